@@ -1,0 +1,79 @@
+# Each command makes what it needs first: an environment in .venv, GraphiQL in gql_server/api/static.
+#   make demo    the tour: a language model, its activations, an SAE, its neurons, steered text
+#   make serve   the server alone                   ARGS="--port 9000" hands options on, to demo too
+#   make test    everything that CI checks          make check   the same without the tests
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
+PYTHON ?= $(shell for python in python3.11 python3.12 python3 python; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null \
+	&& echo "$$python" && break; done)
+
+BUNDLE := gql_server/api/static/graphiql.js
+BUNDLE_SOURCES := frontend/package-lock.json frontend/build.mjs $(wildcard frontend/src/* frontend/src/tabs/*)
+ARGS ?=
+
+.PHONY: help demo serve test check format schema graphiql try-graphiql clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: .venv/runtime.stamp try-graphiql
+	@$(BIN)/gql-server demo $(ARGS)
+
+serve: .venv/runtime.stamp try-graphiql
+	@$(BIN)/gql-server serve $(ARGS)
+
+test: check try-graphiql
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+check: .venv/dev.stamp
+	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted as ruff would: make format mends it."; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+	@$(BIN)/gql-server export-schema | diff -u schema.graphql - \
+		|| { echo "schema.graphql is not what the code says: make schema writes it anew."; exit 1; }
+	@echo "Format, lint, types, layers and schema: all fine."
+
+format: .venv/dev.stamp
+	@$(BIN)/ruff check --quiet --fix . || true
+	@$(BIN)/ruff format --quiet .
+
+schema: .venv/runtime.stamp
+	@$(BIN)/gql-server export-schema > .venv/schema.graphql && mv .venv/schema.graphql schema.graphql
+
+graphiql: $(BUNDLE)
+
+# Nothing else needs Node.js: without it /graphql says how to build the page.
+try-graphiql:
+	@if [ -z "$$(command -v npm)" ]; then echo "No Node.js here, so no GraphiQL page; the API does not need it."; \
+	else $(MAKE) graphiql || echo "GraphiQL could not be built; the API does not need it."; fi
+
+clean:
+	rm -rf .venv frontend/node_modules gql_server/api/static
+
+$(BUNDLE): $(BUNDLE_SOURCES)
+	@echo "Building GraphiQL (a quarter of a minute) …"
+	@cd frontend && npm ci --loglevel=error --no-progress > /dev/null && node build.mjs
+
+# torch alone is installed with what it depends on, which differs from machine to machine.
+.venv/runtime.stamp: requirements/runtime.txt pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or 3.12 is needed: name one with make PYTHON=/path/to/python."; exit 1; }
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	@echo "Installing into .venv (one to two minutes, 2.2 GB) …"
+	@$(PIP) install --constraint requirements/runtime.txt torch
+	@$(PIP) install --no-deps --requirement requirements/runtime.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev.stamp: requirements/dev.txt .venv/runtime.stamp
+	@echo "Installing what checks and tests need …"
+	@$(PIP) install --no-deps --requirement requirements/dev.txt
+	@touch $@

@@ -1,0 +1,225 @@
+"""Concepts: names of neurons."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+import strawberry
+
+from gql_server.api import neurons, saes
+from gql_server.api.common import (
+    Conflict,
+    Deleted,
+    DeleteResult,
+    InvalidInput,
+    Node,
+    NotFound,
+    Upload,
+    argument,
+    describe_enum,
+    field,
+    finite,
+    from_row,
+    input_type,
+    mutation,
+    object_type,
+    one_of_input_type,
+)
+from gql_server.api.context import Info
+from gql_server.api.datasets import read_upload
+from gql_server.api.enums import ConceptSource
+from gql_server.api.references import NeuronRef, SaeRef
+from gql_server.services import batches, concepts as concept_service
+from gql_server.services.requests import ImportConceptsRequest, SetConceptRequest
+from models import Concept as ConceptRow
+
+# --------------------------------------------------------------------------------- types
+
+
+@object_type
+class Concept(Node):
+    """A name for what a neuron stands for."""
+
+    row: strawberry.Private[ConceptRow]
+    name: str = strawberry.field(description="The name.")
+    score: float | None = strawberry.field(
+        description="How sure its source is, 0 to 1 for MANUAL and GENERATED; as given for IMPORTED."
+    )
+    source: ConceptSource = strawberry.field(description="Who gave the name.")
+    note: str | None = strawberry.field(description="Whatever else there is to say.")
+    version: int = strawberry.field(description="1, and one more after each change.")
+    created_at: datetime = strawberry.field(description="When the neuron got a name.")
+    updated_at: datetime = strawberry.field(description="When it was changed last.")
+
+    @field
+    async def sae(self, info: Info) -> SaeRef:
+        """The SAE that the neuron belongs to."""
+        return saes.sae(await saes.sae_row_of(info, self.row.sae_id))
+
+    @field
+    async def neuron(self, info: Info) -> NeuronRef:
+        """The neuron that it names."""
+        return neurons.neuron(await saes.sae_row_of(info, self.row.sae_id), self.row.neuron_index)
+
+
+def concept(row: ConceptRow) -> Concept:
+    """Return a row as it is shown."""
+    return from_row(Concept, row, row=row, score=finite(row.score))
+
+
+async def concept_if_any(info: Info, id: str) -> Concept | None:
+    """Return the concept with an ID, if any."""
+    async with info.context.server.database.read() as session:
+        row = (await batches.rows(session, ConceptRow, [id])).get(id)
+    return concept(row) if row else None
+
+
+@strawberry.type
+class ConceptQueries:
+    """Queries for concepts."""
+
+    @field
+    async def concept(
+        self, info: Info, id: Annotated[strawberry.ID, argument("ID of a concept.")]
+    ) -> Concept | None:
+        """A concept; null if there is none with this ID."""
+        return await concept_if_any(info, id)
+
+
+# ------------------------------------------------------------------------------- mutations
+
+
+class ImportMode(StrEnum):
+    """What becomes of the concepts that are there."""
+
+    MERGE = "MERGE"
+    REPLACE = "REPLACE"
+
+
+describe_enum(
+    ImportMode,
+    "A concept that a person has set (MANUAL) is never overwritten by an import.",
+    {
+        "MERGE": "Per neuron the concept with the higher score stays; a missing score is the lowest.",
+        "REPLACE": "All IMPORTED and GENERATED concepts of the SAE go first.",
+    },
+)
+
+
+@input_type
+class SetConceptInput:
+    """A neuron to name by hand."""
+
+    sae_id: strawberry.ID = strawberry.field(description="The SAE that the neuron belongs to.")
+    neuron_index: int = strawberry.field(description="The neuron, counted from 0.")
+    name: str = strawberry.field(description="The name.")
+    score: float | None = strawberry.field(description="How sure you are, 0 to 1.")
+    note: str | None = strawberry.field(description="Whatever else there is to say.")
+    expected_version: int | None = strawberry.field(
+        description=(
+            "The version that the edit was made from; a Conflict if it has moved on."
+            " Left out: last write wins."
+        )
+    )
+
+    def request(self) -> SetConceptRequest:
+        """Return what the service is asked for."""
+        return SetConceptRequest(
+            sae_id=self.sae_id,
+            neuron_index=self.neuron_index,
+            name=self.name,
+            score=self.score,
+            note=self.note,
+            expected_version=self.expected_version,
+        )
+
+
+@one_of_input_type
+class ConceptSourceInput:
+    """Names of neurons, in one of the ways."""
+
+    csv: str | None = strawberry.field(description="CSV with columns neuron_idx, concept_name, score.")
+    json: str | None = strawberry.field(
+        description='mi_crow\'s concepts.json: {"concepts": {"12": {"name": …, "score": …}}}.'
+    )
+    upload: Upload | None = strawberry.field(description="A file of either kind.")
+
+
+@input_type
+class ImportConceptsInput:
+    """Names of neurons to take over."""
+
+    sae_id: strawberry.ID = strawberry.field(description="The SAE that the neurons belong to.")
+    source: ConceptSourceInput = strawberry.field(description="The names.")
+    mode: ImportMode = strawberry.field(
+        default=ImportMode.MERGE, description="What becomes of the concepts that are there."
+    )
+
+    async def request(self) -> ImportConceptsRequest:
+        """Return what the service is asked for; an upload is read here."""
+        mode: Literal["MERGE", "REPLACE"] = self.mode.value
+        if self.source.csv is not None:
+            return ImportConceptsRequest(self.sae_id, "csv", self.source.csv, mode)
+        if self.source.json is not None:
+            return ImportConceptsRequest(self.sae_id, "json", self.source.json, mode)
+        assert self.source.upload is not None
+        _, content = await read_upload(self.source.upload)
+        return ImportConceptsRequest(self.sae_id, None, content, mode)
+
+
+@object_type
+class ConceptSet:
+    """The neuron has the name."""
+
+    concept: Concept = strawberry.field(description="The concept as it is now.")
+
+
+SetConceptResult = Annotated[
+    ConceptSet | InvalidInput | NotFound | Conflict,
+    strawberry.union("SetConceptResult", description="What naming a neuron came to."),
+]
+
+
+@object_type
+class ConceptsImported:
+    """The names have been taken over."""
+
+    sae: SaeRef = strawberry.field(description="The SAE.")
+    imported_count: int = strawberry.field(description="Rows whose neuron got the name.")
+    skipped_count: int = strawberry.field(description="Rows whose neuron kept the concept that it had.")
+
+
+ImportConceptsResult = Annotated[
+    ConceptsImported | InvalidInput | NotFound | Conflict,
+    strawberry.union("ImportConceptsResult", description="What importing concepts came to."),
+]
+
+
+@strawberry.type
+class ConceptMutations:
+    """Mutations of concepts."""
+
+    @mutation
+    async def set_concept(
+        self, info: Info, input: Annotated[SetConceptInput, argument("The neuron and its name.")]
+    ) -> SetConceptResult:
+        """Names a neuron, or names it anew."""
+        row = await concept_service.set_concept(info.context.server, input.request())
+        return ConceptSet(concept=concept(row))
+
+    @mutation
+    async def delete_concept(
+        self, info: Info, id: Annotated[strawberry.ID, argument("ID of the concept.")]
+    ) -> DeleteResult:
+        """Takes a neuron's name away."""
+        await concept_service.delete(info.context.server, id)
+        return Deleted(id=id)
+
+    @mutation
+    async def import_concepts(
+        self, info: Info, input: Annotated[ImportConceptsInput, argument("The names.")]
+    ) -> ImportConceptsResult:
+        """Takes over names of neurons from a file."""
+        request = await input.request()
+        row, imported, skipped = await concept_service.import_concepts(info.context.server, request)
+        return ConceptsImported(sae=saes.sae(row), imported_count=imported, skipped_count=skipped)

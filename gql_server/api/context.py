@@ -1,0 +1,45 @@
+"""What resolvers are given: the server's parts, and loaders that live as long as one operation."""
+
+import copy
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import strawberry
+from strawberry.extensions import SchemaExtension
+
+from gql_server.api.loaders import Loaders
+
+if TYPE_CHECKING:
+    from gql_server.server import Server
+
+
+class Context:
+    """The context of an HTTP request or of a whole socket; its operations each work with a copy."""
+
+    def __init__(self, server: "Server") -> None:
+        self.server = server
+        self.loaders = Loaders(server)
+        self.connection_params: dict[str, object] | None = None
+        """The payload of a socket's connection_init; Strawberry sets it."""
+
+    def for_operation(self) -> "Context":
+        """Return a copy with loaders of its own: operations on one socket must not share what they read."""
+        context = copy.copy(self)
+        context.renew_loaders()
+        return context
+
+    def renew_loaders(self) -> None:
+        """Forget what has been read: a subscription does so before each event."""
+        self.loaders = Loaders(self.server)
+
+
+Info = strawberry.Info[Context, None]
+
+
+class OperationContext(SchemaExtension):
+    """Gives every operation a context of its own, because Strawberry makes only one per socket."""
+
+    def on_operation(self) -> Iterator[None]:
+        """Put the copy in the place of the connection's context."""
+        self.execution_context.context = self.execution_context.context.for_operation()
+        yield

@@ -1,0 +1,117 @@
+"""Datasets: where the texts of a run come from."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import strawberry
+
+from gql_server.api.common import Upload, describe_enum, input_type, object_type, one_of_input_type
+from gql_server.api.enums import DatasetKind
+from gql_server.services.requests import DatasetRequest
+
+if TYPE_CHECKING:
+    from starlette.datastructures import UploadFile
+
+
+@object_type
+class Dataset:
+    """Texts, and where they come from."""
+
+    kind: DatasetKind = strawberry.field(description="What kind of source it is.")
+    description: str = strawberry.field(
+        description="A name for people: the repository, the file's name, or the number of inline texts."
+    )
+    sample_count: int | None = strawberry.field(description="How many texts it has; null until known.")
+
+
+class BuiltInDataset(StrEnum):
+    """Texts that every server has."""
+
+    PYTHON_REFERENCE = "PYTHON_REFERENCE"
+
+
+describe_enum(
+    BuiltInDataset,
+    "Texts that every server has.",
+    {
+        "PYTHON_REFERENCE": (
+            "The prose of the Python language reference that every Python carries (pydoc_data);"
+            " a text is a paragraph."
+        )
+    },
+)
+
+
+@input_type
+class UploadDatasetInput:
+    """A file that comes with the request."""
+
+    file: Upload = strawberry.field(description="TXT (a text a line), CSV, JSON lines, Parquet.")
+    text_field: str = strawberry.field(default="text", description="For CSV, JSON lines and Parquet.")
+
+
+@input_type
+class FileDatasetInput:
+    """A file on the server's machine."""
+
+    path: str = strawberry.field(
+        description=(
+            "Under one of the server's dataset directories. TXT (a text a line), CSV, JSON lines, Parquet."
+        )
+    )
+    text_field: str = strawberry.field(default="text", description="For CSV, JSON lines and Parquet.")
+
+
+@input_type
+class HuggingFaceDatasetInput:
+    """A dataset of the Hugging Face Hub."""
+
+    repository: str = strawberry.field(description="Owner and name, as the Hub spells them.")
+    config: str | None = strawberry.field(description="One of its configurations, where it has several.")
+    split: str = strawberry.field(default="train", description="One of its splits.")
+    text_field: str = strawberry.field(default="text", description="The column with the texts.")
+    revision: str | None = strawberry.field(
+        description="A branch, tag or commit; its main branch if left out."
+    )
+
+
+@one_of_input_type
+class DatasetInput:
+    """Texts to use, from one kind of source."""
+
+    texts: list[str] | None = strawberry.field(description="The texts themselves.")
+    upload: UploadDatasetInput | None = strawberry.field(description="A file that comes with the request.")
+    file: FileDatasetInput | None = strawberry.field(description="A file on the server's machine.")
+    hugging_face: HuggingFaceDatasetInput | None = strawberry.field(
+        description="A dataset of the Hugging Face Hub."
+    )
+    built_in: BuiltInDataset | None = strawberry.field(description="Texts that every server has.")
+
+
+async def dataset_request(input: DatasetInput) -> DatasetRequest:
+    """Return the request that an input stands for; an upload is read here."""
+    if input.texts is not None:
+        return DatasetRequest(DatasetKind.INLINE, texts=input.texts)
+    if input.upload is not None:
+        name, content = await read_upload(input.upload.file)
+        return DatasetRequest(
+            DatasetKind.UPLOAD, file_name=name, content=content, text_field=input.upload.text_field
+        )
+    if input.file is not None:
+        return DatasetRequest(DatasetKind.FILE, path=input.file.path, text_field=input.file.text_field)
+    if input.hugging_face is not None:
+        return DatasetRequest(
+            DatasetKind.HUGGING_FACE,
+            repository=input.hugging_face.repository,
+            config=input.hugging_face.config,
+            split=input.hugging_face.split,
+            text_field=input.hugging_face.text_field,
+            revision=input.hugging_face.revision,
+        )
+    return DatasetRequest(DatasetKind.BUILT_IN)
+
+
+async def read_upload(upload: Upload) -> tuple[str | None, bytes]:
+    """Return an uploaded file's name and content."""
+    file: UploadFile = upload  # type: ignore[assignment]
+    return file.filename, await file.read()

@@ -1,0 +1,153 @@
+"""The enums of the tables and services as GraphQL enums: the same members, with descriptions.
+
+Import them from here, so that no type is made before its enum has its descriptions.
+"""
+
+from gql_server.api.common import describe_enum
+from gql_server.services.neurons import NeuronOrder
+from models.enums import (
+    ArtifactStatus,
+    ConceptSource,
+    DatasetKind,
+    FloatType,
+    JobKind,
+    JobStatus,
+    LanguageModelStatus,
+    LayerKind,
+    ProgressUnit,
+    SaeOrigin,
+)
+
+__all__ = [
+    "ArtifactStatus",
+    "ConceptSource",
+    "DatasetKind",
+    "FloatType",
+    "JobKind",
+    "JobStatus",
+    "LanguageModelStatus",
+    "LayerKind",
+    "NeuronOrder",
+    "ProgressUnit",
+    "SaeOrigin",
+]
+
+describe_enum(
+    FloatType,
+    "Precision of stored numbers.",
+    {
+        "FLOAT32": "32 bits.",
+        "FLOAT16": "16 bits, five of them for the exponent.",
+        "BFLOAT16": "16 bits with the exponent range of FLOAT32.",
+    },
+)
+describe_enum(
+    LanguageModelStatus,
+    "State of a language model in the worker for interactive work.",
+    {
+        "UNLOADED": "Not in memory; it is loaded when first needed.",
+        "LOADING": "On its way into memory.",
+        "LOADED": "In memory.",
+        "FAILED": "It could not be loaded; statusMessage says why.",
+    },
+)
+describe_enum(
+    LayerKind,
+    "What a module of a language model is.",
+    {
+        "BLOCK": "A transformer block: attention and MLP together.",
+        "ATTENTION": "The attention of a block.",
+        "MLP": "The feed-forward part of a block.",
+        "NORM": "A normalisation.",
+        "EMBEDDING": "An embedding of tokens or positions.",
+        "HEAD": "What makes logits of the last block's output.",
+        "OTHER": "Anything else that can be hooked.",
+    },
+)
+describe_enum(
+    ArtifactStatus,
+    "State of something that a job makes.",
+    {
+        "PENDING": "Its job has not started.",
+        "BUILDING": "Its job is writing it.",
+        "READY": "Complete and checked.",
+        "PARTIAL": ("Its job was canceled or interrupted; what was finished is usable and can be resumed."),
+        "FAILED": "Its job has failed, or its files are gone.",
+    },
+)
+describe_enum(
+    DatasetKind,
+    "Where a dataset's texts come from.",
+    {
+        "INLINE": "They were in the request.",
+        "FILE": "A file on the server's machine.",
+        "UPLOAD": "A file that was uploaded with the request.",
+        "HUGGING_FACE": "A dataset of the Hugging Face Hub.",
+        "BUILT_IN": "Texts that every server has.",
+    },
+)
+describe_enum(
+    SaeOrigin,
+    "How an SAE came to be here.",
+    {"TRAINED": "This server trained it.", "IMPORTED": "It was made elsewhere."},
+)
+describe_enum(
+    NeuronOrder,
+    "Orders other than INDEX, and filters by frequency or dead, are an INVALID_INPUT error until the SAE has"
+    " been indexed.",
+    {
+        "INDEX": "By index.",
+        "FREQUENCY_DESC": "Those that fire most often first.",
+        "FREQUENCY_ASC": "Those that fire most seldom first, the dead ones before all.",
+        "MAX_ACTIVATION_DESC": "Those with the strongest single activation first.",
+        "MEAN_ACTIVATION_DESC": "Those that fire most strongly on average first.",
+    },
+)
+describe_enum(
+    ConceptSource,
+    "Who named a neuron.",
+    {
+        "MANUAL": "A person, through setConcept.",
+        "IMPORTED": "A file, through importConcepts.",
+        "GENERATED": "A program of the server's.",
+    },
+)
+describe_enum(
+    JobKind,
+    "What a job does.",
+    {
+        "LOAD_LANGUAGE_MODEL": "Loads a language model into the worker for interactive work.",
+        "CAPTURE_ACTIVATIONS": "Captures an activation run.",
+        "TRAIN_SAE": "Trains an SAE on an activation run.",
+        "INDEX_NEURONS": "Passes over an activation run to find out about an SAE's neurons.",
+        "EVALUATE_SAE": "Measures an SAE in its layer's place.",
+        "IMPORT_SAE": "Reads an SAE that was made elsewhere.",
+        "EXPORT_SAE": "Writes an SAE in another format.",
+    },
+)
+describe_enum(
+    JobStatus,
+    "State of a job.",
+    {
+        "QUEUED": "Waits for its turn.",
+        "RUNNING": "A worker is at it.",
+        "CANCELING": "Asked to stop; still finishing a step.",
+        "SUCCEEDED": "Done.",
+        "FAILED": "Ended by an error.",
+        "CANCELED": "Stopped because somebody asked for it.",
+        "INTERRUPTED": (
+            "The server or its worker went away while it ran; it can be retried, and resumes where it can."
+            " An end, unless the server is set to resume by itself."
+        ),
+    },
+)
+describe_enum(
+    ProgressUnit,
+    "What a job's progress is counted in.",
+    {
+        "TEXTS": "Texts of a dataset.",
+        "TOKENS": "Tokens of a run.",
+        "STEPS": "Steps of the job.",
+        "BYTES": "Bytes of files.",
+    },
+)

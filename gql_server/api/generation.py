@@ -1,0 +1,145 @@
+"""Generating text, steered or not, at once or token by token."""
+
+from collections.abc import AsyncGenerator
+from typing import Annotated
+
+import strawberry
+
+from gql_server import errors
+from gql_server.api import refusals, saes
+from gql_server.api.common import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    QueueFull,
+    argument,
+    closing,
+    mutation,
+    object_type,
+    subscription,
+)
+from gql_server.api.context import Info
+from gql_server.api.generation_inputs import GenerateInput
+from gql_server.api.generation_outputs import (
+    GeneratedToken,
+    GenerationOutput,
+    GenerationVariant,
+    generated_token,
+    generation_output,
+)
+from gql_server.api.neuron_indexes import top_texts_url
+from gql_server.api.references import SaeRef
+from gql_server.compute import messages
+from gql_server.services import generation as generation_service
+from models import Sae as SaeRow
+
+
+@object_type
+class Generation:
+    """Everything that was generated."""
+
+    outputs: list[GenerationOutput] = strawberry.field(
+        description="Prompt by prompt, the baseline before the steered."
+    )
+    sae: SaeRef | None = strawberry.field(description="The SAE whose neurons are reported.")
+    seed: int = strawberry.field(
+        description=(
+            "The one asked for, or the one that the server drew; each prompt has its own random stream"
+            " from it."
+        )
+    )
+    top_texts_path: str | None = strawberry.field(
+        description=(
+            "The top-texts JSON file written for these prompts, if asked for; relative to the artifact"
+            " directory."
+        )
+    )
+    top_texts_url: str | None = strawberry.field(
+        description="Where this server hands it out, under the same access rules as the API."
+    )
+
+
+GenerateResult = Annotated[
+    Generation | InvalidInput | NotFound | Conflict | QueueFull,
+    strawberry.union(
+        "GenerateResult",
+        description=(
+            "Conflict: the SAE is not READY, belongs to another language model, or the model cannot be"
+            " loaded."
+        ),
+    ),
+]
+
+
+@object_type
+class GenerationToken:
+    """A token as it is made."""
+
+    prompt_index: int = strawberry.field(description="Which prompt it belongs to, counted from 0.")
+    variant: GenerationVariant = strawberry.field(description="With or without steering.")
+    token: GeneratedToken = strawberry.field(description="The token.")
+
+
+@object_type
+class GenerationFinished:
+    """An output is complete."""
+
+    output: GenerationOutput = strawberry.field(description="All of it, the tokens that were sent among it.")
+
+
+GenerationEvent = Annotated[
+    GenerationToken | GenerationFinished | InvalidInput | NotFound | Conflict | QueueFull,
+    strawberry.union("GenerationEvent", description="A refusal comes alone and ends the stream."),
+]
+
+
+def _event(
+    sae_row: SaeRow | None, event: messages.TokenGenerated | messages.OutputFinished
+) -> GenerationToken | GenerationFinished:
+    if isinstance(event, messages.OutputFinished):
+        return GenerationFinished(output=generation_output(sae_row, event))
+    return GenerationToken(
+        prompt_index=event.prompt_index,
+        variant=GenerationVariant(event.variant),
+        token=generated_token(sae_row, event.token),
+    )
+
+
+@strawberry.type
+class GenerationMutations:
+    """Generating text at once."""
+
+    @mutation
+    async def generate(
+        self, info: Info, input: Annotated[GenerateInput, argument("What to generate.")]
+    ) -> GenerateResult:
+        """Generates text and gives all of it at the end."""
+        generated = await generation_service.generate(info.context.server, input.request())
+        row, path = generated.sae, generated.top_texts_path
+        return Generation(
+            outputs=[generation_output(row, output) for output in generated.outputs],
+            sae=saes.sae(row) if row else None,
+            seed=generated.seed,
+            top_texts_path=path,
+            top_texts_url=top_texts_url(row.id, path) if row else None,
+        )
+
+
+@strawberry.type
+class GenerationSubscriptions:
+    """Generating text token by token."""
+
+    @subscription
+    async def generation(
+        self, info: Info, input: Annotated[GenerateInput, argument("What to generate.")]
+    ) -> AsyncGenerator[GenerationEvent, None]:
+        """Tokens as they are made. Ending the subscription stops the generation."""
+        stream = generation_service.stream(info.context.server, input.request())
+        try:
+            async with closing(stream) as events:
+                async for sae_row, event in events:
+                    info.context.renew_loaders()
+                    yield _event(sae_row, event)
+        except errors.Refusal as refusal:
+            # Strawberry puts refusals into unions for queries and mutations alone.
+            yield refusals.refusal_type(refusal)

@@ -1,0 +1,27 @@
+"""Histograms."""
+
+from collections.abc import Sequence
+
+import strawberry
+
+from gql_server.api.common import BigInt, object_type
+
+
+@object_type
+class Histogram:
+    """Counts in bins that lie side by side."""
+
+    edges: list[float] = strawberry.field(description="One more than counts, ascending.")
+    counts: list[BigInt] = strawberry.field(description="How many values lie between each two edges.")
+
+
+def histogram(edges: Sequence[float], counts: Sequence[int]) -> Histogram:
+    """Return a histogram as it is shown."""
+    return Histogram(edges=list(edges), counts=[BigInt(count) for count in counts])
+
+
+def even_histogram(limit: float, counts: Sequence[int]) -> Histogram:
+    """Return the histogram whose bins divide 0 to ``limit`` evenly; without values it has no bins."""
+    if not limit > 0:
+        return histogram([0.0], [])
+    return histogram([limit * place / len(counts) for place in range(len(counts) + 1)], counts)

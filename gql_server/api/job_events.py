@@ -1,0 +1,86 @@
+"""What happens to jobs, event by event."""
+
+from datetime import datetime
+
+import strawberry
+
+from gql_server.api import jobs
+from gql_server.api.common import field, interface_type, object_type
+from gql_server.api.context import Info
+from gql_server.api.enums import JobStatus
+from gql_server.api.progress import JobProgress, job_progress
+from gql_server.api.references import JobRef
+from gql_server.api.training import TrainingPoint, training_point
+from models import JobEvent as JobEventRow
+from models.enums import JobEventType
+
+
+@interface_type
+class JobEvent:
+    """Sequence numbers start at 1 and have no gaps, across attempts too."""
+
+    job_id: strawberry.Private[str]
+    sequence: int = strawberry.field(description="Its place in the job's log.")
+    at: datetime = strawberry.field(description="When it happened.")
+
+    @field
+    async def job(self, info: Info) -> JobRef:
+        """The job as it is now."""
+        job = await jobs.job_of(info, self.job_id)
+        if job is None:
+            raise LookupError(f"the job {self.job_id} has gone while it was read")
+        return job
+
+
+@object_type
+class JobStatusChanged(JobEvent):
+    """The job's status has changed."""
+
+    status: JobStatus = strawberry.field(description="The status since then.")
+    error: str | None = strawberry.field(
+        description="One sentence for people; null unless FAILED or INTERRUPTED."
+    )
+
+
+@object_type
+class JobProgressed(JobEvent):
+    """The job has got further."""
+
+    progress: JobProgress = strawberry.field(description="How far it was then.")
+
+
+@object_type
+class JobLogged(JobEvent):
+    """The job has something to say."""
+
+    message: str = strawberry.field(description="One sentence for people.")
+
+
+@object_type
+class TrainingStepped(JobEvent):
+    """A training has measured itself."""
+
+    point: TrainingPoint = strawberry.field(description="The point that was added to the training's history.")
+
+
+def job_event(row: JobEventRow) -> JobEvent:
+    """Return an entry of the log as it is shown."""
+    payload = row.payload
+    match row.type:
+        case JobEventType.STATUS:
+            return JobStatusChanged(
+                job_id=row.job_id,
+                sequence=row.sequence,
+                at=row.at,
+                status=JobStatus(payload["status"]),
+                error=payload["error"],
+            )
+        case JobEventType.PROGRESS:
+            progress = job_progress(**payload)
+            return JobProgressed(job_id=row.job_id, sequence=row.sequence, at=row.at, progress=progress)
+        case JobEventType.LOG:
+            message = payload["message"]
+            return JobLogged(job_id=row.job_id, sequence=row.sequence, at=row.at, message=message)
+        case JobEventType.TRAINING_POINT:
+            point = training_point(**payload)
+            return TrainingStepped(job_id=row.job_id, sequence=row.sequence, at=row.at, point=point)

@@ -1,0 +1,256 @@
+"""Language models, and the mutations that add, load, unload and delete them."""
+
+from datetime import datetime
+from typing import Annotated
+
+import strawberry
+
+from gql_server.api import activation_runs, saes
+from gql_server.api.common import (
+    BigInt,
+    Conflict,
+    Deleted,
+    DeleteResult,
+    InvalidInput,
+    Node,
+    NotFound,
+    argument,
+    field,
+    from_row,
+    input_type,
+    mutation,
+    object_type,
+    one_of_input_type,
+)
+from gql_server.api.context import Info
+from gql_server.api.enums import FloatType, LanguageModelStatus, LayerKind
+from gql_server.api.launches import LaunchResult, job_launched
+from gql_server.api.pagination import After, Connection, First, children_connection
+from gql_server.api.references import ActivationRunRef, SaeRef
+from gql_server.services import language_models as language_model_service, pages
+from gql_server.services.requests import AddLanguageModelRequest
+from models import LanguageModel as LanguageModelRow
+from models.enums import LanguageModelSourceKind
+
+# --------------------------------------------------------------------------------- types
+
+
+@object_type
+class Layer:
+    """A module of a language model whose output can be captured or steered."""
+
+    name: str = strawberry.field(
+        description="Its mi_crow layer signature, e.g. llamaforcausallm_model_layers_9."
+    )
+    kind: LayerKind = strawberry.field(description="What part of the model it is.")
+    depth: int | None = strawberry.field(
+        description="The block that it belongs to, counted from 0; null outside the blocks."
+    )
+    module_class: str = strawberry.field(description="The name of its Python class.")
+
+
+@object_type
+class LanguageModel(Node):
+    """A causal language model that this server can load."""
+
+    row: strawberry.Private[LanguageModelRow]
+    name: str = strawberry.field(description="A name for people, unique among the models.")
+    source: str = strawberry.field(
+        description="Where its weights come from: a Hugging Face repository, a directory, or a GGUF file."
+    )
+    status: LanguageModelStatus = strawberry.field(
+        description="In the worker for interactive work; jobs load it for themselves."
+    )
+    status_message: str | None = strawberry.field(description="Why it could not be loaded; null otherwise.")
+    dtype: FloatType = strawberry.field(description="Precision of its weights in memory.")
+    architecture: str | None = strawberry.field(
+        description="The name of its class. Null, like the sizes, until the model has been loaded once."
+    )
+    parameter_count: BigInt | None = strawberry.field(description="How many weights it has.")
+    hidden_size: int | None = strawberry.field(description="Width of the activations between its blocks.")
+    vocabulary_size: int | None = strawberry.field(description="How many tokens it knows.")
+    created_at: datetime = strawberry.field(description="When it was added.")
+
+    @field
+    def layers(
+        self, kind: Annotated[LayerKind | None, argument("Only modules of this kind.")] = LayerKind.BLOCK
+    ) -> list[Layer] | None:
+        """Its hookable modules, outermost first; all kinds for null. Null until the model has been loaded
+        once.
+        """
+        if self.row.layers is None:
+            return None
+        return [
+            Layer(
+                name=layer["name"],
+                kind=LayerKind(layer["kind"]),
+                depth=layer["depth"],
+                module_class=layer["module_class"],
+            )
+            for layer in self.row.layers
+            if kind is None or layer["kind"] == kind
+        ]
+
+    @field
+    async def activation_runs(
+        self, info: Info, first: First = 20, after: After = strawberry.UNSET
+    ) -> Connection[ActivationRunRef]:
+        """Runs with activations of this model."""
+        return await children_connection(
+            info, pages.RUNS_OF_LANGUAGE_MODEL, self.id, activation_runs.activation_run, first, after
+        )
+
+    @field
+    async def saes(
+        self, info: Info, first: First = 20, after: After = strawberry.UNSET
+    ) -> Connection[SaeRef]:
+        """SAEs over this model's activations."""
+        return await children_connection(info, pages.SAES_OF_LANGUAGE_MODEL, self.id, saes.sae, first, after)
+
+
+def language_model(row: LanguageModelRow) -> LanguageModel:
+    """Return a row as it is shown."""
+    return from_row(LanguageModel, row, row=row)
+
+
+async def language_model_of(info: Info, id: str) -> LanguageModel:
+    """Return a model that a foreign key names."""
+    row = await info.context.loaders.language_models.load(id)
+    if row is None:
+        raise LookupError(f"the language model {id} has gone while it was read")
+    return language_model(row)
+
+
+# --------------------------------------------------------------------------------- queries
+
+
+@strawberry.type
+class LanguageModelQueries:
+    """Queries for language models."""
+
+    @field
+    async def language_models(self, info: Info) -> list[LanguageModel]:
+        """All language models, newest first."""
+        async with info.context.server.database.read() as session:
+            rows = await pages.all_newest_first(session, LanguageModelRow)
+        return [language_model(row) for row in rows]
+
+    @field
+    async def language_model(
+        self, info: Info, id: Annotated[strawberry.ID, argument("ID of a language model.")]
+    ) -> LanguageModel | None:
+        """A language model; null if there is none with this ID."""
+        row = await info.context.loaders.language_models.load(id)
+        return language_model(row) if row else None
+
+
+# ------------------------------------------------------------------------------- mutations
+
+
+@input_type
+class HuggingFaceModelInput:
+    """A language model of the Hugging Face Hub."""
+
+    repository: str = strawberry.field(description="Owner and name, as the Hub spells them.")
+    revision: str | None = strawberry.field(
+        description="A branch, tag or commit; its main branch if left out."
+    )
+
+
+@one_of_input_type
+class LanguageModelSourceInput:
+    """Where a language model's weights come from."""
+
+    hugging_face: HuggingFaceModelInput | None = strawberry.field(
+        description="A repository of the Hugging Face Hub."
+    )
+    path: str | None = strawberry.field(
+        description=(
+            "A directory in Hugging Face format, or a .gguf file, under one of the server's model"
+            " directories."
+        )
+    )
+
+
+@input_type
+class AddLanguageModelInput:
+    """A language model to add."""
+
+    name: str = strawberry.field(description="Unique among the models.")
+    source: LanguageModelSourceInput = strawberry.field(description="Where its weights come from.")
+    dtype: FloatType = strawberry.field(
+        default=FloatType.FLOAT32,
+        description=(
+            "BFLOAT16 halves the memory, and is two to three times as fast where the processor has"
+            " instructions for it."
+        ),
+    )
+
+    def request(self) -> AddLanguageModelRequest:
+        """Return what the service is asked for."""
+        hub, path = self.source.hugging_face, self.source.path
+        return AddLanguageModelRequest(
+            name=self.name,
+            kind=LanguageModelSourceKind.HUGGING_FACE if hub else None,
+            location=hub.repository if hub else path or "",
+            revision=hub.revision if hub else None,
+            dtype=self.dtype,
+        )
+
+
+@object_type
+class LanguageModelAdded:
+    """The model is known now; it is loaded when first needed."""
+
+    language_model: LanguageModel = strawberry.field(description="The new model.")
+
+
+AddLanguageModelResult = Annotated[
+    LanguageModelAdded | InvalidInput | Conflict,
+    strawberry.union("AddLanguageModelResult", description="What adding a language model came to."),
+]
+
+
+@object_type
+class LanguageModelUnloaded:
+    """The model is not in the interactive worker's memory any more."""
+
+    language_model: LanguageModel = strawberry.field(description="The model as it is now.")
+
+
+UnloadLanguageModelResult = Annotated[
+    LanguageModelUnloaded | NotFound | Conflict,
+    strawberry.union("UnloadLanguageModelResult", description="What unloading a language model came to."),
+]
+
+Id = Annotated[strawberry.ID, argument("ID of the language model.")]
+
+
+@strawberry.type
+class LanguageModelMutations:
+    """Mutations of language models."""
+
+    @mutation
+    async def add_language_model(
+        self, info: Info, input: Annotated[AddLanguageModelInput, argument("The model to add.")]
+    ) -> AddLanguageModelResult:
+        """Makes a language model known to the server."""
+        row = await language_model_service.add(info.context.server, input.request())
+        return LanguageModelAdded(language_model=language_model(row))
+
+    @mutation
+    async def load_language_model(self, info: Info, id: Id) -> LaunchResult:
+        """Queues a job that loads a model into the worker for interactive work."""
+        return job_launched(await language_model_service.load(info.context.server, id))
+
+    @mutation
+    async def unload_language_model(self, info: Info, id: Id) -> UnloadLanguageModelResult:
+        """Lets go of a model. A Conflict while a job or a generation uses it."""
+        row = await language_model_service.unload(info.context.server, id)
+        return LanguageModelUnloaded(language_model=language_model(row))
+
+    @mutation
+    async def delete_language_model(self, info: Info, id: Id) -> DeleteResult:
+        """Forgets a model and the server's copy of it. A Conflict while a run or an SAE belongs to it."""
+        await language_model_service.delete(info.context.server, id)
+        return Deleted(id=id)

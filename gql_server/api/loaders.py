@@ -1,0 +1,193 @@
+"""DataLoaders: what many resolvers of an operation ask for is read at once."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from strawberry.dataloader import DataLoader
+
+from gql_server.services import batches, neuron_tensors, pages, top_texts
+from gql_server.services.neuron_tensors import NeuronHistogram, NeuronStatistics
+from gql_server.services.pages import Children, Page
+from models import ActivationRun, Concept, Job, JobEvent, LanguageModel, NeuronIndex, Sae, TrainingPoint
+
+if TYPE_CHECKING:
+    from gql_server.server import Server
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+G = TypeVar("G", bound=Hashable)
+
+MAX_KEYS_PER_STATEMENT = 10_000  # SQLite allows 32,766 parameters, and a neuron's key is two.
+
+
+@dataclass(frozen=True)
+class ChildrenKey:
+    """A page of a parent's children."""
+
+    children: Children
+    parent_id: str
+    search: str | None
+    first: int
+    after: str | None
+
+
+@dataclass(frozen=True)
+class ChildrenCountKey:
+    """The number of a parent's children."""
+
+    children: Children
+    parent_id: str
+    search: str | None
+
+
+@dataclass(frozen=True)
+class JobEventsKey:
+    """A range of a job's events."""
+
+    job_id: str
+    first: int
+    after: int
+
+
+@dataclass(frozen=True)
+class TrainingPointsKey:
+    """A thinned-out training history."""
+
+    sae_id: str
+    max_points: int
+
+
+@dataclass(frozen=True)
+class IndexedNeuron:
+    """A neuron in a neuron index."""
+
+    index_id: str
+    neuron: int
+
+
+class Loaders:
+    """The loaders of one operation; nothing that they have read outlives it.
+
+    Each reads in a session of its own, since siblings are resolved at once and sessions cannot be shared.
+    """
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+        self.language_models: DataLoader[str, LanguageModel | None] = self._rows(LanguageModel)
+        self.activation_runs: DataLoader[str, ActivationRun | None] = self._rows(ActivationRun)
+        self.saes: DataLoader[str, Sae | None] = self._rows(Sae)
+        self.jobs: DataLoader[str, Job | None] = self._rows(Job)
+        self.neuron_indexes: DataLoader[str, NeuronIndex | None] = self._optional(batches.neuron_indexes)
+        self.concepts: DataLoader[tuple[str, int], Concept | None] = self._optional(batches.concepts)
+        self.queue_positions: DataLoader[str, int | None] = self._optional(batches.queue_positions)
+        self.children: DataLoader[ChildrenKey, Page[Any]] = _loader(self._load_children)
+        self.children_counts: DataLoader[ChildrenCountKey, int] = _loader(self._load_children_counts)
+        self.job_events: DataLoader[JobEventsKey, list[JobEvent]] = _loader(self._load_job_events)
+        self.training_points: DataLoader[TrainingPointsKey, list[TrainingPoint]] = _loader(
+            self._load_training_points
+        )
+        self.neuron_statistics: DataLoader[IndexedNeuron, NeuronStatistics] = self._tensors(
+            neuron_tensors.statistics
+        )
+        self.neuron_histograms: DataLoader[IndexedNeuron, NeuronHistogram] = self._tensors(
+            neuron_tensors.histograms
+        )
+        self.top_text_sources: DataLoader[str, top_texts.TopTextSource | None] = _loader(
+            self._load_top_text_sources
+        )
+
+    def _rows(self, table: type[V]) -> DataLoader[str, V | None]:
+        async def read(session: AsyncSession, ids: Sequence[str]) -> dict[str, V]:
+            return await batches.rows(session, table, ids)
+
+        return self._optional(read)
+
+    def _optional(
+        self, read: Callable[[AsyncSession, Sequence[K]], Awaitable[dict[K, V]]]
+    ) -> DataLoader[K, V | None]:
+        """Return a loader over a read that leaves out what is not there."""
+
+        async def load(keys: list[K]) -> list[V | None]:
+            async with self._server.database.read() as session:
+                found = await read(session, keys)
+            return [found.get(key) for key in keys]
+
+        return _loader(load)
+
+    def _tensors(self, read: Callable[..., list[V]]) -> DataLoader[IndexedNeuron, V]:
+        """Return a loader that reads each index's tensors once, in a thread."""
+
+        async def load_index(index_id: str, keys: list[IndexedNeuron]) -> list[V]:
+            path = neuron_tensors.path_of(self._server.settings, index_id)
+            return await asyncio.to_thread(read, path, [key.neuron for key in keys])
+
+        async def load(keys: list[IndexedNeuron]) -> list[V]:
+            return await _by_group(keys, lambda key: key.index_id, load_index)
+
+        return _loader(load)
+
+    async def _load_children(self, keys: list[ChildrenKey]) -> list[Page[Any]]:
+        async def load(
+            group: tuple[Children, str | None, int, str | None], keys: list[ChildrenKey]
+        ) -> list[Page[Any]]:
+            children, search, first, after = group
+            parents = [key.parent_id for key in keys]
+            async with self._server.database.read() as session:
+                conditions = pages.name_contains(search)
+                found = await pages.children(session, children, parents, conditions, first, after)
+            return [found[parent] for parent in parents]
+
+        return await _by_group(keys, lambda key: (key.children, key.search, key.first, key.after), load)
+
+    async def _load_children_counts(self, keys: list[ChildrenCountKey]) -> list[int]:
+        async def load(group: tuple[Children, str | None], keys: list[ChildrenCountKey]) -> list[int]:
+            children, search = group
+            parents = [key.parent_id for key in keys]
+            async with self._server.database.read() as session:
+                conditions = pages.name_contains(search)
+                counts = await pages.count_children(session, children, parents, conditions)
+            return [counts[parent] for parent in parents]
+
+        return await _by_group(keys, lambda key: (key.children, key.search), load)
+
+    async def _load_job_events(self, keys: list[JobEventsKey]) -> list[list[JobEvent]]:
+        async def load(group: tuple[int, int], keys: list[JobEventsKey]) -> list[list[JobEvent]]:
+            jobs = [key.job_id for key in keys]
+            async with self._server.database.read() as session:
+                found = await batches.job_events(session, jobs, *group)
+            return [found[job] for job in jobs]
+
+        return await _by_group(keys, lambda key: (key.first, key.after), load)
+
+    async def _load_training_points(self, keys: list[TrainingPointsKey]) -> list[list[TrainingPoint]]:
+        async def load(max_points: int, keys: list[TrainingPointsKey]) -> list[list[TrainingPoint]]:
+            saes = [key.sae_id for key in keys]
+            async with self._server.database.read() as session:
+                found = await batches.training_points(session, saes, max_points)
+            return [found[sae] for sae in saes]
+
+        return await _by_group(keys, lambda key: key.max_points, load)
+
+    async def _load_top_text_sources(self, index_ids: list[str]) -> list[top_texts.TopTextSource | None]:
+        return [await top_texts.source(self._server, index_id) for index_id in index_ids]
+
+
+def _loader(load: Callable[[list[K]], Awaitable[Sequence[V]]]) -> DataLoader[K, V]:
+    return DataLoader(load_fn=load, max_batch_size=MAX_KEYS_PER_STATEMENT)
+
+
+async def _by_group(
+    keys: list[K], group_of: Callable[[K], G], load: Callable[[G, list[K]], Awaitable[Sequence[V]]]
+) -> list[V]:
+    """Load the keys of each group together, and return the values in the order of the keys."""
+    groups: dict[G, list[K]] = defaultdict(list)
+    for key in keys:
+        groups[group_of(key)].append(key)
+    values: dict[K, V] = {}
+    for group, of_group in groups.items():
+        values.update(zip(of_group, await load(group, of_group), strict=True))
+    return [values[key] for key in keys]

@@ -1,0 +1,51 @@
+"""What errors clients see: refusals and their own mistakes as they are, the server's without its insides."""
+
+import secrets
+from typing import Any
+
+import structlog
+from graphql import GraphQLError
+from strawberry.types import ExecutionContext
+
+from gql_server.api import refusals
+from gql_server.api.common import ErrorCode
+from gql_server.errors import Refusal
+
+log = structlog.get_logger(__name__)
+
+
+def shown_errors(errors: list[GraphQLError], operation: ExecutionContext | None) -> list[GraphQLError]:
+    """Return the errors as clients see them; an unexpected exception is logged once, whatever it spoils."""
+    references: dict[int, str] = {}
+    return [_shown(error, operation, references) for error in errors]
+
+
+def _shown(
+    error: GraphQLError, operation: ExecutionContext | None, references: dict[int, str]
+) -> GraphQLError:
+    cause = error.original_error
+    if isinstance(cause, Refusal):
+        return refusals.top_level(cause, error)
+    # Without a cause it is a mistake in the query, and with a GraphQLError one that was put into words.
+    if cause is None or isinstance(cause, GraphQLError):
+        return error
+    reference = references.get(id(cause))
+    if reference is None:
+        reference = references[id(cause)] = secrets.token_hex(8)
+        _log(cause, error, operation, reference)
+    return GraphQLError(
+        f"Internal error; the server's log has more under the reference {reference}.",
+        nodes=error.nodes,
+        path=error.path,
+        extensions={"code": str(ErrorCode.INTERNAL), "reference": reference},
+    )
+
+
+def _log(cause: Any, error: GraphQLError, operation: ExecutionContext | None, reference: str) -> None:
+    log.error(
+        "internal error",
+        reference=reference,
+        operation=operation.operation_name if operation else None,
+        path=".".join(str(part) for part in error.path or []),
+        exc_info=cause,
+    )

@@ -1,0 +1,110 @@
+"""Neuron indexes: what a pass over an activation run found out about an SAE's neurons."""
+
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Annotated
+
+import strawberry
+
+from gql_server.api import activation_runs, jobs
+from gql_server.api.common import BigInt, argument, field, from_row, input_type, mutation, object_type
+from gql_server.api.context import Info
+from gql_server.api.enums import ArtifactStatus
+from gql_server.api.histograms import Histogram, histogram
+from gql_server.api.launches import LaunchResult, job_launched
+from gql_server.api.references import ActivationRunRef, JobRef
+from gql_server.services import neuron_indexes as neuron_index_service
+from gql_server.services.requests import IndexRequest
+from models import NeuronIndex as NeuronIndexRow
+
+
+@object_type
+class NeuronIndex:
+    """What a pass over an activation run found out about the neurons. Null until there."""
+
+    row: strawberry.Private[NeuronIndexRow]
+    status: ArtifactStatus = strawberry.field(description="Whether the neurons can be told about.")
+    token_count: BigInt | None = strawberry.field(description="Tokens that it passed over.")
+    sample_count: int | None = strawberry.field(description="Texts that it passed over.")
+    top_texts_per_neuron: int = strawberry.field(description="How many top texts it keeps.")
+    dead_count: int | None = strawberry.field(description="Neurons that never fired.")
+    frequency_histogram: Histogram | None = strawberry.field(
+        description="log10 of activation frequency over the neurons that fired."
+    )
+    top_texts_path: str | None = strawberry.field(
+        description="The top-texts JSON file, relative to the artifact directory."
+    )
+    top_texts_url: str | None = strawberry.field(
+        description="Where this server hands it out, under the same access rules as the API."
+    )
+    built_at: datetime | None = strawberry.field(description="When it got READY.")
+
+    @field
+    async def activation_run(self, info: Info) -> ActivationRunRef | None:
+        """The run that it passed over."""
+        return await activation_runs.activation_run_of(info, self.row.activation_run_id)
+
+    @field
+    async def job(self, info: Info) -> JobRef | None:
+        """The job that makes it."""
+        return await jobs.job_of(info, self.row.job_id)
+
+
+def neuron_index(row: NeuronIndexRow) -> NeuronIndex:
+    """Return a row as it is shown."""
+    frequencies = row.frequency_histogram
+    return from_row(
+        NeuronIndex,
+        row,
+        row=row,
+        frequency_histogram=histogram(frequencies["edges"], frequencies["counts"]) if frequencies else None,
+        top_texts_url=top_texts_url(row.sae_id, row.top_texts_path),
+    )
+
+
+def top_texts_url(sae_id: str, path: str | None) -> str | None:
+    """Return where this server hands out a top-texts file."""
+    return f"/top-texts/{sae_id}/{PurePosixPath(path).name}" if path else None
+
+
+# ------------------------------------------------------------------------------- mutations
+
+
+@input_type
+class IndexNeuronsInput:
+    """Neurons to index."""
+
+    sae_id: strawberry.ID = strawberry.field(description="The SAE that they belong to.")
+    activation_run_id: strawberry.ID | None = strawberry.field(
+        description="The run that it was trained on if left out."
+    )
+    top_texts_per_neuron: int = strawberry.field(
+        default=10, description="How many top texts to keep, 1 to 100."
+    )
+    idempotency_key: str | None = strawberry.field(
+        description=(
+            "A second request with the same key returns the first one's job; with the key but another"
+            " input it is a Conflict."
+        )
+    )
+
+    def request(self) -> IndexRequest:
+        """Return what the service is asked for."""
+        return IndexRequest(
+            sae_id=self.sae_id,
+            activation_run_id=self.activation_run_id,
+            top_texts_per_neuron=self.top_texts_per_neuron,
+            idempotency_key=self.idempotency_key,
+        )
+
+
+@strawberry.type
+class NeuronIndexMutations:
+    """Mutations of neuron indexes."""
+
+    @mutation
+    async def index_neurons(
+        self, info: Info, input: Annotated[IndexNeuronsInput, argument("What to index.")]
+    ) -> LaunchResult:
+        """Queues a job that finds out how often and on which texts an SAE's neurons fire."""
+        return job_launched(await neuron_index_service.index(info.context.server, input.request()))

@@ -1,0 +1,210 @@
+"""Neurons: what their index and their names say of them."""
+
+from typing import Annotated
+
+import strawberry
+
+from gql_server import ids
+from gql_server.api import concepts, saes
+from gql_server.api.common import Node, argument, field, finite, finite_number, object_type
+from gql_server.api.context import Info
+from gql_server.api.histograms import Histogram, even_histogram
+from gql_server.api.loaders import IndexedNeuron
+from gql_server.api.neuron_filters import NeuronFilter
+from gql_server.api.pagination import Connection, connection, given
+from gql_server.api.references import ConceptRef, SaeRef
+from gql_server.compute import messages
+from gql_server.services import neurons as neuron_service, top_texts
+from gql_server.services.neuron_tensors import NeuronStatistics
+from gql_server.services.neurons import NeuronConditions, NeuronOrder
+from models import Sae as SaeRow
+from models.enums import ArtifactStatus
+
+
+@object_type
+class TokenActivation:
+    """A token, and how strongly a neuron fires on it."""
+
+    token: str = strawberry.field(description="The token's text.")
+    activation: float = strawberry.field(description="0 where the neuron does not fire.")
+
+
+@object_type
+class TopText:
+    """A stretch of text on which a neuron fires strongly."""
+
+    text: str = strawberry.field(description="The stretch.")
+    score: float = strawberry.field(description="The highest activation in it.")
+    token_index: int = strawberry.field(description="Where that is, counted in tokens.")
+    token: str = strawberry.field(description="The token that it is on.")
+    tokens: list[TokenActivation] = strawberry.field(
+        description="Every token of the stretch with the neuron's activation on it."
+    )
+
+
+@object_type
+class Neuron(Node):
+    """One unit of an SAE's hidden layer, elsewhere called a latent or feature; not an MLP neuron."""
+
+    sae_row: strawberry.Private[SaeRow]
+    index: int = strawberry.field(description="Its place in the hidden layer, counted from 0.")
+
+    @field
+    def sae(self) -> SaeRef:
+        """The SAE that it is a unit of."""
+        return saes.sae(self.sae_row)
+
+    @field
+    async def concept(self, info: Info) -> ConceptRef | None:
+        """What people or an import call it."""
+        row = await info.context.loaders.concepts.load((self.sae_row.id, self.index))
+        return concepts.concept(row) if row else None
+
+    @field
+    async def frequency(self, info: Info) -> float | None:
+        """Share of tokens on which it fires. Null, like the next ones, until the SAE has been indexed."""
+        statistics = await _statistics(info, self)
+        return finite(statistics.frequency) if statistics else None
+
+    @field
+    async def max_activation(self, info: Info) -> float | None:
+        """Its highest activation; 0 if it never fired."""
+        statistics = await _statistics(info, self)
+        return finite(statistics.max_activation) if statistics else None
+
+    @field
+    async def mean_activation(self, info: Info) -> float | None:
+        """Mean over the tokens on which it fires."""
+        statistics = await _statistics(info, self)
+        return finite(statistics.mean_activation) if statistics else None
+
+    @field
+    async def dead(self, info: Info) -> bool | None:
+        """Whether it never fired."""
+        statistics = await _statistics(info, self)
+        return statistics.firing_count == 0 if statistics else None
+
+    @field
+    async def activation_histogram(self, info: Info) -> Histogram | None:
+        """Of its non-zero activations."""
+        index_id = await _ready_index_id(info, self)
+        if index_id is None:
+            return None
+        of_neuron = await info.context.loaders.neuron_histograms.load(IndexedNeuron(index_id, self.index))
+        return even_histogram(of_neuron.limit, of_neuron.counts)
+
+    @field
+    async def top_texts(
+        self, info: Info, first: Annotated[int, argument("How many texts to give, 1 to 100.")] = 5
+    ) -> list[TopText] | None:
+        """Strongest first, at most 100. Null, like the next ones, until it can be told; an error here leaves
+        the rest of the answer.
+        """
+        index_id = await _ready_index_id(info, self)
+        source = await info.context.loaders.top_text_sources.load(index_id) if index_id else None
+        if source is None:
+            return None
+        return [
+            TopText(
+                text=found.text,
+                score=finite_number(found.score),
+                token_index=found.token_index,
+                token=found.token,
+                tokens=[
+                    TokenActivation(token=token, activation=finite_number(activation))
+                    for token, activation in found.tokens
+                ],
+            )
+            for found in await top_texts.read(source, self.index, first)
+        ]
+
+
+async def _ready_index_id(info: Info, neuron: Neuron) -> str | None:
+    index = await info.context.loaders.neuron_indexes.load(neuron.sae_row.id)
+    return index.id if index and index.status == ArtifactStatus.READY else None
+
+
+async def _statistics(info: Info, neuron: Neuron) -> NeuronStatistics | None:
+    index_id = await _ready_index_id(info, neuron)
+    if index_id is None:
+        return None
+    return await info.context.loaders.neuron_statistics.load(IndexedNeuron(index_id, neuron.index))
+
+
+def neuron(sae_row: SaeRow, index: int) -> Neuron:
+    """Return a neuron of an SAE that has it."""
+    return Neuron(id=strawberry.ID(ids.neuron_id(sae_row.id, index)), sae_row=sae_row, index=index)
+
+
+def neuron_if_any(sae_row: SaeRow, index: int) -> Neuron | None:
+    """Return a neuron of an SAE, or None where the SAE has no such index."""
+    return neuron(sae_row, index) if 0 <= index < (sae_row.latent_count or 0) else None
+
+
+async def neuron_connection(
+    info: Info,
+    sae_row: SaeRow,
+    first: int,
+    after: str | None,
+    order: NeuronOrder,
+    filter: NeuronFilter | None,
+) -> Connection[Neuron]:
+    """Return a page of an SAE's neurons."""
+    conditions = filter.conditions() if isinstance(filter, NeuronFilter) else NeuronConditions()
+    found = await neuron_service.page(info.context.server, sae_row, first, given(after), order, conditions)
+
+    async def count() -> int:
+        return found.count
+
+    return connection(found.page, lambda index: neuron(sae_row, index), count)
+
+
+# --------------------------------------------------------------- what fires on given texts
+
+
+@object_type
+class NeuronActivation:
+    """How strongly a neuron fires on a prompt."""
+
+    neuron: Neuron = strawberry.field(description="The neuron.")
+    activation: float = strawberry.field(description="How strongly it fires.")
+    token_index: int | None = strawberry.field(
+        description=(
+            "Where it is strongest, counted in tokens of prompt and output; null for a single token's list."
+        )
+    )
+
+
+def neuron_activations(
+    sae_row: SaeRow | None, activations: list[messages.NeuronActivation]
+) -> list[NeuronActivation]:
+    """Return what a worker reports of an SAE's neurons as it is shown; nothing without an SAE."""
+    if sae_row is None:
+        return []
+    return [
+        NeuronActivation(
+            neuron=neuron(sae_row, found.neuron_index),
+            activation=finite_number(found.activation),
+            token_index=found.token_index,
+        )
+        for found in activations
+    ]
+
+
+# --------------------------------------------------------------------------------- queries
+
+
+@strawberry.type
+class NeuronQueries:
+    """Queries for neurons."""
+
+    @field
+    async def neuron(
+        self,
+        info: Info,
+        sae_id: Annotated[strawberry.ID, argument("ID of an SAE.")],
+        index: Annotated[int, argument("Counted from 0.")],
+    ) -> Neuron | None:
+        """A neuron; null if the SAE or the index does not exist."""
+        row = await info.context.loaders.saes.load(sae_id)
+        return neuron_if_any(row, index) if row else None

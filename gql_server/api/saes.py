@@ -1,0 +1,218 @@
+"""SAEs, and the mutations that train and delete them."""
+
+from datetime import datetime
+from typing import Annotated
+
+import strawberry
+
+from gql_server.api import activation_runs, concept_configs, concepts, jobs, language_models, neurons
+from gql_server.api.common import (
+    Deleted,
+    DeleteResult,
+    Node,
+    argument,
+    field,
+    from_row,
+    mutation,
+    object_type,
+)
+from gql_server.api.context import Info
+from gql_server.api.enums import ArtifactStatus, NeuronOrder, SaeOrigin
+from gql_server.api.evaluations import SaeEvaluation
+from gql_server.api.exports import SaeExport
+from gql_server.api.launches import LaunchResult, job_launched
+from gql_server.api.loaders import TrainingPointsKey
+from gql_server.api.neuron_filters import NeuronFilter
+from gql_server.api.neuron_indexes import NeuronIndex, neuron_index
+from gql_server.api.pagination import After, Connection, First, children_connection, given, listing
+from gql_server.api.references import (
+    ActivationRunRef,
+    ConceptConfigRef,
+    ConceptRef,
+    JobRef,
+    LanguageModelRef,
+    NeuronRef,
+)
+from gql_server.api.training import (
+    TrainingConfig,
+    TrainingPoint,
+    TrainSaeInput,
+    training_config,
+    training_point_of_row,
+)
+from gql_server.services import pages, saes as sae_service
+from models import Sae as SaeRow
+
+
+@object_type
+class Sae(Node):
+    """A sparse autoencoder over the activations of one layer."""
+
+    row: strawberry.Private[SaeRow]
+    name: str = strawberry.field(description="A name for people.")
+    status: ArtifactStatus = strawberry.field(description="Whether it can be used.")
+    origin: SaeOrigin = strawberry.field(description="How it came to be here.")
+    sae_class: str | None = strawberry.field(
+        description=(
+            "The registered SAE class, e.g. TopKSae or L1Sae. Null, like the sizes, until an import has"
+            " read it."
+        )
+    )
+    layer: str = strawberry.field(description="The layer that it was made for, as Layer.name.")
+    input_size: int | None = strawberry.field(description="Width of the activations, n_inputs.")
+    latent_count: int | None = strawberry.field(description="Number of neurons, n_latents.")
+    k: int | None = strawberry.field(description="Active neurons per token, where the class fixes it.")
+    training_config: TrainingConfig | None = strawberry.field(
+        description="How it was trained; null until the training has begun."
+    )
+    evaluation: SaeEvaluation | None = strawberry.field(description="Null until it has been evaluated.")
+    checkpoint_path: str | None = strawberry.field(
+        description="Its weights. Relative to the artifact directory."
+    )
+    metadata_path: str | None = strawberry.field(
+        description="Its configuration and metrics. Relative to the artifact directory."
+    )
+    exports: list[SaeExport] = strawberry.field(
+        description="What has been written of it for other libraries."
+    )
+    created_at: datetime = strawberry.field(description="When it was asked for.")
+    completed_at: datetime | None = strawberry.field(description="When it got READY.")
+
+    @field
+    async def language_model(self, info: Info) -> LanguageModelRef:
+        """The model whose activations it is for."""
+        return await language_models.language_model_of(info, self.row.language_model_id)
+
+    @field
+    async def activation_run(self, info: Info) -> ActivationRunRef | None:
+        """The run that it was trained on."""
+        return await activation_runs.activation_run_of(info, self.row.activation_run_id)
+
+    @field
+    async def job(self, info: Info) -> JobRef | None:
+        """The job that makes it."""
+        return await jobs.job_of(info, self.row.job_id)
+
+    @field
+    async def training_history(
+        self, info: Info, max_points: Annotated[int, argument("1 to 10,000.")] = 200
+    ) -> list[TrainingPoint]:
+        """At most maxPoints points, spread evenly over the training, the last one included."""
+        rows = await info.context.loaders.training_points.load(TrainingPointsKey(self.id, max_points))
+        return [training_point_of_row(row) for row in rows]
+
+    @field
+    async def neuron_index(self, info: Info) -> NeuronIndex | None:
+        """Null until its neurons have been indexed over an activation run."""
+        row = await info.context.loaders.neuron_indexes.load(self.id)
+        return neuron_index(row) if row else None
+
+    @field
+    def neuron(self, index: Annotated[int, argument("Counted from 0.")]) -> NeuronRef | None:
+        """Null if there is no such index."""
+        return neurons.neuron_if_any(self.row, index)
+
+    @field
+    async def neurons(
+        self,
+        info: Info,
+        first: First = 20,
+        after: After = strawberry.UNSET,
+        order_by: Annotated[NeuronOrder, argument("What they are ordered by.")] = NeuronOrder.INDEX,
+        filter: Annotated[NeuronFilter | None, argument("Only neurons that fulfil this.")] = strawberry.UNSET,
+    ) -> Connection[NeuronRef]:
+        """Its neurons."""
+        return await neurons.neuron_connection(info, self.row, first, after, order_by, filter)
+
+    @field
+    async def concepts(
+        self,
+        info: Info,
+        first: First = 20,
+        after: After = strawberry.UNSET,
+        search: Annotated[
+            str | None, argument("Only concepts whose name contains this, whatever the case.")
+        ] = strawberry.UNSET,
+    ) -> Connection[ConceptRef]:
+        """Names of its neurons."""
+        return await children_connection(
+            info, pages.CONCEPTS_OF_SAE, self.id, concepts.concept, first, after, search
+        )
+
+    @field
+    async def concept_configs(
+        self, info: Info, first: First = 20, after: After = strawberry.UNSET
+    ) -> Connection[ConceptConfigRef]:
+        """Ways to steer through it."""
+        return await children_connection(
+            info, pages.CONFIGS_OF_SAE, self.id, concept_configs.concept_config, first, after
+        )
+
+
+def sae(row: SaeRow) -> Sae:
+    """Return a row as it is shown."""
+    config = training_config(row.training_config) if row.training_config else None
+    return from_row(Sae, row, row=row, training_config=config, evaluation=None, exports=[])
+
+
+async def sae_row_of(info: Info, id: str) -> SaeRow:
+    """Return the SAE that a foreign key names."""
+    row = await info.context.loaders.saes.load(id)
+    if row is None:
+        raise LookupError(f"the SAE {id} has gone while it was read")
+    return row
+
+
+@strawberry.type
+class SaeQueries:
+    """Queries for SAEs."""
+
+    @field
+    async def saes(
+        self,
+        info: Info,
+        first: First = 20,
+        after: After = strawberry.UNSET,
+        language_model_id: Annotated[
+            strawberry.ID | None, argument("Only SAEs of this language model.")
+        ] = strawberry.UNSET,
+        activation_run_id: Annotated[
+            strawberry.ID | None, argument("Only SAEs trained on this run.")
+        ] = strawberry.UNSET,
+        status: Annotated[ArtifactStatus | None, argument("Only SAEs in this state.")] = strawberry.UNSET,
+    ) -> Connection[Sae]:
+        """SAEs."""
+        conditions = []
+        if given(language_model_id) is not None:
+            conditions.append(SaeRow.language_model_id == language_model_id)
+        if given(activation_run_id) is not None:
+            conditions.append(SaeRow.activation_run_id == activation_run_id)
+        if given(status) is not None:
+            conditions.append(SaeRow.status == status)
+        return await listing(info, SaeRow, conditions, sae, first, after)
+
+    @field
+    async def sae(self, info: Info, id: Annotated[strawberry.ID, argument("ID of an SAE.")]) -> Sae | None:
+        """An SAE; null if there is none with this ID."""
+        row = await info.context.loaders.saes.load(id)
+        return sae(row) if row else None
+
+
+@strawberry.type
+class SaeMutations:
+    """Mutations of SAEs."""
+
+    @mutation
+    async def train_sae(
+        self, info: Info, input: Annotated[TrainSaeInput, argument("What to train.")]
+    ) -> LaunchResult:
+        """Queues a job that trains an SAE on a captured layer."""
+        return job_launched(await sae_service.train(info.context.server, input.request()))
+
+    @mutation
+    async def delete_sae(
+        self, info: Info, id: Annotated[strawberry.ID, argument("ID of the SAE.")]
+    ) -> DeleteResult:
+        """Deletes an SAE with its index, concepts, configs and files. A Conflict while a job needs it."""
+        await sae_service.delete(info.context.server, id)
+        return Deleted(id=id)

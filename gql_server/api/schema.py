@@ -1,0 +1,86 @@
+"""The schema: all nouns together."""
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionContext
+
+from gql_server.api.activation_runs import ActivationRunMutations, ActivationRunQueries
+from gql_server.api.common import SCALARS, object_type
+from gql_server.api.concept_configs import ConceptConfigMutations, ConceptConfigQueries
+from gql_server.api.concepts import ConceptMutations, ConceptQueries
+from gql_server.api.context import OperationContext
+from gql_server.api.generation import GenerationMutations, GenerationSubscriptions
+from gql_server.api.job_events import JobLogged, JobProgressed, JobStatusChanged, TrainingStepped
+from gql_server.api.jobs import JobMutations, JobQueries, JobSubscriptions
+from gql_server.api.language_models import LanguageModelMutations, LanguageModelQueries
+from gql_server.api.masking import shown_errors
+from gql_server.api.neuron_indexes import NeuronIndexMutations
+from gql_server.api.neurons import NeuronQueries
+from gql_server.api.nodes import NodeMutations, NodeQueries
+from gql_server.api.refusals import HANDLERS
+from gql_server.api.saes import SaeMutations, SaeQueries
+from gql_server.api.server import ServerQueries
+from gql_server.api.top_neurons import TopNeuronQueries
+
+
+@object_type
+class Query(
+    ServerQueries,
+    NodeQueries,
+    LanguageModelQueries,
+    ActivationRunQueries,
+    SaeQueries,
+    NeuronQueries,
+    TopNeuronQueries,
+    ConceptQueries,
+    ConceptConfigQueries,
+    JobQueries,
+):
+    """What can be asked."""
+
+
+@object_type
+class Mutation(
+    LanguageModelMutations,
+    ActivationRunMutations,
+    SaeMutations,
+    NeuronIndexMutations,
+    JobMutations,
+    NodeMutations,
+    ConceptMutations,
+    ConceptConfigMutations,
+    GenerationMutations,
+):
+    """What can be done."""
+
+
+@object_type
+class Subscription(JobSubscriptions, GenerationSubscriptions):
+    """What can be followed."""
+
+
+class Schema(strawberry.Schema):
+    """A schema that hides the server's insides from clients."""
+
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        """Replace the errors in the very list that goes into the answer; every result's errors pass here."""
+        errors[:] = shown_errors(errors, execution_context)
+
+
+schema = Schema(
+    query=Query,
+    mutation=Mutation,
+    subscription=Subscription,
+    types=[JobStatusChanged, JobProgressed, JobLogged, TrainingStepped],
+    extensions=[OperationContext],
+    exception_handlers=HANDLERS,
+    config=StrawberryConfig(scalar_map=SCALARS),
+)
+
+
+def export() -> str:
+    """Return the schema in GraphQL's schema definition language."""
+    return schema.as_str() + "\n"

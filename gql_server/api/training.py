@@ -1,0 +1,154 @@
+"""How an SAE was trained: its configuration, its history, and what a training is asked for."""
+
+from typing import Any
+
+import strawberry
+
+from gql_server.api.common import BigInt, finite, finite_number, input_type, object_type
+from gql_server.services.requests import TrainRequest
+from models import TrainingPoint as TrainingPointRow
+
+
+@object_type
+class TrainingConfig:
+    """As it was, defaults filled in."""
+
+    epochs: int = strawberry.field(description="Passes over the run's tokens.")
+    batch_size: int = strawberry.field(description="Tokens per step.")
+    k: int = strawberry.field(description="Active neurons per token; 0 for a class that does not fix it.")
+    learning_rate: float = strawberry.field(description="At the start.")
+    l1_lambda: float = strawberry.field(description="Weight of the sparsity penalty; 0 where there is none.")
+    seed: int = strawberry.field(description="Of the weights and of the order of the tokens.")
+    device: str = strawberry.field(description="Where it was computed.")
+
+
+@object_type
+class TrainingPoint:
+    """Averages over the steps since the point before. Null where undefined or not finite."""
+
+    step: int = strawberry.field(description="Steps so far.")
+    epoch: int = strawberry.field(description="The pass that the step belongs to, counted from 0.")
+    token_count: BigInt = strawberry.field(description="Tokens seen so far.")
+    loss: float | None = strawberry.field(description="What the training makes smaller.")
+    mse: float | None = strawberry.field(description="Mean squared error per element.")
+    explained_variance: float | None = strawberry.field(
+        description="1 - sum((x - x̂)²) / sum((x - mean(x))²), the mean taken per input dimension."
+    )
+    l0: float = strawberry.field(description="Mean number of non-zero latents per token.")
+    dead_fraction: float | None = strawberry.field(
+        description=("Share of neurons that have not fired over the last full window of training tokens.")
+    )
+    learning_rate: float = strawberry.field(description="At this step.")
+    tokens_per_second: float = strawberry.field(description="Tokens trained on in a second.")
+
+
+def training_config(config: dict[str, Any]) -> TrainingConfig:
+    """Return a stored configuration as it is shown."""
+    return TrainingConfig(
+        epochs=config["epochs"],
+        batch_size=config["batch_size"],
+        k=config["k"] or 0,
+        learning_rate=finite_number(config["learning_rate"]),
+        l1_lambda=finite_number(config["l1_lambda"]),
+        seed=config["seed"],
+        device=config["device"],
+    )
+
+
+def training_point(
+    *,
+    step: int,
+    epoch: int,
+    token_count: int,
+    loss: float | None,
+    mse: float | None,
+    explained_variance: float | None,
+    l0: float,
+    dead_fraction: float | None,
+    learning_rate: float,
+    tokens_per_second: float,
+) -> TrainingPoint:
+    """Return a point as it is shown; the arguments are those of a TRAINING_POINT event's payload."""
+    return TrainingPoint(
+        step=step,
+        epoch=epoch,
+        token_count=BigInt(token_count),
+        loss=finite(loss),
+        mse=finite(mse),
+        explained_variance=finite(explained_variance),
+        l0=finite_number(l0),
+        dead_fraction=finite(dead_fraction),
+        learning_rate=finite_number(learning_rate),
+        tokens_per_second=finite_number(tokens_per_second),
+    )
+
+
+def training_point_of_row(row: TrainingPointRow) -> TrainingPoint:
+    """Return a row as it is shown."""
+    return training_point(
+        step=row.step,
+        epoch=row.epoch,
+        token_count=row.token_count,
+        loss=row.loss,
+        mse=row.mse,
+        explained_variance=row.explained_variance,
+        l0=row.l0,
+        dead_fraction=row.dead_fraction,
+        learning_rate=row.learning_rate,
+        tokens_per_second=row.tokens_per_second,
+    )
+
+
+@input_type
+class TrainSaeInput:
+    """An SAE to train."""
+
+    activation_run_id: strawberry.ID = strawberry.field(description="The activations to train on.")
+    layer: str | None = strawberry.field(description="May be left out where the run has one layer.")
+    name: str | None = strawberry.field(description="A name for people; the server makes one if left out.")
+    sae_class: str = strawberry.field(default="TopKSae", description="One of Server.saeClasses.")
+    latent_count: int | None = strawberry.field(description="Neurons; 8 times the layer's width if left out.")
+    k: int | None = strawberry.field(description="Required for TopKSae.")
+    epochs: int = strawberry.field(default=1, description="Passes over the run's tokens.")
+    batch_size: int = strawberry.field(default=1024, description="Tokens per step.")
+    learning_rate: float | None = strawberry.field(
+        description=(
+            "Chosen for the class and size if left out, like the next; TrainingConfig says what was chosen."
+        )
+    )
+    l1_lambda: float | None = strawberry.field(description="For L1Sae.")
+    seed: int = strawberry.field(
+        default=0, description="The same seed gives the same SAE on the same machine."
+    )
+    device: str | None = strawberry.field(description="One of Server.devices; the best of them if left out.")
+    index_neurons: bool = strawberry.field(
+        default=True,
+        description=(
+            "When trained, queue an INDEX_NEURONS job for it; that one's failure leaves the SAE READY."
+        ),
+    )
+    idempotency_key: str | None = strawberry.field(
+        description=(
+            "A second request with the same key returns the first one's job; with the key but another"
+            " input it is a Conflict."
+        )
+    )
+
+    def request(self) -> TrainRequest:
+        """Return what the service is asked for."""
+        return TrainRequest(
+            activation_run_id=self.activation_run_id,
+            layer=self.layer,
+            name=self.name,
+            sae_class=self.sae_class,
+            latent_count=self.latent_count,
+            k=self.k,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            l1_lambda=self.l1_lambda,
+            seed=self.seed,
+            device=self.device,
+            index_neurons=self.index_neurons,
+            idempotency_key=self.idempotency_key,
+        )

@@ -1,0 +1,165 @@
+"""Puts the server together: a Starlette application and what lives as long as it does."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from gql_server import __version__, ids
+from gql_server.api import graphiql
+from gql_server.api.guard import Guard
+from gql_server.api.view import GraphQLView
+from gql_server.compute.messages import LanguageModelChanged
+from gql_server.database import Database
+from gql_server.jobs.bell import Bell
+from gql_server.jobs.local_executor import LocalExecutor
+from gql_server.jobs.supervisor import Supervisor
+from gql_server.server import Server
+from gql_server.services import artifacts, jobs, language_models, reconciliation
+from gql_server.settings import Settings
+from models import Sae
+
+log = structlog.get_logger(__name__)
+
+WARM_UP_DELAY_SECONDS = 1.0
+"""The workers' imports take a processor each; the first answers come before that."""
+
+
+def create_app(settings: Settings) -> Starlette:
+    """Return the application; its lifespan opens the database and starts the supervisor."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with running(settings) as server:
+            app.state.server = server
+            app.state.view = GraphQLView(server)
+            yield
+
+    return Starlette(
+        routes=[
+            Route("/", _to_graphql),
+            Route("/graphql", _GraphQL),
+            WebSocketRoute("/graphql", _GraphQL),
+            Route("/healthz", _healthz),
+            Route("/top-texts/{sae_id}/{name}", _top_texts),
+            Mount("/static", StaticFiles(directory=graphiql.STATIC_DIR, check_dir=False)),
+        ],
+        middleware=[Middleware(Guard, max_body_bytes=settings.max_upload_bytes)],
+        lifespan=lifespan,
+    )
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Server]:
+    """Give the server's parts, working, and end them when the block ends.
+
+    The caller owns the artifact directory, and has migrated the database.
+    """
+    database = Database(settings.database_path)
+    await reconciliation.reconcile(database, settings)
+    background = _Background()
+    executor = LocalExecutor(
+        settings,
+        lambda changed: background.run(_keep_status(database, changed)),
+        lambda: background.run(_forget_statuses(database)),
+    )
+    bell = Bell()
+    handlers = jobs.handlers(settings)
+    supervisor = Supervisor(database, executor, handlers, bell, settings.progress_interval_seconds)
+    supervisor.start()
+    if settings.warm_up:
+        background.run(_warm_up(executor))
+    log.info("server started", version=__version__, artifacts=str(settings.artifact_dir.resolve()))
+    try:
+        yield Server(settings, database, executor, supervisor, bell)
+    finally:
+        await supervisor.close()
+        await executor.close()
+        await background.close()
+        await database.close()
+        log.info("server stopped")
+
+
+class _Background:
+    """Tasks that nobody waits for, in the order in which they were given."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("background work failed", exc_info=error)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _keep_status(database: Database, changed: LanguageModelChanged) -> None:
+    await language_models.set_status(database, changed)
+
+
+async def _forget_statuses(database: Database) -> None:
+    async with database.write() as session:
+        await language_models.set_all_unloaded(session)
+
+
+async def _warm_up(executor: LocalExecutor) -> None:
+    await asyncio.sleep(WARM_UP_DELAY_SECONDS)
+    await executor.warm_up()
+
+
+class _GraphQL:
+    """An ASGI application, as Route takes it: the view is made in the lifespan."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._arguments = (scope, receive, send)
+
+    def __await__(self) -> Any:
+        scope, receive, send = self._arguments
+        return scope["app"].state.view(scope, receive, send).__await__()
+
+
+async def _to_graphql(request: Request) -> Response:
+    return RedirectResponse("/graphql")
+
+
+async def _healthz(request: Request) -> Response:
+    """Answer 200 where the database answers."""
+    server: Server = request.app.state.server
+    async with server.database.read() as session:
+        await session.get(Sae, "")
+    return JSONResponse({"status": "ok", "version": __version__})
+
+
+_TOP_TEXTS_NAME = re.compile(r"[a-z]+_[0-9A-Z]{26}\.json")
+
+
+async def _top_texts(request: Request) -> Response:
+    """Hand out a top-texts file of an index or a request."""
+    sae_id, name = request.path_params["sae_id"], request.path_params["name"]
+    server: Server = request.app.state.server
+    async with server.database.read() as session:
+        sae = await session.get(Sae, sae_id) if ids.kind_of(sae_id) == ids.SAE else None
+    if sae is not None and _TOP_TEXTS_NAME.fullmatch(name):
+        path = artifacts.sae_directory(server.settings, sae) / "top_texts" / name
+        if path.is_file():
+            return FileResponse(path, media_type="application/json", filename=name)
+    return PlainTextResponse("There is no such file.", status_code=404)

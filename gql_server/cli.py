@@ -1,0 +1,127 @@
+"""The console script: serve, demo, export-schema, migrate."""
+
+import argparse
+import ipaddress
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from gql_server import __version__, logs
+from gql_server.settings import Settings
+
+GRACEFUL_SHUTDOWN_SECONDS = 4
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    parser = _parser()
+    options = parser.parse_args()
+    if options.command == "export-schema":
+        _export_schema()
+        return
+    try:
+        settings = _settings(options)
+    except ValidationError as error:
+        parser.error(_sentence(error))
+    if not _is_loopback(settings.host):
+        parser.error(f"{settings.host} is no loopback address; the server listens on 127.0.0.1 or ::1 only.")
+    sys.exit({"serve": _serve, "demo": _demo, "migrate": _migrate}[options.command](settings, options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gql-server", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, description in (
+        ("serve", "serve the API"),
+        ("demo", "start a server and give a tour of it through the API"),
+        ("migrate", "bring the database up to date"),
+    ):
+        command = commands.add_parser(name, help=description, description=description)
+        command.add_argument("--artifacts", type=Path, metavar="DIR", help="artifact directory")
+        if name != "migrate":
+            command.add_argument("--host", help="loopback address to listen on")
+            command.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
+        if name == "demo":
+            command.add_argument("--exit", action="store_true", help="stop the server when the tour is over")
+    commands.add_parser("export-schema", help="print the API's schema")
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    given = {"artifact_dir": options.artifacts}
+    given |= {name: getattr(options, name, None) for name in ("host", "port")}
+    return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _sentence(error: ValidationError) -> str:
+    problems = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
+    return "settings: " + "; ".join(problems)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _serve(settings: Settings, _options: argparse.Namespace) -> int:
+    import uvicorn
+
+    from gql_server.app import create_app
+    from gql_server.migrate import DatabaseTooNew, migrate
+    from gql_server.ownership import AlreadyOwned, owning
+
+    logs.configure(settings.log_format)
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        ws="websockets-sansio",
+        lifespan="on",
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    try:
+        with owning(settings.artifact_dir):
+            migrate(settings.database_path)
+            server.run()
+    except (AlreadyOwned, DatabaseTooNew) as error:
+        print(f"gql-server: {error}", file=sys.stderr)
+        return 1
+    return 0 if server.started else 1
+
+
+def _demo(settings: Settings, options: argparse.Namespace) -> int:
+    from gql_server.tour.launch import demo
+
+    return demo(settings, exit_when_done=options.exit)
+
+
+def _migrate(settings: Settings, _options: argparse.Namespace) -> int:
+    import migrations
+    from gql_server.migrate import DatabaseTooNew, migrate
+    from gql_server.ownership import AlreadyOwned, owning
+
+    logs.configure(settings.log_format)
+    try:
+        with owning(settings.artifact_dir):
+            migrate(settings.database_path)
+    except (AlreadyOwned, DatabaseTooNew) as error:
+        print(f"gql-server: {error}", file=sys.stderr)
+        return 1
+    print(f"{settings.database_path} is at revision {migrations.HEAD}.")
+    return 0
+
+
+def _export_schema() -> None:
+    from gql_server.api.schema import export
+
+    print(export(), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""Runs texts through a language model and stores what some of its layers put out."""
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from mi_crow.hooks.hook import HOOK_FUNCTION_INPUT, HOOK_FUNCTION_OUTPUT
+from mi_crow.hooks.implementations.layer_activation_detector import LayerActivationDetector
+from mi_crow.hooks.implementations.model_input_detector import ModelInputDetector
+from mi_crow.hooks.utils import extract_tensor_from_output
+from mi_crow.language_model.language_model import LanguageModel
+from mi_crow.store.store import TensorMetadata
+
+from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
+from gql_server.compute.capture_plan import CapturePlan, PlannedBatch, plan_capture, tokenizer_options
+from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute.hub_dataset import download
+from gql_server.compute.language_models import LanguageModels, depth_order, special_token_ids
+from gql_server.compute.messages import CaptureActivations, CapturedLayer, CaptureResult, Log, Progress
+from gql_server.compute.model_files import DTYPES
+from gql_server.compute.store import MASKS, ActivationStore
+from gql_server.datasets import TextDataset
+from gql_server.manifest import (
+    FORMAT_VERSION,
+    Manifest,
+    ManifestBatch,
+    ManifestDataset,
+    ManifestLanguageModel,
+    ManifestLayer,
+    write_manifest,
+)
+
+
+def capture_activations(
+    task: CaptureActivations,
+    context: TaskContext,
+    language_models: LanguageModels,
+    store: ActivationStore | None = None,
+) -> CaptureResult:
+    """Store the layers' activations over the task's texts, and the run's manifest when all batches are there.
+
+    Batches that an earlier attempt has stored are kept. Raises TaskError where the input is at fault.
+    """
+    store = store or ActivationStore(Path(task.store_dir))
+    lm = language_models.get(task.language_model)
+    layers = depth_order(lm, list(dict.fromkeys(task.layers)))
+    _check_max_length(lm, task.max_length)
+    dataset = _open_dataset(task, context)
+    plan = plan_capture(task, lm, dataset, context)
+    _log_start(task, plan, context)
+    _Capture(task, context, lm, layers, store, dataset).run(plan)
+    manifest = _manifest(task, lm, layers, store, dataset, plan)
+    write_manifest(store.manifest_path(task.run_id), manifest)
+    _log_end(manifest, context)
+    return CaptureResult(
+        layers=[CapturedLayer(layer.name, layer.hidden_size) for layer in manifest.layers],
+        dataset_sample_count=len(dataset),
+        sample_count=manifest.sample_count,
+        batch_count=len(manifest.batches),
+        token_count=manifest.token_count,
+        byte_size=manifest.byte_size,
+    )
+
+
+def _check_max_length(lm: LanguageModel, max_length: int) -> None:
+    limit = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and max_length > limit:
+        reason = f"The language model takes {limit} tokens at most, so maxLength cannot be {max_length}."
+        raise TaskError(reason, "INVALID", ("maxLength",))
+
+
+def _open_dataset(task: CaptureActivations, context: TaskContext) -> TextDataset:
+    directory = Path(task.dataset_dir)
+    if task.hub_dataset is not None:
+        wanted = None if task.sample_limit is None else task.sample_offset + task.sample_limit
+        context.emit(Log(f"Getting texts from {task.hub_dataset.repository}."))
+        download(task.hub_dataset, directory, wanted, task.max_texts, context)
+    return TextDataset(directory)
+
+
+class _Detector(LayerActivationDetector):
+    """Keeps a copy of a layer's output on the CPU.
+
+    Upstream's keeps the output itself, which a later layer may change in place, and from CUDA it converts a
+    copy before that has arrived.
+    """
+
+    def process_activations(
+        self, module: torch.nn.Module, input: HOOK_FUNCTION_INPUT, output: HOOK_FUNCTION_OUTPUT
+    ) -> None:
+        tensor = extract_tensor_from_output(output)
+        if tensor is not None:
+            self.tensor_metadata["activations"] = tensor.detach().to("cpu", self.target_dtype, copy=True)
+            self.metadata["activations_shape"] = tuple(tensor.shape)
+
+
+class _Capture:
+    """One run's way through its batches."""
+
+    def __init__(
+        self,
+        task: CaptureActivations,
+        context: TaskContext,
+        lm: LanguageModel,
+        layers: list[str],
+        store: ActivationStore,
+        dataset: TextDataset,
+    ) -> None:
+        self._task, self._context, self._lm = task, context, lm
+        self._layers, self._store, self._dataset = layers, store, dataset
+        dtype = DTYPES[task.dtype]
+        self._detectors = [_Detector(layer, f"gql_server-{uuid.uuid4().hex}", dtype) for layer in layers]
+        # Never registered: upstream fills every registered one, enabled or not, at anybody's inference.
+        self._inputs = ModelInputDetector(save_attention_mask=True, special_token_ids=special_token_ids(lm))
+
+    def run(self, plan: CapturePlan) -> None:
+        """Store every batch that is not there yet, with a Progress event after each."""
+        completed = computed = 0
+        start = time.monotonic()
+        for index, batch in enumerate(plan.batches):
+            self._context.check()
+            if not self._store.has_batch(self._task.run_id, index):
+                self._store_batch(index, batch)
+                computed += len(batch.rows)
+            completed += len(batch.rows)
+            rate = computed / (time.monotonic() - start) if computed else None
+            self._context.emit(Progress(completed, plan.sample_count, rate))
+
+    def _store_batch(self, index: int, batch: PlannedBatch) -> None:
+        self._forward([self._dataset[row] for row in batch.rows])
+        self._check_tensors(batch)
+        tensors: TensorMetadata = {one.layer_signature: one.tensor_metadata for one in self._detectors}
+        metadata: dict[str, Any] = {one.layer_signature: one.metadata for one in self._detectors}
+        # Upstream's lm.save_detector_metadata saves every detector on the model, somebody else's too.
+        self._store.put_detector_metadata(
+            self._task.run_id,
+            index,
+            metadata | {MASKS: self._inputs.metadata},
+            tensors | {MASKS: self._inputs.tensor_metadata},
+        )
+        for detector in (*self._detectors, self._inputs):
+            detector.clear_captured()
+
+    def _forward(self, texts: list[str]) -> None:
+        with self._hooked():
+            _, encodings = self._lm.inference.execute_inference(
+                texts,
+                tok_kwargs=tokenizer_options(self._task.max_length),
+                # Upstream would compute in float16 on CUDA, whatever the model's precision.
+                autocast=False,
+                with_controllers=False,
+                # Upstream's save_activations stops after the layer listed last, and loses any deeper one.
+                stop_after_layer=self._layers[-1],
+            )
+        self._inputs.set_inputs_from_encodings(encodings)
+
+    @contextmanager
+    def _hooked(self) -> Iterator[None]:
+        """Have the detectors on the shared model for one forward pass; no other pass is taken for ours."""
+        try:
+            for detector in self._detectors:
+                self._lm.layers.register_hook(detector.layer_signature, detector)
+            yield
+        finally:
+            for detector in self._detectors:
+                self._lm.layers.unregister_hook(detector)
+
+    def _check_tensors(self, batch: PlannedBatch) -> None:
+        """Raise TaskError where a layer did not give a vector per token, or the dtype cannot hold it."""
+        shape = (len(batch.rows), max(batch.lengths))
+        for detector in self._detectors:
+            tensor = detector.get_captured()
+            if tensor is None or tensor.ndim != 3 or tensor.shape[:2] != shape:
+                raise TaskError(f"The layer {detector.layer_signature} did not give one vector per token.")
+            mask = self._inputs.get_captured_attention_mask()
+            if tensor.dtype == torch.float16 and not tensor[mask].isfinite().all():
+                reason = (
+                    f"Activations of {detector.layer_signature} do not fit into FLOAT16; BFLOAT16 holds them."
+                )
+                raise TaskError(reason, "INVALID", ("dtype",))
+
+
+def _manifest(
+    task: CaptureActivations,
+    lm: LanguageModel,
+    layers: list[str],
+    store: ActivationStore,
+    dataset: TextDataset,
+    plan: CapturePlan,
+) -> Manifest:
+    batches = [_manifest_batch(store, task.run_id, index, batch) for index, batch in enumerate(plan.batches)]
+    source = task.language_model
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        run_id=task.run_id,
+        language_model=ManifestLanguageModel(
+            source.id, source.kind, source.location, source.revision, source.dtype
+        ),
+        layers=[ManifestLayer(name, store.activations_shape(task.run_id, 0, name)[-1]) for name in layers],
+        dataset=ManifestDataset(
+            kind=task.dataset_kind,
+            description=task.dataset_description,
+            sha256=plan.sha256,
+            sample_offset=task.sample_offset,
+            sample_limit=task.sample_limit,
+            sample_count=len(dataset),
+            directory=Path(task.dataset_dir).name,
+        ),
+        max_length=task.max_length,
+        batch_size=task.batch_size,
+        dtype=task.dtype,
+        special_token_ids=sorted(special_token_ids(lm)),
+        sample_count=plan.sample_count,
+        token_count=sum(batch.token_count for batch in batches),
+        byte_size=sum(batch.byte_size for batch in batches),
+        batches=batches,
+        versions={name: version(name) for name in ("mi-crow", "torch", "transformers")},
+        created_at=datetime.now(UTC).isoformat(),
+    )
+
+
+def _manifest_batch(store: ActivationStore, run_id: str, index: int, batch: PlannedBatch) -> ManifestBatch:
+    mask = store.read_mask(run_id, index)
+    size = store.batch_bytes(run_id, index)
+    return ManifestBatch(index, batch.rows, batch.lengths, list(mask.shape), int(mask.sum()), size)
+
+
+def _log_start(task: CaptureActivations, plan: CapturePlan, context: TaskContext) -> None:
+    layers = "1 layer" if len(task.layers) == 1 else f"{len(task.layers)} layers"
+    dropped = f"; {plan.dropped_count} without a token left out" if plan.dropped_count else ""
+    sentence = (
+        f"Capturing {layers} over {plan.sample_count:,} texts in {len(plan.batches):,} batches{dropped}."
+    )
+    context.emit(Log(sentence))
+
+
+def _log_end(manifest: Manifest, context: TaskContext) -> None:
+    megabytes = manifest.byte_size / 1e6
+    sentence = (
+        f"Stored {manifest.token_count:,} tokens of {manifest.sample_count:,} texts in "
+        f"{len(manifest.batches):,} batches, {megabytes:,.1f} MB."
+    )
+    context.emit(Log(sentence))

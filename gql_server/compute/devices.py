@@ -1,0 +1,27 @@
+"""Where torch can compute on this machine."""
+
+import torch
+
+from gql_server.compute.context import TaskError
+
+
+def devices() -> list[str]:
+    """List torch's names of the devices here, best first."""
+    found = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return [*found, "cpu"]
+
+
+def choose_device(asked: str | None) -> str:
+    """Return the device asked for, or the best; TaskError (INVALID, device) where there is none such."""
+    available = devices()
+    if asked is None:
+        return available[0]
+    if asked == "cuda" and available[0].startswith("cuda"):
+        return available[0]
+    if asked not in available:
+        raise TaskError(
+            f"There is no device {asked!r} here; there are {', '.join(available)}.", "INVALID", ("device",)
+        )
+    return asked

@@ -1,0 +1,119 @@
+"""An SAE on a layer of a language model: reads its latents, and steers by editing them."""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from mi_crow.hooks.controller import Controller
+from mi_crow.hooks.detector import Detector
+from mi_crow.hooks.hook import HOOK_FUNCTION_INPUT, HOOK_FUNCTION_OUTPUT, HookType
+from mi_crow.language_model.language_model import LanguageModel
+from mi_crow.mechanistic.sae.sae import Sae
+from torch import Tensor, nn
+
+from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute.context import TaskError
+from gql_server.compute.messages import Edit
+
+Mode = Literal["OBSERVE", "ERROR_PRESERVING", "RECONSTRUCTION"]
+
+
+class SaeHook(Controller, Detector):
+    """Encodes what a layer puts out, and changes it as ``mode`` says.
+
+    OBSERVE never touches the output. ERROR_PRESERVING adds ``decode(edited) - decode(latents)``, and touches
+    no position at which nothing is edited. RECONSTRUCTION puts ``decode(edited)`` in the output's place
+    everywhere, as mi_crow's own hook does.
+
+    ``editable`` [n_texts, n_positions], set before each forward pass, says where edits apply: where there is
+    neither padding nor a special token; None means everywhere. After the pass ``latents`` [n_texts,
+    n_positions, n_latents] are the SAE's sparse codes before edits, float32 on the SAE's device.
+
+    Traps that this goes round: mi_crow's hook reports pre-codes, builds a Python dict of every latent, and
+    adds its bias of ones to all latents as soon as one is edited. The edits here are the hook's own, never
+    the shared SAE's.
+    """
+
+    def __init__(self, sae: Sae, mode: Mode = "OBSERVE", edits: Sequence[Edit] = ()) -> None:
+        Controller.__init__(self, hook_type=HookType.FORWARD, hook_id=f"gql_server-{uuid.uuid4().hex}")
+        self.sae = sae
+        self.mode = mode
+        self.editable: Tensor | None = None
+        self.latents: Tensor | None = None
+        effective = [edit for edit in edits if (edit.multiplier, edit.bias) != (1.0, 0.0)]
+        device = sae.context.device
+        self._neurons = torch.tensor(
+            [edit.neuron_index for edit in effective], dtype=torch.long, device=device
+        )
+        self._multipliers = torch.tensor([edit.multiplier for edit in effective], device=device)
+        self._biases = torch.tensor([edit.bias for edit in effective], device=device)
+
+    def process_activations(
+        self, module: nn.Module, input: HOOK_FUNCTION_INPUT, output: HOOK_FUNCTION_OUTPUT
+    ) -> None:
+        """Do nothing: upstream swallows what goes wrong here, so the encoding is in modify_activations."""
+
+    def modify_activations(
+        self, module: nn.Module, inputs: Tensor | None, output: Tensor | None
+    ) -> Tensor | None:
+        """Keep the latents of the output [n_texts, n_positions, n_inputs]; return what replaces it."""
+        if output is None:
+            return None
+        with torch.no_grad():
+            shape = output.shape
+            activations = output.reshape(-1, shape[-1]).to(self.sae.context.device, torch.float32)
+            latents = self.sae.encode(activations)
+            self.latents = latents.reshape(*shape[:-1], -1)
+            changed = self._change(activations, latents)
+            return None if changed is None else changed.reshape(shape).to(output.device, output.dtype)
+
+    def _change(self, activations: Tensor, latents: Tensor) -> Tensor | None:
+        """Return the activations [n, n_inputs] as the mode changes them, or None where nothing changes."""
+        if self.mode == "OBSERVE":
+            return None
+        edited = self._edit(latents)
+        if self.mode == "RECONSTRUCTION":
+            return self._decode(edited)
+        rows = (edited != latents).any(dim=1).nonzero().flatten()
+        if len(rows) == 0:
+            return None
+        activations = activations.clone()
+        activations[rows] += self._decode(edited[rows]) - self._decode(latents[rows])
+        return activations
+
+    def _edit(self, latents: Tensor) -> Tensor:
+        """Return latents * multiplier + bias on the edited neurons alone, where positions are editable."""
+        if len(self._neurons) == 0:
+            return latents
+        before = latents[:, self._neurons]
+        after = before * self._multipliers + self._biases
+        if self.editable is not None:
+            where = self.editable.reshape(-1, 1).to(latents.device)
+            after = torch.where(where, after, before)
+        edited = latents.clone()
+        edited[:, self._neurons] = after
+        return edited
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        reconstruction: Tensor = self.sae.decode(latents)
+        return reconstruction
+
+
+@contextmanager
+def attached(lm: LanguageModel, layer: str, hook: SaeHook) -> Iterator[SaeHook]:
+    """Register the hook on a layer for as long as the block lasts.
+
+    Hooks sit on the shared model, so keep the block to a forward pass. TaskError (CONFLICT) where the model
+    has no such layer.
+    """
+    if layer not in lm.layers.name_to_layer:
+        raise TaskError(
+            f"The language model has no layer {layer!r}, which the SAE was trained on.", "CONFLICT"
+        )
+    lm.layers.register_hook(layer, hook)
+    try:
+        yield hook
+    finally:
+        lm.layers.unregister_hook(hook)

@@ -1,0 +1,110 @@
+"""What a training point says, accumulated in float64 over the steps of an interval.
+
+Definitions: contract of the API, TrainingPoint. Everything merges batches exactly: explained variance uses
+the mean per input dimension over all rows of the interval, not the means of its batches.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+DEFINITIONS_VERSION = 1
+"""Written beside figures; grows when a definition changes."""
+
+
+@dataclass(frozen=True)
+class IntervalSummary:
+    """Averages over an interval; None where undefined or not finite."""
+
+    n_rows: int
+    loss: float | None
+    mse: float | None
+    explained_variance: float | None
+    l0: float | None
+
+
+class IntervalMetrics:
+    """Sums over the rows of an interval; ``summary()`` reads them, ``reset()`` begins the next interval."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new interval."""
+        self._n_rows = 0
+        self._n_inputs = 0
+        self._loss = 0.0
+        self._squared_error = 0.0
+        self._active = 0
+        self._mean: Tensor | None = None
+        self._deviation = 0.0
+
+    def update(self, x: Tensor, x_hat: Tensor, latents: Tensor, loss: float) -> None:
+        """Add a batch: x and x_hat [n, n_inputs], latents [n, n_latents], and the batch's loss."""
+        if x.shape[0] == 0:
+            return
+        wide = _float64(x)
+        self._loss += loss * x.shape[0]
+        self._squared_error += float((wide - _float64(x_hat)).square().sum())
+        self._active += int(torch.count_nonzero(latents))
+        self._merge(wide)
+
+    def summary(self) -> IntervalSummary:
+        """Read the averages of the interval so far."""
+        n = self._n_rows
+        if n == 0:
+            return IntervalSummary(0, None, None, None, None)
+        # A NaN deviation compares false too, and is undefined just as no deviation is.
+        share = self._squared_error / self._deviation if self._deviation > 0 else math.nan
+        return IntervalSummary(
+            n_rows=n,
+            loss=_finite(self._loss / n),
+            mse=_finite(self._squared_error / (n * self._n_inputs)),
+            explained_variance=_finite(1.0 - share),
+            l0=self._active / n,
+        )
+
+    def _merge(self, x: Tensor) -> None:
+        """Merge mean and squared deviation by Chan's formula: sums of squares cancel at large means."""
+        n_new, mean_new = x.shape[0], x.mean(dim=0)
+        deviation_new = float((x - mean_new).square().sum())
+        if self._mean is None:
+            self._mean = torch.zeros_like(mean_new)
+        n_all = self._n_rows + n_new
+        shift = mean_new - self._mean
+        self._deviation += deviation_new + float(shift.square().sum()) * self._n_rows * n_new / n_all
+        self._mean = self._mean + shift * (n_new / n_all)
+        self._n_rows, self._n_inputs = n_all, x.shape[1]
+
+
+class DeadNeurons:
+    """Which neurons have not fired over the last ``window`` training tokens, told batch by batch."""
+
+    def __init__(self, n_latents: int, window: int) -> None:
+        self.window = window
+        self._seen = 0
+        self._last_fired = torch.zeros(n_latents, dtype=torch.int64)
+
+    def update(self, latents: Tensor) -> None:
+        """Add a batch of latents [n, n_latents]."""
+        self._seen += latents.shape[0]
+        fired = (latents != 0).any(dim=0).cpu()
+        self._last_fired[fired] = self._seen
+
+    def share(self) -> float | None:
+        """Return the share of dead neurons; None before a full window of tokens has passed."""
+        if self._seen < self.window:
+            return None
+        return float((self._seen - self._last_fired >= self.window).double().mean())
+
+
+def _float64(x: Tensor) -> Tensor:
+    """Widen, on the CPU where the device has no float64 (Apple's)."""
+    x = x.detach()
+    return x.cpu().double() if x.device.type == "mps" else x.double()
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,75 @@
+"""Where language models are loaded from: the Hub, directories, and GGUF files, which are converted once."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from gql_server.compute.context import TaskError
+from gql_server.compute.messages import LanguageModelSource
+from gql_server.files import whole_directory, write_whole
+
+DTYPES = {"FLOAT32": torch.float32, "FLOAT16": torch.float16, "BFLOAT16": torch.bfloat16}
+
+TOKENIZER_FILE = "tokenizer.json"
+SPECIAL_TOKENS_FILE = "special_token_ids.json"
+CONVERTED_DIRECTORY = "converted"
+
+
+def place_to_load(source: LanguageModelSource) -> str:
+    """Return what transformers can load: a repository's name or a directory; converts a GGUF file if need be.
+
+    Raises TaskError CONFLICT where there is no such file or directory, or it is of another kind.
+    """
+    if source.kind == "GGUF":
+        return str(_converted(source))
+    if source.kind == "DIRECTORY" and not (Path(source.location) / "config.json").is_file():
+        raise TaskError(
+            f"{source.location} is not a language model's directory: it has no config.json.", "CONFLICT"
+        )
+    return source.location
+
+
+def _converted(source: LanguageModelSource) -> Path:
+    copy = Path(source.copy_dir) / CONVERTED_DIRECTORY
+    if not copy.is_dir():
+        file = Path(source.location)
+        if not _is_gguf(file):
+            raise TaskError(f"{file} is not a GGUF file.", "CONFLICT")
+        # A GGUF takes transformers many seconds each time; the copy less than one.
+        with whole_directory(copy) as directory:
+            _convert(file, directory, DTYPES[source.dtype])
+    return copy
+
+
+def _is_gguf(file: Path) -> bool:
+    try:
+        with file.open("rb") as content:
+            return content.read(4) == b"GGUF"
+    except OSError:
+        return False
+
+
+def _convert(file: Path, directory: Path, dtype: torch.dtype) -> None:
+    place, options = str(file.parent), {"gguf_file": file.name}
+    model: Any = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options)
+    # transformers would refuse to save what it takes for quantized; the weights are plain by now.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.hf_quantizer = None
+    model.save_pretrained(directory)
+    AutoTokenizer.from_pretrained(place, **options).save_pretrained(directory)
+
+
+def write_tokenizer(source: LanguageModelSource, tokenizer: Any, special_token_ids: set[int]) -> None:
+    """Write what tokenises without transformers: tokenizer.json and the special tokens' ids, unless there.
+
+    A tokenizer that has no fast form leaves nothing.
+    """
+    directory = Path(source.copy_dir)
+    if not tokenizer.is_fast or (directory / TOKENIZER_FILE).exists():
+        return
+    write_whole(directory / SPECIAL_TOKENS_FILE, json.dumps(sorted(special_token_ids)).encode())
+    write_whole(directory / TOKENIZER_FILE, tokenizer.backend_tokenizer.to_str().encode())

@@ -1,0 +1,87 @@
+"""How often and how strongly each neuron fires, counted in one pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+N_BINS = 32
+_LOWEST_EXPONENT = -100
+
+
+@dataclass(frozen=True)
+class Firings:
+    """The non-zero latents of some tokens; all [n_firings], ordered by position and then by neuron.
+
+    ``positions`` count a batch's tokens row by row, padding among them: text * n_positions + token.
+    """
+
+    positions: Tensor
+    neurons: Tensor
+    values: Tensor
+
+
+def joined(parts: Sequence[Firings]) -> Firings:
+    """Put firings of consecutive tokens together; there is at least one part."""
+    return Firings(
+        torch.cat([part.positions for part in parts]),
+        torch.cat([part.neurons for part in parts]),
+        torch.cat([part.values for part in parts]),
+    )
+
+
+class NeuronStatistics:
+    """Counts, sums, maxima and histograms of n neurons' non-zero latents, which are taken to be positive.
+
+    A histogram has equal bins from 0 to the smallest power of two above the neuron's maximum. The limit
+    doubles when it is passed, and bins merge in pairs: counts stay exact, and do not depend on how the tokens
+    came in portions.
+    """
+
+    def __init__(self, n_neurons: int, device: torch.device) -> None:
+        self.token_count = 0
+        self.firing_count = torch.zeros(n_neurons, dtype=torch.int64, device=device)
+        self.sums = torch.zeros(n_neurons, dtype=torch.float64, device=device)
+        self.maxima = torch.zeros(n_neurons, device=device)
+        self._exponents = torch.full((n_neurons,), _LOWEST_EXPONENT, dtype=torch.int32, device=device)
+        self._histograms = torch.zeros(n_neurons, N_BINS, dtype=torch.int64, device=device)
+
+    def add(self, firings: Firings, token_count: int) -> None:
+        """Count some tokens' firings."""
+        n_neurons = len(self.firing_count)
+        neurons, values = firings.neurons, firings.values
+        self.token_count += token_count
+        self.firing_count += torch.bincount(neurons, minlength=n_neurons)
+        self.sums += torch.bincount(neurons, values.double(), minlength=n_neurons)
+        self.maxima.scatter_reduce_(0, neurons, values, "amax")
+        self._raise_limits()
+        # Exact: the limit is a power of two.
+        bins = torch.ldexp(values, 5 - self._exponents[neurons]).long().clamp_(0, N_BINS - 1)
+        counts = torch.bincount(neurons * N_BINS + bins, minlength=n_neurons * N_BINS)
+        self._histograms += counts.view(n_neurons, N_BINS)
+
+    def _raise_limits(self) -> None:
+        needed = torch.frexp(self.maxima).exponent.clamp(min=_LOWEST_EXPONENT)
+        needed = torch.where(self.maxima > 0, needed, self._exponents)
+        doublings = needed - self._exponents
+        # After as many doublings as halve all bins away, everything is in the first one for good.
+        for done in range(min(int(doublings.max()), 5)):
+            rows = doublings > done
+            merged = self._histograms[rows].view(-1, N_BINS // 2, 2).sum(dim=2)
+            self._histograms[rows] = torch.cat([merged, torch.zeros_like(merged)], dim=1)
+        self._exponents = needed
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what is stored of them, on the CPU, by the names that the index has for it."""
+        fired = self.firing_count.clamp(min=1)
+        limits = torch.where(self.maxima > 0, torch.ldexp(torch.ones_like(self.maxima), self._exponents), 0.0)
+        tensors = {
+            "firing_count": self.firing_count,
+            "frequency": (self.firing_count.double() / max(1, self.token_count)).float(),
+            "max_activation": self.maxima,
+            "mean_activation": (self.sums / fired).float(),
+            "histogram_counts": self._histograms,
+            "histogram_limit": limits,
+        }
+        return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}

@@ -1,0 +1,138 @@
+"""mi_crow's LocalStore with batches that appear whole, run ids that stay inside it, and masked reading."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from mi_crow.store.local_store import LocalStore
+from mi_crow.store.store import TensorMetadata
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
+from gql_server.files import whole_directory, whole_file
+
+MASKS = "attention_masks"
+"""The "layer" under which a batch's mask and token ids are stored."""
+
+
+class _OneDirectory(LocalStore):
+    """A stock store whose every batch is one given directory: it decides the layout, we decide the place."""
+
+    base_path: Path
+
+    def _run_batch_key(self, run_id: str, batch_index: int) -> Path:
+        return self.base_path
+
+
+class ActivationStore(LocalStore):
+    """A LocalStore that a killed process cannot leave with half a batch; stock LocalStore reads it."""
+
+    base_path: Path
+    runs_prefix: str
+
+    def run_directory(self, run_id: str) -> Path:
+        """Return where a run's batches are. Raises ValueError for an id that is not a plain name."""
+        # Upstream puts a run id into a path unchecked: "../../x" would write outside the store.
+        if not run_id or Path(run_id).name != run_id or run_id.startswith("."):
+            raise ValueError(f"run_id must be a plain name, got: {run_id!r}")
+        return self.base_path / self.runs_prefix / run_id
+
+    def batch_directory(self, run_id: str, batch_index: int) -> Path:
+        """Return where a captured batch is."""
+        return self.run_directory(run_id) / f"batch_{batch_index}"
+
+    def manifest_path(self, run_id: str) -> Path:
+        """Return where a run's manifest is."""
+        return self.run_directory(run_id) / "manifest.json"
+
+    def index_path(self, index_id: str) -> Path:
+        """Return the file that holds what was put as a run's batch 0, such as a neuron index."""
+        return self.run_directory(index_id) / "batch_000000.safetensors"
+
+    def has_batch(self, run_id: str, batch_index: int) -> bool:
+        """Say whether a captured batch is there, which means all of it."""
+        return self.batch_directory(run_id, batch_index).is_dir()
+
+    def batch_bytes(self, run_id: str, batch_index: int) -> int:
+        """Return the size of a captured batch's files."""
+        files = self.batch_directory(run_id, batch_index).rglob("*")
+        return sum(file.stat().st_size for file in files if file.is_file())
+
+    def read_activations(self, run_id: str, batch_index: int, layer: str) -> torch.Tensor:
+        """Return a batch's activations [n_texts, n_positions, n_inputs], padding and all."""
+        return self._tensor(run_id, batch_index, layer, "activations")
+
+    def read_mask(self, run_id: str, batch_index: int) -> torch.Tensor:
+        """Return which tokens count, bool [n_texts, n_positions]: neither padding nor special ones."""
+        return self._tensor(run_id, batch_index, MASKS, "attention_mask")
+
+    def read_input_ids(self, run_id: str, batch_index: int) -> torch.Tensor:
+        """Return a batch's token ids, int64 [n_texts, n_positions]."""
+        return self._tensor(run_id, batch_index, MASKS, "input_ids")
+
+    def read_masked(self, run_id: str, batch_index: int, layer: str) -> torch.Tensor:
+        """Return the activations of a batch's counted tokens [n_tokens, n_inputs], text by text."""
+        # Upstream stores the mask but nothing in it reads it: padding and special tokens would count as
+        # tokens.
+        return self.read_activations(run_id, batch_index, layer)[self.read_mask(run_id, batch_index)]
+
+    def activations_shape(self, run_id: str, batch_index: int, layer: str) -> tuple[int, ...]:
+        """Return the shape of a batch's activations without reading them."""
+        path = self.batch_directory(run_id, batch_index) / layer / "activations.safetensors"
+        with safe_open(path, framework="pt") as file:
+            return tuple(file.get_slice("tensor").get_shape())
+
+    def put_detector_metadata(
+        self, run_id: str, batch_index: int, metadata: dict[str, Any], tensor_metadata: TensorMetadata
+    ) -> str:
+        """Write a batch beside its place and rename it."""
+        # Upstream writes the batch's JSON before its tensors: killed between, it lists a batch without
+        # tensors.
+        with whole_directory(self.batch_directory(run_id, batch_index)) as directory:
+            _OneDirectory(directory).put_detector_metadata(run_id, batch_index, metadata, tensor_metadata)
+        return f"{self.runs_prefix}/{run_id}/batch_{batch_index}"
+
+    def put_run_batch(
+        self, run_id: str, batch_index: int, tensors: list[torch.Tensor] | dict[str, torch.Tensor]
+    ) -> str:
+        """Write a batch's file beside its place and rename it."""
+        # Upstream writes into the file that readers already see.
+        name = f"batch_{batch_index:06d}.safetensors"
+        with whole_file(self.run_directory(run_id) / name) as temporary:
+            save_file(_named(tensors), temporary)
+        return f"{self.runs_prefix}/{run_id}/{name}"
+
+    def get_run_batch(self, run_id: str, batch_index: int) -> list[torch.Tensor] | dict[str, torch.Tensor]:
+        """Return a batch as upstream does; only the run id is checked."""
+        self.run_directory(run_id)
+        batch: list[torch.Tensor] | dict[str, torch.Tensor] = super().get_run_batch(run_id, batch_index)
+        return batch
+
+    def list_run_batches(self, run_id: str) -> list[int]:
+        """Return the indices of the batches that are there whole; ascending."""
+        self.run_directory(run_id)
+        indices: list[int] = super().list_run_batches(run_id)
+        return indices
+
+    def delete_run(self, run_id: str) -> None:
+        """Remove a run with its directory."""
+        # Upstream leaves the directory, and in it whatever it does not know.
+        shutil.rmtree(self.run_directory(run_id), ignore_errors=True)
+
+    def _tensor(self, run_id: str, batch_index: int, layer: str, key: str) -> torch.Tensor:
+        tensor: torch.Tensor = self.get_detector_metadata_by_layer_by_key(run_id, batch_index, layer, key)
+        return tensor
+
+    def _run_key(self, run_id: str) -> Path:
+        return self.run_directory(run_id)
+
+
+def _named(tensors: list[torch.Tensor] | dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Give a list's tensors the names that LocalStore knows again."""
+    if isinstance(tensors, dict):
+        return tensors
+    if not tensors:
+        return {"_empty_list": torch.tensor([])}
+    return {f"item_{index}": tensor for index, tensor in enumerate(tensors)}

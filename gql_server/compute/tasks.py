@@ -1,0 +1,90 @@
+"""Which function does which task, and what the tasks of one worker share: loaded models and SAEs."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from gql_server.compute import upstream  # noqa: F401  (before anything that imports overcomplete)
+from gql_server.compute.capture import capture_activations
+from gql_server.compute.context import TaskContext
+from gql_server.compute.devices import devices
+from gql_server.compute.generation import generate
+from gql_server.compute.language_models import LanguageModels, describe
+from gql_server.compute.messages import (
+    CaptureActivations,
+    Done,
+    FindTopNeurons,
+    Generate,
+    IndexNeurons,
+    LanguageModelChanged,
+    LanguageModelDescription,
+    LanguageModelSource,
+    LoadLanguageModel,
+    Log,
+    Progress,
+    Result,
+    Task,
+    TrainSae,
+    UnloadLanguageModel,
+    WorkerReady,
+)
+from gql_server.compute.neuron_index import index_neurons
+from gql_server.compute.sae_classes import SaeClasses
+from gql_server.compute.saes import Saes
+from gql_server.compute.store import ActivationStore
+from gql_server.compute.top_neurons import find_top_neurons
+from gql_server.compute.training import train_sae
+
+log = structlog.get_logger(__name__)
+
+
+class Toolbox:
+    """Does any task. ``on_change`` is told of language models that come and go."""
+
+    def __init__(self, on_change: Callable[[LanguageModelChanged], None]) -> None:
+        self.language_models = LanguageModels(on_change)
+        self._classes = SaeClasses()
+        self._saes = Saes(self._classes, device=devices()[0])
+
+    def describe(self) -> WorkerReady:
+        """Return what this worker offers."""
+        return WorkerReady(devices=devices(), sae_classes=self._classes.describe())
+
+    def do(self, task: Task, context: TaskContext) -> Result:
+        """Do a task. Raises TaskError, TaskCanceled, or whatever a mistake raises."""
+        began = time.perf_counter()
+        result = self._do(task, context)
+        log.info("task done", task=type(task).__name__, seconds=round(time.perf_counter() - began, 3))
+        return result
+
+    def _do(self, task: Task, context: TaskContext) -> Result:
+        match task:
+            case LoadLanguageModel(source):
+                return self._load(source, context)
+            case UnloadLanguageModel(language_model_id):
+                self.language_models.unload(language_model_id)
+                return Done()
+            case CaptureActivations():
+                return capture_activations(task, context, self.language_models)
+            case TrainSae():
+                return train_sae(task, context, self._classes)
+            case IndexNeurons():
+                return index_neurons(
+                    task, context, self._saes.get(task.sae), ActivationStore(Path(task.store_dir))
+                )
+            case FindTopNeurons():
+                lm = self.language_models.get(task.language_model)
+                return find_top_neurons(task, context, lm, self._saes.get(task.sae))
+            case Generate():
+                lm = self.language_models.get(task.language_model)
+                return generate(task, context, lm, self._saes.get(task.sae) if task.sae else None)
+
+    def _load(self, source: LanguageModelSource, context: TaskContext) -> LanguageModelDescription:
+        began = time.perf_counter()
+        context.emit(Progress(0, 1))
+        description = describe(self.language_models.get(source))
+        seconds = time.perf_counter() - began
+        context.emit(Log(f"Loaded {description.parameter_count:,} parameters in {seconds:.1f} s."))
+        return description

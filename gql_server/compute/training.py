@@ -1,0 +1,134 @@
+"""Training an SAE on a stored activation run."""
+
+import torch
+from mi_crow.mechanistic.sae.sae import Sae
+from mi_crow.mechanistic.sae.sae_trainer import SaeTrainingConfig
+from mi_crow.store.store import Store
+
+from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute.devices import choose_device
+from gql_server.compute.linear_engine import activation_scale, fold_scale, has_linear_engine, initialise
+from gql_server.compute.messages import Log, TrainingPoint, TrainResult, TrainSae
+from gql_server.compute.metrics import DeadNeurons
+from gql_server.compute.sae_classes import SaeClass, SaeClasses
+from gql_server.compute.store import ActivationStore
+from gql_server.compute.trainer import ReportingTrainer, Schedule, TrainingReport
+from gql_server.compute.training_files import write_training
+from gql_server.compute.training_plan import GRADIENT_NORM, MAX_DEAD_WINDOW, TrainingPlan, make_plan
+from gql_server.compute.training_store import TrainingStore
+
+_SAMPLE_ROWS = 8192
+
+
+def train_sae(
+    task: TrainSae, context: TaskContext, classes: SaeClasses, store: Store | None = None
+) -> TrainResult:
+    """Train the SAE that a task asks for and write its directory, whole, at the end.
+
+    The same task gives the same weights, bit by bit, on the same machine with as many threads; torch's global
+    generators are left as they were. ``store`` takes the place of the LocalStore at ``task.store_dir``.
+
+    Emits TrainingConfigChosen first, then Log, Progress and TrainingPoint. TaskError where the run cannot be
+    trained on or the loss leaves the finite numbers; TaskCanceled from the context.
+    """
+    device = choose_device(task.device)
+    sae_class = classes.get(task.sae_class)
+    _check_sizes(task, sae_class)
+    rows = TrainingStore(
+        store if store is not None else ActivationStore(task.store_dir),
+        task.run_id,
+        task.layer,
+        batch_size=task.batch_size,
+        seed=task.seed,
+        buffer_bytes=task.shuffle_buffer_bytes,
+        check=context.check,
+    )
+    cuda = [torch.device(device)] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(task.seed)
+        sae = sae_class.build(task.n_latents, rows.n_inputs, task.k, device)
+        plan = _prepare(task, sae, sae_class, rows, device)
+        context.emit(plan.config)
+        context.emit(Log(_opening(task, rows, plan)))
+        report = _train(task, sae, rows, plan, context)
+    if has_linear_engine(sae):
+        fold_scale(sae, plan.activation_scale)
+    write_training(task, sae, sae_class, plan, report, rows)
+    context.emit(Log(_closing(report.points[-1])))
+    return TrainResult(rows.n_inputs, plan.config, report.points[-1])
+
+
+def _check_sizes(task: TrainSae, sae_class: SaeClass) -> None:
+    if sae_class.needs_k and task.k is None:
+        raise TaskError(
+            f"{task.sae_class} needs k, the number of active neurons per token.", "INVALID", ("k",)
+        )
+    if task.k is not None and not 0 < task.k <= task.n_latents:
+        raise TaskError(f"k must be from 1 to the number of neurons, {task.n_latents}.", "INVALID", ("k",))
+
+
+def _prepare(task: TrainSae, sae: Sae, sae_class: SaeClass, rows: TrainingStore, device: str) -> TrainingPlan:
+    """Start the engine well and choose what the task leaves open."""
+    if has_linear_engine(sae):
+        initialise(sae)
+        rows.scale = activation_scale(rows.sample(_SAMPLE_ROWS))
+    return make_plan(
+        task,
+        needs_k=sae_class.needs_k,
+        n_inputs=rows.n_inputs,
+        total_steps=rows.steps_per_epoch * task.epochs,
+        activation_scale=rows.scale,
+        device=device,
+    )
+
+
+def _train(
+    task: TrainSae, sae: Sae, rows: TrainingStore, plan: TrainingPlan, context: TaskContext
+) -> TrainingReport:
+    schedule = Schedule(rows.steps_per_epoch, task.epochs)
+    window = min(MAX_DEAD_WINDOW, rows.steps_per_epoch * task.batch_size)
+    report = TrainingReport(context, schedule, DeadNeurons(task.n_latents, window), plan.activation_scale)
+    # Trap: TopKSae.train() would make a new engine; its trainer's train() does not.
+    sae.trainer = ReportingTrainer(sae, report, schedule)
+    sae.trainer.train(rows, task.run_id, task.layer, _upstream_config(plan), training_run_id=task.sae_id)
+    return report
+
+
+def _upstream_config(plan: TrainingPlan) -> SaeTrainingConfig:
+    """Say it to mi_crow. Its own monitoring is off: its numbers are not what their names say.
+
+    use_amp is off: with it a training gives up the rest of an epoch after a few NaNs, and is not repeatable
+    across processors.
+    """
+    return SaeTrainingConfig(
+        epochs=plan.config.epochs,
+        batch_size=plan.config.batch_size,
+        lr=plan.config.learning_rate,
+        l1_lambda=plan.scaled_l1_lambda,
+        device=plan.config.device,
+        clip_grad=GRADIENT_NORM,
+        use_amp=False,
+        monitoring=0,
+        verbose=False,
+    )
+
+
+def _opening(task: TrainSae, rows: TrainingStore, plan: TrainingPlan) -> str:
+    dropped = rows.tokens_dropped_per_epoch
+    left_out = f"; {dropped} tokens that do not fill a batch are left out of each epoch" if dropped else ""
+    return (
+        f"Training {task.sae_class} with {task.n_latents} neurons over {rows.n_inputs} inputs on "
+        f"{rows.token_count} tokens, {rows.steps_per_epoch} steps of {task.batch_size} in each of "
+        f"{task.epochs} epochs, learning rate {plan.config.learning_rate:g}, "
+        f"on {plan.config.device}{left_out}."
+    )
+
+
+def _closing(point: TrainingPoint) -> str:
+    dead = "" if point.dead_fraction is None else f", {point.dead_fraction:.1%} of the neurons dead"
+    return (
+        f"Trained {point.step} steps on {point.token_count} tokens: explained variance "
+        f"{point.explained_variance:.4f}, mean squared error {point.mse:.6g}, {point.l0:.1f} active neurons "
+        f"per token{dead}."
+    )

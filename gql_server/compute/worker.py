@@ -1,0 +1,220 @@
+"""The worker process: takes tasks from a socket, does them one after the other, and sends what happens.
+
+Started by the API process as ``python -m gql_server.compute.worker FD LANES …``; ends with the socket.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import struct
+import threading
+import traceback
+from collections import deque
+
+import msgspec
+import structlog
+
+from gql_server import logs
+from gql_server.compute.context import TaskCanceled, TaskError
+from gql_server.compute.messages import (
+    CancelTask,
+    Event,
+    FromWorker,
+    Lane,
+    StartTask,
+    TaskCanceled as TaskCanceledMessage,
+    TaskEvent,
+    TaskFailed,
+    TaskSucceeded,
+    ToWorker,
+)
+
+log = structlog.get_logger(__name__)
+
+_LENGTH = struct.Struct(">I")
+_IDLE_CHECK_SECONDS = 5.0
+LOW_PRIORITY_NICENESS = 10
+
+
+class Channel:
+    """Messages over a socket, from any thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._decoder = msgspec.msgpack.Decoder(ToWorker)
+
+    def send(self, message: FromWorker) -> None:
+        """Send one message; waits while the API process reads slowly."""
+        body = msgspec.msgpack.encode(message)
+        with self._sending:
+            self._connection.sendall(_LENGTH.pack(len(body)) + body)
+
+    def receive(self) -> ToWorker:
+        """Return the next message; raises EOFError where the API process is gone."""
+        (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
+        message: ToWorker = self._decoder.decode(self._read(length))
+        return message
+
+    def _read(self, count: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < count:
+            part = self._connection.recv(count - len(parts))
+            if not part:
+                raise EOFError
+            parts += part
+        return bytes(parts)
+
+
+class Inbox:
+    """Tasks that wait, by lane, and those that were canceled; filled by a thread of its own."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._waiting: dict[Lane, deque[StartTask]] = {"interactive": deque(), "jobs": deque()}
+        self._canceled: set[int] = set()
+        self._changed = threading.Condition()
+
+    def fill(self) -> None:
+        """Receive until the API process is gone, then end this process at once: nobody waits for it."""
+        try:
+            while True:
+                self._put(self._channel.receive())
+        except (EOFError, ConnectionError):
+            os._exit(0)
+
+    def _put(self, message: ToWorker) -> None:
+        with self._changed:
+            match message:
+                case StartTask():
+                    self._waiting[message.lane].append(message)
+                case CancelTask(task_id):
+                    self._canceled.add(task_id)
+            self._changed.notify()
+
+    def take(self, lane: Lane | None = None, timeout: float | None = 0) -> StartTask | None:
+        """Return the next task of a lane, or of any (interactive first), or None after the timeout."""
+        lanes: tuple[Lane, ...] = (lane,) if lane else ("interactive", "jobs")
+        with self._changed:
+            self._changed.wait_for(lambda: any(self._waiting[name] for name in lanes), timeout)
+            for name in lanes:
+                if self._waiting[name]:
+                    return self._waiting[name].popleft()
+        return None
+
+    def canceled(self, task_id: int) -> bool:
+        """Whether a task was asked to stop."""
+        return task_id in self._canceled
+
+    def forget(self, task_id: int) -> None:
+        """Drop what is known of an ended task."""
+        self._canceled.discard(task_id)
+
+
+class Context:
+    """The TaskContext of one task. In a job's checks, interactive tasks that wait here are done."""
+
+    def __init__(self, worker: "Worker", message: StartTask) -> None:
+        self._worker = worker
+        self._message = message
+
+    def emit(self, event: Event) -> None:
+        """Send an event. Raises TaskCanceled where the task has been asked to stop."""
+        self._worker.channel.send(TaskEvent(self._message.task_id, event))
+        self._raise_if_canceled()
+
+    def check(self) -> None:
+        """Raise TaskCanceled where the task has been asked to stop."""
+        if self._message.lane == "jobs":
+            while (waiting := self._worker.inbox.take("interactive")) is not None:
+                self._worker.do(waiting)
+        self._raise_if_canceled()
+
+    def _raise_if_canceled(self) -> None:
+        if self._worker.inbox.canceled(self._message.task_id):
+            raise TaskCanceled
+
+
+class Worker:
+    """Does tasks, one at a time."""
+
+    def __init__(self, channel: Channel, idle_unload_seconds: float) -> None:
+        self.channel = channel
+        self.inbox = Inbox(channel)
+        threading.Thread(target=self.inbox.fill, daemon=True).start()
+        # Imported with the thread running: the API process may end in the seconds that torch takes.
+        from gql_server.compute.tasks import Toolbox
+
+        self._toolbox = Toolbox(channel.send)
+        self._idle_unload_seconds = idle_unload_seconds
+
+    def serve(self) -> None:
+        """Do tasks until the API process is gone."""
+        self.channel.send(self._toolbox.describe())
+        while True:
+            message = self.inbox.take(timeout=_IDLE_CHECK_SECONDS)
+            if message is None:
+                self._toolbox.language_models.unload_idle(self._idle_unload_seconds)
+            else:
+                self.do(message)
+
+    def do(self, message: StartTask) -> None:
+        """Do one task and send its last word."""
+        context = Context(self, message)
+        try:
+            context.check()
+            result = self._toolbox.do(message.task, context)
+            answer: FromWorker = TaskSucceeded(message.task_id, result)
+        except TaskCanceled:
+            answer = TaskCanceledMessage(message.task_id)
+        except TaskError as error:
+            answer = TaskFailed(message.task_id, error.code, error.reason, error.path, "")
+        except Exception as error:
+            answer = _failure(message.task_id, error)
+        self.inbox.forget(message.task_id)
+        self.channel.send(answer)
+
+
+def _failure(task_id: int, error: Exception) -> TaskFailed:
+    stack = "".join(traceback.format_exception(error))
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _is_allocation(error):
+        reason = "There was not enough memory; use a smaller batch, fewer neurons or a smaller model."
+        return TaskFailed(task_id, "OUT_OF_MEMORY", reason, [], stack)
+    if isinstance(error, OSError) and error.errno is not None:
+        return TaskFailed(task_id, "FAILED", f"A file could not be used: {error.strerror}.", [], stack)
+    log.error("task failed", traceback=stack)
+    reason = "The task failed because of a mistake in the server; the server's log says more."
+    return TaskFailed(task_id, "INTERNAL", reason, [], stack)
+
+
+def _is_allocation(error: Exception) -> bool:
+    """Tell torch's CPU allocator's complaint, a plain RuntimeError, by its text."""
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def main() -> None:
+    """Run a worker on the socket whose file descriptor is the first argument."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("descriptor", type=int)
+    parser.add_argument("lanes")
+    parser.add_argument("--log-format", default="console")
+    parser.add_argument("--idle-unload-seconds", type=float, default=900)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--hub", choices=["on", "off"], default="on")
+    parser.add_argument("--low-priority", action="store_true")
+    options = parser.parse_args()
+    logs.configure(options.log_format)
+    # A terminal's Ctrl-C reaches this process too; the API process decides when it ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if options.low_priority:
+        os.nice(LOW_PRIORITY_NICENESS)
+    if options.hub == "off":
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    if options.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    Worker(Channel(socket.socket(fileno=options.descriptor)), options.idle_unload_seconds).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The SQLite database: many readers and one writer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+BUSY_TIMEOUT_SECONDS = 30
+
+
+class Database:
+    """Sessions for reading, and one at a time for writing.
+
+    A read that turns into a write while another connection commits fails at once, whatever the busy timeout;
+    so writes begin IMMEDIATE, and in this process one after the other.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._readers = _engine(path, "DEFERRED", pool_size=8)
+        self._writers = _engine(path, "IMMEDIATE", pool_size=1)
+        self._read_sessions = async_sessionmaker(self._readers, expire_on_commit=False)
+        self._write_sessions = async_sessionmaker(self._writers, expire_on_commit=False)
+        self._writing = asyncio.Lock()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """Give a session that sees one state of the database; it is not for writing."""
+        async with self._read_sessions() as session:
+            yield session
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """Give a session whose changes are committed when the block ends, or undone by an error in it."""
+        async with self._writing, self._write_sessions() as session, session.begin():
+            yield session
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._readers.dispose()
+        await self._writers.dispose()
+
+
+def _engine(path: Path, begin: str, pool_size: int) -> AsyncEngine:
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=str(path)),
+        pool_size=pool_size,
+        max_overflow=0,
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        # The driver must not begin transactions by itself: ours begin in the listener below.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin_transaction(connection: Any) -> None:
+        connection.exec_driver_sql(f"BEGIN {begin}")
+
+    return engine

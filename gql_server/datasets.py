@@ -1,0 +1,73 @@
+"""Datasets as the server keeps them: texts in an Arrow file, read by row without loading it."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from gql_server.files import whole_directory
+from gql_server.python_reference import python_reference as built_in_python_reference
+from gql_server.text_files import read_content, read_file
+
+__all__ = ["TextDataset", "built_in_python_reference", "read_content", "read_file", "write_texts"]
+
+FILE_NAME = "texts.arrow"
+ROWS_PER_BATCH = 1024
+
+
+def write_texts(directory: Path, texts: Iterable[str]) -> int:
+    """Write texts as the dataset ``directory``, which appears whole; return how many there are.
+
+    Takes the texts one after the other, so they need not fit into memory.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema([pa.field("text", pa.large_string(), nullable=False)])
+    rest, count = iter(texts), 0
+    with (
+        whole_directory(directory) as temporary,
+        pa.OSFile(str(temporary / FILE_NAME), "wb") as file,
+        pa.ipc.new_file(file, schema) as writer,
+    ):
+        while rows := list(islice(rest, ROWS_PER_BATCH)):
+            writer.write_batch(pa.record_batch([pa.array(rows, pa.large_string())], schema=schema))
+            count += len(rows)
+    return count
+
+
+class TextDataset:
+    """The texts of a dataset, by row number from 0; the file is mapped into memory, not read."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open a dataset that ``write_texts`` wrote. Raises FileNotFoundError where there is none."""
+        import pyarrow as pa
+
+        self._reader: Any = pa.ipc.open_file(pa.memory_map(str(directory / FILE_NAME)))
+        batches = self._reader.num_record_batches
+        last = self._reader.get_batch(batches - 1).num_rows if batches else 0
+        self._length: int = max(0, batches - 1) * ROWS_PER_BATCH + last
+
+    def __len__(self) -> int:
+        """Return the number of texts."""
+        return self._length
+
+    def __getitem__(self, row: int) -> str:
+        """Return a row's text. Raises IndexError where there is no such row."""
+        if not 0 <= row < self._length:
+            raise IndexError(f"row {row} of a dataset of {self._length} texts")
+        batch, place = divmod(row, ROWS_PER_BATCH)
+        text: str = self._reader.get_batch(batch).column(0)[place].as_py()
+        return text
+
+    def __iter__(self) -> Iterator[str]:
+        """Give all texts, a batch in memory at a time."""
+        return self.slice(0, self._length)
+
+    def slice(self, start: int, stop: int) -> Iterator[str]:
+        """Give the texts of the rows from ``start`` to before ``stop``, a batch in memory at a time."""
+        stop = min(stop, self._length)
+        while start < stop:
+            batch, place = divmod(start, ROWS_PER_BATCH)
+            count = min(ROWS_PER_BATCH - place, stop - start)
+            yield from self._reader.get_batch(batch).column(0).slice(place, count).to_pylist()
+            start += count

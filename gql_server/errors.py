@@ -1,0 +1,59 @@
+"""Refusals that a client can act on; ``api/refusals.py`` renders each as its GraphQL type."""
+
+from collections.abc import Sequence
+
+
+class Refusal(Exception):
+    """Base of the typed refusals. ``message`` says what is wrong and what would be right."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class FieldProblem:
+    """One thing wrong with an input: where (from the input's root) and what."""
+
+    def __init__(self, path: Sequence[str | int], message: str) -> None:
+        self.path = [str(part) for part in path]
+        self.message = message
+
+
+class InvalidInput(Refusal):
+    """The input itself is wrong, whatever the server's state."""
+
+    def __init__(self, problems: Sequence[FieldProblem]) -> None:
+        super().__init__(" ".join(problem.message for problem in problems[:3]))
+        self.problems = list(problems)
+
+    @classmethod
+    def at(cls, path: str | Sequence[str | int], message: str) -> "InvalidInput":
+        """Return a refusal of one field; a plain string is a path of one part."""
+        parts = [path] if isinstance(path, str) else path
+        return cls([FieldProblem(parts, message)])
+
+
+class NotFound(Refusal):
+    """There is nothing of the asked kind with this ID."""
+
+    def __init__(self, kind: str, id: str) -> None:
+        super().__init__(f"There is no {kind} with the ID {id!r}.")
+        self.id = id
+
+
+class Conflict(Refusal):
+    """The request clashes with what is there; ``code`` is an ErrorCode of the API."""
+
+    def __init__(self, message: str, id: str | None = None, code: str = "CONFLICT") -> None:
+        super().__init__(message)
+        self.id = id
+        self.code = code
+
+
+class QueueFull(Refusal):
+    """No room now; worth trying again after ``retry_after_seconds``."""
+
+    def __init__(self, message: str, retry_after_seconds: int, code: str = "QUEUE_FULL") -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+        self.code = code

@@ -1,0 +1,1 @@
+"""Long tasks: the queue, the event log, the supervisor and the executors."""

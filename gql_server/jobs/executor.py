@@ -1,0 +1,99 @@
+"""How a task gets to where it is computed: the one interface between the API process and compute."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from gql_server.compute.messages import (
+    Event,
+    Lane,
+    Progress,
+    Result,
+    Task,
+    TaskFailed,
+    WorkerReady,
+)
+
+
+class TaskEnded(Exception):
+    """Base of the ways in which a task ends without a result."""
+
+
+class TaskFailure(TaskEnded):
+    """The task failed and said why."""
+
+    def __init__(self, failed: TaskFailed) -> None:
+        super().__init__(failed.reason)
+        self.failed = failed
+
+
+class TaskCanceled(TaskEnded):
+    """The task stopped because it was asked to."""
+
+
+class WorkerLost(TaskEnded):
+    """The worker went away while it had the task. The message says how, in a sentence."""
+
+
+class TaskRun:
+    """A started task: its events in order, then its outcome.
+
+    What waits here is bounded by the task itself: of progress only the newest is kept.
+    """
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._changed = asyncio.Event()
+        self._outcome: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self.cancel_requested = False
+
+    def push(self, event: Event) -> None:
+        """Add an event (for executors)."""
+        if isinstance(event, Progress) and self._events and isinstance(self._events[-1], Progress):
+            self._events[-1] = event
+        else:
+            self._events.append(event)
+        self._changed.set()
+
+    def finish(self, outcome: Result | TaskEnded) -> None:
+        """Set the outcome, once (for executors)."""
+        if self._outcome.done():
+            return
+        if isinstance(outcome, TaskEnded):
+            self._outcome.set_exception(outcome)
+            self._outcome.exception()  # Retrieved, so that nobody is warned where no one waits for it.
+        else:
+            self._outcome.set_result(outcome)
+        self._changed.set()
+
+    async def batches(self) -> AsyncIterator[list[Event]]:
+        """Give the events as they come, those that came together in one list; ends with the task."""
+        while True:
+            events, self._events = self._events, []
+            if events:
+                yield events
+            elif self._outcome.done():
+                return
+            else:
+                await self._changed.wait()
+                self._changed.clear()
+
+    async def result(self) -> Result:
+        """Return the result when the task has ended; raises a TaskEnded where there is none."""
+        return await asyncio.shield(self._outcome)
+
+
+class Executor(Protocol):
+    """Starts tasks in a lane and tells of them. Nothing about it assumes shared memory."""
+
+    async def start(self, lane: Lane, task: Task) -> TaskRun:
+        """Hand a task to a lane's worker, which does a lane's tasks one after the other."""
+
+    async def cancel(self, run: TaskRun) -> None:
+        """Ask a task to stop; one that does not react within the grace period loses its worker."""
+
+    async def describe(self) -> WorkerReady:
+        """Return what the workers offer: devices and SAE classes."""
+
+    async def close(self) -> None:
+        """End all workers; what they did ends as WorkerLost."""

@@ -1,0 +1,97 @@
+"""The executor of one machine: worker processes beside the API process."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from gql_server.compute.messages import Lane, LanguageModelChanged, Task, WorkerReady
+from gql_server.errors import QueueFull
+from gql_server.jobs.executor import TaskRun, WorkerLost
+from gql_server.jobs.worker_process import WorkerProcess
+from gql_server.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class LocalExecutor:
+    """Two workers, one a lane; or one for both lanes where the models do not fit twice."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        on_language_model: Callable[[LanguageModelChanged], None],
+        on_interactive_lost: Callable[[], None],
+    ) -> None:
+        def worker(*lanes: Lane) -> WorkerProcess:
+            interactive = "interactive" in lanes
+            return WorkerProcess(
+                lanes,
+                _options(settings, low_priority=not interactive),
+                settings.cancel_grace_seconds,
+                on_language_model if interactive else _ignore,
+                on_interactive_lost if interactive else _ignore_loss,
+            )
+
+        if settings.workers == 1:
+            both = worker("interactive", "jobs")
+            self._workers: dict[Lane, WorkerProcess] = {"jobs": both, "interactive": both}
+        else:
+            self._workers = {"interactive": worker("interactive"), "jobs": worker("jobs")}
+        self._max_interactive = settings.max_interactive_requests
+
+    async def start(self, lane: Lane, task: Task) -> TaskRun:
+        """Hand a task to a lane's worker.
+
+        Raises:
+            QueueFull: Too many interactive requests run or wait.
+        """
+        worker = self._workers[lane]
+        if lane == "interactive" and worker.run_count >= self._max_interactive:
+            raise QueueFull(
+                f"{worker.run_count} requests run or wait already; try again in a moment.", 2, code="BUSY"
+            )
+        return await worker.start(lane, task)
+
+    async def cancel(self, run: TaskRun) -> None:
+        """Ask a task to stop; one that does not react within the grace period loses its worker."""
+        for worker in set(self._workers.values()):
+            if await worker.cancel(run):
+                return
+
+    async def describe(self) -> WorkerReady:
+        """Return what the workers offer; starts one if none runs."""
+        return await self._workers["interactive"].ready()
+
+    async def warm_up(self) -> None:
+        """Start the workers, so that the first request does not wait for their imports."""
+        for worker in self._workers.values():
+            try:
+                await worker.ready()
+            except WorkerLost as lost:
+                log.error("worker did not start", lanes=worker.lanes, reason=str(lost))
+
+    async def close(self) -> None:
+        """End all workers."""
+        await asyncio.gather(*(worker.close() for worker in set(self._workers.values())))
+
+
+def _options(settings: Settings, *, low_priority: bool) -> list[str]:
+    options = [
+        f"--log-format={settings.log_format}",
+        f"--idle-unload-seconds={settings.idle_unload_seconds}",
+        f"--hub={'on' if settings.hub_enabled else 'off'}",
+    ]
+    if settings.worker_threads is not None:
+        options.append(f"--threads={settings.worker_threads}")
+    if low_priority:
+        options.append("--low-priority")
+    return options
+
+
+def _ignore(_changed: LanguageModelChanged) -> None:
+    """A language model's status speaks of the interactive worker only."""
+
+
+def _ignore_loss() -> None:
+    """The job worker's loss is told by the end of its task."""

@@ -1,0 +1,226 @@
+"""Takes jobs from the queue, has them done, and writes down everything that happens to them."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+
+import structlog
+
+from gql_server.compute.messages import Event, Lane, Log, Progress, Result, TrainingPoint
+from gql_server.database import Database
+from gql_server.jobs import log as job_log, queue
+from gql_server.jobs.bell import Bell
+from gql_server.jobs.executor import (
+    Executor,
+    TaskCanceled,
+    TaskEnded,
+    TaskFailure,
+    TaskRun,
+    WorkerLost,
+)
+from gql_server.jobs.handler import JobHandler
+from models import Job
+from models.base import now
+from models.enums import JobEventType, JobKind, JobStatus
+
+logger = structlog.get_logger(__name__)
+
+LANES: tuple[Lane, ...] = ("jobs", "interactive")
+INTERNAL_FAILURE = "The job failed because of a mistake in the server; its log says more."
+
+
+class Supervisor:
+    """One loop per lane, each with one job at a time."""
+
+    def __init__(
+        self,
+        database: Database,
+        executor: Executor,
+        handlers: Mapping[JobKind, JobHandler],
+        bell: Bell,
+        progress_interval_seconds: float,
+    ) -> None:
+        self._database = database
+        self._executor = executor
+        self._handlers = handlers
+        self._bell = bell
+        self._progress_interval = timedelta(seconds=progress_interval_seconds)
+        self._wake = {lane: asyncio.Event() for lane in LANES}
+        self._runs: dict[str, TaskRun] = {}
+        self._loops: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to take jobs."""
+        self._loops = [asyncio.create_task(self._serve(lane)) for lane in LANES]
+
+    async def close(self) -> None:
+        """Stop taking jobs, and leave those that run to the reconciliation at the next start."""
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+
+    def wake(self) -> None:
+        """Look at the queue again: call it after a commit that added a job."""
+        for event in self._wake.values():
+            event.set()
+        self._bell.ring()
+
+    async def cancel(self, job_id: str) -> None:
+        """Stop the task of a job that is CANCELING."""
+        self._bell.ring()
+        run = self._runs.get(job_id)
+        if run is not None:
+            await self._executor.cancel(run)
+
+    async def _serve(self, lane: Lane) -> None:
+        while True:
+            self._wake[lane].clear()
+            async with self._database.read() as session:
+                job = await queue.next_of(session, lane)
+            if job is None:
+                await self._wake[lane].wait()
+                continue
+            try:
+                await self._run(job.id, lane)
+            except Exception:
+                logger.exception("job could not be run", job=job.id)
+                await self._end(job.id, JobStatus.FAILED, INTERNAL_FAILURE)
+
+    async def _run(self, job_id: str, lane: Lane) -> None:
+        async with self._database.write() as session:
+            job = await session.get_one(Job, job_id)
+            if job.status != JobStatus.QUEUED:
+                return  # Canceled since it was read.
+            task = await self._handlers[job.kind].begin(session, job)
+            job.started_at = now()
+            await job_log.append_status(session, job, JobStatus.RUNNING)
+        self._bell.ring()
+        logger.info("job started", job=job.id, kind=job.kind, attempt=job.attempt, artifact=job.artifact_id)
+        run = await self._executor.start(lane, task)
+        self._runs[job_id] = run
+        try:
+            await self._cancel_if_asked_meanwhile(job_id, run)
+            await self._follow(job_id, run)
+        finally:
+            del self._runs[job_id]
+
+    async def _cancel_if_asked_meanwhile(self, job_id: str, run: TaskRun) -> None:
+        async with self._database.read() as session:
+            if (await session.get_one(Job, job_id)).status == JobStatus.CANCELING:
+                await self._executor.cancel(run)
+
+    async def _follow(self, job_id: str, run: TaskRun) -> None:
+        last_progress = None
+        async for events in run.batches():
+            due = last_progress is None or now() - last_progress >= self._progress_interval
+            kept = _coalesce(events, due)
+            if any(isinstance(event, Progress) for event in kept):
+                last_progress = now()
+            if kept:
+                await self._record(job_id, kept)
+        try:
+            result = await run.result()
+        except TaskEnded as ended:
+            await self._end(job_id, *_how(ended))
+        else:
+            await self._succeed(job_id, result)
+
+    async def _record(self, job_id: str, events: list[Event]) -> None:
+        async with self._database.write() as session:
+            job = await session.get_one(Job, job_id)
+            for event in events:
+                await self._handlers[job.kind].record(session, job, event)
+                match event:
+                    case Progress():
+                        _set_progress(job, event)
+                        await job_log.append(session, job, JobEventType.PROGRESS, progress_payload(job))
+                    case Log(message):
+                        logger.info("job log", job=job_id, message=message)
+                        await job_log.append(session, job, JobEventType.LOG, {"message": message})
+                    case TrainingPoint():
+                        payload = {name: getattr(event, name) for name in event.__struct_fields__}
+                        await job_log.append(session, job, JobEventType.TRAINING_POINT, payload)
+                    case _:
+                        pass  # The handler's business alone.
+        self._bell.ring()
+
+    async def _succeed(self, job_id: str, result: Result) -> None:
+        async with self._database.write() as session:
+            job = await session.get_one(Job, job_id)
+            await self._handlers[job.kind].succeed(session, job, result)
+            job.completed = job.total if job.total is not None else job.completed
+            job.fraction = 1.0
+            job.eta_seconds = 0.0
+            job.finished_at = now()
+            await job_log.append(session, job, JobEventType.PROGRESS, progress_payload(job))
+            await job_log.append_status(session, job, JobStatus.SUCCEEDED)
+        _log_end(job)
+        self.wake()
+
+    async def _end(self, job_id: str, status: JobStatus, error: str | None) -> None:
+        async with self._database.write() as session:
+            job = await session.get_one(Job, job_id)
+            if job.status.ended:
+                return
+            job.finished_at = now()
+            job.eta_seconds = None
+            await self._handlers[job.kind].fail(session, job, status)
+            await job_log.append_status(session, job, status, error)
+        _log_end(job)
+        self.wake()
+
+
+def progress_payload(job: Job) -> dict[str, object]:
+    """Return a job's progress as its event keeps it."""
+    return {
+        "fraction": job.fraction,
+        "completed": job.completed,
+        "total": job.total,
+        "unit": job.unit,
+        "rate_per_second": job.rate_per_second,
+        "eta_seconds": job.eta_seconds,
+    }
+
+
+def _coalesce(events: list[Event], due: bool) -> list[Event]:
+    """Keep all events but progress, and of that only the newest, and only where it is due."""
+    newest = next((event for event in reversed(events) if isinstance(event, Progress)), None)
+    return [e for e in events if not isinstance(e, Progress) or (due and e is newest)]
+
+
+def _set_progress(job: Job, progress: Progress) -> None:
+    job.completed = progress.completed
+    job.total = progress.total
+    job.rate_per_second = progress.rate_per_second
+    if progress.total:
+        job.fraction = max(job.fraction, min(1.0, progress.completed / progress.total))
+        if progress.rate_per_second:
+            job.eta_seconds = max(0.0, (progress.total - progress.completed) / progress.rate_per_second)
+
+
+def _how(ended: TaskEnded) -> tuple[JobStatus, str | None]:
+    match ended:
+        case TaskCanceled():
+            return JobStatus.CANCELED, None
+        case WorkerLost():
+            return JobStatus.INTERRUPTED, str(ended)
+        case TaskFailure():
+            if ended.failed.code == "INTERNAL":
+                logger.error("task failed", traceback=ended.failed.traceback)
+            return JobStatus.FAILED, str(ended)
+        case _:
+            raise TypeError(f"unknown end of a task: {ended!r}")
+
+
+def _log_end(job: Job) -> None:
+    seconds = (job.finished_at - job.started_at).total_seconds() if job.finished_at and job.started_at else 0
+    logger.info(
+        "job ended",
+        job=job.id,
+        kind=job.kind,
+        status=job.status,
+        error=job.error,
+        seconds=round(seconds, 3),
+        completed=job.completed,
+        unit=job.unit,
+    )

@@ -1,0 +1,217 @@
+"""One worker: a process of its own at the other end of a socket."""
+
+import asyncio
+import os
+import signal
+import socket
+import struct
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Callable, Sequence
+
+import msgspec
+import structlog
+
+from gql_server.compute.messages import (
+    CancelTask,
+    FromWorker,
+    Lane,
+    LanguageModelChanged,
+    LoadLanguageModel,
+    StartTask,
+    Task,
+    TaskCanceled as TaskCanceledMessage,
+    TaskEvent,
+    TaskFailed,
+    TaskSucceeded,
+    ToWorker,
+    WorkerReady,
+)
+from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost
+
+log = structlog.get_logger(__name__)
+
+_LENGTH = struct.Struct(">I")
+_STANDARD_ERROR = 2
+
+
+class WorkerProcess:
+    """Starts the process when first needed, and again after it was lost."""
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        options: Sequence[str],
+        grace_seconds: float,
+        on_language_model: Callable[[LanguageModelChanged], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self.lanes = tuple(lanes)
+        self._options = list(options)
+        self._grace_seconds = grace_seconds
+        self._on_language_model = on_language_model
+        self._on_lost = on_lost
+        self._starting = asyncio.Lock()
+        self._process: Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[WorkerReady] | None = None
+        self._runs: dict[int, tuple[TaskRun, Task]] = {}
+        self._kills: set[asyncio.Task[None]] = set()
+        self._last_task_id = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process's ID while it runs."""
+        return self._process.pid if self._process else None
+
+    @property
+    def run_count(self) -> int:
+        """Tasks that run or wait in it."""
+        return len(self._runs)
+
+    async def ready(self) -> WorkerReady:
+        """Start the process if need be, and return what it offers once its libraries are there.
+
+        Raises:
+            WorkerLost: It ended before that.
+        """
+        await self._ensure_started()
+        assert self._ready is not None
+        return await asyncio.shield(self._ready)
+
+    async def start(self, lane: Lane, task: Task) -> TaskRun:
+        """Send a task."""
+        await self._ensure_started()
+        self._last_task_id += 1
+        run = TaskRun()
+        self._runs[self._last_task_id] = (run, task)
+        await self._send(StartTask(self._last_task_id, lane, task))
+        return run
+
+    async def cancel(self, run: TaskRun) -> bool:
+        """Ask a task of this worker to stop; returns whether it has the task."""
+        for task_id, (candidate, task) in self._runs.items():
+            if candidate is run:
+                run.cancel_requested = True
+                # A load is inside a library that asks nobody: it is canceled by ending its worker.
+                grace = 0 if isinstance(task, LoadLanguageModel) else self._grace_seconds
+                await self._send(CancelTask(task_id))
+                kill = asyncio.create_task(self._kill_unless_ended(task_id, grace))
+                self._kills.add(kill)
+                kill.add_done_callback(self._kills.discard)
+                return True
+        return False
+
+    async def close(self) -> None:
+        """End the process."""
+        process = self._process
+        if process is not None:
+            _kill(process)
+            await process.wait()
+        if self._reading is not None:
+            await self._reading
+        for kill in list(self._kills):
+            kill.cancel()
+
+    async def _ensure_started(self) -> None:
+        async with self._starting:
+            if self._process is None:
+                await self._spawn()
+
+    async def _spawn(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "gql_server.compute.worker", str(theirs.fileno()), ",".join(self.lanes)),
+                *self._options,
+                stdin=asyncio.subprocess.DEVNULL,
+                # Libraries print progress there; it must reach neither our standard output nor the socket.
+                stdout=_STANDARD_ERROR,
+                pass_fds=[theirs.fileno()],
+            )
+        reader, self._writer = await asyncio.open_connection(sock=ours)
+        self._ready = asyncio.get_running_loop().create_future()
+        self._reading = asyncio.create_task(self._read(reader, self._process))
+        log.info("worker started", lanes=self.lanes, pid=self._process.pid)
+
+    async def _send(self, message: ToWorker) -> None:
+        if self._writer is None:
+            return
+        body = msgspec.msgpack.encode(message)
+        self._writer.write(_LENGTH.pack(len(body)) + body)
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            # The reader sees the same end and tells every task of it.
+            log.info("worker is gone", lanes=self.lanes)
+
+    async def _read(self, reader: asyncio.StreamReader, process: Process) -> None:
+        decoder = msgspec.msgpack.Decoder(FromWorker)
+        try:
+            while True:
+                (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+                self._receive(decoder.decode(await reader.readexactly(length)))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # The process has ended, or is about to; how is told below.
+        finally:
+            _kill(process)
+            await self._lost(await process.wait())
+
+    def _receive(self, message: FromWorker) -> None:
+        match message:
+            case WorkerReady():
+                if self._ready is not None and not self._ready.done():
+                    self._ready.set_result(message)
+            case LanguageModelChanged():
+                self._on_language_model(message)
+            case TaskEvent(task_id, event):
+                if task_id in self._runs:
+                    self._runs[task_id][0].push(event)
+            case TaskSucceeded(task_id, result):
+                self._end(task_id).finish(result)
+            case TaskFailed(task_id):
+                self._end(task_id).finish(TaskFailure(message))
+            case TaskCanceledMessage(task_id):
+                self._end(task_id).finish(TaskCanceled())
+
+    def _end(self, task_id: int) -> TaskRun:
+        return self._runs.pop(task_id)[0]
+
+    async def _lost(self, exit_code: int) -> None:
+        how = _how_it_ended(exit_code)
+        log.warning("worker ended", lanes=self.lanes, exit_code=exit_code)
+        self._process = None
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(WorkerLost(how))
+            self._ready.exception()
+        runs, self._runs = self._runs, {}
+        for run, _ in runs.values():
+            run.finish(TaskCanceled() if run.cancel_requested else WorkerLost(how))
+        self._on_lost()
+
+    async def _kill_unless_ended(self, task_id: int, grace_seconds: float) -> None:
+        await asyncio.sleep(grace_seconds)
+        if task_id in self._runs and self._process is not None:
+            log.warning("worker killed", lanes=self.lanes, reason="a canceled task did not stop")
+            _kill(self._process)
+
+
+def _kill(process: Process) -> None:
+    if process.returncode is None:
+        try:
+            os.kill(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+
+def _how_it_ended(exit_code: int) -> str:
+    if exit_code == -signal.SIGKILL:
+        return "The worker was killed, perhaps because the machine had no memory left."
+    if exit_code < 0:
+        return f"The worker ended by signal {signal.Signals(-exit_code).name}."
+    return f"The worker ended by itself with exit code {exit_code}."

@@ -1,0 +1,34 @@
+"""One server owns an artifact directory."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class AlreadyOwned(Exception):
+    """Another server works on the artifact directory."""
+
+
+@contextmanager
+def owning(artifact_dir: Path) -> Iterator[None]:
+    """Hold the directory's lock while the block runs; the system frees it however this process ends.
+
+    Raises:
+        AlreadyOwned: Another process holds it.
+    """
+    artifact_dir.mkdir(parents=True, exist_ok=True)
+    with (artifact_dir / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise AlreadyOwned(
+                f"Another server (process {file.read().strip() or 'unknown'}) uses {artifact_dir}; "
+                "stop it, or choose another directory with --artifacts or GQL_SERVER_ARTIFACT_DIR."
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,22 @@
+"""What every use case needs, put together once by app.py."""
+
+from dataclasses import dataclass, field
+
+from gql_server.database import Database
+from gql_server.jobs.bell import Bell
+from gql_server.jobs.executor import Executor
+from gql_server.jobs.supervisor import Supervisor
+from gql_server.services.in_use import InUse
+from gql_server.settings import Settings
+
+
+@dataclass(frozen=True)
+class Server:
+    """The running server's parts."""
+
+    settings: Settings
+    database: Database
+    executor: Executor
+    supervisor: Supervisor
+    bell: Bell
+    in_use: InUse = field(default_factory=InUse)

@@ -1,0 +1,1 @@
+"""Use cases: validated requests in, rows out. No GraphQL and no torch."""

@@ -1,0 +1,240 @@
+"""Activation runs: capturing and deleting."""
+
+import asyncio
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gql_server import datasets, ids
+from gql_server.compute.messages import (
+    CaptureActivations,
+    CaptureResult,
+    Event,
+    HubDataset,
+    Lane,
+    Result,
+)
+from gql_server.errors import Conflict, InvalidInput
+from gql_server.server import Server
+from gql_server.services import artifacts, launching, lookup, texts
+from gql_server.services.checks import Checks
+from gql_server.services.language_models import check_loaded_once
+from gql_server.services.requests import CaptureRequest, Launched
+from gql_server.services.tokenizing import TokenCounter
+from gql_server.settings import Settings
+from models import ActivationRun, Job, LanguageModel, NeuronIndex, Sae
+from models.enums import ArtifactStatus, DatasetKind, JobKind, JobStatus, ProgressUnit
+
+MAX_OFFSET = 2**31 - 1
+
+
+async def capture(server: Server, request: CaptureRequest) -> Launched:
+    """Queue a capture; its texts are kept before the job is there.
+
+    Raises:
+        InvalidInput, NotFound, Conflict, QueueFull: Nothing has been written then.
+    """
+    hash = await asyncio.to_thread(launching.request_hash, JobKind.CAPTURE_ACTIVATIONS, request)
+    if earlier := await launching.find_earlier(server, request.idempotency_key, hash):
+        return earlier
+    async with server.database.read() as session:
+        language_model = await lookup.get(session, LanguageModel, request.language_model_id)
+    check_loaded_once(language_model)
+    layers = _check(server.settings, request, language_model)
+    dataset = await asyncio.to_thread(_check_texts, server.settings, request, language_model)
+    run = _new_run(request, language_model, layers, dataset)
+    job = launching.new_job(
+        JobKind.CAPTURE_ACTIVATIONS,
+        "jobs",
+        CaptureHandler.unit,
+        run.id,
+        run.id,
+        {"language_model_id": language_model.id, "hub_dataset": _hub_dataset(request)},
+        request.idempotency_key,
+        hash,
+    )
+    run.job_id = job.id
+    return await _keep_and_launch(server, run, job, dataset)
+
+
+async def _keep_and_launch(server: Server, run: ActivationRun, job: Job, dataset: texts.Texts) -> Launched:
+    directory = artifacts.dataset_directory(server.settings, run.id)
+
+    async def add_run(session: AsyncSession) -> None:
+        session.add(run)
+
+    kept = False
+    try:
+        if dataset.texts is not None:
+            await asyncio.to_thread(datasets.write_texts, directory, dataset.texts)
+        launched = await launching.launch(server, job, add_run)
+        kept = not launched.replayed
+    finally:
+        if not kept:
+            artifacts.remove([directory])
+    return launched
+
+
+def _check(settings: Settings, request: CaptureRequest, language_model: LanguageModel) -> list[str]:
+    checks = Checks()
+    checks.name("name", request.name)
+    checks.idempotency_key(request.idempotency_key)
+    checks.whole_number("batchSize", request.batch_size, 1, settings.max_batch_size)
+    longest = min(settings.max_length, language_model.context_length or settings.max_length)
+    checks.whole_number("maxLength", request.max_length, 1, longest)
+    checks.whole_number("sampleOffset", request.sample_offset, 0, MAX_OFFSET)
+    if request.sample_limit is not None:
+        checks.whole_number("sampleLimit", request.sample_limit, 1, settings.max_texts)
+    known = [layer["name"] for layer in language_model.layers or []]
+    checks.require(len(request.layers) > 0, "layers", "Name at least one layer of the language model.")
+    for place, layer in enumerate(request.layers):
+        checks.require(
+            layer in known,
+            ["layers", place],
+            f"The language model has no layer {layer!r}; LanguageModel.layers(kind: null) lists them.",
+        )
+        checks.require(
+            layer not in request.layers[:place], ["layers", place], f"The layer {layer!r} is named twice."
+        )
+    checks.done()
+    return sorted(request.layers, key=known.index)
+
+
+def _check_texts(settings: Settings, request: CaptureRequest, language_model: LanguageModel) -> texts.Texts:
+    dataset = texts.read(settings, request.dataset)
+    if dataset.texts is not None:
+        selected = texts.select(dataset, request.sample_offset, request.sample_limit)
+        counter = TokenCounter.of(artifacts.copy_directory(settings, language_model.id))
+        if counter is not None and not counter.any_counts(selected):
+            raise InvalidInput.at("dataset", "The texts give no tokens; give at least one that does.")
+    return dataset
+
+
+def _new_run(
+    request: CaptureRequest, language_model: LanguageModel, layers: list[str], dataset: texts.Texts
+) -> ActivationRun:
+    run_id = ids.new(ids.ACTIVATION_RUN)
+    return ActivationRun(
+        id=run_id,
+        name=request.name or f"{language_model.name} on {dataset.description}"[:200],
+        language_model_id=language_model.id,
+        dataset_kind=dataset.kind,
+        dataset_description=dataset.description,
+        dataset_sample_count=len(dataset.texts) if dataset.texts is not None else None,
+        layers=[{"name": layer, "hidden_size": None} for layer in layers],
+        batch_size=request.batch_size,
+        max_length=request.max_length,
+        dtype=request.dtype,
+        sample_offset=request.sample_offset,
+        sample_limit=request.sample_limit,
+    )
+
+
+def _hub_dataset(request: CaptureRequest) -> dict[str, Any] | None:
+    dataset = request.dataset
+    if dataset.kind != DatasetKind.HUGGING_FACE:
+        return None
+    wanted = ("repository", "config", "split", "text_field", "revision")
+    return {name: value for name, value in asdict(dataset).items() if name in wanted}
+
+
+async def delete(server: Server, id: str) -> None:
+    """Delete a run, its tensors and its texts for good.
+
+    Raises:
+        Conflict: A job, an SAE or a neuron index uses it.
+    """
+    async with server.database.write() as session:
+        run = await lookup.get(session, ActivationRun, id)
+        for key in ("activation_run_id", "artifact_id"):
+            job = await _unfinished_job(session, key, id)
+            if job is not None:
+                raise Conflict(f"The job {job.id} uses this run; wait for its end or cancel it.", job.id)
+        sae = await _sae_using(session, id)
+        if sae is not None:
+            raise Conflict(f"The SAE {sae.name!r} ({sae.id}) uses this run; delete it first.", sae.id)
+        await session.delete(run)
+        artifacts.remove_after_commit(
+            session,
+            [
+                artifacts.run_directory(server.settings, id),
+                artifacts.dataset_directory(server.settings, id),
+            ],
+        )
+
+
+async def _unfinished_job(session: AsyncSession, key: str, id: str) -> Job | None:
+    if key == "artifact_id":
+        unfinished = [status for status in JobStatus if not status.ended]
+        return await session.scalar(
+            select(Job).where(Job.artifact_id == id, Job.status.in_(unfinished)).limit(1)
+        )
+    return await launching.unfinished_user(session, key, id)
+
+
+async def _sae_using(session: AsyncSession, run_id: str) -> Sae | None:
+    indexed = select(NeuronIndex.sae_id).where(NeuronIndex.activation_run_id == run_id)
+    query = select(Sae).where(or_(Sae.activation_run_id == run_id, Sae.id.in_(indexed)))
+    return await session.scalar(query.limit(1))
+
+
+class CaptureHandler:
+    """CAPTURE_ACTIVATIONS jobs."""
+
+    lane: Lane = "jobs"
+    unit = ProgressUnit.TEXTS
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def begin(self, session: AsyncSession, job: Job) -> CaptureActivations:
+        """Mark the run as BUILDING and return the task."""
+        run = await session.get_one(ActivationRun, job.artifact_id)
+        run.status = ArtifactStatus.BUILDING
+        language_model = await session.get_one(LanguageModel, run.language_model_id)
+        hub_dataset = job.request["hub_dataset"]
+        return CaptureActivations(
+            run_id=run.id,
+            language_model=artifacts.language_model_source(self._settings, language_model),
+            layers=[layer["name"] for layer in run.layers],
+            dataset_dir=str(artifacts.dataset_directory(self._settings, run.id)),
+            hub_dataset=HubDataset(**hub_dataset) if hub_dataset else None,
+            dataset_kind=run.dataset_kind,
+            dataset_description=run.dataset_description,
+            sample_offset=run.sample_offset,
+            sample_limit=run.sample_limit,
+            batch_size=run.batch_size,
+            max_length=run.max_length,
+            dtype=run.dtype,
+            store_dir=str(self._settings.store_dir.resolve()),
+            max_texts=self._settings.max_texts,
+        )
+
+    async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
+        """Nothing beside the log."""
+
+    async def succeed(self, session: AsyncSession, job: Job, result: Result) -> None:
+        """Mark the run as READY, with its figures."""
+        assert isinstance(result, CaptureResult)
+        run = await session.get_one(ActivationRun, job.artifact_id)
+        run.status = ArtifactStatus.READY
+        run.layers = [{"name": layer.name, "hidden_size": layer.hidden_size} for layer in result.layers]
+        run.dataset_sample_count = result.dataset_sample_count
+        run.sample_count = result.sample_count
+        run.batch_count = result.batch_count
+        run.token_count = result.token_count
+        run.byte_size = result.byte_size
+        run.manifest_path = f"store/runs/{run.id}/manifest.json"
+        run.completed_at = datetime.now(UTC)
+
+    async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
+        """What was finished stays, for a retry."""
+        run = await session.get_one(ActivationRun, job.artifact_id)
+        run.status = ArtifactStatus.FAILED if status == JobStatus.FAILED else ArtifactStatus.PARTIAL
+
+    async def requeue(self, session: AsyncSession, job: Job) -> None:
+        """Mark the run as PENDING; NotFound where it has been deleted."""
+        (await lookup.get(session, ActivationRun, job.artifact_id)).status = ArtifactStatus.PENDING

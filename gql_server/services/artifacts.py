@@ -1,0 +1,77 @@
+"""Where artifacts lie, and how they go."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gql_server.compute.messages import LanguageModelSource, SaeSource
+from gql_server.settings import Settings
+from models import LanguageModel, Sae
+
+
+def run_directory(settings: Settings, run_id: str) -> Path:
+    """Return the LocalStore's directory of a run or index."""
+    return settings.store_dir.resolve() / "runs" / run_id
+
+
+def dataset_directory(settings: Settings, owner_id: str) -> Path:
+    """Return the directory of a run's texts."""
+    return settings.artifact_dir.resolve() / "datasets" / owner_id
+
+
+def copy_directory(settings: Settings, language_model_id: str) -> Path:
+    """Return the server's own directory for a language model: its tokenizer, perhaps a converted copy."""
+    return settings.artifact_dir.resolve() / "models" / language_model_id
+
+
+def sae_directory(settings: Settings, sae: Sae) -> Path:
+    """Return the directory of an SAE's checkpoint, concepts, configs and top texts."""
+    return settings.artifact_dir.resolve() / sae.directory
+
+
+def language_model_source(settings: Settings, language_model: LanguageModel) -> LanguageModelSource:
+    """Return what a worker needs to load a language model."""
+    return LanguageModelSource(
+        id=language_model.id,
+        kind=language_model.source_kind.value,
+        location=language_model.source,
+        revision=language_model.revision,
+        dtype=language_model.dtype,
+        copy_dir=str(copy_directory(settings, language_model.id)),
+    )
+
+
+def sae_source(settings: Settings, sae: Sae) -> SaeSource:
+    """Return what a worker needs to load a READY SAE."""
+    assert sae.sae_class is not None and sae.input_size is not None and sae.latent_count is not None
+    return SaeSource(
+        id=sae.id,
+        sae_class=sae.sae_class,
+        directory=str(sae_directory(settings, sae)),
+        layer=sae.layer,
+        n_inputs=sae.input_size,
+        n_latents=sae.latent_count,
+        k=sae.k,
+    )
+
+
+def remove(paths: Sequence[Path]) -> None:
+    """Remove files and whole directories; what is not there is fine."""
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def remove_after_commit(session: AsyncSession, paths: Sequence[Path]) -> None:
+    """Remove files once the rows that name them are gone for good."""
+
+    def removing(_session: Any) -> None:
+        remove(paths)
+
+    event.listen(session.sync_session, "after_commit", removing, once=True)

@@ -1,0 +1,91 @@
+"""Batched reads for what hangs on rows: one statement for many rows of a kind."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import case, func, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from gql_server.services import cursors
+from models import Concept, Job, JobEvent, NeuronIndex, TrainingPoint
+from models.enums import ArtifactStatus, JobStatus
+
+Row = TypeVar("Row")
+
+MAX_TRAINING_POINTS = 10_000
+
+
+async def rows(session: AsyncSession, table: type[Row], ids: Sequence[str]) -> dict[str, Row]:
+    """Return the rows with these IDs, by ID."""
+    columns: Any = table
+    found: Any = await session.scalars(select(table).where(columns.id.in_(ids)))
+    return {row.id: row for row in found}
+
+
+async def neuron_indexes(session: AsyncSession, sae_ids: Sequence[str]) -> dict[str, NeuronIndex]:
+    """Return the index to show of every SAE that has one: the READY one, else the newest."""
+    order = (
+        case((NeuronIndex.status == ArtifactStatus.READY, 0), else_=1),
+        NeuronIndex.created_at.desc(),
+        NeuronIndex.id.desc(),
+    )
+    place = func.row_number().over(partition_by=NeuronIndex.sae_id, order_by=order).label("place")
+    ranked = select(NeuronIndex, place).where(NeuronIndex.sae_id.in_(sae_ids)).subquery()
+    index = aliased(NeuronIndex, ranked)
+    found = await session.scalars(select(index).where(ranked.c.place == 1))
+    return {row.sae_id: row for row in found}
+
+
+async def concepts(
+    session: AsyncSession, neurons: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], Concept]:
+    """Return the concepts of neurons, each given and keyed by its SAE's ID and its index."""
+    condition = tuple_(Concept.sae_id, Concept.neuron_index).in_(neurons)
+    found = await session.scalars(select(Concept).where(condition))
+    return {(row.sae_id, row.neuron_index): row for row in found}
+
+
+async def queue_positions(session: AsyncSession, job_ids: Sequence[str]) -> dict[str, int]:
+    """Return how many queued jobs of its lane come before each of those that are QUEUED."""
+    place = func.row_number().over(partition_by=Job.lane, order_by=(Job.queued_at, Job.id)).label("place")
+    queue = select(Job.id, place).where(Job.status == JobStatus.QUEUED).subquery()
+    found = await session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(job_ids)))
+    return {job_id: position - 1 for job_id, position in found}
+
+
+async def job_events(
+    session: AsyncSession, job_ids: Sequence[str], first: int, after: int
+) -> dict[str, list[JobEvent]]:
+    """Return the events of every job with the ``first`` sequence numbers above ``after``, in order."""
+    cursors.check_first(first)
+    statement = (
+        select(JobEvent)
+        # Sequence numbers have no gaps, so a range of them is a page.
+        .where(JobEvent.job_id.in_(job_ids), JobEvent.sequence > after, JobEvent.sequence <= after + first)
+        .order_by(JobEvent.sequence)
+    )
+    events: dict[str, list[JobEvent]] = {job_id: [] for job_id in job_ids}
+    for event in await session.scalars(statement):
+        events[event.job_id].append(event)
+    return events
+
+
+async def training_points(
+    session: AsyncSession, sae_ids: Sequence[str], max_points: int
+) -> dict[str, list[TrainingPoint]]:
+    """Return at most ``max_points`` points of every training, spread evenly, the last one included."""
+    cursors.check_first(max_points, "maxPoints", MAX_TRAINING_POINTS)
+    of_sae = TrainingPoint.sae_id
+    number = func.row_number().over(partition_by=of_sae, order_by=TrainingPoint.step).label("number")
+    total = func.count().over(partition_by=of_sae).label("total")
+    ranked = select(TrainingPoint, number, total).where(of_sae.in_(sae_ids)).subquery()
+    point = aliased(TrainingPoint, ranked)
+    # Of n points, m are where number * m / n, rounded down, goes up: the n-th always is.
+    position = ranked.c.number * max_points // ranked.c.total
+    position_before = (ranked.c.number - 1) * max_points // ranked.c.total
+    found = await session.scalars(select(point).where(position > position_before).order_by(point.step))
+    points: dict[str, list[TrainingPoint]] = {sae_id: [] for sae_id in sae_ids}
+    for row in found:
+        points[row.sae_id].append(row)
+    return points

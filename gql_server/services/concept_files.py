@@ -1,0 +1,136 @@
+"""Files of concepts: CSV and mi_crow's JSON, parsed without torch and checked against an SAE's size."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gql_server.services.checks import Checks
+
+COLUMNS = ("neuron_idx", "concept_name", "score")
+MAX_CONCEPT_NAME_LENGTH = 500
+
+
+@dataclass(frozen=True)
+class ImportedConcept:
+    """One row: a neuron's name. A missing score is the lowest."""
+
+    neuron_index: int
+    name: str
+    score: float | None
+
+    @property
+    def rank(self) -> float:
+        """The score to compare by."""
+        return -math.inf if self.score is None else self.score
+
+
+def parse(
+    content: str, format: Literal["csv", "json"], path: Sequence[str], n_latents: int
+) -> list[ImportedConcept]:
+    """Return the rows of a file.
+
+    Raises:
+        InvalidInput: It names each row that is wrong; a file without any concept is wrong as a whole.
+    """
+    checks = Checks()
+    read = _read_csv if format == "csv" else _read_json
+    concepts = [
+        concept
+        for where, neuron, name, score in read(content, path, n_latents, checks)
+        if (concept := _concept(where, neuron, name, score, path, n_latents, checks)) is not None
+    ]
+    checks.done()
+    checks.require(bool(concepts), path, "There is no concept in it; what the SAE has was left as it is.")
+    checks.done()
+    return concepts
+
+
+def format_of(content: str) -> Literal["csv", "json"]:
+    """Tell an uploaded file's format by its first character."""
+    return "json" if content.lstrip().startswith(("{", "[")) else "csv"
+
+
+Row = tuple[str, Any, Any, Any]
+"""Where it stands, and its neuron, name and score as they were read."""
+
+
+def _read_csv(content: str, path: Sequence[str], n_latents: int, checks: Checks) -> Iterator[Row]:
+    reader = csv.DictReader(io.StringIO(content.removeprefix("\ufeff")))
+    missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
+    if missing:
+        checks.problem(
+            path, f"The CSV lacks {', '.join(missing)}; its first line must name {', '.join(COLUMNS)}."
+        )
+        return
+    try:
+        for row in reader:
+            where = f"line {reader.line_num}"
+            if None in row or any(row[column] is None for column in COLUMNS):
+                checks.problem(path, f"In {where} the number of cells differs from that of the first line.")
+            else:
+                yield where, row["neuron_idx"], row["concept_name"], row["score"]
+    except csv.Error as error:
+        checks.problem(path, f"Line {reader.line_num} is not CSV: {error}.")
+
+
+def _read_json(content: str, path: Sequence[str], n_latents: int, checks: Checks) -> Iterator[Row]:
+    try:
+        data = json.loads(content)
+    except ValueError as error:
+        checks.problem(path, f"It is not JSON: {error}.")
+        return
+    concepts = data.get("concepts", data) if isinstance(data, dict) else None
+    if not isinstance(concepts, dict):
+        checks.problem(path, 'It must be an object with "concepts": {"12": {"name": …, "score": …}}.')
+        return
+    size = data.get("n_size", n_latents)
+    checks.require(size == n_latents, path, f"It is for an SAE of {size} neurons; this one has {n_latents}.")
+    for neuron, entry in concepts.items():
+        if neuron == "n_size" and concepts is data:
+            continue
+        # mi_crow's older files have a list of concepts per neuron.
+        for one in entry if isinstance(entry, list) else [entry]:
+            if isinstance(one, dict) and "name" in one:
+                yield f"concept {neuron!r}", neuron, one["name"], one.get("score")
+            else:
+                checks.problem(path, f'Concept {neuron!r} must be an object with "name" and "score".')
+
+
+def _concept(
+    where: str, neuron: Any, name: Any, score: Any, path: Sequence[str], n_latents: int, checks: Checks
+) -> ImportedConcept | None:
+    index = _whole_number(neuron)
+    value = _number(score)
+    problem = None
+    if index is None or not 0 <= index < n_latents:
+        problem = f"{neuron!r} is none of the SAE's neurons, 0 to {n_latents - 1}"
+    elif not isinstance(name, str) or not name.strip() or len(name) > MAX_CONCEPT_NAME_LENGTH:
+        problem = f"a name must have 1 to {MAX_CONCEPT_NAME_LENGTH} characters"
+    elif value is not None and not math.isfinite(value):
+        problem = f"the score {score!r} is not a finite number"
+    if problem is not None:
+        checks.problem(path, f"In {where}: {problem}.")
+        return None
+    assert index is not None
+    return ImportedConcept(index, name.strip(), value)
+
+
+def _whole_number(value: Any) -> int | None:
+    text = str(value).strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def _number(value: Any) -> float | None:
+    """Return a score; None where there is none, NaN where it is no number."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan

@@ -1,0 +1,40 @@
+"""Opaque cursors: where a page ended, as base64 of JSON."""
+
+import base64
+import binascii
+import json
+from typing import Any
+
+from gql_server.errors import InvalidInput
+
+MAX_FIRST = 100
+
+
+def check_first(first: int, path: str = "first", maximum: int = MAX_FIRST) -> None:
+    """Refuse a page size outside 1 to ``maximum``."""
+    if not 1 <= first <= maximum:
+        raise InvalidInput.at(path, f"{path} must be from 1 to {maximum}; it is {first}.")
+
+
+def encode(listing: str, *key: Any) -> str:
+    """Return a cursor into a listing; the key is what its order goes by, ending in something unique."""
+    text = json.dumps([listing, *key], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def decode(cursor: str, listing: str, *types: type) -> list[Any]:
+    """Return a cursor's key. Raises InvalidInput for what is no cursor into this listing with such a key."""
+    try:
+        parts = json.loads(base64.urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4)))
+    except (binascii.Error, ValueError, RecursionError):
+        raise bad_cursor(cursor) from None
+    if not isinstance(parts, list) or [type(part) for part in parts] != [str, *types] or parts[0] != listing:
+        raise bad_cursor(cursor)
+    return parts[1:]
+
+
+def bad_cursor(cursor: str) -> InvalidInput:
+    """Return the refusal of a cursor."""
+    return InvalidInput.at(
+        "after", f"{cursor[:100]!r} is not a cursor of this list; pass on an endCursor of the same list."
+    )

@@ -1,0 +1,250 @@
+"""Generation: text from a language model, with an SAE's neurons reported and, if asked for, edited."""
+
+import math
+import random
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gql_server import ids
+from gql_server.compute.messages import Edit, Generate, OutputFinished, TokenGenerated
+from gql_server.errors import Conflict
+from gql_server.server import Server
+from gql_server.services import artifacts, concept_configs, interactive, lookup
+from gql_server.services.checks import Checks
+from gql_server.services.concepts import known_latent_count
+from gql_server.services.neuron_indexes import top_texts_path
+from gql_server.services.requests import EditRequest, GenerateRequest
+from gql_server.settings import Settings
+from models import ConceptConfig, LanguageModel, Sae
+
+log = structlog.get_logger(__name__)
+
+MAX_SEED = 2**31 - 1
+MAX_STOP_STRINGS = 16
+MAX_ALTERNATIVES = 20
+MAX_TOP_NEURONS = 100
+MAX_TEMPERATURE = 100
+
+
+@dataclass
+class Generated:
+    """All outputs of a request, prompt by prompt, the baseline before the steered."""
+
+    sae: Sae | None
+    seed: int
+    top_texts_path: str | None
+    outputs: list[OutputFinished] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    task: Generate
+    language_model: LanguageModel
+    sae: Sae | None
+    top_texts_path: str | None
+
+    @property
+    def used(self) -> list[str]:
+        return [self.language_model.id, *([self.sae.id] if self.sae else [])]
+
+
+async def generate(server: Server, request: GenerateRequest) -> Generated:
+    """Generate, and return everything at the end.
+
+    Raises:
+        InvalidInput, NotFound, Conflict, QueueFull: See the API.
+    """
+    prepared = await _prepare(server, request)
+    generated = Generated(prepared.sae, prepared.task.seed, prepared.top_texts_path)
+    async for event in _events(server, prepared):
+        if isinstance(event, OutputFinished):
+            generated.outputs.append(event)
+    generated.outputs.sort(key=lambda output: (output.prompt_index, output.variant != "BASELINE"))
+    return generated
+
+
+async def stream(
+    server: Server, request: GenerateRequest
+) -> AsyncGenerator[tuple[Sae | None, TokenGenerated | OutputFinished], None]:
+    """Give tokens as they are made; closing the generator stops the generation.
+
+    Raises:
+        InvalidInput, NotFound, Conflict, QueueFull: See the API.
+    """
+    prepared = await _prepare(server, request)
+    events = _events(server, prepared)
+    try:
+        async for event in events:
+            yield prepared.sae, event
+    finally:
+        await events.aclose()
+
+
+async def _events(
+    server: Server, prepared: _Prepared
+) -> AsyncGenerator[TokenGenerated | OutputFinished, None]:
+    began = time.perf_counter()
+    tokens = 0
+    with server.in_use.by_request(*prepared.used):
+        run = await interactive.start(server, prepared.task)
+        ended = False
+        try:
+            async for events in run.batches():
+                for event in events:
+                    if isinstance(event, TokenGenerated | OutputFinished):
+                        tokens += isinstance(event, TokenGenerated)
+                        yield event
+            ended = True
+            await interactive.finish(run)
+        finally:
+            if not ended:
+                await server.executor.cancel(run)
+            _log(prepared, tokens, began)
+
+
+def _log(prepared: _Prepared, tokens: int, began: float) -> None:
+    log.info(
+        "generation",
+        language_model=prepared.language_model.id,
+        sae=prepared.sae.id if prepared.sae else None,
+        prompts=len(prepared.task.prompts),
+        edits=None if prepared.task.edits is None else len(prepared.task.edits),
+        tokens=tokens,
+        milliseconds=round(1000 * (time.perf_counter() - began), 1),
+    )
+
+
+async def _prepare(server: Server, request: GenerateRequest) -> _Prepared:
+    _check(server.settings, request)
+    async with server.database.read() as session:
+        config = await _config(session, request)
+        sae = await _sae(session, request, config)
+        language_model = await _language_model(session, request, sae)
+    if not request.chat:
+        await interactive.check_prompt_tokens(server, language_model, request.prompts)
+    edits = _edits(request, config, sae)
+    relative = top_texts_path(sae, ids.new(ids.REQUEST)) if sae and request.write_top_texts else None
+    path = server.settings.artifact_dir.resolve() / relative if relative else None
+    task = _task(server.settings, request, language_model, sae, edits, path)
+    return _Prepared(task, language_model, sae, relative)
+
+
+def _check(settings: Settings, request: GenerateRequest) -> None:
+    checks = Checks()
+    interactive.check_prompts(checks, settings, request.prompts)
+    checks.whole_number("maxNewTokens", request.max_new_tokens, 1, settings.max_new_tokens)
+    good = math.isfinite(request.temperature) and 0 <= request.temperature <= MAX_TEMPERATURE
+    checks.require(good, "temperature", f"A temperature is a number from 0 (greedy) to {MAX_TEMPERATURE}.")
+    if request.top_p is not None:
+        checks.require(0 < request.top_p <= 1, "topP", "topP is above 0 and at most 1.")
+    if request.top_k is not None:
+        checks.require(request.top_k >= 1, "topK", "topK is at least 1.")
+    if request.repetition_penalty is not None:
+        good = math.isfinite(request.repetition_penalty) and request.repetition_penalty > 0
+        checks.require(good, "repetitionPenalty", "A repetition penalty is a finite number above 0.")
+    if request.seed is not None:
+        checks.whole_number("seed", request.seed, 0, MAX_SEED)
+    checks.whole_number("topLogProbabilities", request.top_log_probabilities, 0, MAX_ALTERNATIVES)
+    checks.whole_number("topNeurons", request.top_neurons, 0, MAX_TOP_NEURONS)
+    stop = request.stop or []
+    checks.require(len(stop) <= MAX_STOP_STRINGS, "stop", f"{MAX_STOP_STRINGS} stop strings may be.")
+    for place, text in enumerate(stop):
+        checks.require(bool(text), ["stop", place], "A stop string must not be empty.")
+    _check_combination(checks, request)
+    checks.done()
+
+
+def _check_combination(checks: Checks, request: GenerateRequest) -> None:
+    steering = request.steering
+    if request.compare_to_baseline:
+        checks.require(
+            steering is not None, "compareToBaseline", "There is nothing to compare without steering."
+        )
+    named = request.sae_id is not None or (steering is not None and steering.concept_config_id is not None)
+    if request.language_model_id is None:
+        checks.require(named, "languageModelId", "Name a language model, or an SAE, which names its own.")
+    if steering is not None:
+        checks.require(named, "saeId", "Name the SAE whose neurons the edits are of.")
+    if request.write_top_texts:
+        checks.require(named, "writeTopTexts", "Top texts are of an SAE's neurons; name the SAE.")
+
+
+async def _config(session: AsyncSession, request: GenerateRequest) -> ConceptConfig | None:
+    if request.steering is None or request.steering.concept_config_id is None:
+        return None
+    return await lookup.get(session, ConceptConfig, request.steering.concept_config_id)
+
+
+async def _sae(session: AsyncSession, request: GenerateRequest, config: ConceptConfig | None) -> Sae | None:
+    sae_id = config.sae_id if request.sae_id is None and config is not None else request.sae_id
+    if sae_id is None:
+        return None
+    sae = await lookup.get(session, Sae, sae_id)
+    if config is not None and config.sae_id != sae.id:
+        raise Conflict(f"The concept config {config.name!r} belongs to the SAE {config.sae_id}.", config.id)
+    lookup.check_ready(sae)
+    return sae
+
+
+async def _language_model(session: AsyncSession, request: GenerateRequest, sae: Sae | None) -> LanguageModel:
+    wanted = request.language_model_id
+    if wanted is not None:
+        language_model = await lookup.get(session, LanguageModel, wanted)
+        if sae is not None and sae.language_model_id != wanted:
+            raise Conflict(
+                f"The SAE {sae.name!r} belongs to the language model {sae.language_model_id}; "
+                "leave languageModelId out, or name an SAE of this model.",
+                sae.id,
+            )
+        return language_model
+    assert sae is not None
+    return await session.get_one(LanguageModel, sae.language_model_id)
+
+
+def _edits(
+    request: GenerateRequest, config: ConceptConfig | None, sae: Sae | None
+) -> Sequence[EditRequest] | None:
+    if request.steering is None or sae is None:
+        return None
+    if config is not None:
+        return [EditRequest(**edit) for edit in config.edits]
+    edits = request.steering.edits or []
+    checks = Checks()
+    path = ["steering", "source", "edits"]
+    concept_configs.check_edits(checks, path, edits, known_latent_count(sae))
+    checks.done()
+    return concept_configs.normalise(edits)
+
+
+def _task(
+    settings: Settings,
+    request: GenerateRequest,
+    language_model: LanguageModel,
+    sae: Sae | None,
+    edits: Sequence[EditRequest] | None,
+    top_texts: Path | None,
+) -> Generate:
+    return Generate(
+        language_model=artifacts.language_model_source(settings, language_model),
+        sae=artifacts.sae_source(settings, sae) if sae else None,
+        prompts=list(request.prompts),
+        chat=request.chat,
+        max_new_tokens=request.max_new_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        repetition_penalty=request.repetition_penalty,
+        stop=list(request.stop or []),
+        seed=request.seed if request.seed is not None else random.randrange(MAX_SEED),
+        edits=None if edits is None else [Edit(e.neuron_index, e.multiplier, e.bias) for e in edits],
+        mode=request.steering.mode if request.steering else "ERROR_PRESERVING",
+        compare_to_baseline=request.compare_to_baseline,
+        top_log_probabilities=request.top_log_probabilities,
+        top_neurons=request.top_neurons,
+        top_texts_path=str(top_texts) if top_texts else None,
+    )

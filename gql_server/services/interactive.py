@@ -1,0 +1,76 @@
+"""What top-neuron queries and generations share: checks of their prompts, and how a task's end is told."""
+
+import asyncio
+from collections.abc import Sequence
+
+from gql_server.compute.messages import Result, Task
+from gql_server.errors import Conflict, InvalidInput, QueueFull
+from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost
+from gql_server.server import Server
+from gql_server.services import artifacts
+from gql_server.services.checks import Checks
+from gql_server.services.tokenizing import TokenCounter
+from gql_server.settings import Settings
+from models import LanguageModel
+
+
+class TaskBroken(Exception):
+    """A mistake in the server, found in the worker; the message is the worker's stack."""
+
+
+def check_prompts(checks: Checks, settings: Settings, prompts: Sequence[str]) -> None:
+    """Note prompts that are empty, too long or too many."""
+    checks.require(len(prompts) > 0, "prompts", "Give at least one prompt.")
+    limit = settings.max_prompts
+    checks.require(len(prompts) <= limit, "prompts", f"{len(prompts)} prompts are too many; {limit} may be.")
+    for place, prompt in enumerate(prompts[:limit]):
+        length = len(prompt)
+        checks.require(bool(prompt.strip()), ["prompts", place], "A prompt must not be empty.")
+        checks.require(
+            length <= settings.max_text_characters,
+            ["prompts", place],
+            f"The prompt has {length} characters; {settings.max_text_characters} may be.",
+        )
+
+
+async def check_prompt_tokens(
+    server: Server, language_model: LanguageModel, prompts: Sequence[str]
+) -> list[int]:
+    """Return each prompt's number of tokens; an empty list where the model was never loaded.
+
+    Raises:
+        InvalidInput: A prompt is longer than the model can take.
+    """
+    directory = artifacts.copy_directory(server.settings, language_model.id)
+    counter = await asyncio.to_thread(TokenCounter.of, directory)
+    if counter is None:
+        return []
+    counts = await asyncio.to_thread(lambda: [counter.count(prompt) for prompt in prompts])
+    limit = language_model.context_length
+    checks = Checks()
+    for place, count in enumerate(counts):
+        message = f"The prompt has {count} tokens; the language model takes {limit}."
+        checks.require(limit is None or count <= limit, ["prompts", place], message)
+    checks.done()
+    return counts
+
+
+async def start(server: Server, task: Task) -> TaskRun:
+    """Hand an interactive task to its worker."""
+    return await server.executor.start("interactive", task)
+
+
+async def finish(run: TaskRun) -> Result:
+    """Return a task's result, or raise the refusal that its end means for the client."""
+    try:
+        return await run.result()
+    except TaskFailure as failure:
+        failed = failure.failed
+        if failed.code == "INVALID":
+            raise InvalidInput.at(failed.path, failed.reason) from failure
+        if failed.code == "INTERNAL":
+            raise TaskBroken(failed.traceback) from failure
+        raise Conflict(failed.reason) from failure
+    except (WorkerLost, TaskCanceled) as lost:
+        message = "The worker ended while it had this request, and starts again; try again in a moment."
+        raise QueueFull(message, retry_after_seconds=5, code="BUSY") from lost

@@ -1,0 +1,133 @@
+"""Jobs: canceling, retrying, and watching what happens to them."""
+
+from collections.abc import AsyncIterator, Collection
+
+from sqlalchemy import func, select
+
+from gql_server.errors import Conflict, InvalidInput
+from gql_server.jobs import log, queue
+from gql_server.jobs.handler import JobHandler
+from gql_server.server import Server
+from gql_server.services import lookup
+from gql_server.services.activation_runs import CaptureHandler
+from gql_server.services.language_models import LoadHandler
+from gql_server.services.neuron_indexes import IndexHandler
+from gql_server.services.requests import Launched
+from gql_server.services.saes import TrainHandler
+from gql_server.settings import Settings
+from models import Job, JobEvent
+from models.base import now
+from models.enums import JobKind, JobStatus
+
+EVENTS_AT_ONCE = 100
+LOOK_AGAIN_SECONDS = 1.0
+"""Readers look once a second besides being woken, for events that another process has written."""
+
+RETRYABLE = (JobStatus.FAILED, JobStatus.CANCELED, JobStatus.INTERRUPTED)
+
+
+def handlers(settings: Settings) -> dict[JobKind, JobHandler]:
+    """Return the handler of every kind of job that this server does."""
+    return {
+        JobKind.LOAD_LANGUAGE_MODEL: LoadHandler(settings),
+        JobKind.CAPTURE_ACTIVATIONS: CaptureHandler(settings),
+        JobKind.TRAIN_SAE: TrainHandler(settings),
+        JobKind.INDEX_NEURONS: IndexHandler(settings),
+    }
+
+
+async def cancel(server: Server, id: str) -> Job:
+    """Ask a job to stop; one that waits ends at once.
+
+    Raises:
+        Conflict: It has ended.
+    """
+    async with server.database.write() as session:
+        job = await lookup.get(session, Job, id)
+        if job.status.ended:
+            raise Conflict(f"The job has ended already: it is {job.status}.", id)
+        if job.status == JobStatus.QUEUED:
+            job.finished_at = now()
+            await handlers(server.settings)[job.kind].fail(session, job, JobStatus.CANCELED)
+            await log.append_status(session, job, JobStatus.CANCELED)
+        elif job.status == JobStatus.RUNNING:
+            await log.append_status(session, job, JobStatus.CANCELING)
+    await server.supervisor.cancel(id)
+    return job
+
+
+async def retry(server: Server, id: str) -> Launched:
+    """Queue a job again that has failed, was canceled or interrupted; its log goes on.
+
+    Raises:
+        Conflict: It has not ended, or has succeeded, or what it made is gone.
+    """
+    async with server.database.write() as session:
+        job = await lookup.get(session, Job, id)
+        if job.status not in RETRYABLE:
+            raise Conflict(f"The job is {job.status}; only one that did not succeed can be retried.", id)
+        await queue.check_room(session, server.settings.max_queued_jobs)
+        await handlers(server.settings)[job.kind].requeue(session, job)
+        job.attempt += 1
+        job.fraction = 0.0
+        job.completed = 0
+        job.rate_per_second = job.eta_seconds = None
+        job.started_at = job.finished_at = None
+        job.queued_at = now()
+        await log.append_status(session, job, JobStatus.QUEUED)
+    server.supervisor.wake()
+    return Launched(job, replayed=False)
+
+
+async def watch(server: Server, id: str, after: int) -> AsyncIterator[JobEvent]:
+    """Give a job's events above a sequence number, the past first, until the job has ended and all are given.
+
+    Raises:
+        NotFound: There is no such job.
+        InvalidInput: ``after`` is negative.
+    """
+    if after < 0:
+        raise InvalidInput.at("after", "A sequence number is 0 (for all events) or above.")
+    while True:
+        seen = server.bell.count
+        async with server.database.read() as session:
+            job = await lookup.get(session, Job, id)
+            events = await log.read(session, id, after, EVENTS_AT_ONCE)
+        for event in events:
+            after = event.sequence
+            yield event
+        if not events:
+            if job.status.ended:
+                return
+            await server.bell.wait(seen, LOOK_AGAIN_SECONDS)
+
+
+async def watch_all(server: Server, kinds: Collection[JobKind] | None) -> AsyncIterator[Job]:
+    """Give the unfinished jobs as they are, then a job each time its status or progress changes."""
+    unfinished = [status for status in JobStatus if not status.ended]
+    async with server.database.read() as session:
+        newest = await session.scalar(select(func.max(Job.revision))) or 0
+        query = select(Job).where(Job.status.in_(unfinished)).order_by(Job.id)
+        jobs = list(await session.scalars(query))
+    shown: dict[str, tuple[object, ...]] = {}
+    while True:
+        for job in jobs:
+            state = (job.status, job.attempt, job.completed, job.total, job.fraction)
+            if (kinds is None or job.kind in kinds) and shown.get(job.id) != state:
+                yield job
+            shown[job.id] = state
+            if job.status.ended:
+                del shown[job.id]
+        jobs = await _changed_since(server, newest)
+        newest = max([newest, *(job.revision for job in jobs)])
+
+
+async def _changed_since(server: Server, revision: int) -> list[Job]:
+    while True:
+        seen = server.bell.count
+        async with server.database.read() as session:
+            query = select(Job).where(Job.revision > revision).order_by(Job.revision).limit(EVENTS_AT_ONCE)
+            jobs = list(await session.scalars(query))
+        if jobs:
+            return jobs
+        await server.bell.wait(seen, LOOK_AGAIN_SECONDS)

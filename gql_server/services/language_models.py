@@ -1,0 +1,251 @@
+"""Language models: adding, loading, letting go, deleting."""
+
+import json
+import re
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gql_server import ids
+from gql_server.compute.messages import (
+    Event,
+    Lane,
+    LanguageModelChanged,
+    LanguageModelDescription,
+    LoadLanguageModel,
+    Result,
+    UnloadLanguageModel,
+)
+from gql_server.database import Database
+from gql_server.errors import Conflict
+from gql_server.files import resolve_inside
+from gql_server.server import Server
+from gql_server.services import artifacts, launching, lookup
+from gql_server.services.checks import Checks
+from gql_server.services.requests import AddLanguageModelRequest, Launched
+from gql_server.settings import Settings
+from models import ActivationRun, Job, LanguageModel, Sae
+from models.enums import (
+    JobKind,
+    JobStatus,
+    LanguageModelSourceKind,
+    LanguageModelStatus,
+    ProgressUnit,
+)
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_REVISION = re.compile(r"[\w./-]{1,200}")
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_GGUF_MAGIC = b"GGUF"
+
+
+async def add(server: Server, request: AddLanguageModelRequest) -> LanguageModel:
+    """Add a language model; it is loaded later.
+
+    Raises:
+        InvalidInput: The name, the repository or the path cannot be right.
+        Conflict: The name is in use.
+    """
+    checks = Checks()
+    checks.name("name", request.name)
+    kind, location = _check_source(server.settings, request, checks)
+    checks.done()
+    row = LanguageModel(
+        id=ids.new(ids.LANGUAGE_MODEL),
+        name=request.name,
+        source_kind=kind,
+        source=location,
+        revision=request.revision,
+        dtype=request.dtype,
+    )
+    try:
+        async with server.database.write() as session:
+            session.add(row)
+    except IntegrityError as error:
+        raise Conflict(
+            f"There is a language model with the name {request.name!r}; choose another."
+        ) from error
+    return row
+
+
+def _check_source(
+    settings: Settings, request: AddLanguageModelRequest, checks: Checks
+) -> tuple[LanguageModelSourceKind, str]:
+    if request.kind == LanguageModelSourceKind.HUGGING_FACE:
+        path = ["source", "huggingFace"]
+        checks.require(settings.hub_enabled, path, "This server takes no models from the Hugging Face Hub.")
+        checks.require(
+            _REPOSITORY.fullmatch(request.location) is not None,
+            [*path, "repository"],
+            "A repository is named owner/name, such as gpt2 or HuggingFaceTB/SmolLM2-135M.",
+        )
+        checks.require(
+            request.revision is None or _REVISION.fullmatch(request.revision) is not None,
+            [*path, "revision"],
+            "A revision is a branch, a tag or a commit's hash.",
+        )
+        return LanguageModelSourceKind.HUGGING_FACE, request.location
+    found = resolve_inside(request.location, settings.model_dirs)
+    if found is None:
+        checks.problem(
+            ["source", "path"],
+            "There is no such directory or file under one of this server's model directories.",
+        )
+        return LanguageModelSourceKind.DIRECTORY, request.location
+    problem = _problem_of_directory(found) if found.is_dir() else _problem_of_gguf(found)
+    if problem:
+        checks.problem(["source", "path"], problem)
+    return (
+        LanguageModelSourceKind.DIRECTORY if found.is_dir() else LanguageModelSourceKind.GGUF,
+        str(found),
+    )
+
+
+def _problem_of_directory(path: Path) -> str | None:
+    try:
+        config = json.loads((path / "config.json").read_text())
+    except (OSError, ValueError):
+        return "The directory has no readable config.json: name one in Hugging Face format."
+    if not isinstance(config, dict) or "model_type" not in config:
+        return "The directory's config.json names no model_type: name a model in Hugging Face format."
+    if not any(any(path.glob(pattern)) for pattern in _WEIGHTS):
+        return "The directory has no weights (*.safetensors or pytorch_model*.bin)."
+    return None
+
+
+def _problem_of_gguf(path: Path) -> str | None:
+    with path.open("rb") as file:
+        magic = file.read(len(_GGUF_MAGIC))
+    if path.suffix != ".gguf" or magic != _GGUF_MAGIC:
+        return "The file is not a GGUF file: name one that ends in .gguf, or a directory."
+    return None
+
+
+async def load(server: Server, id: str) -> Launched:
+    """Queue a job that loads a language model into the interactive worker."""
+    async with server.database.read() as session:
+        await lookup.get(session, LanguageModel, id)
+    job = launching.new_job(
+        JobKind.LOAD_LANGUAGE_MODEL, "interactive", LoadHandler.unit, id, id, {"language_model_id": id}
+    )
+
+    async def nothing(_session: AsyncSession) -> None:
+        """The language model is there already."""
+
+    return await launching.launch(server, job, nothing)
+
+
+async def unload(server: Server, id: str) -> LanguageModel:
+    """Let go of a language model in the interactive worker.
+
+    Raises:
+        Conflict: A job or a generation uses it.
+    """
+    await _check_unused(server, id)
+    run = await server.executor.start("interactive", UnloadLanguageModel(id))
+    await run.result()
+    await set_status(server.database, LanguageModelChanged(id, "UNLOADED"))
+    async with server.database.read() as session:
+        return await lookup.get(session, LanguageModel, id)
+
+
+async def delete(server: Server, id: str) -> None:
+    """Delete a language model and the server's copy of it; what it was made from stays.
+
+    Raises:
+        Conflict: A job, a generation, an activation run or an SAE uses it.
+    """
+    await _check_unused(server, id)
+    async with server.database.write() as session:
+        row = await lookup.get(session, LanguageModel, id)
+        for table in (ActivationRun, Sae):
+            user = await session.scalar(select(table).where(table.language_model_id == id).limit(1))
+            if user is not None:
+                what = lookup.NAMES[table]
+                raise Conflict(
+                    f"The {what} {user.name!r} ({user.id}) uses this language model; delete it first.",
+                    user.id,
+                )
+        await session.delete(row)
+        artifacts.remove_after_commit(session, [artifacts.copy_directory(server.settings, id)])
+    await server.executor.start("interactive", UnloadLanguageModel(id))
+
+
+async def _check_unused(server: Server, id: str) -> None:
+    async with server.database.read() as session:
+        await lookup.get(session, LanguageModel, id)
+        job = await launching.unfinished_user(session, "language_model_id", id)
+    if job is not None:
+        raise Conflict(f"The job {job.id} uses this language model; wait for its end or cancel it.", job.id)
+    if server.in_use.count(id):
+        raise Conflict("A generation or a top-neuron query uses this language model; try again soon.", id)
+
+
+async def set_status(database: Database, changed: LanguageModelChanged) -> None:
+    """Keep what the interactive worker tells of a model."""
+    async with database.write() as session:
+        row = await session.get(LanguageModel, changed.language_model_id)
+        if row is not None:
+            row.status = LanguageModelStatus(changed.status)
+            row.status_message = changed.message
+
+
+async def set_all_unloaded(session: AsyncSession) -> None:
+    """The interactive worker is new, or gone: it holds no model."""
+    held = [LanguageModelStatus.LOADED, LanguageModelStatus.LOADING]
+    for row in await session.scalars(select(LanguageModel).where(LanguageModel.status.in_(held))):
+        row.status = LanguageModelStatus.UNLOADED
+
+
+class LoadHandler:
+    """LOAD_LANGUAGE_MODEL jobs."""
+
+    lane: Lane = "interactive"
+    unit = ProgressUnit.STEPS
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def begin(self, session: AsyncSession, job: Job) -> LoadLanguageModel:
+        """Return the task."""
+        row = await session.get_one(LanguageModel, job.artifact_id)
+        return LoadLanguageModel(artifacts.language_model_source(self._settings, row))
+
+    async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
+        """Nothing beside the log."""
+
+    async def succeed(self, session: AsyncSession, job: Job, result: Result) -> None:
+        """Keep what the load found out."""
+        assert isinstance(result, LanguageModelDescription)
+        row = await session.get_one(LanguageModel, job.artifact_id)
+        row.architecture = result.architecture
+        row.parameter_count = result.parameter_count
+        row.hidden_size = result.hidden_size
+        row.vocabulary_size = result.vocabulary_size
+        row.context_length = result.context_length
+        row.layers = [
+            {"name": layer.name, "kind": layer.kind, "depth": layer.depth, "module_class": layer.module_class}
+            for layer in result.layers
+        ]
+
+    async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
+        """The worker has said what became of the model."""
+
+    async def requeue(self, session: AsyncSession, job: Job) -> None:
+        """Nothing to reset; a model that has been deleted cannot be loaded again."""
+        await lookup.get(session, LanguageModel, job.artifact_id)
+
+
+def check_loaded_once(language_model: LanguageModel) -> None:
+    """Refuse what needs the model's layers or tokenizer before they are known.
+
+    Raises:
+        Conflict: It has never been loaded.
+    """
+    if language_model.layers is None:
+        raise Conflict(
+            f"The language model {language_model.name!r} was never loaded: call loadLanguageModel first.",
+            language_model.id,
+        )

@@ -1,0 +1,50 @@
+"""Finding rows by the IDs that clients send."""
+
+from typing import TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gql_server.errors import Conflict, NotFound
+from models import ActivationRun, Base, Concept, ConceptConfig, Job, LanguageModel, Sae
+from models.enums import ArtifactStatus
+
+Row = TypeVar("Row", bound=Base)
+
+NAMES: dict[type[Base], str] = {
+    LanguageModel: "language model",
+    ActivationRun: "activation run",
+    Sae: "SAE",
+    Concept: "concept",
+    ConceptConfig: "concept config",
+    Job: "job",
+}
+
+
+async def get(session: AsyncSession, table: type[Row], id: str) -> Row:
+    """Return the row with an ID.
+
+    Raises:
+        NotFound: There is none, or the ID is malformed or of another kind.
+    """
+    row = await session.get(table, id)
+    if row is None:
+        raise NotFound(NAMES[table], id)
+    return row
+
+
+def check_ready(artifact: ActivationRun | Sae) -> None:
+    """Refuse an artifact that is not complete.
+
+    Raises:
+        Conflict: It says what it is and what to do.
+    """
+    if artifact.status == ArtifactStatus.READY:
+        return
+    what = NAMES[type(artifact)]
+    advice = {
+        ArtifactStatus.PENDING: "wait for its job to end",
+        ArtifactStatus.BUILDING: "wait for its job to end",
+        ArtifactStatus.PARTIAL: "retry its job, or use another",
+        ArtifactStatus.FAILED: "retry its job, or use another",
+    }[artifact.status]
+    raise Conflict(f"The {what} {artifact.name!r} is {artifact.status}, not READY: {advice}.", artifact.id)

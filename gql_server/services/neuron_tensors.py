@@ -1,0 +1,88 @@
+"""Reads a neuron index's tensors by slice, without loading whole files."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gql_server.services.artifacts import run_directory
+from gql_server.settings import Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class NeuronStatistics:
+    """What the index says of one neuron. Floats may be NaN or infinite."""
+
+    firing_count: int
+    frequency: float
+    max_activation: float
+    mean_activation: float
+
+
+@dataclass(frozen=True)
+class NeuronHistogram:
+    """Counts of non-zero activations in bins of equal width from 0 to ``limit``."""
+
+    counts: list[int]
+    limit: float
+
+
+def path_of(settings: Settings, index_id: str) -> Path:
+    """Return the file with the tensors of a neuron index."""
+    return run_directory(settings, index_id) / "batch_000000.safetensors"
+
+
+def statistics(path: Path, neurons: Sequence[int]) -> list[NeuronStatistics]:
+    """Return the statistics of neurons, in their order."""
+    columns = [
+        column.tolist()
+        for column in rows(path, ("firing_count", "frequency", "max_activation", "mean_activation"), neurons)
+    ]
+    return [NeuronStatistics(*values) for values in zip(*columns, strict=True)]
+
+
+def histograms(path: Path, neurons: Sequence[int]) -> list[NeuronHistogram]:
+    """Return the activation histograms of neurons, in their order."""
+    counts, limits = rows(path, ("histogram_counts", "histogram_limit"), neurons)
+    return [
+        NeuronHistogram(counts=of_neuron, limit=limit)
+        for of_neuron, limit in zip(counts.tolist(), limits.tolist(), strict=True)
+    ]
+
+
+def rows(path: Path, names: Sequence[str], neurons: Sequence[int]) -> list["np.ndarray[Any, Any]"]:
+    """Return the neurons' rows of some tensors, [len(neurons), ...] each; neighbours are read together."""
+    import numpy as np
+    from safetensors import safe_open
+
+    ordered = sorted(set(neurons))
+    places = np.searchsorted(ordered, neurons)
+    tensors = []
+    with safe_open(path, framework="numpy") as file:
+        for name in names:
+            tensor = file.get_slice(name)
+            parts = [tensor[start:stop] for start, stop in _neighbours(ordered)]
+            tensors.append(np.concatenate(parts)[places])
+    return tensors
+
+
+def whole(path: Path, name: str) -> "np.ndarray[Any, Any]":
+    """Return all of one tensor."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        tensor: np.ndarray[Any, Any] = file.get_tensor(name)
+        return tensor
+
+
+def _neighbours(ordered: Sequence[int]) -> Iterator[tuple[int, int]]:
+    start = stop = ordered[0]
+    for number in ordered:
+        if number > stop:
+            yield start, stop
+            start = number
+        stop = number + 1
+    yield start, stop

@@ -1,0 +1,165 @@
+"""What clients ask for, as plain data: the resolvers make these, the services check them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from models.enums import DatasetKind, FloatType, LanguageModelSourceKind
+
+
+@dataclass(frozen=True)
+class DatasetRequest:
+    """Texts, by one of the kinds; the fields of the other kinds are None."""
+
+    kind: DatasetKind
+    texts: Sequence[str] | None = None
+    file_name: str | None = None
+    """Name of an uploaded file, for its description and format."""
+    content: bytes | None = None
+    """Content of an uploaded file."""
+    path: str | None = None
+    text_field: str = "text"
+    repository: str | None = None
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class AddLanguageModelRequest:
+    """A language model to add."""
+
+    name: str
+    kind: LanguageModelSourceKind | None
+    """None for a path: the server looks whether it is a directory or a GGUF file."""
+    location: str
+    revision: str | None
+    dtype: FloatType
+
+
+@dataclass(frozen=True)
+class CaptureRequest:
+    """Activations to capture."""
+
+    language_model_id: str
+    layers: Sequence[str]
+    dataset: DatasetRequest
+    name: str | None
+    sample_offset: int
+    sample_limit: int | None
+    batch_size: int
+    max_length: int
+    dtype: FloatType
+    idempotency_key: str | None
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """An SAE to train."""
+
+    activation_run_id: str
+    layer: str | None
+    name: str | None
+    sae_class: str
+    latent_count: int | None
+    k: int | None
+    epochs: int
+    batch_size: int
+    learning_rate: float | None
+    l1_lambda: float | None
+    seed: int
+    device: str | None
+    index_neurons: bool
+    idempotency_key: str | None
+
+
+@dataclass(frozen=True)
+class IndexRequest:
+    """Neurons to index."""
+
+    sae_id: str
+    activation_run_id: str | None
+    top_texts_per_neuron: int
+    idempotency_key: str | None
+
+
+@dataclass(frozen=True)
+class SetConceptRequest:
+    """A neuron to name by hand."""
+
+    sae_id: str
+    neuron_index: int
+    name: str
+    score: float | None
+    note: str | None
+    expected_version: int | None
+
+
+@dataclass(frozen=True)
+class ImportConceptsRequest:
+    """A file of neurons' names. ``format`` None: told from the content of an upload."""
+
+    sae_id: str
+    format: Literal["csv", "json"] | None
+    content: str | bytes
+    mode: Literal["MERGE", "REPLACE"]
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """latent * multiplier + bias on one neuron."""
+
+    neuron_index: int
+    multiplier: float
+    bias: float
+
+
+@dataclass(frozen=True)
+class SaveConceptConfigRequest:
+    """A config of edits to create (``id`` None) or replace."""
+
+    id: str | None
+    sae_id: str
+    name: str
+    edits: Sequence[EditRequest]
+    expected_version: int | None
+    validate_only: bool
+
+
+@dataclass(frozen=True)
+class SteeringRequest:
+    """Edits to steer by, from a saved config or given here."""
+
+    concept_config_id: str | None
+    edits: Sequence[EditRequest] | None
+    mode: Literal["ERROR_PRESERVING", "RECONSTRUCTION"]
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """Text to generate."""
+
+    language_model_id: str | None
+    sae_id: str | None
+    prompts: Sequence[str]
+    chat: bool
+    max_new_tokens: int
+    temperature: float
+    top_p: float | None
+    top_k: int | None
+    repetition_penalty: float | None
+    stop: Sequence[str] | None
+    seed: int | None
+    steering: SteeringRequest | None
+    compare_to_baseline: bool
+    top_log_probabilities: int
+    top_neurons: int
+    write_top_texts: bool
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A job row (detached), and whether an earlier request with the same key had made it."""
+
+    job: Any
+    replayed: bool

@@ -1,0 +1,249 @@
+"""SAEs: training and deleting."""
+
+import dataclasses
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import delete as delete_rows, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gql_server import ids
+from gql_server.compute.messages import (
+    Event,
+    Lane,
+    Result,
+    SaeClassDescription,
+    TrainingConfigChosen,
+    TrainingPoint,
+    TrainResult,
+    TrainSae,
+    WorkerReady,
+)
+from gql_server.errors import Conflict
+from gql_server.server import Server
+from gql_server.services import artifacts, launching, lookup, neuron_indexes
+from gql_server.services.checks import Checks
+from gql_server.services.requests import Launched, TrainRequest
+from gql_server.settings import Settings
+from models import (
+    ActivationRun,
+    Concept,
+    ConceptConfig,
+    Job,
+    NeuronIndex,
+    Sae,
+    TrainingPoint as TrainingPointRow,
+)
+from models.enums import ArtifactStatus, JobKind, JobStatus, ProgressUnit, SaeOrigin
+
+DEFAULT_EXPANSION = 8
+"""Neurons per input dimension where a request does not say."""
+
+
+async def train(server: Server, request: TrainRequest) -> Launched:
+    """Queue a training.
+
+    Raises:
+        InvalidInput, NotFound, Conflict, QueueFull: Nothing has been written then.
+    """
+    hash = launching.request_hash(JobKind.TRAIN_SAE, request)
+    if earlier := await launching.find_earlier(server, request.idempotency_key, hash):
+        return earlier
+    async with server.database.read() as session:
+        run = await lookup.get(session, ActivationRun, request.activation_run_id)
+    lookup.check_ready(run)
+    layer, width = _check_layer(request, run)
+    latent_count = request.latent_count if request.latent_count is not None else DEFAULT_EXPANSION * width
+    _check(server.settings, request, run, latent_count, await server.executor.describe())
+    sae = _new_sae(request, run, layer, width, latent_count)
+    wanted = dataclasses.asdict(request) | {"language_model_id": run.language_model_id}
+    job = launching.new_job(
+        JobKind.TRAIN_SAE, "jobs", TrainHandler.unit, sae.id, sae.id, wanted, request.idempotency_key, hash
+    )
+    sae.job_id = job.id
+
+    async def add_sae(session: AsyncSession) -> None:
+        lookup.check_ready(await lookup.get(session, ActivationRun, run.id))
+        session.add(sae)
+
+    return await launching.launch(server, job, add_sae)
+
+
+def _check_layer(request: TrainRequest, run: ActivationRun) -> tuple[str, int]:
+    widths = {layer["name"]: layer["hidden_size"] for layer in run.layers}
+    checks = Checks()
+    if request.layer is None:
+        message = f"The run has {len(widths)} layers; name one of them: {', '.join(widths)}."
+        checks.require(len(widths) == 1, "layer", message)
+    else:
+        message = f"The run has no layer {request.layer!r}; it has {', '.join(widths)}."
+        checks.require(request.layer in widths, "layer", message)
+    checks.done()
+    layer = request.layer or next(iter(widths))
+    return layer, widths[layer]
+
+
+def _check(
+    settings: Settings, request: TrainRequest, run: ActivationRun, latent_count: int, offered: WorkerReady
+) -> None:
+    checks = Checks()
+    checks.name("name", request.name)
+    checks.idempotency_key(request.idempotency_key)
+    checks.whole_number("latentCount", latent_count, 1, settings.max_latents)
+    checks.whole_number("epochs", request.epochs, 1, settings.max_epochs)
+    checks.whole_number("batchSize", request.batch_size, 1, settings.max_training_batch_size)
+    if request.batch_size > run.token_count:
+        checks.problem("batchSize", f"The run has {run.token_count} tokens; a batch cannot have more.")
+    checks.whole_number("seed", request.seed, 0, 2**31 - 1)
+    if request.learning_rate is not None:
+        good = math.isfinite(request.learning_rate) and request.learning_rate > 0
+        checks.require(good, "learningRate", "A learning rate is a finite number above 0.")
+    if request.l1_lambda is not None:
+        good = math.isfinite(request.l1_lambda) and request.l1_lambda >= 0
+        checks.require(good, "l1Lambda", "l1Lambda is a finite number, 0 or above.")
+    if request.device is not None:
+        message = f"This server has no device {request.device!r}; it has {', '.join(offered.devices)}."
+        checks.require(request.device in offered.devices, "device", message)
+    _check_class(request, latent_count, offered.sae_classes, checks)
+    checks.done()
+
+
+def _check_class(
+    request: TrainRequest, latent_count: int, classes: list[SaeClassDescription], checks: Checks
+) -> None:
+    found = next((c for c in classes if c.name == request.sae_class), None)
+    if found is None:
+        names = ", ".join(c.name for c in classes)
+        checks.problem("saeClass", f"There is no SAE class {request.sae_class!r}; there are {names}.")
+    elif found.needs_k and request.k is None:
+        checks.problem("k", f"{found.name} needs k, the number of active neurons per token.")
+    elif not found.needs_k and request.k is not None:
+        checks.problem("k", f"{found.name} takes no k; leave it out.")
+    elif request.k is not None and latent_count >= 1:
+        checks.whole_number("k", request.k, 1, latent_count)
+
+
+def _new_sae(request: TrainRequest, run: ActivationRun, layer: str, width: int, latent_count: int) -> Sae:
+    sae_id = ids.new(ids.SAE)
+    return Sae(
+        id=sae_id,
+        name=request.name or f"{request.sae_class} {latent_count} on {run.name}"[:200],
+        origin=SaeOrigin.TRAINED,
+        sae_class=request.sae_class,
+        language_model_id=run.language_model_id,
+        layer=layer,
+        input_size=width,
+        latent_count=latent_count,
+        k=request.k,
+        activation_run_id=run.id,
+        directory=f"sae/{run.language_model_id}/{sae_id}",
+    )
+
+
+async def delete(server: Server, id: str) -> None:
+    """Delete an SAE with its index, concepts, configs, history and files, for good.
+
+    Raises:
+        Conflict: A job or a request uses it.
+    """
+    async with server.database.write() as session:
+        sae = await lookup.get(session, Sae, id)
+        job = await _unfinished_job(session, id)
+        if job is not None:
+            raise Conflict(f"The job {job.id} uses this SAE; wait for its end or cancel it.", job.id)
+        if server.in_use.count(id):
+            raise Conflict("A generation or a top-neuron query uses this SAE; try again soon.", id)
+        indexes = list(await session.scalars(select(NeuronIndex.id).where(NeuronIndex.sae_id == id)))
+        for table in (NeuronIndex, Concept, ConceptConfig, TrainingPointRow):
+            await session.execute(delete_rows(table).where(table.sae_id == id))
+        await session.delete(sae)
+        files = [artifacts.run_directory(server.settings, index) for index in indexes]
+        artifacts.remove_after_commit(session, [artifacts.sae_directory(server.settings, sae), *files])
+
+
+async def _unfinished_job(session: AsyncSession, sae_id: str) -> Job | None:
+    unfinished = [status for status in JobStatus if not status.ended]
+    query = select(Job).where(Job.result_id == sae_id, Job.status.in_(unfinished))
+    return await session.scalar(query.limit(1))
+
+
+class TrainHandler:
+    """TRAIN_SAE jobs."""
+
+    lane: Lane = "jobs"
+    unit = ProgressUnit.STEPS
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def begin(self, session: AsyncSession, job: Job) -> TrainSae:
+        """Mark the SAE as BUILDING, forget an earlier attempt's points, and return the task."""
+        sae = await session.get_one(Sae, job.artifact_id)
+        sae.status = ArtifactStatus.BUILDING
+        await session.execute(delete_rows(TrainingPointRow).where(TrainingPointRow.sae_id == sae.id))
+        wanted: dict[str, Any] = job.request
+        assert sae.sae_class and sae.latent_count and sae.activation_run_id
+        return TrainSae(
+            sae_id=sae.id,
+            name=sae.name,
+            sae_class=sae.sae_class,
+            language_model_id=sae.language_model_id,
+            run_id=sae.activation_run_id,
+            store_dir=str(self._settings.store_dir.resolve()),
+            layer=sae.layer,
+            n_latents=sae.latent_count,
+            k=sae.k,
+            epochs=wanted["epochs"],
+            batch_size=wanted["batch_size"],
+            learning_rate=wanted["learning_rate"],
+            l1_lambda=wanted["l1_lambda"],
+            seed=wanted["seed"],
+            device=wanted["device"],
+            sae_dir=str(artifacts.sae_directory(self._settings, sae)),
+            shuffle_buffer_bytes=self._settings.shuffle_buffer_bytes,
+        )
+
+    async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
+        """Keep the chosen configuration and the training's points."""
+        match event:
+            case TrainingConfigChosen():
+                sae = await session.get_one(Sae, job.artifact_id)
+                sae.training_config = _fields(event)
+            case TrainingPoint():
+                fields = {name: _finite(value) for name, value in _fields(event).items()}
+                session.add(TrainingPointRow(sae_id=job.artifact_id, **fields))
+
+    async def succeed(self, session: AsyncSession, job: Job, result: Result) -> None:
+        """Mark the SAE as READY, and queue the indexing of its neurons if that was asked for."""
+        assert isinstance(result, TrainResult)
+        sae = await session.get_one(Sae, job.artifact_id)
+        sae.status = ArtifactStatus.READY
+        sae.training_config = _fields(result.config)
+        sae.checkpoint_path = f"{sae.directory}/sae.pt"
+        sae.metadata_path = f"{sae.directory}/metadata.json"
+        sae.completed_at = datetime.now(UTC)
+        if job.request["index_neurons"]:
+            assert sae.activation_run_id is not None
+            await neuron_indexes.add(
+                session, sae, sae.activation_run_id, neuron_indexes.DEFAULT_TOP_TEXTS_PER_NEURON
+            )
+
+    async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
+        """Nothing usable is left; a retry begins again."""
+        sae = await session.get_one(Sae, job.artifact_id)
+        sae.status = ArtifactStatus.FAILED if status == JobStatus.FAILED else ArtifactStatus.PARTIAL
+
+    async def requeue(self, session: AsyncSession, job: Job) -> None:
+        """Mark the SAE as PENDING; NotFound where it or its run has been deleted."""
+        sae = await lookup.get(session, Sae, job.artifact_id)
+        await lookup.get(session, ActivationRun, sae.activation_run_id or "")
+        sae.status = ArtifactStatus.PENDING
+
+
+def _fields(message: TrainingConfigChosen | TrainingPoint) -> dict[str, Any]:
+    return {name: getattr(message, name) for name in message.__struct_fields__}
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,110 @@
+"""The texts of a dataset request: read, checked, and kept for the job."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from gql_server import datasets
+from gql_server.errors import InvalidInput
+from gql_server.files import resolve_inside
+from gql_server.services.checks import Checks
+from gql_server.services.requests import DatasetRequest
+from gql_server.settings import Settings
+from models.enums import DatasetKind
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Checked texts, or a Hub dataset (``texts`` None) that only the worker can read."""
+
+    kind: DatasetKind
+    description: str
+    texts: Sequence[str] | None
+
+
+def read(settings: Settings, request: DatasetRequest) -> Texts:
+    """Read and check a dataset; takes its time, so call it in a thread.
+
+    Raises:
+        InvalidInput: The source is none, cannot be read, or has too many or too long texts.
+    """
+    if request.kind == DatasetKind.HUGGING_FACE:
+        return _hub(settings, request)
+    if request.kind == DatasetKind.BUILT_IN:
+        return Texts(request.kind, "PYTHON_REFERENCE", datasets.built_in_python_reference())
+    if request.kind == DatasetKind.INLINE:
+        texts = list(request.texts or [])
+        _check(settings, ["dataset", "texts"], texts)
+        return Texts(request.kind, _count(len(texts)), texts)
+    if request.kind == DatasetKind.UPLOAD:
+        return _uploaded(settings, request)
+    return _file(settings, request)
+
+
+def _hub(settings: Settings, request: DatasetRequest) -> Texts:
+    if not settings.hub_enabled:
+        _refuse(["dataset", "huggingFace"], "This server takes no datasets from the Hugging Face Hub.")
+    if not request.repository or not request.repository.strip():
+        _refuse(["dataset", "huggingFace", "repository"], "Name a repository, such as owner/name.")
+    return Texts(request.kind, f"{request.repository} ({request.split})", None)
+
+
+def _uploaded(settings: Settings, request: DatasetRequest) -> Texts:
+    name = Path(request.file_name or "").name
+    try:
+        texts = datasets.read_content(name, request.content or b"", request.text_field)
+    except ValueError as error:
+        _refuse(["dataset", "upload"], str(error))
+    _check(settings, ["dataset", "upload"], texts)
+    return Texts(request.kind, name, texts)
+
+
+def _file(settings: Settings, request: DatasetRequest) -> Texts:
+    path = resolve_inside(request.path or "", settings.dataset_dirs)
+    if path is None or not path.is_file():
+        _refuse(
+            ["dataset", "file", "path"],
+            "There is no such file under one of this server's dataset directories.",
+        )
+    try:
+        texts = datasets.read_file(path, request.text_field)
+    except ValueError as error:
+        _refuse(["dataset", "file"], str(error))
+    _check(settings, ["dataset", "file"], texts)
+    return Texts(request.kind, path.name, texts)
+
+
+def _check(settings: Settings, path: list[str], texts: Sequence[str]) -> None:
+    checks = Checks()
+    checks.require(len(texts) > 0, path, "There are no texts; give at least one.")
+    checks.require(
+        len(texts) <= settings.max_texts, path, f"There are {len(texts)} texts; {settings.max_texts} may be."
+    )
+    limit = settings.max_text_characters
+    for row, text in enumerate(texts):
+        if len(text) > limit:
+            checks.problem([*path, row], f"Text {row} has {len(text)} characters; {limit} may be.")
+            break
+    checks.done()
+
+
+def select(texts: Texts, offset: int, limit: int | None) -> Sequence[str]:
+    """Return the texts that a capture would run over.
+
+    Raises:
+        InvalidInput: The offset leaves none.
+    """
+    assert texts.texts is not None
+    selected = texts.texts[offset:] if limit is None else texts.texts[offset : offset + limit]
+    if not selected:
+        _refuse(["sampleOffset"], f"The dataset has {len(texts.texts)} texts; leave out fewer than that.")
+    return selected
+
+
+def _count(number: int) -> str:
+    return "1 text" if number == 1 else f"{number} texts"
+
+
+def _refuse(path: Sequence[str], message: str) -> NoReturn:
+    raise InvalidInput.at(path, message)

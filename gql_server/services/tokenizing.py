@@ -1,0 +1,38 @@
+"""Counting a text's tokens in the API process, with the tokenizer that a load has left behind."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class TokenCounter:
+    """Tells how many tokens of a text count: those that are not special."""
+
+    def __init__(self, tokenizer: "Tokenizer", special_ids: frozenset[int]) -> None:
+        self._tokenizer = tokenizer
+        self._special_ids = special_ids
+
+    @classmethod
+    def of(cls, copy_directory: Path) -> "TokenCounter | None":
+        """Return the counter of a language model, or None where its tokenizer has no file of that kind."""
+        path = copy_directory / "tokenizer.json"
+        if not path.exists():
+            return None
+        from tokenizers import Tokenizer
+
+        special = json.loads((copy_directory / "special_token_ids.json").read_text())
+        return cls(Tokenizer.from_file(str(path)), frozenset(special))
+
+    def count(self, text: str) -> int:
+        """Return the number of tokens of a text, special ones among them."""
+        return len(self._tokenizer.encode(text).ids)
+
+    def any_counts(self, texts: Iterable[str]) -> bool:
+        """Whether any text has a token that counts."""
+        return any(
+            token not in self._special_ids for text in texts for token in self._tokenizer.encode(text).ids
+        )

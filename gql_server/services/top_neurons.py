@@ -1,0 +1,57 @@
+"""Top neurons: which neurons of an SAE fire most on prompts."""
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from gql_server.compute.messages import FindTopNeurons, TopNeuronsResult
+from gql_server.errors import InvalidInput
+from gql_server.server import Server
+from gql_server.services import artifacts, interactive, lookup
+from gql_server.services.checks import Checks
+from models import LanguageModel, Sae
+
+log = structlog.get_logger(__name__)
+
+MAX_FIRST = 100
+MAX_PER_TOKEN_ENTRIES = 20_000
+
+
+async def find(
+    server: Server, sae_id: str, prompts: Sequence[str], first: int, per_token: bool
+) -> tuple[Sae, TopNeuronsResult]:
+    """Run prompts through the model and the SAE.
+
+    Raises:
+        InvalidInput, NotFound, Conflict, QueueFull: See the API.
+    """
+    checks = Checks()
+    interactive.check_prompts(checks, server.settings, prompts)
+    checks.whole_number("first", first, 1, MAX_FIRST)
+    checks.done()
+    async with server.database.read() as session:
+        sae = await lookup.get(session, Sae, sae_id)
+        lookup.check_ready(sae)
+        language_model = await session.get_one(LanguageModel, sae.language_model_id)
+    counts = await interactive.check_prompt_tokens(server, language_model, prompts)
+    if per_token and sum(counts) * first > MAX_PER_TOKEN_ENTRIES:
+        raise InvalidInput.at(
+            "first",
+            f"{sum(counts)} tokens x {first} neurons are more than {MAX_PER_TOKEN_ENTRIES} with perToken; "
+            "ask for fewer neurons, or for fewer or shorter prompts.",
+        )
+    task = FindTopNeurons(
+        language_model=artifacts.language_model_source(server.settings, language_model),
+        sae=artifacts.sae_source(server.settings, sae),
+        prompts=list(prompts),
+        first=first,
+        per_token=per_token,
+    )
+    began = time.perf_counter()
+    with server.in_use.by_request(language_model.id, sae.id):
+        result = await interactive.finish(await interactive.start(server, task))
+    assert isinstance(result, TopNeuronsResult)
+    milliseconds = round(1000 * (time.perf_counter() - began), 1)
+    log.info("top neurons", sae=sae.id, prompts=len(prompts), tokens=sum(counts), milliseconds=milliseconds)
+    return sae, result

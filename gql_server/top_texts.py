@@ -1,0 +1,102 @@
+"""The texts on which a neuron fires most strongly, out of its index, with the stretch around the peak."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from tokenizers import Tokenizer
+
+from gql_server.datasets import TextDataset
+from gql_server.tokens import pieces
+
+
+@dataclass(frozen=True)
+class TopText:
+    """A stretch of a text; ``tokens`` are all in it, special ones too, with the neuron's latent on each."""
+
+    text: str
+    score: float
+    token_index: int
+    """Where the neuron fires most, counted in tokens of the whole text as it was captured."""
+    token: str
+    tokens: list[tuple[str, float]]
+
+
+class TokenizedText:
+    """A text with its tokens as captured: special ones among them, cut at ``max_length``, not padded.
+
+    Sets the tokenizer's truncation, so a tokenizer belongs to one caller at a time.
+    """
+
+    def __init__(self, text: str, tokenizer: Tokenizer, max_length: int) -> None:
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(max_length)
+        encoding = tokenizer.encode(text)
+        self.ids: list[int] = encoding.ids
+        self._text = text
+        self._offsets = encoding.offsets
+        self._pieces = pieces(text, encoding.offsets)
+        shown = zip(self._pieces, encoding.special_tokens_mask, encoding.tokens, strict=True)
+        self._shown = [name if special else piece for piece, special, name in shown]
+
+    def stretch(self, start: int, length: int) -> str:
+        """Return the text that ``length`` tokens from ``start`` on stand for."""
+        return "".join(self._pieces[start : start + length])
+
+    def tokens(self, start: int, length: int) -> list[str]:
+        """Return those tokens' own texts, as in ``pieces``; a special token is shown by its name."""
+        return self._shown[start : start + length]
+
+    def token(self, index: int) -> str:
+        """Return a token's own text; of a character split over several tokens each is the whole character."""
+        begin, end = self._offsets[index]
+        return self._pieces[index] or self._text[begin:end]
+
+
+def load_tokenizer(directory: Path) -> Tokenizer:
+    """Load a language model's tokenizer.json. Raises FileNotFoundError where there is none."""
+    path = directory / "tokenizer.json"
+    return Tokenizer.from_buffer(path.read_bytes())
+
+
+def read_top_texts(
+    tensors_path: Path, neuron: int, first: int, dataset: TextDataset, tokenizer: Tokenizer, max_length: int
+) -> list[TopText]:
+    """Return a neuron's strongest texts, at most ``first``, strongest first; reads only its part of the file.
+
+    Raises OSError where there is no index, IndexError where it has no such neuron.
+    """
+    with safe_open(tensors_path, framework="numpy") as file:
+        part = {name: _slice(file, name, neuron, first) for name in _NAMES}
+    return [
+        _top_text({name: values[place] for name, values in part.items()}, dataset, tokenizer, max_length)
+        for place in range(len(part["top_rows"]))
+        if part["top_rows"][place] >= 0
+    ]
+
+
+_NAMES = ("top_rows", "top_scores", "top_token_index", "window_start", "window_length", "window_activations")
+
+
+def _slice(file: Any, name: str, neuron: int, first: int) -> Any:
+    tensor = file.get_slice(name)
+    n_latents, top_texts_per_neuron = tensor.get_shape()[:2]
+    if not 0 <= neuron < n_latents:
+        raise IndexError(f"the index has no neuron {neuron}")
+    # Unlike NumPy's, this slice may not go beyond the end.
+    return tensor[neuron : neuron + 1, : min(first, top_texts_per_neuron)][0]
+
+
+def _top_text(entry: dict[str, Any], dataset: TextDataset, tokenizer: Tokenizer, max_length: int) -> TopText:
+    text = TokenizedText(dataset[int(entry["top_rows"])], tokenizer, max_length)
+    start, length = int(entry["window_start"]), int(entry["window_length"])
+    token_index = int(entry["top_token_index"])
+    activations = [float(value) for value in entry["window_activations"][:length]]
+    return TopText(
+        text=text.stretch(start, length),
+        score=float(entry["top_scores"]),
+        token_index=token_index,
+        token=text.token(token_index),
+        tokens=list(zip(text.tokens(start, length), activations, strict=True)),
+    )

@@ -1,0 +1,111 @@
+"""How the tour prints what it found."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+TEXTS_PER_NEURON = 3
+TOKENS_BEFORE_PEAK = 12
+TOKENS_AFTER_PEAK = 8
+HEAT = ("", "on grey23", "on dark_orange3", "black on orange1", "bold black on gold1")
+"""Styles of a token by its activation's share of the text's highest."""
+
+
+def metrics(console: Console, sae: Mapping[str, Any]) -> None:
+    """Print the training's points."""
+    table = Table(title="Training", title_justify="left", caption="What each number means: docs/metrics.md")
+    for column in ("step", "tokens", "loss", "explained variance", "L0", "dead", "tokens/s"):
+        table.add_column(column, justify="right")
+    for point in sae["trainingHistory"]:
+        table.add_row(
+            f"{point['step']:,}",
+            f"{point['tokenCount']:,}",
+            _number(point["loss"], ".5f"),
+            _number(point["explainedVariance"], ".3f"),
+            _number(point["l0"], ".1f"),
+            _number(point["deadFraction"], ".1%"),
+            _number(point["tokensPerSecond"], ",.0f"),
+        )
+    console.print(table)
+
+
+def neurons(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
+    """Print neurons with the texts on which they fire most."""
+    table = Table(title="Some lively neurons", title_justify="left", show_lines=True)
+    table.add_column("neuron", justify="right")
+    table.add_column("fires on", justify="right")
+    table.add_column("maximum", justify="right")
+    table.add_column("texts on which it fires most")
+    for neuron in found:
+        texts = [highlighted(text["tokens"]) for text in neuron["topTexts"][:TEXTS_PER_NEURON]]
+        table.add_row(
+            str(neuron["index"]),
+            f"{neuron['frequency']:.2%} of tokens",
+            f"{neuron['maxActivation']:.1f}",
+            Text("\n").join(texts),
+        )
+    console.print(table)
+
+
+def highlighted(tokens: Sequence[Mapping[str, Any]]) -> Text:
+    """Return the tokens around the strongest one, each as bright as its activation."""
+    activations = [float(token["activation"]) for token in tokens]
+    peak = max(range(len(tokens)), key=activations.__getitem__, default=0)
+    highest = max(activations, default=0.0)
+    first = max(0, peak - TOKENS_BEFORE_PEAK)
+    text = Text("…" if first else "", no_wrap=True, overflow="ellipsis")
+    for token, activation in list(zip(tokens, activations, strict=True))[
+        first : peak + TOKENS_AFTER_PEAK + 1
+    ]:
+        share = activation / highest if highest > 0 else 0
+        text.append(" ".join(token["token"].splitlines()), style=HEAT[min(4, int(share * 5))])
+    return text
+
+
+def top_neurons(console: Console, prompt: Mapping[str, Any]) -> None:
+    """Print the neurons that fire most on a prompt, and where."""
+    table = Table(title="What the SAE sees in the prompt", title_justify="left")
+    table.add_column("neuron", justify="right")
+    table.add_column("activation", justify="right")
+    table.add_column("strongest at")
+    table.add_column("concept")
+    for found in prompt["neurons"]:
+        neuron = found["neuron"]
+        place = found["tokenIndex"]
+        table.add_row(
+            str(neuron["index"]),
+            f"{found['activation']:.1f}",
+            "" if place is None else repr(prompt["tokens"][place]["text"]),
+            escape(neuron["concept"]["name"]) if neuron["concept"] else "",
+        )
+    console.print(table)
+
+
+def side_by_side(console: Console, prompt: str, baseline: str, steered: str) -> None:
+    """Print the text as the model writes it beside the steered one."""
+    table = Table(title=f"“{escape(prompt)} …”", title_justify="left", expand=True)
+    table.add_column("as the model writes it", ratio=1)
+    table.add_column("steered", ratio=1)
+    table.add_row(Text(baseline.strip()), Text(steered.strip()))
+    console.print(table)
+
+
+def what_next(console: Console, url: str, query: str, subscription: str) -> None:
+    """Say what to open, and what to paste there."""
+    console.print(
+        Panel(f"GraphiQL, to explore all this: [bold link={url}/graphql]{url}/graphql[/]", expand=False)
+    )
+    console.print("A query to paste there:")
+    console.print(Syntax(query.strip(), "graphql", background_color="default"))
+    console.print("And a subscription, to watch the next job:")
+    console.print(Syntax(subscription.strip(), "graphql", background_color="default"))
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

@@ -1,0 +1,25 @@
+"""SQLAlchemy tables, one file per noun."""
+
+from models.activation_run import ActivationRun
+from models.base import Base
+from models.concept import Concept
+from models.concept_config import ConceptConfig
+from models.job import Job
+from models.job_event import JobEvent
+from models.language_model import LanguageModel
+from models.neuron_index import NeuronIndex
+from models.sae import Sae
+from models.training_point import TrainingPoint
+
+__all__ = [
+    "ActivationRun",
+    "Base",
+    "Concept",
+    "ConceptConfig",
+    "Job",
+    "JobEvent",
+    "LanguageModel",
+    "NeuronIndex",
+    "Sae",
+    "TrainingPoint",
+]

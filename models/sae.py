@@ -1,0 +1,40 @@
+"""Sparse autoencoders."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Base, UtcDateTime, enum_column_type, now
+from models.enums import ArtifactStatus, SaeOrigin
+
+
+class Sae(Base):
+    """A sparse autoencoder over the activations of one layer; its weights are in ``directory``."""
+
+    __tablename__ = "saes"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    status: Mapped[ArtifactStatus] = mapped_column(
+        enum_column_type(ArtifactStatus), default=ArtifactStatus.PENDING
+    )
+    origin: Mapped[SaeOrigin] = mapped_column(enum_column_type(SaeOrigin))
+    sae_class: Mapped[str | None] = mapped_column(String(100))
+    language_model_id: Mapped[str] = mapped_column(ForeignKey("language_models.id"), index=True)
+    layer: Mapped[str] = mapped_column(String)
+    input_size: Mapped[int | None]
+    latent_count: Mapped[int | None]
+    k: Mapped[int | None]
+    activation_run_id: Mapped[str | None] = mapped_column(ForeignKey("activation_runs.id"), index=True)
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    training_config: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """epochs, batch_size, k, learning_rate, l1_lambda, seed and device, once the worker has chosen them."""
+    evaluation: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    directory: Mapped[str] = mapped_column(String)
+    """``sae/<model>/<sae id>``, relative to the artifact directory."""
+    checkpoint_path: Mapped[str | None] = mapped_column(String)
+    metadata_path: Mapped[str | None] = mapped_column(String)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

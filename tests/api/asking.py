@@ -1,0 +1,54 @@
+"""Asks the schema as the HTTP view does, and counts the SQL statements that it takes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import event
+from strawberry.types import ExecutionResult
+
+from gql_server.api.context import Context
+from gql_server.api.schema import schema
+from gql_server.server import Server
+
+
+async def ask(server: Server, query: str, **variables: Any) -> dict[str, Any]:
+    """Return an operation's data; errors fail the test."""
+    result = await execute(server, query, **variables)
+    assert result.errors is None, result.errors
+    assert result.data is not None
+    return result.data
+
+
+async def execute(server: Server, query: str, **variables: Any) -> ExecutionResult:
+    """Return an operation's result."""
+    return await schema.execute(query, variables, Context(server))
+
+
+async def first_error(server: Server, query: str, **variables: Any) -> dict[str, Any]:
+    """Return the first error of an operation, as it is sent."""
+    result = await execute(server, query, **variables)
+    assert result.errors
+    return dict(result.errors[0].formatted)
+
+
+async def follow(server: Server, query: str, **variables: Any) -> list[ExecutionResult]:
+    """Return all that a subscription sends until it completes."""
+    return [result async for result in await schema.subscribe(query, variables, Context(server))]
+
+
+@contextmanager
+def counted_statements(server: Server) -> Iterator[list[str]]:
+    """Give the list that the statements of the block's reads go into."""
+    statements: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(("SELECT", "WITH")):
+            statements.append(statement)
+
+    engine = server.database._readers.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(engine, "before_cursor_execute", note)

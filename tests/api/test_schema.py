@@ -1,0 +1,500 @@
+"""What the schema does besides its shape: masking, batching, fresh reads, IDs."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from strawberry.types import ExecutionResult
+from structlog.testing import capture_logs
+
+from gql_server import ids
+from gql_server.api.context import Context
+from gql_server.api.schema import schema
+from gql_server.compute.messages import WorkerReady
+from gql_server.datasets import write_texts
+from gql_server.jobs import log as job_log
+from gql_server.server import Server
+from gql_server.services import artifacts, neuron_tensors
+from models import Concept, ConceptConfig, Job, NeuronIndex, Sae, TrainingPoint
+from models.enums import (
+    ArtifactStatus,
+    ConceptSource,
+    JobEventType,
+    JobKind,
+    JobStatus,
+    ProgressUnit,
+)
+from tests.api.asking import ask, counted_statements, execute, first_error, follow
+from tests.fake_executor import FakeExecutor
+from tests.serving import add_language_model, add_run, add_sae
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+async def add_job(server: Server, result_id: str, **columns: Any) -> Job:
+    """Insert a job that has ended."""
+    row = Job(
+        **{
+            "id": ids.new(ids.JOB),
+            "kind": JobKind.TRAIN_SAE,
+            "status": JobStatus.SUCCEEDED,
+            "lane": "nowhere",
+            "artifact_id": result_id,
+            "result_id": result_id,
+            "request": {},
+            "request_hash": "",
+            "unit": ProgressUnit.TOKENS,
+        }
+        | columns
+    )
+    async with server.database.write() as session:
+        session.add(row)
+    return row
+
+
+# --------------------------------------------------------------------------------- masking
+
+
+class BrokenExecutor(FakeExecutor):
+    """Cannot even say what it can do."""
+
+    async def describe(self) -> WorkerReady:
+        raise RuntimeError("the password is swordfish")
+
+
+async def test_an_unexpected_exception_shows_a_reference_that_is_also_in_the_log(server: Server) -> None:
+    server.executor.describe = BrokenExecutor().describe  # type: ignore[method-assign]
+    with capture_logs() as logs:
+        error = await first_error(server, "query Mine { server { version devices } }")
+    assert "swordfish" not in str(error)
+    assert error["extensions"]["code"] == "INTERNAL"
+    assert error["path"] == ["server", "devices"]
+    (line,) = [line for line in logs if line["event"] == "internal error"]
+    assert line["reference"] == error["extensions"]["reference"]
+    assert line["reference"] in error["message"]
+    assert (line["operation"], line["path"]) == ("Mine", "server.devices")
+    assert "swordfish" in str(line["exc_info"])
+
+
+async def test_one_exception_that_spoils_many_fields_is_logged_once(server: Server) -> None:
+    run = await add_run(server, await add_language_model(server))
+    saes = [await add_sae(server, run) for _ in range(3)]
+    async with server.database.write() as session:
+        for sae in saes:
+            session.add(
+                NeuronIndex(
+                    id=ids.new(ids.NEURON_INDEX),
+                    sae_id=sae.id,
+                    status=ArtifactStatus.READY,
+                    top_texts_per_neuron=1,
+                )
+            )
+    with capture_logs() as logs:
+        result = await execute(server, "{ saes { nodes { name neuron(index: 0) { index frequency } } } }")
+    assert result.data is not None, "the rest of the answer is there"
+    assert [node["neuron"] for node in result.data["saes"]["nodes"]] == [{"index": 0, "frequency": None}] * 3
+    assert len(result.errors or []) == 3
+    assert len([line for line in logs if line["event"] == "internal error"]) == 1
+
+
+async def test_strawberry_does_not_log_errors_a_second_time(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.executor.describe = BrokenExecutor().describe  # type: ignore[method-assign]
+    with caplog.at_level(logging.DEBUG, "strawberry"), capture_logs():
+        await execute(server, "{ server { devices } }")
+    assert not caplog.records
+
+
+async def test_an_unexpected_exception_in_a_subscription_is_masked_too(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any) -> Any:
+        yield None
+        raise AssertionError("not reached: the first event is broken already")
+
+    monkeypatch.setattr("gql_server.services.jobs.watch", broken)
+    with capture_logs() as logs:
+        (result,) = await follow(server, 'subscription { jobProgress(id: "job_x") { sequence } }')
+    assert_code(result, "INTERNAL")
+    assert len([line for line in logs if line["event"] == "internal error"]) == 1
+
+
+def assert_code(result: ExecutionResult, code: str) -> None:
+    assert result.errors
+    assert (result.errors[0].extensions or {})["code"] == code
+
+
+@pytest.mark.parametrize(
+    "query", ["{ server { nothing } }", "{ server {", '{ saes(first: "x") { totalCount } }']
+)
+async def test_mistakes_in_a_query_are_shown_as_they_are(server: Server, query: str) -> None:
+    with capture_logs() as logs:
+        error = await first_error(server, query)
+    assert "extensions" not in error
+    assert "locations" in error
+    assert not logs
+
+
+async def test_a_value_that_is_no_upload_is_a_mistake_in_the_query(server: Server) -> None:
+    query = """mutation ($file: Upload!) { importConcepts(input: {saeId: "x", source: {upload: $file}})
+      { __typename } }"""
+    error = await first_error(server, query, file="text")
+    assert "multipart" in error["message"]
+
+
+async def test_exactly_one_field_of_a_one_of_input_is_given(server: Server) -> None:
+    query = """mutation ($source: ConceptSourceInput!) {
+      importConcepts(input: {saeId: "x", source: $source}) { __typename } }"""
+    for source in ({}, {"csv": "", "json": ""}, {"csv": None}):
+        error = await first_error(server, query, source=source)
+        assert "extensions" not in error
+
+
+# -------------------------------------------------------------------------------- refusals
+
+
+async def test_a_refusal_is_a_member_of_the_union(server: Server) -> None:
+    query = """mutation { deleteSae(id: "sae_x") { __typename ... on Error { code message }
+      ... on NotFound { id } } }"""
+    refusal = (await ask(server, query))["deleteSae"]
+    assert (refusal["__typename"], refusal["code"], refusal["id"]) == ("NotFound", "NOT_FOUND", "sae_x")
+
+
+async def test_an_unknown_job_ends_its_subscription_with_an_error(server: Server) -> None:
+    (result,) = await follow(server, 'subscription { jobProgress(id: "job_x") { sequence } }')
+    assert_code(result, "NOT_FOUND")
+
+
+async def test_a_refused_generation_sends_the_refusal_alone(server: Server) -> None:
+    query = """subscription { generation(input: {languageModelId: "lm_x", prompts: ["a"]}) {
+      __typename ... on Error { code } } }"""
+    (result,) = await follow(server, query)
+    assert result.data == {"generation": {"__typename": "NotFound", "code": "NOT_FOUND"}}
+
+
+# -------------------------------------------------------------------------------- batching
+
+EVERYTHING = """{
+  saes(first: 100) { totalCount nodes {
+    id languageModel {
+      name activationRuns(first: 2) { nodes { id } } saes(first: 2) { totalCount nodes { id } }
+    }
+    activationRun { name job { id } saes { totalCount nodes { id } } }
+    job { kind queuePosition result { __typename } events(first: 3) { sequence job { status } } }
+    trainingHistory(maxPoints: 3) { step }
+    neuronIndex { status activationRun { name } job { id } }
+    neuron(index: 1) { id concept { name } sae { name } frequency }
+    neurons(first: 2) { nodes { concept { neuron { id } sae { id } } } }
+    concepts { totalCount nodes { name neuron { index } sae { id } } }
+    conceptConfigs { totalCount nodes { name sae { id } edits { neuron { id } multiplier bias } } }
+  } }
+}"""
+
+
+async def add_full_saes(server: Server, count: int) -> list[Sae]:
+    """Insert SAEs with everything that can hang on one, each of a model of its own."""
+    saes = []
+    for number in range(count):
+        language_model = await add_language_model(server, f"{ids.new('model')}")
+        run = await add_run(server, language_model)
+        job = await add_job(server, run.id)
+        sae = await add_sae(server, run, job_id=job.id, name=f"sae {number}")
+        async with server.database.write() as session:
+            session.add(
+                Concept(
+                    id=ids.new(ids.CONCEPT),
+                    sae_id=sae.id,
+                    neuron_index=1,
+                    name="x",
+                    source=ConceptSource.MANUAL,
+                )
+            )
+            session.add(
+                ConceptConfig(
+                    id=ids.new(ids.CONCEPT_CONFIG),
+                    sae_id=sae.id,
+                    name="x",
+                    path="x",
+                    edits=[{"neuron_index": 3, "multiplier": 0.0, "bias": 1.0}],
+                )
+            )
+            session.add(
+                NeuronIndex(
+                    id=ids.new(ids.NEURON_INDEX),
+                    sae_id=sae.id,
+                    top_texts_per_neuron=1,
+                    activation_run_id=run.id,
+                )
+            )
+            stored = await session.get_one(Job, job.id)
+            await job_log.append(session, stored, JobEventType.LOG, {"message": "x"})
+        saes.append(sae)
+    return saes
+
+
+async def test_the_number_of_statements_does_not_grow_with_the_page(server: Server) -> None:
+    await add_full_saes(server, 5)
+    with counted_statements(server) as of_five:
+        data = await ask(server, EVERYTHING)
+    assert len(data["saes"]["nodes"]) == 5
+    await add_full_saes(server, 15)
+    with counted_statements(server) as of_twenty:
+        data = await ask(server, EVERYTHING)
+    assert len(data["saes"]["nodes"]) == 20
+    assert len(of_twenty) == len(of_five)
+
+
+async def test_nested_pages_are_those_of_their_parents(server: Server) -> None:
+    await add_full_saes(server, 3)
+    for sae in (await ask(server, EVERYTHING))["saes"]["nodes"]:
+        assert sae["languageModel"]["saes"] == {"totalCount": 1, "nodes": [{"id": sae["id"]}]}
+        assert [concept["sae"]["id"] for concept in sae["concepts"]["nodes"]] == [sae["id"]]
+        (config,) = sae["conceptConfigs"]["nodes"]
+        assert config["edits"] == [
+            {"neuron": {"id": ids.neuron_id(sae["id"], 3)}, "multiplier": 0.0, "bias": 1.0}
+        ]
+
+
+# ------------------------------------------------------------------------------------- IDs
+
+
+async def test_node_finds_whatever_has_an_ID(server: Server) -> None:
+    (sae,) = await add_full_saes(server, 1)
+    data = await ask(
+        server,
+        """{ saes { nodes { id job { id } activationRun { id } languageModel { id }
+      neuron(index: 31) { id } concepts { nodes { id } } conceptConfigs { nodes { id } } } } }""",
+    )
+    (found,) = data["saes"]["nodes"]
+    expected = {
+        sae.id: "Sae",
+        found["job"]["id"]: "Job",
+        found["activationRun"]["id"]: "ActivationRun",
+        found["languageModel"]["id"]: "LanguageModel",
+        found["neuron"]["id"]: "Neuron",
+        found["concepts"]["nodes"][0]["id"]: "Concept",
+        found["conceptConfigs"]["nodes"][0]["id"]: "ConceptConfig",
+    }
+    for id, kind in expected.items():
+        node = await ask(server, "query ($id: ID!) { node(id: $id) { __typename id } }", id=id)
+        assert node == {"node": {"__typename": kind, "id": id}}
+
+
+async def test_an_ID_of_nothing_is_null(server: Server) -> None:
+    (sae,) = await add_full_saes(server, 1)
+    for id in (
+        "",
+        "x",
+        "sae_x",
+        ids.new(ids.SAE),
+        ids.neuron_id(sae.id, 32),
+        ids.neuron_id(ids.new("sae"), 0),
+    ):
+        assert await ask(server, "query ($id: ID!) { node(id: $id) { id } }", id=id) == {"node": None}
+        query = """query ($id: ID!) { job(id: $id) { id } sae: activationRun(id: $id) { id }
+          languageModel(id: $id) { id } concept(id: $id) { id } conceptConfig(id: $id) { id } }"""
+        assert set((await ask(server, query, id=id)).values()) == {None}
+    query = (
+        "query ($id: ID!) { neuron(saeId: $id, index: 32) { id } sae(id: $id) { neuron(index: -1) { id } } }"
+    )
+    assert await ask(server, query, id=sae.id) == {"neuron": None, "sae": {"neuron": None}}
+
+
+# --------------------------------------------------------------------- jobs and trainings
+
+
+async def test_an_event_shows_the_job_as_it_is_then_not_as_it_was_read_before(server: Server) -> None:
+    job = await add_job(server, "sae_x", status=JobStatus.RUNNING)
+    async with server.database.write() as session:
+        stored = await session.get_one(Job, job.id)
+        await job_log.append_status(session, stored, JobStatus.RUNNING)
+    query = """subscription ($id: ID!) { jobProgress(id: $id) {
+      __typename sequence job { status } ... on JobStatusChanged { status } } }"""
+    events = await schema.subscribe(query, {"id": job.id}, Context(server))
+    first = await anext(events)
+    assert first.data is not None
+    assert first.data["jobProgress"]["job"] == {"status": "RUNNING"}
+    async with server.database.write() as session:
+        stored = await session.get_one(Job, job.id)
+        await job_log.append_status(session, stored, JobStatus.SUCCEEDED)
+    rest = [event.data async for event in events]
+    assert rest == [
+        {
+            "jobProgress": {
+                "__typename": "JobStatusChanged",
+                "sequence": 2,
+                "status": "SUCCEEDED",
+                "job": {"status": "SUCCEEDED"},
+            }
+        }
+    ]
+
+
+async def test_events_are_given_from_a_sequence_number_on(server: Server) -> None:
+    job = await add_job(server, "sae_x")
+    async with server.database.write() as session:
+        stored = await session.get_one(Job, job.id)
+        await job_log.append_status(session, stored, JobStatus.RUNNING)
+        for text in "abc":
+            await job_log.append(session, stored, JobEventType.LOG, {"message": text})
+        point = dict.fromkeys(("loss", "mse", "explained_variance", "dead_fraction"), float("nan"))
+        point |= {"step": 1, "epoch": 0, "token_count": 2**40, "l0": 1.0, "learning_rate": 0.1}
+        payload = point | {"tokens_per_second": float("inf")}
+        await job_log.append(session, stored, JobEventType.TRAINING_POINT, payload)
+    query = """query ($id: ID!) { job(id: $id) { lastSequence events(first: 2, after: 1) { sequence }
+      last: events(after: 4) { ... on TrainingStepped { point { tokenCount loss tokensPerSecond } } } } }"""
+    found = (await ask(server, query, id=job.id))["job"]
+    assert found["events"] == [{"sequence": 2}, {"sequence": 3}]
+    assert found["lastSequence"] == 5
+    (last,) = found["last"]
+    assert (last["point"]["tokenCount"], last["point"]["loss"]) == (2**40, None)
+    error = await first_error(
+        server, "query ($id: ID!) { job(id: $id) { events(first: 0) { at } } }", id=job.id
+    )
+    assert error["extensions"]["code"] == "INVALID_INPUT"
+
+
+async def test_jobs_can_be_filtered_and_know_their_place_in_the_queue(server: Server) -> None:
+    times = [NOON + timedelta(minutes=number) for number in range(3)]
+    queued = [await add_job(server, "x", status=JobStatus.QUEUED, queued_at=time) for time in times]
+    await add_job(server, "x", status=JobStatus.QUEUED, queued_at=NOON, lane="elsewhere")
+    await add_job(server, "x", kind=JobKind.INDEX_NEURONS)
+    data = await ask(server, "{ jobs(status: [QUEUED]) { nodes { id queuePosition } } }")
+    positions = {node["id"]: node["queuePosition"] for node in data["jobs"]["nodes"]}
+    assert [positions[job.id] for job in queued] == [0, 1, 2]
+    data = await ask(server, "{ jobs(kind: [INDEX_NEURONS]) { totalCount nodes { queuePosition } } }")
+    assert data == {"jobs": {"totalCount": 1, "nodes": [{"queuePosition": None}]}}
+    assert (await ask(server, "{ jobs(kind: []) { totalCount } }"))["jobs"]["totalCount"] == 0
+
+
+@pytest.mark.parametrize(
+    ("max_points", "steps"),
+    [(1, [100]), (2, [50, 100]), (3, [40, 70, 100]), (10, list(range(10, 101, 10))), (10_000, None)],
+)
+async def test_a_training_history_is_thinned_out_evenly_to_its_end(
+    server: Server, max_points: int, steps: list[int] | None
+) -> None:
+    sae = await add_sae(server, await add_run(server, await add_language_model(server)))
+    fields = {"epoch": 0, "token_count": 1, "l0": 1.0, "learning_rate": 0.1, "tokens_per_second": 1.0}
+    async with server.database.write() as session:
+        for step in range(10, 101, 10):
+            session.add(TrainingPoint(sae_id=sae.id, step=step, **fields))
+    query = "query ($id: ID!, $max: Int!) { sae(id: $id) { trainingHistory(maxPoints: $max) { step } } }"
+    history = (await ask(server, query, id=sae.id, max=max_points))["sae"]["trainingHistory"]
+    assert [point["step"] for point in history] == (steps or list(range(10, 101, 10)))
+    for wrong in (0, 10_001):
+        error = await first_error(server, query, id=sae.id, max=wrong)
+        assert error["extensions"]["code"] == "INVALID_INPUT"
+
+
+async def test_the_index_shown_is_the_ready_one_else_the_newest(server: Server) -> None:
+    sae = await add_sae(server, await add_run(server, await add_language_model(server)))
+    query = "query ($id: ID!) { sae(id: $id) { neuronIndex { topTextsPerNeuron topTextsUrl } } }"
+    shown = [(await ask(server, query, id=sae.id))["sae"]["neuronIndex"]]
+    statuses = [ArtifactStatus.FAILED, ArtifactStatus.READY, ArtifactStatus.BUILDING]
+    for number, status in enumerate(statuses):
+        async with server.database.write() as session:
+            session.add(
+                NeuronIndex(
+                    id=ids.new(ids.NEURON_INDEX),
+                    sae_id=sae.id,
+                    status=status,
+                    top_texts_per_neuron=number,
+                    top_texts_path=f"sae/a/b/top_texts/{number}.json",
+                    created_at=NOON + timedelta(minutes=number),
+                )
+            )
+        shown.append((await ask(server, query, id=sae.id))["sae"]["neuronIndex"])
+    urls = [f"/top-texts/{sae.id}/{number}.json" for number in (0, 1, 1)]
+    assert shown == [None] + [
+        {"topTextsPerNeuron": number, "topTextsUrl": url} for number, url in zip((0, 1, 1), urls, strict=True)
+    ]
+
+
+async def test_layers_are_blocks_unless_asked_otherwise(server: Server) -> None:
+    norm = {"name": "m_norm", "kind": "NORM", "depth": None, "module_class": "Norm"}
+    block = {"name": "m_layers_0", "kind": "BLOCK", "depth": 0, "module_class": "Block"}
+    await add_language_model(server, layers=[block, norm])
+    query = """{ languageModels {
+      layers { name } all: layers(kind: null) { name } norms: layers(kind: NORM) { depth }
+    } }"""
+    assert (await ask(server, query))["languageModels"] == [
+        {
+            "layers": [{"name": "m_layers_0"}],
+            "all": [{"name": "m_layers_0"}, {"name": "m_norm"}],
+            "norms": [{"depth": None}],
+        }
+    ]
+
+
+async def test_operations_of_one_socket_do_not_share_what_they_have_read(server: Server) -> None:
+    sae = await add_sae(server, await add_run(server, await add_language_model(server)))
+    socket = Context(server)
+    query = "query ($id: ID!) { sae(id: $id) { name } }"
+    first = await schema.execute(query, {"id": sae.id}, socket)
+    async with server.database.write() as session:
+        (await session.get_one(Sae, sae.id)).name = "renamed"
+    second = await schema.execute(query, {"id": sae.id}, socket)
+    assert (first.data, second.data) == ({"sae": {"name": sae.name}}, {"sae": {"name": "renamed"}})
+
+
+async def test_top_texts_quote_the_run_that_was_indexed(server: Server) -> None:
+    language_model = await add_language_model(server)
+    run = await add_run(server, language_model)
+    sae = await add_sae(server, run)
+    index = NeuronIndex(
+        id=ids.new(ids.NEURON_INDEX),
+        sae_id=sae.id,
+        status=ArtifactStatus.READY,
+        activation_run_id=run.id,
+        top_texts_per_neuron=2,
+    )
+    async with server.database.write() as session:
+        session.add(index)
+    query = """query ($id: ID!) { sae(id: $id) { neurons(first: 32) { nodes { topTexts {
+      text score tokenIndex token tokens { token activation } } } } } }"""
+    assert (await ask(server, query, id=sae.id))["sae"]["neurons"]["nodes"][0] == {"topTexts": None}
+    write_top_text(server, language_model.id, run.id, index.id)
+    nodes = (await ask(server, query, id=sae.id))["sae"]["neurons"]["nodes"]
+    expected = {
+        "text": "the mat",
+        "score": 2.0,
+        "tokenIndex": 1,
+        "token": "mat",
+        "tokens": [{"token": "the", "activation": 0.0}, {"token": " mat", "activation": 2.0}],
+    }
+    assert [node["topTexts"][0]["score"] for node in nodes] == [2.0] * 32
+    assert nodes[5]["topTexts"][0] | {"token": None, "tokens": None} == expected | {
+        "token": None,
+        "tokens": None,
+    }
+
+
+def write_top_text(server: Server, language_model_id: str, run_id: str, index_id: str) -> None:
+    """Write an index in which every neuron of 32 fires on one text, most on its second token."""
+    import numpy as np
+    from safetensors.numpy import save_file
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"the": 0, "mat": 1, "?": 2}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    copy_directory = artifacts.copy_directory(server.settings, language_model_id)
+    copy_directory.mkdir(parents=True)
+    tokenizer.save(str(copy_directory / "tokenizer.json"))
+    write_texts(artifacts.dataset_directory(server.settings, run_id), ["something else", "the mat"])
+    path = neuron_tensors.path_of(server.settings, index_id)
+    path.parent.mkdir(parents=True)
+    one = np.ones((32, 1), dtype=np.int32)
+    save_file(
+        {
+            "top_rows": one,
+            "top_scores": 2 * one.astype(np.float32),
+            "top_token_index": one,
+            "window_start": 0 * one,
+            "window_length": 2 * one,
+            "window_activations": np.tile(np.array([0, 2], dtype=np.float32), (32, 1, 1)),
+        },
+        path,
+    )

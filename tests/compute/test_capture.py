@@ -1,0 +1,352 @@
+"""Capturing activations, held against a plain forward pass by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from mi_crow.hooks.implementations.function_controller import FunctionController
+from mi_crow.hooks.implementations.layer_activation_detector import LayerActivationDetector
+from mi_crow.store.local_store import LocalStore
+from numpy.typing import NDArray
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from gql_server.compute.capture import capture_activations
+from gql_server.compute.context import TaskCanceled, TaskError
+from gql_server.compute.language_models import LanguageModels
+from gql_server.compute.messages import CaptureActivations, HubDataset, LanguageModelSource, Log, Progress
+from gql_server.compute.store import ActivationStore
+from gql_server.datasets import write_texts
+from gql_server.manifest import Manifest, read_manifest
+from tests.compute.conftest import RecordingContext
+
+SHALLOW = "llamaforcausallm_model_layers_0"
+DEEP = "llamaforcausallm_model_layers_1"
+MLP = "llamaforcausallm_model_layers_1_mlp"
+TEXTS = [
+    "The for statement is used to iterate over the elements of a sequence.",
+    "Strings",
+    "",
+    "A short text.",
+    "An assignment evaluates the expression list.",
+    "It is used to iterate over the elements of a sequence such as a string, tuple or list, and more.",
+    "x",
+    "naïve 😀",
+]
+Array = NDArray[np.float32]
+KEPT = [row for row, text in enumerate(TEXTS) if text]
+
+
+@pytest.fixture
+def task(tiny_source: LanguageModelSource, tmp_path: Path) -> CaptureActivations:
+    write_texts(tmp_path / "datasets" / "run_a", TEXTS)
+    return CaptureActivations(
+        run_id="run_a",
+        language_model=tiny_source,
+        layers=[DEEP, SHALLOW],
+        dataset_dir=str(tmp_path / "datasets" / "run_a"),
+        hub_dataset=None,
+        dataset_kind="INLINE",
+        dataset_description="8 texts",
+        sample_offset=0,
+        sample_limit=None,
+        batch_size=3,
+        max_length=24,
+        dtype="FLOAT32",
+        store_dir=str(tmp_path / "store"),
+        max_texts=100,
+    )
+
+
+def changed(task: CaptureActivations, **changes: Any) -> CaptureActivations:
+    return msgspec.structs.replace(task, **changes)
+
+
+def manifest_of(task: CaptureActivations) -> Manifest:
+    return read_manifest(Path(task.store_dir) / "runs" / task.run_id / "manifest.json")
+
+
+def stored_by_text(task: CaptureActivations, layer: str) -> dict[int, Array]:
+    """Read, with stock mi_crow, each dataset row's activations at its own tokens [n_tokens, n_inputs]."""
+    store = LocalStore(task.store_dir)
+    found = {}
+    for batch in manifest_of(task).batches:
+        _, tensors = store.get_detector_metadata(task.run_id, batch.index)
+        for place, (row, length) in enumerate(zip(batch.rows, batch.lengths, strict=True)):
+            found[row] = tensors[layer]["activations"][place, :length].float().numpy()
+    return found
+
+
+def hidden_states_by_hand(directory: Path, text: str, max_length: int = 24) -> list[Array]:
+    """Return what the embedding and each block but the last put out for one text without any padding."""
+    model = AutoModelForCausalLM.from_pretrained(directory)
+    ids = AutoTokenizer.from_pretrained(directory)(text, truncation=True, max_length=max_length)["input_ids"]
+    outputs: list[Array] = []
+    for block in model.model.layers:
+        block.register_forward_hook(lambda _module, _inputs, output: outputs.append(output[0].numpy()))
+    with torch.no_grad():
+        model(input_ids=torch.tensor([ids]))
+    return outputs
+
+
+@pytest.mark.parametrize("layers", [[DEEP, SHALLOW], [SHALLOW, DEEP], [DEEP, SHALLOW, MLP, DEEP]])
+def test_layers_in_any_order_are_stored_as_a_plain_forward_pass_gives_them(
+    task: CaptureActivations,
+    layers: list[str],
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    tiny_model_dir: Path,
+) -> None:
+    task = changed(task, layers=layers)
+    result = capture_activations(task, recording_context, language_models)
+    assert [layer.name for layer in result.layers] == [
+        layer for layer in (SHALLOW, MLP, DEEP) if layer in layers
+    ]
+    shallow, deep = stored_by_text(task, SHALLOW), stored_by_text(task, DEEP)
+    assert sorted(deep) == KEPT
+    for row in KEPT:
+        expected = hidden_states_by_hand(tiny_model_dir, TEXTS[row])
+        np.testing.assert_allclose(shallow[row], expected[0], atol=1e-5)
+        np.testing.assert_allclose(deep[row], expected[1], atol=1e-5)
+
+
+def test_the_mask_leaves_out_padding_and_special_tokens(
+    task: CaptureActivations, language_models: LanguageModels, recording_context: RecordingContext
+) -> None:
+    result = capture_activations(task, recording_context, language_models)
+    store = ActivationStore(Path(task.store_dir))
+    tokenizer = language_models.get(task.language_model).tokenizer
+    count = 0
+    for batch in manifest_of(task).batches:
+        mask, ids = store.read_mask(task.run_id, batch.index), store.read_input_ids(task.run_id, batch.index)
+        assert mask.dtype == torch.bool
+        for place, row in enumerate(batch.rows):
+            expected = tokenizer(TEXTS[row], truncation=True, max_length=24, add_special_tokens=False)[
+                "input_ids"
+            ]
+            expected = expected[:23]
+            assert ids[place][mask[place]].tolist() == expected
+            count += len(expected)
+        masked = store.read_masked(task.run_id, batch.index, DEEP)
+        assert masked.shape == (int(mask.sum()), 32)
+    assert result.token_count == count
+
+
+def test_the_manifest_tells_of_the_run(
+    task: CaptureActivations, language_models: LanguageModels, recording_context: RecordingContext
+) -> None:
+    result = capture_activations(task, recording_context, language_models)
+    manifest = json.loads((Path(task.store_dir) / "runs" / "run_a" / "manifest.json").read_text())
+    assert manifest["format_version"] == 1
+    assert manifest["run_id"] == "run_a"
+    assert manifest["language_model"]["id"] == "lm_tiny"
+    assert manifest["language_model"]["source_kind"] == "DIRECTORY"
+    assert manifest["layers"] == [{"name": SHALLOW, "hidden_size": 32}, {"name": DEEP, "hidden_size": 32}]
+    assert manifest["dataset"]["directory"] == "run_a"
+    assert manifest["dataset"]["sample_count"] == result.dataset_sample_count == len(TEXTS)
+    assert len(manifest["dataset"]["sha256"]) == 64
+    assert manifest["special_token_ids"] == [0, 1, 2]
+    assert manifest["sample_count"] == result.sample_count == len(KEPT)
+    assert manifest["token_count"] == result.token_count
+    assert sorted(row for batch in manifest["batches"] for row in batch["rows"]) == KEPT
+    lengths = [length for batch in manifest["batches"] for length in batch["lengths"]]
+    assert lengths == sorted(lengths, reverse=True)
+    assert [len(batch["rows"]) for batch in manifest["batches"]] == [3, 3, 1]
+    for batch in manifest["batches"]:
+        assert batch["shape"] == [len(batch["rows"]), max(batch["lengths"])]
+        files = (Path(task.store_dir) / "runs" / "run_a" / f"batch_{batch['index']}").rglob("*.*")
+        assert batch["byte_size"] == sum(file.stat().st_size for file in files)
+    assert (
+        manifest["byte_size"] == result.byte_size == sum(batch["byte_size"] for batch in manifest["batches"])
+    )
+    assert set(manifest["versions"]) == {"mi-crow", "torch", "transformers"}
+
+
+def test_progress_is_told_in_texts_and_the_log_has_the_figures(
+    task: CaptureActivations, language_models: LanguageModels, recording_context: RecordingContext
+) -> None:
+    capture_activations(task, recording_context, language_models)
+    progress = [event for event in recording_context.events if isinstance(event, Progress)]
+    assert [(event.completed, event.total) for event in progress] == [(3, 7), (6, 7), (7, 7)]
+    assert all(event.rate_per_second for event in progress)
+    logs = [event.message for event in recording_context.events if isinstance(event, Log)]
+    assert logs[0] == "Capturing 2 layers over 7 texts in 3 batches; 1 without a token left out."
+    assert logs[-1].startswith("Stored ")
+
+
+def test_only_the_selected_texts_are_captured(
+    task: CaptureActivations, language_models: LanguageModels, recording_context: RecordingContext
+) -> None:
+    task = changed(task, sample_offset=1, sample_limit=3)
+    result = capture_activations(task, recording_context, language_models)
+    assert result.sample_count == 2
+    assert sorted(stored_by_text(task, DEEP)) == [1, 3]
+
+
+@pytest.mark.parametrize("change", [{"sample_offset": 2, "sample_limit": 1}, {"sample_offset": 50}])
+def test_a_selection_without_a_token_is_invalid(
+    task: CaptureActivations,
+    change: dict[str, int],
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+) -> None:
+    with pytest.raises(TaskError) as raised:
+        capture_activations(changed(task, **change), recording_context, language_models)
+    assert (raised.value.code, raised.value.path) == ("INVALID", ["dataset"])
+
+
+def test_more_tokens_than_the_model_takes_are_invalid(
+    task: CaptureActivations, language_models: LanguageModels, recording_context: RecordingContext
+) -> None:
+    with pytest.raises(TaskError, match="takes 512 tokens at most") as raised:
+        capture_activations(changed(task, max_length=513), recording_context, language_models)
+    assert raised.value.path == ["maxLength"]
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("FLOAT16", torch.float16), ("BFLOAT16", torch.bfloat16)])
+def test_activations_are_stored_in_the_precision_asked_for(
+    task: CaptureActivations,
+    dtype: str,
+    expected: torch.dtype,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    tiny_model_dir: Path,
+) -> None:
+    task = changed(task, dtype=dtype)
+    capture_activations(task, recording_context, language_models)
+    stored = ActivationStore(Path(task.store_dir)).read_activations(task.run_id, 0, DEEP)
+    assert stored.dtype == expected
+    by_hand = torch.from_numpy(hidden_states_by_hand(tiny_model_dir, TEXTS[0])[1])
+    np.testing.assert_allclose(
+        stored_by_text(task, DEEP)[0], by_hand.to(expected).float(), rtol=1e-2, atol=1e-3
+    )
+
+
+def test_another_forward_pass_between_batches_changes_nothing(
+    task: CaptureActivations,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    tmp_path: Path,
+) -> None:
+    capture_activations(task, recording_context, language_models)
+    lm = language_models.get(task.language_model)
+
+    def interrupt() -> None:
+        assert not lm.layers.get_hooks()
+        controller = FunctionController(DEEP, lambda tensor: tensor * 0)
+        lm.layers.register_hook(DEEP, controller)
+        lm.tokenizer.padding_side = "left"
+        lm.inference.execute_inference(["something else", "of another length altogether"])
+        lm.layers.unregister_hook(controller)
+
+    disturbed = changed(task, store_dir=str(tmp_path / "other"))
+    recording_context.on_check = interrupt  # type: ignore[method-assign]
+    capture_activations(disturbed, recording_context, language_models)
+    for layer in (SHALLOW, DEEP):
+        before, after = stored_by_text(task, layer), stored_by_text(disturbed, layer)
+        assert all(np.array_equal(before[row], after[row]) for row in KEPT)
+
+
+def test_what_others_have_on_the_model_is_neither_stored_nor_cleared(
+    task: CaptureActivations, language_models: LanguageModels, recording_context: RecordingContext
+) -> None:
+    lm = language_models.get(task.language_model)
+    same_layer, other_layer = LayerActivationDetector(DEEP), LayerActivationDetector(MLP)
+    for detector in (same_layer, other_layer):
+        lm.layers.register_hook(detector.layer_signature, detector)
+    capture_activations(task, recording_context, language_models)
+    assert lm.layers.get_hooks() == [same_layer, other_layer]
+    assert same_layer.get_captured() is not None
+    batch = Path(task.store_dir) / "runs" / "run_a" / "batch_0"
+    names = sorted(str(file.relative_to(batch)) for file in batch.rglob("*") if file.is_file())
+    assert names == [
+        "attention_masks/attention_mask.safetensors",
+        "attention_masks/input_ids.safetensors",
+        f"{SHALLOW}/activations.safetensors",
+        f"{DEEP}/activations.safetensors",
+        "metadata.json",
+    ]
+    assert "attention_masks" not in lm.layers.get_layer_names()
+
+
+def test_a_canceled_capture_leaves_whole_batches_and_goes_on_with_the_next(
+    task: CaptureActivations, language_models: LanguageModels, recording_context: RecordingContext
+) -> None:
+    def cancel() -> None:
+        if recording_context.checks == 3:
+            raise TaskCanceled
+
+    recording_context.on_check = cancel  # type: ignore[method-assign]
+    with pytest.raises(TaskCanceled):
+        capture_activations(task, recording_context, language_models)
+    store = ActivationStore(Path(task.store_dir))
+    assert store.list_run_batches("run_a") == [0]
+    assert not store.manifest_path("run_a").exists()
+    assert not language_models.get(task.language_model).layers.get_hooks()
+    first = Path(task.store_dir) / "runs" / "run_a" / "batch_0"
+    written = first.stat().st_ino
+    capture_activations(task, recording_context, language_models)
+    assert first.stat().st_ino == written
+    assert store.list_run_batches("run_a") == [0, 1, 2]
+    assert len(manifest_of(task).batches) == 3
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> HubDataset:
+    """Give a dataset in a directory, which the datasets library loads as it does one on the Hub."""
+    directory = tmp_path / "hub"
+    directory.mkdir()
+    lines = "".join(json.dumps({"body": text}) + "\n" for text in TEXTS)
+    (directory / "train.jsonl").write_text(lines)
+    return HubDataset(repository=str(directory), config=None, split="train", text_field="body", revision=None)
+
+
+def test_a_hub_dataset_is_kept_and_captured(
+    task: CaptureActivations,
+    hub: HubDataset,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    tmp_path: Path,
+) -> None:
+    task = changed(task, hub_dataset=hub, dataset_dir=str(tmp_path / "datasets" / "hub"), sample_limit=4)
+    result = capture_activations(task, recording_context, language_models)
+    assert result.dataset_sample_count == 4
+    assert sorted(stored_by_text(task, DEEP)) == [0, 1, 3]
+
+
+def test_a_hub_dataset_with_too_many_texts_is_invalid(
+    task: CaptureActivations,
+    hub: HubDataset,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    tmp_path: Path,
+) -> None:
+    directory = str(tmp_path / "datasets" / "hub")
+    task = changed(task, hub_dataset=hub, dataset_dir=directory, max_texts=5)
+    with pytest.raises(TaskError, match="more than the 5 texts") as raised:
+        capture_activations(task, recording_context, language_models)
+    assert (raised.value.code, raised.value.path) == ("INVALID", ["dataset"])
+    assert not Path(directory).exists()
+    capture_activations(changed(task, sample_limit=5), recording_context, language_models)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"repository": "/nowhere/at/all"}, {"split": "test"}, {"text_field": "title"}]
+)
+def test_a_hub_dataset_that_cannot_be_had_is_told_in_a_sentence(
+    task: CaptureActivations,
+    hub: HubDataset,
+    wrong: dict[str, str],
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    tmp_path: Path,
+) -> None:
+    broken = msgspec.structs.replace(hub, **wrong)
+    task = changed(task, hub_dataset=broken, dataset_dir=str(tmp_path / "datasets" / "hub"))
+    with pytest.raises(TaskError) as raised:
+        capture_activations(task, recording_context, language_models)
+    assert raised.value.reason.endswith(".")
+    assert "\n" not in raised.value.reason

@@ -1,0 +1,368 @@
+"""The neuron index, held against dense NumPy on the same activations."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from mi_crow.mechanistic.sae.modules.l1_sae import L1Sae
+from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae
+from mi_crow.mechanistic.sae.sae import Sae
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from gql_server.compute import neuron_index
+from gql_server.compute.capture import capture_activations
+from gql_server.compute.context import TaskError
+from gql_server.compute.language_models import LanguageModels
+from gql_server.compute.messages import (
+    CaptureActivations,
+    IndexNeurons,
+    IndexResult,
+    LanguageModelSource,
+    Log,
+    Progress,
+    SaeSource,
+)
+from gql_server.compute.neuron_index import index_neurons
+from gql_server.compute.neuron_statistics import N_BINS, Firings, NeuronStatistics
+from gql_server.compute.store import ActivationStore
+from gql_server.compute.strongest_texts import StrongestTexts, TextGroup
+from gql_server.datasets import TextDataset, built_in_python_reference, write_texts
+from gql_server.manifest import read_manifest
+from gql_server.top_texts import load_tokenizer, read_top_texts
+from tests.compute.conftest import RecordingContext
+
+LAYER = "llamaforcausallm_model_layers_0"
+N_LATENTS = 48
+Array = NDArray[Any]
+TEXTS = [
+    "",
+    *built_in_python_reference()[40:75],
+    "naïve 😀 text and no more",
+    built_in_python_reference()[41],
+]
+
+
+@pytest.fixture
+def capture(tiny_source: LanguageModelSource, tmp_path: Path) -> CaptureActivations:
+    write_texts(tmp_path / "datasets" / "run_a", TEXTS)
+    return CaptureActivations(
+        run_id="run_a",
+        language_model=tiny_source,
+        layers=[LAYER],
+        dataset_dir=str(tmp_path / "datasets" / "run_a"),
+        hub_dataset=None,
+        dataset_kind="BUILT_IN",
+        dataset_description="some paragraphs",
+        sample_offset=0,
+        sample_limit=None,
+        batch_size=8,
+        max_length=64,
+        dtype="FLOAT32",
+        store_dir=str(tmp_path / "store"),
+        max_texts=100,
+    )
+
+
+@pytest.fixture
+def task(capture: CaptureActivations, tmp_path: Path) -> IndexNeurons:
+    return IndexNeurons(
+        index_id="idx_a",
+        sae=SaeSource("sae_a", "TopKSae", "", LAYER, n_inputs=32, n_latents=N_LATENTS, k=5),
+        run_id="run_a",
+        store_dir=capture.store_dir,
+        dataset_dir=capture.dataset_dir,
+        tokenizer_dir=capture.language_model.copy_dir,
+        top_texts_per_neuron=4,
+        top_texts_path=str(tmp_path / "sae" / "top_texts" / "idx_a.json"),
+    )
+
+
+def make_sae(sae_class: type[Sae]) -> Sae:
+    torch.manual_seed(3)
+    sae = sae_class(n_latents=N_LATENTS, n_inputs=32)
+    if isinstance(sae, TopKSae):
+        sae.sae_engine = sae._initialize_sae_engine(k=5)
+    with torch.no_grad():
+        # The last neurons never fire.
+        sae.sae_engine.encoder.final_block[0].bias[-3:] = -1e6
+    return sae
+
+
+class ByHand:
+    """All latents of a stored run, dense, in the dataset's order."""
+
+    def __init__(self, store: ActivationStore, sae: Sae) -> None:
+        manifest = read_manifest(store.manifest_path("run_a"))
+        self.latents: dict[int, Array] = {}
+        """By dataset row: [n_tokens as captured, n_latents], 0 at special tokens."""
+        tokens = []
+        for batch in manifest.batches:
+            activations = store.read_activations("run_a", batch.index, LAYER)
+            mask = store.read_mask("run_a", batch.index).numpy()
+            with torch.no_grad():
+                codes = sae.encode(activations.reshape(-1, 32)).reshape(*mask.shape, -1).numpy()
+            codes = codes * mask[:, :, None]
+            tokens.append(codes[mask])
+            for place, (row, length) in enumerate(zip(batch.rows, batch.lengths, strict=True)):
+                self.latents[row] = codes[place, :length]
+        self.tokens = np.concatenate(tokens)
+
+    def top(self, neuron: int, k: int) -> list[tuple[float, int, int]]:
+        """Return score, row and token of the strongest texts."""
+        peaks = [
+            (float(codes[:, neuron].max()), row, int(codes[:, neuron].argmax()))
+            for row, codes in self.latents.items()
+        ]
+        fired = [peak for peak in peaks if peak[0] > 0]
+        return sorted(fired, key=lambda peak: (-peak[0], peak[1]))[:k]
+
+
+def check_statistics(index: dict[str, Array], by_hand: ByHand) -> None:
+    tokens = by_hand.tokens
+    fired = tokens != 0
+    np.testing.assert_array_equal(index["firing_count"], fired.sum(axis=0))
+    np.testing.assert_allclose(index["frequency"], fired.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(index["max_activation"], tokens.max(axis=0), rtol=1e-5)
+    mean = tokens.sum(axis=0, dtype=np.float64) / np.maximum(fired.sum(axis=0), 1)
+    np.testing.assert_allclose(index["mean_activation"], mean, rtol=1e-5)
+    for neuron in range(N_LATENTS):
+        values = tokens[fired[:, neuron], neuron]
+        limit = float(index["histogram_limit"][neuron])
+        if not len(values):
+            assert limit == 0
+            assert index["histogram_counts"][neuron].sum() == 0
+            continue
+        assert limit / 2 <= values.max() < limit
+        counts, _ = np.histogram(values, N_BINS, (0, limit))
+        np.testing.assert_array_equal(index["histogram_counts"][neuron], counts)
+
+
+def check_texts(index: dict[str, Array], by_hand: ByHand, k: int) -> None:
+    for neuron in range(N_LATENTS):
+        expected = by_hand.top(neuron, k)
+        there = len(expected)
+        np.testing.assert_array_equal(index["top_rows"][neuron, :there], [row for _, row, _ in expected])
+        np.testing.assert_array_equal(
+            index["top_token_index"][neuron, :there], [token for _, _, token in expected]
+        )
+        np.testing.assert_allclose(
+            index["top_scores"][neuron, :there], [score for score, _, _ in expected], rtol=1e-5
+        )
+        assert (index["top_rows"][neuron, there:] == -1).all()
+        for name in ("top_scores", "window_length", "window_activations"):
+            assert not index[name][neuron, there:].any()
+        for place, (_, row, token) in enumerate(expected):
+            codes = by_hand.latents[row][:, neuron]
+            start, stop = max(0, token - 16), min(len(codes), token + 17)
+            assert index["window_start"][neuron, place] == start
+            assert index["window_length"][neuron, place] == stop - start
+            window = index["window_activations"][neuron, place]
+            np.testing.assert_allclose(window[: stop - start], codes[start:stop], rtol=1e-4, atol=1e-6)
+            assert not window[stop - start :].any()
+
+
+@pytest.mark.parametrize("sae_class", [TopKSae, L1Sae])
+@pytest.mark.parametrize(
+    ("batch_size", "dense_latents"), [(1, 8_000_000), (8, 700), (16, 5_000), (64, 20_000)]
+)
+def test_the_index_is_what_dense_numpy_gives(
+    capture: CaptureActivations,
+    task: IndexNeurons,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    monkeypatch: pytest.MonkeyPatch,
+    batch_size: int,
+    dense_latents: int,
+    sae_class: type[Sae],
+) -> None:
+    monkeypatch.setattr(neuron_index, "MAX_DENSE_LATENTS", dense_latents)
+    monkeypatch.setattr(neuron_index, "MAX_FIRINGS", dense_latents // 20)
+    store, sae = ActivationStore(Path(task.store_dir)), make_sae(sae_class)
+    capture_activations(
+        msgspec.structs.replace(capture, batch_size=batch_size), recording_context, language_models
+    )
+    result = index_neurons(task, recording_context, sae, store)
+    index, by_hand = load_file(store.index_path("idx_a")), ByHand(store, sae)
+    check_statistics(index, by_hand)
+    check_texts(index, by_hand, k=4)
+    assert result.token_count == len(by_hand.tokens)
+    assert result.sample_count == len(TEXTS) - 1
+    check_result(result, by_hand)
+    assert {name: str(tensor.dtype) for name, tensor in index.items() if tensor.dtype != np.float32} == {
+        "firing_count": "int64",
+        "histogram_counts": "int64",
+        "top_rows": "int32",
+        "top_token_index": "int32",
+        "window_start": "int32",
+        "window_length": "int32",
+    }
+
+
+def check_result(result: IndexResult, by_hand: ByHand) -> None:
+    counts = (by_hand.tokens != 0).sum(axis=0)
+    assert result.dead_count == (counts == 0).sum() >= 3
+    histogram = result.frequency_histogram
+    assert len(histogram.edges) == len(histogram.counts) + 1 == 21
+    assert sum(histogram.counts) == (counts > 0).sum()
+    assert histogram.edges == sorted(histogram.edges)
+    assert histogram.edges[0] == pytest.approx(-np.log10(len(by_hand.tokens)))
+    assert histogram.edges[-1] == 0
+
+
+@pytest.fixture
+def indexed(
+    capture: CaptureActivations,
+    task: IndexNeurons,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+) -> ByHand:
+    store, sae = ActivationStore(Path(task.store_dir)), make_sae(TopKSae)
+    capture_activations(capture, recording_context, language_models)
+    index_neurons(task, recording_context, sae, store)
+    return ByHand(store, sae)
+
+
+def test_the_top_texts_of_a_neuron_are_read_with_their_tokens(
+    capture: CaptureActivations, task: IndexNeurons, indexed: ByHand, language_models: LanguageModels
+) -> None:
+    tokenizer = load_tokenizer(Path(task.tokenizer_dir))
+    slow = language_models.get(capture.language_model).tokenizer
+    dataset = TextDataset(Path(task.dataset_dir))
+    path = ActivationStore(Path(task.store_dir)).index_path("idx_a")
+    found = 0
+    for neuron in range(N_LATENTS):
+        top = read_top_texts(path, neuron, 3, dataset, tokenizer, 64)
+        expected = indexed.top(neuron, 3)
+        assert [text.token_index for text in top] == [token for _, _, token in expected]
+        for text, (score, row, token) in zip(top, expected, strict=True):
+            found += 1
+            assert text.score == pytest.approx(score, rel=1e-5)
+            assert text.text in TEXTS[row]
+            ids = slow(TEXTS[row], truncation=True, max_length=64)["input_ids"]
+            assert text.token == slow.decode([ids[token]]) or "\ufffd" in slow.decode([ids[token]])
+            names = [name for name, _ in text.tokens]
+            assert "".join(names).removeprefix("<bos>") == text.text
+            assert max(value for _, value in text.tokens) == pytest.approx(score, rel=1e-5)
+            assert text.token in text.text
+    assert found > 60
+    with pytest.raises(IndexError):
+        read_top_texts(path, N_LATENTS, 3, dataset, tokenizer, 64)
+
+
+def test_the_top_texts_file_says_the_same(task: IndexNeurons, indexed: ByHand) -> None:
+    content = json.loads(Path(task.top_texts_path).read_text())
+    assert [content[name] for name in ("sae_id", "index_id", "run_id", "layer")] == [
+        "sae_a",
+        "idx_a",
+        "run_a",
+        LAYER,
+    ]
+    assert [neuron["neuron"] for neuron in content["neurons"]] == list(range(N_LATENTS))
+    index = load_file(ActivationStore(Path(task.store_dir)).index_path("idx_a"))
+    path = ActivationStore(Path(task.store_dir)).index_path("idx_a")
+    tokenizer, dataset = load_tokenizer(Path(task.tokenizer_dir)), TextDataset(Path(task.dataset_dir))
+    for number, neuron in enumerate(content["neurons"]):
+        top = read_top_texts(path, number, 4, dataset, tokenizer, 64)
+        expected: list[dict[str, Any]] = [
+            {"text": text.text, "score": text.score, "token": text.token, "token_index": text.token_index}
+            for text in top
+        ]
+        assert neuron["texts"] == expected
+        assert neuron["dead"] == (index["firing_count"][number] == 0)
+        assert neuron["frequency"] == pytest.approx(float(index["frequency"][number]))
+
+
+def test_progress_is_told_in_tokens(
+    indexed: ByHand, task: IndexNeurons, recording_context: RecordingContext
+) -> None:
+    count = len(indexed.tokens)
+    last = [event for event in recording_context.events if isinstance(event, Progress)][-1]
+    assert (last.completed, last.total) == (count, count)
+    logs = [event.message for event in recording_context.events if isinstance(event, Log)]
+    assert logs[-2] == f"Indexing 48 neurons over {count:,} tokens."
+    assert logs[-1].startswith(f"Indexed 48 neurons over {count:,} tokens; ")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"run_id": "run_b"}, "no manifest"),
+        ({"tokenizer_dir": "/nowhere"}, "no tokenizer.json"),
+        ({"sae": SaeSource("sae_a", "TopKSae", "", "elsewhere", 32, N_LATENTS, 5)}, "no layer 'elsewhere'"),
+    ],
+)
+def test_what_does_not_belong_together_is_a_conflict(
+    indexed: ByHand,
+    task: IndexNeurons,
+    recording_context: RecordingContext,
+    change: dict[str, Any],
+    sentence: str,
+) -> None:
+    broken = msgspec.structs.replace(task, **change)
+    with pytest.raises(TaskError, match=sentence) as raised:
+        index_neurons(broken, recording_context, make_sae(TopKSae), ActivationStore(Path(task.store_dir)))
+    assert raised.value.code == "CONFLICT"
+
+
+def test_another_tokenizer_is_a_conflict(
+    indexed: ByHand, task: IndexNeurons, recording_context: RecordingContext, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(Path(task.tokenizer_dir))
+    tokenizer.add_tokens(["the", "of"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    broken = msgspec.structs.replace(task, tokenizer_dir=str(tmp_path))
+    with pytest.raises(TaskError, match="does not give the tokens"):
+        index_neurons(broken, recording_context, make_sae(TopKSae), ActivationStore(Path(task.store_dir)))
+
+
+VALUES = st.floats(2.0**-20, 2.0**40, width=32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(portions=st.lists(st.lists(st.tuples(st.integers(0, 2), VALUES), max_size=20), min_size=1, max_size=6))
+def test_histograms_do_not_depend_on_the_portions(portions: list[list[tuple[int, float]]]) -> None:
+    statistics = NeuronStatistics(3, torch.device("cpu"))
+    for portion in portions:
+        neurons = torch.tensor([neuron for neuron, _ in portion], dtype=torch.int64)
+        values = torch.tensor([value for _, value in portion], dtype=torch.float32)
+        statistics.add(Firings(torch.arange(len(portion)), neurons, values), len(portion))
+    tensors = statistics.tensors()
+    for neuron in range(3):
+        mine = np.array([value for portion in portions for one, value in portion if one == neuron])
+        assert tensors["firing_count"][neuron] == len(mine)
+        limit = float(tensors["histogram_limit"][neuron])
+        if len(mine):
+            assert np.log2(limit) % 1 == 0
+            assert limit / 2 <= mine.max() < limit
+            counts, _ = np.histogram(mine, N_BINS, (0, limit))
+            np.testing.assert_array_equal(tensors["histogram_counts"][neuron].numpy(), counts)
+
+
+@settings(max_examples=60, deadline=None)
+@given(order=st.permutations(range(6)), sizes=st.sampled_from([[6], [1, 5], [2, 2, 2], [1] * 6]))
+def test_of_equally_strong_texts_the_first_in_the_dataset_wins(order: list[int], sizes: list[int]) -> None:
+    strengths = {0: 1.0, 1: 2.0, 2: 2.0, 3: 1.0, 4: 2.0, 5: 3.0}
+    strongest, done = StrongestTexts(1, 3, torch.device("cpu")), 0
+    for size in sizes:
+        rows = order[done : done + size]
+        done += size
+        # Two tokens of each text are equally strong.
+        positions = torch.tensor([place * 4 + token for place in range(size) for token in (1, 3)])
+        values = torch.tensor([strengths[row] for row in rows for _ in range(2)])
+        firings = Firings(positions, torch.zeros(2 * size, dtype=torch.int64), values)
+        group = TextGroup(0, torch.tensor(rows), torch.full((size,), 4), 4)
+        strongest.add(firings, group)
+    tensors = strongest.tensors()
+    assert tensors["top_rows"].tolist() == [[5, 1, 2]]
+    assert tensors["top_token_index"].tolist() == [[1, 1, 1]]
+    assert tensors["window_activations"][0, :, :5].tolist() == [
+        [0.0, 3.0, 0.0, 3.0, 0.0],
+        [0.0, 2.0, 0.0, 2.0, 0.0],
+        [0.0, 2.0, 0.0, 2.0, 0.0],
+    ]

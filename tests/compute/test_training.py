@@ -1,0 +1,406 @@
+"""Training an SAE: what it is fed, what it reports, what it leaves on disk."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae
+from mi_crow.store.local_store import LocalStore
+from mi_crow.store.store import Store
+from mi_crow.store.store_dataloader import StoreDataloader
+from torch import Tensor
+
+from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute.context import TaskCanceled, TaskError
+from gql_server.compute.linear_engine import activation_scale, fold_scale, initialise
+from gql_server.compute.messages import Log, Progress, TrainingConfigChosen, TrainingPoint, TrainSae
+from gql_server.compute.sae_classes import SaeClasses, place
+from gql_server.compute.training import train_sae
+from gql_server.compute.training_store import TrainingStore
+from tests.compute.conftest import RecordingContext
+from tests.compute.dummy_sae import DummySae
+from tests.compute.memory_store import MemoryStore
+
+LAYER = "llamaforcausallm_model_layers_0"
+WIDTH = 8
+POISON = 1e6
+"""What stands at padding and special tokens: no row with it may ever be handed out."""
+
+
+@dataclass
+class Run:
+    """A stored run and the rows in it that count."""
+
+    store: Store
+    rows: Tensor
+
+
+def structured_rows(n: int, seed: int = 0) -> Tensor:
+    """Make rows that a sparse code can describe: few of 12 directions each, an offset, some noise."""
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.nn.functional.normalize(torch.randn(12, WIDTH, generator=generator), dim=1)
+    weights = torch.rand(n, 12, generator=generator) * (torch.rand(n, 12, generator=generator) < 0.15)
+    return 40 * weights @ directions + 3.0 + 0.1 * torch.randn(n, WIDTH, generator=generator)
+
+
+def write_run(store: Store, n_batches: int = 6, dtype: torch.dtype = torch.float32) -> Run:
+    """Put a run by hand: batches of uneven length, the first token special, the ends padding."""
+    kept = []
+    for batch in range(n_batches):
+        n_texts, length = 3 + batch % 2, 9 + 3 * batch
+        mask = torch.ones(n_texts, length, dtype=torch.bool)
+        mask[:, 0] = False
+        for text in range(n_texts):
+            mask[text, length - text :] = False
+        activations = torch.full((n_texts, length, WIDTH), POISON, dtype=dtype)
+        activations[mask] = structured_rows(int(mask.sum()), seed=batch).to(dtype)
+        kept.append(activations[mask].float())
+        tensors = {
+            LAYER: {"activations": activations},
+            "attention_masks": {
+                "attention_mask": mask,
+                "input_ids": torch.zeros_like(mask, dtype=torch.long),
+            },
+        }
+        store.put_detector_metadata("run_a", batch, {}, tensors)
+    return Run(store, torch.cat(kept))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Give a run in a LocalStore."""
+    return write_run(LocalStore(tmp_path / "store"))
+
+
+def training_store(run: Run, **changes: Any) -> TrainingStore:
+    """Make a TrainingStore over the run."""
+    options: dict[str, Any] = {"batch_size": 16, "seed": 1, "buffer_bytes": 2**20} | changes
+    return TrainingStore(run.store, "run_a", LAYER, **options)
+
+
+def epoch(store: TrainingStore, batch_size: int = 16) -> list[Tensor]:
+    """Read an epoch as the trainer does, through mi_crow's data loader."""
+    return list(StoreDataloader(store, "run_a", LAYER, batch_size=batch_size))
+
+
+def row_set(rows: Tensor) -> set[bytes]:
+    """Make rows comparable."""
+    return {row.numpy().tobytes() for row in rows}
+
+
+def make_task(directory: Path, **changes: Any) -> TrainSae:
+    """Make a small task."""
+    task = TrainSae(
+        sae_id="sae_1",
+        name="small",
+        sae_class="TopKSae",
+        language_model_id="lm_1",
+        run_id="run_a",
+        store_dir=str(directory / "store"),
+        layer=LAYER,
+        n_latents=24,
+        k=3,
+        epochs=4,
+        batch_size=16,
+        learning_rate=None,
+        l1_lambda=None,
+        seed=5,
+        device="cpu",
+        sae_dir=str(directory / "sae" / "lm_1" / "sae_1"),
+        shuffle_buffer_bytes=2**20,
+    )
+    return msgspec.structs.replace(task, **changes)
+
+
+def points(context: RecordingContext) -> list[TrainingPoint]:
+    """Return the training points among the events."""
+    return [event for event in context.events if isinstance(event, TrainingPoint)]
+
+
+# ------------------------------------------------------------------------------- what it is fed
+
+
+@pytest.mark.parametrize("buffer_bytes", [2**20, 40 * WIDTH * 4, 0], ids=["memory", "pool", "smallest pool"])
+def test_an_epoch_is_every_counted_row_once_in_batches_of_exactly_the_size(
+    run: Run, buffer_bytes: int
+) -> None:
+    store = training_store(run, buffer_bytes=buffer_bytes)
+    batches = epoch(store)
+    rows = torch.cat(batches)
+    assert [len(batch) for batch in batches] == [16] * (len(run.rows) // 16)
+    assert rows.dtype == torch.float32
+    assert row_set(rows) <= row_set(run.rows)
+    assert len(row_set(rows)) == len(rows)
+    assert len(run.rows) - len(rows) == store.tokens_dropped_per_epoch < 16
+
+
+@pytest.mark.parametrize("buffer_bytes", [2**20, 40 * WIDTH * 4])
+def test_no_padding_and_no_special_token_is_ever_handed_out(run: Run, buffer_bytes: int) -> None:
+    store = training_store(run, buffer_bytes=buffer_bytes)
+    for _ in range(3):
+        assert all(float(batch.max()) < POISON for batch in epoch(store))
+
+
+@pytest.mark.parametrize("buffer_bytes", [2**20, 40 * WIDTH * 4])
+def test_the_seed_gives_the_order_and_every_epoch_another(run: Run, buffer_bytes: int) -> None:
+    first, again = (training_store(run, buffer_bytes=buffer_bytes) for _ in range(2))
+    other = training_store(run, buffer_bytes=buffer_bytes, seed=2)
+    one = torch.cat(epoch(first))
+    assert torch.equal(one, torch.cat(epoch(again)))
+    two = torch.cat(epoch(first))
+    assert not torch.equal(one, two)
+    assert torch.equal(two, torch.cat(epoch(again)))
+    assert not torch.equal(one, torch.cat(epoch(other)))
+
+
+def test_a_batch_mixes_stored_batches(run: Run) -> None:
+    place = {row: number for number, row in enumerate(row.numpy().tobytes() for row in run.rows)}
+    places = np.array([place[row.numpy().tobytes()] for row in epoch(training_store(run))[0]])
+    assert places.max() - places.min() > len(run.rows) // 2
+
+
+def test_the_pool_holds_no_more_than_the_buffer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = 0
+    empty = torch.empty
+
+    def counting(*size: int, **options: Any) -> Tensor:
+        nonlocal largest
+        largest = max(largest, math.prod(size))
+        return empty(*size, **options)
+
+    monkeypatch.setattr(torch, "empty", counting)
+    epoch(training_store(run, buffer_bytes=40 * WIDTH * 4))
+    assert largest == 40 * WIDTH
+
+
+def test_half_precision_runs_are_read_as_float32(tmp_path: Path) -> None:
+    run = write_run(LocalStore(tmp_path), dtype=torch.bfloat16)
+    rows = torch.cat(epoch(training_store(run)))
+    assert rows.dtype == torch.float32
+    assert row_set(rows) <= row_set(run.rows)
+
+
+def test_a_run_without_masks_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.put_detector_metadata("run_a", 0, {}, {LAYER: {"activations": torch.zeros(2, 5, WIDTH)}})
+    with pytest.raises(TaskError, match="attention mask"):
+        TrainingStore(store, "run_a", LAYER, batch_size=2, seed=0, buffer_bytes=1000)
+
+
+def test_a_run_with_less_than_a_batch_is_refused_in_a_sentence(run: Run) -> None:
+    with pytest.raises(TaskError, match=f"{len(run.rows)} tokens"):
+        training_store(run, batch_size=100_000)
+
+
+def test_values_that_are_not_finite_are_refused_in_a_sentence(run: Run) -> None:
+    activations = run.store.get_detector_metadata_by_layer_by_key("run_a", 2, LAYER, "activations")
+    activations[0, 3, 0] = torch.inf
+    run.store.put_detector_metadata("run_a", 2, {}, {LAYER: {"activations": activations}})
+    with pytest.raises(TaskError, match="not finite"):
+        epoch(training_store(run))
+
+
+def test_a_training_store_reads_on_and_never_writes(run: Run) -> None:
+    store = training_store(run)
+    assert torch.equal(
+        store.get_detector_metadata_by_layer_by_key("run_a", 0, "attention_masks", "attention_mask"),
+        run.store.get_detector_metadata_by_layer_by_key("run_a", 0, "attention_masks", "attention_mask"),
+    )
+    with pytest.raises(PermissionError):
+        store.put_run_metadata("run_a", {})
+    with pytest.raises(PermissionError):
+        store.delete_run("run_a")
+
+
+# --------------------------------------------------------------------------- what it reports, leaves
+
+
+def test_a_training_reports_its_config_first_then_points_and_ends_better_than_it_began(
+    run: Run, tmp_path: Path, recording_context: RecordingContext
+) -> None:
+    result = train_sae(make_task(tmp_path, epochs=12), recording_context, SaeClasses())
+    steps = 12 * (len(run.rows) // 16)
+    assert isinstance(recording_context.events[0], TrainingConfigChosen)
+    assert isinstance(recording_context.events[1], Log)
+    found = points(recording_context)
+    assert [point.step for point in found] == list(range(1, steps + 1))
+    assert [point.epoch for point in found] == [1 + step // (steps // 12) for step in range(steps)]
+    assert found[-1].token_count == steps * 16
+    assert found[-1].explained_variance > 0.6 > found[0].explained_variance
+    assert result.final_point == found[-1]
+    assert result.config == recording_context.events[0]
+    assert result.n_inputs == WIDTH
+    assert all(point.l0 <= 3 for point in found)
+    assert [point.dead_fraction is None for point in found] == [
+        step < steps // 12 for step in range(1, steps + 1)
+    ]
+    progress = [event for event in recording_context.events if isinstance(event, Progress)]
+    assert progress[-1].completed == progress[-1].total == steps
+
+
+def test_the_checkpoint_opens_with_mi_crows_own_class_and_reconstructs_as_reported(
+    run: Run, tmp_path: Path, recording_context: RecordingContext
+) -> None:
+    task = make_task(tmp_path, epochs=10)
+    train_sae(task, recording_context, SaeClasses())
+    sae = TopKSae.load(Path(task.sae_dir) / "sae.pt")
+    sae.sae_engine.eval()
+    with torch.no_grad():
+        latents = sae.encode(run.rows)
+        error = ((sae.decode(latents) - run.rows) ** 2).mean()
+    assert sae.sae_engine.top_k == 3
+    assert int((latents != 0).sum(dim=1).max()) <= 3
+    last_epoch = [point.mse for point in points(recording_context) if point.epoch == 10]
+    assert float(error) == pytest.approx(np.mean(last_epoch), rel=0.2)
+    assert not sae.concepts.bias.any()
+
+
+def test_the_files_tell_all_that_was_chosen(
+    run: Run, tmp_path: Path, recording_context: RecordingContext
+) -> None:
+    task = make_task(tmp_path)
+    result = train_sae(task, recording_context, SaeClasses())
+    directory = Path(task.sae_dir)
+    assert sorted(path.name for path in directory.iterdir()) == ["history.json", "metadata.json", "sae.pt"]
+    history = json.loads((directory / "history.json").read_text())
+    metadata = json.loads((directory / "metadata.json").read_text())
+    assert [point["step"] for point in history] == [point.step for point in points(recording_context)]
+    assert history[0]["dead_fraction"] is None
+    assert metadata["training_config"]["learning_rate"] == result.config.learning_rate
+    assert metadata["n_inputs"] == WIDTH
+    assert metadata["k"] == 3
+    assert metadata["token_count"] == len(run.rows)
+    assert metadata["final_metrics"]["mse"] == history[-1]["mse"]
+    assert set(metadata["versions"]) == {"mi-crow", "overcomplete", "torch"}
+
+
+def test_nothing_is_written_into_the_run(
+    run: Run, tmp_path: Path, recording_context: RecordingContext
+) -> None:
+    before = sorted(path for path in (tmp_path / "store").rglob("*"))
+    train_sae(make_task(tmp_path), recording_context, SaeClasses())
+    assert sorted(path for path in (tmp_path / "store").rglob("*")) == before
+
+
+@pytest.mark.parametrize(("sae_class", "k"), [("TopKSae", 3), ("L1Sae", None)])
+def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_random_numbers_alone(
+    run: Run, tmp_path: Path, recording_context: RecordingContext, sae_class: str, k: int | None
+) -> None:
+    weights = []
+    for number, seed in enumerate([5, 5, 6]):
+        torch.manual_seed(number)
+        before = torch.random.get_rng_state()
+        directory = str(tmp_path / f"sae{number}")
+        task = make_task(tmp_path, seed=seed, sae_dir=directory, sae_class=sae_class, k=k)
+        train_sae(task, recording_context, SaeClasses())
+        assert torch.equal(torch.random.get_rng_state(), before)
+        state = torch.load(Path(directory) / "sae.pt")["sae_state_dict"]
+        weights.append(torch.cat([tensor.flatten() for tensor in state.values()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_learning_rate_that_is_far_too_high_fails_in_a_sentence_and_writes_nothing(
+    run: Run, tmp_path: Path, recording_context: RecordingContext
+) -> None:
+    task = make_task(tmp_path, learning_rate=1e38, epochs=20)
+    with pytest.raises(TaskError, match=r"at step \d+ of \d+; choose a learning rate below"):
+        train_sae(task, recording_context, SaeClasses())
+    assert not Path(task.sae_dir).exists()
+
+
+def test_a_canceled_training_stops_at_the_next_batch_and_writes_nothing(
+    run: Run, tmp_path: Path, recording_context: RecordingContext
+) -> None:
+    def cancel() -> None:
+        if len(points(recording_context)) == 2:
+            raise TaskCanceled
+
+    recording_context.on_check = cancel  # type: ignore[method-assign]
+    task = make_task(tmp_path)
+    with pytest.raises(TaskCanceled):
+        train_sae(task, recording_context, SaeClasses())
+    assert len(points(recording_context)) == 2
+    assert not Path(task.sae_dir).exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"k": None}, ["k"]),
+        ({"k": 25}, ["k"]),
+        ({"device": "warp:1"}, ["device"]),
+        ({"sae_class": "No"}, ["saeClass"]),
+    ],
+)
+def test_what_cannot_be_is_invalid_and_says_where(
+    run: Run, tmp_path: Path, recording_context: RecordingContext, changes: dict[str, Any], path: list[str]
+) -> None:
+    with pytest.raises(TaskError) as caught:
+        train_sae(make_task(tmp_path, **changes), recording_context, SaeClasses())
+    assert (caught.value.code, caught.value.path) == ("INVALID", path)
+
+
+def test_a_class_of_ones_own_trains_on_a_store_in_memory(
+    tmp_path: Path, recording_context: RecordingContext
+) -> None:
+    run = write_run(MemoryStore())
+    task = make_task(tmp_path, sae_class="DummySae", k=None, epochs=20)
+    result = train_sae(task, recording_context, SaeClasses({"DummySae": DummySae}), run.store)
+    found = points(recording_context)
+    assert found[-1].mse < found[0].mse
+    loaded = DummySae.load(Path(task.sae_dir) / "sae.pt")
+    assert loaded.context.n_inputs == result.n_inputs == WIDTH
+
+
+# ------------------------------------------------------------------------------------- scaling
+
+
+@pytest.mark.parametrize("sae_class", ["TopKSae", "L1Sae"])
+def test_an_engine_for_scaled_activations_folds_exactly_into_one_for_the_activations(sae_class: str) -> None:
+    torch.manual_seed(0)
+    sae = SaeClasses().get(sae_class).build(n_latents=24, n_inputs=WIDTH, k=3, device="cpu")
+    initialise(sae)
+    with torch.no_grad():
+        sae.sae_engine.encoder.final_block[0].bias.normal_()
+    place(sae, "cpu")
+    x, scale = structured_rows(200), 2.0**-5
+    with torch.no_grad():
+        scaled = sae.encode(scale * x)
+        scaled_reconstruction = sae.decode(scaled)
+        fold_scale(sae, scale)
+        latents = sae.encode(x)
+        assert torch.equal(latents, scaled / scale)
+        assert torch.equal(sae.decode(latents), scaled_reconstruction / scale)
+    assert 0 < int((latents > 0).sum()) < latents.numel()
+
+
+def test_the_scale_is_a_power_of_two_that_a_few_huge_rows_do_not_move() -> None:
+    rows = torch.randn(1000, 64, generator=torch.Generator().manual_seed(0)) * 100
+    outliers = rows.clone()
+    outliers[::50] *= 1000
+    assert activation_scale(rows) == activation_scale(outliers) == 2.0**-7
+    assert activation_scale(torch.zeros(4, 3)) == 1.0
+
+
+def test_the_l1_penalty_keeps_its_meaning_whatever_the_scale_of_the_training(
+    run: Run, tmp_path: Path, recording_context: RecordingContext
+) -> None:
+    task = make_task(tmp_path, sae_class="L1Sae", k=None, l1_lambda=0.7, epochs=1, learning_rate=0.0)
+    train_sae(task, recording_context, SaeClasses())
+    sae = SaeClasses().get("L1Sae").load(Path(task.sae_dir) / "sae.pt")
+    rows = torch.cat(
+        epoch(TrainingStore(run.store, "run_a", LAYER, batch_size=16, seed=5, buffer_bytes=2**20))
+    )
+    with torch.no_grad():
+        latents = sae.encode(rows)
+        loss = ((sae.decode(latents) - rows) ** 2).mean() + 0.7 * latents.abs().mean()
+    assert np.mean([point.loss for point in points(recording_context)]) == pytest.approx(
+        float(loss), rel=1e-5
+    )

@@ -1,0 +1,28 @@
+"""What tests of every kind share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server_process import RunningServer, server_process
+from tests.tiny_model import make_tiny_model
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run asynchronous tests and fixtures on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the directory of a tiny Llama with its tokenizer."""
+    return make_tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Give a real server on a free port with an artifact directory of its own."""
+    with server_process(tmp_path_factory.mktemp("artifacts")) as server:
+        yield server

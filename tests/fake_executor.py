@@ -1,0 +1,33 @@
+"""An executor at the edge of the process: what a worker would send is written down by the test."""
+
+from collections.abc import Callable
+
+from gql_server.compute.messages import Lane, SaeClassDescription, Task, WorkerReady
+from gql_server.jobs.executor import TaskCanceled, TaskRun
+
+Script = Callable[[Task, TaskRun], None]
+
+
+class FakeExecutor:
+    """Hands every task to a script, which pushes events and may finish the run."""
+
+    def __init__(self, script: Script = lambda task, run: None) -> None:
+        self.script = script
+        self.tasks: list[tuple[Lane, Task]] = []
+
+    async def start(self, lane: Lane, task: Task) -> TaskRun:
+        run = TaskRun()
+        self.tasks.append((lane, task))
+        self.script(task, run)
+        return run
+
+    async def cancel(self, run: TaskRun) -> None:
+        run.finish(TaskCanceled())
+
+    async def describe(self) -> WorkerReady:
+        return WorkerReady(
+            ["cpu"], [SaeClassDescription("TopKSae", True), SaeClassDescription("L1Sae", False)]
+        )
+
+    async def close(self) -> None:
+        pass

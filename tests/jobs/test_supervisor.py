@@ -1,0 +1,194 @@
+"""The supervisor, over a real database, with the worker's side written down by the test."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from gql_server.compute.messages import (
+    CaptureActivations,
+    CapturedLayer,
+    CaptureResult,
+    Histogram,
+    IndexNeurons,
+    IndexResult,
+    Log,
+    Progress,
+    Task,
+    TaskFailed,
+    TrainingConfigChosen,
+    TrainingPoint,
+    TrainResult,
+    TrainSae,
+)
+from gql_server.errors import Conflict, NotFound
+from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost
+from gql_server.server import Server
+from gql_server.services import activation_runs, jobs, saes
+from gql_server.services.requests import CaptureRequest, DatasetRequest, TrainRequest
+from models import ActivationRun, Job, NeuronIndex, Sae
+from models.enums import ArtifactStatus, DatasetKind, FloatType, JobEventType, JobKind, JobStatus
+from tests.fake_executor import FakeExecutor
+from tests.serving import add_language_model, add_run, serving
+
+CONFIG = TrainingConfigChosen(1, 100, 4, 0.001, 0.0, 0, "cpu")
+
+
+def capture_request(language_model_id: str, key: str | None = None, text: str = "hello") -> CaptureRequest:
+    dataset = DatasetRequest(DatasetKind.INLINE, texts=[text])
+    return CaptureRequest(
+        language_model_id, ["m_layers_1"], dataset, None, 0, None, 2, 16, FloatType.FLOAT32, key
+    )
+
+
+def train_request(run_id: str) -> TrainRequest:
+    return TrainRequest(run_id, None, None, "TopKSae", None, 4, 1, 100, None, None, 0, None, True, None)
+
+
+def capture_result() -> CaptureResult:
+    return CaptureResult([CapturedLayer("m_layers_1", 8)], 1, 1, 1, 5, 4096)
+
+
+def succeed(task: Task, run: TaskRun) -> None:
+    match task:
+        case CaptureActivations():
+            run.push(Log("begin"))
+            run.push(Progress(1, 1, 10.0))
+            run.finish(capture_result())
+        case TrainSae():
+            run.push(CONFIG)
+            point = TrainingPoint(1, 1, 100, 0.5, 0.4, float("nan"), 4.0, None, 0.001, 1000.0)
+            run.push(point)
+            run.finish(TrainResult(8, CONFIG, point))
+        case IndexNeurons():
+            run.finish(IndexResult(5, 1, 3, Histogram([-1.0, 0.0], [29])))
+
+
+async def ended(server: Server, job_id: str) -> Job:
+    async with asyncio.timeout(10):
+        async for _ in jobs.watch(server, job_id, 0):
+            pass
+    async with server.database.read() as session:
+        return await session.get_one(Job, job_id)
+
+
+async def test_a_job_logs_every_step_without_gaps_and_its_artifact_becomes_ready(tmp_path: Path) -> None:
+    async with serving(tmp_path, FakeExecutor(succeed)) as server:
+        lm = await add_language_model(server)
+        launched = await activation_runs.capture(server, capture_request(lm.id))
+        job = await ended(server, launched.job.id)
+        events = [event async for event in jobs.watch(server, job.id, 0)]
+        async with server.database.read() as session:
+            run = await session.get_one(ActivationRun, job.result_id)
+    assert job.status == JobStatus.SUCCEEDED and job.fraction == 1.0 and job.attempt == 1
+    assert [event.sequence for event in events] == list(range(1, job.last_sequence + 1))
+    assert [e.payload["status"] for e in events if e.type == JobEventType.STATUS] == [
+        "QUEUED",
+        "RUNNING",
+        "SUCCEEDED",
+    ]
+    assert [e.payload["message"] for e in events if e.type == JobEventType.LOG] == ["begin"]
+    assert run.status == ArtifactStatus.READY and run.token_count == 5
+    assert run.layers == [{"name": "m_layers_1", "hidden_size": 8}]
+
+
+async def test_a_training_keeps_its_points_and_queues_the_index_when_it_has_succeeded(tmp_path: Path) -> None:
+    async with serving(tmp_path, FakeExecutor(succeed)) as server:
+        run = await add_run(server, await add_language_model(server))
+        job = await ended(server, (await saes.train(server, train_request(run.id))).job.id)
+        async with server.database.read() as session:
+            sae = await session.get_one(Sae, job.result_id)
+            indexing = [j for j in await session.scalars(select(Job)) if j.kind == JobKind.INDEX_NEURONS]
+        index_job = await ended(server, indexing[0].id)
+        async with server.database.read() as session:
+            index = await session.get_one(NeuronIndex, index_job.artifact_id)
+    assert sae.status == ArtifactStatus.READY and sae.latent_count == 64
+    assert sae.training_config is not None and sae.training_config["learning_rate"] == 0.001
+    assert len(indexing) == 1 and indexing[0].result_id == sae.id
+    assert index.status == ArtifactStatus.READY and index.dead_count == 3
+
+
+@pytest.mark.parametrize(
+    ("outcome", "job_status", "run_status", "sentence"),
+    [
+        (TaskFailure(TaskFailed(1, "FAILED", "No layer.", [], "")), "FAILED", "FAILED", "No layer."),
+        (WorkerLost("The worker was killed."), "INTERRUPTED", "PARTIAL", "The worker was killed."),
+    ],
+)
+async def test_a_task_that_ends_badly_says_why_and_the_next_job_runs(
+    tmp_path: Path, outcome: WorkerLost, job_status: str, run_status: str, sentence: str
+) -> None:
+    executor = FakeExecutor(lambda task, run: run.finish(outcome))
+    async with serving(tmp_path, executor) as server:
+        lm = await add_language_model(server)
+        job = await ended(server, (await activation_runs.capture(server, capture_request(lm.id))).job.id)
+        async with server.database.read() as session:
+            run = await session.get_one(ActivationRun, job.result_id)
+        executor.script = succeed
+        again = await jobs.retry(server, job.id)
+        retried = await ended(server, again.job.id)
+    assert (job.status, run.status, job.error) == (job_status, run_status, sentence)
+    assert (retried.status, retried.attempt, retried.error) == (JobStatus.SUCCEEDED, 2, None)
+    assert retried.id == job.id and retried.last_sequence > job.last_sequence
+
+
+async def test_canceling_a_waiting_job_ends_it_at_once_and_a_running_one_when_its_task_stops(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, FakeExecutor()) as server:
+        lm = await add_language_model(server)
+        first = (await activation_runs.capture(server, capture_request(lm.id))).job.id
+        async for event in jobs.watch(server, first, 0):
+            if event.payload.get("status") == "RUNNING":
+                break
+        second = (await activation_runs.capture(server, capture_request(lm.id))).job.id
+        assert (await jobs.cancel(server, second)).status == JobStatus.CANCELED
+        await jobs.cancel(server, first)
+        assert (await ended(server, first)).status == JobStatus.CANCELED
+        with pytest.raises(Conflict, match="ended already"):
+            await jobs.cancel(server, first)
+        statuses = [
+            e.payload["status"] async for e in jobs.watch(server, first, 0) if e.type == JobEventType.STATUS
+        ]
+    assert statuses == ["QUEUED", "RUNNING", "CANCELING", "CANCELED"]
+
+
+async def test_the_same_key_gives_the_same_job_and_another_request_a_conflict(tmp_path: Path) -> None:
+    async with serving(tmp_path, FakeExecutor(succeed)) as server:
+        lm = await add_language_model(server)
+        first = await activation_runs.capture(server, capture_request(lm.id, key="a"))
+        await ended(server, first.job.id)
+        second = await activation_runs.capture(server, capture_request(lm.id, key="a"))
+        with pytest.raises(Conflict) as conflict:
+            await activation_runs.capture(server, capture_request(lm.id, key="a", text="other"))
+        texts = list((tmp_path / "datasets").iterdir())
+    assert (first.replayed, second.replayed) == (False, True)
+    assert second.job.id == first.job.id
+    assert conflict.value.code == "IDEMPOTENCY_KEY_MISMATCH"
+    assert [path.name for path in texts] == [first.job.result_id]
+
+
+async def test_a_cursor_gives_only_what_came_after_it(tmp_path: Path) -> None:
+    async with serving(tmp_path, FakeExecutor(succeed)) as server:
+        lm = await add_language_model(server)
+        job = await ended(server, (await activation_runs.capture(server, capture_request(lm.id))).job.id)
+        everything = [event.sequence async for event in jobs.watch(server, job.id, 0)]
+        for after in range(len(everything) + 2):
+            rest = [event.sequence async for event in jobs.watch(server, job.id, after)]
+            assert rest == everything[after:]
+        with pytest.raises(NotFound):
+            await anext(jobs.watch(server, "job_01ARZ3NDEKTSV4RRFFQ69G5FAV", 0))
+
+
+async def test_watching_all_jobs_tells_of_each_change_of_status(tmp_path: Path) -> None:
+    async with serving(tmp_path, FakeExecutor(succeed)) as server:
+        lm = await add_language_model(server)
+        watching = jobs.watch_all(server, [JobKind.CAPTURE_ACTIVATIONS])
+        first_change = asyncio.ensure_future(anext(watching))
+        await asyncio.sleep(0)
+        launched = await activation_runs.capture(server, capture_request(lm.id))
+        seen = [await asyncio.wait_for(first_change, 10)]
+        while seen[-1].status != JobStatus.SUCCEEDED:
+            seen.append(await asyncio.wait_for(anext(watching), 10))
+    assert {job.id for job in seen} == {launched.job.id}

@@ -1,0 +1,65 @@
+"""A real server in a process of its own, on a free port of the loopback interface."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server in a process of its own."""
+
+    url: str
+    """Such as http://127.0.0.1:8000."""
+    artifact_dir: Path
+    pid: int
+
+
+@contextmanager
+def server_process(artifact_dir: Path, **settings: str) -> Iterator[RunningServer]:
+    """Run a server while the block runs; settings are named as in the environment, without the prefix."""
+    port = _free_port()
+    options = ["--port", str(port), "--artifacts", str(artifact_dir)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GQL_SERVER_")}
+    environment |= {f"GQL_SERVER_{name}": value for name, value in settings.items()}
+    artifact_dir.mkdir(parents=True, exist_ok=True)
+    with (artifact_dir / "server.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gql_server", "serve", *options], env=environment, stdout=log, stderr=log
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_healthy(url, process, artifact_dir / "server.log")
+        yield RunningServer(url, artifact_dir, process.pid)
+    finally:
+        process.terminate()
+        process.wait(STOP_SECONDS)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/healthz").is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    pytest.fail(f"The server did not start:\n{log.read_text(errors='replace')}")

@@ -1,0 +1,416 @@
+"""Bad input: a typed refusal that names the field, before any job starts, with nothing written."""
+
+import dataclasses
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from gql_server import ids
+from gql_server.errors import Conflict, InvalidInput, NotFound, QueueFull, Refusal
+from gql_server.server import Server
+from gql_server.services import (
+    activation_runs,
+    artifacts,
+    concept_configs,
+    concepts,
+    generation,
+    jobs,
+    language_models,
+    names,
+    neuron_indexes,
+    saes,
+    top_neurons,
+)
+from gql_server.services.requests import (
+    AddLanguageModelRequest,
+    CaptureRequest,
+    DatasetRequest,
+    EditRequest,
+    GenerateRequest,
+    IndexRequest,
+    SaveConceptConfigRequest,
+    SetConceptRequest,
+    SteeringRequest,
+    TrainRequest,
+)
+from models import Base, ConceptConfig, Job, LanguageModel, Sae
+from models.enums import ArtifactStatus, DatasetKind, FloatType, LanguageModelSourceKind
+from tests.fake_executor import FakeExecutor
+from tests.serving import add_language_model, add_run, add_sae, serving
+
+UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+
+@asynccontextmanager
+async def prepared(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Server, Sae]]:
+    """Give a server with a tiny language model, a run and an SAE of 32 neurons."""
+    async with serving(tmp_path / "artifacts", FakeExecutor(), **settings) as server:
+        lm = await add_language_model(server)
+        yield server, await add_sae(server, await add_run(server, lm))
+
+
+async def rows(server: Server) -> int:
+    async with server.database.read() as session:
+        counts = [
+            await session.scalar(select(func.count()).select_from(table))
+            for table in Base.metadata.sorted_tables
+        ]
+    return sum(count or 0 for count in counts)
+
+
+async def refused(server: Server, call: Callable[[], Awaitable[Any]]) -> Refusal:
+    """Return the refusal, having seen that neither rows nor files came of it."""
+    files = sorted(server.settings.artifact_dir.rglob("*.arrow")) + sorted(
+        server.settings.artifact_dir.rglob("*.json")
+    )
+    before = await rows(server)
+    with pytest.raises(Refusal) as refusal:
+        await call()
+    assert await rows(server) == before
+    assert files == sorted(server.settings.artifact_dir.rglob("*.arrow")) + sorted(
+        server.settings.artifact_dir.rglob("*.json")
+    )
+    return refusal.value
+
+
+def paths(refusal: Refusal) -> list[list[str]]:
+    assert isinstance(refusal, InvalidInput), refusal
+    return [problem.path for problem in refusal.problems]
+
+
+CAPTURE = CaptureRequest(
+    "",
+    ["m_layers_1"],
+    DatasetRequest(DatasetKind.INLINE, texts=["a"]),
+    None,
+    0,
+    None,
+    2,
+    16,
+    FloatType.FLOAT32,
+    None,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"layers": []}, ["layers"]),
+        ({"layers": ["m_layers_7"]}, ["layers", "0"]),
+        ({"layers": ["m_layers_1", "m_layers_1"]}, ["layers", "1"]),
+        ({"dataset": DatasetRequest(DatasetKind.INLINE, texts=[])}, ["dataset", "texts"]),
+        ({"dataset": DatasetRequest(DatasetKind.INLINE, texts=["x" * 100_001])}, ["dataset", "texts", "0"]),
+        ({"dataset": DatasetRequest(DatasetKind.FILE, path="../secret.txt")}, ["dataset", "file", "path"]),
+        ({"dataset": DatasetRequest(DatasetKind.FILE, path="/etc/passwd")}, ["dataset", "file", "path"]),
+        (
+            {"dataset": DatasetRequest(DatasetKind.UPLOAD, file_name="a.csv", content=b"other\n1\n")},
+            ["dataset", "upload"],
+        ),
+        ({"sample_offset": 1}, ["sampleOffset"]),
+        ({"sample_offset": -1}, ["sampleOffset"]),
+        ({"sample_limit": 0}, ["sampleLimit"]),
+        ({"batch_size": 0}, ["batchSize"]),
+        ({"batch_size": -4}, ["batchSize"]),
+        ({"batch_size": 1_000_000}, ["batchSize"]),
+        ({"max_length": 0}, ["maxLength"]),
+        ({"max_length": 65}, ["maxLength"]),  # The model takes 64.
+        ({"name": "  "}, ["name"]),
+        ({"idempotency_key": ""}, ["idempotencyKey"]),
+    ],
+)
+async def test_a_capture_that_cannot_be_right_is_refused(
+    tmp_path: Path, change: dict[str, Any], path: list[str]
+) -> None:
+    (tmp_path / "secret.txt").write_text("secret")
+    allowed = tmp_path / "datasets"
+    allowed.mkdir()
+    async with prepared(tmp_path, dataset_dirs=(allowed,)) as (server, sae):
+        request = dataclasses.replace(CAPTURE, language_model_id=sae.language_model_id, **change)
+        refusal = await refused(server, lambda: activation_runs.capture(server, request))
+    assert path in paths(refusal)
+
+
+async def test_a_link_out_of_the_dataset_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("secret")
+    allowed = tmp_path / "datasets"
+    allowed.mkdir()
+    (allowed / "link.txt").symlink_to(tmp_path / "secret.txt")
+    async with prepared(tmp_path, dataset_dirs=(allowed,)) as (server, sae):
+        dataset = DatasetRequest(DatasetKind.FILE, path="link.txt")
+        request = dataclasses.replace(CAPTURE, language_model_id=sae.language_model_id, dataset=dataset)
+        refusal = await refused(server, lambda: activation_runs.capture(server, request))
+    assert paths(refusal) == [["dataset", "file", "path"]]
+
+
+async def test_texts_without_tokens_are_refused(tmp_path: Path, tiny_model_dir: Path) -> None:
+    async with prepared(tmp_path) as (server, sae):
+        copy = artifacts.copy_directory(server.settings, sae.language_model_id)
+        copy.mkdir(parents=True)
+        (copy / "tokenizer.json").write_bytes((tiny_model_dir / "tokenizer.json").read_bytes())
+        (copy / "special_token_ids.json").write_text("[0, 1, 2]")
+        dataset = DatasetRequest(DatasetKind.INLINE, texts=["", "<eos>"])
+        request = dataclasses.replace(CAPTURE, language_model_id=sae.language_model_id, dataset=dataset)
+        refusal = await refused(server, lambda: activation_runs.capture(server, request))
+    assert paths(refusal) == [["dataset"]]
+
+
+async def test_a_model_that_was_never_loaded_cannot_be_captured_yet(tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, _):
+        lm = await add_language_model(server, "fresh", layers=None)
+        request = dataclasses.replace(CAPTURE, language_model_id=lm.id)
+        refusal = await refused(server, lambda: activation_runs.capture(server, request))
+    assert isinstance(refusal, Conflict) and "loadLanguageModel" in refusal.message
+
+
+TRAIN = TrainRequest("", None, None, "TopKSae", None, 4, 1, 100, None, None, 0, None, False, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"layer": "m_layers_0"}, ["layer"]),
+        ({"sae_class": "os.system"}, ["saeClass"]),
+        ({"k": None}, ["k"]),
+        ({"k": 0}, ["k"]),
+        ({"k": 65}, ["k"]),  # 64 neurons, 8 times the width, if latentCount is left out.
+        ({"k": 9, "latent_count": 8}, ["k"]),
+        ({"sae_class": "L1Sae"}, ["k"]),
+        ({"latent_count": 0}, ["latentCount"]),
+        ({"latent_count": -1}, ["latentCount"]),
+        ({"latent_count": 10**9}, ["latentCount"]),
+        ({"epochs": 0}, ["epochs"]),
+        ({"epochs": 10**6}, ["epochs"]),
+        ({"batch_size": 0}, ["batchSize"]),
+        ({"batch_size": 501}, ["batchSize"]),  # The run has 500 tokens.
+        ({"learning_rate": 0.0}, ["learningRate"]),
+        ({"learning_rate": -1e-3}, ["learningRate"]),
+        ({"learning_rate": math.nan}, ["learningRate"]),
+        ({"learning_rate": math.inf}, ["learningRate"]),
+        ({"l1_lambda": -1.0}, ["l1Lambda"]),
+        ({"seed": -1}, ["seed"]),
+        ({"device": "cuda:7"}, ["device"]),
+    ],
+)
+async def test_a_training_that_cannot_be_right_is_refused(
+    tmp_path: Path, change: dict[str, Any], path: list[str]
+) -> None:
+    async with prepared(tmp_path) as (server, sae):
+        assert sae.activation_run_id is not None
+        request = dataclasses.replace(TRAIN, activation_run_id=sae.activation_run_id, **change)
+        refusal = await refused(server, lambda: saes.train(server, request))
+    assert paths(refusal) == [path]
+
+
+@pytest.mark.parametrize("status", [s for s in ArtifactStatus if s != ArtifactStatus.READY])
+async def test_a_run_that_is_not_ready_cannot_be_trained_on(tmp_path: Path, status: ArtifactStatus) -> None:
+    async with prepared(tmp_path) as (server, _):
+        lm = await add_language_model(server, "another")
+        run = await add_run(server, lm, status=status)
+        request = dataclasses.replace(TRAIN, activation_run_id=run.id)
+        refusal = await refused(server, lambda: saes.train(server, request))
+    assert isinstance(refusal, Conflict) and refusal.id == run.id
+
+
+async def test_an_index_needs_a_run_of_the_same_model_with_the_layer(tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, sae):
+        lm = await add_language_model(server, "another")
+        foreign = await add_run(server, lm)
+        shallow = await add_run(
+            server,
+            await _model(server, sae.language_model_id),
+            layers=[{"name": "m_layers_0", "hidden_size": 8}],
+        )
+        first = await refused(
+            server, lambda: neuron_indexes.index(server, IndexRequest(sae.id, foreign.id, 10, None))
+        )
+        second = await refused(
+            server, lambda: neuron_indexes.index(server, IndexRequest(sae.id, shallow.id, 10, None))
+        )
+        third = await refused(
+            server, lambda: neuron_indexes.index(server, IndexRequest(sae.id, None, 0, None))
+        )
+    assert isinstance(first, Conflict) and first.id == foreign.id
+    assert paths(second) == [["activationRunId"]]
+    assert paths(third) == [["topTextsPerNeuron"]]
+
+
+async def _model(server: Server, id: str) -> LanguageModel:
+    async with server.database.read() as session:
+        return await session.get_one(LanguageModel, id)
+
+
+@pytest.mark.parametrize(
+    ("edits", "path"),
+    [
+        ([EditRequest(32, 2, 0)], ["edits", "0", "neuronIndex"]),
+        ([EditRequest(-1, 2, 0)], ["edits", "0", "neuronIndex"]),
+        ([EditRequest(1, 2, 0), EditRequest(1, 3, 0)], ["edits", "1", "neuronIndex"]),
+        ([EditRequest(1, math.nan, 0)], ["edits", "0", "multiplier"]),
+        ([EditRequest(1, 2, math.inf)], ["edits", "0", "bias"]),
+    ],
+)
+async def test_edits_that_cannot_be_right_are_refused_by_configs_and_by_generation(
+    tmp_path: Path, edits: list[EditRequest], path: list[str]
+) -> None:
+    async with prepared(tmp_path) as (server, sae):
+        config = SaveConceptConfigRequest(None, sae.id, "c", edits, None, False)
+        saved = await refused(server, lambda: concept_configs.save(server, config))
+        steering = SteeringRequest(None, edits, "ERROR_PRESERVING")
+        request = dataclasses.replace(GENERATE, sae_id=sae.id, steering=steering)
+        generated = await refused(server, lambda: generation.generate(server, request))
+    assert paths(saved) == [path]
+    assert paths(generated) == [["steering", "source", *path]]
+
+
+async def test_a_refused_edit_leaves_the_saved_config_and_its_file_as_they_were(tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, sae):
+        good = SaveConceptConfigRequest(
+            None, sae.id, "c", [EditRequest(3, 2, 0), EditRequest(1, 1, 0)], None, False
+        )
+        config, edits, _ = await concept_configs.save(server, good)
+        assert config is not None
+        assert edits == [EditRequest(3, 2, 0)]  # The one without effect is left out.
+        file = server.settings.artifact_dir / config.path
+        before = file.read_bytes()
+        bad = dataclasses.replace(good, id=config.id, edits=[EditRequest(99, 2, 0)])
+        await refused(server, lambda: concept_configs.save(server, bad))
+        stale = dataclasses.replace(good, id=config.id, edits=[], expected_version=7)
+        conflict = await refused(server, lambda: concept_configs.save(server, stale))
+        async with server.database.read() as session:
+            row = await session.get_one(ConceptConfig, config.id)
+        assert file.read_bytes() == before
+    assert isinstance(conflict, Conflict) and conflict.code == "VERSION_MISMATCH"
+    assert (row.version, row.edits) == (1, [{"neuron_index": 3, "multiplier": 2, "bias": 0}])
+
+
+GENERATE = GenerateRequest(
+    None, None, ["hello"], False, 4, 0.0, None, None, None, None, None, None, False, 0, 5, False
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"prompts": []}, ["prompts"]),
+        ({"prompts": ["a", " "]}, ["prompts", "1"]),
+        ({"max_new_tokens": 0}, ["maxNewTokens"]),
+        ({"max_new_tokens": 10**6}, ["maxNewTokens"]),
+        ({"temperature": -1.0}, ["temperature"]),
+        ({"temperature": math.nan}, ["temperature"]),
+        ({"top_p": 0.0}, ["topP"]),
+        ({"top_k": 0}, ["topK"]),
+        ({"repetition_penalty": 0.0}, ["repetitionPenalty"]),
+        ({"stop": [""]}, ["stop", "0"]),
+        ({"top_log_probabilities": 21}, ["topLogProbabilities"]),
+        ({"compare_to_baseline": True}, ["compareToBaseline"]),
+    ],
+)
+async def test_a_generation_that_cannot_be_right_is_refused(
+    tmp_path: Path, change: dict[str, Any], path: list[str]
+) -> None:
+    async with prepared(tmp_path) as (server, sae):
+        request = dataclasses.replace(GENERATE, sae_id=sae.id, **change)
+        refusal = await refused(server, lambda: generation.generate(server, request))
+    assert paths(refusal) == [path]
+
+
+async def test_an_sae_is_not_steered_on_another_model(tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, sae):
+        lm = await add_language_model(server, "another")
+        request = dataclasses.replace(GENERATE, sae_id=sae.id, language_model_id=lm.id)
+        refusal = await refused(server, lambda: generation.generate(server, request))
+        nothing = await refused(server, lambda: generation.generate(server, GENERATE))
+    assert isinstance(refusal, Conflict) and refusal.id == sae.id
+    assert paths(nothing) == [["languageModelId"]]
+
+
+async def test_top_neurons_of_nothing_are_refused(tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, sae):
+        empty = await refused(server, lambda: top_neurons.find(server, sae.id, [""], 5, False))
+        many = await refused(server, lambda: top_neurons.find(server, sae.id, ["a"], 101, False))
+    assert paths(empty) == [["prompts", "0"]]
+    assert paths(many) == [["first"]]
+
+
+@pytest.mark.parametrize("id", ["", "nonsense", f"sae_{UNKNOWN}", f"run_{UNKNOWN}", "../../etc"])
+async def test_an_unknown_or_malformed_id_is_not_found_by_any_mutation(tmp_path: Path, id: str) -> None:
+    async with prepared(tmp_path) as (server, _):
+        calls: list[Callable[[], Awaitable[Any]]] = [
+            lambda: activation_runs.capture(server, dataclasses.replace(CAPTURE, language_model_id=id)),
+            lambda: activation_runs.delete(server, id),
+            lambda: saes.train(server, dataclasses.replace(TRAIN, activation_run_id=id)),
+            lambda: saes.delete(server, id),
+            lambda: neuron_indexes.index(server, IndexRequest(id, None, 10, None)),
+            lambda: language_models.load(server, id),
+            lambda: language_models.unload(server, id),
+            lambda: language_models.delete(server, id),
+            lambda: jobs.cancel(server, id),
+            lambda: jobs.retry(server, id),
+            lambda: names.rename(server, id, "name"),
+            lambda: concepts.set_concept(server, SetConceptRequest(id, 0, "a", None, None, None)),
+            lambda: concepts.delete(server, id),
+            lambda: concept_configs.save(server, SaveConceptConfigRequest(None, id, "c", [], None, False)),
+            lambda: concept_configs.delete(server, id),
+            lambda: generation.generate(server, dataclasses.replace(GENERATE, sae_id=id)),
+            lambda: top_neurons.find(server, id, ["a"], 5, False),
+        ]
+        for call in calls:
+            refusal = await refused(server, call)
+            assert isinstance(refusal, NotFound) and refusal.id == id
+
+
+async def test_model_sources_must_lie_inside_and_be_models(tmp_path: Path) -> None:
+    allowed = tmp_path / "models"
+    (allowed / "empty").mkdir(parents=True)
+    (allowed / "fake.gguf").write_bytes(b"not a model")
+    (allowed / "half").mkdir()
+    (allowed / "half" / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "outside.gguf").write_bytes(b"GGUF")
+    (allowed / "link.gguf").symlink_to(tmp_path / "outside.gguf")
+    attempts = ["", "none", "../outside.gguf", str(tmp_path / "outside.gguf"), "link.gguf", "a\0b"]
+    attempts += ["empty/../../outside.gguf", "empty", "fake.gguf", "half"]
+    async with prepared(tmp_path, model_dirs=(allowed,)) as (server, _):
+        for attempt in attempts:
+            request = AddLanguageModelRequest("new", None, attempt, None, FloatType.FLOAT32)
+            refusal = await refused(server, lambda request=request: language_models.add(server, request))  # type: ignore[misc]
+            assert paths(refusal) == [["source", "path"]], attempt
+        hub = LanguageModelSourceKind.HUGGING_FACE
+        for repository in ["", "a/b/c", "../x", "a b"]:
+            request = AddLanguageModelRequest("new", hub, repository, None, FloatType.FLOAT32)
+            refusal = await refused(server, lambda request=request: language_models.add(server, request))  # type: ignore[misc]
+            assert paths(refusal) == [["source", "huggingFace", "repository"]], repository
+        taken = AddLanguageModelRequest("tiny", hub, "gpt2", None, FloatType.FLOAT32)
+        conflict = await refused(server, lambda: language_models.add(server, taken))
+    assert isinstance(conflict, Conflict)
+
+
+async def test_the_job_above_the_limit_finds_the_queue_full(tmp_path: Path) -> None:
+    async with prepared(tmp_path, max_queued_jobs=2) as (server, sae):
+        request = dataclasses.replace(CAPTURE, language_model_id=sae.language_model_id)
+        launched = [await activation_runs.capture(server, request)]
+        async for event in jobs.watch(server, launched[0].job.id, 0):
+            if event.payload.get("status") == "RUNNING":
+                break
+        launched += [await activation_runs.capture(server, request) for _ in range(2)]
+        refusal = await refused(server, lambda: activation_runs.capture(server, request))
+        async with server.database.read() as session:
+            assert await session.scalar(select(func.count()).select_from(Job)) == 3
+    assert isinstance(refusal, QueueFull) and refusal.retry_after_seconds > 0
+
+
+async def test_what_is_in_use_cannot_be_deleted_and_the_refusal_names_the_user(tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, sae):
+        assert sae.activation_run_id is not None
+        run = await refused(server, lambda: activation_runs.delete(server, sae.activation_run_id or ""))
+        lm = await refused(server, lambda: language_models.delete(server, sae.language_model_id))
+        await saes.delete(server, sae.id)
+        await activation_runs.delete(server, sae.activation_run_id)
+        await language_models.delete(server, sae.language_model_id)
+    assert isinstance(run, Conflict) and run.id == sae.id
+    assert isinstance(lm, Conflict) and lm.id == sae.activation_run_id
+    assert ids.kind_of(sae.id) == ids.SAE

@@ -1,0 +1,156 @@
+"""Concepts: by hand and from files, held against mi_crow's own ConceptDictionary."""
+
+import json
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from gql_server.errors import Conflict, InvalidInput
+from gql_server.server import Server
+from gql_server.services import concepts
+from gql_server.services.requests import ImportConceptsRequest, SetConceptRequest
+from models import ActivationRun, Concept, Sae
+from tests.serving import add_language_model, add_run, add_sae, serving
+
+GOOD = "neuron_idx,concept_name,score\n3,colours,0.5\n3,paint,0.9\n7,numbers,\n"
+
+
+async def named(server: Server, sae: Sae) -> dict[int, tuple[str, float | None]]:
+    async with server.database.read() as session:
+        found = await session.scalars(select(Concept).where(Concept.sae_id == sae.id))
+        return {c.neuron_index: (c.name, c.score) for c in found}
+
+
+async def add(server: Server) -> Sae:
+    return await add_sae(server, await add_run(server, await add_language_model(server)))
+
+
+def csv(sae: Sae, content: str, mode: str = "MERGE") -> ImportConceptsRequest:
+    return ImportConceptsRequest(sae.id, "csv", content, mode)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("format", "content", "says"),
+    [
+        ("csv", "neuron_idx,score\n1,0.5\n", "concept_name"),
+        ("csv", "", "neuron_idx, concept_name, score"),
+        ("csv", "neuron_idx,concept_name,score\n", "no concept"),
+        ("csv", "neuron_idx,concept_name,score\n1,a,0.5\n2,b\n", "line 3"),
+        ("csv", "neuron_idx,concept_name,score\n1,a,0.5,9\n", "line 2"),
+        ("csv", "neuron_idx,concept_name,score\n1,a,high\n", "line 2: the score 'high'"),
+        ("csv", "neuron_idx,concept_name,score\n1,a,nan\n", "line 2"),
+        ("csv", "neuron_idx,concept_name,score\n1,a,inf\n", "line 2"),
+        ("csv", "neuron_idx,concept_name,score\n1,a,1\n32,b,1\n", "line 3: '32'"),
+        ("csv", "neuron_idx,concept_name,score\n-1,b,1\n", "line 2"),
+        ("csv", "neuron_idx,concept_name,score\n1.5,b,1\n", "line 2"),
+        ("csv", "neuron_idx,concept_name,score\n1, ,1\n", "line 2"),
+        ("json", "{", "not JSON"),
+        ("json", "[]", "concepts"),
+        ("json", '{"concepts": {}}', "no concept"),
+        ("json", '{"concepts": {"1": "a"}}', "'1'"),
+        ("json", '{"concepts": {"1": {"score": 1}}}', "'1'"),
+        ("json", '{"concepts": {"one": {"name": "a", "score": 1}}}', "'one'"),
+        ("json", '{"concepts": {"99": {"name": "a", "score": 1}}}', "'99'"),
+        ("json", '{"n_size": 64, "concepts": {"1": {"name": "a", "score": 1}}}', "64"),
+        ("json", '{"concepts": {"1": {"name": "a", "score": "much"}}}', "'1'"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["MERGE", "REPLACE"])
+async def test_a_bad_file_names_the_row_and_wipes_nothing(
+    tmp_path: Path, format: str, content: str, says: str, mode: str
+) -> None:
+    async with serving(tmp_path) as server:
+        sae = await add(server)
+        await concepts.import_concepts(server, csv(sae, GOOD))
+        before = await named(server, sae)
+        with pytest.raises(InvalidInput) as refusal:
+            await concepts.import_concepts(
+                server,
+                ImportConceptsRequest(sae.id, format, content, mode),  # type: ignore[arg-type]
+            )
+        after = await named(server, sae)
+    assert says in refusal.value.message
+    assert refusal.value.problems[0].path == ["source", format]
+    assert after == before == {3: ("paint", 0.9), 7: ("numbers", None)}
+
+
+async def test_an_import_merges_by_score_and_never_overwrites_a_person(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        sae = await add(server)
+        await concepts.set_concept(server, SetConceptRequest(sae.id, 1, "mine", 0.1, None, None))
+        first = await concepts.import_concepts(server, csv(sae, GOOD + "1,theirs,1\n"))
+        lower = await concepts.import_concepts(
+            server, csv(sae, "neuron_idx,concept_name,score\n3,lower,0.8\n")
+        )
+        higher = await concepts.import_concepts(
+            server, csv(sae, "neuron_idx,concept_name,score\n7,higher,0.0\n")
+        )
+        merged = await named(server, sae)
+        await concepts.import_concepts(
+            server, csv(sae, "neuron_idx,concept_name,score\n5,only,1\n", "REPLACE")
+        )
+        replaced = await named(server, sae)
+    assert first[1:] == (2, 2)  # Of four rows, one lost to its better twin and one to the person's.
+    assert lower[1:] == (0, 1) and higher[1:] == (1, 0)
+    assert merged == {1: ("mine", 0.1), 3: ("paint", 0.9), 7: ("higher", 0.0)}
+    assert replaced == {1: ("mine", 0.1), 5: ("only", 1.0)}
+
+
+async def test_the_dictionary_on_disk_is_what_mi_crow_reads_from_the_same_files(tmp_path: Path) -> None:
+    from mi_crow.mechanistic.sae.concepts.concept_dictionary import ConceptDictionary
+
+    from gql_server.compute import upstream  # noqa: F401
+
+    content = "neuron_idx,concept_name,score\n3,colours,0.5\n3,paint,0.9\n7,numbers,0.25\n"
+    (tmp_path / "concepts.csv").write_text(content)
+    theirs = ConceptDictionary.from_csv(tmp_path / "concepts.csv", n_size=32)
+    theirs_json = theirs.save(tmp_path / "theirs")
+    async with serving(tmp_path / "artifacts") as server:
+        by_csv, by_json = await add(server), None
+        await concepts.import_concepts(server, csv(by_csv, content))
+        async with server.database.read() as session:
+            run = await session.get_one(Sae, by_csv.id)
+        by_json = await add_sae(server, await _run(server, run))
+        await concepts.import_concepts(
+            server, ImportConceptsRequest(by_json.id, None, theirs_json.read_bytes(), "MERGE")
+        )
+        for sae in (by_csv, by_json):
+            ours = ConceptDictionary(n_size=32)
+            ours.load(tmp_path / "artifacts" / sae.directory / "concepts")
+            assert ours.concepts_map == theirs.concepts_map
+            file = tmp_path / "artifacts" / sae.directory / "concepts" / "concepts.json"
+            assert json.loads(file.read_text())["n_size"] == 32
+
+
+async def _run(server: Server, sae: Sae) -> ActivationRun:
+    async with server.database.read() as session:
+        return await session.get_one(ActivationRun, sae.activation_run_id)
+
+
+async def test_a_stale_version_is_a_conflict_and_a_fresh_one_is_taken(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        sae = await add(server)
+        first = await concepts.set_concept(server, SetConceptRequest(sae.id, 1, "a", None, None, None))
+        second = await concepts.set_concept(server, SetConceptRequest(sae.id, 1, "b", None, None, 1))
+        with pytest.raises(Conflict) as conflict:
+            await concepts.set_concept(server, SetConceptRequest(sae.id, 1, "c", None, None, 1))
+        found = await named(server, sae)
+    assert (first.version, second.version) == (1, 2) and first.id == second.id
+    assert conflict.value.code == "VERSION_MISMATCH"
+    assert found == {1: ("b", None)}
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [((32, "a", None), "neuronIndex"), ((-1, "a", None), "neuronIndex"), ((1, " ", None), "name")]
+    + [((1, "a", score), "score") for score in (-0.1, 1.1, float("nan"), float("inf"))],
+)
+async def test_a_name_that_cannot_be_right_is_refused(
+    tmp_path: Path, change: tuple[int, str, float | None], path: str
+) -> None:
+    async with serving(tmp_path) as server:
+        sae = await add(server)
+        with pytest.raises(InvalidInput) as refusal:
+            await concepts.set_concept(server, SetConceptRequest(sae.id, *change, None, None))
+    assert [problem.path for problem in refusal.value.problems] == [[path]]

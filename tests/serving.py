@@ -1,0 +1,110 @@
+"""A server's parts over a real database in a directory, without workers."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from gql_server import ids
+from gql_server.database import Database
+from gql_server.jobs.bell import Bell
+from gql_server.jobs.supervisor import Supervisor
+from gql_server.migrate import migrate
+from gql_server.server import Server
+from gql_server.services import jobs
+from gql_server.settings import Settings
+from models import ActivationRun, LanguageModel, Sae
+from models.enums import ArtifactStatus, DatasetKind, FloatType, LanguageModelSourceKind, SaeOrigin
+from tests.fake_executor import FakeExecutor
+
+LAYERS = [
+    {"name": "m_layers_0", "kind": "BLOCK", "depth": 0, "module_class": "Block"},
+    {"name": "m_layers_1", "kind": "BLOCK", "depth": 1, "module_class": "Block"},
+]
+
+
+@asynccontextmanager
+async def serving(
+    directory: Path, executor: FakeExecutor | None = None, **settings: Any
+) -> AsyncIterator[Server]:
+    """Give a server with a supervisor that takes jobs."""
+    chosen = Settings(artifact_dir=directory, progress_interval_seconds=1e-6, **settings)
+    migrate(chosen.database_path)
+    database = Database(chosen.database_path)
+    bell = Bell()
+    executor = executor or FakeExecutor()
+    supervisor = Supervisor(database, executor, jobs.handlers(chosen), bell, chosen.progress_interval_seconds)
+    supervisor.start()
+    try:
+        yield Server(chosen, database, executor, supervisor, bell)
+    finally:
+        await supervisor.close()
+        await database.close()
+
+
+async def add_language_model(server: Server, name: str = "tiny", **columns: Any) -> LanguageModel:
+    """Insert a language model that has been loaded once."""
+    row = LanguageModel(
+        **{
+            "id": ids.new(ids.LANGUAGE_MODEL),
+            "name": name,
+            "source_kind": LanguageModelSourceKind.DIRECTORY,
+            "source": "/nowhere",
+            "dtype": FloatType.FLOAT32,
+            "hidden_size": 8,
+            "layers": LAYERS,
+            "context_length": 64,
+        }
+        | columns
+    )
+    async with server.database.write() as session:
+        session.add(row)
+    return row
+
+
+async def add_run(server: Server, language_model: LanguageModel, **columns: Any) -> ActivationRun:
+    """Insert a READY run over one layer."""
+    row = ActivationRun(
+        **{
+            "id": ids.new(ids.ACTIVATION_RUN),
+            "name": "run",
+            "status": ArtifactStatus.READY,
+            "language_model_id": language_model.id,
+            "dataset_kind": DatasetKind.INLINE,
+            "dataset_description": "3 texts",
+            "layers": [{"name": "m_layers_1", "hidden_size": 8}],
+            "batch_size": 2,
+            "max_length": 16,
+            "dtype": FloatType.FLOAT32,
+            "token_count": 500,
+        }
+        | columns
+    )
+    async with server.database.write() as session:
+        session.add(row)
+    return row
+
+
+async def add_sae(server: Server, run: ActivationRun, **columns: Any) -> Sae:
+    """Insert a READY SAE of 32 neurons."""
+    id = ids.new(ids.SAE)
+    row = Sae(
+        **{
+            "id": id,
+            "name": "sae",
+            "status": ArtifactStatus.READY,
+            "origin": SaeOrigin.TRAINED,
+            "sae_class": "TopKSae",
+            "language_model_id": run.language_model_id,
+            "layer": "m_layers_1",
+            "input_size": 8,
+            "latent_count": 32,
+            "k": 4,
+            "activation_run_id": run.id,
+            "directory": f"sae/{run.language_model_id}/{id}",
+        }
+        | columns
+    )
+    async with server.database.write() as session:
+        session.add(row)
+    return row

@@ -1,0 +1,68 @@
+"""Every GraphQL document that people or programs are told to send is valid against schema.graphql."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from graphql import (
+    GraphQLSchema,
+    build_schema,
+    coerce_input_value,
+    is_input_type,
+    parse,
+    type_from_ast,
+    validate,
+)
+from graphql.language import OperationDefinitionNode, TypeNode
+
+from gql_server.tour import documents, steps
+
+ROOT = Path(__file__).parents[1]
+TABS = ROOT / "frontend/src/tabs"
+
+
+def fenced(path: Path) -> list[str]:
+    return re.findall(r"^```graphql\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def all_documents() -> dict[str, str]:
+    found = {
+        f"tour {name}": value for name, value in vars(documents).items() if name.isupper() and name[0] != "_"
+    }
+    found |= {f"tab {path.stem}": path.read_text() for path in TABS.glob("*.graphql")}
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        found |= {f"{page.name} {number}": text for number, text in enumerate(fenced(page), 1)}
+    query, subscription = steps.to_paste("sae_01JD3Z")
+    return found | {"tour query to paste": query, "tour subscription to paste": subscription}
+
+
+@pytest.fixture(scope="module")
+def schema() -> GraphQLSchema:
+    return build_schema((ROOT / "schema.graphql").read_text())
+
+
+@pytest.mark.parametrize("name", all_documents())
+def test_a_document_is_valid_against_the_schema(name: str, schema: GraphQLSchema) -> None:
+    assert validate(schema, parse(all_documents()[name])) == []
+
+
+@pytest.mark.parametrize("variables", sorted(TABS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_tabs_variables_fit_its_operations(variables: Path, schema: GraphQLSchema) -> None:
+    values = json.loads(variables.read_text())
+    wanted: dict[str, TypeNode] = {}
+    for definition in parse(variables.with_suffix(".graphql").read_text()).definitions:
+        if isinstance(definition, OperationDefinitionNode):
+            wanted |= {node.variable.name.value: node.type for node in definition.variable_definitions or ()}
+
+    assert values.keys() <= wanted.keys()
+    for name, value in values.items():
+        declared = type_from_ast(schema, wanted[name])
+        assert is_input_type(declared)
+        coerce_input_value(value, declared)
+
+
+def test_the_readme_begins_with_the_query_of_the_first_tab() -> None:
+    first_tab = re.sub(r"^#.*\n", "", (TABS / "overview.graphql").read_text())
+
+    assert fenced(ROOT / "README.md")[0] == first_tab

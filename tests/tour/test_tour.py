@@ -1,0 +1,144 @@
+"""The tour, given of scripted answers."""
+
+import io
+import socket
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gql_server.settings import Settings
+from gql_server.tour import launch, show, steering, steps
+from gql_server.tour.client import TourError
+from tests.tour.fake_api import FakeApi, neuron
+
+URL = "http://127.0.0.1:8000"
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=120)
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+async def give(api: FakeApi, console: Console) -> None:
+    await steps.give(api, URL, console, Path("/models/SmolLM2.gguf"))
+
+
+async def test_the_tour_shows_metrics_neurons_texts_and_what_to_open(console: Console) -> None:
+    api = FakeApi()
+
+    await give(api, console)
+
+    text = printed(console)
+    for expected in (
+        "explained variance",
+        "0.750",
+        "60,000 tokens",
+        "The exception is raised.",
+        "“exception”",
+    ):
+        assert expected in text
+    assert "an exception is raised" in text
+    assert "it is so" in text
+    assert f"{URL}/graphql" in text
+    assert "Loading [it]." in text
+
+
+async def test_it_captures_a_middle_layer_and_steers_the_neuron_that_it_has_named(console: Console) -> None:
+    api = FakeApi()
+
+    await give(api, console)
+
+    asked = dict(api.asked)
+    assert asked["addLanguageModel"]["source"] == {"path": "/models/SmolLM2.gguf"}
+    assert asked["captureActivations"]["layers"] == ["layers_9"]
+    assert (asked["setConcept"]["neuronIndex"], asked["setConcept"]["name"]) == (2, "“exception”")
+    assert asked["generate"]["steering"]["source"]["edits"][0]["neuronIndex"] == 2
+
+
+async def test_a_second_tour_sends_the_same_keys(console: Console) -> None:
+    first, second = FakeApi(), FakeApi()
+    await give(first, console)
+    await give(second, console)
+
+    keys = [
+        [input["idempotencyKey"] for name, input in api.asked if name == "trainSae"]
+        for api in (first, second)
+    ]
+    assert keys[0] == keys[1]
+
+
+async def test_a_refusal_ends_the_tour_with_its_message(console: Console) -> None:
+    with pytest.raises(TourError, match="That name is taken"):
+        await give(FakeApi(refusals={"addLanguageModel": "That name is taken."}), console)
+
+
+async def test_a_failed_job_ends_the_tour_with_its_error(console: Console) -> None:
+    with pytest.raises(TourError, match="Capturing activations did not succeed: The disk is full"):
+        await give(FakeApi(statuses=("SUCCEEDED", "FAILED")), console)
+
+
+async def test_a_job_of_an_earlier_tour_that_failed_is_tried_again(console: Console) -> None:
+    api = FakeApi(statuses=("SUCCEEDED", "FAILED"), outcome="REPLAYED")
+
+    await give(api, console)
+
+    assert ("retryJob", {"id": "job_1"}) in api.asked
+
+
+def test_a_neuron_is_named_by_the_word_that_its_texts_peak_on() -> None:
+    assert steering.peak_word(neuron(2)) == "exception"
+    assert steering.peak_word(neuron(0)) is None
+    assert [found["index"] for found in steering.nameable([neuron(i) for i in range(5)], 3)] == [2, 0, 1]
+
+
+async def test_steering_stops_at_the_weakest_edit_that_brings_the_word() -> None:
+    api = FakeApi(write=lambda bias: " an exception" if bias > 5 else " it is so")
+
+    steered = await steering.steer(api, "sae_1", neuron(2), "exception")
+
+    assert (steered.strength, steered.bias) == (1.5, 6.0)
+
+
+async def test_steering_stops_before_the_text_goes_round_in_circles() -> None:
+    api = FakeApi(write=lambda bias: " what what what what" if bias > 5 else " it is so")
+
+    steered = await steering.steer(api, "sae_1", neuron(2), "exception")
+
+    assert (steered.strength, steered.steered) == (1.0, " it is so")
+
+
+def test_of_a_long_text_what_is_around_the_peak_is_shown() -> None:
+    tokens = [{"token": f" {index}", "activation": 2.0 if index == 30 else 0.0} for index in range(60)]
+
+    text = show.highlighted(tokens)
+
+    assert text.plain.startswith("… 18 ")
+    assert text.plain.endswith(" 38")
+    assert [text.plain[span.start : span.end] for span in text.spans] == [" 30"]
+
+
+def test_a_port_in_use_is_not_taken() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        assert launch._free_port("127.0.0.1", port) not in (0, port)
+
+
+def test_the_demo_says_why_its_server_died(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "model_file", lambda: Path("/models/SmolLM2.gguf"))
+    settings = Settings(artifact_dir=tmp_path, port=0)
+    monkeypatch.setenv("GQL_SERVER_WORKERS", "none at all")
+
+    assert launch.demo(settings, exit_when_done=True, console=console) == 1
+    assert "The server ended with exit status" in printed(console)
+    assert "workers" in printed(console)
