@@ -15,7 +15,9 @@ class TrainingConfig:
 
     epochs: int = strawberry.field(description="Passes over the run's tokens.")
     batch_size: int = strawberry.field(description="Tokens per step.")
-    k: int = strawberry.field(description="Active neurons per token; 0 for a class that does not fix it.")
+    k: int | None = strawberry.field(
+        description="Active neurons per token; null for a class that does not fix it."
+    )
     learning_rate: float = strawberry.field(description="At the start.")
     l1_lambda: float = strawberry.field(description="Weight of the sparsity penalty; 0 where there is none.")
     seed: int = strawberry.field(description="Of the weights and of the order of the tokens.")
@@ -47,7 +49,7 @@ def training_config(config: dict[str, Any]) -> TrainingConfig:
     return TrainingConfig(
         epochs=config["epochs"],
         batch_size=config["batch_size"],
-        k=config["k"] or 0,
+        k=config["k"],
         learning_rate=finite_number(config["learning_rate"]),
         l1_lambda=finite_number(config["l1_lambda"]),
         seed=config["seed"],

@@ -10,12 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mi_crow.hooks.hook import HOOK_FUNCTION_INPUT, HOOK_FUNCTION_OUTPUT
-from mi_crow.hooks.implementations.layer_activation_detector import LayerActivationDetector
-from mi_crow.hooks.implementations.model_input_detector import ModelInputDetector
-from mi_crow.hooks.utils import extract_tensor_from_output
-from mi_crow.language_model.language_model import LanguageModel
-from mi_crow.store.store import TensorMetadata
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.capture_plan import CapturePlan, PlannedBatch, plan_capture, tokenizer_options
@@ -35,6 +29,13 @@ from gql_server.manifest import (
     ManifestLayer,
     write_manifest,
 )
+
+from mi_crow.hooks.hook import HOOK_FUNCTION_INPUT, HOOK_FUNCTION_OUTPUT
+from mi_crow.hooks.implementations.layer_activation_detector import LayerActivationDetector
+from mi_crow.hooks.implementations.model_input_detector import ModelInputDetector
+from mi_crow.hooks.utils import extract_tensor_from_output
+from mi_crow.language_model.language_model import LanguageModel
+from mi_crow.store.store import TensorMetadata
 
 
 def capture_activations(

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from mi_crow.language_model.language_model import LanguageModel
-
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.language_models import special_token_ids
 from gql_server.compute.messages import CaptureActivations
 from gql_server.datasets import TextDataset
+
+from mi_crow.language_model.language_model import LanguageModel
 
 _TEXTS_AT_ONCE = 512
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from mi_crow.language_model.language_model import LanguageModel
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
@@ -14,6 +13,8 @@ from gql_server.compute.forward import model_device, stopping_after
 from gql_server.compute.hooks import SaeHook, attached
 from gql_server.compute.language_models import special_token_ids
 from gql_server.compute.padding import marks, pad
+
+from mi_crow.language_model.language_model import LanguageModel
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mi_crow.language_model.language_model import LanguageModel
 from torch import nn
 
 from gql_server.compute import upstream  # noqa: F401
+
+from mi_crow.language_model.language_model import LanguageModel
 
 
 class _Stop(Exception):

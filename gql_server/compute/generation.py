@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from mi_crow.language_model.language_model import LanguageModel
-from mi_crow.mechanistic.sae.sae import Sae
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
@@ -28,6 +26,9 @@ from gql_server.compute.prompts import EncodedPrompt, encode_prompts, position_l
 from gql_server.compute.ranking import strongest_per_row
 from gql_server.compute.sampling import Sampler
 from gql_server.compute.token_text import StopStrings, TokenTexts
+
+from mi_crow.language_model.language_model import LanguageModel
+from mi_crow.mechanistic.sae.sae import Sae
 
 
 def generate(task: Generate, context: TaskContext, lm: LanguageModel, sae: Sae | None) -> GenerateResult:

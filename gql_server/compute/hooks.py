@@ -6,16 +6,17 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from mi_crow.hooks.controller import Controller
-from mi_crow.hooks.detector import Detector
-from mi_crow.hooks.hook import HOOK_FUNCTION_INPUT, HOOK_FUNCTION_OUTPUT, HookType
-from mi_crow.language_model.language_model import LanguageModel
-from mi_crow.mechanistic.sae.sae import Sae
 from torch import Tensor, nn
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
 from gql_server.compute.messages import Edit
+
+from mi_crow.hooks.controller import Controller
+from mi_crow.hooks.detector import Detector
+from mi_crow.hooks.hook import HOOK_FUNCTION_INPUT, HOOK_FUNCTION_OUTPUT, HookType
+from mi_crow.language_model.language_model import LanguageModel
+from mi_crow.mechanistic.sae.sae import Sae
 
 Mode = Literal["OBSERVE", "ERROR_PRESERVING", "RECONSTRUCTION"]
 

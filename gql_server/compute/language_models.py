@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from mi_crow.language_model.language_model import LanguageModel
-from mi_crow.store.local_store import LocalStore
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.context import TaskError
@@ -15,6 +13,9 @@ from gql_server.compute.devices import devices
 from gql_server.compute.layers import depth_order, describe_layers
 from gql_server.compute.messages import LanguageModelChanged, LanguageModelDescription, LanguageModelSource
 from gql_server.compute.model_files import DTYPES, place_to_load, write_tokenizer
+
+from mi_crow.language_model.language_model import LanguageModel
+from mi_crow.store.local_store import LocalStore
 
 __all__ = ["LanguageModels", "OnChange", "depth_order", "describe", "special_token_ids"]
 

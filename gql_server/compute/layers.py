@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mi_crow.hooks.utils import extract_tensor_from_output
-from mi_crow.language_model.language_model import LanguageModel
 from torch import nn
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.context import TaskError
 from gql_server.compute.messages import LayerDescription
+
+from mi_crow.hooks.utils import extract_tensor_from_output
+from mi_crow.language_model.language_model import LanguageModel
 
 _TRACE_SHAPE = (2, 3)
 _ATTENTION = re.compile(r"^(self_)?(attn|attention)$|^linear_attn$")

@@ -10,12 +10,13 @@ floating point.
 import math
 
 import torch
-from mi_crow.mechanistic.sae.modules.l1_sae import L1Sae
-from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae
-from mi_crow.mechanistic.sae.sae import Sae
 from torch import Tensor, nn
 
 from gql_server.compute import upstream  # noqa: F401
+
+from mi_crow.mechanistic.sae.modules.l1_sae import L1Sae
+from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae
+from mi_crow.mechanistic.sae.sae import Sae
 
 
 def has_linear_engine(sae: Sae) -> bool:

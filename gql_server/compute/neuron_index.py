@@ -6,7 +6,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
-from mi_crow.mechanistic.sae.sae import Sae
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -20,6 +19,8 @@ from gql_server.compute.top_texts_file import write_top_texts_file
 from gql_server.datasets import TextDataset
 from gql_server.manifest import Manifest, ManifestBatch, read_manifest
 from gql_server.top_texts import TokenizedText, load_tokenizer
+
+from mi_crow.mechanistic.sae.sae import Sae
 
 MAX_DENSE_LATENTS = 8_000_000
 """Latents that are dense in memory at once: 32 MB of float32, and a few times that inside the SAE."""

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mi_crow.language_model.language_model import LanguageModel
-
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
 from gql_server.compute.language_models import special_token_ids
 from gql_server.compute.messages import PromptToken
 from gql_server.tokens import pieces
+
+from mi_crow.language_model.language_model import LanguageModel
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from typing import Any
 
 import structlog
 import torch
-from mi_crow.mechanistic.sae.sae import Sae
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
 from gql_server.compute.messages import SaeClassDescription
+
+from mi_crow.mechanistic.sae.sae import Sae
 
 log = structlog.get_logger(__name__)
 

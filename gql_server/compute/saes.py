@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from mi_crow.mechanistic.sae.concepts.concept_dictionary import ConceptDictionary
-from mi_crow.mechanistic.sae.sae import Sae
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
 from gql_server.compute.messages import SaeSource
 from gql_server.compute.sae_classes import CHECKPOINT, SaeClasses
+
+from mi_crow.mechanistic.sae.concepts.concept_dictionary import ConceptDictionary
+from mi_crow.mechanistic.sae.sae import Sae
 
 log = structlog.get_logger(__name__)
 

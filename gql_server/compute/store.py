@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mi_crow.store.local_store import LocalStore
-from mi_crow.store.store import TensorMetadata
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.files import whole_directory, whole_file
+
+from mi_crow.store.local_store import LocalStore
+from mi_crow.store.store import TensorMetadata
 
 MASKS = "attention_masks"
 """The "layer" under which a batch's mask and token ids are stored."""

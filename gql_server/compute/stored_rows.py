@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 import torch
-from mi_crow.store.store import Store
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
 from gql_server.compute.store import MASKS
+
+from mi_crow.store.store import Store
 
 MASKS_KEY = "attention_mask"
 ACTIVATIONS_KEY = "activations"

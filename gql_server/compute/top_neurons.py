@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 import torch
-from mi_crow.language_model.language_model import LanguageModel
-from mi_crow.mechanistic.sae.sae import Sae
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
@@ -21,6 +19,9 @@ from gql_server.compute.messages import (
 from gql_server.compute.padding import pad
 from gql_server.compute.prompts import EncodedPrompt, encode_prompts
 from gql_server.compute.ranking import strongest, strongest_per_row
+
+from mi_crow.language_model.language_model import LanguageModel
+from mi_crow.mechanistic.sae.sae import Sae
 
 _MAX_LATENTS_PER_BATCH = 2**26
 """Values of one batch's latents: 256 MB."""

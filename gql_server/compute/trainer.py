@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mi_crow.mechanistic.sae.sae import Sae
-from mi_crow.mechanistic.sae.sae_trainer import SaeTrainer, SaeTrainingConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -16,6 +14,9 @@ from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.messages import Progress, TrainingPoint
 from gql_server.compute.metrics import DeadNeurons, IntervalMetrics
+
+from mi_crow.mechanistic.sae.sae import Sae
+from mi_crow.mechanistic.sae.sae_trainer import SaeTrainer, SaeTrainingConfig
 
 MAX_POINTS = 200
 _SECONDS_BETWEEN_PROGRESS = 0.1

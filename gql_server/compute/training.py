@@ -1,9 +1,6 @@
 """Training an SAE on a stored activation run."""
 
 import torch
-from mi_crow.mechanistic.sae.sae import Sae
-from mi_crow.mechanistic.sae.sae_trainer import SaeTrainingConfig
-from mi_crow.store.store import Store
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskContext, TaskError
@@ -17,6 +14,10 @@ from gql_server.compute.trainer import ReportingTrainer, Schedule, TrainingRepor
 from gql_server.compute.training_files import write_training
 from gql_server.compute.training_plan import GRADIENT_NORM, MAX_DEAD_WINDOW, TrainingPlan, make_plan
 from gql_server.compute.training_store import TrainingStore
+
+from mi_crow.mechanistic.sae.sae import Sae
+from mi_crow.mechanistic.sae.sae_trainer import SaeTrainingConfig
+from mi_crow.store.store import Store
 
 _SAMPLE_ROWS = 8192
 

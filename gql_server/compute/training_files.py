@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from mi_crow.mechanistic.sae.sae import Sae
 
 from gql_server.compute.messages import TrainSae
 from gql_server.compute.metrics import DEFINITIONS_VERSION
@@ -17,6 +16,8 @@ from gql_server.compute.trainer import TrainingReport
 from gql_server.compute.training_plan import TrainingPlan
 from gql_server.compute.training_store import TrainingStore
 from gql_server.files import whole_directory
+
+from mi_crow.mechanistic.sae.sae import Sae
 
 
 def write_training(

@@ -1,5 +1,6 @@
 """What a training chooses where the request leaves it open, and how that is written down."""
 
+import math
 from dataclasses import dataclass
 
 from gql_server.compute.messages import TrainingConfigChosen, TrainSae
@@ -55,13 +56,13 @@ def make_plan(
 def _default_learning_rate(total_steps: int) -> float:
     """Return Adam's learning rate on scaled activations: the shorter the training, the higher.
 
-    Measured on 65,536 tokens of SmolLM2-135M, layer 9, TopKSae, k 32, in steps of 1,024 tokens, explained
-    variance on held-out tokens. 4,096 neurons, one epoch: 0.825 at 4e-3, 0.831 at 8e-3, 0.814 at 16e-3. 2,048
-    neurons, four epochs: 0.873 with 22 % dead at 2e-3, 0.875 with 35 % dead at 4e-3; so it falls as trainings
-    get longer.
+    Measured on 65,536 tokens of SmolLM2-135M, layer 9, TopKSae, k 32, in steps of 1,024 tokens; explained
+    variance on held-out tokens. 4,096 neurons, one epoch: 0.825 at 4e-3, 0.831 at 8e-3. 2,048 neurons, four
+    epochs: 0.856 with 15 % dead at 1e-3, 0.873 with 22 % at 2e-3, 0.875 with 35 % at 4e-3; so it falls as
+    trainings get longer.
     """
-    falling = HIGHEST_LEARNING_RATE * (_STEPS_AT_HIGHEST / total_steps) ** 0.75
-    return max(LOWEST_LEARNING_RATE, min(HIGHEST_LEARNING_RATE, falling))
+    falling = HIGHEST_LEARNING_RATE * math.pow(_STEPS_AT_HIGHEST / total_steps, 0.75)
+    return float(max(LOWEST_LEARNING_RATE, min(HIGHEST_LEARNING_RATE, falling)))
 
 
 def _default_l1_lambda(task: TrainSae, needs_k: bool, n_inputs: int) -> float:
@@ -69,6 +70,9 @@ def _default_l1_lambda(task: TrainSae, needs_k: bool, n_inputs: int) -> float:
 
     mi_crow takes means where papers take sums: mean over latents of |z|, over inputs of the squared error. So
     a given balance of the two sums is a lambda that grows with n_latents / n_inputs.
+
+    Measured as above with 2,048 neurons, one epoch: 87 active neurons per token and 0.812; at a fifth of it
+    250 and 0.901, at twice it 47 and 0.753.
     """
     return 0.0 if needs_k else L1_PENALTY * task.n_latents / n_inputs
 

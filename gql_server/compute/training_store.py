@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from mi_crow.store.store import Store, TensorMetadata
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
 from gql_server.compute.stored_rows import ACTIVATIONS_KEY, StoredRows
+
+from mi_crow.store.store import Store, TensorMetadata
 
 _BYTES_PER_VALUE = 4
 _BATCHES_TO_SAMPLE = 32

@@ -160,17 +160,21 @@ async def delete(server: Server, id: str) -> None:
     await _check_unused(server, id)
     async with server.database.write() as session:
         row = await lookup.get(session, LanguageModel, id)
-        for table in (ActivationRun, Sae):
-            user = await session.scalar(select(table).where(table.language_model_id == id).limit(1))
-            if user is not None:
-                what = lookup.NAMES[table]
-                raise Conflict(
-                    f"The {what} {user.name!r} ({user.id}) uses this language model; delete it first.",
-                    user.id,
-                )
+        await _check_no_artifacts(session, id)
         await session.delete(row)
         artifacts.remove_after_commit(session, [artifacts.copy_directory(server.settings, id)])
     await server.executor.start("interactive", UnloadLanguageModel(id))
+
+
+async def _check_no_artifacts(session: AsyncSession, id: str) -> None:
+    run = await session.scalar(select(ActivationRun).where(ActivationRun.language_model_id == id).limit(1))
+    sae = await session.scalar(select(Sae).where(Sae.language_model_id == id).limit(1))
+    for user in (run, sae):
+        if user is not None:
+            what = lookup.NAMES[type(user)]
+            raise Conflict(
+                f"The {what} {user.name!r} ({user.id}) uses this language model; delete it first.", user.id
+            )
 
 
 async def _check_unused(server: Server, id: str) -> None:

@@ -175,7 +175,6 @@ subscription JobProgress($id: ID!, $after: Int!) {
         completed
         total
         unit
-        ratePerSecond
       }
     }
     ... on JobLogged {

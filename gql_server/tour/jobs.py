@@ -34,14 +34,14 @@ async def launch_and_follow(
 async def follow(api: Api, console: Console, title: str, job_id: str) -> Mapping[str, Any]:
     """Show a job's progress until its end; raises TourError unless it succeeds."""
     columns = (
-        TextColumn("[bold]{task.description:<28}"),
-        BarColumn(bar_width=30),
+        TextColumn("[bold]{task.description:<22}"),
+        BarColumn(bar_width=max(10, min(30, console.width - 70))),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]} {task.fields[rate]}[green]{task.fields[note]}"),
+        TextColumn("{task.fields[unit]} [green]{task.fields[note]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(title, total=None, unit="", rate="", note="")
+        bar = progress.add_task(title, total=None, unit="", note="")
         async for event in api.events(job_id):
             _show(progress, bar, event)
     job: Mapping[str, Any] | None = (await api.ask(documents.JOB, id=job_id))["job"]
@@ -66,14 +66,8 @@ def _show(progress: Progress, bar: TaskID, event: Mapping[str, Any]) -> None:
     match event["__typename"]:
         case "JobProgressed":
             state = event["progress"]
-            rate = state["ratePerSecond"]
-            progress.update(
-                bar,
-                completed=state["completed"],
-                total=state["total"],
-                unit=state["unit"].lower(),
-                rate=f"{rate:,.0f}/s " if rate else "",
-            )
+            counts = {"completed": state["completed"], "total": state["total"]}
+            progress.update(bar, unit=state["unit"].lower(), **counts)
         case "TrainingStepped":
             progress.update(bar, note=_training_note(event["point"]))
         case "JobLogged":
@@ -87,7 +81,7 @@ def _training_note(point: Mapping[str, Any]) -> str:
     explained, dead = point["explainedVariance"], point["deadFraction"]
     parts = [f"L0 {point['l0']:.0f}"]
     if explained is not None:
-        parts.insert(0, f"explained variance {explained:.3f}")
+        parts.insert(0, f"EV {explained:.3f}")
     if dead is not None:
         parts.append(f"dead {dead:.0%}")
-    return "  ".join(parts)
+    return " ".join(parts)

@@ -11,8 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 TEXTS_PER_NEURON = 3
-TOKENS_BEFORE_PEAK = 12
-TOKENS_AFTER_PEAK = 8
+TOKENS_BEFORE_PEAK = 7
+TOKENS_AFTER_PEAK = 6
+NEURONS_TITLE = (
+    "Some lively neurons: the share of tokens on which each fires, its maximum, and where it is high"
+)
+PROMPT_TOKENS = 15
 HEAT = ("", "on grey23", "on dark_orange3", "black on orange1", "bold black on gold1")
 """Styles of a token by its activation's share of the text's highest."""
 
@@ -37,16 +41,16 @@ def metrics(console: Console, sae: Mapping[str, Any]) -> None:
 
 def neurons(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """Print neurons with the texts on which they fire most."""
-    table = Table(title="Some lively neurons", title_justify="left", show_lines=True)
-    table.add_column("neuron", justify="right")
-    table.add_column("fires on", justify="right")
-    table.add_column("maximum", justify="right")
-    table.add_column("texts on which it fires most")
+    table = Table(title=NEURONS_TITLE, title_justify="left", show_lines=True)
+    table.add_column("neuron", justify="right", min_width=6)
+    table.add_column("tokens", justify="right", min_width=6)
+    table.add_column("max", justify="right", min_width=5)
+    table.add_column("texts on which it fires most", no_wrap=True)
     for neuron in found:
         texts = [highlighted(text["tokens"]) for text in neuron["topTexts"][:TEXTS_PER_NEURON]]
         table.add_row(
             str(neuron["index"]),
-            f"{neuron['frequency']:.2%} of tokens",
+            f"{neuron['frequency']:.2%}",
             f"{neuron['maxActivation']:.1f}",
             Text("\n").join(texts),
         )
@@ -68,9 +72,17 @@ def highlighted(tokens: Sequence[Mapping[str, Any]]) -> Text:
     return text
 
 
+def up_to_peak(tokens: Sequence[Mapping[str, Any]]) -> str:
+    """Return a text's words up to the token on which the neuron fires most, that one included."""
+    peak = max(range(len(tokens)), key=lambda index: tokens[index]["activation"], default=0)
+    return "".join(token["token"] for token in tokens[max(0, peak - PROMPT_TOKENS) : peak + 1]).strip()
+
+
 def top_neurons(console: Console, prompt: Mapping[str, Any]) -> None:
     """Print the neurons that fire most on a prompt, and where."""
-    table = Table(title="What the SAE sees in the prompt", title_justify="left")
+    text = "".join(token["text"] for token in prompt["tokens"])
+    console.print(f"What the SAE sees in “{text}”:", highlight=False, markup=False)
+    table = Table()
     table.add_column("neuron", justify="right")
     table.add_column("activation", justify="right")
     table.add_column("strongest at")

@@ -21,8 +21,9 @@ MAX_LENGTH = 128
 LATENT_COUNT = 4096
 K = 32
 EPOCHS = 8
-NEURON_FILTER = {"dead": False, "minFrequency": 0.0003, "maxFrequency": 0.02}
-"""Neither so rare that they fire in one text alone, nor on everything."""
+MIN_FREQUENCY = 0.0003
+MAX_FREQUENCY = 0.02
+"""Neurons to look at fire neither so rarely that one text has it all, nor on everything."""
 NEURONS_TO_READ = 60
 NEURONS_TO_SHOW = 6
 
@@ -60,7 +61,7 @@ async def give(api: Api, url: str, console: Console, model: Path) -> None:
     console.rule("1. A language model")
     language_model_id = await _language_model(api, model)
     await jobs.launch_and_follow(
-        api, console, f"Loading {MODEL_NAME}", documents.LOAD_LANGUAGE_MODEL, id=language_model_id
+        api, console, "Loading the model", documents.LOAD_LANGUAGE_MODEL, id=language_model_id
     )
     layer = await _middle_layer(api, console, language_model_id)
 
@@ -145,7 +146,8 @@ async def _train(api: Api, console: Console, run_id: str) -> str:
 
 async def _look_at_neurons(api: Api, console: Console, sae_id: str) -> Mapping[str, Any]:
     await jobs.follow(api, console, "Reading every neuron", await jobs.find_index_job(api, sae_id))
-    sae = (await api.ask(documents.NEURONS, id=sae_id, first=NEURONS_TO_READ, filter=NEURON_FILTER))["sae"]
+    fire = {"minFrequency": MIN_FREQUENCY, "maxFrequency": MAX_FREQUENCY}
+    sae = (await api.ask(documents.NEURONS, id=sae_id, first=NEURONS_TO_READ, filter=fire))["sae"]
     found = steering.nameable(sae["neurons"]["nodes"], NEURONS_TO_SHOW)
     if not found:
         raise TourError("No neuron fires often enough to show; the training must have gone wrong.")
@@ -160,7 +162,7 @@ async def _steer(api: Api, console: Console, sae_id: str, neuron: Mapping[str, A
     await api.ask(documents.SET_CONCEPT, input=concept)
     console.print(f"We name neuron {neuron['index']} [bold]{name}[/], and turn it up.", highlight=False)
 
-    prompt = f"{steering.PROMPT} {word}"
+    prompt = show.up_to_peak(neuron["topTexts"][0]["tokens"])
     answer = await api.ask(documents.TOP_NEURONS, saeId=sae_id, prompts=[prompt])
     show.top_neurons(console, answer["result"]["prompts"][0])
 
@@ -192,10 +194,15 @@ def to_paste(sae_id: str) -> tuple[str, str]:
         f"""
 query LiveliestNeurons {{
   sae(id: "{sae_id}") {{
-    neurons(first: 5, orderBy: FREQUENCY_DESC) {{
+    neurons(
+      first: 5
+      orderBy: MAX_ACTIVATION_DESC
+      filter: {{ minFrequency: {MIN_FREQUENCY}, maxFrequency: {MAX_FREQUENCY} }}
+    ) {{
       nodes {{
         index
         frequency
+        concept {{ name }}
         topTexts(first: 2) {{ token score text }}
       }}
     }}

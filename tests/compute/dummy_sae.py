@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mi_crow.mechanistic.sae.sae import Sae
-from overcomplete.sae import SAE
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
+
+from mi_crow.mechanistic.sae.sae import Sae
+from overcomplete.sae import SAE
 
 
 class DummySae(Sae):

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from mi_crow.store.store import Store, TensorMetadata
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
+
+from mi_crow.store.store import Store, TensorMetadata
 
 
 class MemoryStore(Store):

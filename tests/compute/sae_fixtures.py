@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mi_crow.language_model.language_model import LanguageModel
-from mi_crow.mechanistic.sae.sae import Sae
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.messages import SaeSource
 from gql_server.compute.sae_classes import SaeClasses, place
+
+from mi_crow.language_model.language_model import LanguageModel
+from mi_crow.mechanistic.sae.sae import Sae
 
 LAYER = "llamaforcausallm_model_layers_0"
 N_LATENTS = 48

@@ -8,9 +8,6 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from mi_crow.hooks.implementations.function_controller import FunctionController
-from mi_crow.hooks.implementations.layer_activation_detector import LayerActivationDetector
-from mi_crow.store.local_store import LocalStore
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -22,6 +19,10 @@ from gql_server.compute.store import ActivationStore
 from gql_server.datasets import write_texts
 from gql_server.manifest import Manifest, read_manifest
 from tests.compute.conftest import RecordingContext
+
+from mi_crow.hooks.implementations.function_controller import FunctionController
+from mi_crow.hooks.implementations.layer_activation_detector import LayerActivationDetector
+from mi_crow.store.local_store import LocalStore
 
 SHALLOW = "llamaforcausallm_model_layers_0"
 DEEP = "llamaforcausallm_model_layers_1"

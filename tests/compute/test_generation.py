@@ -8,8 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from mi_crow.language_model.language_model import LanguageModel
-from mi_crow.mechanistic.sae.sae import Sae
 
 from gql_server.compute.context import TaskCanceled, TaskError
 from gql_server.compute.generation import generate
@@ -17,6 +15,9 @@ from gql_server.compute.language_models import LanguageModels
 from gql_server.compute.messages import Edit, Generate, LanguageModelSource, OutputFinished, TokenGenerated
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import LAYER, layer_output, logits, make_sae, sae_source
+
+from mi_crow.language_model.language_model import LanguageModel
+from mi_crow.mechanistic.sae.sae import Sae
 
 PROMPTS = ["True and", "a string is not None or True for all of the others", "a", "while"]
 """Of different lengths; the model ends the last at once."""

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from mi_crow.language_model.language_model import LanguageModel
 from torch import Tensor
 
 from gql_server.compute.context import TaskError
@@ -10,6 +9,8 @@ from gql_server.compute.hooks import Mode, SaeHook, attached
 from gql_server.compute.language_models import LanguageModels
 from gql_server.compute.messages import Edit, LanguageModelSource
 from tests.compute.sae_fixtures import LAYER, N_LATENTS, K, layer_output, logits, make_sae
+
+from mi_crow.language_model.language_model import LanguageModel
 
 IDS = [0, 50, 60, 70, 80, 90, 100]
 

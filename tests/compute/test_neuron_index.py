@@ -9,9 +9,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from mi_crow.mechanistic.sae.modules.l1_sae import L1Sae
-from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae
-from mi_crow.mechanistic.sae.sae import Sae
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
@@ -36,6 +33,10 @@ from gql_server.datasets import TextDataset, built_in_python_reference, write_te
 from gql_server.manifest import read_manifest
 from gql_server.top_texts import load_tokenizer, read_top_texts
 from tests.compute.conftest import RecordingContext
+
+from mi_crow.mechanistic.sae.modules.l1_sae import L1Sae
+from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae
+from mi_crow.mechanistic.sae.sae import Sae
 
 LAYER = "llamaforcausallm_model_layers_0"
 N_LATENTS = 48

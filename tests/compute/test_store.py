@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from mi_crow.store.local_store import LocalStore
 
 from gql_server.compute.store import MASKS, ActivationStore
 from gql_server.files import TEMPORARY_PREFIX
+
+from mi_crow.store.local_store import LocalStore
 
 LAYER = "model_layers_0"
 

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from mi_crow.language_model.language_model import LanguageModel
-from mi_crow.mechanistic.sae.sae import Sae
 from torch import Tensor
 
 from gql_server.compute import top_neurons
@@ -14,6 +12,9 @@ from gql_server.compute.ranking import strongest, strongest_per_row
 from gql_server.compute.top_neurons import find_top_neurons
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import layer_output, make_sae, sae_source
+
+from mi_crow.language_model.language_model import LanguageModel
+from mi_crow.mechanistic.sae.sae import Sae
 
 PROMPTS = ["True and False are the", "for x in range(10): print(x, 'of many', x * x)", "", "a<eos>b"]
 

@@ -10,10 +10,6 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae
-from mi_crow.store.local_store import LocalStore
-from mi_crow.store.store import Store
-from mi_crow.store.store_dataloader import StoreDataloader
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
@@ -26,6 +22,11 @@ from gql_server.compute.training_store import TrainingStore
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
 from tests.compute.memory_store import MemoryStore
+
+from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae
+from mi_crow.store.local_store import LocalStore
+from mi_crow.store.store import Store
+from mi_crow.store.store_dataloader import StoreDataloader
 
 LAYER = "llamaforcausallm_model_layers_0"
 WIDTH = 8

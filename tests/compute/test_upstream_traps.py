@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from gql_server.compute import upstream
+from gql_server.compute.language_models import LanguageModels
+from gql_server.compute.messages import LanguageModelSource
+
 from mi_crow.hooks.implementations.function_controller import FunctionController
 from mi_crow.hooks.implementations.layer_activation_detector import LayerActivationDetector
 from mi_crow.hooks.implementations.model_input_detector import ModelInputDetector
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.store.local_store import LocalStore
 from mi_crow.utils import get_logger
-
-from gql_server.compute import upstream
-from gql_server.compute.language_models import LanguageModels
-from gql_server.compute.messages import LanguageModelSource
 
 SHALLOW = "llamaforcausallm_model_layers_0"
 DEEP = "llamaforcausallm_model_layers_1"

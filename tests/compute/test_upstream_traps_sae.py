@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+
+from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute.sae_classes import place
+
 from mi_crow.hooks.controller import Controller
 from mi_crow.hooks.detector import Detector
 from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae, TopKSaeTrainingConfig
@@ -18,9 +22,6 @@ from mi_crow.mechanistic.sae.sae_trainer import SaeTrainer, SaeTrainingConfig
 from mi_crow.store.local_store import LocalStore
 from mi_crow.store.store_dataloader import StoreDataloader
 from overcomplete.sae.dictionary import DictionaryLayer
-
-from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.sae_classes import place
 
 WIDTH = 6
 

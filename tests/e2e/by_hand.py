@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
+
+from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae
 
 
 class ByHand:

@@ -9,7 +9,8 @@ from gql.client import AsyncClientSession
 from gql.transport.httpx import HTTPXAsyncTransport
 from gql.transport.websockets import WebsocketsTransport
 
-REFUSAL = "... on Error { code message } ... on InvalidInput { fields { path message } }"
+TIMEOUT_SECONDS = 120
+REFUSAL = "... on Error { code message }"
 
 
 class Api:
@@ -73,11 +74,14 @@ class Api:
 @asynccontextmanager
 async def api(url: str) -> AsyncIterator[Api]:
     """Give a client of the server at a URL."""
-    http = HTTPXAsyncTransport(f"{url}/graphql", timeout=120)
+    http = HTTPXAsyncTransport(f"{url}/graphql", timeout=TIMEOUT_SECONDS)
     socket = WebsocketsTransport(
         f"{url.replace('http', 'ws')}/graphql", subprotocols=[WebsocketsTransport.GRAPHQLWS_SUBPROTOCOL]
     )
-    async with Client(transport=http) as http_session, Client(transport=socket) as socket_session:
+    async with (
+        Client(transport=http, execute_timeout=TIMEOUT_SECONDS) as http_session,
+        Client(transport=socket, execute_timeout=TIMEOUT_SECONDS) as socket_session,
+    ):
         yield Api(http_session, socket_session)
 
 

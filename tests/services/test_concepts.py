@@ -98,9 +98,9 @@ async def test_an_import_merges_by_score_and_never_overwrites_a_person(tmp_path:
 
 
 async def test_the_dictionary_on_disk_is_what_mi_crow_reads_from_the_same_files(tmp_path: Path) -> None:
-    from mi_crow.mechanistic.sae.concepts.concept_dictionary import ConceptDictionary
-
     from gql_server.compute import upstream  # noqa: F401
+
+    from mi_crow.mechanistic.sae.concepts.concept_dictionary import ConceptDictionary
 
     content = "neuron_idx,concept_name,score\n3,colours,0.5\n3,paint,0.9\n7,numbers,0.25\n"
     (tmp_path / "concepts.csv").write_text(content)

@@ -118,8 +118,8 @@ def test_of_a_long_text_what_is_around_the_peak_is_shown() -> None:
 
     text = show.highlighted(tokens)
 
-    assert text.plain.startswith("… 18 ")
-    assert text.plain.endswith(" 38")
+    assert text.plain.startswith("… 23 ")
+    assert text.plain.endswith(" 36")
     assert [text.plain[span.start : span.end] for span in text.spans] == [" 30"]
 
 

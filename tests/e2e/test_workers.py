@@ -1,0 +1,89 @@
+"""Workers come and go; jobs and requests are told."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.e2e.client import api, load_model
+from tests.server_process import server_process
+
+STATUS = """subscription($id: ID!) { jobProgress(id: $id) {
+  __typename ... on JobStatusChanged { status error } } }"""
+CANCEL = "... on JobCancelRequested { job { status } }"
+BLOCK = "llamaforcausallm_model_layers_0"
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def test_a_killed_worker_interrupts_its_job_and_a_retry_goes_on(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    with server_process(tmp_path, MODEL_DIRS=str(tiny_model_dir)) as server:
+        async with api(server.url) as client:
+            language_model = await load_model(client, str(tiny_model_dir), "tiny")
+            given = {
+                "languageModelId": language_model,
+                "layers": [BLOCK],
+                "dataset": {"builtIn": "PYTHON_REFERENCE"},
+                "batchSize": 1,
+                "sampleLimit": 1500,
+            }
+            launched = await client.do(
+                "captureActivations",
+                "... on JobLaunched { job { id } }",
+                input=("CaptureActivationsInput!", given),
+            )
+            job = launched["job"]["id"]
+            events = []
+            async for data in client.listen(STATUS, id=job):
+                events.append(data["jobProgress"])
+                if events[-1]["__typename"] == "JobProgressed" and len(children(server.pid)) == 2:
+                    for child in children(server.pid):
+                        os.kill(child, signal.SIGKILL)
+            assert events[-1]["status"] == "INTERRUPTED"
+            assert "killed" in events[-1]["error"]
+            models = await client.ask("{ languageModels { status } }")
+            assert models == {"languageModels": [{"status": "UNLOADED"}]}
+            retried = await client.do("retryJob", "... on JobLaunched { job { attempt } }", id=("ID!", job))
+            assert retried["job"]["attempt"] == 2
+            assert (await client.follow(job))[-1]["status"] == "SUCCEEDED"
+
+
+async def test_a_running_capture_is_canceled(tiny_model_dir: Path, tmp_path: Path) -> None:
+    with server_process(tmp_path, MODEL_DIRS=str(tiny_model_dir)) as server:
+        async with api(server.url) as client:
+            language_model = await load_model(client, str(tiny_model_dir), "tiny")
+            given = {
+                "languageModelId": language_model,
+                "layers": [BLOCK],
+                "dataset": {"builtIn": "PYTHON_REFERENCE"},
+                "batchSize": 1,
+            }
+            launched = await client.do(
+                "captureActivations",
+                "... on JobLaunched { job { id } }",
+                input=("CaptureActivationsInput!", given),
+            )
+            job = launched["job"]["id"]
+            statuses, asked = [], False
+            async for data in client.listen(STATUS, id=job):
+                event = data["jobProgress"]
+                statuses += [event["status"]] if "status" in event else []
+                if event["__typename"] == "JobProgressed" and not asked:
+                    asked = True
+                    await client.do(
+                        "cancelJob", "... on JobCancelRequested { job { status } }", id=("ID!", job)
+                    )
+    assert statuses == ["QUEUED", "RUNNING", "CANCELING", "CANCELED"]
+
+
+def test_only_one_server_owns_an_artifact_directory(tmp_path: Path) -> None:
+    with server_process(tmp_path):
+        command = [sys.executable, "-m", "gql_server", "serve", "--port", "0", "--artifacts", str(tmp_path)]
+        second = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert second.returncode == 1
+    assert f"uses {tmp_path}" in second.stderr
