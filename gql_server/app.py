@@ -84,7 +84,6 @@ async def running(settings: Settings) -> AsyncIterator[Server]:
         yield Server(settings, database, executor, supervisor, bell)
     finally:
         await supervisor.close()
-        await executor.close()
         await background.close()
         await database.close()
         log.info("server stopped")

@@ -14,7 +14,7 @@ BUSY_TIMEOUT_SECONDS = 30
 
 
 class Database:
-    """Sessions for reading, and one at a time for writing.
+    """Sessions for reading, and one at a time for writing. The file is in WAL mode since its migration.
 
     A read that turns into a write while another connection commits fails at once, whatever the busy timeout;
     so writes begin IMMEDIATE, and in this process one after the other.
@@ -58,7 +58,7 @@ def _engine(path: Path, begin: str, pool_size: int) -> AsyncEngine:
         # The driver must not begin transactions by itself: ours begin in the listener below.
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

@@ -41,6 +41,9 @@ def migrate(path: Path) -> None:
         _back_up(path, revision)
     engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
+        # WAL mode stays with the file. Connections that set it at the same time may find the file locked,
+        # whatever their timeout; so it is set once, here.
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

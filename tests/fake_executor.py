@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from gql_server.compute.messages import Lane, SaeClassDescription, Task, WorkerReady
-from gql_server.jobs.executor import TaskCanceled, TaskRun
+from gql_server.jobs.executor import TaskCanceled, TaskRun, WorkerLost
 
 Script = Callable[[Task, TaskRun], None]
 
@@ -14,9 +14,11 @@ class FakeExecutor:
     def __init__(self, script: Script = lambda task, run: None) -> None:
         self.script = script
         self.tasks: list[tuple[Lane, Task]] = []
+        self._runs: list[TaskRun] = []
 
     async def start(self, lane: Lane, task: Task) -> TaskRun:
         run = TaskRun()
+        self._runs.append(run)
         self.tasks.append((lane, task))
         self.script(task, run)
         return run
@@ -30,4 +32,5 @@ class FakeExecutor:
         )
 
     async def close(self) -> None:
-        pass
+        for run in self._runs:
+            run.finish(WorkerLost("closed"))

@@ -87,7 +87,11 @@ class Executor(Protocol):
     """Starts tasks in a lane and tells of them. Nothing about it assumes shared memory."""
 
     async def start(self, lane: Lane, task: Task) -> TaskRun:
-        """Hand a task to a lane's worker, which does a lane's tasks one after the other."""
+        """Hand a task to a lane's worker, which does a lane's tasks one after the other.
+
+        Raises:
+            WorkerLost: There is no worker, and there will be none.
+        """
 
     async def cancel(self, run: TaskRun) -> None:
         """Ask a task to stop; one that does not react within the grace period loses its worker."""

@@ -6,7 +6,6 @@ from collections.abc import Callable
 import structlog
 
 from gql_server.compute.messages import Lane, LanguageModelChanged, Task, WorkerReady
-from gql_server.errors import QueueFull
 from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.jobs.worker_process import WorkerProcess
 from gql_server.settings import Settings
@@ -38,20 +37,10 @@ class LocalExecutor:
             self._workers: dict[Lane, WorkerProcess] = {"jobs": both, "interactive": both}
         else:
             self._workers = {"interactive": worker("interactive"), "jobs": worker("jobs")}
-        self._max_interactive = settings.max_interactive_requests
 
     async def start(self, lane: Lane, task: Task) -> TaskRun:
-        """Hand a task to a lane's worker.
-
-        Raises:
-            QueueFull: Too many interactive requests run or wait.
-        """
-        worker = self._workers[lane]
-        if lane == "interactive" and worker.run_count >= self._max_interactive:
-            raise QueueFull(
-                f"{worker.run_count} requests run or wait already; try again in a moment.", 2, code="BUSY"
-            )
-        return await worker.start(lane, task)
+        """Hand a task to a lane's worker."""
+        return await self._workers[lane].start(lane, task)
 
     async def cancel(self, run: TaskRun) -> None:
         """Ask a task to stop; one that does not react within the grace period loses its worker."""

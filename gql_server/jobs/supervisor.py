@@ -26,6 +26,7 @@ from models.enums import JobEventType, JobKind, JobStatus
 logger = structlog.get_logger(__name__)
 
 LANES: tuple[Lane, ...] = ("jobs", "interactive")
+STOPPED = "The server was stopped while the job ran; retry it with retryJob."
 INTERNAL_FAILURE = "The job failed because of a mistake in the server; its log says more."
 
 
@@ -48,16 +49,19 @@ class Supervisor:
         self._wake = {lane: asyncio.Event() for lane in LANES}
         self._runs: dict[str, TaskRun] = {}
         self._loops: list[asyncio.Task[None]] = []
+        self._closing = False
 
     def start(self) -> None:
         """Begin to take jobs."""
         self._loops = [asyncio.create_task(self._serve(lane)) for lane in LANES]
 
     async def close(self) -> None:
-        """Stop taking jobs, and leave those that run to the reconciliation at the next start."""
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        """Stop taking jobs and end the workers; what ran is written down as INTERRUPTED."""
+        self._closing = True
+        for event in self._wake.values():
+            event.set()
+        await self._executor.close()
+        await asyncio.gather(*self._loops)
 
     def wake(self) -> None:
         """Look at the queue again: call it after a commit that added a job."""
@@ -77,6 +81,8 @@ class Supervisor:
             self._wake[lane].clear()
             async with self._database.read() as session:
                 job = await queue.next_of(session, lane)
+            if self._closing:
+                return
             if job is None:
                 await self._wake[lane].wait()
                 continue
@@ -96,13 +102,15 @@ class Supervisor:
             await job_log.append_status(session, job, JobStatus.RUNNING)
         self._bell.ring()
         logger.info("job started", job=job.id, kind=job.kind, attempt=job.attempt, artifact=job.artifact_id)
-        run = await self._executor.start(lane, task)
-        self._runs[job_id] = run
         try:
+            run = self._runs[job_id] = await self._executor.start(lane, task)
             await self._cancel_if_asked_meanwhile(job_id, run)
             await self._follow(job_id, run)
+            await self._succeed(job_id, await run.result())
+        except TaskEnded as ended:
+            await self._end(job_id, *self._how(ended))
         finally:
-            del self._runs[job_id]
+            self._runs.pop(job_id, None)
 
     async def _cancel_if_asked_meanwhile(self, job_id: str, run: TaskRun) -> None:
         async with self._database.read() as session:
@@ -118,12 +126,6 @@ class Supervisor:
                 last_progress = now()
             if kept:
                 await self._record(job_id, kept)
-        try:
-            result = await run.result()
-        except TaskEnded as ended:
-            await self._end(job_id, *_how(ended))
-        else:
-            await self._succeed(job_id, result)
 
     async def _record(self, job_id: str, events: list[Event]) -> None:
         async with self._database.write() as session:
@@ -143,6 +145,19 @@ class Supervisor:
                     case _:
                         pass  # The handler's business alone.
         self._bell.ring()
+
+    def _how(self, ended: TaskEnded) -> tuple[JobStatus, str | None]:
+        match ended:
+            case TaskCanceled():
+                return JobStatus.CANCELED, None
+            case WorkerLost():
+                return JobStatus.INTERRUPTED, STOPPED if self._closing else str(ended)
+            case TaskFailure(failed=failed):
+                if failed.code == "INTERNAL":
+                    logger.error("task failed", traceback=failed.traceback)
+                return JobStatus.FAILED, failed.reason
+            case _:
+                raise TypeError(f"unknown end of a task: {ended!r}")
 
     async def _succeed(self, job_id: str, result: Result) -> None:
         async with self._database.write() as session:
@@ -196,20 +211,6 @@ def _set_progress(job: Job, progress: Progress) -> None:
         job.fraction = max(job.fraction, min(1.0, progress.completed / progress.total))
         if progress.rate_per_second:
             job.eta_seconds = max(0.0, (progress.total - progress.completed) / progress.rate_per_second)
-
-
-def _how(ended: TaskEnded) -> tuple[JobStatus, str | None]:
-    match ended:
-        case TaskCanceled():
-            return JobStatus.CANCELED, None
-        case WorkerLost():
-            return JobStatus.INTERRUPTED, str(ended)
-        case TaskFailure():
-            if ended.failed.code == "INTERNAL":
-                logger.error("task failed", traceback=ended.failed.traceback)
-            return JobStatus.FAILED, str(ended)
-        case _:
-            raise TypeError(f"unknown end of a task: {ended!r}")
 
 
 def _log_end(job: Job) -> None:

@@ -59,16 +59,12 @@ class WorkerProcess:
         self._runs: dict[int, tuple[TaskRun, Task]] = {}
         self._kills: set[asyncio.Task[None]] = set()
         self._last_task_id = 0
+        self._closed = False
 
     @property
     def pid(self) -> int | None:
         """The process's ID while it runs."""
         return self._process.pid if self._process else None
-
-    @property
-    def run_count(self) -> int:
-        """Tasks that run or wait in it."""
-        return len(self._runs)
 
     async def ready(self) -> WorkerReady:
         """Start the process if need be, and return what it offers once its libraries are there.
@@ -81,7 +77,7 @@ class WorkerProcess:
         return await asyncio.shield(self._ready)
 
     async def start(self, lane: Lane, task: Task) -> TaskRun:
-        """Send a task."""
+        """Send a task; raises WorkerLost where the server is stopping."""
         await self._ensure_started()
         self._last_task_id += 1
         run = TaskRun()
@@ -104,7 +100,8 @@ class WorkerProcess:
         return False
 
     async def close(self) -> None:
-        """End the process."""
+        """End the process for good."""
+        self._closed = True
         process = self._process
         if process is not None:
             _kill(process)
@@ -116,6 +113,8 @@ class WorkerProcess:
 
     async def _ensure_started(self) -> None:
         async with self._starting:
+            if self._closed:
+                raise WorkerLost("The server is stopping.")
             if self._process is None:
                 await self._spawn()
 

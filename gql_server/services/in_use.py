@@ -9,15 +9,19 @@ class InUse:
     """Counts the interactive requests per language model and SAE."""
 
     def __init__(self) -> None:
+        self.requests = 0
+        """Requests that run or wait now."""
         self._counts: Counter[str] = Counter()
 
     @contextmanager
     def by_request(self, *ids: str) -> Iterator[None]:
         """Count a request while the block runs."""
+        self.requests += 1
         self._counts.update(ids)
         try:
             yield
         finally:
+            self.requests -= 1
             self._counts.subtract(ids)
 
     def count(self, id: str) -> int:

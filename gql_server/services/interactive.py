@@ -56,8 +56,18 @@ async def check_prompt_tokens(
 
 
 async def start(server: Server, task: Task) -> TaskRun:
-    """Hand an interactive task to its worker."""
-    return await server.executor.start("interactive", task)
+    """Hand an interactive task to its worker; the request is counted as in use already.
+
+    Raises:
+        QueueFull: Too many requests run or wait.
+    """
+    limit = server.settings.max_interactive_requests
+    if server.in_use.requests > limit:
+        raise QueueFull(f"{limit} requests run or wait already; try again in a moment.", 2, code="BUSY")
+    try:
+        return await server.executor.start("interactive", task)
+    except WorkerLost as lost:
+        raise QueueFull(str(lost), retry_after_seconds=5, code="BUSY") from lost
 
 
 async def finish(run: TaskRun) -> Result:

@@ -24,8 +24,10 @@ from gql_server.compute.messages import (
 )
 from gql_server.errors import Conflict, NotFound
 from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost
+from gql_server.jobs.supervisor import STOPPED
 from gql_server.server import Server
 from gql_server.services import activation_runs, jobs, saes
+from gql_server.services.reconciliation import INTERRUPTED, reconcile
 from gql_server.services.requests import CaptureRequest, DatasetRequest, TrainRequest
 from models import ActivationRun, Job, NeuronIndex, Sae
 from models.enums import ArtifactStatus, DatasetKind, FloatType, JobEventType, JobKind, JobStatus
@@ -192,3 +194,37 @@ async def test_watching_all_jobs_tells_of_each_change_of_status(tmp_path: Path) 
         while seen[-1].status != JobStatus.SUCCEEDED:
             seen.append(await asyncio.wait_for(anext(watching), 10))
     assert {job.id for job in seen} == {launched.job.id}
+
+
+async def test_a_job_that_ran_when_the_server_was_stopped_says_so_and_can_be_retried(tmp_path: Path) -> None:
+    executor = FakeExecutor()
+    async with serving(tmp_path, executor) as server:
+        lm = await add_language_model(server)
+        job_id = (await activation_runs.capture(server, capture_request(lm.id))).job.id
+        async for event in jobs.watch(server, job_id, 0):
+            if event.payload.get("status") == "RUNNING":
+                break
+    async with serving(tmp_path, FakeExecutor(succeed)) as server:
+        async with server.database.read() as session:
+            job = await session.get_one(Job, job_id)
+        assert (job.status, job.error) == (JobStatus.INTERRUPTED, STOPPED)
+        await jobs.retry(server, job_id)
+        assert (await ended(server, job_id)).status == JobStatus.SUCCEEDED
+
+
+async def test_a_job_that_a_killed_server_left_running_is_interrupted_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, FakeExecutor(succeed)) as server:
+        lm = await add_language_model(server)
+        job = await ended(server, (await activation_runs.capture(server, capture_request(lm.id))).job.id)
+        async with server.database.write() as session:
+            (await session.get_one(Job, job.id)).status = JobStatus.RUNNING
+        await reconcile(server.database, server.settings)
+        async with server.database.read() as session:
+            found = await session.get_one(Job, job.id)
+            run = await session.get_one(ActivationRun, job.result_id)
+        sequences = [event.sequence async for event in jobs.watch(server, job.id, 0)]
+    assert (found.status, found.error) == (JobStatus.INTERRUPTED, INTERRUPTED)
+    assert run.status == ArtifactStatus.PARTIAL
+    assert sequences == list(range(1, found.last_sequence + 1))
