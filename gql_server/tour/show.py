@@ -41,11 +41,12 @@ def metrics(console: Console, sae: Mapping[str, Any]) -> None:
 
 def neurons(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """Print neurons with the texts on which they fire most."""
-    table = Table(title=NEURONS_TITLE, title_justify="left", show_lines=True)
-    table.add_column("neuron", justify="right", min_width=6)
-    table.add_column("tokens", justify="right", min_width=6)
-    table.add_column("max", justify="right", min_width=5)
-    table.add_column("texts on which it fires most", no_wrap=True)
+    table = Table(title=NEURONS_TITLE, title_justify="left", show_lines=True, expand=True)
+    # Fixed widths: a long text would squeeze the numbers to nothing.
+    table.add_column("neuron", justify="right", width=6)
+    table.add_column("tokens", justify="right", width=6)
+    table.add_column("max", justify="right", width=6)
+    table.add_column("texts on which it fires most", no_wrap=True, ratio=1)
     for neuron in found:
         texts = [highlighted(text["tokens"]) for text in neuron["topTexts"][:TEXTS_PER_NEURON]]
         table.add_row(

@@ -142,3 +142,15 @@ def test_the_demo_says_why_its_server_died(
     assert launch.demo(settings, exit_when_done=True, console=console) == 1
     assert "The server ended with exit status" in printed(console)
     assert "workers" in printed(console)
+
+
+def test_the_table_of_neurons_keeps_its_numbers_on_a_narrow_terminal() -> None:
+    tokens = [{"token": f" {place}", "activation": float(place)} for place in range(60)]
+    neuron = {"index": 1234, "frequency": 0.0125, "maxActivation": 116.25, "topTexts": [{"tokens": tokens}]}
+    console = Console(width=80, record=True, file=io.StringIO())
+    show.neurons(console, [neuron])
+    text = console.export_text()
+    assert "1234" in text
+    assert "1.25%" in text
+    assert "116.2" in text
+    assert " 59" in text
