@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -77,6 +78,7 @@ async def running(settings: Settings) -> AsyncIterator[Server]:
     handlers = jobs.handlers(settings)
     supervisor = Supervisor(database, executor, handlers, bell, settings.progress_interval_seconds)
     supervisor.start()
+    background.run(asyncio.to_thread(reconciliation.remove_partial_files, settings.artifact_dir, time.time()))
     if settings.warm_up:
         background.run(_warm_up(executor))
     log.info("server started", version=__version__, artifacts=str(settings.artifact_dir.resolve()))

@@ -1,16 +1,20 @@
 """The SQLite database: many readers and one writer."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
 from sqlalchemy import event
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
+log = structlog.get_logger(__name__)
+
 BUSY_TIMEOUT_SECONDS = 30
+_AFTER_COMMIT = "after_commit"
 
 
 class Database:
@@ -35,14 +39,31 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
-        """Give a session whose changes are committed when the block ends, or undone by an error in it."""
+        """Give a session whose changes are committed when the block ends, or undone by an error in it.
+
+        Then, with the writer free for others, what ``after_commit`` was given is done.
+        """
         async with self._writing, self._write_sessions() as session, session.begin():
             yield session
+        for work in session.info.pop(_AFTER_COMMIT, ()):
+            await _do(work)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._readers.dispose()
         await self._writers.dispose()
+
+
+def after_commit(session: AsyncSession, work: Callable[[], None]) -> None:
+    """Have work done in a thread once a write session has been committed; an error in it is only logged."""
+    session.info.setdefault(_AFTER_COMMIT, []).append(work)
+
+
+async def _do(work: Callable[[], None]) -> None:
+    try:
+        await asyncio.to_thread(work)
+    except OSError:
+        log.exception("work after a commit failed")
 
 
 def _engine(path: Path, begin: str, pool_size: int) -> AsyncEngine:

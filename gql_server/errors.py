@@ -2,6 +2,14 @@
 
 from collections.abc import Sequence
 
+MAX_MESSAGE = 500
+MAX_ECHO = 60
+
+
+def shortened(text: str, length: int = MAX_MESSAGE) -> str:
+    """Return a text that is no longer than a message may be: what a client sent comes back in part only."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
 
 class Refusal(Exception):
     """Base of the typed refusals. ``message`` says what is wrong and what would be right."""
@@ -37,7 +45,7 @@ class NotFound(Refusal):
     """There is nothing of the asked kind with this ID."""
 
     def __init__(self, kind: str, id: str) -> None:
-        super().__init__(f"There is no {kind} with the ID {id!r}.")
+        super().__init__(f"There is no {kind} with the ID {shortened(id, MAX_ECHO)!r}.")
         self.id = id
 
 

@@ -75,7 +75,10 @@ def resolve_inside(path: str, roots: Sequence[Path]) -> Path | None:
     given = Path(path)
     real_roots = [root.resolve() for root in roots]
     for candidate in [given] if given.is_absolute() else [root / given for root in real_roots]:
-        real = candidate.resolve()
-        if any(real == root or root in real.parents for root in real_roots) and real.exists():
-            return real
+        try:
+            real = candidate.resolve()
+            if any(real == root or root in real.parents for root in real_roots) and real.exists():
+                return real
+        except (OSError, RuntimeError, ValueError):
+            continue  # Too long a name, a link to itself, or no name at all: there is no such file.
     return None

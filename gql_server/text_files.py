@@ -79,6 +79,8 @@ def _read_json_lines(name: str, content: bytes, text_field: str) -> list[str]:
             row = json.loads(line)
         except ValueError as error:
             raise ValueError(f"{name} is not JSON at line {number}: {error}.") from None
+        except RecursionError:
+            raise ValueError(f"{name} is nested too deeply at line {number}.") from None
         if not isinstance(row, dict) or text_field not in row:
             raise ValueError(f"{name} has no {text_field!r} at line {number}.")
         texts.append(_check(name, f"line {number}", text_field, row[text_field]))
@@ -91,8 +93,11 @@ def _read_parquet(name: str, content: bytes, text_field: str) -> list[str]:
 
     try:
         file = pq.ParquetFile(io.BytesIO(content))
-        if text_field not in file.schema_arrow.names:
-            raise _missing(name, text_field, file.schema_arrow.names)
+        columns = file.schema_arrow.names
+        if text_field not in columns:
+            raise _missing(name, text_field, columns)
+        if columns.count(text_field) > 1:
+            raise ValueError(f"{name} has more than one column {text_field!r}; give each a name of its own.")
         values = file.read(columns=[text_field]).column(text_field).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{name} is not a Parquet file: {str(error).splitlines()[0]}") from None

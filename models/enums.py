@@ -107,6 +107,10 @@ class JobStatus(StrEnum):
 _ENDED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.INTERRUPTED})
 
 
+UNFINISHED = tuple(status for status in JobStatus if status not in _ENDED)
+"""The statuses in which something still happens to a job by itself."""
+
+
 class ProgressUnit(StrEnum):
     """What a job's progress is counted in."""
 

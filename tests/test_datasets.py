@@ -24,9 +24,16 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
 def parquet(columns: dict[str, list[object]]) -> bytes:
+    return parquet_of(pa.table(columns))
+
+
+def parquet_of(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer)
+    pq.write_table(table, buffer)
     return buffer.getvalue()
+
+
+TWO_OF_A_NAME = parquet_of(pa.table([["x"], ["y"]], names=["text", "text"]))
 
 
 @settings(max_examples=30, deadline=None)
@@ -109,6 +116,16 @@ def test_a_csv_field_may_hold_line_breaks() -> None:
         ("a.parquet", parquet({"body": ["x"]}), "a.parquet has no column 'text'; its columns: 'body'."),
         ("a.parquet", parquet({"text": ["x", None]}), "a.parquet: 'text' is not a string in row 2."),
         ("a.parquet", parquet({"text": [1]}), "a.parquet: 'text' is not a string in row 1."),
+        (
+            "a.parquet",
+            TWO_OF_A_NAME,
+            "a.parquet has more than one column 'text'; give each a name of its own.",
+        ),
+        (
+            "a.jsonl",
+            b'{"text": "x"}\n{"text": ' + 200_000 * b"[" + 200_000 * b"]" + b"}",
+            "a.jsonl is nested too deeply at line 2.",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said_in_a_sentence(name: str, content: bytes, sentence: str) -> None:

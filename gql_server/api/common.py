@@ -11,6 +11,7 @@ from typing import Annotated, Any, NewType, TypeVar, dataclass_transform
 
 import strawberry
 from graphql import GraphQLError
+from strawberry.extensions.field_extension import AsyncExtensionResolver, FieldExtension
 from strawberry.types.enum import StrawberryEnumDefinition
 from strawberry.types.field import StrawberryField
 from strawberry.types.scalar import ScalarDefinition
@@ -36,8 +37,21 @@ def field(resolver: Callable[..., Any]) -> StrawberryField:
 
 def mutation(resolver: Callable[..., Any]) -> StrawberryField:
     """Make a method a mutation."""
-    made: StrawberryField = strawberry.mutation(resolver, description=_description(resolver))
+    made: StrawberryField = strawberry.mutation(
+        resolver, description=_description(resolver), extensions=[FreshReads()]
+    )
     return made
+
+
+class FreshReads(FieldExtension):
+    """Lets a mutation, and what is asked of its result, see what the ones before it have written."""
+
+    async def resolve_async(
+        self, next_: AsyncExtensionResolver, source: Any, info: strawberry.Info[Any, Any], **arguments: Any
+    ) -> Any:
+        """Resolve with loaders that have read nothing yet."""
+        info.context.renew_loaders()
+        return await next_(source, info, **arguments)
 
 
 def subscription(resolver: Callable[..., Any]) -> StrawberryField:

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 class Context:
     """The context of an HTTP request or of a whole socket; its operations each work with a copy."""
 
-    def __init__(self, server: "Server") -> None:
+    def __init__(self, server: "Server", *, over_websocket: bool = True) -> None:
         self.server = server
+        self.over_websocket = over_websocket
+        """Whether there is a way to send more than one result."""
+        self.executing = False
+        """Whether the operation has been found valid, so that its errors are no longer the document's."""
         self.loaders = Loaders(server)
         self.connection_params: dict[str, object] | None = None
         """The payload of a socket's connection_init; Strawberry sets it."""
@@ -42,4 +46,9 @@ class OperationContext(SchemaExtension):
     def on_operation(self) -> Iterator[None]:
         """Put the copy in the place of the connection's context."""
         self.execution_context.context = self.execution_context.context.for_operation()
+        yield
+
+    def on_execute(self) -> Iterator[None]:
+        """Note that the operation is valid."""
+        self.execution_context.context.executing = True
         yield

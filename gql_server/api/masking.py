@@ -5,6 +5,8 @@ from typing import Any
 
 import structlog
 from graphql import GraphQLError
+from strawberry.exceptions import MissingQueryError, StrawberryInputCoercionError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionContext
 
 from gql_server.api import refusals
@@ -12,6 +14,9 @@ from gql_server.api.common import ErrorCode
 from gql_server.errors import Refusal
 
 log = structlog.get_logger(__name__)
+
+PUT_INTO_WORDS = (GraphQLError, MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
+"""Exceptions whose messages are for clients."""
 
 
 def shown_errors(errors: list[GraphQLError], operation: ExecutionContext | None) -> list[GraphQLError]:
@@ -26,8 +31,10 @@ def _shown(
     cause = error.original_error
     if isinstance(cause, Refusal):
         return refusals.top_level(cause, error)
-    # Without a cause it is a mistake in the query, and with a GraphQLError one that was put into words.
-    if cause is None or isinstance(cause, GraphQLError):
+    if _is_bad_value(error, operation):
+        error.extensions = {"code": str(ErrorCode.INVALID_INPUT), **(error.extensions or {})}
+    # Without a cause it is a mistake in the query, and with one of these one that was put into words.
+    if cause is None or isinstance(cause, PUT_INTO_WORDS):
         return error
     reference = references.get(id(cause))
     if reference is None:
@@ -39,6 +46,18 @@ def _shown(
         path=error.path,
         extensions={"code": str(ErrorCode.INTERNAL), "reference": reference},
     )
+
+
+def _is_bad_value(error: GraphQLError, operation: ExecutionContext | None) -> bool:
+    """Return whether graphql-core refused the value of a variable or an argument."""
+    if isinstance(error, StrawberryInputCoercionError):
+        return True
+    if operation is None or not operation.context.executing:
+        return False
+    cause = error.original_error
+    # A variable's error has no path. An argument's points into the document by itself, unlike a result's.
+    of_value = isinstance(cause, GraphQLError) and (error.path is None or bool(cause.nodes))
+    return cause is None or of_value
 
 
 def _log(cause: Any, error: GraphQLError, operation: ExecutionContext | None, reference: str) -> None:

@@ -19,6 +19,7 @@ from gql_server.api.neuron_indexes import NeuronIndexMutations
 from gql_server.api.neurons import NeuronQueries
 from gql_server.api.nodes import NodeMutations, NodeQueries
 from gql_server.api.refusals import HANDLERS
+from gql_server.api.request_checks import RequestChecks
 from gql_server.api.saes import SaeMutations, SaeQueries
 from gql_server.api.server import ServerQueries
 from gql_server.api.top_neurons import TopNeuronQueries
@@ -75,7 +76,7 @@ schema = Schema(
     mutation=Mutation,
     subscription=Subscription,
     types=[JobStatusChanged, JobProgressed, JobLogged, TrainingStepped],
-    extensions=[OperationContext],
+    extensions=[OperationContext, RequestChecks],
     exception_handlers=HANDLERS,
     config=StrawberryConfig(scalar_map=SCALARS),
 )

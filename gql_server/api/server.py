@@ -5,6 +5,7 @@ import strawberry
 import gql_server
 from gql_server.api.common import field, object_type
 from gql_server.api.context import Info
+from gql_server.services import interactive
 
 
 @object_type
@@ -19,13 +20,13 @@ class Server:
     @field
     async def sae_classes(self, info: Info) -> list[str]:
         """Names of the SAE classes that can be trained."""
-        worker = await info.context.server.executor.describe()
+        worker = await interactive.describe(info.context.server)
         return [sae_class.name for sae_class in worker.sae_classes]
 
     @field
     async def devices(self, info: Info) -> list[str]:
         """Where a training can be computed, best first."""
-        return (await info.context.server.executor.describe()).devices
+        return (await interactive.describe(info.context.server)).devices
 
 
 @strawberry.type

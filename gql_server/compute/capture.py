@@ -15,7 +15,12 @@ from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.capture_plan import CapturePlan, PlannedBatch, plan_capture, tokenizer_options
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.hub_dataset import download
-from gql_server.compute.language_models import LanguageModels, depth_order, special_token_ids
+from gql_server.compute.language_models import (
+    LanguageModels,
+    depth_order,
+    position_limit,
+    special_token_ids,
+)
 from gql_server.compute.messages import CaptureActivations, CapturedLayer, CaptureResult, Log, Progress
 from gql_server.compute.model_files import DTYPES
 from gql_server.compute.store import MASKS, ActivationStore
@@ -70,7 +75,11 @@ def capture_activations(
 
 
 def _check_max_length(lm: LanguageModel, max_length: int) -> None:
-    limit = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
+    n_special = lm.tokenizer.num_special_tokens_to_add()
+    if max_length <= n_special:
+        reason = f"A text gets {n_special} special tokens, which do not count, so maxLength must be higher."
+        raise TaskError(reason, "INVALID", ("maxLength",))
+    limit = position_limit(lm)
     if limit is not None and max_length > limit:
         reason = f"The language model takes {limit} tokens at most, so maxLength cannot be {max_length}."
         raise TaskError(reason, "INVALID", ("maxLength",))

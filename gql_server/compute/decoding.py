@@ -13,6 +13,7 @@ from gql_server.compute.forward import model_device, stopping_after
 from gql_server.compute.hooks import SaeHook, attached
 from gql_server.compute.language_models import special_token_ids
 from gql_server.compute.padding import marks, pad
+from gql_server.compute.peaks import PromptLatents
 
 from mi_crow.language_model.language_model import LanguageModel
 
@@ -24,7 +25,9 @@ class Step:
     logits: Tensor
     """[n_rows, vocabulary], float32 on the CPU: those of the next token."""
     latents: Tensor | None
-    """[n_rows, n_positions, n_latents] before edits; None without a hook."""
+    """[n_rows, n_latents] before edits, at the last position; None without a hook."""
+    prompts: PromptLatents | None = None
+    """What the first pass kept of the prompts' latents; positions are padded left."""
 
 
 class Decoding:
@@ -46,10 +49,21 @@ class Decoding:
         self._last_logits_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
 
     def start(self, prompts: Sequence[Sequence[int]]) -> Step:
-        """Take in the prompts' token ids; latents are padded left as the ids are."""
+        """Take in the prompts' token ids."""
         batch = pad(prompts, "left", self._device)
         self._attention_mask = batch.attention_mask
-        return self._forward(batch.input_ids, batch.position_ids)
+        if self._hook is None:
+            return self._forward(batch.input_ids, batch.position_ids)
+        context = self._hook.sae.context
+        kept = PromptLatents(
+            self._countable(batch.input_ids), context.n_latents, torch.device(context.device)
+        )
+        self._hook.reader = kept.add
+        try:
+            step = self._forward(batch.input_ids, batch.position_ids)
+        finally:
+            self._hook.reader = None
+        return Step(step.logits, kept.last, kept)
 
     def advance(self, rows: Sequence[int], token_ids: Sequence[int]) -> Step:
         """Go on with some rows of the batch, each with its next token."""
@@ -57,13 +71,13 @@ class Decoding:
         return self._forward(input_ids, position_ids)
 
     def look(self, rows: Sequence[int], token_ids: Sequence[int]) -> Tensor:
-        """Return the latents [n_rows, 1, n_latents] on next tokens that nothing follows."""
+        """Return the latents [n_rows, n_latents] on next tokens that nothing follows."""
         input_ids, position_ids = self._next(rows, token_ids)
         with self._passing(input_ids), stopping_after(self._lm, self._layer):
             self._call(input_ids, position_ids)
         assert self._hook is not None
         assert self._hook.latents is not None
-        return self._hook.latents
+        return self._hook.latents[:, -1]
 
     def _next(self, rows: Sequence[int], token_ids: Sequence[int]) -> tuple[Tensor, Tensor]:
         if len(rows) < len(self._attention_mask):
@@ -79,7 +93,8 @@ class Decoding:
     def _forward(self, input_ids: Tensor, position_ids: Tensor) -> Step:
         with self._passing(input_ids):
             logits = self._call(input_ids, position_ids)
-        return Step(logits.float().cpu(), self._hook.latents if self._hook else None)
+        latents = self._hook.latents if self._hook else None
+        return Step(logits.float().cpu(), None if latents is None else latents[:, -1])
 
     def _call(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
         output = self._lm.model(
@@ -101,7 +116,10 @@ class Decoding:
             if self._hook is None:
                 yield
                 return
-            real = self._attention_mask[:, -input_ids.shape[1] :].bool()
-            self._hook.editable = real & ~marks(input_ids, self._special)
+            self._hook.editable = self._countable(input_ids)
             with attached(self._lm, self._layer, self._hook):
                 yield
+
+    def _countable(self, input_ids: Tensor) -> Tensor:
+        real = self._attention_mask[:, -input_ids.shape[1] :].bool()
+        return real & ~marks(input_ids, self._special)

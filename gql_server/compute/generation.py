@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
@@ -11,7 +10,7 @@ from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.decoding import Decoding
 from gql_server.compute.generation_texts import write_generation_texts
 from gql_server.compute.hooks import SaeHook
-from gql_server.compute.language_models import special_token_ids
+from gql_server.compute.language_models import position_limit, special_token_ids
 from gql_server.compute.messages import (
     Generate,
     GeneratedToken,
@@ -21,8 +20,8 @@ from gql_server.compute.messages import (
     TokenProbability,
 )
 from gql_server.compute.output import Output, Variant
-from gql_server.compute.peaks import Peaks
-from gql_server.compute.prompts import EncodedPrompt, encode_prompts, position_limit
+from gql_server.compute.peaks import Peaks, PromptLatents
+from gql_server.compute.prompts import EncodedPrompt, encode_prompts
 from gql_server.compute.ranking import strongest_per_row
 from gql_server.compute.sampling import Sampler
 from gql_server.compute.token_text import StopStrings, TokenTexts
@@ -143,8 +142,8 @@ class _VariantRun:
         rows = [self._row(index, encoded) for index, encoded in enumerate(prompts)]
         self._context.check()
         step = self._decoding.start([row.token_ids for row in rows])
-        if step.latents is not None:
-            self._see_prompts(rows, step.latents)
+        if step.prompts is not None:
+            self._see_prompts(rows, step.prompts)
         while rows:
             self._choose_tokens(rows, step.logits, step.latents)
             kept = [number for number, row in enumerate(rows) if not self._finish_if_done(row)]
@@ -171,27 +170,38 @@ class _VariantRun:
         ids = encoded.token_ids
         return _Row(output, Sampler(self._task, index), TokenTexts(self._lm.tokenizer, ids), list(ids))
 
-    def _see_prompts(self, rows: Sequence[_Row], latents: Tensor) -> None:
-        for row, of_row in zip(rows, latents, strict=True):
-            tokens = row.output.encoded.tokens
-            counted = torch.tensor([not token.special for token in tokens])
-            row.output.peaks = Peaks(of_row[-len(tokens) :], counted)
+    def _see_prompts(self, rows: Sequence[_Row], prompts: PromptLatents) -> None:
+        width = max(len(row.token_ids) for row in rows)
+        for row, values, places in zip(rows, prompts.values, prompts.places, strict=True):
+            n_tokens = len(row.token_ids)
+            row.output.peaks = Peaks(values, (places - (width - n_tokens)).clamp(min=0), n_tokens)
 
     def _see_tokens(self, rows: Sequence[_Row], latents: Tensor) -> None:
         for row, of_row in zip(rows, latents, strict=True):
             assert row.output.peaks is not None
-            row.output.peaks.add(of_row[-1], row.token_ids[-1] not in self._special)
+            row.output.peaks.add(of_row, row.token_ids[-1] not in self._special)
 
     def _choose_tokens(self, rows: Sequence[_Row], logits: Tensor, latents: Tensor | None) -> None:
         """Give each row that goes on its next token, and send it."""
+        self._check_finite(rows, logits)
         log_probabilities = logits.log_softmax(dim=1)
         neurons: list[list[NeuronActivation]] = [[] for _ in rows]
         if latents is not None:
-            neurons = strongest_per_row(latents[:, -1], self._task.top_neurons)
+            neurons = strongest_per_row(latents, self._task.top_neurons)
         for number, row in enumerate(rows):
             if row.output.finish_reason is None:
                 token_id = row.sampler.choose(row.token_ids, logits[number])
                 self._add_token(row, token_id, log_probabilities[number], neurons[number])
+
+    def _check_finite(self, rows: Sequence[_Row], logits: Tensor) -> None:
+        for row, finite in zip(rows, logits.isfinite().all(dim=1).tolist(), strict=True):
+            if row.output.finish_reason is not None or finite:
+                continue
+            place = f"token {len(row.output.tokens)} of prompt {row.output.prompt_index}"
+            if self._variant == "STEERED" and self._task.edits:
+                reason = f"The edits drive the model's numbers out of range at {place}; "
+                raise TaskError(reason + "use smaller multipliers and biases.", "INVALID", ("steering",))
+            raise TaskError(f"The language model's numbers are out of range at {place}.")
 
     def _add_token(
         self, row: _Row, token_id: int, log_probabilities: Tensor, neurons: list[NeuronActivation]

@@ -1,7 +1,7 @@
 """An SAE on a layer of a language model: reads its latents, and steers by editing them."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -19,6 +19,11 @@ from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
 
 Mode = Literal["OBSERVE", "ERROR_PRESERVING", "RECONSTRUCTION"]
+Reader = Callable[[Tensor, int], None]
+"""Takes latents [n, n_latents] of n positions, text after text, and the number of the first of them."""
+
+MAX_DENSE_LATENTS = 2**24
+"""Latents that are dense in memory at once: 64 MB of float32, and a few times that inside the SAE."""
 
 
 class SaeHook(Controller, Detector):
@@ -30,7 +35,8 @@ class SaeHook(Controller, Detector):
 
     ``editable`` [n_texts, n_positions], set before each forward pass, says where edits apply: where there is
     neither padding nor a special token; None means everywhere. After the pass ``latents`` [n_texts,
-    n_positions, n_latents] are the SAE's sparse codes before edits, float32 on the SAE's device.
+    n_positions, n_latents] are the SAE's sparse codes before edits, float32 on the SAE's device. Where a
+    ``reader`` is set it gets them instead, portion by portion: whole, those of long prompts fill a memory.
 
     Traps that this goes round: mi_crow's hook reports pre-codes, builds a Python dict of every latent, and
     adds its bias of ones to all latents as soon as one is edited. The edits here are the hook's own, never
@@ -43,6 +49,7 @@ class SaeHook(Controller, Detector):
         self.mode = mode
         self.editable: Tensor | None = None
         self.latents: Tensor | None = None
+        self.reader: Reader | None = None
         effective = [edit for edit in edits if (edit.multiplier, edit.bias) != (1.0, 0.0)]
         device = sae.context.device
         self._neurons = torch.tensor(
@@ -62,19 +69,33 @@ class SaeHook(Controller, Detector):
         """Keep the latents of the output [n_texts, n_positions, n_inputs]; return what replaces it."""
         if output is None:
             return None
+        kept: list[Tensor] = []
+        read = self.reader or (lambda latents, first: kept.append(latents))
         with torch.no_grad():
-            shape = output.shape
-            activations = output.reshape(-1, shape[-1]).to(self.sae.context.device, torch.float32)
-            latents = self.sae.encode(activations)
-            self.latents = latents.reshape(*shape[:-1], -1)
-            changed = self._change(activations, latents)
-            return None if changed is None else changed.reshape(shape).to(output.device, output.dtype)
+            rows = output.reshape(-1, output.shape[-1])
+            changed: Tensor | None = None
+            size = max(1, MAX_DENSE_LATENTS // self.sae.context.n_latents)
+            for first in range(0, len(rows), size):
+                changes = self._pass(rows[first : first + size], first, read)
+                if changes is not None:
+                    changed = rows.clone() if changed is None else changed
+                    changed[first : first + size] = changes.to(rows.device, rows.dtype)
+            self.latents = torch.cat(kept).reshape(*output.shape[:-1], -1) if kept else None
+            return None if changed is None else changed.reshape(output.shape)
 
-    def _change(self, activations: Tensor, latents: Tensor) -> Tensor | None:
-        """Return the activations [n, n_inputs] as the mode changes them, or None where nothing changes."""
+    def _pass(self, rows: Tensor, first: int, read: Reader) -> Tensor | None:
+        """Encode a portion of the output's rows [n, n_inputs]; return what replaces them."""
+        activations = rows.to(self.sae.context.device, torch.float32)
+        latents = self.sae.encode(activations)
+        read(latents, first)
         if self.mode == "OBSERVE":
             return None
-        edited = self._edit(latents)
+        where = None if self.editable is None else self.editable.flatten()[first : first + len(rows)]
+        return self._change(activations, latents, where)
+
+    def _change(self, activations: Tensor, latents: Tensor, where: Tensor | None) -> Tensor | None:
+        """Return the activations [n, n_inputs] as the mode changes them, or None where nothing changes."""
+        edited = self._edit(latents, where)
         if self.mode == "RECONSTRUCTION":
             return self._decode(edited)
         rows = (edited != latents).any(dim=1).nonzero().flatten()
@@ -84,15 +105,14 @@ class SaeHook(Controller, Detector):
         activations[rows] += self._decode(edited[rows]) - self._decode(latents[rows])
         return activations
 
-    def _edit(self, latents: Tensor) -> Tensor:
-        """Return latents * multiplier + bias on the edited neurons alone, where positions are editable."""
+    def _edit(self, latents: Tensor, where: Tensor | None = None) -> Tensor:
+        """Return latents * multiplier + bias on the edited neurons alone, ``where`` [n] says so."""
         if len(self._neurons) == 0:
             return latents
         before = latents[:, self._neurons]
         after = before * self._multipliers + self._biases
-        if self.editable is not None:
-            where = self.editable.reshape(-1, 1).to(latents.device)
-            after = torch.where(where, after, before)
+        if where is not None:
+            after = torch.where(where[:, None].to(latents.device), after, before)
         edited = latents.clone()
         edited[:, self._neurons] = after
         return edited

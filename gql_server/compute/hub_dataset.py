@@ -28,14 +28,9 @@ def _too_many(limit: int) -> str:
 
 
 def _texts(hub: HubDataset) -> Iterator[str]:
-    import datasets
-
-    datasets.disable_progress_bars()
+    _check_repository(hub.repository)
     try:
-        rows: Any = datasets.load_dataset(
-            hub.repository, hub.config, split=hub.split, revision=hub.revision, streaming=True
-        )
-        for number, row in enumerate(rows):
+        for number, row in enumerate(_rows(hub)):
             yield _text(hub, number, row)
     except (TaskError, MemoryError):
         raise
@@ -43,6 +38,37 @@ def _texts(hub: HubDataset) -> Iterator[str]:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         reason = f"The dataset {hub.repository} could not be had from the Hub: {first_line}."
         raise TaskError(reason, "CONFLICT") from error
+
+
+def _check_repository(repository: str) -> None:
+    """Refuse what the datasets library would take for a path or for the name of one of its file readers."""
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        validate_repo_id(repository)
+        is_name = repository not in _PACKAGED_DATASETS_MODULES
+    except HFValidationError:
+        is_name = False
+    if not is_name:
+        reason = f"{repository!r} is not the name of a dataset on the Hub, such as owner/name."
+        raise TaskError(reason, "INVALID", ("dataset", "huggingFace", "repository"))
+
+
+def _rows(hub: HubDataset) -> Any:
+    """Return the rows, streamed; all of them out of files on the Hub."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    # Without the prefix a directory of that name here would be read.
+    place = f"hf://datasets/{hub.repository}"
+    builder = datasets.load_dataset_builder(place, hub.config, revision=hub.revision)
+    files = [file for split in (builder.config.data_files or {}).values() for file in split]
+    # Trap: a repository's own README may list any path as one of its files, also one on this machine.
+    if not all(str(file).rpartition("::")[2].startswith("hf://") for file in files):
+        raise TaskError(f"The dataset {hub.repository} lists files that are not on the Hub.", "CONFLICT")
+    return builder.as_streaming_dataset(split=hub.split)
 
 
 def _text(hub: HubDataset, number: int, row: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from gql_server.compute.model_files import DTYPES, place_to_load, write_tokenize
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.store.local_store import LocalStore
 
-__all__ = ["LanguageModels", "OnChange", "depth_order", "describe", "special_token_ids"]
+__all__ = ["LanguageModels", "OnChange", "depth_order", "describe", "position_limit", "special_token_ids"]
 
 OnChange = Callable[[LanguageModelChanged], None]
 
@@ -41,15 +41,15 @@ class LanguageModels:
         self._device = device or devices()[0]
         self._loaded: dict[str, _Loaded] = {}
 
-    def get(self, source: LanguageModelSource, on_change: OnChange | None = None) -> LanguageModel:
-        """Return a model in evaluation mode, loaded if need be; ``on_change`` here replaces the cache's own.
+    def get(self, source: LanguageModelSource) -> LanguageModel:
+        """Return a model in evaluation mode, loaded if need be.
 
         Raises TaskError CONFLICT with a sentence where it cannot be loaded.
         """
         loaded = self._loaded.get(source.id)
         if loaded is None or loaded.source != source:
             self._loaded.pop(source.id, None)
-            loaded = _Loaded(source, self._load(source, on_change or self._on_change), 0.0)
+            loaded = _Loaded(source, self._load(source), 0.0)
             self._loaded[source.id] = loaded
         loaded.last_used = time.monotonic()
         return loaded.lm
@@ -57,7 +57,7 @@ class LanguageModels:
     def unload(self, language_model_id: str) -> None:
         """Let go of a model, if it is loaded; a task that holds it goes on with it."""
         if self._loaded.pop(language_model_id, None) is not None:
-            self._tell(self._on_change, language_model_id, "UNLOADED")
+            self._tell(language_model_id, "UNLOADED")
 
     def unload_idle(self, seconds: float) -> None:
         """Let go of the models that nothing has asked for in so long; not to be called while a task runs."""
@@ -66,24 +66,23 @@ class LanguageModels:
             if now - loaded.last_used >= seconds:
                 self.unload(language_model_id)
 
-    def _load(self, source: LanguageModelSource, on_change: OnChange) -> LanguageModel:
-        self._tell(on_change, source.id, "LOADING")
+    def _load(self, source: LanguageModelSource) -> LanguageModel:
+        self._tell(source.id, "LOADING")
         try:
             lm = _load(source, self._device)
         except Exception as error:
-            self._tell(on_change, source.id, "FAILED", str(error))
+            self._tell(source.id, "FAILED", str(error))
             raise
-        self._tell(on_change, source.id, "LOADED")
+        self._tell(source.id, "LOADED")
         return lm
 
-    @staticmethod
     def _tell(
-        on_change: OnChange,
+        self,
         language_model_id: str,
         status: Literal["UNLOADED", "LOADING", "LOADED", "FAILED"],
         message: str | None = None,
     ) -> None:
-        on_change(LanguageModelChanged(language_model_id, status, message))
+        self._on_change(LanguageModelChanged(language_model_id, status, message))
 
 
 def _load(source: LanguageModelSource, device: str) -> LanguageModel:
@@ -101,13 +100,8 @@ def _load(source: LanguageModelSource, device: str) -> LanguageModel:
 
 
 def _from_place(source: LanguageModelSource, place: str, device: str) -> LanguageModel:
-    revision = {"revision": source.revision} if source.revision else {}
     return LanguageModel.from_huggingface(
-        place,
-        LocalStore(source.copy_dir),
-        tokenizer_params=dict(revision),
-        model_params={"dtype": DTYPES[source.dtype], **revision},
-        device=device,
+        place, LocalStore(source.copy_dir), model_params={"dtype": DTYPES[source.dtype]}, device=device
     )
 
 
@@ -135,6 +129,12 @@ def special_token_ids(lm: LanguageModel) -> set[int]:
     return set(lm.context.special_token_ids or ())
 
 
+def position_limit(lm: LanguageModel) -> int | None:
+    """Return how many tokens the model takes, where its config says."""
+    limit = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
+    return limit if isinstance(limit, int) else None
+
+
 def describe(lm: LanguageModel) -> LanguageModelDescription:
     """Say what a loaded language model is."""
     config: Any = lm.model.config
@@ -145,4 +145,5 @@ def describe(lm: LanguageModel) -> LanguageModelDescription:
         hidden_size=int(config.get_text_config().hidden_size),
         vocabulary_size=int(embedding.weight.shape[0]),
         layers=describe_layers(lm),
+        context_length=position_limit(lm),
     )

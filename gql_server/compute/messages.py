@@ -71,7 +71,7 @@ class LoadLanguageModel(Message, frozen=True):
 
 
 class UnloadLanguageModel(Message, frozen=True):
-    """Let go of a language model and of SAEs. Result: Done."""
+    """Let go of a language model. Result: Done."""
 
     language_model_id: str
 
@@ -434,6 +434,12 @@ class LanguageModelChanged(Message, frozen=True):
     message: str | None = None
 
 
+class TaskBegan(Message, frozen=True):
+    """Worker to API: the task waits no more. Until then a cancellation just takes it out of the queue."""
+
+    task_id: int
+
+
 class TaskEvent(Message, frozen=True):
     """Worker to API."""
 
@@ -466,4 +472,6 @@ class TaskCanceled(Message, frozen=True):
 
 
 ToWorker = StartTask | CancelTask
-FromWorker = WorkerReady | LanguageModelChanged | TaskEvent | TaskSucceeded | TaskFailed | TaskCanceled
+FromWorker = (
+    WorkerReady | LanguageModelChanged | TaskBegan | TaskEvent | TaskSucceeded | TaskFailed | TaskCanceled
+)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gql_server.compute.context import TaskError
@@ -17,12 +18,20 @@ TOKENIZER_FILE = "tokenizer.json"
 SPECIAL_TOKENS_FILE = "special_token_ids.json"
 CONVERTED_DIRECTORY = "converted"
 
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
+"""What a load needs of a repository, but for weights in PyTorch's own format."""
+_OTHER_HUB_FILES = ["*/*", "consolidated*"]
+"""Other programs' copies of the weights."""
+
 
 def place_to_load(source: LanguageModelSource) -> str:
-    """Return what transformers can load: a repository's name or a directory; converts a GGUF file if need be.
+    """Return a directory that transformers can load; downloads or converts what is not one yet.
 
-    Raises TaskError CONFLICT where there is no such file or directory, or it is of another kind.
+    Raises TaskError CONFLICT where there is no such file or directory, or it is of another kind; and whatever
+    huggingface_hub raises where the Hub does not give the repository.
     """
+    if source.kind == "HUGGING_FACE":
+        return _downloaded(source)
     if source.kind == "GGUF":
         return str(_converted(source))
     if source.kind == "DIRECTORY" and not (Path(source.location) / "config.json").is_file():
@@ -30,6 +39,24 @@ def place_to_load(source: LanguageModelSource) -> str:
             f"{source.location} is not a language model's directory: it has no config.json.", "CONFLICT"
         )
     return source.location
+
+
+def _downloaded(source: LanguageModelSource) -> str:
+    """Download a repository's files, unless they are in the Hub's cache; its weights in one format alone.
+
+    transformers itself would take a directory of that name here for the repository.
+    """
+
+    def download(patterns: list[str]) -> str:
+        return snapshot_download(
+            source.location,
+            revision=source.revision,
+            allow_patterns=patterns,
+            ignore_patterns=_OTHER_HUB_FILES,
+        )
+
+    directory = download(_HUB_FILES)
+    return directory if any(Path(directory).glob("*.safetensors")) else download([*_HUB_FILES, "*.bin"])
 
 
 def _converted(source: LanguageModelSource) -> Path:

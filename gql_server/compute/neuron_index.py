@@ -41,15 +41,17 @@ def index_neurons(task: IndexNeurons, context: TaskContext, sae: Sae, store: Act
     device = torch.device(sae.context.device)
     statistics = NeuronStatistics(sae.context.n_latents, device)
     strongest = StrongestTexts(sae.context.n_latents, task.top_texts_per_neuron, device)
-    with torch.inference_mode():
-        for batch in manifest.batches:
-            context.check()
-            _check_tokens(store, manifest, batch, dataset, tokenizer)
-            for group, firings, token_count in _groups(sae, store, task, batch):
+    for batch in manifest.batches:
+        # Other requests may run inside a check, so it is no place for inference mode.
+        context.check()
+        _check_tokens(store, manifest, batch, dataset, tokenizer)
+        for group, firings, token_count in _groups(sae, store, task, batch):
+            with torch.inference_mode():
                 statistics.add(firings, token_count)
                 strongest.add(firings, group)
-                context.check()
-            context.emit(Progress(statistics.token_count, manifest.token_count))
+            context.check()
+        context.emit(Progress(statistics.token_count, manifest.token_count))
+    with torch.inference_mode():
         tensors = statistics.tensors() | strongest.tensors()
     store.put_run_batch(task.index_id, 0, tensors)
     write_top_texts_file(task, tensors, dataset, tokenizer, manifest.max_length, context)
@@ -125,9 +127,10 @@ def _firings(sae: Sae, tokens: Tensor, positions: Tensor) -> Firings:
     parts = []
     for start in range(0, len(tokens), portion):
         # The sparse codes: what mi_crow's own hook reports are the codes before ReLU and top-k.
-        codes = sae.encode(tokens[start : start + portion].to(device, torch.float32))
-        token, neuron = codes.nonzero(as_tuple=True)
-        parts.append(Firings(positions.to(device)[start + token], neuron, codes[token, neuron]))
+        with torch.inference_mode():
+            codes = sae.encode(tokens[start : start + portion].to(device, torch.float32))
+            token, neuron = codes.nonzero(as_tuple=True)
+            parts.append(Firings(positions.to(device)[start + token], neuron, codes[token, neuron]))
     return joined(parts)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
-from gql_server.compute.language_models import special_token_ids
+from gql_server.compute.language_models import position_limit, special_token_ids
 from gql_server.compute.messages import PromptToken
 from gql_server.tokens import pieces
 
@@ -42,12 +42,6 @@ def encode_prompts(lm: LanguageModel, prompts: Sequence[str], chat: bool = False
             raise TaskError(reason, "INVALID", ("prompts", str(index)))
         encoded.append(EncodedPrompt(prompt, tokens))
     return encoded
-
-
-def position_limit(lm: LanguageModel) -> int | None:
-    """Return how many tokens the model takes, where its config says."""
-    limit = getattr(lm.model.config, "max_position_embeddings", None)
-    return limit if isinstance(limit, int) else None
 
 
 def chat_text(lm: LanguageModel, prompt: str) -> str:

@@ -57,10 +57,6 @@ class Saes:
         _attach_concepts(loaded, Path(source.directory) / "concepts")
         return loaded.sae
 
-    def clear(self) -> None:
-        """Let go of all of them."""
-        self._loaded.clear()
-
     def _load(self, source: SaeSource, path: Path) -> Sae:
         sae_class = self._classes.get(source.sae_class)
         try:

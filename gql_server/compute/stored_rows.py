@@ -53,10 +53,7 @@ class StoredRows:
             )
         kept = rows[mask].float()
         if not torch.isfinite(kept).all():
-            raise TaskError(
-                f"Batch {index} of the activation run holds values that are not finite; capture it again as "
-                "BFLOAT16 or FLOAT32."
-            )
+            raise TaskError(f"Batch {index} of the activation run {_not_finite(stored.dtype)}.")
         return kept
 
     def _count(self) -> dict[int, int]:
@@ -78,3 +75,9 @@ class StoredRows:
             reason = f"Batch {index} of the activation run has no {what} that can be read; capture it again."
             raise TaskError(reason) from error
         return tensor
+
+
+def _not_finite(dtype: torch.dtype) -> str:
+    if dtype == torch.float16:
+        return "holds values that do not fit into FLOAT16; capture it again as BFLOAT16 or FLOAT32"
+    return "holds values that are not finite, as the language model gave them; capture another layer or texts"

@@ -52,6 +52,10 @@ class Toolbox:
         """Return what this worker offers."""
         return WorkerReady(devices=devices(), sae_classes=self._classes.describe())
 
+    def rest(self, idle_seconds: float) -> None:
+        """Let go of language models that nothing has used for so long."""
+        self.language_models.unload_idle(idle_seconds)
+
     def do(self, task: Task, context: TaskContext) -> Result:
         """Do a task. Raises TaskError, TaskCanceled, or whatever a mistake raises."""
         began = time.perf_counter()

@@ -8,15 +8,18 @@ from torch import Tensor
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskContext
 from gql_server.compute.forward import model_device, stopping_after
-from gql_server.compute.hooks import SaeHook, attached
+from gql_server.compute.hooks import Reader, SaeHook, attached
+from gql_server.compute.language_models import special_token_ids
 from gql_server.compute.messages import (
     FindTopNeurons,
+    NeuronActivation,
     PromptNeurons,
     PromptToken,
     TokenNeurons,
     TopNeuronsResult,
 )
-from gql_server.compute.padding import pad
+from gql_server.compute.padding import PaddedBatch, marks, pad
+from gql_server.compute.peaks import PromptLatents
 from gql_server.compute.prompts import EncodedPrompt, encode_prompts
 from gql_server.compute.ranking import strongest, strongest_per_row
 
@@ -38,9 +41,8 @@ def find_top_neurons(
     results: dict[int, PromptNeurons] = {}
     for batch in _batches([prompt.tokens for prompt in prompts], task.sae.n_latents):
         context.check()
-        all_latents = _latents(lm, sae, task.sae.layer, [prompts[index] for index in batch])
-        for index, latents in zip(batch, all_latents, strict=True):
-            results[index] = _rank(prompts[index], latents, task.first, task.per_token)
+        ranked = _rank(task, lm, sae, [prompts[index] for index in batch])
+        results.update(zip(batch, ranked, strict=True))
     return TopNeuronsResult([results[index] for index in range(len(prompts))])
 
 
@@ -57,31 +59,48 @@ def _batches(prompts: Sequence[list[PromptToken]], n_latents: int) -> Iterator[l
         yield batch
 
 
-def _latents(lm: LanguageModel, sae: Sae, layer: str, prompts: Sequence[EncodedPrompt]) -> list[Tensor]:
-    """Return each prompt's latents [n_tokens, n_latents] at the layer."""
-    ids = [prompt.token_ids for prompt in prompts]
-    if not any(ids):
-        return [torch.zeros(0, sae.context.n_latents) for _ in ids]
-    batch = pad(ids, "right", model_device(lm))
+def _rank(
+    task: FindTopNeurons, lm: LanguageModel, sae: Sae, prompts: Sequence[EncodedPrompt]
+) -> list[PromptNeurons]:
+    """Rank the neurons on each prompt in one pass."""
+    batch = pad([prompt.token_ids for prompt in prompts], "right", model_device(lm))
+    device = torch.device(sae.context.device)
+    counted = batch.attention_mask.bool() & ~marks(batch.input_ids, special_token_ids(lm))
+    counted = counted.to(device)
+    kept = PromptLatents(counted, sae.context.n_latents, device)
+    per_position: list[list[NeuronActivation]] = []
+
+    def read(latents: Tensor, first: int) -> None:
+        kept.add(latents, first)
+        if task.per_token:
+            here = counted.flatten()[first : first + len(latents)]
+            per_position.extend(strongest_per_row(latents.masked_fill(~here[:, None], 0.0), task.first))
+
+    _read_latents(lm, sae, task.sae.layer, batch, read)
+    width = batch.input_ids.shape[1]
+    return [
+        PromptNeurons(
+            prompt.prompt,
+            prompt.tokens,
+            strongest(kept.values[number], kept.places[number], task.first),
+            _per_token(prompt, per_position[number * width : (number + 1) * width]),
+        )
+        for number, prompt in enumerate(prompts)
+    ]
+
+
+def _read_latents(lm: LanguageModel, sae: Sae, layer: str, batch: PaddedBatch, read: Reader) -> None:
+    """Have the latents of every position at the layer read; of prompts without a token there are none."""
+    if batch.input_ids.shape[1] == 0:
+        return
     hook = SaeHook(sae)
+    hook.reader = read
     with torch.inference_mode(), attached(lm, layer, hook), stopping_after(lm, layer):
         lm.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
-    assert hook.latents is not None
-    return [latents[: len(tokens)] for latents, tokens in zip(hook.latents, ids, strict=True)]
 
 
-def _rank(prompt: EncodedPrompt, latents: Tensor, first: int, per_token: bool) -> PromptNeurons:
-    special = torch.tensor(
-        [token.special for token in prompt.tokens], dtype=torch.bool, device=latents.device
-    )
-    counted = latents.masked_fill(special[:, None], 0.0)
-    neurons = []
-    if len(counted):
-        peaks = counted.max(dim=0)
-        neurons = strongest(peaks.values, peaks.indices, first)
-    lists = strongest_per_row(counted, first) if per_token else []
-    tokens = [
-        TokenNeurons(token.index, token.text, ranked)
-        for token, ranked in zip(prompt.tokens, lists, strict=False)
+def _per_token(prompt: EncodedPrompt, ranked: list[list[NeuronActivation]]) -> list[TokenNeurons]:
+    return [
+        TokenNeurons(token.index, token.text, neurons)
+        for token, neurons in zip(prompt.tokens, ranked, strict=False)
     ]
-    return PromptNeurons(prompt.prompt, prompt.tokens, neurons, tokens)

@@ -14,6 +14,7 @@ from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.messages import Progress, TrainingPoint
 from gql_server.compute.metrics import DeadNeurons, IntervalMetrics
+from gql_server.compute.training_plan import TrainingPlan
 
 from mi_crow.mechanistic.sae.sae import Sae
 from mi_crow.mechanistic.sae.sae_trainer import SaeTrainer, SaeTrainingConfig
@@ -39,7 +40,7 @@ class Schedule:
     @property
     def steps_per_point(self) -> int:
         """How many steps a training point averages over."""
-        return max(1, self.total_steps // MAX_POINTS)
+        return math.ceil(self.total_steps / MAX_POINTS)
 
     def learning_rate_factor(self, step: int) -> float:
         """Return what the learning rate is multiplied with at a step: up over 5 %, down over the last 20 %.
@@ -56,13 +57,14 @@ class TrainingReport:
     """Turns steps into Progress and, every so many, into a TrainingPoint on the activations' own scale."""
 
     def __init__(
-        self, context: TaskContext, schedule: Schedule, dead_neurons: DeadNeurons, activation_scale: float
+        self, context: TaskContext, schedule: Schedule, dead_neurons: DeadNeurons, plan: TrainingPlan
     ) -> None:
         self.points: list[TrainingPoint] = []
         self._context = context
         self._schedule = schedule
         self._dead_neurons = dead_neurons
-        self._scale = activation_scale
+        self._scale = plan.activation_scale
+        self._l1_lambda = plan.config.l1_lambda
         self._metrics = IntervalMetrics()
         self._step = 0
         self._tokens = 0
@@ -79,15 +81,25 @@ class TrainingReport:
         self._step += 1
         self._tokens += x.shape[0]
         if not math.isfinite(loss):
-            raise TaskError(
-                f"The loss was not finite any more at step {self._step} of {self._schedule.total_steps}; "
-                f"choose a learning rate below {learning_rate:g}."
-            )
+            reason = f"The loss was not finite any more at step {self._step} of {self._schedule.total_steps}"
+            raise TaskError(f"{reason}; {self._remedy(learning_rate)}.")
         self._metrics.update(x, x_hat, latents, loss)
         self._dead_neurons.update(latents)
         if self._step % self._schedule.steps_per_point == 0 or self._step == self._schedule.total_steps:
             self._emit_point(learning_rate)
         self._emit_progress()
+
+    def check_weights(self, sae: Sae, learning_rate: float) -> None:
+        """Raise TaskError where the last step, which no loss follows, left weights that are not finite."""
+        if not all(bool(weights.isfinite().all()) for weights in sae.sae_engine.parameters()):
+            reason = "The SAE's weights were not finite any more after the last step"
+            raise TaskError(f"{reason}; {self._remedy(learning_rate)}.")
+
+    def _remedy(self, learning_rate: float) -> str:
+        choices = [f"a learning rate below {learning_rate:g}"] if learning_rate > 0 else []
+        if self._l1_lambda > 0:
+            choices.append(f"an l1Lambda below {self._l1_lambda:g}")
+        return f"choose {' or '.join(choices)}" if choices else "look at the activations that it was fed"
 
     def _emit_point(self, learning_rate: float) -> None:
         summary = self._metrics.summary()

@@ -31,7 +31,7 @@ def train_sae(
     generators are left as they were. ``store`` takes the place of the LocalStore at ``task.store_dir``.
 
     Emits TrainingConfigChosen first, then Log, Progress and TrainingPoint. TaskError where the run cannot be
-    trained on or the loss leaves the finite numbers; TaskCanceled from the context.
+    trained on or the loss or the weights leave the finite numbers; TaskCanceled from the context.
     """
     device = choose_device(task.device)
     sae_class = classes.get(task.sae_class)
@@ -55,6 +55,7 @@ def train_sae(
         report = _train(task, sae, rows, plan, context)
     if has_linear_engine(sae):
         fold_scale(sae, plan.activation_scale)
+    report.check_weights(sae, plan.config.learning_rate)
     write_training(task, sae, sae_class, plan, report, rows)
     context.emit(Log(_closing(report.points[-1])))
     return TrainResult(rows.n_inputs, plan.config, report.points[-1])
@@ -89,7 +90,7 @@ def _train(
 ) -> TrainingReport:
     schedule = Schedule(rows.steps_per_epoch, task.epochs)
     window = min(MAX_DEAD_WINDOW, rows.steps_per_epoch * task.batch_size)
-    report = TrainingReport(context, schedule, DeadNeurons(task.n_latents, window), plan.activation_scale)
+    report = TrainingReport(context, schedule, DeadNeurons(task.n_latents, window), plan)
     # Trap: TopKSae.train() would make a new engine; its trainer's train() does not.
     sae.trainer = ReportingTrainer(sae, report, schedule)
     sae.trainer.train(rows, task.run_id, task.layer, _upstream_config(plan), training_run_id=task.sae_id)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,11 +12,11 @@ import msgspec
 
 from gql_server.compute.messages import TrainSae
 from gql_server.compute.metrics import DEFINITIONS_VERSION
-from gql_server.compute.sae_classes import SaeClass
+from gql_server.compute.sae_classes import CHECKPOINT, SaeClass
 from gql_server.compute.trainer import TrainingReport
 from gql_server.compute.training_plan import TrainingPlan
 from gql_server.compute.training_store import TrainingStore
-from gql_server.files import whole_directory
+from gql_server.files import TEMPORARY_PREFIX, whole_file, write_whole
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -28,14 +29,22 @@ def write_training(
     report: TrainingReport,
     rows: TrainingStore,
 ) -> None:
-    """Write sae.pt, history.json and metadata.json; the directory appears whole or not at all."""
+    """Write history.json, metadata.json and sae.pt, each whole and the checkpoint last.
+
+    Whatever else is in the directory stays: concepts may have been saved there during the training.
+    """
     sae.context.lm_layer_signature = task.layer
     sae.context.model_id = task.language_model_id
     history = [_plain(point) for point in report.points]
-    with whole_directory(Path(task.sae_dir)) as directory:
-        sae_class.save(sae, directory, task.k)
+    directory = Path(task.sae_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    # save() takes a directory and names its file itself, so it writes beside and the file is moved.
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=directory) as beside:
+        saved = sae_class.save(sae, Path(beside), task.k)
         _write_json(directory / "history.json", history)
         _write_json(directory / "metadata.json", _metadata(task, plan, report, rows))
+        with whole_file(directory / CHECKPOINT) as temporary:
+            saved.rename(temporary)
 
 
 def _metadata(
@@ -74,4 +83,4 @@ def _plain(message: Any) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).encode())

@@ -11,23 +11,29 @@ import struct
 import threading
 import traceback
 from collections import deque
+from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 import structlog
 
 from gql_server import logs
-from gql_server.compute.context import TaskCanceled, TaskError
+from gql_server.compute.context import TaskCanceled, TaskContext, TaskError
 from gql_server.compute.messages import (
     CancelTask,
     Event,
     FromWorker,
     Lane,
+    Result,
     StartTask,
+    Task,
+    TaskBegan,
     TaskCanceled as TaskCanceledMessage,
     TaskEvent,
     TaskFailed,
     TaskSucceeded,
     ToWorker,
+    WorkerReady,
 )
 
 log = structlog.get_logger(__name__)
@@ -68,30 +74,47 @@ class Channel:
 
 
 class Inbox:
-    """Tasks that wait, by lane, and those that were canceled; filled by a thread of its own."""
+    """Tasks that wait, by lane, and which were canceled; filled by a thread of its own."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._waiting: dict[Lane, deque[StartTask]] = {"interactive": deque(), "jobs": deque()}
+        self._begun: set[int] = set()
         self._canceled: set[int] = set()
         self._changed = threading.Condition()
 
     def fill(self) -> None:
         """Receive until the API process is gone, then end this process at once: nobody waits for it."""
+        exit_code = 1
         try:
             while True:
                 self._put(self._channel.receive())
         except (EOFError, ConnectionError):
-            os._exit(0)
+            exit_code = 0
+        finally:
+            os._exit(exit_code)
 
     def _put(self, message: ToWorker) -> None:
-        with self._changed:
-            match message:
-                case StartTask():
+        match message:
+            case StartTask():
+                with self._changed:
                     self._waiting[message.lane].append(message)
-                case CancelTask(task_id):
-                    self._canceled.add(task_id)
-            self._changed.notify()
+                    self._changed.notify()
+            case CancelTask(task_id):
+                if self._cancel(task_id):
+                    self._channel.send(TaskCanceledMessage(task_id))
+
+    def _cancel(self, task_id: int) -> bool:
+        """Take a waiting task out, or mark one that has begun; returns whether it was taken out."""
+        with self._changed:
+            for waiting in self._waiting.values():
+                for message in waiting:
+                    if message.task_id == task_id:
+                        waiting.remove(message)
+                        return True
+            if task_id in self._begun:
+                self._canceled.add(task_id)
+            return False
 
     def take(self, lane: Lane | None = None, timeout: float | None = 0) -> StartTask | None:
         """Return the next task of a lane, or of any (interactive first), or None after the timeout."""
@@ -100,16 +123,20 @@ class Inbox:
             self._changed.wait_for(lambda: any(self._waiting[name] for name in lanes), timeout)
             for name in lanes:
                 if self._waiting[name]:
-                    return self._waiting[name].popleft()
+                    message = self._waiting[name].popleft()
+                    self._begun.add(message.task_id)
+                    return message
         return None
 
     def canceled(self, task_id: int) -> bool:
-        """Whether a task was asked to stop."""
+        """Whether a task that has begun was asked to stop."""
         return task_id in self._canceled
 
     def forget(self, task_id: int) -> None:
         """Drop what is known of an ended task."""
-        self._canceled.discard(task_id)
+        with self._changed:
+            self._begun.discard(task_id)
+            self._canceled.discard(task_id)
 
 
 class Context:
@@ -136,35 +163,55 @@ class Context:
             raise TaskCanceled
 
 
+Send = Callable[[FromWorker], None]
+
+
+class Tools(Protocol):
+    """What a worker does its tasks with."""
+
+    def describe(self) -> WorkerReady:
+        """Return what this worker offers."""
+
+    def do(self, task: Task, context: TaskContext) -> Result:
+        """Do a task."""
+
+    def rest(self, idle_seconds: float) -> None:
+        """Let go of what nothing has used for so long; called while there is no task."""
+
+
 class Worker:
     """Does tasks, one at a time."""
 
-    def __init__(self, channel: Channel, idle_unload_seconds: float) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        make_tools: Callable[[Send], Tools],
+        idle_seconds: float,
+    ) -> None:
         self.channel = channel
         self.inbox = Inbox(channel)
         threading.Thread(target=self.inbox.fill, daemon=True).start()
-        # Imported with the thread running: the API process may end in the seconds that torch takes.
-        from gql_server.compute.tasks import Toolbox
-
-        self._toolbox = Toolbox(channel.send)
-        self._idle_unload_seconds = idle_unload_seconds
+        # Made with the thread running: the API process may end in the seconds that importing torch takes.
+        self._tools = make_tools(channel.send)
+        self._idle_seconds = idle_seconds
 
     def serve(self) -> None:
         """Do tasks until the API process is gone."""
-        self.channel.send(self._toolbox.describe())
+        self.channel.send(self._tools.describe())
         while True:
             message = self.inbox.take(timeout=_IDLE_CHECK_SECONDS)
             if message is None:
-                self._toolbox.language_models.unload_idle(self._idle_unload_seconds)
+                self._tools.rest(self._idle_seconds)
             else:
                 self.do(message)
 
     def do(self, message: StartTask) -> None:
         """Do one task and send its last word."""
         context = Context(self, message)
+        self.channel.send(TaskBegan(message.task_id))
         try:
             context.check()
-            result = self._toolbox.do(message.task, context)
+            result = self._tools.do(message.task, context)
             answer: FromWorker = TaskSucceeded(message.task_id, result)
         except TaskCanceled:
             answer = TaskCanceledMessage(message.task_id)
@@ -213,7 +260,13 @@ def main() -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
     if options.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    Worker(Channel(socket.socket(fileno=options.descriptor)), options.idle_unload_seconds).serve()
+    Worker(Channel(socket.socket(fileno=options.descriptor)), _toolbox, options.idle_unload_seconds).serve()
+
+
+def _toolbox(send: Send) -> Tools:
+    from gql_server.compute.tasks import Toolbox  # It imports torch.
+
+    return Toolbox(send)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ class TaskRun:
         self._events: list[Event] = []
         self._changed = asyncio.Event()
         self._outcome: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self.begun = False
+        """Whether it is being done, or still waits for its worker."""
         self.cancel_requested = False
 
     def push(self, event: Event) -> None:
@@ -77,6 +79,10 @@ class TaskRun:
             else:
                 await self._changed.wait()
                 self._changed.clear()
+
+    async def ended(self) -> None:
+        """Return when the task has ended, however that was."""
+        await asyncio.wait([self._outcome])
 
     async def result(self) -> Result:
         """Return the result when the task has ended; raises a TaskEnded where there is none."""

@@ -58,7 +58,7 @@ class LocalExecutor:
             try:
                 await worker.ready()
             except WorkerLost as lost:
-                log.error("worker did not start", lanes=worker.lanes, reason=str(lost))
+                log.warning("worker not warmed up", lanes=worker.lanes, reason=str(lost))
 
     async def close(self) -> None:
         """End all workers."""

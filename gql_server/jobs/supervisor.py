@@ -27,6 +27,7 @@ logger = structlog.get_logger(__name__)
 
 LANES: tuple[Lane, ...] = ("jobs", "interactive")
 STOPPED = "The server was stopped while the job ran; retry it with retryJob."
+PAUSE_AFTER_ERROR_SECONDS = 1.0
 INTERNAL_FAILURE = "The job failed because of a mistake in the server; its log says more."
 
 
@@ -50,6 +51,8 @@ class Supervisor:
         self._runs: dict[str, TaskRun] = {}
         self._loops: list[asyncio.Task[None]] = []
         self._closing = False
+        self._unwritten: dict[Lane, str] = {}
+        """Jobs whose failure could not be written down yet."""
 
     def start(self) -> None:
         """Begin to take jobs."""
@@ -61,7 +64,9 @@ class Supervisor:
         for event in self._wake.values():
             event.set()
         await self._executor.close()
-        await asyncio.gather(*self._loops)
+        for outcome in await asyncio.gather(*self._loops, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                logger.error("lane ended badly", exc_info=outcome)
 
     def wake(self) -> None:
         """Look at the queue again: call it after a commit that added a job."""
@@ -77,20 +82,40 @@ class Supervisor:
             await self._executor.cancel(run)
 
     async def _serve(self, lane: Lane) -> None:
+        """Do a lane's jobs, whatever goes wrong with one of them."""
         while True:
             self._wake[lane].clear()
-            async with self._database.read() as session:
-                job = await queue.next_of(session, lane)
-            if self._closing:
-                return
-            if job is None:
-                await self._wake[lane].wait()
-                continue
             try:
-                await self._run(job.id, lane)
+                job_id = await self._next(lane)
+                if self._closing:
+                    return
+                if job_id is None:
+                    await self._wake[lane].wait()
+                else:
+                    await self._run_or_fail(job_id, lane)
             except Exception:
-                logger.exception("job could not be run", job=job.id)
-                await self._end(job.id, JobStatus.FAILED, INTERNAL_FAILURE)
+                # Such as a full disk under the database: the job stays as it is until that can be written.
+                logger.exception("lane stumbled", lane=lane)
+                await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
+
+    async def _next(self, lane: Lane) -> str | None:
+        """Return the job to do: first one whose failure could not be written down, then the queue's."""
+        if lane in self._unwritten:
+            return self._unwritten[lane]
+        async with self._database.read() as session:
+            job = await queue.next_of(session, lane)
+        return job.id if job else None
+
+    async def _run_or_fail(self, job_id: str, lane: Lane) -> None:
+        if lane not in self._unwritten:
+            try:
+                await self._run(job_id, lane)
+                return
+            except Exception:
+                logger.exception("job could not be run", job=job_id)
+                self._unwritten[lane] = job_id
+        await self._end(job_id, JobStatus.FAILED, INTERNAL_FAILURE)
+        del self._unwritten[lane]
 
     async def _run(self, job_id: str, lane: Lane) -> None:
         async with self._database.write() as session:
@@ -105,12 +130,20 @@ class Supervisor:
         try:
             run = self._runs[job_id] = await self._executor.start(lane, task)
             await self._cancel_if_asked_meanwhile(job_id, run)
-            await self._follow(job_id, run)
+            await self._follow_or_cancel(job_id, run)
             await self._succeed(job_id, await run.result())
         except TaskEnded as ended:
             await self._end(job_id, *self._how(ended))
         finally:
             self._runs.pop(job_id, None)
+
+    async def _follow_or_cancel(self, job_id: str, run: TaskRun) -> None:
+        try:
+            await self._follow(job_id, run)
+        except Exception:
+            # Nobody listens to the task any more: it must not go on in the worker.
+            await self._executor.cancel(run)
+            raise
 
     async def _cancel_if_asked_meanwhile(self, job_id: str, run: TaskRun) -> None:
         async with self._database.read() as session:
@@ -118,14 +151,20 @@ class Supervisor:
                 await self._executor.cancel(run)
 
     async def _follow(self, job_id: str, run: TaskRun) -> None:
-        last_progress = None
+        """Write down what the task tells; of progress the newest, no more often than the interval."""
+        held: Progress | None = None
+        written = now() - self._progress_interval
         async for events in run.batches():
-            due = last_progress is None or now() - last_progress >= self._progress_interval
-            kept = _coalesce(events, due)
-            if any(isinstance(event, Progress) for event in kept):
-                last_progress = now()
+            newest = next((event for event in reversed(events) if isinstance(event, Progress)), held)
+            kept: list[Event] = [event for event in events if not isinstance(event, Progress)]
+            held = newest
+            if newest is not None and now() - written >= self._progress_interval:
+                kept.append(newest)
+                held, written = None, now()
             if kept:
                 await self._record(job_id, kept)
+        if held is not None:
+            await self._record(job_id, [held])
 
     async def _record(self, job_id: str, events: list[Event]) -> None:
         async with self._database.write() as session:
@@ -195,12 +234,6 @@ def progress_payload(job: Job) -> dict[str, object]:
         "rate_per_second": job.rate_per_second,
         "eta_seconds": job.eta_seconds,
     }
-
-
-def _coalesce(events: list[Event], due: bool) -> list[Event]:
-    """Keep all events but progress, and of that only the newest, and only where it is due."""
-    newest = next((event for event in reversed(events) if isinstance(event, Progress)), None)
-    return [e for e in events if not isinstance(e, Progress) or (due and e is newest)]
 
 
 def _set_progress(job: Job, progress: Progress) -> None:

@@ -20,6 +20,7 @@ from gql_server.compute.messages import (
     LoadLanguageModel,
     StartTask,
     Task,
+    TaskBegan,
     TaskCanceled as TaskCanceledMessage,
     TaskEvent,
     TaskFailed,
@@ -33,6 +34,7 @@ log = structlog.get_logger(__name__)
 
 _LENGTH = struct.Struct(">I")
 _STANDARD_ERROR = 2
+STOPPING = "The server is stopping."
 
 
 class WorkerProcess:
@@ -45,9 +47,11 @@ class WorkerProcess:
         grace_seconds: float,
         on_language_model: Callable[[LanguageModelChanged], None],
         on_lost: Callable[[], None],
+        module: str = "gql_server.compute.worker",
     ) -> None:
         self.lanes = tuple(lanes)
         self._options = list(options)
+        self._module = module
         self._grace_seconds = grace_seconds
         self._on_language_model = on_language_model
         self._on_lost = on_lost
@@ -60,6 +64,7 @@ class WorkerProcess:
         self._kills: set[asyncio.Task[None]] = set()
         self._last_task_id = 0
         self._closed = False
+        self._reason: str | None = None
 
     @property
     def pid(self) -> int | None:
@@ -80,29 +85,30 @@ class WorkerProcess:
         """Send a task; raises WorkerLost where the server is stopping."""
         await self._ensure_started()
         self._last_task_id += 1
+        # Encoded before it is registered: what cannot be encoded must not wait for ever.
+        frame = _frame(StartTask(self._last_task_id, lane, task))
         run = TaskRun()
         self._runs[self._last_task_id] = (run, task)
-        await self._send(StartTask(self._last_task_id, lane, task))
+        await self._send(frame)
         return run
 
     async def cancel(self, run: TaskRun) -> bool:
         """Ask a task of this worker to stop; returns whether it has the task."""
-        for task_id, (candidate, task) in self._runs.items():
+        for task_id, (candidate, _) in self._runs.items():
             if candidate is run:
                 run.cancel_requested = True
-                # A load is inside a library that asks nobody: it is canceled by ending its worker.
-                grace = 0 if isinstance(task, LoadLanguageModel) else self._grace_seconds
-                await self._send(CancelTask(task_id))
-                kill = asyncio.create_task(self._kill_unless_ended(task_id, grace))
-                self._kills.add(kill)
-                kill.add_done_callback(self._kills.discard)
+                await self._send(_frame(CancelTask(task_id)))
+                if run.begun:
+                    self._kill_later(task_id)
                 return True
         return False
 
     async def close(self) -> None:
         """End the process for good."""
-        self._closed = True
-        process = self._process
+        async with self._starting:
+            self._closed = True
+            self._reason = STOPPING
+            process = self._process
         if process is not None:
             _kill(process)
             await process.wait()
@@ -114,7 +120,7 @@ class WorkerProcess:
     async def _ensure_started(self) -> None:
         async with self._starting:
             if self._closed:
-                raise WorkerLost("The server is stopping.")
+                raise WorkerLost(STOPPING)
             if self._process is None:
                 await self._spawn()
 
@@ -123,7 +129,7 @@ class WorkerProcess:
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "gql_server.compute.worker", str(theirs.fileno()), ",".join(self.lanes)),
+                *("-m", self._module, str(theirs.fileno()), ",".join(self.lanes)),
                 *self._options,
                 stdin=asyncio.subprocess.DEVNULL,
                 # Libraries print progress there; it must reach neither our standard output nor the socket.
@@ -135,11 +141,10 @@ class WorkerProcess:
         self._reading = asyncio.create_task(self._read(reader, self._process))
         log.info("worker started", lanes=self.lanes, pid=self._process.pid)
 
-    async def _send(self, message: ToWorker) -> None:
+    async def _send(self, frame: bytes) -> None:
         if self._writer is None:
             return
-        body = msgspec.msgpack.encode(message)
-        self._writer.write(_LENGTH.pack(len(body)) + body)
+        self._writer.write(frame)
         try:
             await self._writer.drain()
         except ConnectionError:
@@ -154,6 +159,9 @@ class WorkerProcess:
                 self._receive(decoder.decode(await reader.readexactly(length)))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # The process has ended, or is about to; how is told below.
+        except msgspec.DecodeError:
+            log.exception("worker sent what is no message", lanes=self.lanes)
+            self._reason = "The worker sent what the server does not understand, and was ended."
         finally:
             _kill(process)
             await self._lost(await process.wait())
@@ -165,6 +173,11 @@ class WorkerProcess:
                     self._ready.set_result(message)
             case LanguageModelChanged():
                 self._on_language_model(message)
+            case TaskBegan(task_id):
+                run, _ = self._runs[task_id]
+                run.begun = True
+                if run.cancel_requested:
+                    self._kill_later(task_id)
             case TaskEvent(task_id, event):
                 if task_id in self._runs:
                     self._runs[task_id][0].push(event)
@@ -179,8 +192,9 @@ class WorkerProcess:
         return self._runs.pop(task_id)[0]
 
     async def _lost(self, exit_code: int) -> None:
-        how = _how_it_ended(exit_code)
-        log.warning("worker ended", lanes=self.lanes, exit_code=exit_code)
+        how, self._reason = self._reason or _how_it_ended(exit_code), None
+        say = log.info if self._closed else log.warning
+        say("worker ended", lanes=self.lanes, exit_code=exit_code, reason=how)
         self._process = None
         if self._writer is not None:
             self._writer.close()
@@ -193,11 +207,27 @@ class WorkerProcess:
             run.finish(TaskCanceled() if run.cancel_requested else WorkerLost(how))
         self._on_lost()
 
-    async def _kill_unless_ended(self, task_id: int, grace_seconds: float) -> None:
-        await asyncio.sleep(grace_seconds)
-        if task_id in self._runs and self._process is not None:
-            log.warning("worker killed", lanes=self.lanes, reason="a canceled task did not stop")
-            _kill(self._process)
+    def _kill_later(self, task_id: int) -> None:
+        kill = asyncio.create_task(self._kill_unless_ended(task_id))
+        self._kills.add(kill)
+        kill.add_done_callback(self._kills.discard)
+
+    async def _kill_unless_ended(self, task_id: int) -> None:
+        """End the process for a canceled task that does not stop, but not under somebody else's task."""
+        # A load is inside a library that asks nobody: it is canceled by ending its worker.
+        _, task = self._runs.get(task_id, (None, None))
+        await asyncio.sleep(0 if isinstance(task, LoadLanguageModel) else self._grace_seconds)
+        while task_id in self._runs and self._process is not None:
+            if not any(run.begun and not run.cancel_requested for run, _ in self._runs.values()):
+                self._reason = "The worker was ended, because a canceled task in it did not stop."
+                _kill(self._process)
+                return
+            await asyncio.sleep(self._grace_seconds)
+
+
+def _frame(message: ToWorker) -> bytes:
+    body = msgspec.msgpack.encode(message)
+    return _LENGTH.pack(len(body)) + body
 
 
 def _kill(process: Process) -> None:

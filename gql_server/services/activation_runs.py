@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import datasets, ids
@@ -52,7 +52,11 @@ async def capture(server: Server, request: CaptureRequest) -> Launched:
         CaptureHandler.unit,
         run.id,
         run.id,
-        {"language_model_id": language_model.id, "hub_dataset": _hub_dataset(request)},
+        {
+            "language_model_id": language_model.id,
+            "activation_run_id": run.id,
+            "hub_dataset": _hub_dataset(request),
+        },
         request.idempotency_key,
         hash,
     )
@@ -64,6 +68,7 @@ async def _keep_and_launch(server: Server, run: ActivationRun, job: Job, dataset
     directory = artifacts.dataset_directory(server.settings, run.id)
 
     async def add_run(session: AsyncSession) -> None:
+        await lookup.get(session, LanguageModel, run.language_model_id)
         session.add(run)
 
     kept = False
@@ -149,13 +154,16 @@ async def delete(server: Server, id: str) -> None:
     """
     async with server.database.write() as session:
         run = await lookup.get(session, ActivationRun, id)
-        for key in ("activation_run_id", "artifact_id"):
-            job = await _unfinished_job(session, key, id)
-            if job is not None:
-                raise Conflict(f"The job {job.id} uses this run; wait for its end or cancel it.", job.id)
+        job = await launching.unfinished_user(session, "activation_run_id", id)
+        if job is not None:
+            raise Conflict(f"The job {job.id} uses this run; wait for its end or cancel it.", job.id)
         sae = await _sae_using(session, id)
         if sae is not None:
             raise Conflict(f"The SAE {sae.name!r} ({sae.id}) uses this run; delete it first.", sae.id)
+        # An index over it that failed keeps no run alive.
+        await session.execute(
+            update(NeuronIndex).where(NeuronIndex.activation_run_id == id).values(activation_run_id=None)
+        )
         await session.delete(run)
         artifacts.remove_after_commit(
             session,
@@ -166,17 +174,9 @@ async def delete(server: Server, id: str) -> None:
         )
 
 
-async def _unfinished_job(session: AsyncSession, key: str, id: str) -> Job | None:
-    if key == "artifact_id":
-        unfinished = [status for status in JobStatus if not status.ended]
-        return await session.scalar(
-            select(Job).where(Job.artifact_id == id, Job.status.in_(unfinished)).limit(1)
-        )
-    return await launching.unfinished_user(session, key, id)
-
-
 async def _sae_using(session: AsyncSession, run_id: str) -> Sae | None:
-    indexed = select(NeuronIndex.sae_id).where(NeuronIndex.activation_run_id == run_id)
+    ready = NeuronIndex.status == ArtifactStatus.READY
+    indexed = select(NeuronIndex.sae_id).where(NeuronIndex.activation_run_id == run_id, ready)
     query = select(Sae).where(or_(Sae.activation_run_id == run_id, Sae.id.in_(indexed)))
     return await session.scalar(query.limit(1))
 

@@ -3,11 +3,10 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gql_server import database
 from gql_server.compute.messages import LanguageModelSource, SaeSource
 from gql_server.settings import Settings
 from models import LanguageModel, Sae
@@ -70,8 +69,4 @@ def remove(paths: Sequence[Path]) -> None:
 
 def remove_after_commit(session: AsyncSession, paths: Sequence[Path]) -> None:
     """Remove files once the rows that name them are gone for good."""
-
-    def removing(_session: Any) -> None:
-        remove(paths)
-
-    event.listen(session.sync_session, "after_commit", removing, once=True)
+    database.after_commit(session, lambda: remove(paths))

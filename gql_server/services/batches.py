@@ -7,6 +7,7 @@ from sqlalchemy import case, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from gql_server.errors import InvalidInput
 from gql_server.services import cursors
 from models import Concept, Job, JobEvent, NeuronIndex, TrainingPoint
 from models.enums import ArtifactStatus, JobStatus
@@ -57,8 +58,13 @@ async def queue_positions(session: AsyncSession, job_ids: Sequence[str]) -> dict
 async def job_events(
     session: AsyncSession, job_ids: Sequence[str], first: int, after: int
 ) -> dict[str, list[JobEvent]]:
-    """Return the events of every job with the ``first`` sequence numbers above ``after``, in order."""
+    """Return the events of every job with the ``first`` sequence numbers above ``after``, in order.
+
+    Raises InvalidInput for ``first`` outside 1 to 100 and for a negative ``after``.
+    """
     cursors.check_first(first)
+    if after < 0:
+        raise InvalidInput.at("after", "A sequence number is 0 (for all events) or above.")
     statement = (
         select(JobEvent)
         # Sequence numbers have no gaps, so a range of them is a page.

@@ -1,13 +1,19 @@
 """Collects what is wrong with an input, so that a refusal names everything at once."""
 
-import math
+import unicodedata
 from collections.abc import Sequence
 
-from gql_server.errors import FieldProblem, InvalidInput
+from gql_server.errors import FieldProblem, InvalidInput, shortened
 
 MAX_NAME_LENGTH = 200
 MAX_PROBLEMS = 20
 MAX_KEY_LENGTH = 200
+MAX_FLOAT32 = 3.4028234e38
+
+
+def visible(text: str) -> bool:
+    """Whether a text has a character to see: neither a space nor a control or format character."""
+    return any(unicodedata.category(character)[0] not in "ZC" for character in text)
 
 
 class Checks:
@@ -19,7 +25,8 @@ class Checks:
     def problem(self, path: str | Sequence[str | int], message: str) -> None:
         """Add a problem; beyond a number that anybody would read, it is only counted as one."""
         if len(self._problems) < MAX_PROBLEMS:
-            self._problems.append(FieldProblem([path] if isinstance(path, str) else path, message))
+            parts = [path] if isinstance(path, str) else path
+            self._problems.append(FieldProblem(parts, shortened(message)))
 
     def require(self, condition: bool, path: str | Sequence[str | int], message: str) -> None:
         """Add a problem unless the condition holds."""
@@ -36,7 +43,7 @@ class Checks:
         """A name must have a visible character and not be too long; None is no name and fine."""
         if value is not None:
             message = f"A name has 1 to {MAX_NAME_LENGTH} characters, not all of them spaces."
-            self.require(bool(value.strip()) and len(value) <= MAX_NAME_LENGTH, path, message)
+            self.require(visible(value) and len(value) <= MAX_NAME_LENGTH, path, message)
 
     def idempotency_key(self, value: str | None) -> None:
         """A key must not be empty or too long."""
@@ -44,9 +51,10 @@ class Checks:
             message = f"An idempotency key has 1 to {MAX_KEY_LENGTH} characters."
             self.require(0 < len(value) <= MAX_KEY_LENGTH, "idempotencyKey", message)
 
-    def finite(self, path: str | Sequence[str | int], value: float, what: str) -> None:
-        """A number must be neither infinite nor NaN."""
-        self.require(math.isfinite(value), path, f"{what} must be a finite number, not {value}.")
+    def float32(self, path: str | Sequence[str | int], value: float, what: str) -> None:
+        """A number must be one in the workers' precision too: neither infinite nor NaN there."""
+        message = f"{what} must be a finite number of at most {MAX_FLOAT32:.4g} either way, not {value}."
+        self.require(abs(value) <= MAX_FLOAT32, path, message)
 
     def done(self) -> None:
         """Raise InvalidInput where anything was wrong."""

@@ -61,8 +61,8 @@ def check_edits(checks: Checks, path: Sequence[str], edits: Sequence[EditRequest
         message = f"Neuron {neuron} is edited twice; put both into one edit."
         checks.require(neuron not in seen, [*path, place, "neuronIndex"], message)
         seen.add(neuron)
-        checks.finite([*path, place, "multiplier"], edit.multiplier, "A multiplier")
-        checks.finite([*path, place, "bias"], edit.bias, "A bias")
+        checks.float32([*path, place, "multiplier"], edit.multiplier, "A multiplier")
+        checks.float32([*path, place, "bias"], edit.bias, "A bias")
 
 
 def normalise(edits: Sequence[EditRequest]) -> list[EditRequest]:

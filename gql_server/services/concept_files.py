@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gql_server.services.checks import Checks
+from gql_server.services.checks import Checks, visible
 
 COLUMNS = ("neuron_idx", "concept_name", "score")
 MAX_CONCEPT_NAME_LENGTH = 500
@@ -59,8 +59,12 @@ Row = tuple[str, Any, Any, Any]
 
 
 def _read_csv(content: str, path: Sequence[str], n_latents: int, checks: Checks) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(content.removeprefix("\ufeff")))
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
+    reader = csv.DictReader(io.StringIO(content.removeprefix("\ufeff"), newline=""))
+    try:
+        missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
+    except csv.Error as error:
+        checks.problem(path, f"Line 1 is not CSV: {error}.")
+        return
     if missing:
         checks.problem(
             path, f"The CSV lacks {', '.join(missing)}; its first line must name {', '.join(COLUMNS)}."
@@ -80,7 +84,7 @@ def _read_csv(content: str, path: Sequence[str], n_latents: int, checks: Checks)
 def _read_json(content: str, path: Sequence[str], n_latents: int, checks: Checks) -> Iterator[Row]:
     try:
         data = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         checks.problem(path, f"It is not JSON: {error}.")
         return
     concepts = data.get("concepts", data) if isinstance(data, dict) else None
@@ -88,7 +92,8 @@ def _read_json(content: str, path: Sequence[str], n_latents: int, checks: Checks
         checks.problem(path, 'It must be an object with "concepts": {"12": {"name": …, "score": …}}.')
         return
     size = data.get("n_size", n_latents)
-    checks.require(size == n_latents, path, f"It is for an SAE of {size} neurons; this one has {n_latents}.")
+    message = f'"n_size" is {size!r}; this SAE\'s number of neurons is {n_latents}.'
+    checks.require(size == n_latents, path, message)
     for neuron, entry in concepts.items():
         if neuron == "n_size" and concepts is data:
             continue
@@ -108,7 +113,7 @@ def _concept(
     problem = None
     if index is None or not 0 <= index < n_latents:
         problem = f"{neuron!r} is none of the SAE's neurons, 0 to {n_latents - 1}"
-    elif not isinstance(name, str) or not name.strip() or len(name) > MAX_CONCEPT_NAME_LENGTH:
+    elif not isinstance(name, str) or not visible(name) or len(name) > MAX_CONCEPT_NAME_LENGTH:
         problem = f"a name must have 1 to {MAX_CONCEPT_NAME_LENGTH} characters"
     elif value is not None and not math.isfinite(value):
         problem = f"the score {score!r} is not a finite number"
@@ -132,5 +137,5 @@ def _number(value: Any) -> float | None:
         return math.nan
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan

@@ -1,7 +1,10 @@
 """Concepts: naming neurons by hand and from files."""
 
+import asyncio
 import json
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 from sqlalchemy import delete as delete_rows, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,7 +14,7 @@ from gql_server.errors import Conflict, InvalidInput
 from gql_server.files import write_whole
 from gql_server.server import Server
 from gql_server.services import artifacts, lookup
-from gql_server.services.checks import Checks
+from gql_server.services.checks import Checks, visible
 from gql_server.services.concept_files import (
     MAX_CONCEPT_NAME_LENGTH,
     ImportedConcept,
@@ -25,6 +28,8 @@ from models.base import now
 from models.enums import ConceptSource
 
 MAX_NOTE_LENGTH = 10_000
+MAX_FILE_SIZE = 64 * 2**20
+"""Of a file of concepts, in bytes or characters: room for a million neurons."""
 
 
 async def set_concept(server: Server, request: SetConceptRequest) -> Concept:
@@ -69,7 +74,7 @@ def known_latent_count(sae: Sae) -> int:
 def _check(request: SetConceptRequest, sae: Sae) -> None:
     checks = Checks()
     checks.whole_number("neuronIndex", request.neuron_index, 0, known_latent_count(sae) - 1)
-    good = bool(request.name.strip()) and len(request.name) <= MAX_CONCEPT_NAME_LENGTH
+    good = visible(request.name) and len(request.name) <= MAX_CONCEPT_NAME_LENGTH
     checks.require(good, "name", f"A concept's name has 1 to {MAX_CONCEPT_NAME_LENGTH} characters.")
     if request.score is not None:
         checks.require(0 <= request.score <= 1, "score", "A score is a number from 0 to 1.")
@@ -99,14 +104,14 @@ async def delete(server: Server, id: str) -> None:
 
 
 async def import_concepts(server: Server, request: ImportConceptsRequest) -> tuple[Sae, int, int]:
-    """Take over the names in a file; returns the SAE and how many rows were taken and left.
+    """Take over the names in a file; returns the SAE, the neurons named, and the rows whose neuron was not.
 
     Raises:
         InvalidInput: The file is wrong somewhere; nothing has changed then.
     """
     async with server.database.read() as session:
         sae = await lookup.get(session, Sae, request.sae_id)
-    rows = _parse(request, known_latent_count(sae))
+    rows = await asyncio.to_thread(_parse, request, known_latent_count(sae))
     async with server.database.write() as session:
         sae = await lookup.get(session, Sae, request.sae_id)
         if request.mode == "REPLACE":
@@ -114,12 +119,14 @@ async def import_concepts(server: Server, request: ImportConceptsRequest) -> tup
             await session.execute(delete_rows(Concept).where(*imported))
         taken = await _take(session, sae, rows)
         await _write_dictionary(server.settings, session, sae)
-    return sae, taken, len(rows) - taken
+    return sae, len(taken), sum(row.neuron_index not in taken for row in rows)
 
 
 def _parse(request: ImportConceptsRequest, n_latents: int) -> list[ImportedConcept]:
     path = ["source", request.format or "upload"]
     content = request.content
+    if len(content) > MAX_FILE_SIZE:
+        raise InvalidInput.at(path, f"The file is larger than {MAX_FILE_SIZE // 2**20} MB.")
     if isinstance(content, bytes):
         try:
             content = content.decode("utf-8-sig")
@@ -130,14 +137,15 @@ def _parse(request: ImportConceptsRequest, n_latents: int) -> list[ImportedConce
     return parse(content, request.format or format_of(content), path, n_latents)
 
 
-async def _take(session: AsyncSession, sae: Sae, rows: Iterable[ImportedConcept]) -> int:
+async def _take(session: AsyncSession, sae: Sae, rows: Iterable[ImportedConcept]) -> set[int]:
+    """Name neurons by the best of their rows; returns the neurons that got another name."""
     best: dict[int, ImportedConcept] = {}
     for row in rows:
         if row.neuron_index not in best or row.rank > best[row.neuron_index].rank:
             best[row.neuron_index] = row
     present = await session.scalars(select(Concept).where(Concept.sae_id == sae.id))
     by_neuron = {concept.neuron_index: concept for concept in present}
-    taken = 0
+    taken: set[int] = set()
     for row in best.values():
         concept = by_neuron.get(row.neuron_index)
         if concept is not None and not _yields(concept, row):
@@ -151,7 +159,7 @@ async def _take(session: AsyncSession, sae: Sae, rows: Iterable[ImportedConcept]
         concept.source = ConceptSource.IMPORTED
         concept.version += 1
         concept.updated_at = now()
-        taken += 1
+        taken.add(row.neuron_index)
     return taken
 
 
@@ -177,6 +185,10 @@ async def _write_dictionary(settings: Settings, session: AsyncSession, sae: Sae)
         str(concept.neuron_index): {"name": concept.name, "score": concept.score or 0.0}
         for concept in await session.scalars(query)
     }
-    content = json.dumps({"n_size": sae.latent_count, "concepts": concepts}, ensure_ascii=False, indent=2)
+    content = {"n_size": sae.latent_count, "concepts": concepts}
     path = artifacts.sae_directory(settings, sae) / "concepts" / "concepts.json"
-    write_whole(path, content.encode())
+    await asyncio.to_thread(_write_json, path, content)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_whole(path, json.dumps(content, ensure_ascii=False, indent=2).encode())

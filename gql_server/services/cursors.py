@@ -30,7 +30,20 @@ def decode(cursor: str, listing: str, *types: type) -> list[Any]:
         raise bad_cursor(cursor) from None
     if not isinstance(parts, list) or [type(part) for part in parts] != [str, *types] or parts[0] != listing:
         raise bad_cursor(cursor)
+    if not all(_is_comparable(part) for part in parts):
+        raise bad_cursor(cursor)
     return parts[1:]
+
+
+def _is_comparable(part: object) -> bool:
+    """Return whether SQLite and numpy take it: neither lone surrogates nor integers beyond 64 bits."""
+    if isinstance(part, int):
+        return abs(part) < 2**63
+    try:
+        str(part).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def bad_cursor(cursor: str) -> InvalidInput:

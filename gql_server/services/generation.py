@@ -1,6 +1,5 @@
 """Generation: text from a language model, with an SAE's neurons reported and, if asked for, edited."""
 
-import math
 import random
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -28,7 +27,9 @@ MAX_SEED = 2**31 - 1
 MAX_STOP_STRINGS = 16
 MAX_ALTERNATIVES = 20
 MAX_TOP_NEURONS = 100
+MIN_TEMPERATURE = 0.001
 MAX_TEMPERATURE = 100
+REPETITION_PENALTIES = (0.01, 100)
 
 
 @dataclass
@@ -138,15 +139,17 @@ def _check(settings: Settings, request: GenerateRequest) -> None:
     checks = Checks()
     interactive.check_prompts(checks, settings, request.prompts)
     checks.whole_number("maxNewTokens", request.max_new_tokens, 1, settings.max_new_tokens)
-    good = math.isfinite(request.temperature) and 0 <= request.temperature <= MAX_TEMPERATURE
-    checks.require(good, "temperature", f"A temperature is a number from 0 (greedy) to {MAX_TEMPERATURE}.")
+    good = request.temperature == 0 or MIN_TEMPERATURE <= request.temperature <= MAX_TEMPERATURE
+    message = f"A temperature is 0 (greedy), or a number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE}."
+    checks.require(good, "temperature", message)
     if request.top_p is not None:
         checks.require(0 < request.top_p <= 1, "topP", "topP is above 0 and at most 1.")
     if request.top_k is not None:
         checks.require(request.top_k >= 1, "topK", "topK is at least 1.")
     if request.repetition_penalty is not None:
-        good = math.isfinite(request.repetition_penalty) and request.repetition_penalty > 0
-        checks.require(good, "repetitionPenalty", "A repetition penalty is a finite number above 0.")
+        low, high = REPETITION_PENALTIES
+        good = low <= request.repetition_penalty <= high
+        checks.require(good, "repetitionPenalty", f"A repetition penalty is a number from {low} to {high}.")
     if request.seed is not None:
         checks.whole_number("seed", request.seed, 0, MAX_SEED)
     checks.whole_number("topLogProbabilities", request.top_log_probabilities, 0, MAX_ALTERNATIVES)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from gql_server.compute.messages import Result, Task
+from gql_server.compute.messages import Result, Task, WorkerReady
 from gql_server.errors import Conflict, InvalidInput, QueueFull
 from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost
 from gql_server.server import Server
@@ -53,6 +53,18 @@ async def check_prompt_tokens(
         checks.require(limit is None or count <= limit, ["prompts", place], message)
     checks.done()
     return counts
+
+
+async def describe(server: Server) -> WorkerReady:
+    """Return what the workers offer.
+
+    Raises:
+        QueueFull: The worker did not start; the next call tries again.
+    """
+    try:
+        return await server.executor.describe()
+    except WorkerLost as lost:
+        raise QueueFull(f"A worker did not start. {lost}", retry_after_seconds=5, code="BUSY") from lost
 
 
 async def start(server: Server, task: Task) -> TaskRun:

@@ -17,7 +17,7 @@ from gql_server.services.saes import TrainHandler
 from gql_server.settings import Settings
 from models import Job, JobEvent
 from models.base import now
-from models.enums import JobKind, JobStatus
+from models.enums import UNFINISHED, JobKind, JobStatus
 
 EVENTS_AT_ONCE = 100
 LOOK_AGAIN_SECONDS = 1.0
@@ -71,6 +71,7 @@ async def retry(server: Server, id: str) -> Launched:
         job.attempt += 1
         job.fraction = 0.0
         job.completed = 0
+        job.total = None
         job.rate_per_second = job.eta_seconds = None
         job.started_at = job.finished_at = None
         job.queued_at = now()
@@ -104,10 +105,9 @@ async def watch(server: Server, id: str, after: int) -> AsyncIterator[JobEvent]:
 
 async def watch_all(server: Server, kinds: Collection[JobKind] | None) -> AsyncIterator[Job]:
     """Give the unfinished jobs as they are, then a job each time its status or progress changes."""
-    unfinished = [status for status in JobStatus if not status.ended]
     async with server.database.read() as session:
         newest = await session.scalar(select(func.max(Job.revision))) or 0
-        query = select(Job).where(Job.status.in_(unfinished)).order_by(Job.id)
+        query = select(Job).where(Job.status.in_(UNFINISHED)).order_by(Job.id)
         jobs = list(await session.scalars(query))
     shown: dict[str, tuple[object, ...]] = {}
     while True:

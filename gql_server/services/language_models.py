@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,6 +21,7 @@ from gql_server.compute.messages import (
 from gql_server.database import Database
 from gql_server.errors import Conflict
 from gql_server.files import resolve_inside
+from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.server import Server
 from gql_server.services import artifacts, launching, lookup
 from gql_server.services.checks import Checks
@@ -35,7 +36,7 @@ from models.enums import (
     ProgressUnit,
 )
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 _REVISION = re.compile(r"[\w./-]{1,200}")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _GGUF_MAGIC = b"GGUF"
@@ -77,7 +78,7 @@ def _check_source(
         path = ["source", "huggingFace"]
         checks.require(settings.hub_enabled, path, "This server takes no models from the Hugging Face Hub.")
         checks.require(
-            _REPOSITORY.fullmatch(request.location) is not None,
+            REPOSITORY.fullmatch(request.location) is not None,
             [*path, "repository"],
             "A repository is named owner/name, such as gpt2 or HuggingFaceTB/SmolLM2-135M.",
         )
@@ -106,7 +107,7 @@ def _check_source(
 def _problem_of_directory(path: Path) -> str | None:
     try:
         config = json.loads((path / "config.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return "The directory has no readable config.json: name one in Hugging Face format."
     if not isinstance(config, dict) or "model_type" not in config:
         return "The directory's config.json names no model_type: name a model in Hugging Face format."
@@ -131,10 +132,10 @@ async def load(server: Server, id: str) -> Launched:
         JobKind.LOAD_LANGUAGE_MODEL, "interactive", LoadHandler.unit, id, id, {"language_model_id": id}
     )
 
-    async def nothing(_session: AsyncSession) -> None:
-        """The language model is there already."""
+    async def check(session: AsyncSession) -> None:
+        await lookup.get(session, LanguageModel, id)
 
-    return await launching.launch(server, job, nothing)
+    return await launching.launch(server, job, check)
 
 
 async def unload(server: Server, id: str) -> LanguageModel:
@@ -143,9 +144,12 @@ async def unload(server: Server, id: str) -> LanguageModel:
     Raises:
         Conflict: A job or a generation uses it.
     """
-    await _check_unused(server, id)
-    run = await server.executor.start("interactive", UnloadLanguageModel(id))
-    await run.result()
+    async with server.database.read() as session:
+        await lookup.get(session, LanguageModel, id)
+        await _check_unused(server, session, id)
+    run = await _start_unloading(server, id)
+    if run is not None:
+        await run.ended()
     await set_status(server.database, LanguageModelChanged(id, "UNLOADED"))
     async with server.database.read() as session:
         return await lookup.get(session, LanguageModel, id)
@@ -157,13 +161,20 @@ async def delete(server: Server, id: str) -> None:
     Raises:
         Conflict: A job, a generation, an activation run or an SAE uses it.
     """
-    await _check_unused(server, id)
     async with server.database.write() as session:
         row = await lookup.get(session, LanguageModel, id)
+        await _check_unused(server, session, id)
         await _check_no_artifacts(session, id)
         await session.delete(row)
         artifacts.remove_after_commit(session, [artifacts.copy_directory(server.settings, id)])
-    await server.executor.start("interactive", UnloadLanguageModel(id))
+    await _start_unloading(server, id)
+
+
+async def _start_unloading(server: Server, id: str) -> TaskRun | None:
+    try:
+        return await server.executor.start("interactive", UnloadLanguageModel(id))
+    except WorkerLost:
+        return None  # With the worker the model is gone too.
 
 
 async def _check_no_artifacts(session: AsyncSession, id: str) -> None:
@@ -177,10 +188,8 @@ async def _check_no_artifacts(session: AsyncSession, id: str) -> None:
             )
 
 
-async def _check_unused(server: Server, id: str) -> None:
-    async with server.database.read() as session:
-        await lookup.get(session, LanguageModel, id)
-        job = await launching.unfinished_user(session, "language_model_id", id)
+async def _check_unused(server: Server, session: AsyncSession, id: str) -> None:
+    job = await launching.unfinished_user(session, "language_model_id", id)
     if job is not None:
         raise Conflict(f"The job {job.id} uses this language model; wait for its end or cancel it.", job.id)
     if server.in_use.count(id):
@@ -196,8 +205,15 @@ async def set_status(database: Database, changed: LanguageModelChanged) -> None:
             row.status_message = changed.message
 
 
+async def reset_statuses(session: AsyncSession) -> None:
+    """At the server's start no model is loaded, nor has one failed to."""
+    await session.execute(
+        update(LanguageModel).values(status=LanguageModelStatus.UNLOADED, status_message=None)
+    )
+
+
 async def set_all_unloaded(session: AsyncSession) -> None:
-    """The interactive worker is new, or gone: it holds no model."""
+    """The interactive worker is gone: it holds no model any more."""
     held = [LanguageModelStatus.LOADED, LanguageModelStatus.LOADING]
     for row in await session.scalars(select(LanguageModel).where(LanguageModel.status.in_(held))):
         row.status = LanguageModelStatus.UNLOADED

@@ -15,7 +15,7 @@ from gql_server.jobs import queue
 from gql_server.server import Server
 from gql_server.services.requests import Launched
 from models import Job
-from models.enums import JobKind, JobStatus, ProgressUnit
+from models.enums import UNFINISHED, JobKind, ProgressUnit
 
 
 def request_hash(kind: JobKind, request: Any) -> str:
@@ -84,6 +84,5 @@ async def launch(
 
 async def unfinished_user(session: AsyncSession, key: str, id: str) -> Job | None:
     """Return a job that has not ended and whose request names ``id`` under ``key``."""
-    unfinished = [status for status in JobStatus if not status.ended]
-    query = select(Job).where(Job.status.in_(unfinished), Job.request[key].as_string() == id)
+    query = select(Job).where(Job.status.in_(UNFINISHED), Job.request[key].as_string() == id)
     return await session.scalar(query.limit(1))

@@ -16,7 +16,7 @@ from gql_server.services.checks import Checks
 from gql_server.services.requests import IndexRequest, Launched
 from gql_server.settings import Settings
 from models import ActivationRun, Job, NeuronIndex, Sae
-from models.enums import ArtifactStatus, JobKind, JobStatus, ProgressUnit
+from models.enums import UNFINISHED, ArtifactStatus, JobKind, JobStatus, ProgressUnit
 
 DEFAULT_TOP_TEXTS_PER_NEURON = 10
 MAX_TOP_TEXTS_PER_NEURON = 100
@@ -136,7 +136,7 @@ class IndexHandler:
         assert isinstance(result, IndexResult)
         row = await session.get_one(NeuronIndex, job.artifact_id)
         sae = await session.get_one(Sae, row.sae_id)
-        await self._remove_earlier(session, sae)
+        await self._remove_others(session, sae, row)
         row.status = ArtifactStatus.READY
         row.token_count = result.token_count
         row.sample_count = result.sample_count
@@ -146,9 +146,11 @@ class IndexHandler:
         row.top_texts_path = top_texts_path(sae, row.id)
         row.built_at = datetime.now(UTC)
 
-    async def _remove_earlier(self, session: AsyncSession, sae: Sae) -> None:
+    async def _remove_others(self, session: AsyncSession, sae: Sae, row: NeuronIndex) -> None:
+        """Remove the SAE's other indexes, but those that a job still works on."""
+        unfinished = select(Job.artifact_id).where(Job.status.in_(UNFINISHED))
         query = select(NeuronIndex).where(
-            NeuronIndex.sae_id == sae.id, NeuronIndex.status == ArtifactStatus.READY
+            NeuronIndex.sae_id == sae.id, NeuronIndex.id != row.id, NeuronIndex.id.not_in(unfinished)
         )
         files: list[Path] = []
         for earlier in await session.scalars(query):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
@@ -125,11 +125,13 @@ def _beyond(table: Any, after: str | None) -> list[ColumnElement[bool]]:
     created_text, id = cursors.decode(after, table.__tablename__, str, str)
     try:
         created_at = datetime.fromisoformat(created_text)
-    except ValueError:
+        # At both ends of the calendar a time with an offset has none in UTC, in which it is compared.
+        in_utc = created_at.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise cursors.bad_cursor(after) from None
     if created_at.tzinfo is None:
         raise cursors.bad_cursor(after)
-    older = or_(table.created_at < created_at, and_(table.created_at == created_at, table.id < id))
+    older = or_(table.created_at < in_utc, and_(table.created_at == in_utc, table.id < id))
     return [older]
 
 

@@ -22,7 +22,7 @@ from gql_server.compute.messages import (
 )
 from gql_server.errors import Conflict
 from gql_server.server import Server
-from gql_server.services import artifacts, launching, lookup, neuron_indexes
+from gql_server.services import artifacts, interactive, launching, lookup, neuron_indexes
 from gql_server.services.checks import Checks
 from gql_server.services.requests import Launched, TrainRequest
 from gql_server.settings import Settings
@@ -35,7 +35,7 @@ from models import (
     Sae,
     TrainingPoint as TrainingPointRow,
 )
-from models.enums import ArtifactStatus, JobKind, JobStatus, ProgressUnit, SaeOrigin
+from models.enums import UNFINISHED, ArtifactStatus, JobKind, JobStatus, ProgressUnit, SaeOrigin
 
 DEFAULT_EXPANSION = 8
 """Neurons per input dimension where a request does not say."""
@@ -55,7 +55,7 @@ async def train(server: Server, request: TrainRequest) -> Launched:
     lookup.check_ready(run)
     layer, width = _check_layer(request, run)
     latent_count = request.latent_count if request.latent_count is not None else DEFAULT_EXPANSION * width
-    _check(server.settings, request, run, latent_count, await server.executor.describe())
+    _check(server.settings, request, run, latent_count, await interactive.describe(server))
     sae = _new_sae(request, run, layer, width, latent_count)
     wanted = dataclasses.asdict(request) | {"language_model_id": run.language_model_id}
     job = launching.new_job(
@@ -149,7 +149,9 @@ async def delete(server: Server, id: str) -> None:
     """
     async with server.database.write() as session:
         sae = await lookup.get(session, Sae, id)
-        job = await _unfinished_job(session, id)
+        job = await session.scalar(
+            select(Job).where(Job.result_id == id, Job.status.in_(UNFINISHED)).limit(1)
+        )
         if job is not None:
             raise Conflict(f"The job {job.id} uses this SAE; wait for its end or cancel it.", job.id)
         if server.in_use.count(id):
@@ -160,12 +162,6 @@ async def delete(server: Server, id: str) -> None:
         await session.delete(sae)
         files = [artifacts.run_directory(server.settings, index) for index in indexes]
         artifacts.remove_after_commit(session, [artifacts.sae_directory(server.settings, sae), *files])
-
-
-async def _unfinished_job(session: AsyncSession, sae_id: str) -> Job | None:
-    unfinished = [status for status in JobStatus if not status.ended]
-    query = select(Job).where(Job.result_id == sae_id, Job.status.in_(unfinished))
-    return await session.scalar(query.limit(1))
 
 
 class TrainHandler:

@@ -1,5 +1,6 @@
 """The texts of a dataset request: read, checked, and kept for the job."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,12 @@ from gql_server import datasets
 from gql_server.errors import InvalidInput
 from gql_server.files import resolve_inside
 from gql_server.services.checks import Checks
+from gql_server.services.language_models import REPOSITORY
 from gql_server.services.requests import DatasetRequest
 from gql_server.settings import Settings
 from models.enums import DatasetKind
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w./-]{0,199}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,16 @@ def read(settings: Settings, request: DatasetRequest) -> Texts:
 def _hub(settings: Settings, request: DatasetRequest) -> Texts:
     if not settings.hub_enabled:
         _refuse(["dataset", "huggingFace"], "This server takes no datasets from the Hugging Face Hub.")
-    if not request.repository or not request.repository.strip():
-        _refuse(["dataset", "huggingFace", "repository"], "Name a repository, such as owner/name.")
+    for name, value, pattern in (
+        ("repository", request.repository, REPOSITORY),
+        ("config", request.config, _HUB_NAME),
+        ("split", request.split, _HUB_NAME),
+        ("revision", request.revision, _HUB_NAME),
+    ):
+        if (value is None and name == "repository") or (value is not None and not pattern.fullmatch(value)):
+            _refuse(
+                ["dataset", "huggingFace", name], f"This is no {name} of a dataset on the Hugging Face Hub."
+            )
     return Texts(request.kind, f"{request.repository} ({request.split})", None)
 
 
@@ -67,6 +79,9 @@ def _file(settings: Settings, request: DatasetRequest) -> Texts:
             ["dataset", "file", "path"],
             "There is no such file under one of this server's dataset directories.",
         )
+    if path.stat().st_size > settings.max_upload_bytes:
+        message = f"The file has {path.stat().st_size} bytes; {settings.max_upload_bytes} may be."
+        _refuse(["dataset", "file", "path"], message)
     try:
         texts = datasets.read_file(path, request.text_field)
     except ValueError as error:

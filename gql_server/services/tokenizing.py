@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +17,13 @@ class TokenCounter:
         self._tokenizer = tokenizer
         self._special_ids = special_ids
 
-    @classmethod
-    def of(cls, copy_directory: Path) -> "TokenCounter | None":
+    @staticmethod
+    def of(copy_directory: Path) -> "TokenCounter | None":
         """Return the counter of a language model, or None where its tokenizer has no file of that kind."""
-        path = copy_directory / "tokenizer.json"
-        if not path.exists():
+        try:
+            return _read(copy_directory, (copy_directory / "tokenizer.json").stat().st_mtime_ns)
+        except FileNotFoundError:
             return None
-        from tokenizers import Tokenizer
-
-        special = json.loads((copy_directory / "special_token_ids.json").read_text())
-        return cls(Tokenizer.from_file(str(path)), frozenset(special))
 
     def count(self, text: str) -> int:
         """Return the number of tokens of a text, special ones among them."""
@@ -36,3 +34,12 @@ class TokenCounter:
         return any(
             token not in self._special_ids for text in texts for token in self._tokenizer.encode(text).ids
         )
+
+
+@lru_cache(maxsize=4)
+def _read(copy_directory: Path, _written_at: int) -> TokenCounter:
+    """Read a tokenizer once for each time that it was written: that takes up to a second."""
+    from tokenizers import Tokenizer
+
+    special = json.loads((copy_directory / "special_token_ids.json").read_text())
+    return TokenCounter(Tokenizer.from_file(str(copy_directory / "tokenizer.json")), frozenset(special))

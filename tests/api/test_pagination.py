@@ -1,6 +1,6 @@
 """Pages: keyset cursors that hold while entries are added, and limits."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -118,12 +118,32 @@ async def test_a_page_size_outside_1_to_100_is_refused(server: Server, first: in
         cursors.encode("saes", "yesterday", "sae_1"),
         cursors.encode("saes", "2026-01-01T12:00:00", "sae_1"),
         cursors.encode("saes", 1, 2),
+        cursors.encode("saes", "0001-01-01T00:00:00+23:59", "sae_1"),
+        cursors.encode("saes", "9999-12-31T23:59:59-23:59", "sae_1"),
+        cursors.encode("saes", NOON.isoformat(), "\ud800"),
+        cursors.encode("saes", "\ud800", "sae_1"),
     ],
 )
 async def test_what_is_no_cursor_of_the_list_is_refused(server: Server, after: str) -> None:
     error = await first_error(server, SAES, after=after)
     assert error["extensions"]["code"] == "INVALID_INPUT"
     assert error["extensions"]["fields"][0]["path"] == ["after"]
+
+
+async def test_a_cursor_that_was_written_with_another_offset_means_the_same_time(server: Server) -> None:
+    added = await add_saes(server, 2)
+    shifted = NOON.astimezone(timezone(timedelta(hours=5))) + timedelta(days=1)
+    after = cursors.encode("saes", shifted.isoformat(), "sae_Z")
+    assert len((await ask(server, SAES, after=after))["saes"]["nodes"]) == len(added)
+
+
+@pytest.mark.parametrize("index", [10**30, -(10**30)])
+async def test_a_cursor_beyond_all_neurons_indices_is_refused(
+    server: Server, indexed: Sae, index: int
+) -> None:
+    after = cursors.encode("INDEX", 0.0, index)
+    error = await first_error(server, NEURONS, id=indexed.id, after=after)
+    assert error["extensions"]["code"] == "INVALID_INPUT"
 
 
 async def test_the_total_is_counted_only_when_asked_for(server: Server) -> None:

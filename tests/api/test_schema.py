@@ -149,7 +149,26 @@ async def test_exactly_one_field_of_a_one_of_input_is_given(server: Server) -> N
       importConcepts(input: {saeId: "x", source: $source}) { __typename } }"""
     for source in ({}, {"csv": "", "json": ""}, {"csv": None}):
         error = await first_error(server, query, source=source)
-        assert "extensions" not in error
+        assert error["extensions"] == {"code": "INVALID_INPUT"}
+
+
+async def test_a_long_value_is_not_echoed_whole(server: Server) -> None:
+    query = "mutation ($id: ID!) { retryJob(id: $id) { ... on NotFound { message id } } }"
+    unknown = "x" * 10**6
+    refusal = (await ask(server, query, id=unknown))["retryJob"]
+    assert refusal["id"] == unknown
+    assert refusal["message"].startswith("There is no job with the ID 'xxx")
+    assert len(refusal["message"]) < 1010
+
+
+async def test_the_second_mutation_of_an_operation_reads_what_it_has_written(server: Server) -> None:
+    sae = await add_sae(server, await add_run(server, await add_language_model(server)))
+    named = "{ ... on ConceptSet { concept { neuron { concept { name } } } } }"
+    query = f"""mutation ($id: ID!) {{
+      a: setConcept(input: {{saeId: $id, neuronIndex: 1, name: "x"}}) {named}
+      b: setConcept(input: {{saeId: $id, neuronIndex: 1, name: "y"}}) {named} }}"""
+    data = await ask(server, query, id=sae.id)
+    assert [data[key]["concept"]["neuron"]["concept"]["name"] for key in "ab"] == ["x", "y"]
 
 
 # -------------------------------------------------------------------------------- refusals
@@ -350,10 +369,9 @@ async def test_events_are_given_from_a_sequence_number_on(server: Server) -> Non
     assert found["lastSequence"] == 5
     (last,) = found["last"]
     assert (last["point"]["tokenCount"], last["point"]["loss"]) == (2**40, None)
-    error = await first_error(
-        server, "query ($id: ID!) { job(id: $id) { events(first: 0) { at } } }", id=job.id
-    )
-    assert error["extensions"]["code"] == "INVALID_INPUT"
+    for wrong in ("first: 0", "after: -1"):
+        query = f"query ($id: ID!) {{ job(id: $id) {{ events({wrong}) {{ at }} }} }}"
+        assert (await first_error(server, query, id=job.id))["extensions"]["code"] == "INVALID_INPUT"
 
 
 async def test_jobs_can_be_filtered_and_know_their_place_in_the_queue(server: Server) -> None:

@@ -1,9 +1,13 @@
 """Capturing activations, held against a plain forward pass by hand."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import datasets
+import huggingface_hub
 import msgspec
 import numpy as np
 import pytest
@@ -295,14 +299,44 @@ def test_a_canceled_capture_leaves_whole_batches_and_goes_on_with_the_next(
     assert len(manifest_of(task).batches) == 3
 
 
+@dataclass
+class HubBuilder:
+    """What the datasets library gives for a dataset on the Hub; this one's file is here."""
+
+    file: Path
+    named: str = "hf://datasets/owner/texts@abc/train.jsonl"
+
+    @property
+    def config(self) -> Any:
+        return SimpleNamespace(data_files={"train": [self.named]})
+
+    def as_streaming_dataset(self, split: str) -> Any:
+        return datasets.load_dataset(
+            "json", data_files={"train": str(self.file)}, split=split, streaming=True
+        )
+
+
 @pytest.fixture
-def hub(tmp_path: Path) -> HubDataset:
-    """Give a dataset in a directory, which the datasets library loads as it does one on the Hub."""
-    directory = tmp_path / "hub"
-    directory.mkdir()
+def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HubBuilder:
+    """Put a dataset where the Hub is asked for one."""
     lines = "".join(json.dumps({"body": text}) + "\n" for text in TEXTS)
-    (directory / "train.jsonl").write_text(lines)
-    return HubDataset(repository=str(directory), config=None, split="train", text_field="body", revision=None)
+    (tmp_path / "train.jsonl").write_text(lines)
+    found = HubBuilder(tmp_path / "train.jsonl")
+
+    def load(place: str, config: str | None, *, revision: str | None) -> HubBuilder:
+        assert (config, revision) == (None, "v1")
+        if place != "hf://datasets/owner/texts":
+            raise FileNotFoundError(f"there is no {place}\nat all")
+        return found
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", load)
+    return found
+
+
+@pytest.fixture
+def hub(builder: HubBuilder) -> HubDataset:
+    """Name that dataset."""
+    return HubDataset("owner/texts", None, "train", "body", "v1")
 
 
 def test_a_hub_dataset_is_kept_and_captured(
@@ -334,9 +368,7 @@ def test_a_hub_dataset_with_too_many_texts_is_invalid(
     capture_activations(changed(task, sample_limit=5), recording_context, language_models)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"repository": "/nowhere/at/all"}, {"split": "test"}, {"text_field": "title"}]
-)
+@pytest.mark.parametrize("wrong", [{"repository": "owner/other"}, {"split": "test"}, {"text_field": "title"}])
 def test_a_hub_dataset_that_cannot_be_had_is_told_in_a_sentence(
     task: CaptureActivations,
     hub: HubDataset,
@@ -351,3 +383,66 @@ def test_a_hub_dataset_that_cannot_be_had_is_told_in_a_sentence(
         capture_activations(task, recording_context, language_models)
     assert raised.value.reason.endswith(".")
     assert "\n" not in raised.value.reason
+
+
+@pytest.mark.parametrize(
+    "repository",
+    ["csv", "text", "json", "./owner", "../texts", "/etc", "owner/texts/data", "hf://datasets/a/b", "", "."],
+)
+def test_only_the_name_of_a_dataset_on_the_hub_is_taken(
+    task: CaptureActivations,
+    hub: HubDataset,
+    repository: str,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    tmp_path: Path,
+) -> None:
+    wrong = msgspec.structs.replace(hub, repository=repository)
+    task = changed(task, hub_dataset=wrong, dataset_dir=str(tmp_path / "datasets" / "hub"))
+    with pytest.raises(TaskError, match="not the name of a dataset on the Hub") as raised:
+        capture_activations(task, recording_context, language_models)
+    assert (raised.value.code, raised.value.path) == ("INVALID", ["dataset", "huggingFace", "repository"])
+
+
+def test_a_directory_here_is_not_read_for_a_name_on_the_hub(
+    task: CaptureActivations,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "owner" / "texts").mkdir(parents=True)
+    (tmp_path / "owner" / "texts" / "train.jsonl").write_text('{"body": "a secret"}\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    here = HubDataset("owner/texts", None, "train", "body", None)
+    task = changed(task, hub_dataset=here, dataset_dir=str(tmp_path / "datasets" / "hub"))
+    with pytest.raises(TaskError, match="could not be had from the Hub") as raised:
+        capture_activations(task, recording_context, language_models)
+    assert raised.value.code == "CONFLICT"
+
+
+@pytest.mark.parametrize("named", ["/etc/passwd", "zip://a.csv::/tmp/a.zip", "http://localhost/a.csv"])
+def test_a_dataset_that_lists_files_off_the_hub_is_refused(
+    task: CaptureActivations,
+    hub: HubDataset,
+    builder: HubBuilder,
+    named: str,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    tmp_path: Path,
+) -> None:
+    builder.named = named
+    task = changed(task, hub_dataset=hub, dataset_dir=str(tmp_path / "datasets" / "hub"))
+    with pytest.raises(TaskError, match="lists files that are not on the Hub") as raised:
+        capture_activations(task, recording_context, language_models)
+    assert raised.value.code == "CONFLICT"
+
+
+def test_a_max_length_that_leaves_no_token_but_special_ones_is_invalid(
+    task: CaptureActivations, language_models: LanguageModels, recording_context: RecordingContext
+) -> None:
+    with pytest.raises(TaskError, match="maxLength must be higher") as raised:
+        capture_activations(changed(task, max_length=1), recording_context, language_models)
+    assert (raised.value.code, raised.value.path) == ("INVALID", ["maxLength"])

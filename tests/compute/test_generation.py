@@ -9,12 +9,13 @@ import msgspec
 import pytest
 import torch
 
+from gql_server.compute import hooks
 from gql_server.compute.context import TaskCanceled, TaskError
 from gql_server.compute.generation import generate
 from gql_server.compute.language_models import LanguageModels
 from gql_server.compute.messages import Edit, Generate, LanguageModelSource, OutputFinished, TokenGenerated
 from tests.compute.conftest import RecordingContext
-from tests.compute.sae_fixtures import LAYER, layer_output, logits, make_sae, sae_source
+from tests.compute.sae_fixtures import LAYER, N_LATENTS, layer_output, logits, make_sae, sae_source
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
@@ -29,7 +30,7 @@ Ask = Callable[..., list[OutputFinished]]
 @pytest.fixture
 def lm(language_models: LanguageModels, tiny_source: LanguageModelSource) -> LanguageModel:
     """Give the tiny model."""
-    return language_models.get(tiny_source, lambda change: None)
+    return language_models.get(tiny_source)
 
 
 @pytest.fixture
@@ -344,6 +345,41 @@ def test_an_edit_of_a_neuron_that_is_not_there_is_invalid(ask: Ask) -> None:
     assert (caught.value.code, caught.value.path) == ("INVALID", ["edits", "1", "neuronIndex"])
 
 
+@pytest.mark.parametrize("edit", [Edit(3, 1.0, 1e300), Edit(3, 1e300, 1e300), Edit(3, 1.0, -1e300)])
+@pytest.mark.parametrize("mode", ["ERROR_PRESERVING", "RECONSTRUCTION"])
+def test_edits_that_drive_the_numbers_out_of_range_are_invalid(ask: Ask, edit: Edit, mode: str) -> None:
+    with pytest.raises(TaskError, match="out of range at token 0 of prompt 0; use smaller") as caught:
+        ask(sae=sae_source(), edits=[edit], mode=mode, compare_to_baseline=True)
+    assert (caught.value.code, caught.value.path) == ("INVALID", ["steering"])
+
+
+def test_a_model_whose_own_numbers_are_out_of_range_fails_in_a_sentence(lm: LanguageModel, ask: Ask) -> None:
+    handle = lm.model.lm_head.register_forward_hook(lambda module, inputs, output: output * torch.nan)
+    try:
+        with pytest.raises(TaskError, match="language model's numbers are out of range at tok") as caught:
+            ask(sae=sae_source(), edits=[])
+    finally:
+        handle.remove()
+    assert (caught.value.code, caught.value.path) == ("FAILED", [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"temperature": 1e-40}, "temperature"),
+        ({"temperature": 1e-40, "top_k": 3, "top_p": 0.5}, "temperature"),
+        ({"temperature": 0.7, "repetition_penalty": 1e-40}, "temperature"),
+        ({"temperature": 0.0, "repetition_penalty": 1e-40}, "repetitionPenalty"),
+    ],
+)
+def test_sampling_that_makes_numbers_out_of_range_is_invalid(
+    ask: Ask, changes: dict[str, Any], path: str
+) -> None:
+    with pytest.raises(TaskError, match="out of range") as caught:
+        ask(**changes)
+    assert (caught.value.code, caught.value.path) == ("INVALID", [path])
+
+
 # ------------------------------------------------------------------------------------- neurons
 
 
@@ -422,3 +458,29 @@ def test_the_top_texts_file_tells_which_texts_each_reported_neuron_fires_on(
     for texts in by_neuron.values():
         scores = [text["score"] for text in texts]
         assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 20])
+@pytest.mark.parametrize("mode", ["ERROR_PRESERVING", "RECONSTRUCTION"])
+def test_latents_are_dense_for_a_few_positions_at_once_with_the_same_outcome(
+    sae: Sae, ask: Ask, monkeypatch: pytest.MonkeyPatch, rows: int, mode: str
+) -> None:
+    changes = {"sae": sae_source(), "edits": STRONG, "mode": mode, "compare_to_baseline": True}
+    whole = ask(**changes)
+    sizes, encode = [], sae.encode
+
+    def watched(activations: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(activations))
+        latents: torch.Tensor = encode(activations)
+        return latents
+
+    monkeypatch.setattr(sae, "encode", watched)
+    monkeypatch.setattr(hooks, "MAX_DENSE_LATENTS", rows * N_LATENTS + 1)
+    for one, same in zip(whole, ask(**changes), strict=True):
+        assert ids(one) == ids(same)
+        assert log_probabilities(one) == pytest.approx(log_probabilities(same), abs=1e-4)
+        places = {entry.neuron_index: entry.token_index for entry in one.top_neurons}
+        assert {entry.neuron_index: entry.token_index for entry in same.top_neurons} == places
+        activations = [entry.activation for entry in one.top_neurons]
+        assert [entry.activation for entry in same.top_neurons] == pytest.approx(activations, abs=1e-4)
+    assert max(sizes) == rows

@@ -18,7 +18,7 @@ IDS = [0, 50, 60, 70, 80, 90, 100]
 @pytest.fixture
 def lm(language_models: LanguageModels, tiny_source: LanguageModelSource) -> LanguageModel:
     """Give the tiny model."""
-    return language_models.get(tiny_source, lambda change: None)
+    return language_models.get(tiny_source)
 
 
 def steered(lm: LanguageModel, hook: SaeHook) -> Tensor:

@@ -2,8 +2,12 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub
+import msgspec
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -17,6 +21,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from gql_server.compute import model_files
 from gql_server.compute.context import TaskError
 from gql_server.compute.language_models import LanguageModels, depth_order, describe
 from gql_server.compute.messages import LanguageModelChanged, LanguageModelSource
@@ -75,6 +80,7 @@ def test_the_layers_of_a_llama_are_told(
     assert next(iter(found)) == "model"
     assert description.architecture == "LlamaForCausalLM"
     assert description.hidden_size == 32
+    assert description.context_length == 512
     assert description.vocabulary_size == 600
 
 
@@ -217,6 +223,42 @@ def test_a_directory_with_a_broken_model_is_a_conflict(tmp_path: Path) -> None:
     assert error.code == "CONFLICT"
     assert error.reason.startswith(f"The language model {tmp_path} could not be loaded: ")
     assert "\n" not in error.reason
+
+
+def test_a_name_on_the_hub_never_means_a_directory_here(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "owner").mkdir()
+    (tmp_path / "owner" / "name").symlink_to(tiny_model_dir)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    for location in ("owner/name", str(tiny_model_dir), "./owner/name", "../owner"):
+        error, _ = failure(source_of(Path(), tmp_path / "copy", kind="HUGGING_FACE", location=location))
+        assert error.code == "CONFLICT"
+        assert error.reason.startswith(f"The language model {location} could not be loaded: ")
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_model_on_the_hub_is_loaded_from_its_download(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe: bool
+) -> None:
+    directory = shutil.copytree(tiny_model_dir, tmp_path / "snapshot")
+    if not safe:
+        weights = AutoModelForCausalLM.from_pretrained(directory).state_dict()
+        (directory / "model.safetensors").unlink()
+    asked: list[tuple[str, str, bool]] = []
+
+    def download(repository: str, *, revision: str, allow_patterns: list[str], **options: Any) -> str:
+        asked.append((repository, revision, "*.bin" in allow_patterns))
+        if asked[-1][2]:
+            torch.save(weights, directory / "pytorch_model.bin")
+        return str(directory)
+
+    monkeypatch.setattr(model_files, "snapshot_download", download)
+    source = source_of(Path(), tmp_path / "copy", kind="HUGGING_FACE", location="owner/name")
+    lm = LanguageModels(device="cpu").get(msgspec.structs.replace(source, revision="v1"))
+    assert lm.model.config.hidden_size == 32
+    assert asked == [("owner/name", "v1", False), ("owner/name", "v1", True)][: 1 if safe else 2]
 
 
 def test_a_file_that_is_no_gguf_is_a_conflict(tmp_path: Path) -> None:

@@ -290,6 +290,16 @@ def test_progress_is_told_in_tokens(
     assert logs[-1].startswith(f"Indexed 48 neurons over {count:,} tokens; ")
 
 
+def test_other_requests_may_run_at_each_check(
+    indexed: ByHand, task: IndexNeurons, recording_context: RecordingContext
+) -> None:
+    def check() -> None:
+        assert not torch.is_inference_mode_enabled()
+
+    recording_context.on_check = check  # type: ignore[method-assign]
+    index_neurons(task, recording_context, make_sae(TopKSae), ActivationStore(Path(task.store_dir)))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

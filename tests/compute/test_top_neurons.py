@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from gql_server.compute import top_neurons
+from gql_server.compute import hooks, top_neurons
 from gql_server.compute.context import TaskError
 from gql_server.compute.language_models import LanguageModels
 from gql_server.compute.messages import FindTopNeurons, LanguageModelSource, NeuronActivation, PromptNeurons
 from gql_server.compute.ranking import strongest, strongest_per_row
 from gql_server.compute.top_neurons import find_top_neurons
 from tests.compute.conftest import RecordingContext
-from tests.compute.sae_fixtures import layer_output, make_sae, sae_source
+from tests.compute.sae_fixtures import N_LATENTS, layer_output, make_sae, sae_source
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
@@ -22,7 +22,7 @@ PROMPTS = ["True and False are the", "for x in range(10): print(x, 'of many', x 
 @pytest.fixture
 def lm(language_models: LanguageModels, tiny_source: LanguageModelSource) -> LanguageModel:
     """Give the tiny model."""
-    return language_models.get(tiny_source, lambda change: None)
+    return language_models.get(tiny_source)
 
 
 @pytest.fixture
@@ -92,6 +92,32 @@ def test_a_prompt_gives_the_same_alone_and_beside_others(
     monkeypatch.setattr(top_neurons, "_MAX_LATENTS_PER_BATCH", 1)
     for one, alone in zip(together, find(lm, sae, tiny_source, PROMPTS), strict=True):
         assert as_dict(one.neurons) == pytest.approx(as_dict(alone.neurons), abs=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_latents_are_dense_for_a_few_positions_at_once(
+    lm: LanguageModel,
+    sae: Sae,
+    tiny_source: LanguageModelSource,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+) -> None:
+    whole = find(lm, sae, tiny_source, PROMPTS)
+    sizes, encode = [], sae.encode
+
+    def watched(activations: Tensor) -> Tensor:
+        sizes.append(len(activations))
+        latents: Tensor = encode(activations)
+        return latents
+
+    monkeypatch.setattr(sae, "encode", watched)
+    monkeypatch.setattr(hooks, "MAX_DENSE_LATENTS", rows * N_LATENTS + 1)
+    for one, same in zip(whole, find(lm, sae, tiny_source, PROMPTS), strict=True):
+        assert as_dict(one.neurons) == pytest.approx(as_dict(same.neurons), abs=1e-5)
+        assert [entry.token_index for entry in one.neurons] == [entry.token_index for entry in same.neurons]
+        for token, same_token in zip(one.per_token, same.per_token, strict=True):
+            assert as_dict(token.neurons) == pytest.approx(as_dict(same_token.neurons), abs=1e-5)
+    assert max(sizes) == rows
 
 
 def test_the_forward_pass_ends_at_the_layer_and_leaves_no_hook(

@@ -17,6 +17,7 @@ from gql_server.compute.context import TaskCanceled, TaskError
 from gql_server.compute.linear_engine import activation_scale, fold_scale, initialise
 from gql_server.compute.messages import Log, Progress, TrainingConfigChosen, TrainingPoint, TrainSae
 from gql_server.compute.sae_classes import SaeClasses, place
+from gql_server.compute.trainer import MAX_POINTS, Schedule
 from gql_server.compute.training import train_sae
 from gql_server.compute.training_store import TrainingStore
 from tests.compute.conftest import RecordingContext
@@ -203,7 +204,11 @@ def test_values_that_are_not_finite_are_refused_in_a_sentence(run: Run) -> None:
     activations = run.store.get_detector_metadata_by_layer_by_key("run_a", 2, LAYER, "activations")
     activations[0, 3, 0] = torch.inf
     run.store.put_detector_metadata("run_a", 2, {}, {LAYER: {"activations": activations}})
-    with pytest.raises(TaskError, match="not finite"):
+    with pytest.raises(TaskError, match="not finite, as the language model gave them"):
+        epoch(training_store(run))
+    half = {LAYER: {"activations": activations.half()}}
+    run.store.put_detector_metadata("run_a", 2, {}, half)
+    with pytest.raises(TaskError, match="FLOAT16; capture it again as BFLOAT16 or FLOAT32"):
         epoch(training_store(run))
 
 
@@ -225,13 +230,13 @@ def test_a_training_store_reads_on_and_never_writes(run: Run) -> None:
 def test_a_training_reports_its_config_first_then_points_and_ends_better_than_it_began(
     run: Run, tmp_path: Path, recording_context: RecordingContext
 ) -> None:
-    result = train_sae(make_task(tmp_path, epochs=12), recording_context, SaeClasses())
-    steps = 12 * (len(run.rows) // 16)
+    result = train_sae(make_task(tmp_path, epochs=11), recording_context, SaeClasses())
+    steps = 11 * (len(run.rows) // 16)
     assert isinstance(recording_context.events[0], TrainingConfigChosen)
     assert isinstance(recording_context.events[1], Log)
     found = points(recording_context)
     assert [point.step for point in found] == list(range(1, steps + 1))
-    assert [point.epoch for point in found] == [1 + step // (steps // 12) for step in range(steps)]
+    assert [point.epoch for point in found] == [1 + step // (steps // 11) for step in range(steps)]
     assert found[-1].token_count == steps * 16
     assert found[-1].explained_variance > 0.6 > found[0].explained_variance
     assert result.final_point == found[-1]
@@ -239,7 +244,7 @@ def test_a_training_reports_its_config_first_then_points_and_ends_better_than_it
     assert result.n_inputs == WIDTH
     assert all(point.l0 <= 3 for point in found)
     assert [point.dead_fraction is None for point in found] == [
-        step < steps // 12 for step in range(1, steps + 1)
+        step < steps // 11 for step in range(1, steps + 1)
     ]
     progress = [event for event in recording_context.events if isinstance(event, Progress)]
     assert progress[-1].completed == progress[-1].total == steps
@@ -314,6 +319,55 @@ def test_a_learning_rate_that_is_far_too_high_fails_in_a_sentence_and_writes_not
     with pytest.raises(TaskError, match=r"at step \d+ of \d+; choose a learning rate below"):
         train_sae(task, recording_context, SaeClasses())
     assert not Path(task.sae_dir).exists()
+
+
+def test_what_was_saved_in_the_directory_during_the_training_stays(
+    run: Run, tmp_path: Path, recording_context: RecordingContext
+) -> None:
+    task = make_task(tmp_path)
+    concepts = Path(task.sae_dir) / "concepts" / "concepts.json"
+    concepts.parent.mkdir(parents=True)
+    concepts.write_text("{}")
+    for _ in range(2):
+        train_sae(task, recording_context, SaeClasses())
+        assert concepts.read_text() == "{}"
+        names = sorted(path.name for path in Path(task.sae_dir).iterdir())
+        assert names == ["concepts", "history.json", "metadata.json", "sae.pt"]
+
+
+@pytest.mark.parametrize("total", [1, 199, 200, 201, 399, 400, 1001])
+def test_there_are_never_more_points_than_are_shown(total: int) -> None:
+    assert math.ceil(total / Schedule(total, 1).steps_per_point) <= MAX_POINTS
+
+
+def test_weights_that_the_last_step_ruins_fail_the_training(
+    run: Run, tmp_path: Path, recording_context: RecordingContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, steps = torch.optim.AdamW.step, 2 * (len(run.rows) // 16)
+    done = 0
+
+    def ruining(self: torch.optim.AdamW, *args: Any, **options: Any) -> Any:
+        nonlocal done
+        result = step(self, *args, **options)
+        done += 1
+        if done == steps:
+            self.param_groups[0]["params"][0].data[0] = torch.nan
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", ruining)
+    task = make_task(tmp_path, epochs=2)
+    with pytest.raises(TaskError, match="weights were not finite any more after the last step; choose"):
+        train_sae(task, recording_context, SaeClasses())
+    assert done == steps
+    assert not Path(task.sae_dir).exists()
+
+
+def test_an_extreme_sparsity_penalty_is_named_as_a_cause(
+    run: Run, tmp_path: Path, recording_context: RecordingContext
+) -> None:
+    task = make_task(tmp_path, sae_class="L1Sae", k=None, l1_lambda=1e60, learning_rate=1e-3)
+    with pytest.raises(TaskError, match=r"learning rate below \S+ or an l1Lambda below 1e\+60\."):
+        train_sae(task, recording_context, SaeClasses())
 
 
 def test_a_canceled_training_stops_at_the_next_batch_and_writes_nothing(

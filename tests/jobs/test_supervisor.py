@@ -1,10 +1,12 @@
 """The supervisor, over a real database, with the worker's side written down by the test."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.compute.messages import (
     CaptureActivations,
@@ -23,6 +25,7 @@ from gql_server.compute.messages import (
     TrainSae,
 )
 from gql_server.errors import Conflict, NotFound
+from gql_server.jobs import supervisor
 from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost
 from gql_server.jobs.supervisor import STOPPED
 from gql_server.server import Server
@@ -184,16 +187,29 @@ async def test_a_cursor_gives_only_what_came_after_it(tmp_path: Path) -> None:
 
 
 async def test_watching_all_jobs_tells_of_each_change_of_status(tmp_path: Path) -> None:
-    async with serving(tmp_path, FakeExecutor(succeed)) as server:
+    runs: asyncio.Queue[TaskRun] = asyncio.Queue()
+    seen: dict[str, list[JobStatus]] = {}
+    async with serving(tmp_path, FakeExecutor(lambda task, run: runs.put_nowait(run))) as server:
         lm = await add_language_model(server)
-        watching = jobs.watch_all(server, [JobKind.CAPTURE_ACTIVATIONS])
-        first_change = asyncio.ensure_future(anext(watching))
-        await asyncio.sleep(0)
-        launched = await activation_runs.capture(server, capture_request(lm.id))
-        seen = [await asyncio.wait_for(first_change, 10)]
-        while seen[-1].status != JobStatus.SUCCEEDED:
-            seen.append(await asyncio.wait_for(anext(watching), 10))
-    assert {job.id for job in seen} == {launched.job.id}
+        first, second = [
+            (await activation_runs.capture(server, capture_request(lm.id))).job.id for _ in range(2)
+        ]
+        running = await asyncio.wait_for(runs.get(), 10)  # The second waits in the queue meanwhile.
+        async with asyncio.timeout(10):
+            async for job in jobs.watch_all(server, [JobKind.CAPTURE_ACTIVATIONS]):
+                statuses = seen.setdefault(job.id, [])
+                if job.status not in statuses[-1:]:
+                    statuses.append(job.status)
+                if (job.id, job.status) == (second, JobStatus.QUEUED):
+                    running.finish(capture_result())
+                elif (job.id, job.status) == (second, JobStatus.RUNNING):
+                    (await runs.get()).finish(capture_result())
+                elif (job.id, job.status) == (second, JobStatus.SUCCEEDED):
+                    break
+    assert seen == {
+        first: [JobStatus.RUNNING, JobStatus.SUCCEEDED],
+        second: [JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.SUCCEEDED],
+    }
 
 
 async def test_a_job_that_ran_when_the_server_was_stopped_says_so_and_can_be_retried(tmp_path: Path) -> None:
@@ -228,3 +244,28 @@ async def test_a_job_that_a_killed_server_left_running_is_interrupted_at_the_nex
     assert (found.status, found.error) == (JobStatus.INTERRUPTED, INTERRUPTED)
     assert run.status == ArtifactStatus.PARTIAL
     assert sequences == list(range(1, found.last_sequence + 1))
+
+
+async def test_a_lane_goes_on_after_the_database_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "PAUSE_AFTER_ERROR_SECONDS", 0.01)
+    executor = FakeExecutor(succeed)
+    async with serving(tmp_path, executor) as server:
+        lm = await add_language_model(server)
+        write, failures = server.database.write, 3
+
+        def failing() -> AbstractAsyncContextManager[AsyncSession]:
+            nonlocal failures
+            if failures:
+                failures -= 1
+                raise OSError("No space left on device")
+            return write()
+
+        first = (await activation_runs.capture(server, capture_request(lm.id))).job.id
+        monkeypatch.setattr(server.database, "write", failing)
+        broken = await ended(server, first)
+        second = (await activation_runs.capture(server, capture_request(lm.id))).job.id
+        fine = await ended(server, second)
+    assert (broken.status, broken.error) == (JobStatus.FAILED, supervisor.INTERNAL_FAILURE)
+    assert fine.status == JobStatus.SUCCEEDED

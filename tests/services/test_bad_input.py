@@ -1,7 +1,9 @@
 """Bad input: a typed refusal that names the field, before any job starts, with nothing written."""
 
+import asyncio
 import dataclasses
 import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from sqlalchemy import func, select
 
 from gql_server import ids
 from gql_server.errors import Conflict, InvalidInput, NotFound, QueueFull, Refusal
+from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.server import Server
 from gql_server.services import (
     activation_runs,
@@ -26,6 +29,7 @@ from gql_server.services import (
     saes,
     top_neurons,
 )
+from gql_server.services.reconciliation import remove_partial_files
 from gql_server.services.requests import (
     AddLanguageModelRequest,
     CaptureRequest,
@@ -107,6 +111,17 @@ CAPTURE = CaptureRequest(
         ({"dataset": DatasetRequest(DatasetKind.INLINE, texts=["x" * 100_001])}, ["dataset", "texts", "0"]),
         ({"dataset": DatasetRequest(DatasetKind.FILE, path="../secret.txt")}, ["dataset", "file", "path"]),
         ({"dataset": DatasetRequest(DatasetKind.FILE, path="/etc/passwd")}, ["dataset", "file", "path"]),
+        ({"dataset": DatasetRequest(DatasetKind.FILE, path="x" * 300)}, ["dataset", "file", "path"]),
+        ({"dataset": DatasetRequest(DatasetKind.FILE, path="x/" * 3000)}, ["dataset", "file", "path"]),
+        (
+            {"dataset": DatasetRequest(DatasetKind.HUGGING_FACE, repository="/etc")},
+            ["dataset", "huggingFace", "repository"],
+        ),
+        (
+            {"dataset": DatasetRequest(DatasetKind.HUGGING_FACE, repository="../up")},
+            ["dataset", "huggingFace", "repository"],
+        ),
+        ({"name": "\u200b\u202e"}, ["name"]),
         (
             {"dataset": DatasetRequest(DatasetKind.UPLOAD, file_name="a.csv", content=b"other\n1\n")},
             ["dataset", "upload"],
@@ -140,11 +155,13 @@ async def test_a_link_out_of_the_dataset_directory_is_refused(tmp_path: Path) ->
     allowed = tmp_path / "datasets"
     allowed.mkdir()
     (allowed / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (allowed / "circle.txt").symlink_to(allowed / "circle.txt")
     async with prepared(tmp_path, dataset_dirs=(allowed,)) as (server, sae):
-        dataset = DatasetRequest(DatasetKind.FILE, path="link.txt")
-        request = dataclasses.replace(CAPTURE, language_model_id=sae.language_model_id, dataset=dataset)
-        refusal = await refused(server, lambda: activation_runs.capture(server, request))
-    assert paths(refusal) == [["dataset", "file", "path"]]
+        for name in ("link.txt", "circle.txt"):
+            dataset = DatasetRequest(DatasetKind.FILE, path=name)
+            request = dataclasses.replace(CAPTURE, language_model_id=sae.language_model_id, dataset=dataset)
+            refusal = await refused(server, lambda request=request: activation_runs.capture(server, request))  # type: ignore[misc]
+            assert paths(refusal) == [["dataset", "file", "path"]]
 
 
 async def test_texts_without_tokens_are_refused(tmp_path: Path, tiny_model_dir: Path) -> None:
@@ -251,6 +268,8 @@ async def _model(server: Server, id: str) -> LanguageModel:
         ([EditRequest(-1, 2, 0)], ["edits", "0", "neuronIndex"]),
         ([EditRequest(1, 2, 0), EditRequest(1, 3, 0)], ["edits", "1", "neuronIndex"]),
         ([EditRequest(1, math.nan, 0)], ["edits", "0", "multiplier"]),
+        ([EditRequest(1, 1e300, 0)], ["edits", "0", "multiplier"]),
+        ([EditRequest(1, 1, -1e39)], ["edits", "0", "bias"]),
         ([EditRequest(1, 2, math.inf)], ["edits", "0", "bias"]),
     ],
 )
@@ -302,9 +321,11 @@ GENERATE = GenerateRequest(
         ({"max_new_tokens": 10**6}, ["maxNewTokens"]),
         ({"temperature": -1.0}, ["temperature"]),
         ({"temperature": math.nan}, ["temperature"]),
+        ({"temperature": 1e-40}, ["temperature"]),
         ({"top_p": 0.0}, ["topP"]),
         ({"top_k": 0}, ["topK"]),
         ({"repetition_penalty": 0.0}, ["repetitionPenalty"]),
+        ({"repetition_penalty": 1e-300}, ["repetitionPenalty"]),
         ({"stop": [""]}, ["stop", "0"]),
         ({"top_log_probabilities": 21}, ["topLogProbabilities"]),
         ({"compare_to_baseline": True}, ["compareToBaseline"]),
@@ -414,3 +435,32 @@ async def test_what_is_in_use_cannot_be_deleted_and_the_refusal_names_the_user(t
     assert isinstance(run, Conflict) and run.id == sae.id
     assert isinstance(lm, Conflict) and lm.id == sae.activation_run_id
     assert ids.kind_of(sae.id) == ids.SAE
+
+
+async def test_an_index_that_failed_keeps_no_run_alive(tmp_path: Path) -> None:
+    started: list[TaskRun] = []
+    async with serving(tmp_path, FakeExecutor(lambda task, run: started.append(run))) as server:
+        lm = await add_language_model(server)
+        sae = await add_sae(server, await add_run(server, lm))
+        other = await add_run(server, lm)
+        job = (await neuron_indexes.index(server, IndexRequest(sae.id, other.id, 10, None))).job
+        with pytest.raises(Conflict) as running:
+            await activation_runs.delete(server, other.id)
+        async for event in jobs.watch(server, job.id, 0):
+            if event.payload.get("status") == "RUNNING":
+                while not started:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+                started[0].finish(WorkerLost("gone"))
+        await activation_runs.delete(server, other.id)
+    assert running.value.id == job.id
+
+
+def test_partial_files_of_a_killed_process_are_removed_and_newer_ones_left(tmp_path: Path) -> None:
+    old = tmp_path / "store" / "runs" / "run_x" / ".partial-1" / "batch"
+    old.mkdir(parents=True)
+    (tmp_path / ".partial-2").write_text("half")
+    (tmp_path / "whole.json").write_text("{}")
+    remove_partial_files(tmp_path, older_than=time.time() - 3600)
+    assert old.exists()
+    remove_partial_files(tmp_path, older_than=time.time() + 3600)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["run_x", "runs", "store", "whole.json"]

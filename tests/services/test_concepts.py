@@ -45,7 +45,12 @@ def csv(sae: Sae, content: str, mode: str = "MERGE") -> ImportConceptsRequest:
         ("csv", "neuron_idx,concept_name,score\n-1,b,1\n", "line 2"),
         ("csv", "neuron_idx,concept_name,score\n1.5,b,1\n", "line 2"),
         ("csv", "neuron_idx,concept_name,score\n1, ,1\n", "line 2"),
+        ("csv", "x" * 140_000, "Line 1"),
+        ("csv", "neuron_idx,concept_name,score\n1,\u200b,1\n", "line 2"),
         ("json", "{", "not JSON"),
+        ("json", "[" * 100_000, "not JSON"),
+        ("json", '{"concepts": {"1": {"name": "a", "score": 1' + "0" * 400 + "}}}", "'1'"),
+        ("json", '{"n_size": "32", "concepts": {"1": {"name": "a", "score": 1}}}', "'32'"),
         ("json", "[]", "concepts"),
         ("json", '{"concepts": {}}', "no concept"),
         ("json", '{"concepts": {"1": "a"}}', "'1'"),
@@ -91,7 +96,7 @@ async def test_an_import_merges_by_score_and_never_overwrites_a_person(tmp_path:
             server, csv(sae, "neuron_idx,concept_name,score\n5,only,1\n", "REPLACE")
         )
         replaced = await named(server, sae)
-    assert first[1:] == (2, 2)  # Of four rows, one lost to its better twin and one to the person's.
+    assert first[1:] == (2, 1)  # The row that lost to its better twin is neither.
     assert lower[1:] == (0, 1) and higher[1:] == (1, 0)
     assert merged == {1: ("mine", 0.1), 3: ("paint", 0.9), 7: ("higher", 0.0)}
     assert replaced == {1: ("mine", 0.1), 5: ("only", 1.0)}

@@ -1,0 +1,311 @@
+"""Requests over HTTP that are malformed, too large or unclear, and what they are told."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from gql_server.api import guard
+from gql_server.api.guard import Guard
+from gql_server.api.request_checks import NO_OPERATION_NAME
+from gql_server.api.view import GraphQLView
+from gql_server.server import Server
+
+MAX_UPLOAD_BYTES = 20 * 2**20
+JSON = {"Content-Type": "application/json"}
+LONE = "\\ud800"
+"""Half of a surrogate pair, as JSON writes it."""
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client of the endpoint behind its guard."""
+    transport = httpx.ASGITransport(Guard(GraphQLView(server), MAX_UPLOAD_BYTES))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost/graphql") as client:
+        yield client
+
+
+async def post(client: httpx.AsyncClient, body: str) -> httpx.Response:
+    return await client.post("", content=body, headers=JSON)
+
+
+async def error_of(client: httpx.AsyncClient, query: str, variables: str = "{}") -> dict[str, Any]:
+    """Return the only error of an operation."""
+    response = await post(client, f'{{"query": {json.dumps(query)}, "variables": {variables}}}')
+    assert response.status_code == 200, response.text
+    (error,) = response.json()["errors"]
+    return dict(error)
+
+
+# ---------------------------------------------------------------------------------- unicode
+
+
+@pytest.mark.parametrize(
+    ("query", "variables"),
+    [
+        ("query ($id: ID!) { sae(id: $id) { id } }", f'{{"id": "{LONE}"}}'),
+        ("query ($id: ID!) { node(id: $id) { id } }", f'{{"id": "sae_{LONE}"}}'),
+        ("query ($after: String) { saes(after: $after) { totalCount } }", f'{{"after": "{LONE}"}}'),
+        (
+            "mutation ($in: SetConceptInput!) { setConcept(input: $in) { __typename } }",
+            f'{{"in": {{"saeId": "a", "neuronIndex": 0, "name": "{LONE}"}}}}',
+        ),
+    ],
+)
+async def test_text_that_is_no_unicode_is_refused(
+    client: httpx.AsyncClient, query: str, variables: str
+) -> None:
+    error = await error_of(client, query, variables)
+    assert error["extensions"]["code"] == "INVALID_INPUT"
+    assert "valid Unicode" in error["message"]
+
+
+@pytest.mark.parametrize("quoted", ['"\ud800"', '"""\ud800"""', r'"\ud800"', r'"\u{D800}"'])
+async def test_a_document_with_text_that_is_no_unicode_is_a_syntax_error(
+    client: httpx.AsyncClient, quoted: str
+) -> None:
+    error = await error_of(client, f"{{ sae(id: {quoted}) {{ id }} }}")
+    assert error["message"].startswith("Syntax Error: Invalid")
+
+
+async def test_an_emoji_written_as_a_pair_of_escapes_is_text(client: httpx.AsyncClient) -> None:
+    body = r'{"query": "query ($id: ID!) { sae(id: $id) { id } }", "variables": {"id": "\ud83d\ude00"}}'
+    assert (await post(client, body)).json() == {"data": {"sae": None}}
+
+
+# -------------------------------------------------------------------------------- malformed
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"5",
+        b'"x"',
+        b"[]",
+        b'[{"query": "{ __typename }"}]',
+        b'{"query": "\xff"}',
+        b"[" * 200_000,
+        b'{"query": "{ __typename }", "variables": ' + b"[" * 200_000 + b"}",
+        b'{"query": "{ __typename }", "variables": {"a": ' + b"9" * 5000 + b"}}",
+        b'{"query": 5}',
+        b'{"query": "{ __typename }", "variables": []}',
+        b'{"query": "{ __typename }", "extensions": 1}',
+        b'{"query": "{ __typename }", "operationName": 5}',
+        b'{"query": "{ __typename }", "operationName": "\\ud800"}',
+        b'{"query": "query a { __typename }", "operationName": "b"}',
+        b"{}",
+    ],
+    ids=lambda body: body[:50].decode(errors="replace"),
+)
+async def test_a_body_that_is_no_request_is_answered_with_400(client: httpx.AsyncClient, body: bytes) -> None:
+    response = await client.post("", content=body, headers=JSON)
+    assert response.status_code == 400
+    assert response.text
+
+
+@pytest.mark.parametrize("variables", ["[" * 20_000, "5", "{", '{"a": "\\ud800'])
+async def test_variables_of_a_get_that_are_no_object_are_answered_with_400(
+    client: httpx.AsyncClient, variables: str
+) -> None:
+    response = await client.get("", params={"query": "{ __typename }", "variables": variables})
+    assert response.status_code == 400
+
+
+UPLOAD = {"query": "query ($i: ID!) { sae(id: $i) { id } }", "variables": {"i": None}}
+
+
+@pytest.mark.parametrize(
+    ("operations", "map_"),
+    [
+        (UPLOAD, {"0": ["variables.i.layers.x"]}),
+        (UPLOAD, {"0": ["variables.none.x"]}),
+        (UPLOAD, {"0": ["variables"]}),
+        (UPLOAD, {"0": ["query"]}),
+        (UPLOAD, {"0": ["operationName"]}),
+        (UPLOAD, {"0": [1]}),
+        (UPLOAD, {"0": [None]}),
+        (UPLOAD, {"0": None}),
+        (UPLOAD, {"0": 1}),
+        (UPLOAD, {"1": ["variables.i"]}),
+        (UPLOAD, []),
+        (UPLOAD, None),
+        (UPLOAD, "x"),
+        ({"query": "", "variables": {"i": []}}, {"0": ["variables.i.0"]}),
+        ({"query": "", "variables": {"i": []}}, {"0": ["variables.i.x"]}),
+        ("x", {"0": ["variables.i"]}),
+        (None, {"0": ["variables.i"]}),
+        (5, {}),
+        ([], {}),
+    ],
+)
+async def test_a_wrong_multipart_request_is_answered_with_400(
+    client: httpx.AsyncClient, operations: Any, map_: Any
+) -> None:
+    form = {"operations": json.dumps(operations), "map": json.dumps(map_)}
+    assert (await multipart(client, form, {"0": b"text"})).status_code == 400
+
+
+@pytest.mark.parametrize("form", [{}, {"operations": "{"}, {"operations": "[" * 100_000}, {"map": "{}"}])
+async def test_a_multipart_request_without_readable_operations_is_answered_with_400(
+    client: httpx.AsyncClient, form: dict[str, str]
+) -> None:
+    assert (await multipart(client, form, {"0": b"text"})).status_code == 400
+
+
+@pytest.mark.parametrize("name", ["operations", "map"])
+async def test_operations_or_map_as_a_file_are_answered_with_400(
+    client: httpx.AsyncClient, name: str
+) -> None:
+    form = {"operations": json.dumps(UPLOAD), "map": '{"0": ["variables.i"]}'}
+    content = form.pop(name).encode()
+    assert (await multipart(client, form, {"0": b"text", name: content})).status_code == 400
+
+
+async def multipart(
+    client: httpx.AsyncClient, form: dict[str, str], files: dict[str, bytes]
+) -> httpx.Response:
+    headers = {"GraphQL-Require-Preflight": "1"}
+    parts = {name: (f"{name}.txt", content) for name, content in files.items()}
+    return await client.post("", data=form, files=parts, headers=headers)
+
+
+async def test_a_file_where_text_belongs_is_bad_input(client: httpx.AsyncClient) -> None:
+    form = {"operations": json.dumps(UPLOAD), "map": '{"0": ["variables.i"]}'}
+    (error,) = (await multipart(client, form, {"0": b"text"})).json()["errors"]
+    assert error["extensions"]["code"] == "INVALID_INPUT"
+
+
+# ------------------------------------------------------------------------------------- size
+
+
+async def test_a_json_body_above_its_limit_is_answered_with_413(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "MAX_JSON_BYTES", 1000)
+    fits = '{"query": "{ __typename }"}'.ljust(1000)
+    assert (await post(client, fits)).status_code == 200
+    assert (await post(client, fits + " ")).status_code == 413
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "9" * 20])
+async def test_an_absurd_length_is_answered_with_413(client: httpx.AsyncClient, length: str) -> None:
+    response = await client.post("", content=b"", headers=JSON | {"Content-Length": length})
+    assert response.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"), [("application/json", 413), ("multipart/form-data", 400)]
+)
+async def test_a_body_without_a_length_is_cut_off_at_the_limit_of_its_kind(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, content_type: str, status: int
+) -> None:
+    monkeypatch.setattr(guard, "MAX_JSON_BYTES", 1000)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(11):
+            yield b" " * 100
+
+    headers = {"Content-Type": content_type, "GraphQL-Require-Preflight": "1"}
+    response = await client.post("", content=chunks(), headers=headers)
+    assert (response.status_code, bool(response.text)) == (status, True)
+
+
+async def test_an_upload_without_a_length_is_cut_off_too(client: httpx.AsyncClient) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="0"; filename="0"\r\n\r\n'
+        for _ in range(21):
+            yield b" " * 2**20
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "GraphQL-Require-Preflight": "1"}
+    response = await client.post("", content=chunks(), headers=headers)
+    assert response.status_code == 413
+    assert str(MAX_UPLOAD_BYTES) in response.text
+
+
+# ------------------------------------------------------------------------- what to run, and where
+
+
+async def test_a_subscription_over_http_is_told_to_go_over_websocket(client: httpx.AsyncClient) -> None:
+    query = "subscription { jobs { id } }"
+    responses = [await client.post("", json={"query": query}), await client.get("", params={"query": query})]
+    for response in responses:
+        assert response.status_code == 400
+        assert "graphql-transport-ws" in response.text
+
+
+async def test_a_mutation_by_get_is_refused(client: httpx.AsyncClient) -> None:
+    response = await client.get("", params={"query": 'mutation { cancelJob(id: "a") { __typename } }'})
+    assert (response.status_code, response.text) == (400, "mutations are not allowed when using GET")
+
+
+async def test_several_operations_need_a_name(client: httpx.AsyncClient) -> None:
+    query = "query a { __typename } query b { b: __typename }"
+    assert (await error_of(client, query))["message"] == NO_OPERATION_NAME
+    named = await client.post("", json={"query": query, "operationName": "b"})
+    assert named.json() == {"data": {"b": "Query"}}
+    with_fragment = "{ ...f } fragment f on Query { __typename }"
+    assert (await client.post("", json={"query": with_fragment})).json() == {"data": {"__typename": "Query"}}
+
+
+# --------------------------------------------------------------------------------- the guard
+
+
+@pytest.mark.parametrize("host", ["LOCALHOST", "LocalHost:8000", "127.0.0.1:8000", "[::1]:8000", "[::1]"])
+async def test_a_loopback_name_is_accepted_however_it_is_written(
+    client: httpx.AsyncClient, host: str
+) -> None:
+    response = await client.post("", json={"query": "{ __typename }"}, headers={"Host": host})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("host", ["example.com", "localhost.example.com", "10.0.0.1", "", "[::2]"])
+async def test_another_name_is_refused(client: httpx.AsyncClient, host: str) -> None:
+    response = await client.post("", json={"query": "{ __typename }"}, headers={"Host": host})
+    assert response.status_code == 421
+
+
+# ------------------------------------------------------------------------ values of variables
+
+
+@pytest.mark.parametrize(
+    ("query", "variables"),
+    [
+        ("query ($id: ID!) { sae(id: $id) { id } }", "{}"),
+        ("query ($id: ID!) { sae(id: $id) { id } }", '{"id": null}'),
+        ("query ($id: ID!) { sae(id: $id) { id } }", '{"id": {}}'),
+        ("query ($first: Int!) { saes(first: $first) { totalCount } }", '{"first": 9999999999}'),
+        ("query ($kind: [JobKind!]) { jobs(kind: $kind) { totalCount } }", '{"kind": ["DANCE"]}'),
+        (
+            "mutation ($in: ImportConceptsInput!) { importConcepts(input: $in) { __typename } }",
+            '{"in": {"saeId": "a", "source": {"csv": "a", "json": "b"}}}',
+        ),
+        (
+            "mutation ($source: ConceptSourceInput!) {"
+            ' importConcepts(input: {saeId: "a", source: $source}) { __typename } }',
+            '{"source": {}}',
+        ),
+        (
+            "mutation ($csv: String) {"
+            ' importConcepts(input: {saeId: "a", source: {csv: $csv, json: "{}"}}) { __typename } }',
+            "{}",
+        ),
+        ("query ($kind: JobKind! = TRAIN_SAE) { jobs(kind: [$kind]) { totalCount } }", '{"kind": null}'),
+    ],
+)
+async def test_a_variable_that_has_not_its_type_is_invalid_input(
+    client: httpx.AsyncClient, query: str, variables: str
+) -> None:
+    error = await error_of(client, query, variables)
+    assert error["extensions"]["code"] == "INVALID_INPUT"
+
+
+@pytest.mark.parametrize("query", ["{", "{ nothing }", "{ saes(first: true) { totalCount } }"])
+async def test_what_is_wrong_with_the_document_itself_stays_as_it_is(
+    client: httpx.AsyncClient, query: str
+) -> None:
+    error = await error_of(client, query)
+    assert "extensions" not in error

@@ -1,0 +1,55 @@
+"""A worker process without torch: what a task does is the name of its language model."""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+from gql_server.compute.context import TaskContext
+from gql_server.compute.messages import (
+    Done,
+    FromWorker,
+    LoadLanguageModel,
+    Log,
+    Result,
+    Task,
+    UnloadLanguageModel,
+    WorkerReady,
+)
+from gql_server.compute.worker import Channel, Worker
+
+
+class ScriptedTools:
+    def __init__(self, send: Callable[[FromWorker], None]) -> None:
+        pass
+
+    def describe(self) -> WorkerReady:
+        return WorkerReady(["cpu"], [])
+
+    def rest(self, idle_seconds: float) -> None:
+        pass
+
+    def do(self, task: Task, context: TaskContext) -> Result:
+        assert isinstance(task, UnloadLanguageModel | LoadLanguageModel)
+        name = task.language_model_id if isinstance(task, UnloadLanguageModel) else "deaf"
+        print("what a library prints", flush=True)
+        match name:
+            case "die":
+                os._exit(7)
+            case "garbage":
+                os.write(int(sys.argv[1]), b"\x00\x00\x00\x02no")
+            case "until canceled":
+                while True:
+                    context.check()
+                    time.sleep(0.001)
+            case "deaf":
+                time.sleep(600)
+            case "fail":
+                raise ZeroDivisionError("on purpose")
+        context.emit(Log(name))
+        return Done()
+
+
+if __name__ == "__main__":
+    Worker(Channel(socket.socket(fileno=int(sys.argv[1]))), ScriptedTools, 900).serve()
