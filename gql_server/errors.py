@@ -2,21 +2,25 @@
 
 from collections.abc import Sequence
 
-MAX_MESSAGE = 500
+MAX_MESSAGE = 1000
+MAX_PROBLEM = 500
 MAX_ECHO = 60
 
 
-def shortened(text: str, length: int = MAX_MESSAGE) -> str:
-    """Return a text that is no longer than a message may be: what a client sent comes back in part only."""
-    return text if len(text) <= length else text[: length - 1] + "…"
+def shortened(text: str, length: int) -> str:
+    """Return a text without its middle where that is long, which is what the client has sent itself."""
+    if len(text) <= length:
+        return text
+    half = (length - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
 
 
 class Refusal(Exception):
     """Base of the typed refusals. ``message`` says what is wrong and what would be right."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = shortened(message, MAX_MESSAGE)
+        super().__init__(self.message)
 
 
 class FieldProblem:
@@ -24,7 +28,7 @@ class FieldProblem:
 
     def __init__(self, path: Sequence[str | int], message: str) -> None:
         self.path = [str(part) for part in path]
-        self.message = message
+        self.message = shortened(message, MAX_PROBLEM)
 
 
 class InvalidInput(Refusal):

@@ -9,19 +9,15 @@ from strawberry.types.field import StrawberryField
 from gql_server import errors
 from gql_server.api import common
 
-MAX_MESSAGE_LENGTH = 1000
-
 RefusalType = common.InvalidInput | common.NotFound | common.Conflict | common.QueueFull
 
 
 def refusal_type(refusal: errors.Refusal) -> RefusalType:
     """Return the union member that a refusal is shown as."""
-    code, message = common.ErrorCode(code_of(refusal)), shortened(refusal.message)
+    code, message = common.ErrorCode(code_of(refusal)), refusal.message
     match refusal:
         case errors.InvalidInput():
-            problems = [
-                common.FieldError(path=p.path, message=shortened(p.message)) for p in refusal.problems
-            ]
+            problems = [common.FieldError(path=p.path, message=p.message) for p in refusal.problems]
             return common.InvalidInput(code=code, message=message, fields=problems)
         case errors.NotFound():
             return common.NotFound(code=code, message=message, id=strawberry.ID(refusal.id))
@@ -32,14 +28,6 @@ def refusal_type(refusal: errors.Refusal) -> RefusalType:
             seconds = refusal.retry_after_seconds
             return common.QueueFull(code=code, message=message, retry_after_seconds=seconds)
     raise TypeError(f"{type(refusal)} has no place in the API.")
-
-
-def shortened(message: str) -> str:
-    """Return a message without its middle where that is long, which is what the client has sent itself."""
-    if len(message) <= MAX_MESSAGE_LENGTH:
-        return message
-    half = MAX_MESSAGE_LENGTH // 2
-    return f"{message[:half]} … {message[-half:]}"
 
 
 def code_of(refusal: errors.Refusal) -> str:
@@ -58,11 +46,10 @@ def top_level(refusal: errors.Refusal, error: GraphQLError) -> GraphQLError:
     """Return the entry in ``errors`` for a refusal where no union has a place for it."""
     extensions: dict[str, Any] = {"code": str(code_of(refusal))}
     if isinstance(refusal, errors.InvalidInput):
-        extensions["fields"] = [{"path": p.path, "message": shortened(p.message)} for p in refusal.problems]
+        extensions["fields"] = [{"path": p.path, "message": p.message} for p in refusal.problems]
     if isinstance(refusal, errors.QueueFull):
         extensions["retryAfterSeconds"] = refusal.retry_after_seconds
-    message = shortened(refusal.message)
-    return GraphQLError(message, nodes=error.nodes, path=error.path, extensions=extensions)
+    return GraphQLError(refusal.message, nodes=error.nodes, path=error.path, extensions=extensions)
 
 
 class RefusalHandler:

@@ -1,6 +1,6 @@
 """The queue: jobs that wait for their lane, in the order in which they came."""
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.errors import Conflict, QueueFull
@@ -56,12 +56,3 @@ async def next_of(session: AsyncSession, lane: str) -> Job | None:
     """Return the job of a lane that has waited longest."""
     query = select(Job).where(Job.status == JobStatus.QUEUED, Job.lane == lane)
     return await session.scalar(query.order_by(Job.queued_at, Job.id).limit(1))
-
-
-async def position(session: AsyncSession, job: Job) -> int | None:
-    """Return how many queued jobs of the lane come before a job; None unless it is QUEUED."""
-    if job.status != JobStatus.QUEUED:
-        return None
-    earlier = tuple_(Job.queued_at, Job.id) < tuple_(job.queued_at, job.id)
-    query = select(func.count()).where(Job.status == JobStatus.QUEUED, Job.lane == job.lane, earlier)
-    return await session.scalar(query) or 0

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 
-from gql_server.errors import FieldProblem, InvalidInput, shortened
+from gql_server.errors import FieldProblem, InvalidInput
 
 MAX_NAME_LENGTH = 200
 MAX_PROBLEMS = 20
@@ -26,7 +26,7 @@ class Checks:
         """Add a problem; beyond a number that anybody would read, it is only counted as one."""
         if len(self._problems) < MAX_PROBLEMS:
             parts = [path] if isinstance(path, str) else path
-            self._problems.append(FieldProblem(parts, shortened(message)))
+            self._problems.append(FieldProblem(parts, message))
 
     def require(self, condition: bool, path: str | Sequence[str | int], message: str) -> None:
         """Add a problem unless the condition holds."""

@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from tests.e2e.client import api, load_model
+from tests.e2e.client import Api, api, load_model
 from tests.server_process import server_process
 
 STATUS = """subscription($id: ID!) { jobProgress(id: $id) {
@@ -20,25 +21,28 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+async def start_capture(client: Api, model: Path, **more: Any) -> str:
+    """Launch a capture in many small batches; returns the job's ID."""
+    given = {
+        "languageModelId": await load_model(client, str(model), "tiny"),
+        "layers": [BLOCK],
+        "dataset": {"builtIn": "PYTHON_REFERENCE"},
+        "batchSize": 1,
+    }
+    launched = await client.do(
+        "captureActivations",
+        "... on JobLaunched { job { id } }",
+        input=("CaptureActivationsInput!", given | more),
+    )
+    return str(launched["job"]["id"])
+
+
 async def test_a_killed_worker_interrupts_its_job_and_a_retry_goes_on(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:
     with server_process(tmp_path, MODEL_DIRS=str(tiny_model_dir)) as server:
         async with api(server.url) as client:
-            language_model = await load_model(client, str(tiny_model_dir), "tiny")
-            given = {
-                "languageModelId": language_model,
-                "layers": [BLOCK],
-                "dataset": {"builtIn": "PYTHON_REFERENCE"},
-                "batchSize": 1,
-                "sampleLimit": 1500,
-            }
-            launched = await client.do(
-                "captureActivations",
-                "... on JobLaunched { job { id } }",
-                input=("CaptureActivationsInput!", given),
-            )
-            job = launched["job"]["id"]
+            job = await start_capture(client, tiny_model_dir, sampleLimit=1500)
             events = []
             async for data in client.listen(STATUS, id=job):
                 events.append(data["jobProgress"])
@@ -60,28 +64,14 @@ async def test_a_killed_worker_interrupts_its_job_and_a_retry_goes_on(
 async def test_a_running_capture_is_canceled(tiny_model_dir: Path, tmp_path: Path) -> None:
     with server_process(tmp_path, MODEL_DIRS=str(tiny_model_dir)) as server:
         async with api(server.url) as client:
-            language_model = await load_model(client, str(tiny_model_dir), "tiny")
-            given = {
-                "languageModelId": language_model,
-                "layers": [BLOCK],
-                "dataset": {"builtIn": "PYTHON_REFERENCE"},
-                "batchSize": 1,
-            }
-            launched = await client.do(
-                "captureActivations",
-                "... on JobLaunched { job { id } }",
-                input=("CaptureActivationsInput!", given),
-            )
-            job = launched["job"]["id"]
+            job = await start_capture(client, tiny_model_dir)
             statuses, asked = [], False
             async for data in client.listen(STATUS, id=job):
                 event = data["jobProgress"]
                 statuses += [event["status"]] if "status" in event else []
                 if event["__typename"] == "JobProgressed" and not asked:
                     asked = True
-                    await client.do(
-                        "cancelJob", "... on JobCancelRequested { job { status } }", id=("ID!", job)
-                    )
+                    await client.do("cancelJob", CANCEL, id=("ID!", job))
     assert statuses == ["QUEUED", "RUNNING", "CANCELING", "CANCELED"]
 
 
