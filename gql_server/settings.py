@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     max_new_tokens: int = Field(default=2048, ge=1)
     """Tokens to generate for a prompt."""
     max_upload_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
-    """Bytes of a request's body."""
+    """Bytes of an upload, and of a dataset file; a body without files has 16 MB at most."""
     shuffle_buffer_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
     """Memory in which a training shuffles tokens; a run that fits is shuffled as a whole."""
     progress_interval_seconds: float = Field(default=0.25, gt=0)
