@@ -35,6 +35,12 @@ class Settings(BaseSettings):
     """Worker processes: one for jobs and one for interactive work, or 1 for both, between a job's batches."""
     worker_threads: int | None = Field(default=None, ge=1)
     """Threads of a worker's tensor operations; left to torch if not set."""
+    worker_memory_bytes: int | None = Field(default=None, ge=1)
+    """Memory that a worker may have (its data, as RLIMIT_DATA counts it); a task that wants more fails."""
+    worker_silence_seconds: float = Field(default=60, gt=0)
+    """A worker that gives no sign of life for so long is ended; one that is well gives one every second."""
+    stall_seconds: float = Field(default=900, gt=0)
+    """A job's task that has not got from one batch to the next for so long loses its worker."""
     idle_unload_seconds: float = Field(default=900, gt=0)
     """A worker lets go of a language model that nothing has used for so long."""
     max_queued_jobs: int = Field(default=100, ge=1)
@@ -63,6 +69,16 @@ class Settings(BaseSettings):
     """Bytes of an upload, and of a dataset file; a body without files has 16 MB at most."""
     shuffle_buffer_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
     """Memory in which a training shuffles tokens; a run that fits is shuffled as a whole."""
+    max_artifact_bytes: int | None = Field(default=None, ge=1)
+    """Bytes that the artifact directory may take; what would not fit is refused or fails."""
+    min_free_bytes: int = Field(default=128 * 1024 * 1024, ge=0)
+    """Bytes of the disk that jobs leave free, for the database."""
+    snapshot_interval_seconds: float = Field(default=30, gt=0)
+    """A training saves what it needs to go on from about so often; less often where that takes long."""
+    resume_jobs: bool = False
+    """Take interrupted jobs up again without being asked, a lost worker's three times at most."""
+    retention_days: float | None = Field(default=None, gt=0)
+    """Days after a job's end for which its log is kept. For ever if not set."""
     progress_interval_seconds: float = Field(default=0.25, gt=0)
     """Progress events of a job come no more often."""
     cancel_grace_seconds: float = Field(default=10, gt=0)

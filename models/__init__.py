@@ -8,6 +8,7 @@ from models.job import Job
 from models.job_event import JobEvent
 from models.language_model import LanguageModel
 from models.neuron_index import NeuronIndex
+from models.removal import Removal
 from models.sae import Sae
 from models.training_point import TrainingPoint
 
@@ -20,6 +21,7 @@ __all__ = [
     "JobEvent",
     "LanguageModel",
     "NeuronIndex",
+    "Removal",
     "Sae",
     "TrainingPoint",
 ]

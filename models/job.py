@@ -38,6 +38,10 @@ class Job(Base):
     eta_seconds: Mapped[float | None]
     error: Mapped[str | None] = mapped_column(String)
     last_sequence: Mapped[int] = mapped_column(default=0)
+    removed_sequence: Mapped[int] = mapped_column(default=0, server_default="0")
+    """The number of the newest event that retention has removed; with it all before have gone."""
+    resumptions: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How often the server has taken it up again by itself since it was launched or retried."""
     revision: Mapped[int] = mapped_column(BigInteger, index=True, default=0)
     """Counts changes over all jobs, so that watchers of all of them can ask what is new."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)

@@ -94,10 +94,18 @@ class CaptureActivations(Message, frozen=True):
     dtype: str
     store_dir: str
     max_texts: int
+    min_free_bytes: int = 0
+    """Bytes of the disk that the task leaves free."""
+    max_bytes: int | None = None
+    """Bytes that the task may write."""
+    attempt: int = 1
 
 
 class TrainSae(Message, frozen=True):
-    """Train an SAE on a stored run. Events: TrainingConfigChosen, TrainingPoint. Result: TrainResult."""
+    """Train an SAE on a stored run. Result: TrainResult.
+
+    Events: TrainingConfigChosen, TrainingPoint; TrainingResumed where it goes on from a snapshot.
+    """
 
     sae_id: str
     name: str
@@ -116,6 +124,11 @@ class TrainSae(Message, frozen=True):
     device: str | None
     sae_dir: str
     shuffle_buffer_bytes: int
+    snapshot_interval_seconds: float = 30.0
+    """A snapshot to go on from is written about so often, and less often where that takes long."""
+    min_free_bytes: int = 0
+    """Bytes of the disk that the task leaves free."""
+    attempt: int = 1
 
 
 class IndexNeurons(Message, frozen=True):
@@ -130,6 +143,9 @@ class IndexNeurons(Message, frozen=True):
     """The language model's copy_dir, which holds tokenizer.json."""
     top_texts_per_neuron: int
     top_texts_path: str
+    min_free_bytes: int = 0
+    """Bytes of the disk that the task leaves free."""
+    attempt: int = 1
 
 
 class FindTopNeurons(Message, frozen=True):
@@ -221,6 +237,13 @@ class TrainingPoint(Message, frozen=True):
     tokens_per_second: float
 
 
+class TrainingResumed(Message, frozen=True):
+    """The training goes on after this step; its points so far take the place of all that were sent before."""
+
+    step: int
+    points: list[TrainingPoint]
+
+
 class NeuronActivation(Message, frozen=True):
     """How strongly a neuron fires, and at which token (None in a single token's list)."""
 
@@ -269,7 +292,9 @@ class OutputFinished(Message, frozen=True):
     elapsed_milliseconds: float
 
 
-Event = Progress | Log | TrainingConfigChosen | TrainingPoint | TokenGenerated | OutputFinished
+Event = (
+    Progress | Log | TrainingConfigChosen | TrainingPoint | TrainingResumed | TokenGenerated | OutputFinished
+)
 
 
 # ---------------------------------------------------------------------------- results

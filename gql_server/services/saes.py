@@ -16,6 +16,7 @@ from gql_server.compute.messages import (
     SaeClassDescription,
     TrainingConfigChosen,
     TrainingPoint,
+    TrainingResumed,
     TrainResult,
     TrainSae,
     WorkerReady,
@@ -177,7 +178,7 @@ class TrainHandler:
         """Mark the SAE as BUILDING, forget an earlier attempt's points, and return the task."""
         sae = await session.get_one(Sae, job.artifact_id)
         sae.status = ArtifactStatus.BUILDING
-        await session.execute(delete_rows(TrainingPointRow).where(TrainingPointRow.sae_id == sae.id))
+        await _forget_points(session, sae.id)
         wanted: dict[str, Any] = job.request
         assert sae.sae_class and sae.latent_count and sae.activation_run_id
         return TrainSae(
@@ -198,6 +199,9 @@ class TrainHandler:
             device=wanted["device"],
             sae_dir=str(artifacts.sae_directory(self._settings, sae)),
             shuffle_buffer_bytes=self._settings.shuffle_buffer_bytes,
+            snapshot_interval_seconds=self._settings.snapshot_interval_seconds,
+            min_free_bytes=self._settings.min_free_bytes,
+            attempt=job.attempt,
         )
 
     async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
@@ -207,8 +211,10 @@ class TrainHandler:
                 sae = await session.get_one(Sae, job.artifact_id)
                 sae.training_config = _fields(event)
             case TrainingPoint():
-                fields = {name: _finite(value) for name, value in _fields(event).items()}
-                session.add(TrainingPointRow(sae_id=job.artifact_id, **fields))
+                session.add(_row_of(job.artifact_id, event))
+            case TrainingResumed(points=points):
+                await _forget_points(session, job.artifact_id)
+                session.add_all(_row_of(job.artifact_id, point) for point in points)
 
     async def succeed(self, session: AsyncSession, job: Job, result: Result) -> None:
         """Mark the SAE as READY, and queue the indexing of its neurons if that was asked for."""
@@ -235,6 +241,15 @@ class TrainHandler:
         sae = await lookup.get(session, Sae, job.artifact_id)
         await lookup.get(session, ActivationRun, sae.activation_run_id or "")
         sae.status = ArtifactStatus.PENDING
+
+
+async def _forget_points(session: AsyncSession, sae_id: str) -> None:
+    await session.execute(delete_rows(TrainingPointRow).where(TrainingPointRow.sae_id == sae_id))
+
+
+def _row_of(sae_id: str, point: TrainingPoint) -> TrainingPointRow:
+    fields = {name: _finite(value) for name, value in _fields(point).items()}
+    return TrainingPointRow(sae_id=sae_id, **fields)
 
 
 def _fields(message: TrainingConfigChosen | TrainingPoint) -> dict[str, Any]:
