@@ -101,6 +101,10 @@ class CaptureActivations(Message, frozen=True):
     attempt: int = 1
 
 
+SNAPSHOT_FILE = "snapshot.pt"
+"""What a training goes on from, in its sae_dir; of no use once its result is written down."""
+
+
 class TrainSae(Message, frozen=True):
     """Train an SAE on a stored run. Result: TrainResult.
 
@@ -459,6 +463,13 @@ class LanguageModelChanged(Message, frozen=True):
     message: str | None = None
 
 
+class WorkerAlive(Message, frozen=True):
+    """Worker to API, every second."""
+
+    seconds_at_step: float
+    """For how long the task in hand, if any, has not got from one step to the next."""
+
+
 class TaskBegan(Message, frozen=True):
     """Worker to API: the task waits no more. Until then a cancellation just takes it out of the queue."""
 
@@ -498,5 +509,12 @@ class TaskCanceled(Message, frozen=True):
 
 ToWorker = StartTask | CancelTask
 FromWorker = (
-    WorkerReady | LanguageModelChanged | TaskBegan | TaskEvent | TaskSucceeded | TaskFailed | TaskCanceled
+    WorkerReady
+    | WorkerAlive
+    | LanguageModelChanged
+    | TaskBegan
+    | TaskEvent
+    | TaskSucceeded
+    | TaskFailed
+    | TaskCanceled
 )

@@ -6,6 +6,7 @@ the mean per input dimension over all rows of the interval, not the means of its
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +27,10 @@ class IntervalSummary:
 
 
 class IntervalMetrics:
-    """Sums over the rows of an interval; ``summary()`` reads them, ``reset()`` begins the next interval."""
+    """Sums over the rows of an interval; ``summary()`` reads them, ``reset()`` begins the next interval.
+
+    ``state_dict()`` and ``load_state_dict()`` are as torch's: plain values and tensors, which are not copied.
+    """
 
     def __init__(self) -> None:
         self.reset()
@@ -66,21 +70,32 @@ class IntervalMetrics:
             l0=self._active / n,
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what state_dict() returned."""
+        vars(self).update(state)
+
     def _merge(self, x: Tensor) -> None:
         """Merge mean and squared deviation by Chan's formula: sums of squares cancel at large means."""
         n_new, mean_new = x.shape[0], x.mean(dim=0)
         deviation_new = float((x - mean_new).square().sum())
-        if self._mean is None:
-            self._mean = torch.zeros_like(mean_new)
+        # A mean that was loaded is on the CPU.
+        mean = torch.zeros_like(mean_new) if self._mean is None else self._mean.to(mean_new.device)
         n_all = self._n_rows + n_new
-        shift = mean_new - self._mean
+        shift = mean_new - mean
         self._deviation += deviation_new + float(shift.square().sum()) * self._n_rows * n_new / n_all
-        self._mean = self._mean + shift * (n_new / n_all)
+        self._mean = mean + shift * (n_new / n_all)
         self._n_rows, self._n_inputs = n_all, x.shape[1]
 
 
 class DeadNeurons:
-    """Which neurons have not fired over the last ``window`` training tokens, told batch by batch."""
+    """Which neurons have not fired over the last ``window`` training tokens, told batch by batch.
+
+    ``state_dict()`` and ``load_state_dict()`` as above.
+    """
 
     def __init__(self, n_latents: int, window: int) -> None:
         self.window = window
@@ -98,6 +113,14 @@ class DeadNeurons:
         if self._seen < self.window:
             return None
         return float((self._seen - self._last_fired >= self.window).double().mean())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is known of the neurons."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what state_dict() returned."""
+        vars(self).update(state)
 
 
 def _float64(x: Tensor) -> Tensor:

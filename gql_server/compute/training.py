@@ -1,18 +1,22 @@
 """Training an SAE on a stored activation run."""
 
+from pathlib import Path
+
 import torch
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.devices import choose_device
 from gql_server.compute.linear_engine import activation_scale, fold_scale, has_linear_engine, initialise
-from gql_server.compute.messages import Log, TrainingPoint, TrainResult, TrainSae
+from gql_server.compute.messages import Log, TrainingPoint, TrainingResumed, TrainResult, TrainSae
 from gql_server.compute.metrics import DeadNeurons
 from gql_server.compute.sae_classes import SaeClass, SaeClasses
+from gql_server.compute.snapshots import Snapshots, UnusableSnapshot, fingerprint
 from gql_server.compute.store import ActivationStore
-from gql_server.compute.trainer import ReportingTrainer, Schedule, TrainingReport
+from gql_server.compute.trainer import ReportingTrainer
 from gql_server.compute.training_files import write_training
 from gql_server.compute.training_plan import GRADIENT_NORM, MAX_DEAD_WINDOW, TrainingPlan, make_plan
+from gql_server.compute.training_report import Schedule, TrainingReport
 from gql_server.compute.training_store import TrainingStore
 
 from mi_crow.mechanistic.sae.sae import Sae
@@ -27,11 +31,14 @@ def train_sae(
 ) -> TrainResult:
     """Train the SAE that a task asks for and write its directory, whole, at the end.
 
-    The same task gives the same weights, bit by bit, on the same machine with as many threads; torch's global
-    generators are left as they were. ``store`` takes the place of the LocalStore at ``task.store_dir``.
+    The same task gives the same weights, bit by bit, on the same machine with as many threads, interrupted or
+    not: it goes on from the snapshot that an earlier attempt left in the directory. torch's global generators
+    are left as they were. ``store`` takes the place of the LocalStore at ``task.store_dir``. A snapshot stays
+    where it is: it is of use until the result has been written down.
 
-    Emits TrainingConfigChosen first, then Log, Progress and TrainingPoint. TaskError where the run cannot be
-    trained on or the loss or the weights leave the finite numbers; TaskCanceled from the context.
+    Emits TrainingConfigChosen first, then Log, perhaps TrainingResumed, Progress and TrainingPoint. TaskError
+    where the run cannot be trained on or the loss or the weights leave the finite numbers; TaskCanceled from
+    the context; OSError where the disk has no room.
     """
     device = choose_device(task.device)
     sae_class = classes.get(task.sae_class)
@@ -52,7 +59,8 @@ def train_sae(
         plan = _prepare(task, sae, sae_class, rows, device)
         context.emit(plan.config)
         context.emit(Log(_opening(task, rows, plan)))
-        report = _train(task, sae, rows, plan, context)
+        snapshots = _snapshots(task, plan, rows)
+        report = _train(task, sae, rows, plan, snapshots, context)
     if has_linear_engine(sae):
         fold_scale(sae, plan.activation_scale)
     report.check_weights(sae, plan.config.learning_rate)
@@ -85,26 +93,62 @@ def _prepare(task: TrainSae, sae: Sae, sae_class: SaeClass, rows: TrainingStore,
     )
 
 
+def _snapshots(task: TrainSae, plan: TrainingPlan, rows: TrainingStore) -> Snapshots:
+    return Snapshots(
+        Path(task.sae_dir),
+        fingerprint(task, plan, rows),
+        interval_seconds=task.snapshot_interval_seconds,
+        min_free_bytes=task.min_free_bytes,
+    )
+
+
 def _train(
-    task: TrainSae, sae: Sae, rows: TrainingStore, plan: TrainingPlan, context: TaskContext
+    task: TrainSae,
+    sae: Sae,
+    rows: TrainingStore,
+    plan: TrainingPlan,
+    snapshots: Snapshots,
+    context: TaskContext,
 ) -> TrainingReport:
     schedule = Schedule(rows.steps_per_epoch, task.epochs)
     window = min(MAX_DEAD_WINDOW, rows.steps_per_epoch * task.batch_size)
     report = TrainingReport(context, schedule, DeadNeurons(task.n_latents, window), plan)
     # Trap: TopKSae.train() would make a new engine; its trainer's train() does not.
-    sae.trainer = ReportingTrainer(sae, report, schedule)
-    sae.trainer.train(rows, task.run_id, task.layer, _upstream_config(plan), training_run_id=task.sae_id)
+    sae.trainer = ReportingTrainer(sae, report, schedule, snapshots)
+    _resume(task, sae, report, snapshots, context)
+    if report.step < report.total_steps:
+        epochs_done, batches_done = divmod(report.step, rows.steps_per_epoch)
+        rows.start_at(epochs_done, batches_done)
+        config = _upstream_config(plan, task.epochs - epochs_done)
+        sae.trainer.train(rows, task.run_id, task.layer, config, training_run_id=task.sae_id)
     return report
 
 
-def _upstream_config(plan: TrainingPlan) -> SaeTrainingConfig:
+def _resume(
+    task: TrainSae, sae: Sae, report: TrainingReport, snapshots: Snapshots, context: TaskContext
+) -> None:
+    """Go on from the snapshot of an earlier attempt, or say why the training begins anew after one."""
+    if task.attempt == 1 and not snapshots.exists():
+        return
+    try:
+        sae.trainer.resume(snapshots.read())
+        place = f"step {report.step} of {report.total_steps}"
+        sentence = f"Going on after {place}, from the snapshot of an earlier attempt."
+    except UnusableSnapshot as unusable:
+        sentence = f"{unusable}, so the training begins anew."
+    context.emit(Log(sentence))
+    # Also where it begins anew: what the earlier attempt sent counts no more.
+    context.emit(TrainingResumed(report.step, list(report.points)))
+
+
+def _upstream_config(plan: TrainingPlan, epochs: int) -> SaeTrainingConfig:
     """Say it to mi_crow. Its own monitoring is off: its numbers are not what their names say.
 
     use_amp is off: with it a training gives up the rest of an epoch after a few NaNs, and is not repeatable
     across processors.
     """
     return SaeTrainingConfig(
-        epochs=plan.config.epochs,
+        epochs=epochs,
         batch_size=plan.config.batch_size,
         lr=plan.config.learning_rate,
         l1_lambda=plan.scaled_l1_lambda,

@@ -13,8 +13,8 @@ import msgspec
 from gql_server.compute.messages import TrainSae
 from gql_server.compute.metrics import DEFINITIONS_VERSION
 from gql_server.compute.sae_classes import CHECKPOINT, SaeClass
-from gql_server.compute.trainer import TrainingReport
 from gql_server.compute.training_plan import TrainingPlan
+from gql_server.compute.training_report import TrainingReport
 from gql_server.compute.training_store import TrainingStore
 from gql_server.files import TEMPORARY_PREFIX, whole_file, write_whole
 

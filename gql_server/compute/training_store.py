@@ -59,6 +59,7 @@ class TrainingStore(Store):
         self._capacity = min(self.token_count, buffer_bytes // (_BYTES_PER_VALUE * self.n_inputs))
         self._everything: Tensor | None = None
         self._epoch = 0
+        self._first_batch = 0
         self._next_batch = 0
         self._batches: Iterator[Tensor] = iter(())
 
@@ -66,6 +67,16 @@ class TrainingStore(Store):
     def tokens_dropped_per_epoch(self) -> int:
         """How many tokens each epoch leaves out, because they do not fill a batch."""
         return self.token_count % self._batch_size
+
+    @property
+    def buffer_rows(self) -> int:
+        """How many rows are shuffled with one another: all of the run's, or as many as the buffer holds."""
+        return self._capacity
+
+    def start_at(self, epoch: int, batch: int) -> None:
+        """Make the next list of batches that of an epoch, counted from 0, without its first ones."""
+        self._epoch = epoch
+        self._first_batch = batch
 
     def sample(self, n_rows: int) -> Tensor:
         """Return at most about ``n_rows`` unscaled rows [n, n_inputs] of some stored batches, by the seed."""
@@ -85,9 +96,9 @@ class TrainingStore(Store):
         if run_id != self._run_id:
             return list(self._wrapped.list_run_batches(run_id))
         self._epoch += 1
-        self._next_batch = 0
-        self._batches = self._epoch_batches(self._generator(self._epoch))
-        return list(range(self.steps_per_epoch))
+        self._next_batch, self._first_batch = self._first_batch, 0
+        self._batches = self._epoch_batches(self._generator(self._epoch), self._next_batch)
+        return list(range(self._next_batch, self.steps_per_epoch))
 
     def get_detector_metadata_by_layer_by_key(
         self, run_id: str, batch_index: int, layer: str, key: str
@@ -109,17 +120,23 @@ class TrainingStore(Store):
 
     # ---------------------------------------------------------------------------------- shuffling
 
-    def _epoch_batches(self, generator: torch.Generator) -> Iterator[Tensor]:
-        if self._capacity < self.token_count:
-            return self._batches_through_pool(generator)
-        return self._batches_from_memory(generator)
+    def _epoch_batches(self, generator: torch.Generator, first: int) -> Iterator[Tensor]:
+        if self._capacity == self.token_count:
+            return self._batches_from_memory(generator, first)
+        batches = self._batches_through_pool(generator)
+        # What the pool holds at a batch follows from all before it.
+        for _ in range(first):
+            self._check()
+            next(batches)
+        return batches
 
-    def _batches_from_memory(self, generator: torch.Generator) -> Iterator[Tensor]:
+    def _batches_from_memory(self, generator: torch.Generator, first: int) -> Iterator[Tensor]:
         if self._everything is None:
             self._everything = torch.empty(self.token_count, self.n_inputs)
             self._fill(self._everything, 0, iter(self._stored.indices), [])
         order = torch.randperm(self.token_count, generator=generator)
-        for start in range(0, self.steps_per_epoch * self._batch_size, self._batch_size):
+        for batch in range(first, self.steps_per_epoch):
+            start = batch * self._batch_size
             yield self._everything[order[start : start + self._batch_size]]
 
     def _batches_through_pool(self, generator: torch.Generator) -> Iterator[Tensor]:

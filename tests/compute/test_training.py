@@ -17,8 +17,8 @@ from gql_server.compute.context import TaskCanceled, TaskError
 from gql_server.compute.linear_engine import activation_scale, fold_scale, initialise
 from gql_server.compute.messages import Log, Progress, TrainingConfigChosen, TrainingPoint, TrainSae
 from gql_server.compute.sae_classes import SaeClasses, place
-from gql_server.compute.trainer import MAX_POINTS, Schedule
 from gql_server.compute.training import train_sae
+from gql_server.compute.training_report import MAX_POINTS, Schedule
 from gql_server.compute.training_store import TrainingStore
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
@@ -370,7 +370,7 @@ def test_an_extreme_sparsity_penalty_is_named_as_a_cause(
         train_sae(task, recording_context, SaeClasses())
 
 
-def test_a_canceled_training_stops_at_the_next_batch_and_writes_nothing(
+def test_a_canceled_training_stops_at_the_next_batch_and_leaves_a_snapshot_alone(
     run: Run, tmp_path: Path, recording_context: RecordingContext
 ) -> None:
     def cancel() -> None:
@@ -382,7 +382,7 @@ def test_a_canceled_training_stops_at_the_next_batch_and_writes_nothing(
     with pytest.raises(TaskCanceled):
         train_sae(task, recording_context, SaeClasses())
     assert len(points(recording_context)) == 2
-    assert not Path(task.sae_dir).exists()
+    assert [path.name for path in Path(task.sae_dir).iterdir()] == ["snapshot.pt"]
 
 
 @pytest.mark.parametrize(
