@@ -47,22 +47,27 @@ def write_whole(path: Path, content: bytes) -> None:
 def whole_directory(path: Path) -> Iterator[Path]:
     """Give an empty directory beside ``path`` that takes its place when the block ends without an error.
 
-    What stood at ``path`` before is removed then. After an error nothing at ``path`` has changed.
+    What stood at ``path`` before is removed then. After an error nothing at ``path`` has changed. Killed at
+    any moment, there is the old directory or the new one or, for the moment between two renames, none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    replaced = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     temporary.mkdir()
     try:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 _fsync_file(file)
+        for directory in (temporary, *(inner for inner in temporary.rglob("*") if inner.is_dir())):
+            _fsync_directory(directory)
         if path.exists():
-            shutil.rmtree(path)
+            path.rename(replaced)
         temporary.rename(path)
         _fsync_directory(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def resolve_inside(path: str, roots: Sequence[Path]) -> Path | None:

@@ -1,4 +1,8 @@
-"""What a stored run says of itself, in ``manifest.json`` beside its batches."""
+"""What a stored run says of itself: ``plan.json``, then ``batch.json`` in each batch, then ``manifest.json``.
+
+The plan is written before the first batch and each batch comes with its record, so whatever ends a capture,
+the manifest can be put together from what is there.
+"""
 
 from pathlib import Path
 
@@ -6,7 +10,10 @@ import msgspec
 
 from gql_server.files import write_whole
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+MANIFEST_FILE = "manifest.json"
+PLAN_FILE = "plan.json"
+RECORD_FILE = "batch.json"
 
 
 class ManifestLanguageModel(msgspec.Struct, frozen=True):
@@ -20,10 +27,10 @@ class ManifestLanguageModel(msgspec.Struct, frozen=True):
 
 
 class ManifestLayer(msgspec.Struct, frozen=True):
-    """A stored layer."""
+    """A stored layer; its width is None until a batch is there."""
 
     name: str
-    hidden_size: int
+    hidden_size: int | None
 
 
 class ManifestDataset(msgspec.Struct, frozen=True):
@@ -53,6 +60,23 @@ class ManifestBatch(msgspec.Struct, frozen=True):
     byte_size: int
 
 
+class BatchRecord(msgspec.Struct, frozen=True):
+    """What stands in a batch's directory beside its tensors."""
+
+    batch: ManifestBatch
+    widths: dict[str, int]
+    """Values per token of each layer."""
+    sha256: dict[str, str]
+    """Of each file of tensors, by its path in the batch's directory."""
+
+
+class PlannedBatch(msgspec.Struct, frozen=True):
+    """The dataset rows of a batch, and how many tokens each has, special ones among them."""
+
+    rows: list[int]
+    lengths: list[int]
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """A run. Tokens that count are neither padding nor special."""
 
@@ -72,11 +96,73 @@ class Manifest(msgspec.Struct, frozen=True):
     batches: list[ManifestBatch]
     versions: dict[str, str]
     created_at: str
+    complete: bool = True
+    """Whether all planned batches are there."""
+
+
+class RunPlan(msgspec.Struct, frozen=True):
+    """What a capture is going to store: the manifest to be, still without batches and figures."""
+
+    manifest: Manifest
+    batches: list[PlannedBatch]
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write a manifest whole."""
     write_whole(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+
+
+def write_plan(run_directory: Path, plan: RunPlan) -> None:
+    """Write a run's plan whole."""
+    write_whole(run_directory / PLAN_FILE, msgspec.json.encode(plan))
+
+
+def read_plan(run_directory: Path) -> RunPlan | None:
+    """Return a run's plan, or None where there is none that can be read."""
+    try:
+        return msgspec.json.decode((run_directory / PLAN_FILE).read_bytes(), type=RunPlan)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def read_record(batch_directory: Path) -> BatchRecord | None:
+    """Return a batch's record, or None where there is none that can be read."""
+    try:
+        return msgspec.json.decode((batch_directory / RECORD_FILE).read_bytes(), type=BatchRecord)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def is_whole(batch_directory: Path) -> bool:
+    """Say whether a batch is there with its record, and its files have the size that they had."""
+    record = read_record(batch_directory)
+    return record is not None and record.batch.byte_size == bytes_of(batch_directory)
+
+
+def bytes_of(batch_directory: Path) -> int:
+    """Return the size of a batch's files, its record aside."""
+    files = (path for path in batch_directory.rglob("*") if path.is_file() and path.name != RECORD_FILE)
+    return sum(file.stat().st_size for file in files)
+
+
+def assemble(run_directory: Path) -> Manifest | None:
+    """Put the manifest together from a run's plan and the batches that are there; None without a plan."""
+    plan = read_plan(run_directory)
+    if plan is None:
+        return None
+    places = (run_directory / f"batch_{index}" for index in range(len(plan.batches)))
+    records = [record for place in places if (record := read_record(place)) is not None]
+    batches = [record.batch for record in records]
+    widths = records[0].widths if records else {}
+    return msgspec.structs.replace(
+        plan.manifest,
+        layers=[ManifestLayer(layer.name, widths.get(layer.name)) for layer in plan.manifest.layers],
+        sample_count=sum(len(batch.rows) for batch in batches),
+        token_count=sum(batch.token_count for batch in batches),
+        byte_size=sum(batch.byte_size for batch in batches),
+        batches=batches,
+        complete=len(batches) == len(plan.batches),
+    )
 
 
 def read_manifest(path: Path) -> Manifest:

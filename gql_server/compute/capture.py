@@ -4,15 +4,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
-from gql_server.compute.capture_plan import CapturePlan, PlannedBatch, plan_capture, tokenizer_options
+from gql_server.compute.capture_plan import tokenizer_options
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.hub_dataset import download
 from gql_server.compute.language_models import (
@@ -23,15 +21,14 @@ from gql_server.compute.language_models import (
 )
 from gql_server.compute.messages import CaptureActivations, CapturedLayer, CaptureResult, Log, Progress
 from gql_server.compute.model_files import DTYPES
+from gql_server.compute.run_plan import run_plan
 from gql_server.compute.store import MASKS, ActivationStore
 from gql_server.datasets import TextDataset
+from gql_server.disk import check_free
 from gql_server.manifest import (
-    FORMAT_VERSION,
     Manifest,
-    ManifestBatch,
-    ManifestDataset,
-    ManifestLanguageModel,
-    ManifestLayer,
+    PlannedBatch,
+    assemble,
     write_manifest,
 )
 
@@ -58,14 +55,14 @@ def capture_activations(
     layers = depth_order(lm, list(dict.fromkeys(task.layers)))
     _check_max_length(lm, task.max_length)
     dataset = _open_dataset(task, context)
-    plan = plan_capture(task, lm, dataset, context)
-    _log_start(task, plan, context)
-    _Capture(task, context, lm, layers, store, dataset).run(plan)
-    manifest = _manifest(task, lm, layers, store, dataset, plan)
+    plan = run_plan(task, lm, layers, dataset, store, context)
+    _Capture(task, context, lm, layers, store, dataset).run(plan.batches)
+    manifest = assemble(store.run_directory(task.run_id))
+    assert manifest is not None
     write_manifest(store.manifest_path(task.run_id), manifest)
     _log_end(manifest, context)
     return CaptureResult(
-        layers=[CapturedLayer(layer.name, layer.hidden_size) for layer in manifest.layers],
+        layers=[CapturedLayer(layer.name, layer.hidden_size or 0) for layer in manifest.layers],
         dataset_sample_count=len(dataset),
         sample_count=manifest.sample_count,
         batch_count=len(manifest.batches),
@@ -124,38 +121,62 @@ class _Capture:
     ) -> None:
         self._task, self._context, self._lm = task, context, lm
         self._layers, self._store, self._dataset = layers, store, dataset
+        self._bytes_left = task.max_bytes
         dtype = DTYPES[task.dtype]
         self._detectors = [_Detector(layer, f"gql_server-{uuid.uuid4().hex}", dtype) for layer in layers]
         # Never registered: upstream fills every registered one, enabled or not, at anybody's inference.
         self._inputs = ModelInputDetector(save_attention_mask=True, special_token_ids=special_token_ids(lm))
 
-    def run(self, plan: CapturePlan) -> None:
+    def run(self, batches: list[PlannedBatch]) -> None:
         """Store every batch that is not there yet, with a Progress event after each."""
+        total = sum(len(batch.rows) for batch in batches)
         completed = computed = 0
         start = time.monotonic()
-        for index, batch in enumerate(plan.batches):
+        stored = self._stored(len(batches))
+        for index, batch in enumerate(batches):
             self._context.check()
-            if not self._store.has_batch(self._task.run_id, index):
+            if index not in stored:
                 self._store_batch(index, batch)
                 computed += len(batch.rows)
             completed += len(batch.rows)
             rate = computed / (time.monotonic() - start) if computed else None
-            self._context.emit(Progress(completed, plan.sample_count, rate))
+            self._context.emit(Progress(completed, total, rate))
+
+    def _stored(self, n_batches: int) -> set[int]:
+        """Return which batches an earlier attempt has left, and say so."""
+        stored = set()
+        for index in self._store.list_run_batches(self._task.run_id):
+            self._context.check()
+            if self._store.has_batch(self._task.run_id, index):
+                stored.add(index)
+        if stored:
+            there = f"{len(stored):,} of {n_batches:,} batches are there"
+            self._context.emit(Log(f"Going on where an earlier attempt ended: {there}."))
+        return stored
 
     def _store_batch(self, index: int, batch: PlannedBatch) -> None:
         self._forward([self._dataset[row] for row in batch.rows])
         self._check_tensors(batch)
         tensors: TensorMetadata = {one.layer_signature: one.tensor_metadata for one in self._detectors}
+        tensors[MASKS] = self._inputs.tensor_metadata
         metadata: dict[str, Any] = {one.layer_signature: one.metadata for one in self._detectors}
+        self._check_room(sum(tensor.nbytes for of_layer in tensors.values() for tensor in of_layer.values()))
         # Upstream's lm.save_detector_metadata saves every detector on the model, somebody else's too.
-        self._store.put_detector_metadata(
-            self._task.run_id,
-            index,
-            metadata | {MASKS: self._inputs.metadata},
-            tensors | {MASKS: self._inputs.tensor_metadata},
+        self._store.put_batch(
+            self._task.run_id, index, batch, metadata | {MASKS: self._inputs.metadata}, tensors
         )
         for detector in (*self._detectors, self._inputs):
             detector.clear_captured()
+
+    def _check_room(self, n_bytes: int) -> None:
+        """Raise OSError where the disk has no room for a batch, TaskError where the limit has none."""
+        check_free(self._store.base_path, n_bytes, self._task.min_free_bytes)
+        self._bytes_left = None if self._bytes_left is None else self._bytes_left - n_bytes
+        if self._bytes_left is not None and self._bytes_left < 0:
+            raise TaskError(
+                "The artifact directory may take no more (GQL_SERVER_MAX_ARTIFACT_BYTES): "
+                "delete runs or SAEs, and retry the job."
+            )
 
     def _forward(self, texts: list[str]) -> None:
         with self._hooked():
@@ -194,60 +215,6 @@ class _Capture:
                     f"Activations of {detector.layer_signature} do not fit into FLOAT16; BFLOAT16 holds them."
                 )
                 raise TaskError(reason, "INVALID", ("dtype",))
-
-
-def _manifest(
-    task: CaptureActivations,
-    lm: LanguageModel,
-    layers: list[str],
-    store: ActivationStore,
-    dataset: TextDataset,
-    plan: CapturePlan,
-) -> Manifest:
-    batches = [_manifest_batch(store, task.run_id, index, batch) for index, batch in enumerate(plan.batches)]
-    source = task.language_model
-    return Manifest(
-        format_version=FORMAT_VERSION,
-        run_id=task.run_id,
-        language_model=ManifestLanguageModel(
-            source.id, source.kind, source.location, source.revision, source.dtype
-        ),
-        layers=[ManifestLayer(name, store.activations_shape(task.run_id, 0, name)[-1]) for name in layers],
-        dataset=ManifestDataset(
-            kind=task.dataset_kind,
-            description=task.dataset_description,
-            sha256=plan.sha256,
-            sample_offset=task.sample_offset,
-            sample_limit=task.sample_limit,
-            sample_count=len(dataset),
-            directory=Path(task.dataset_dir).name,
-        ),
-        max_length=task.max_length,
-        batch_size=task.batch_size,
-        dtype=task.dtype,
-        special_token_ids=sorted(special_token_ids(lm)),
-        sample_count=plan.sample_count,
-        token_count=sum(batch.token_count for batch in batches),
-        byte_size=sum(batch.byte_size for batch in batches),
-        batches=batches,
-        versions={name: version(name) for name in ("mi-crow", "torch", "transformers")},
-        created_at=datetime.now(UTC).isoformat(),
-    )
-
-
-def _manifest_batch(store: ActivationStore, run_id: str, index: int, batch: PlannedBatch) -> ManifestBatch:
-    mask = store.read_mask(run_id, index)
-    size = store.batch_bytes(run_id, index)
-    return ManifestBatch(index, batch.rows, batch.lengths, list(mask.shape), int(mask.sum()), size)
-
-
-def _log_start(task: CaptureActivations, plan: CapturePlan, context: TaskContext) -> None:
-    layers = "1 layer" if len(task.layers) == 1 else f"{len(task.layers)} layers"
-    dropped = f"; {plan.dropped_count} without a token left out" if plan.dropped_count else ""
-    sentence = (
-        f"Capturing {layers} over {plan.sample_count:,} texts in {len(plan.batches):,} batches{dropped}."
-    )
-    context.emit(Log(sentence))
 
 
 def _log_end(manifest: Manifest, context: TaskContext) -> None:

@@ -9,18 +9,11 @@ from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.language_models import special_token_ids
 from gql_server.compute.messages import CaptureActivations
 from gql_server.datasets import TextDataset
+from gql_server.manifest import PlannedBatch
 
 from mi_crow.language_model.language_model import LanguageModel
 
 _TEXTS_AT_ONCE = 512
-
-
-@dataclass(frozen=True)
-class PlannedBatch:
-    """The dataset rows of a batch, and how many tokens each has, special ones among them."""
-
-    rows: list[int]
-    lengths: list[int]
 
 
 @dataclass(frozen=True)
@@ -30,11 +23,6 @@ class CapturePlan:
     batches: list[PlannedBatch]
     dropped_count: int
     sha256: str
-
-    @property
-    def sample_count(self) -> int:
-        """Return the number of texts in all batches."""
-        return sum(len(batch.rows) for batch in self.batches)
 
 
 def tokenizer_options(max_length: int) -> dict[str, Any]:

@@ -1,15 +1,27 @@
 """mi_crow's LocalStore with batches that appear whole, run ids that stay inside it, and masked reading."""
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
-from gql_server.files import whole_directory, whole_file
+from gql_server.compute.context import TaskError
+from gql_server.files import whole_directory, whole_file, write_whole
+from gql_server.manifest import (
+    RECORD_FILE,
+    BatchRecord,
+    ManifestBatch,
+    PlannedBatch,
+    bytes_of,
+    is_whole,
+    read_record,
+)
 
 from mi_crow.store.local_store import LocalStore
 from mi_crow.store.store import TensorMetadata
@@ -32,6 +44,7 @@ class ActivationStore(LocalStore):
 
     base_path: Path
     runs_prefix: str
+    _last_record: tuple[Path, BatchRecord | None] | None = None
 
     def run_directory(self, run_id: str) -> Path:
         """Return where a run's batches are. Raises ValueError for an id that is not a plain name."""
@@ -53,13 +66,43 @@ class ActivationStore(LocalStore):
         return self.run_directory(index_id) / "batch_000000.safetensors"
 
     def has_batch(self, run_id: str, batch_index: int) -> bool:
-        """Say whether a captured batch is there, which means all of it."""
-        return self.batch_directory(run_id, batch_index).is_dir()
+        """Say whether a captured batch is there with its record, and its files have the size they had."""
+        return is_whole(self.batch_directory(run_id, batch_index))
 
-    def batch_bytes(self, run_id: str, batch_index: int) -> int:
-        """Return the size of a captured batch's files."""
-        files = self.batch_directory(run_id, batch_index).rglob("*")
-        return sum(file.stat().st_size for file in files if file.is_file())
+    def put_batch(
+        self,
+        run_id: str,
+        batch_index: int,
+        planned: PlannedBatch,
+        metadata: dict[str, Any],
+        tensor_metadata: TensorMetadata,
+    ) -> BatchRecord:
+        """Write a captured batch and its record beside their place and rename them; return the record."""
+        place = self.batch_directory(run_id, batch_index)
+        with whole_directory(place) as directory:
+            _OneDirectory(directory).put_detector_metadata(run_id, batch_index, metadata, tensor_metadata)
+            mask = tensor_metadata[MASKS]["attention_mask"]
+            record = BatchRecord(
+                ManifestBatch(
+                    index=batch_index,
+                    rows=planned.rows,
+                    lengths=planned.lengths,
+                    shape=list(mask.shape),
+                    token_count=int(mask.sum()),
+                    byte_size=bytes_of(directory),
+                ),
+                widths={
+                    layer: tensors["activations"].shape[-1]
+                    for layer, tensors in tensor_metadata.items()
+                    if layer != MASKS
+                },
+                sha256={
+                    str(file.relative_to(directory)): _sha256(file)
+                    for file in sorted(directory.rglob("*.safetensors"))
+                },
+            )
+            write_whole(directory / RECORD_FILE, msgspec.json.encode(record))
+        return record
 
     def read_activations(self, run_id: str, batch_index: int, layer: str) -> torch.Tensor:
         """Return a batch's activations [n_texts, n_positions, n_inputs], padding and all."""
@@ -78,12 +121,6 @@ class ActivationStore(LocalStore):
         # Upstream stores the mask but nothing in it reads it: padding and special tokens would count as
         # tokens.
         return self.read_activations(run_id, batch_index, layer)[self.read_mask(run_id, batch_index)]
-
-    def activations_shape(self, run_id: str, batch_index: int, layer: str) -> tuple[int, ...]:
-        """Return the shape of a batch's activations without reading them."""
-        path = self.batch_directory(run_id, batch_index) / layer / "activations.safetensors"
-        with safe_open(path, framework="pt") as file:
-            return tuple(file.get_slice("tensor").get_shape())
 
     def put_detector_metadata(
         self, run_id: str, batch_index: int, metadata: dict[str, Any], tensor_metadata: TensorMetadata
@@ -123,8 +160,25 @@ class ActivationStore(LocalStore):
         shutil.rmtree(self.run_directory(run_id), ignore_errors=True)
 
     def _tensor(self, run_id: str, batch_index: int, layer: str, key: str) -> torch.Tensor:
-        tensor: torch.Tensor = self.get_detector_metadata_by_layer_by_key(run_id, batch_index, layer, key)
+        """Read a tensor; TaskError where it is not there, cannot be read, or is not what was written."""
+        directory = self.batch_directory(run_id, batch_index)
+        name = f"{layer}/{key}.safetensors"
+        try:
+            record = self._record(directory)
+            if record is not None and record.sha256.get(name) != _sha256(directory / name):
+                raise TaskError(_bad(batch_index, name, "has been altered since it was captured"))
+            tensor: torch.Tensor = self.get_detector_metadata_by_layer_by_key(run_id, batch_index, layer, key)
+        except FileNotFoundError as error:
+            raise TaskError(_bad(batch_index, name, "is missing")) from error
+        except (OSError, SafetensorError, KeyError) as error:
+            raise TaskError(_bad(batch_index, name, "cannot be read")) from error
         return tensor
+
+    def _record(self, directory: Path) -> BatchRecord | None:
+        """Return a batch's record; the tensors of one batch are read one after the other."""
+        if self._last_record is None or self._last_record[0] != directory:
+            self._last_record = (directory, read_record(directory))
+        return self._last_record[1]
 
     def _run_key(self, run_id: str) -> Path:
         return self.run_directory(run_id)
@@ -137,3 +191,12 @@ def _named(tensors: list[torch.Tensor] | dict[str, torch.Tensor]) -> dict[str, t
     if not tensors:
         return {"_empty_list": torch.tensor([])}
     return {f"item_{index}": tensor for index, tensor in enumerate(tensors)}
+
+
+def _bad(batch_index: int, name: str, what: str) -> str:
+    return f"The file {name} of the run's batch {batch_index} {what}: delete the run and capture it again."
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

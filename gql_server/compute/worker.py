@@ -9,7 +9,7 @@ import signal
 import socket
 import struct
 import threading
-import traceback
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -18,7 +18,8 @@ import msgspec
 import structlog
 
 from gql_server import logs
-from gql_server.compute.context import TaskCanceled, TaskContext, TaskError
+from gql_server.compute.context import TaskCanceled, TaskContext
+from gql_server.compute.failures import failure_of
 from gql_server.compute.messages import (
     CancelTask,
     Event,
@@ -30,16 +31,18 @@ from gql_server.compute.messages import (
     TaskBegan,
     TaskCanceled as TaskCanceledMessage,
     TaskEvent,
-    TaskFailed,
     TaskSucceeded,
     ToWorker,
+    WorkerAlive,
     WorkerReady,
 )
+from gql_server.compute.own_process import die_with_parent, limit_memory, offer_to_the_memory_killer
 
 log = structlog.get_logger(__name__)
 
 _LENGTH = struct.Struct(">I")
 _IDLE_CHECK_SECONDS = 5.0
+_SECONDS_BETWEEN_SIGNS = 1.0
 LOW_PRIORITY_NICENESS = 10
 
 
@@ -148,11 +151,13 @@ class Context:
 
     def emit(self, event: Event) -> None:
         """Send an event. Raises TaskCanceled where the task has been asked to stop."""
+        self._worker.get_on()
         self._worker.channel.send(TaskEvent(self._message.task_id, event))
         self._raise_if_canceled()
 
     def check(self) -> None:
         """Raise TaskCanceled where the task has been asked to stop."""
+        self._worker.get_on()
         if self._message.lane == "jobs":
             while (waiting := self._worker.inbox.take("interactive")) is not None:
                 self._worker.do(waiting)
@@ -190,16 +195,32 @@ class Worker:
     ) -> None:
         self.channel = channel
         self.inbox = Inbox(channel)
+        self._got_on = time.monotonic()
         threading.Thread(target=self.inbox.fill, daemon=True).start()
         # Made with the thread running: the API process may end in the seconds that importing torch takes.
         self._tools = make_tools(channel.send)
         self._idle_seconds = idle_seconds
+        threading.Thread(target=self._give_signs, daemon=True).start()
+
+    def get_on(self) -> None:
+        """Note that the task in hand has got from one step to the next."""
+        self._got_on = time.monotonic()
+
+    def _give_signs(self) -> None:
+        """Say every second that this process is alive, and for how long its task has not got on."""
+        while True:
+            time.sleep(_SECONDS_BETWEEN_SIGNS)
+            try:
+                self.channel.send(WorkerAlive(time.monotonic() - self._got_on))
+            except OSError:
+                return  # The API process is gone; the inbox ends this one.
 
     def serve(self) -> None:
         """Do tasks until the API process is gone."""
         self.channel.send(self._tools.describe())
         while True:
             message = self.inbox.take(timeout=_IDLE_CHECK_SECONDS)
+            self.get_on()
             if message is None:
                 self._tools.rest(self._idle_seconds)
             else:
@@ -215,29 +236,10 @@ class Worker:
             answer: FromWorker = TaskSucceeded(message.task_id, result)
         except TaskCanceled:
             answer = TaskCanceledMessage(message.task_id)
-        except TaskError as error:
-            answer = TaskFailed(message.task_id, error.code, error.reason, error.path, "")
         except Exception as error:
-            answer = _failure(message.task_id, error)
+            answer = failure_of(message.task_id, error)
         self.inbox.forget(message.task_id)
         self.channel.send(answer)
-
-
-def _failure(task_id: int, error: Exception) -> TaskFailed:
-    stack = "".join(traceback.format_exception(error))
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _is_allocation(error):
-        reason = "There was not enough memory; use a smaller batch, fewer neurons or a smaller model."
-        return TaskFailed(task_id, "OUT_OF_MEMORY", reason, [], stack)
-    if isinstance(error, OSError) and error.errno is not None:
-        return TaskFailed(task_id, "FAILED", f"A file could not be used: {error.strerror}.", [], stack)
-    log.error("task failed", traceback=stack)
-    reason = "The task failed because of a mistake in the server; the server's log says more."
-    return TaskFailed(task_id, "INTERNAL", reason, [], stack)
-
-
-def _is_allocation(error: Exception) -> bool:
-    """Tell torch's CPU allocator's complaint, a plain RuntimeError, by its text."""
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def main() -> None:
@@ -250,10 +252,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--hub", choices=["on", "off"], default="on")
     parser.add_argument("--low-priority", action="store_true")
+    parser.add_argument("--memory-bytes", type=int)
     options = parser.parse_args()
     logs.configure(options.log_format)
-    # A terminal's Ctrl-C reaches this process too; the API process decides when it ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_signals_to_stop()
+    die_with_parent()
+    offer_to_the_memory_killer()
+    if options.memory_bytes is not None:
+        limit_memory(options.memory_bytes)
     if options.low_priority:
         os.nice(LOW_PRIORITY_NICENESS)
     if options.hub == "off":
@@ -261,6 +267,12 @@ def main() -> None:
     if options.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
     Worker(Channel(socket.socket(fileno=options.descriptor)), _toolbox, options.idle_unload_seconds).serve()
+
+
+def ignore_signals_to_stop() -> None:
+    """Leave Ctrl-C and a service manager's SIGTERM, which reach this process too, to the API process."""
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.SIG_IGN)
 
 
 def _toolbox(send: Send) -> Tools:

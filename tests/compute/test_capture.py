@@ -145,7 +145,7 @@ def test_the_manifest_tells_of_the_run(
 ) -> None:
     result = capture_activations(task, recording_context, language_models)
     manifest = json.loads((Path(task.store_dir) / "runs" / "run_a" / "manifest.json").read_text())
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2 and manifest["complete"]
     assert manifest["run_id"] == "run_a"
     assert manifest["language_model"]["id"] == "lm_tiny"
     assert manifest["language_model"]["source_kind"] == "DIRECTORY"
@@ -163,7 +163,8 @@ def test_the_manifest_tells_of_the_run(
     for batch in manifest["batches"]:
         assert batch["shape"] == [len(batch["rows"]), max(batch["lengths"])]
         files = (Path(task.store_dir) / "runs" / "run_a" / f"batch_{batch['index']}").rglob("*.*")
-        assert batch["byte_size"] == sum(file.stat().st_size for file in files)
+        sizes = [file.stat().st_size for file in files if file.name != "batch.json"]
+        assert batch["byte_size"] == sum(sizes)
     assert (
         manifest["byte_size"] == result.byte_size == sum(batch["byte_size"] for batch in manifest["batches"])
     )
@@ -270,6 +271,7 @@ def test_what_others_have_on_the_model_is_neither_stored_nor_cleared(
     assert names == [
         "attention_masks/attention_mask.safetensors",
         "attention_masks/input_ids.safetensors",
+        "batch.json",
         f"{SHALLOW}/activations.safetensors",
         f"{DEEP}/activations.safetensors",
         "metadata.json",

@@ -1,0 +1,39 @@
+"""What a worker arranges with the operating system for itself."""
+
+import ctypes
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+_FIRST_TO_BE_KILLED = "500"
+
+
+def die_with_parent() -> None:
+    """Have the system kill this process when the API process ends, even inside a library's long call.
+
+    Linux only; elsewhere the worker ends when it next looks at its socket.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def offer_to_the_memory_killer() -> None:
+    """Where the machine's memory runs out, have this process killed before the API process (Linux only)."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_BE_KILLED)
+    except OSError as error:
+        log.debug("oom_score_adj stays as it is", reason=str(error))
+
+
+def limit_memory(n_bytes: int) -> None:
+    """Make allocations fail that would take this process's data over ``n_bytes``.
+
+    Program code, shared libraries and mapped files do not count (RLIMIT_DATA).
+    """
+    resource.setrlimit(resource.RLIMIT_DATA, (n_bytes, n_bytes))

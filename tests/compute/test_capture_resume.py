@@ -1,0 +1,210 @@
+"""Captures that are interrupted, and batches that are not what was written."""
+
+import errno
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from gql_server.compute.capture import capture_activations
+from gql_server.compute.context import TaskCanceled, TaskError
+from gql_server.compute.language_models import LanguageModels
+from gql_server.compute.messages import CaptureActivations, CaptureResult, LanguageModelSource, Log
+from gql_server.compute.store import ActivationStore
+from gql_server.datasets import write_texts
+from gql_server.manifest import Manifest, assemble, read_manifest
+from tests.compute.conftest import RecordingContext
+
+LAYER = "llamaforcausallm_model_layers_0"
+TEXTS = [f"Text number {n} says {'more ' * n}and ends." for n in range(9)]
+
+
+@pytest.fixture
+def task(tiny_source: LanguageModelSource, tmp_path: Path) -> CaptureActivations:
+    write_texts(tmp_path / "datasets" / "run_a", TEXTS)
+    return CaptureActivations(
+        run_id="run_a",
+        language_model=tiny_source,
+        layers=[LAYER],
+        dataset_dir=str(tmp_path / "datasets" / "run_a"),
+        hub_dataset=None,
+        dataset_kind="INLINE",
+        dataset_description="9 texts",
+        sample_offset=0,
+        sample_limit=None,
+        batch_size=2,
+        max_length=24,
+        dtype="FLOAT32",
+        store_dir=str(tmp_path / "store"),
+        max_texts=100,
+    )
+
+
+class Canceled(RecordingContext):
+    """A context whose task is canceled once so many batches are stored."""
+
+    def __init__(self, store: ActivationStore, n_batches: int) -> None:
+        super().__init__()
+        self._store, self._n_batches = store, n_batches
+
+    def on_check(self) -> None:
+        if len(self._store.list_run_batches("run_a")) >= self._n_batches:
+            raise TaskCanceled
+
+
+def store_of(task: CaptureActivations) -> ActivationStore:
+    return ActivationStore(Path(task.store_dir))
+
+
+def interrupt(task: CaptureActivations, lms: LanguageModels, n_batches: int) -> Path:
+    """Run a capture until so many batches are stored; returns the run's directory."""
+    with pytest.raises(TaskCanceled):
+        capture_activations(task, Canceled(store_of(task), n_batches), lms)
+    return store_of(task).run_directory("run_a")
+
+
+def go_on(task: CaptureActivations, lms: LanguageModels) -> tuple[CaptureResult, list[str]]:
+    """Capture again; returns the result and the log's sentences."""
+    context = RecordingContext()
+    result = capture_activations(msgspec.structs.replace(task, attempt=2), context, lms)
+    return result, [event.message for event in context.events if isinstance(event, Log)]
+
+
+def tensors(directory: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*.safetensors"))}
+
+
+def without_times(manifest: Manifest) -> Manifest:
+    return msgspec.structs.replace(manifest, created_at="")
+
+
+@pytest.mark.parametrize("n_batches", [0, 1, 3, 4])
+def test_a_resumed_capture_is_that_of_an_uninterrupted_one(
+    task: CaptureActivations, language_models: LanguageModels, tmp_path: Path, n_batches: int
+) -> None:
+    whole = msgspec.structs.replace(task, store_dir=str(tmp_path / "whole"))
+    expected = capture_activations(whole, RecordingContext(), language_models)
+    directory = interrupt(task, language_models, n_batches)
+    kept = {path: path.stat().st_mtime_ns for path in directory.rglob("*.safetensors")}
+    result, log = go_on(task, language_models)
+    assert result == expected
+    assert tensors(directory) == tensors(store_of(whole).run_directory("run_a"))
+    manifests = [read_manifest(store_of(t).manifest_path("run_a")) for t in (task, whole)]
+    assert without_times(manifests[0]) == without_times(manifests[1])
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    told = [sentence for sentence in log if "earlier attempt" in sentence]
+    assert told == (
+        [f"Going on where an earlier attempt ended: {n_batches} of 5 batches are there."] * (n_batches > 0)
+    )
+
+
+def test_what_an_interrupted_capture_has_stored_is_told_by_a_manifest_of_its_own(
+    task: CaptureActivations, language_models: LanguageModels
+) -> None:
+    directory = interrupt(task, language_models, 2)
+    partial = assemble(directory)
+    assert partial is not None and not partial.complete
+    assert [batch.index for batch in partial.batches] == [0, 1]
+    store = store_of(task)
+    assert partial.token_count == sum(len(store.read_masked("run_a", n, LAYER)) for n in (0, 1))
+    assert partial.sample_count == 4 and partial.layers[0].hidden_size == 32
+
+
+def test_a_capture_that_ended_before_it_was_written_down_ends_again_at_once(
+    task: CaptureActivations, language_models: LanguageModels
+) -> None:
+    expected = capture_activations(task, RecordingContext(), language_models)
+    result, log = go_on(task, language_models)
+    assert result == expected
+    assert "Going on where an earlier attempt ended: 5 of 5 batches are there." in log
+
+
+def cut_off(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-8])
+
+
+def remove_record(file: Path) -> None:
+    (file.parents[1] / "batch.json").unlink()
+
+
+@pytest.mark.parametrize("damage", [cut_off, Path.unlink, remove_record])
+def test_a_stored_batch_that_is_not_whole_is_captured_again(
+    task: CaptureActivations, language_models: LanguageModels, damage: Any
+) -> None:
+    directory = interrupt(task, language_models, 3)
+    whole = tensors(directory)
+    damage(directory / "batch_1" / LAYER / "activations.safetensors")
+    _, log = go_on(task, language_models)
+    assert "Going on where an earlier attempt ended: 2 of 5 batches are there." in log
+    assert whole.items() <= tensors(directory).items()
+
+
+def test_batches_of_another_plan_are_not_mixed_with_new_ones(
+    task: CaptureActivations, language_models: LanguageModels
+) -> None:
+    directory = interrupt(task, language_models, 2)
+    plan = json.loads((directory / "plan.json").read_text())
+    plan["manifest"]["max_length"] = 8
+    (directory / "plan.json").write_text(json.dumps(plan))
+    result, log = go_on(task, language_models)
+    assert "The batches of an earlier attempt are of another plan, so the capture begins anew." in log
+    assert result.batch_count == 5 and len(store_of(task).list_run_batches("run_a")) == 5
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [(flip_a_bit, "has been altered"), (cut_off, "has been altered"), (Path.unlink, "is missing")],
+)
+@pytest.mark.parametrize("file", [f"{LAYER}/activations", "attention_masks/attention_mask"])
+def test_a_tensor_that_is_not_what_was_written_is_not_read(
+    task: CaptureActivations, language_models: LanguageModels, damage: Any, says: str, file: str
+) -> None:
+    capture_activations(task, RecordingContext(), language_models)
+    store = store_of(task)
+    damage(store.batch_directory("run_a", 3) / f"{file}.safetensors")
+    assert len(store.read_masked("run_a", 2, LAYER)) > 0
+    with pytest.raises(TaskError, match=says) as error:
+        store.read_masked("run_a", 3, LAYER)
+    assert f"{file}.safetensors of the run's batch 3" in error.value.reason
+
+
+def test_a_run_without_records_is_read_as_it_is(
+    task: CaptureActivations, language_models: LanguageModels
+) -> None:
+    capture_activations(task, RecordingContext(), language_models)
+    expected = store_of(task).read_masked("run_a", 0, LAYER)
+    for record in store_of(task).run_directory("run_a").glob("batch_*/batch.json"):
+        record.unlink()
+    assert torch.equal(store_of(task).read_masked("run_a", 0, LAYER), expected)
+
+
+def test_a_capture_leaves_the_asked_bytes_of_the_disk_free(
+    task: CaptureActivations, language_models: LanguageModels, tmp_path: Path
+) -> None:
+    too_much = msgspec.structs.replace(task, min_free_bytes=shutil.disk_usage(tmp_path).total)
+    with pytest.raises(OSError, match="No space left") as error:
+        capture_activations(too_much, RecordingContext(), language_models)
+    assert error.value.errno == errno.ENOSPC
+    assert store_of(task).list_run_batches("run_a") == []
+
+
+def test_a_capture_stops_at_the_limit_and_what_it_has_stored_stays(
+    task: CaptureActivations, language_models: LanguageModels
+) -> None:
+    with pytest.raises(TaskError, match="GQL_SERVER_MAX_ARTIFACT_BYTES"):
+        capture_activations(
+            msgspec.structs.replace(task, max_bytes=10_000), RecordingContext(), language_models
+        )
+    stored = store_of(task).list_run_batches("run_a")
+    assert 0 < len(stored) < 5
+    assert go_on(task, language_models)[0].batch_count == 5
