@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import migrations
+from gql_server.files import whole_file
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -29,7 +30,7 @@ def migrate(path: Path) -> None:
     # Imported here, because an up-to-date database, the usual case, does not need it to answer quickly.
     from alembic import command
     from alembic.script import ScriptDirectory
-    from sqlalchemy import create_engine
+    from sqlalchemy import create_engine, event
 
     config = alembic_config()
     if revision is not None:
@@ -40,18 +41,25 @@ def migrate(path: Path) -> None:
             )
         _back_up(path, revision)
     engine = create_engine(f"sqlite:///{path}")
-    with engine.connect() as connection:
-        # WAL mode stays with the file. Connections that set it at the same time may find the file locked,
-        # whatever their timeout; so it is set once, here.
-        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    # All in one transaction, which SQLite can do: killed in the middle, the database is what it was.
+    with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        connection.commit()
         broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+        if broken:
+            raise RuntimeError(f"The migration of {path} would leave rows that refer to none: {broken[:5]}")
     engine.dispose()
-    if broken:
-        raise RuntimeError(f"The migration of {path} left rows that refer to none: {broken[:5]}")
+
+
+def _configure(connection: Any, _record: Any) -> None:
+    """Prepare a connection for changes of tables, with transactions that begin where we say."""
+    connection.isolation_level = None
+    # WAL mode stays with the file. Connections that set it at the same time may find the file locked,
+    # whatever their timeout; so it is set once, here.
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA foreign_keys=OFF")
 
 
 def current_revision(path: Path) -> str | None:
@@ -78,5 +86,5 @@ def alembic_config() -> "Config":
 def _back_up(path: Path, revision: str) -> None:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     copy = path.with_name(f"{path.name}.{revision}.{stamp}.backup")
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("VACUUM INTO ?", (str(copy),))
+    with whole_file(copy) as temporary, closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", (str(temporary),))
