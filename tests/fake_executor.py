@@ -24,6 +24,7 @@ class FakeExecutor:
         return run
 
     async def cancel(self, run: TaskRun) -> None:
+        run.cancel_requested = True
         run.finish(TaskCanceled())
 
     async def describe(self) -> WorkerReady:
@@ -31,6 +32,6 @@ class FakeExecutor:
             ["cpu"], [SaeClassDescription("TopKSae", True), SaeClassDescription("L1Sae", False)]
         )
 
-    async def close(self) -> None:
+    async def close(self, grace_seconds: float) -> None:
         for run in self._runs:
             run.finish(WorkerLost("closed"))

@@ -17,6 +17,7 @@ from gql_server.compute.store import ActivationStore
 from gql_server.compute.strongest_texts import StrongestTexts, TextGroup
 from gql_server.compute.top_texts_file import write_top_texts_file
 from gql_server.datasets import TextDataset
+from gql_server.disk import check_free
 from gql_server.manifest import Manifest, ManifestBatch, read_manifest
 from gql_server.top_texts import TokenizedText, load_tokenizer
 
@@ -37,6 +38,8 @@ def index_neurons(task: IndexNeurons, context: TaskContext, sae: Sae, store: Act
     manifest = _manifest(task, store)
     dataset = TextDataset(Path(task.dataset_dir))
     tokenizer = _tokenizer(task)
+    if task.attempt > 1:
+        context.emit(Log("An index is made in one go, so it begins anew."))
     context.emit(Log(f"Indexing {sae.context.n_latents:,} neurons over {manifest.token_count:,} tokens."))
     device = torch.device(sae.context.device)
     statistics = NeuronStatistics(sae.context.n_latents, device)
@@ -53,6 +56,8 @@ def index_neurons(task: IndexNeurons, context: TaskContext, sae: Sae, store: Act
         context.emit(Progress(statistics.token_count, manifest.token_count))
     with torch.inference_mode():
         tensors = statistics.tensors() | strongest.tensors()
+    n_bytes = sum(tensor.nbytes for tensor in tensors.values())
+    check_free(Path(task.store_dir), n_bytes, task.min_free_bytes)
     store.put_run_batch(task.index_id, 0, tensors)
     write_top_texts_file(task, tensors, dataset, tokenizer, manifest.max_length, context)
     return _result(manifest, tensors, context)

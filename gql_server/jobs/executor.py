@@ -35,6 +35,10 @@ class WorkerLost(TaskEnded):
     """The worker went away while it had the task. The message says how, in a sentence."""
 
 
+class WorkerOutOfMemory(WorkerLost):
+    """The system ended the worker, because the machine had no memory left."""
+
+
 class TaskRun:
     """A started task: its events in order, then its outcome.
 
@@ -105,5 +109,5 @@ class Executor(Protocol):
     async def describe(self) -> WorkerReady:
         """Return what the workers offer: devices and SAE classes."""
 
-    async def close(self) -> None:
-        """End all workers; what they did ends as WorkerLost."""
+    async def close(self, grace_seconds: float) -> None:
+        """Ask all tasks to stop, and end all workers after so long; what they did ends without a result."""

@@ -7,6 +7,7 @@ import structlog
 
 from gql_server.compute.messages import Lane, LanguageModelChanged, Task, WorkerReady
 from gql_server.jobs.executor import TaskRun, WorkerLost
+from gql_server.jobs.vigil import Patience
 from gql_server.jobs.worker_process import WorkerProcess
 from gql_server.settings import Settings
 
@@ -22,12 +23,18 @@ class LocalExecutor:
         on_language_model: Callable[[LanguageModelChanged], None],
         on_interactive_lost: Callable[[], None],
     ) -> None:
+        patience = Patience(
+            cancel=settings.cancel_grace_seconds,
+            silence=settings.worker_silence_seconds,
+            stall=settings.stall_seconds,
+        )
+
         def worker(*lanes: Lane) -> WorkerProcess:
             interactive = "interactive" in lanes
             return WorkerProcess(
                 lanes,
                 _options(settings, low_priority=not interactive),
-                settings.cancel_grace_seconds,
+                patience,
                 on_language_model if interactive else _ignore,
                 on_interactive_lost if interactive else _ignore_loss,
             )
@@ -60,9 +67,9 @@ class LocalExecutor:
             except WorkerLost as lost:
                 log.warning("worker not warmed up", lanes=worker.lanes, reason=str(lost))
 
-    async def close(self) -> None:
-        """End all workers."""
-        await asyncio.gather(*(worker.close() for worker in set(self._workers.values())))
+    async def close(self, grace_seconds: float) -> None:
+        """Ask all tasks to stop, and end all workers once they have, or after so long."""
+        await asyncio.gather(*(worker.close(grace_seconds) for worker in set(self._workers.values())))
 
 
 def _options(settings: Settings, *, low_priority: bool) -> list[str]:
@@ -73,6 +80,8 @@ def _options(settings: Settings, *, low_priority: bool) -> list[str]:
     ]
     if settings.worker_threads is not None:
         options.append(f"--threads={settings.worker_threads}")
+    if settings.worker_memory_bytes is not None:
+        options.append(f"--memory-bytes={settings.worker_memory_bytes}")
     if low_priority:
         options.append("--low-priority")
     return options

@@ -17,7 +17,6 @@ from gql_server.compute.messages import (
     FromWorker,
     Lane,
     LanguageModelChanged,
-    LoadLanguageModel,
     StartTask,
     Task,
     TaskBegan,
@@ -26,9 +25,13 @@ from gql_server.compute.messages import (
     TaskFailed,
     TaskSucceeded,
     ToWorker,
+    WorkerAlive,
     WorkerReady,
 )
-from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost
+from gql_server.jobs import memory_killer
+from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
+from gql_server.jobs.memory_killer import kills_so_far
+from gql_server.jobs.vigil import Patience, Vigil
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +47,7 @@ class WorkerProcess:
         self,
         lanes: Sequence[Lane],
         options: Sequence[str],
-        grace_seconds: float,
+        patience: Patience,
         on_language_model: Callable[[LanguageModelChanged], None],
         on_lost: Callable[[], None],
         module: str = "gql_server.compute.worker",
@@ -52,7 +55,7 @@ class WorkerProcess:
         self.lanes = tuple(lanes)
         self._options = list(options)
         self._module = module
-        self._grace_seconds = grace_seconds
+        self._patience = patience
         self._on_language_model = on_language_model
         self._on_lost = on_lost
         self._starting = asyncio.Lock()
@@ -61,7 +64,12 @@ class WorkerProcess:
         self._reading: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[WorkerReady] | None = None
         self._runs: dict[int, tuple[TaskRun, Task]] = {}
+        self._vigil = Vigil(patience)
+        self._watching: asyncio.Task[None] | None = None
+        self._loading = False
+        """Whether it is inside a library's loading of a language model, which asks nobody."""
         self._kills: set[asyncio.Task[None]] = set()
+        self._memory_kills = 0
         self._last_task_id = 0
         self._closed = False
         self._reason: str | None = None
@@ -103,19 +111,29 @@ class WorkerProcess:
                 return True
         return False
 
-    async def close(self) -> None:
-        """End the process for good."""
+    async def close(self, grace_seconds: float) -> None:
+        """Ask its tasks to stop, and end the process for good once they have, or after so long."""
         async with self._starting:
             self._closed = True
             self._reason = STOPPING
             process = self._process
         if process is not None:
+            await self._stop_tasks(grace_seconds)
             _kill(process)
             await process.wait()
         if self._reading is not None:
             await self._reading
         for kill in list(self._kills):
             kill.cancel()
+
+    async def _stop_tasks(self, grace_seconds: float) -> None:
+        for task_id in list(self._runs):
+            await self._send(_frame(CancelTask(task_id)))
+        ends = [asyncio.ensure_future(run.ended()) for run, _ in self._runs.values()]
+        if ends:
+            _, late = await asyncio.wait(ends, timeout=grace_seconds)
+            for end in late:
+                end.cancel()
 
     async def _ensure_started(self) -> None:
         async with self._starting:
@@ -138,6 +156,10 @@ class WorkerProcess:
             )
         reader, self._writer = await asyncio.open_connection(sock=ours)
         self._ready = asyncio.get_running_loop().create_future()
+        self._loading = False
+        self._memory_kills = kills_so_far()
+        self._vigil = Vigil(self._patience)
+        self._watching = asyncio.create_task(self._watch(self._vigil, self._process))
         self._reading = asyncio.create_task(self._read(reader, self._process))
         log.info("worker started", lanes=self.lanes, pid=self._process.pid)
 
@@ -166,12 +188,26 @@ class WorkerProcess:
             _kill(process)
             await self._lost(await process.wait())
 
+    async def _watch(self, vigil: Vigil, process: Process) -> None:
+        self._reason = await vigil.trouble(self._has_task_of_steps)
+        _kill(process)
+
+    def _has_task_of_steps(self) -> bool:
+        return not self._loading and any(run.begun for run, _ in self._runs.values())
+
     def _receive(self, message: FromWorker) -> None:
         match message:
             case WorkerReady():
+                self._vigil.ready()
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_result(message)
-            case LanguageModelChanged():
+            case WorkerAlive():
+                self._vigil.sign(message)
+            case LanguageModelChanged(status=status):
+                self._loading = status == "LOADING"
+                for task_id, (run, _) in self._runs.items():
+                    if self._loading and run.begun and run.cancel_requested:
+                        self._kill_later(task_id)
                 self._on_language_model(message)
             case TaskBegan(task_id):
                 run, _ = self._runs[task_id]
@@ -192,20 +228,29 @@ class WorkerProcess:
         return self._runs.pop(task_id)[0]
 
     async def _lost(self, exit_code: int) -> None:
-        how, self._reason = self._reason or _how_it_ended(exit_code), None
+        loss, self._reason = self._loss(exit_code), None
         say = log.info if self._closed else log.warning
-        say("worker ended", lanes=self.lanes, exit_code=exit_code, reason=how)
+        say("worker ended", lanes=self.lanes, exit_code=exit_code, reason=str(loss))
         self._process = None
+        if self._watching is not None:
+            self._watching.cancel()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(WorkerLost(how))
+            self._ready.set_exception(loss)
             self._ready.exception()
         runs, self._runs = self._runs, {}
         for run, _ in runs.values():
-            run.finish(TaskCanceled() if run.cancel_requested else WorkerLost(how))
+            run.finish(TaskCanceled() if run.cancel_requested else loss)
         self._on_lost()
+
+    def _loss(self, exit_code: int) -> WorkerLost:
+        if self._reason is not None:
+            return WorkerLost(self._reason)
+        if exit_code == -signal.SIGKILL and kills_so_far() > self._memory_kills:
+            return WorkerOutOfMemory(memory_killer.ENDED)
+        return WorkerLost(_how_it_ended(exit_code))
 
     def _kill_later(self, task_id: int) -> None:
         kill = asyncio.create_task(self._kill_unless_ended(task_id))
@@ -214,15 +259,13 @@ class WorkerProcess:
 
     async def _kill_unless_ended(self, task_id: int) -> None:
         """End the process for a canceled task that does not stop, but not under somebody else's task."""
-        # A load is inside a library that asks nobody: it is canceled by ending its worker.
-        _, task = self._runs.get(task_id, (None, None))
-        await asyncio.sleep(0 if isinstance(task, LoadLanguageModel) else self._grace_seconds)
+        await asyncio.sleep(0 if self._loading else self._patience.cancel)
         while task_id in self._runs and self._process is not None:
             if not any(run.begun and not run.cancel_requested for run, _ in self._runs.values()):
                 self._reason = "The worker was ended, because a canceled task in it did not stop."
                 _kill(self._process)
                 return
-            await asyncio.sleep(self._grace_seconds)
+            await asyncio.sleep(self._patience.cancel)
 
 
 def _frame(message: ToWorker) -> bytes:

@@ -1,6 +1,7 @@
 """A worker process without torch: what a task does is the name of its language model."""
 
 import os
+import signal
 import socket
 import sys
 import time
@@ -10,6 +11,7 @@ from gql_server.compute.context import TaskContext
 from gql_server.compute.messages import (
     Done,
     FromWorker,
+    LanguageModelChanged,
     LoadLanguageModel,
     Log,
     Result,
@@ -17,12 +19,12 @@ from gql_server.compute.messages import (
     UnloadLanguageModel,
     WorkerReady,
 )
-from gql_server.compute.worker import Channel, Worker
+from gql_server.compute.worker import Channel, Worker, ignore_signals_to_stop
 
 
 class ScriptedTools:
     def __init__(self, send: Callable[[FromWorker], None]) -> None:
-        pass
+        self._send = send
 
     def describe(self) -> WorkerReady:
         return WorkerReady(["cpu"], [])
@@ -33,6 +35,8 @@ class ScriptedTools:
     def do(self, task: Task, context: TaskContext) -> Result:
         assert isinstance(task, UnloadLanguageModel | LoadLanguageModel)
         name = task.language_model_id if isinstance(task, UnloadLanguageModel) else "deaf"
+        if isinstance(task, LoadLanguageModel):
+            self._send(LanguageModelChanged("lm", "LOADING"))
         print("what a library prints", flush=True)
         match name:
             case "die":
@@ -45,6 +49,10 @@ class ScriptedTools:
                     time.sleep(0.001)
             case "deaf":
                 time.sleep(600)
+            case "freeze":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
             case "fail":
                 raise ZeroDivisionError("on purpose")
         context.emit(Log(name))
@@ -52,4 +60,5 @@ class ScriptedTools:
 
 
 if __name__ == "__main__":
+    ignore_signals_to_stop()
     Worker(Channel(socket.socket(fileno=int(sys.argv[1]))), ScriptedTools, 900).serve()

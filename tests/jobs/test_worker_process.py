@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,18 +17,21 @@ from gql_server.compute.messages import (
     Log,
     UnloadLanguageModel,
 )
-from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost
+from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
+from gql_server.jobs.vigil import Patience
 from gql_server.jobs.worker_process import WorkerProcess
 
 LOAD = LoadLanguageModel(LanguageModelSource("lm", "DIRECTORY", "/nowhere", None, "FLOAT32", "/nowhere"))
 
 
 @asynccontextmanager
-async def worker(*lanes: Lane, grace: float = 60) -> AsyncIterator[WorkerProcess]:
+async def worker(
+    *lanes: Lane, grace: float = 60, silence: float = 60, stall: float = 600
+) -> AsyncIterator[WorkerProcess]:
     process = WorkerProcess(
         lanes or ("interactive",),
         [],
-        grace,
+        Patience(cancel=grace, silence=silence, stall=stall),
         lambda _: None,
         lambda: None,
         module="tests.jobs.scripted_worker",
@@ -35,7 +39,7 @@ async def worker(*lanes: Lane, grace: float = 60) -> AsyncIterator[WorkerProcess
     try:
         yield process
     finally:
-        await process.close()
+        await process.close(0)
 
 
 async def ends(run: TaskRun) -> Any:
@@ -86,6 +90,8 @@ async def test_a_load_that_is_canceled_loses_its_worker_at_once_and_the_next_tas
     async with worker(grace=grace) as process:
         run = await process.start("interactive", LOAD)
         await begun(run)
+        while not process._loading:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
         pid = process.pid
         await process.cancel(run)
         with pytest.raises(TaskCanceled):
@@ -145,7 +151,7 @@ async def test_closing_ends_a_worker_that_is_only_starting_and_all_its_tasks() -
     async with worker() as process:
         starting = asyncio.ensure_future(process.start("interactive", do("deaf")))
         await asyncio.sleep(0)
-        await process.close()
+        await process.close(0)
         with pytest.raises(WorkerLost):
             await ends(await starting)
         with pytest.raises(WorkerLost):
@@ -164,3 +170,58 @@ async def test_a_worker_ends_with_the_process_that_started_it() -> None:
             await ends(run)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_a_worker_that_gives_no_sign_of_life_is_ended_and_the_next_task_gets_another() -> None:
+    async with worker(silence=3) as process:
+        with pytest.raises(WorkerLost, match="no sign of life"):
+            await ends(await process.start("interactive", do("freeze")))
+        assert await ends(await process.start("interactive", do("next"))) == Done()
+
+
+async def test_a_task_that_does_not_get_on_loses_its_worker_and_one_that_does_keeps_it() -> None:
+    async with worker(stall=0.5) as process:
+        steady = await process.start("interactive", do("until canceled"))
+        await begun(steady)
+        await asyncio.sleep(2.5)  # Several times as long as a task may stand still.
+        await process.cancel(steady)
+        with pytest.raises(TaskCanceled):
+            await ends(steady)
+        with pytest.raises(WorkerLost, match="did not get on"):
+            await ends(await process.start("interactive", do("deaf")))
+        assert await ends(await process.start("interactive", do("next"))) == Done()
+
+
+async def test_closing_lets_a_task_stop_by_itself_first() -> None:
+    async with worker(grace=0.05) as process:
+        run = await process.start("interactive", do("until canceled"))
+        await begun(run)
+        await process.close(20)
+        with pytest.raises(TaskCanceled):
+            await ends(run)
+        assert not run.cancel_requested
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_to_stop_is_for_the_server_alone(stop: signal.Signals) -> None:
+    async with worker() as process:
+        run = await process.start("interactive", do("until canceled"))
+        await begun(run)
+        assert process.pid is not None
+        os.kill(process.pid, stop)
+        await process.cancel(run)
+        with pytest.raises(TaskCanceled):
+            await ends(run)
+
+
+async def test_a_worker_that_the_system_ended_for_want_of_memory_is_told_from_one_that_was_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kills = iter([5, 6, 6, 6])
+    monkeypatch.setattr("gql_server.jobs.worker_process.kills_so_far", lambda: next(kills))
+    async with worker() as process:
+        with pytest.raises(WorkerOutOfMemory, match="no memory left"):
+            await ends(await process.start("interactive", do("kill")))
+        with pytest.raises(WorkerLost, match="was killed") as lost:
+            await ends(await process.start("interactive", do("kill")))
+    assert not isinstance(lost.value, WorkerOutOfMemory)
