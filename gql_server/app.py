@@ -26,7 +26,7 @@ from gql_server.jobs.bell import Bell
 from gql_server.jobs.local_executor import LocalExecutor
 from gql_server.jobs.supervisor import Supervisor
 from gql_server.server import Server
-from gql_server.services import artifacts, jobs, language_models, reconciliation
+from gql_server.services import artifacts, jobs, language_models, reconciliation, retention
 from gql_server.settings import Settings
 from models import Sae
 
@@ -76,9 +76,10 @@ async def running(settings: Settings) -> AsyncIterator[Server]:
     )
     bell = Bell()
     handlers = jobs.handlers(settings)
-    supervisor = Supervisor(database, executor, handlers, bell, settings.progress_interval_seconds)
+    supervisor = Supervisor(database, executor, handlers, bell, settings)
     supervisor.start()
-    background.run(asyncio.to_thread(reconciliation.remove_partial_files, settings.artifact_dir, time.time()))
+    background.run(reconciliation.tidy(database, settings, time.time()))
+    background.run(retention.keep_removing(database, settings))
     if settings.warm_up:
         background.run(_warm_up(executor))
     log.info("server started", version=__version__, artifacts=str(settings.artifact_dir.resolve()))

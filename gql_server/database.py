@@ -1,7 +1,7 @@
 """The SQLite database: many readers and one writer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,10 @@ class Database:
         async with self._writing, self._write_sessions() as session, session.begin():
             yield session
         for work in session.info.pop(_AFTER_COMMIT, ()):
-            await _do(work)
+            try:
+                await work(self)
+            except OSError:
+                log.exception("work after a commit failed")
 
     async def close(self) -> None:
         """Close all connections."""
@@ -54,16 +57,9 @@ class Database:
         await self._writers.dispose()
 
 
-def after_commit(session: AsyncSession, work: Callable[[], None]) -> None:
-    """Have work done in a thread once a write session has been committed; an error in it is only logged."""
+def after_commit(session: AsyncSession, work: Callable[[Database], Awaitable[None]]) -> None:
+    """Have work done once a write session has been committed; a file's error in it is only logged."""
     session.info.setdefault(_AFTER_COMMIT, []).append(work)
-
-
-async def _do(work: Callable[[], None]) -> None:
-    try:
-        await asyncio.to_thread(work)
-    except OSError:
-        log.exception("work after a commit failed")
 
 
 def _engine(path: Path, begin: str, pool_size: int) -> AsyncEngine:

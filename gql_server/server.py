@@ -1,11 +1,13 @@
 """What every use case needs, put together once by app.py."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from gql_server.database import Database
 from gql_server.jobs.bell import Bell
 from gql_server.jobs.executor import Executor
 from gql_server.jobs.supervisor import Supervisor
+from gql_server.jobs.tails import Tails
 from gql_server.services.in_use import InUse
 from gql_server.settings import Settings
 
@@ -20,3 +22,8 @@ class Server:
     supervisor: Supervisor
     bell: Bell
     in_use: InUse = field(default_factory=InUse)
+
+    @cached_property
+    def tails(self) -> Tails:
+        """The newest events of the jobs that are watched."""
+        return Tails(self.database, self.bell)

@@ -33,7 +33,7 @@ async def serving(
     database = Database(chosen.database_path)
     bell = Bell()
     executor = executor or FakeExecutor()
-    supervisor = Supervisor(database, executor, jobs.handlers(chosen), bell, chosen.progress_interval_seconds)
+    supervisor = Supervisor(database, executor, jobs.handlers(chosen), bell, chosen)
     supervisor.start()
     try:
         yield Server(chosen, database, executor, supervisor, bell)

@@ -40,6 +40,9 @@ class JobStatusChanged(JobEvent):
     error: str | None = strawberry.field(
         description="One sentence for people; null unless FAILED or INTERRUPTED."
     )
+    attempt: int = strawberry.field(
+        description="The attempt that it belongs to; 1, and one more after each retry."
+    )
 
 
 @object_type
@@ -74,6 +77,7 @@ def job_event(row: JobEventRow) -> JobEvent:
                 at=row.at,
                 status=JobStatus(payload["status"]),
                 error=payload["error"],
+                attempt=payload["attempt"],
             )
         case JobEventType.PROGRESS:
             progress = job_progress(**payload)

@@ -50,6 +50,9 @@ class Job(Node):
         description="One sentence for people; null unless FAILED or INTERRUPTED."
     )
     last_sequence: int = strawberry.field(description="The sequence number of its newest event.")
+    events_removed_through: int = strawberry.field(
+        description="The number of the newest event that retention has removed; 0 while all are there."
+    )
     created_at: datetime = strawberry.field(description="When it was launched.")
     started_at: datetime | None = strawberry.field(description="When its latest attempt began.")
     finished_at: datetime | None = strawberry.field(description="When its latest attempt ended.")
@@ -98,7 +101,7 @@ def job(row: JobRow) -> Job:
         rate_per_second=row.rate_per_second,
         eta_seconds=row.eta_seconds,
     )
-    return from_row(Job, row, row=row, progress=progress)
+    return from_row(Job, row, row=row, progress=progress, events_removed_through=row.removed_sequence)
 
 
 async def job_of(info: Info, id: str | None) -> Job | None:
@@ -195,6 +198,7 @@ class JobSubscriptions:
         async with closing(job_service.watch(info.context.server, id, after)) as events:
             async for event in events:
                 info.context.renew_loaders()
+                info.context.loaders.jobs.prime(id, info.context.server.tails.job(id))
                 yield job_event(event)
 
     @subscription

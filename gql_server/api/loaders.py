@@ -4,11 +4,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from strawberry.dataloader import DataLoader
 
+from gql_server.errors import Conflict
 from gql_server.services import batches, neuron_tensors, pages, top_texts
 from gql_server.services.neuron_tensors import NeuronHistogram, NeuronStatistics
 from gql_server.services.pages import Children, Page
@@ -77,28 +79,78 @@ class Loaders:
 
     def __init__(self, server: "Server") -> None:
         self._server = server
-        self.language_models: DataLoader[str, LanguageModel | None] = self._rows(LanguageModel)
-        self.activation_runs: DataLoader[str, ActivationRun | None] = self._rows(ActivationRun)
-        self.saes: DataLoader[str, Sae | None] = self._rows(Sae)
-        self.jobs: DataLoader[str, Job | None] = self._rows(Job)
-        self.neuron_indexes: DataLoader[str, NeuronIndex | None] = self._optional(batches.neuron_indexes)
-        self.concepts: DataLoader[tuple[str, int], Concept | None] = self._optional(batches.concepts)
-        self.queue_positions: DataLoader[str, int | None] = self._optional(batches.queue_positions)
-        self.children: DataLoader[ChildrenKey, Page[Any]] = _loader(self._load_children)
-        self.children_counts: DataLoader[ChildrenCountKey, int] = _loader(self._load_children_counts)
-        self.job_events: DataLoader[JobEventsKey, list[JobEvent]] = _loader(self._load_job_events)
-        self.training_points: DataLoader[TrainingPointsKey, list[TrainingPoint]] = _loader(
-            self._load_training_points
-        )
-        self.neuron_statistics: DataLoader[IndexedNeuron, NeuronStatistics] = self._tensors(
-            neuron_tensors.statistics
-        )
-        self.neuron_histograms: DataLoader[IndexedNeuron, NeuronHistogram] = self._tensors(
-            neuron_tensors.histograms
-        )
-        self.top_text_sources: DataLoader[str, top_texts.TopTextSource | None] = _loader(
-            self._load_top_text_sources
-        )
+
+    # Each is made when it is first asked for: a subscription has new ones for each of its events.
+
+    @cached_property
+    def language_models(self) -> DataLoader[str, LanguageModel | None]:
+        """Language models by ID."""
+        return self._rows(LanguageModel)
+
+    @cached_property
+    def activation_runs(self) -> DataLoader[str, ActivationRun | None]:
+        """Activation runs by ID."""
+        return self._rows(ActivationRun)
+
+    @cached_property
+    def saes(self) -> DataLoader[str, Sae | None]:
+        """SAEs by ID."""
+        return self._rows(Sae)
+
+    @cached_property
+    def jobs(self) -> DataLoader[str, Job | None]:
+        """Jobs by ID."""
+        return self._rows(Job)
+
+    @cached_property
+    def neuron_indexes(self) -> DataLoader[str, NeuronIndex | None]:
+        """The index to show of an SAE, by the SAE's ID."""
+        return self._optional(batches.neuron_indexes)
+
+    @cached_property
+    def concepts(self) -> DataLoader[tuple[str, int], Concept | None]:
+        """The concept of a neuron, by its SAE's ID and its index."""
+        return self._optional(batches.concepts)
+
+    @cached_property
+    def queue_positions(self) -> DataLoader[str, int | None]:
+        """How many jobs come before one in the queue, by its ID."""
+        return self._optional(batches.queue_positions)
+
+    @cached_property
+    def children(self) -> DataLoader[ChildrenKey, Page[Any]]:
+        """Pages of what hangs on a row."""
+        return _loader(self._load_children)
+
+    @cached_property
+    def children_counts(self) -> DataLoader[ChildrenCountKey, int]:
+        """How many hang on a row."""
+        return _loader(self._load_children_counts)
+
+    @cached_property
+    def job_events(self) -> DataLoader[JobEventsKey, list[JobEvent]]:
+        """Ranges of jobs' events."""
+        return _loader(self._load_job_events)
+
+    @cached_property
+    def training_points(self) -> DataLoader[TrainingPointsKey, list[TrainingPoint]]:
+        """Thinned-out training histories."""
+        return _loader(self._load_training_points)
+
+    @cached_property
+    def neuron_statistics(self) -> DataLoader[IndexedNeuron, NeuronStatistics]:
+        """What an index says of a neuron."""
+        return self._tensors(neuron_tensors.statistics)
+
+    @cached_property
+    def neuron_histograms(self) -> DataLoader[IndexedNeuron, NeuronHistogram]:
+        """A neuron's histogram in an index."""
+        return self._tensors(neuron_tensors.histograms)
+
+    @cached_property
+    def top_text_sources(self) -> DataLoader[str, top_texts.TopTextSource | None]:
+        """Where an index's top texts are read from, by its ID."""
+        return _loader(self._load_top_text_sources)
 
     def _rows(self, table: type[V]) -> DataLoader[str, V | None]:
         async def read(session: AsyncSession, ids: Sequence[str]) -> dict[str, V]:
@@ -110,9 +162,11 @@ class Loaders:
         self, read: Callable[[AsyncSession, Sequence[K]], Awaitable[dict[K, V]]]
     ) -> DataLoader[K, V | None]:
         """Return a loader over a read that leaves out what is not there."""
+        # It must not hold these Loaders, which hold it: subscriptions would leave a cycle for each event.
+        database = self._server.database
 
         async def load(keys: list[K]) -> list[V | None]:
-            async with self._server.database.read() as session:
+            async with database.read() as session:
                 found = await read(session, keys)
             return [found.get(key) for key in keys]
 
@@ -154,8 +208,8 @@ class Loaders:
 
         return await _by_group(keys, lambda key: (key.children, key.search), load)
 
-    async def _load_job_events(self, keys: list[JobEventsKey]) -> list[list[JobEvent]]:
-        async def load(group: tuple[int, int], keys: list[JobEventsKey]) -> list[list[JobEvent]]:
+    async def _load_job_events(self, keys: list[JobEventsKey]) -> list[list[JobEvent] | Conflict]:
+        async def load(group: tuple[int, int], keys: list[JobEventsKey]) -> list[list[JobEvent] | Conflict]:
             jobs = [key.job_id for key in keys]
             async with self._server.database.read() as session:
                 found = await batches.job_events(session, jobs, *group)
@@ -176,7 +230,8 @@ class Loaders:
         return [await top_texts.source(self._server, index_id) for index_id in index_ids]
 
 
-def _loader(load: Callable[[list[K]], Awaitable[Sequence[V]]]) -> DataLoader[K, V]:
+def _loader(load: Callable[[list[K]], Awaitable[Sequence[V | Conflict]]]) -> DataLoader[K, V]:
+    """Return a loader; it raises a refusal for the key that it is the value of."""
     return DataLoader(load_fn=load, max_batch_size=MAX_KEYS_PER_STATEMENT)
 
 

@@ -1,10 +1,10 @@
-"""A wake-up in memory for whoever reads the database again after a change."""
+"""A wake-up in memory for whoever looks again after a change."""
 
 import asyncio
 
 
 class Bell:
-    """Rung after each commit that readers may care about. It carries nothing: the database is the truth."""
+    """Rung after each change that somebody may wait for. It carries nothing: who waits looks again."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -12,7 +12,7 @@ class Bell:
 
     @property
     def count(self) -> int:
-        """How often it has rung; take it before reading, and pass it to ``wait``."""
+        """How often it has rung; take it before looking, and pass it to ``wait``."""
         return self._count
 
     def ring(self) -> None:
@@ -21,7 +21,7 @@ class Bell:
         self._rung.set()
         self._rung = asyncio.Event()
 
-    async def wait(self, seen: int, seconds: float) -> None:
+    async def wait(self, seen: int, seconds: float | None = None) -> None:
         """Return when it has rung since ``seen``, or after ``seconds``."""
         if self._count == seen:
             try:

@@ -25,7 +25,13 @@ class JobHandler(Protocol):
         """Mark the artifact as READY with the task's result."""
 
     async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
-        """Mark the artifact after a job that ended as FAILED, CANCELED or INTERRUPTED."""
+        """Mark the artifact after a job that ended as FAILED, CANCELED or INTERRUPTED.
+
+        Its files may be those of a process that was killed at any moment.
+        """
+
+    async def is_lost(self, session: AsyncSession, job: Job) -> bool:
+        """Whether what a job that SUCCEEDED has made is not there any more, so that it may be retried."""
 
     async def requeue(self, session: AsyncSession, job: Job) -> None:
         """Mark the artifact as PENDING for another attempt; raises a refusal where that makes no sense."""

@@ -1,15 +1,22 @@
 """The queue: jobs that wait for their lane, in the order in which they came."""
 
+import math
+import statistics
+from datetime import datetime, timedelta
+
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.errors import Conflict, QueueFull
 from gql_server.jobs import log
 from models import Job
+from models.base import now
 from models.enums import JobStatus
 
-SECONDS_PER_QUEUED_JOB = 30
-"""A guess at a job's length, for the advice to a client that found the queue full."""
+_SECONDS_OF_A_JOB = 30
+"""A guess at a job's length where none has ended yet, to advise a client that found the queue full."""
+_JOBS_TO_LEARN_FROM = 20
+_LONGEST_ADVICE_SECONDS = 3600
 
 
 async def find_earlier(session: AsyncSession, key: str | None, request_hash: str) -> Job | None:
@@ -30,26 +37,63 @@ async def find_earlier(session: AsyncSession, key: str | None, request_hash: str
     return job
 
 
-async def check_room(session: AsyncSession, limit: int) -> None:
-    """Refuse another job where ``limit`` jobs wait already.
+async def check_room(session: AsyncSession, lane: str, limit: int) -> None:
+    """Refuse another job where ``limit`` jobs wait for the lane already.
 
     Raises:
-        QueueFull: With the time after which trying again makes sense.
+        QueueFull: With the time after which the next job will probably have begun.
     """
-    waiting = await session.scalar(select(func.count()).where(Job.status == JobStatus.QUEUED)) or 0
-    if waiting >= limit:
+    waiting = select(func.count()).where(Job.status == JobStatus.QUEUED, Job.lane == lane)
+    count = await session.scalar(waiting) or 0
+    if count >= limit:
         raise QueueFull(
-            f"{waiting} jobs wait already, and the queue holds {limit}; try again when some have ended.",
-            retry_after_seconds=SECONDS_PER_QUEUED_JOB,
+            f"{count} jobs wait already, and the queue holds {limit}; try again when some have ended.",
+            retry_after_seconds=await _seconds_until_next(session, lane),
         )
+
+
+async def _seconds_until_next(session: AsyncSession, lane: str) -> int:
+    """Return how long the running job may still take: as it says itself, else as long as others took."""
+    running = await session.scalar(
+        select(Job).where(Job.status.in_((JobStatus.RUNNING, JobStatus.CANCELING)), Job.lane == lane).limit(1)
+    )
+    if running is not None and running.eta_seconds is not None:
+        seconds = running.eta_seconds
+    else:
+        since = running.started_at if running is not None else None
+        elapsed = (now() - since).total_seconds() if since is not None else 0.0
+        seconds = await _usual_seconds(session, lane) - elapsed
+    return max(1, min(_LONGEST_ADVICE_SECONDS, math.ceil(seconds)))
+
+
+async def _usual_seconds(session: AsyncSession, lane: str) -> float:
+    """Return the median length of the lane's newest jobs that succeeded."""
+    query = select(Job.started_at, Job.finished_at).where(
+        Job.lane == lane,
+        Job.status == JobStatus.SUCCEEDED,
+        Job.started_at.is_not(None),
+        Job.finished_at.is_not(None),
+    )
+    newest = await session.execute(query.order_by(Job.finished_at.desc()).limit(_JOBS_TO_LEARN_FROM))
+    lengths = [(end - start).total_seconds() for start, end in newest if start and end]
+    return statistics.median(lengths) if lengths else _SECONDS_OF_A_JOB
 
 
 async def add(session: AsyncSession, job: Job) -> None:
     """Put a new job at the end of its lane's queue."""
     job.status = JobStatus.QUEUED
+    job.attempt = 1
     job.last_sequence = 0
+    job.queued_at = await end_of_line(session, job.lane)
     session.add(job)
     await log.append_status(session, job, JobStatus.QUEUED)
+
+
+async def end_of_line(session: AsyncSession, lane: str) -> datetime:
+    """Return the time that puts a job last in its lane: now, but for a clock that was set back."""
+    query = select(func.max(Job.queued_at)).where(Job.status == JobStatus.QUEUED, Job.lane == lane)
+    last: datetime | None = await session.scalar(query)
+    return now() if last is None else max(now(), last + timedelta(microseconds=1))
 
 
 async def next_of(session: AsyncSession, lane: str) -> Job | None:

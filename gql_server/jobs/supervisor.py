@@ -8,7 +8,8 @@ import structlog
 
 from gql_server.compute.messages import Event, Lane, Log, Progress, Result, TrainingPoint
 from gql_server.database import Database
-from gql_server.jobs import log as job_log, queue
+from gql_server.disk import problem_of
+from gql_server.jobs import ends, log as job_log, queue
 from gql_server.jobs.bell import Bell
 from gql_server.jobs.executor import (
     Executor,
@@ -17,8 +18,10 @@ from gql_server.jobs.executor import (
     TaskFailure,
     TaskRun,
     WorkerLost,
+    WorkerOutOfMemory,
 )
 from gql_server.jobs.handler import JobHandler
+from gql_server.settings import Settings
 from models import Job
 from models.base import now
 from models.enums import JobEventType, JobKind, JobStatus
@@ -27,6 +30,8 @@ logger = structlog.get_logger(__name__)
 
 LANES: tuple[Lane, ...] = ("jobs", "interactive")
 STOPPED = "The server was stopped while the job ran; retry it with retryJob."
+STOP_GRACE_SECONDS = 1.5
+"""How long a task has to stop by itself, and to save what it has, when the server stops."""
 PAUSE_AFTER_ERROR_SECONDS = 1.0
 INTERNAL_FAILURE = "The job failed because of a mistake in the server; its log says more."
 
@@ -40,19 +45,20 @@ class Supervisor:
         executor: Executor,
         handlers: Mapping[JobKind, JobHandler],
         bell: Bell,
-        progress_interval_seconds: float,
+        settings: Settings,
     ) -> None:
         self._database = database
         self._executor = executor
         self._handlers = handlers
         self._bell = bell
-        self._progress_interval = timedelta(seconds=progress_interval_seconds)
+        self._progress_interval = timedelta(seconds=settings.progress_interval_seconds)
+        self._resumes = settings.resume_jobs
         self._wake = {lane: asyncio.Event() for lane in LANES}
         self._runs: dict[str, TaskRun] = {}
         self._loops: list[asyncio.Task[None]] = []
         self._closing = False
-        self._unwritten: dict[Lane, str] = {}
-        """Jobs whose failure could not be written down yet."""
+        self._unwritten: dict[Lane, tuple[str, str]] = {}
+        """Jobs whose failure could not be written down yet, and the failure."""
 
     def start(self) -> None:
         """Begin to take jobs."""
@@ -63,7 +69,7 @@ class Supervisor:
         self._closing = True
         for event in self._wake.values():
             event.set()
-        await self._executor.close()
+        await self._executor.close(STOP_GRACE_SECONDS)
         for outcome in await asyncio.gather(*self._loops, return_exceptions=True):
             if isinstance(outcome, Exception):
                 logger.error("lane ended badly", exc_info=outcome)
@@ -101,7 +107,7 @@ class Supervisor:
     async def _next(self, lane: Lane) -> str | None:
         """Return the job to do: first one whose failure could not be written down, then the queue's."""
         if lane in self._unwritten:
-            return self._unwritten[lane]
+            return self._unwritten[lane][0]
         async with self._database.read() as session:
             job = await queue.next_of(session, lane)
         return job.id if job else None
@@ -111,10 +117,10 @@ class Supervisor:
             try:
                 await self._run(job_id, lane)
                 return
-            except Exception:
+            except Exception as error:
                 logger.exception("job could not be run", job=job_id)
-                self._unwritten[lane] = job_id
-        await self._end(job_id, JobStatus.FAILED, INTERNAL_FAILURE)
+                self._unwritten[lane] = (job_id, problem_of(error) or INTERNAL_FAILURE)
+        await self._end(job_id, JobStatus.FAILED, self._unwritten[lane][1])
         del self._unwritten[lane]
 
     async def _run(self, job_id: str, lane: Lane) -> None:
@@ -133,7 +139,7 @@ class Supervisor:
             await self._follow_or_cancel(job_id, run)
             await self._succeed(job_id, await run.result())
         except TaskEnded as ended:
-            await self._end(job_id, *self._how(ended))
+            await self._end(job_id, *self._how(job_id, ended))
         finally:
             self._runs.pop(job_id, None)
 
@@ -185,10 +191,15 @@ class Supervisor:
                         pass  # The handler's business alone.
         self._bell.ring()
 
-    def _how(self, ended: TaskEnded) -> tuple[JobStatus, str | None]:
+    def _how(self, job_id: str, ended: TaskEnded) -> tuple[JobStatus, str | None]:
         match ended:
             case TaskCanceled():
+                run = self._runs.get(job_id)
+                if self._closing and not (run and run.cancel_requested):
+                    return JobStatus.INTERRUPTED, STOPPED
                 return JobStatus.CANCELED, None
+            case WorkerOutOfMemory():
+                return JobStatus.FAILED, str(ended)
             case WorkerLost():
                 return JobStatus.INTERRUPTED, STOPPED if self._closing else str(ended)
             case TaskFailure(failed=failed):
@@ -216,10 +227,9 @@ class Supervisor:
             job = await session.get_one(Job, job_id)
             if job.status.ended:
                 return
-            job.finished_at = now()
-            job.eta_seconds = None
-            await self._handlers[job.kind].fail(session, job, status)
-            await job_log.append_status(session, job, status, error)
+            await ends.write_down(session, self._handlers[job.kind], job, status, error)
+            if self._resumes and status == JobStatus.INTERRUPTED:
+                await ends.take_up_again(session, self._handlers[job.kind], job, stopping=self._closing)
         _log_end(job)
         self.wake()
 

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import or_, select, update
@@ -18,17 +19,21 @@ from gql_server.compute.messages import (
     Result,
 )
 from gql_server.errors import Conflict, InvalidInput
+from gql_server.manifest import MANIFEST_FILE, Manifest, assemble, write_manifest
 from gql_server.server import Server
-from gql_server.services import artifacts, launching, lookup, texts
+from gql_server.services import artifacts, launching, lookup, room, texts
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once
+from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import CaptureRequest, Launched
 from gql_server.services.tokenizing import TokenCounter
 from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, NeuronIndex, Sae
-from models.enums import ArtifactStatus, DatasetKind, JobKind, JobStatus, ProgressUnit
+from models.enums import ArtifactStatus, DatasetKind, FloatType, JobKind, JobStatus, ProgressUnit
 
 MAX_OFFSET = 2**31 - 1
+BYTES_PER_VALUE = {FloatType.FLOAT32: 4, FloatType.FLOAT16: 2, FloatType.BFLOAT16: 2}
+_TEXTS_TO_ESTIMATE_FROM = 256
 
 
 async def capture(server: Server, request: CaptureRequest) -> Launched:
@@ -61,6 +66,7 @@ async def capture(server: Server, request: CaptureRequest) -> Launched:
         hash,
     )
     run.job_id = job.id
+    await asyncio.to_thread(_check_room, server.settings, request, language_model, dataset)
     return await _keep_and_launch(server, run, job, dataset)
 
 
@@ -118,6 +124,21 @@ def _check_texts(settings: Settings, request: CaptureRequest, language_model: La
     return dataset
 
 
+def _check_room(
+    settings: Settings, request: CaptureRequest, language_model: LanguageModel, dataset: texts.Texts
+) -> None:
+    """Refuse a capture that will not fit; of a Hub dataset nothing is known before the job."""
+    counter = TokenCounter.of(artifacts.copy_directory(settings, language_model.id))
+    if dataset.texts is None or counter is None or language_model.hidden_size is None:
+        return
+    selected = texts.select(dataset, request.sample_offset, request.sample_limit)
+    sample = selected[:: max(1, len(selected) // _TEXTS_TO_ESTIMATE_FROM)]
+    tokens = sum(min(counter.count(text), request.max_length) for text in sample)
+    width = language_model.hidden_size * len(request.layers) * BYTES_PER_VALUE[request.dtype]
+    needed = tokens * width * len(selected) // len(sample)
+    room.check("dataset", needed, "The activations", settings)
+
+
 def _new_run(
     request: CaptureRequest, language_model: LanguageModel, layers: list[str], dataset: texts.Texts
 ) -> ActivationRun:
@@ -165,8 +186,9 @@ async def delete(server: Server, id: str) -> None:
             update(NeuronIndex).where(NeuronIndex.activation_run_id == id).values(activation_run_id=None)
         )
         await session.delete(run)
-        artifacts.remove_after_commit(
+        await remove_after_commit(
             session,
+            server.settings,
             [
                 artifacts.run_directory(server.settings, id),
                 artifacts.dataset_directory(server.settings, id),
@@ -211,6 +233,9 @@ class CaptureHandler:
             dtype=run.dtype,
             store_dir=str(self._settings.store_dir.resolve()),
             max_texts=self._settings.max_texts,
+            min_free_bytes=self._settings.min_free_bytes,
+            max_bytes=await asyncio.to_thread(room.under_limit, self._settings),
+            attempt=job.attempt,
         )
 
     async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
@@ -227,14 +252,37 @@ class CaptureHandler:
         run.batch_count = result.batch_count
         run.token_count = result.token_count
         run.byte_size = result.byte_size
-        run.manifest_path = f"store/runs/{run.id}/manifest.json"
+        run.manifest_path = f"store/runs/{run.id}/{MANIFEST_FILE}"
         run.completed_at = datetime.now(UTC)
 
     async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
-        """What was finished stays, for a retry."""
+        """Tell of the batches that are there: they can be used, and a retry goes on after them."""
         run = await session.get_one(ActivationRun, job.artifact_id)
         run.status = ArtifactStatus.FAILED if status == JobStatus.FAILED else ArtifactStatus.PARTIAL
+        directory = artifacts.run_directory(self._settings, run.id)
+        manifest = await asyncio.to_thread(_write_what_is_there, directory)
+        if manifest is not None:
+            run.layers = [{"name": layer.name, "hidden_size": layer.hidden_size} for layer in manifest.layers]
+            run.dataset_sample_count = manifest.dataset.sample_count
+            run.sample_count = manifest.sample_count
+            run.batch_count = len(manifest.batches)
+            run.token_count = manifest.token_count
+            run.byte_size = manifest.byte_size
+            run.manifest_path = f"store/runs/{run.id}/{MANIFEST_FILE}"
+
+    async def is_lost(self, session: AsyncSession, job: Job) -> bool:
+        """Whether batches are missing that were there."""
+        run = await session.get(ActivationRun, job.artifact_id)
+        return run is not None and run.status == ArtifactStatus.FAILED
 
     async def requeue(self, session: AsyncSession, job: Job) -> None:
         """Mark the run as PENDING; NotFound where it has been deleted."""
         (await lookup.get(session, ActivationRun, job.artifact_id)).status = ArtifactStatus.PENDING
+
+
+def _write_what_is_there(directory: Path) -> Manifest | None:
+    """Write the manifest of a capture that has not come to its end; None where it has not begun."""
+    manifest = assemble(directory)
+    if manifest is not None:
+        write_manifest(directory / MANIFEST_FILE, manifest)
+    return manifest

@@ -4,10 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from gql_server import database
-from gql_server.compute.messages import LanguageModelSource, SaeSource
+from gql_server.compute.messages import SNAPSHOT_FILE, LanguageModelSource, SaeSource
 from gql_server.settings import Settings
 from models import LanguageModel, Sae
 
@@ -30,6 +27,11 @@ def copy_directory(settings: Settings, language_model_id: str) -> Path:
 def sae_directory(settings: Settings, sae: Sae) -> Path:
     """Return the directory of an SAE's checkpoint, concepts, configs and top texts."""
     return settings.artifact_dir.resolve() / sae.directory
+
+
+def snapshot_path(settings: Settings, sae: Sae) -> Path:
+    """Return the file that an SAE's training goes on from."""
+    return sae_directory(settings, sae) / SNAPSHOT_FILE
 
 
 def language_model_source(settings: Settings, language_model: LanguageModel) -> LanguageModelSource:
@@ -65,8 +67,3 @@ def remove(paths: Sequence[Path]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def remove_after_commit(session: AsyncSession, paths: Sequence[Path]) -> None:
-    """Remove files once the rows that name them are gone for good."""
-    database.after_commit(session, lambda: remove(paths))

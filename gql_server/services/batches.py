@@ -7,7 +7,8 @@ from sqlalchemy import case, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from gql_server.errors import InvalidInput
+from gql_server.errors import Conflict, InvalidInput
+from gql_server.jobs import log
 from gql_server.services import cursors
 from models import Concept, Job, JobEvent, NeuronIndex, TrainingPoint
 from models.enums import ArtifactStatus, JobStatus
@@ -57,24 +58,34 @@ async def queue_positions(session: AsyncSession, job_ids: Sequence[str]) -> dict
 
 async def job_events(
     session: AsyncSession, job_ids: Sequence[str], first: int, after: int
-) -> dict[str, list[JobEvent]]:
-    """Return the events of every job with the ``first`` sequence numbers above ``after``, in order.
+) -> dict[str, list[JobEvent] | Conflict]:
+    """Return the ``first`` events of every job with sequence numbers above ``after``, in order.
 
+    Where retention has removed some of them it is a Conflict; only ``after`` 0 gives what is there.
     Raises InvalidInput for ``first`` outside 1 to 100 and for a negative ``after``.
     """
     cursors.check_first(first)
     if after < 0:
         raise InvalidInput.at("after", "A sequence number is 0 (for all events) or above.")
+    removed = Job.removed_sequence
+    # Sequence numbers have no gaps, so a range of them is a page.
+    begin = case((removed > after, removed), else_=after)
     statement = (
         select(JobEvent)
-        # Sequence numbers have no gaps, so a range of them is a page.
-        .where(JobEvent.job_id.in_(job_ids), JobEvent.sequence > after, JobEvent.sequence <= after + first)
+        .join(Job, Job.id == JobEvent.job_id)
+        .where(JobEvent.job_id.in_(job_ids), JobEvent.sequence > begin, JobEvent.sequence <= begin + first)
         .order_by(JobEvent.sequence)
     )
     events: dict[str, list[JobEvent]] = {job_id: [] for job_id in job_ids}
     for event in await session.scalars(statement):
         events[event.job_id].append(event)
-    return events
+    return {**events, **(await _removed(session, job_ids, after) if after else {})}
+
+
+async def _removed(session: AsyncSession, job_ids: Sequence[str], after: int) -> dict[str, Conflict]:
+    """Return the refusals for jobs whose log is gone above ``after``."""
+    query = select(Job).where(Job.id.in_(job_ids), Job.removed_sequence > after)
+    return {job.id: log.removed(job) for job in await session.scalars(query)}
 
 
 async def training_points(

@@ -11,9 +11,10 @@ from gql_server import ids
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.files import write_whole
 from gql_server.server import Server
-from gql_server.services import artifacts, lookup
+from gql_server.services import lookup
 from gql_server.services.checks import Checks
 from gql_server.services.concepts import known_latent_count
+from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import EditRequest, SaveConceptConfigRequest
 from gql_server.settings import Settings
 from models import ConceptConfig, Sae
@@ -122,4 +123,5 @@ async def delete(server: Server, id: str) -> None:
     async with server.database.write() as session:
         config = await lookup.get(session, ConceptConfig, id)
         await session.delete(config)
-        artifacts.remove_after_commit(session, [server.settings.artifact_dir.resolve() / config.path])
+        path = server.settings.artifact_dir.resolve() / config.path
+        await remove_after_commit(session, server.settings, [path])

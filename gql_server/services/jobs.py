@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection
 from sqlalchemy import func, select
 
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.jobs import log, queue
+from gql_server.jobs import ends, log, queue
 from gql_server.jobs.handler import JobHandler
 from gql_server.server import Server
 from gql_server.services import lookup
@@ -16,12 +16,11 @@ from gql_server.services.requests import Launched
 from gql_server.services.saes import TrainHandler
 from gql_server.settings import Settings
 from models import Job, JobEvent
-from models.base import now
 from models.enums import UNFINISHED, JobKind, JobStatus
 
-EVENTS_AT_ONCE = 100
+JOBS_AT_ONCE = 100
 LOOK_AGAIN_SECONDS = 1.0
-"""Readers look once a second besides being woken, for events that another process has written."""
+"""Readers look once a second besides being woken, for what another process has written."""
 
 RETRYABLE = (JobStatus.FAILED, JobStatus.CANCELED, JobStatus.INTERRUPTED)
 
@@ -47,9 +46,7 @@ async def cancel(server: Server, id: str) -> Job:
         if job.status.ended:
             raise Conflict(f"The job has ended already: it is {job.status}.", id)
         if job.status == JobStatus.QUEUED:
-            job.finished_at = now()
-            await handlers(server.settings)[job.kind].fail(session, job, JobStatus.CANCELED)
-            await log.append_status(session, job, JobStatus.CANCELED)
+            await ends.write_down(session, handlers(server.settings)[job.kind], job, JobStatus.CANCELED, None)
         elif job.status == JobStatus.RUNNING:
             await log.append_status(session, job, JobStatus.CANCELING)
     await server.supervisor.cancel(id)
@@ -57,50 +54,34 @@ async def cancel(server: Server, id: str) -> Job:
 
 
 async def retry(server: Server, id: str) -> Launched:
-    """Queue a job again that has failed, was canceled or interrupted; its log goes on.
+    """Queue a job again that did not succeed, or whose result was lost; its log goes on.
 
     Raises:
-        Conflict: It has not ended, or has succeeded, or what it made is gone.
+        Conflict: It has not ended, or its result is there, or what it works on is gone.
     """
     async with server.database.write() as session:
         job = await lookup.get(session, Job, id)
-        if job.status not in RETRYABLE:
+        handler = handlers(server.settings)[job.kind]
+        lost = job.status == JobStatus.SUCCEEDED and await handler.is_lost(session, job)
+        if job.status not in RETRYABLE and not lost:
             raise Conflict(f"The job is {job.status}; only one that did not succeed can be retried.", id)
-        await queue.check_room(session, server.settings.max_queued_jobs)
-        await handlers(server.settings)[job.kind].requeue(session, job)
-        job.attempt += 1
-        job.fraction = 0.0
-        job.completed = 0
-        job.total = None
-        job.rate_per_second = job.eta_seconds = None
-        job.started_at = job.finished_at = None
-        job.queued_at = now()
-        await log.append_status(session, job, JobStatus.QUEUED)
+        await queue.check_room(session, job.lane, server.settings.max_queued_jobs)
+        await ends.retry(session, handler, job)
     server.supervisor.wake()
     return Launched(job, replayed=False)
 
 
-async def watch(server: Server, id: str, after: int) -> AsyncIterator[JobEvent]:
+def watch(server: Server, id: str, after: int) -> AsyncIterator[JobEvent]:
     """Give a job's events above a sequence number, the past first, until the job has ended and all are given.
 
     Raises:
         NotFound: There is no such job.
         InvalidInput: ``after`` is negative.
+        Conflict: Retention has removed events above ``after``.
     """
     if after < 0:
         raise InvalidInput.at("after", "A sequence number is 0 (for all events) or above.")
-    while True:
-        seen = server.bell.count
-        async with server.database.read() as session:
-            job = await lookup.get(session, Job, id)
-            events = await log.read(session, id, after, EVENTS_AT_ONCE)
-        for event in events:
-            after = event.sequence
-            yield event
-        if not events:
-            if job.status.ended:
-                return
-            await server.bell.wait(seen, LOOK_AGAIN_SECONDS)
+    return server.tails.follow(id, after)
 
 
 async def watch_all(server: Server, kinds: Collection[JobKind] | None) -> AsyncIterator[Job]:
@@ -126,7 +107,7 @@ async def _changed_since(server: Server, revision: int) -> list[Job]:
     while True:
         seen = server.bell.count
         async with server.database.read() as session:
-            query = select(Job).where(Job.revision > revision).order_by(Job.revision).limit(EVENTS_AT_ONCE)
+            query = select(Job).where(Job.revision > revision).order_by(Job.revision).limit(JOBS_AT_ONCE)
             jobs = list(await session.scalars(query))
         if jobs:
             return jobs

@@ -25,6 +25,7 @@ from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.server import Server
 from gql_server.services import artifacts, launching, lookup
 from gql_server.services.checks import Checks
+from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import AddLanguageModelRequest, Launched
 from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, Sae
@@ -166,7 +167,7 @@ async def delete(server: Server, id: str) -> None:
         await _check_unused(server, session, id)
         await _check_no_artifacts(session, id)
         await session.delete(row)
-        artifacts.remove_after_commit(session, [artifacts.copy_directory(server.settings, id)])
+        await remove_after_commit(session, server.settings, [artifacts.copy_directory(server.settings, id)])
     await _start_unloading(server, id)
 
 
@@ -252,6 +253,10 @@ class LoadHandler:
 
     async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
         """The worker has said what became of the model."""
+
+    async def is_lost(self, session: AsyncSession, job: Job) -> bool:
+        """A load makes nothing that could be lost; loading again is a new job."""
+        return False
 
     async def requeue(self, session: AsyncSession, job: Job) -> None:
         """Nothing to reset; a model that has been deleted cannot be loaded again."""

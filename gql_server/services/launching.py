@@ -74,7 +74,7 @@ async def launch(
         earlier = await queue.find_earlier(session, job.idempotency_key, job.request_hash)
         if earlier is not None:
             return Launched(earlier, replayed=True)
-        await queue.check_room(session, server.settings.max_queued_jobs)
+        await queue.check_room(session, job.lane, server.settings.max_queued_jobs)
         await queue.add(session, job)
         await session.flush()
         await add_artifact(session)

@@ -32,6 +32,20 @@ async def get(session: AsyncSession, table: type[Row], id: str) -> Row:
     return row
 
 
+def check_usable(run: ActivationRun) -> None:
+    """Refuse a run of which nothing can be used; of a PARTIAL one, what is there can.
+
+    Raises:
+        Conflict: It says what it is and what to do.
+    """
+    if run.status != ArtifactStatus.PARTIAL:
+        check_ready(run)
+    elif run.token_count == 0:
+        raise Conflict(
+            f"The {NAMES[ActivationRun]} {run.name!r} is PARTIAL and still empty: retry its job.", run.id
+        )
+
+
 def check_ready(artifact: ActivationRun | Sae) -> None:
     """Refuse an artifact that is not complete.
 

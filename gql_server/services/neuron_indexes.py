@@ -13,6 +13,7 @@ from gql_server.jobs import queue
 from gql_server.server import Server
 from gql_server.services import artifacts, launching, lookup
 from gql_server.services.checks import Checks
+from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import IndexRequest, Launched
 from gql_server.settings import Settings
 from models import ActivationRun, Job, NeuronIndex, Sae
@@ -49,7 +50,7 @@ async def index(server: Server, request: IndexRequest) -> Launched:
     job.idempotency_key, job.request_hash = request.idempotency_key, hash
 
     async def add_index(session: AsyncSession) -> None:
-        lookup.check_ready(await lookup.get(session, ActivationRun, run.id))
+        lookup.check_usable(await lookup.get(session, ActivationRun, run.id))
         lookup.check_ready(await lookup.get(session, Sae, sae.id))
         session.add(row)
 
@@ -57,7 +58,7 @@ async def index(server: Server, request: IndexRequest) -> Launched:
 
 
 def _check_run(sae: Sae, run: ActivationRun) -> None:
-    lookup.check_ready(run)
+    lookup.check_usable(run)
     if run.language_model_id != sae.language_model_id:
         raise Conflict(
             f"The run {run.name!r} is of another language model than the SAE; name one of the same.", run.id
@@ -126,6 +127,8 @@ class IndexHandler:
             tokenizer_dir=str(artifacts.copy_directory(self._settings, sae.language_model_id)),
             top_texts_per_neuron=row.top_texts_per_neuron,
             top_texts_path=str(self._settings.artifact_dir.resolve() / top_texts_path(sae, row.id)),
+            min_free_bytes=self._settings.min_free_bytes,
+            attempt=job.attempt,
         )
 
     async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
@@ -157,12 +160,17 @@ class IndexHandler:
             files.append(artifacts.run_directory(self._settings, earlier.id))
             files.append(self._settings.artifact_dir.resolve() / top_texts_path(sae, earlier.id))
             await session.delete(earlier)
-        artifacts.remove_after_commit(session, files)
+        await remove_after_commit(session, self._settings, files)
 
     async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
         """The index is not usable; the SAE stays as it was."""
         row = await session.get_one(NeuronIndex, job.artifact_id)
         row.status = ArtifactStatus.FAILED if status == JobStatus.FAILED else ArtifactStatus.PARTIAL
+
+    async def is_lost(self, session: AsyncSession, job: Job) -> bool:
+        """Whether the index's files are missing that were there."""
+        row = await session.get(NeuronIndex, job.artifact_id)
+        return row is not None and row.status == ArtifactStatus.FAILED
 
     async def requeue(self, session: AsyncSession, job: Job) -> None:
         """Mark the index as PENDING; NotFound where its SAE has been deleted."""

@@ -78,6 +78,17 @@ def whole(path: Path, name: str) -> "np.ndarray[Any, Any]":
         return tensor
 
 
+def is_whole(path: Path) -> bool:
+    """Say whether an index's file is there, as long as its header says."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            return True
+    except (OSError, SafetensorError):
+        return False
+
+
 def _neighbours(ordered: Sequence[int]) -> Iterator[tuple[int, int]]:
     start = stop = ordered[0]
     for number in ordered:

@@ -1,5 +1,6 @@
 """What a server finds at its start that an earlier one has left unfinished."""
 
+import asyncio
 from pathlib import Path
 
 import structlog
@@ -7,12 +8,11 @@ from sqlalchemy import select
 
 from gql_server.database import Database
 from gql_server.files import TEMPORARY_PREFIX
-from gql_server.jobs import log as job_log
-from gql_server.services import jobs, language_models
+from gql_server.jobs import ends
+from gql_server.services import jobs, language_models, lost_files, orphans, removals
 from gql_server.services.artifacts import remove
 from gql_server.settings import Settings
 from models import Job
-from models.base import now
 from models.enums import JobStatus
 
 log = structlog.get_logger(__name__)
@@ -21,18 +21,37 @@ INTERRUPTED = "The server ended while the job ran; retry it with retryJob."
 
 
 async def reconcile(database: Database, settings: Settings) -> None:
-    """Mark jobs that an earlier server was running as INTERRUPTED; no worker holds a language model yet."""
+    """Mark jobs that an earlier server was running as INTERRUPTED; no worker holds a language model yet.
+
+    Where the settings say so, they are queued again.
+    """
     handlers = jobs.handlers(settings)
     async with database.write() as session:
         running = (JobStatus.RUNNING, JobStatus.CANCELING)
         for job in await session.scalars(select(Job).where(Job.status.in_(running))):
-            status = JobStatus.CANCELED if job.status == JobStatus.CANCELING else JobStatus.INTERRUPTED
-            job.finished_at = now()
-            await handlers[job.kind].fail(session, job, status)
-            error = INTERRUPTED if status == JobStatus.INTERRUPTED else None
-            await job_log.append_status(session, job, status, error)
-            log.warning("job was running when the server ended", job=job.id, status=status)
+            handler = handlers[job.kind]
+            if job.status == JobStatus.CANCELING:
+                await ends.write_down(session, handler, job, JobStatus.CANCELED, None)
+            else:
+                await ends.write_down(session, handler, job, JobStatus.INTERRUPTED, INTERRUPTED)
+                if settings.resume_jobs:
+                    await ends.take_up_again(session, handler, job, stopping=True)
+            log.warning("job was running when the server ended", job=job.id, status=job.status)
         await language_models.reset_statuses(session)
+
+
+async def tidy(database: Database, settings: Settings, started_at: float) -> None:
+    """Bring files and rows together: what is half written goes, what is lost is told, what is nobody's moves.
+
+    Args:
+        database: The server's.
+        settings: The server's.
+        started_at: Time in seconds since the epoch; files of later artifacts belong to this server.
+    """
+    await removals.finish(database, settings)
+    await asyncio.to_thread(remove_partial_files, settings.artifact_dir, started_at)
+    await lost_files.tell(database, settings)
+    await orphans.move(database, settings, started_at)
 
 
 def remove_partial_files(artifact_dir: Path, older_than: float) -> None:

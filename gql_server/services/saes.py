@@ -1,5 +1,6 @@
 """SAEs: training and deleting."""
 
+import asyncio
 import dataclasses
 import math
 from datetime import UTC, datetime
@@ -21,10 +22,12 @@ from gql_server.compute.messages import (
     TrainSae,
     WorkerReady,
 )
+from gql_server.database import after_commit
 from gql_server.errors import Conflict
 from gql_server.server import Server
-from gql_server.services import artifacts, interactive, launching, lookup, neuron_indexes
+from gql_server.services import artifacts, interactive, launching, lookup, neuron_indexes, room
 from gql_server.services.checks import Checks
+from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import Launched, TrainRequest
 from gql_server.settings import Settings
 from models import (
@@ -38,6 +41,9 @@ from models import (
 )
 from models.enums import UNFINISHED, ArtifactStatus, JobKind, JobStatus, ProgressUnit, SaeOrigin
 
+_BYTES_PER_WEIGHT = 4
+_COPIES_IN_SNAPSHOT = 3
+"""The weights, and the optimizer's two averages of each."""
 DEFAULT_EXPANSION = 8
 """Neurons per input dimension where a request does not say."""
 
@@ -53,10 +59,12 @@ async def train(server: Server, request: TrainRequest) -> Launched:
         return earlier
     async with server.database.read() as session:
         run = await lookup.get(session, ActivationRun, request.activation_run_id)
-    lookup.check_ready(run)
+    lookup.check_usable(run)
     layer, width = _check_layer(request, run)
     latent_count = request.latent_count if request.latent_count is not None else DEFAULT_EXPANSION * width
     _check(server.settings, request, run, latent_count, await interactive.describe(server))
+    n_bytes = _BYTES_PER_WEIGHT * 2 * width * latent_count * (1 + _COPIES_IN_SNAPSHOT)
+    await asyncio.to_thread(room.check, "latentCount", n_bytes, "The SAE's files", server.settings)
     sae = _new_sae(request, run, layer, width, latent_count)
     wanted = dataclasses.asdict(request) | {"language_model_id": run.language_model_id}
     job = launching.new_job(
@@ -65,7 +73,7 @@ async def train(server: Server, request: TrainRequest) -> Launched:
     sae.job_id = job.id
 
     async def add_sae(session: AsyncSession) -> None:
-        lookup.check_ready(await lookup.get(session, ActivationRun, run.id))
+        lookup.check_usable(await lookup.get(session, ActivationRun, run.id))
         session.add(sae)
 
     return await launching.launch(server, job, add_sae)
@@ -162,7 +170,8 @@ async def delete(server: Server, id: str) -> None:
             await session.execute(delete_rows(table).where(table.sae_id == id))
         await session.delete(sae)
         files = [artifacts.run_directory(server.settings, index) for index in indexes]
-        artifacts.remove_after_commit(session, [artifacts.sae_directory(server.settings, sae), *files])
+        files.append(artifacts.sae_directory(server.settings, sae))
+        await remove_after_commit(session, server.settings, files)
 
 
 class TrainHandler:
@@ -225,6 +234,8 @@ class TrainHandler:
         sae.checkpoint_path = f"{sae.directory}/sae.pt"
         sae.metadata_path = f"{sae.directory}/metadata.json"
         sae.completed_at = datetime.now(UTC)
+        snapshot = artifacts.snapshot_path(self._settings, sae)
+        after_commit(session, lambda _: asyncio.to_thread(artifacts.remove, [snapshot]))
         if job.request["index_neurons"]:
             assert sae.activation_run_id is not None
             await neuron_indexes.add(
@@ -232,9 +243,14 @@ class TrainHandler:
             )
 
     async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
-        """Nothing usable is left; a retry begins again."""
+        """A retry goes on from the last snapshot."""
         sae = await session.get_one(Sae, job.artifact_id)
         sae.status = ArtifactStatus.FAILED if status == JobStatus.FAILED else ArtifactStatus.PARTIAL
+
+    async def is_lost(self, session: AsyncSession, job: Job) -> bool:
+        """Whether the checkpoint is missing that was there."""
+        sae = await session.get(Sae, job.artifact_id)
+        return sae is not None and sae.status == ArtifactStatus.FAILED
 
     async def requeue(self, session: AsyncSession, job: Job) -> None:
         """Mark the SAE as PENDING; NotFound where it or its run has been deleted."""

@@ -1,6 +1,7 @@
 """The supervisor, over a real database, with the worker's side written down by the test."""
 
 import asyncio
+import errno
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -24,15 +25,16 @@ from gql_server.compute.messages import (
     TrainResult,
     TrainSae,
 )
+from gql_server.disk import FULL
 from gql_server.errors import Conflict, NotFound
 from gql_server.jobs import supervisor
-from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost
+from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
 from gql_server.jobs.supervisor import STOPPED
 from gql_server.server import Server
 from gql_server.services import activation_runs, jobs, saes
 from gql_server.services.reconciliation import INTERRUPTED, reconcile
 from gql_server.services.requests import CaptureRequest, DatasetRequest, TrainRequest
-from models import ActivationRun, Job, NeuronIndex, Sae
+from models import ActivationRun, Job, JobEvent, NeuronIndex, Sae
 from models.enums import ArtifactStatus, DatasetKind, FloatType, JobEventType, JobKind, JobStatus
 from tests.fake_executor import FakeExecutor
 from tests.serving import add_language_model, add_run, serving
@@ -259,7 +261,7 @@ async def test_a_lane_goes_on_after_the_database_could_not_be_written(
             nonlocal failures
             if failures:
                 failures -= 1
-                raise OSError("No space left on device")
+                raise OSError(errno.ENOSPC, "No space left on device")
             return write()
 
         first = (await activation_runs.capture(server, capture_request(lm.id))).job.id
@@ -267,5 +269,99 @@ async def test_a_lane_goes_on_after_the_database_could_not_be_written(
         broken = await ended(server, first)
         second = (await activation_runs.capture(server, capture_request(lm.id))).job.id
         fine = await ended(server, second)
-    assert (broken.status, broken.error) == (JobStatus.FAILED, supervisor.INTERNAL_FAILURE)
+    assert (broken.status, broken.error) == (JobStatus.FAILED, FULL)
     assert fine.status == JobStatus.SUCCEEDED
+
+
+def interrupt(*losses: WorkerLost) -> tuple[FakeExecutor, list[int]]:
+    """Return an executor whose tasks lose their workers so often, and the attempts that it was given."""
+    attempts, left = [], list(losses)
+
+    def script(task: Task, run: TaskRun) -> None:
+        assert isinstance(task, CaptureActivations)
+        attempts.append(task.attempt)
+        if left:
+            run.finish(left.pop(0))
+        else:
+            succeed(task, run)
+
+    return FakeExecutor(script), attempts
+
+
+def statuses_of(events: list[JobEvent]) -> list[tuple[str, int]]:
+    changes = [event.payload for event in events if event.type == JobEventType.STATUS]
+    return [(change["status"], change["attempt"]) for change in changes]
+
+
+async def test_a_server_set_to_resume_takes_a_lost_workers_job_up_again_and_no_watcher_leaves(
+    tmp_path: Path,
+) -> None:
+    executor, attempts = interrupt(WorkerLost("gone"), WorkerLost("gone"))
+    async with serving(tmp_path, executor, resume_jobs=True) as server:
+        lm = await add_language_model(server)
+        job_id = (await activation_runs.capture(server, capture_request(lm.id))).job.id
+        async with asyncio.timeout(10):
+            events = [event async for event in jobs.watch(server, job_id, 0)]
+    assert attempts == [1, 2, 3]
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    interrupted = [[("QUEUED", n), ("RUNNING", n), ("INTERRUPTED", n)] for n in (1, 2)]
+    assert statuses_of(events) == [
+        *interrupted[0],
+        *interrupted[1],
+        ("QUEUED", 3),
+        ("RUNNING", 3),
+        ("SUCCEEDED", 3),
+    ]
+
+
+async def test_a_job_that_loses_every_worker_is_given_up_until_somebody_retries_it(tmp_path: Path) -> None:
+    executor, attempts = interrupt(*[WorkerLost("gone")] * 5)
+    async with serving(tmp_path, executor, resume_jobs=True) as server:
+        lm = await add_language_model(server)
+        job = await ended(server, (await activation_runs.capture(server, capture_request(lm.id))).job.id)
+        assert (job.status, attempts) == (JobStatus.INTERRUPTED, [1, 2, 3, 4])
+        await jobs.retry(server, job.id)
+        assert (await ended(server, job.id)).status == JobStatus.SUCCEEDED
+    assert attempts == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_worker_that_the_system_ended_for_want_of_memory_fails_its_job(tmp_path: Path) -> None:
+    executor, attempts = interrupt(WorkerOutOfMemory("No memory was left."))
+    async with serving(tmp_path, executor, resume_jobs=True) as server:
+        lm = await add_language_model(server)
+        job = await ended(server, (await activation_runs.capture(server, capture_request(lm.id))).job.id)
+    assert (job.status, job.error, attempts) == (JobStatus.FAILED, "No memory was left.", [1])
+
+
+async def test_a_job_that_a_stop_interrupted_is_taken_up_again_before_those_that_waited(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, FakeExecutor(), resume_jobs=True) as server:
+        lm = await add_language_model(server)
+        first, second = [
+            (await activation_runs.capture(server, capture_request(lm.id))).job.id for _ in range(2)
+        ]
+        async for event in jobs.watch(server, first, 0):
+            if event.payload.get("status") == "RUNNING":
+                break
+    executor, attempts = interrupt()
+    async with serving(tmp_path, executor, resume_jobs=True) as server:
+        assert (await ended(server, second)).status == JobStatus.SUCCEEDED
+        assert (await ended(server, first)).status == JobStatus.SUCCEEDED
+    assert attempts == [2, 1]
+
+
+async def test_a_job_that_a_killed_server_left_running_is_taken_up_again_where_so_set(tmp_path: Path) -> None:
+    async with serving(tmp_path, FakeExecutor()) as server:
+        lm = await add_language_model(server)
+        job = (await activation_runs.capture(server, capture_request(lm.id))).job
+        async for event in jobs.watch(server, job.id, 0):
+            if event.payload.get("status") == "RUNNING":
+                break
+        resuming = server.settings.model_copy(update={"resume_jobs": True})
+        await reconcile(server.database, resuming)
+        async with server.database.read() as session:
+            found = await session.get_one(Job, job.id)
+            run = await session.get_one(ActivationRun, job.result_id)
+    assert (found.status, found.attempt) == (JobStatus.QUEUED, 2)
+    assert run.status == ArtifactStatus.PENDING

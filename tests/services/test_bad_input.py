@@ -43,7 +43,7 @@ from gql_server.services.requests import (
     TrainRequest,
 )
 from models import Base, ConceptConfig, Job, LanguageModel, Sae
-from models.enums import ArtifactStatus, DatasetKind, FloatType, LanguageModelSourceKind
+from models.enums import ArtifactStatus, DatasetKind, FloatType, JobStatus, LanguageModelSourceKind
 from tests.fake_executor import FakeExecutor
 from tests.serving import add_language_model, add_run, add_sae, serving
 
@@ -227,10 +227,28 @@ async def test_a_training_that_cannot_be_right_is_refused(
 async def test_a_run_that_is_not_ready_cannot_be_trained_on(tmp_path: Path, status: ArtifactStatus) -> None:
     async with prepared(tmp_path) as (server, _):
         lm = await add_language_model(server, "another")
-        run = await add_run(server, lm, status=status)
+        run = await add_run(server, lm, status=status, token_count=0)
         request = dataclasses.replace(TRAIN, activation_run_id=run.id)
         refusal = await refused(server, lambda: saes.train(server, request))
     assert isinstance(refusal, Conflict) and refusal.id == run.id
+
+
+async def test_what_an_interrupted_capture_has_stored_can_be_trained_on(tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, _):
+        lm = await add_language_model(server, "another")
+        run = await add_run(server, lm, status=ArtifactStatus.PARTIAL)
+        launched = await saes.train(server, dataclasses.replace(TRAIN, activation_run_id=run.id))
+    assert launched.job.status == JobStatus.QUEUED
+
+
+async def test_what_will_not_fit_on_the_disk_is_refused(tmp_path: Path) -> None:
+    async with prepared(tmp_path, max_artifact_bytes=2_000_000) as (server, sae):
+        assert sae.activation_run_id is not None
+        request = dataclasses.replace(TRAIN, activation_run_id=sae.activation_run_id, latent_count=20_000)
+        refusal = await refused(server, lambda: saes.train(server, request))
+        await saes.train(server, dataclasses.replace(request, latent_count=64))
+    assert paths(refusal) == [["latentCount"]]
+    assert "would take about 5.1 MB, and there is room for 1." in refusal.message
 
 
 async def test_an_index_needs_a_run_of_the_same_model_with_the_layer(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""How a job that did not succeed is written down, and put into the queue again."""
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gql_server.jobs import log as job_log, queue
+from gql_server.jobs.handler import JobHandler
+from models import Job
+from models.base import now
+from models.enums import JobStatus
+
+log = structlog.get_logger(__name__)
+
+MAX_RESUMPTIONS = 3
+"""How often a job whose worker was lost is taken up again without being asked: the job may be why."""
+
+
+async def write_down(
+    session: AsyncSession, handler: JobHandler, job: Job, status: JobStatus, error: str | None
+) -> None:
+    """End an attempt as FAILED, CANCELED or INTERRUPTED."""
+    job.finished_at = now()
+    job.eta_seconds = None
+    await handler.fail(session, job, status)
+    await job_log.append_status(session, job, status, error)
+
+
+async def take_up_again(session: AsyncSession, handler: JobHandler, job: Job, *, stopping: bool) -> None:
+    """Queue an INTERRUPTED job for its next attempt, in its old place.
+
+    Args:
+        session: A write session.
+        handler: The job's.
+        job: The job.
+        stopping: Whether it was the server's own end that interrupted it; a lost worker counts, and only
+            so often.
+    """
+    if not stopping:
+        if job.resumptions >= MAX_RESUMPTIONS:
+            log.warning("job is not taken up again", job=job.id, resumptions=job.resumptions)
+            return
+        job.resumptions += 1
+    await handler.requeue(session, job)
+    await begin_attempt(session, job)
+
+
+async def begin_attempt(session: AsyncSession, job: Job) -> None:
+    """Queue a job for its next attempt; its log goes on."""
+    job.attempt += 1
+    job.fraction = 0.0
+    job.completed = 0
+    job.total = None
+    job.rate_per_second = job.eta_seconds = None
+    job.started_at = job.finished_at = None
+    await job_log.append_status(session, job, JobStatus.QUEUED)
+
+
+async def retry(session: AsyncSession, handler: JobHandler, job: Job) -> None:
+    """Queue a job again because somebody asks for it, at the end of the queue."""
+    await handler.requeue(session, job)
+    job.resumptions = 0
+    job.queued_at = await queue.end_of_line(session, job.lane)
+    await begin_attempt(session, job)

@@ -1,0 +1,86 @@
+"""READY artifacts whose files are not there, or not whole: they become FAILED, and their job says why."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gql_server.database import Database
+from gql_server.jobs import log as job_log
+from gql_server.manifest import is_whole
+from gql_server.services import artifacts, neuron_tensors
+from gql_server.settings import Settings
+from models import ActivationRun, Job, NeuronIndex, Sae
+from models.enums import ArtifactStatus, JobEventType
+
+log = structlog.get_logger(__name__)
+
+Artifact = TypeVar("Artifact", ActivationRun, Sae, NeuronIndex)
+ROWS_AT_ONCE = 100
+
+
+async def tell(database: Database, settings: Settings) -> None:
+    """Look for the files of every READY artifact."""
+    await _tell(database, ActivationRun, lambda row: _missing_of_run(settings, row))
+    await _tell(database, Sae, lambda row: _missing_of_sae(settings, row))
+    await _tell(database, NeuronIndex, lambda row: _missing_of_index(settings, row))
+
+
+async def _tell(
+    database: Database, table: type[Artifact], missing_of: Callable[[Artifact], str | None]
+) -> None:
+    after = ""
+    while rows := await _ready_rows(database, table, after):
+        after = rows[-1].id
+        missing = await asyncio.to_thread(lambda rows: [missing_of(row) for row in rows], rows)
+        for row, what in zip(rows, missing, strict=True):
+            if what is not None:
+                async with database.write() as session:
+                    await _mark(session, table, row.id, what)
+
+
+async def _ready_rows(database: Database, table: type[Artifact], after: str) -> Sequence[Artifact]:
+    async with database.read() as session:
+        ready = select(table).where(table.status == ArtifactStatus.READY, table.id > after)
+        return list(await session.scalars(ready.order_by(table.id).limit(ROWS_AT_ONCE)))
+
+
+async def _mark(session: AsyncSession, table: type[Artifact], id: str, what: str) -> None:
+    row = await session.get(table, id)
+    if row is None or row.status != ArtifactStatus.READY:
+        return  # Deleted since, or being made again.
+    row.status = ArtifactStatus.FAILED
+    log.warning("artifact's files are lost", artifact=id, missing=what)
+    job = await session.get(Job, row.job_id) if row.job_id else None
+    if job is not None:
+        message = f"At the server's start {what} was missing or not whole; retryJob makes it again."
+        await job_log.append(session, job, JobEventType.LOG, {"message": message})
+
+
+def _missing_of_run(settings: Settings, run: ActivationRun) -> str | None:
+    directory = artifacts.run_directory(settings, run.id)
+    if not (directory / "manifest.json").is_file():
+        return "the run's manifest"
+    for index in range(run.batch_count):
+        if not is_whole(directory / f"batch_{index}"):
+            return f"batch {index} of the run"
+    return None
+
+
+def _missing_of_sae(settings: Settings, sae: Sae) -> str | None:
+    # A server that ended in the wrong moment has left it behind.
+    artifacts.remove([artifacts.snapshot_path(settings, sae)])
+    paths = [path for path in (sae.checkpoint_path, sae.metadata_path) if path is not None]
+    gone = [path for path in paths if not (settings.artifact_dir / path).is_file()]
+    return f"the SAE's {Path(gone[0]).name}" if gone else None
+
+
+def _missing_of_index(settings: Settings, index: NeuronIndex) -> str | None:
+    if index.top_texts_path is None or not (settings.artifact_dir / index.top_texts_path).is_file():
+        return "the index's file of top texts"
+    path = neuron_tensors.path_of(settings, index.id)
+    return None if neuron_tensors.is_whole(path) else "the index's file of tensors"

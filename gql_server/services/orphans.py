@@ -1,0 +1,66 @@
+"""Files of the artifact directory that no row knows: they are moved to ``orphans/``, never deleted."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+from sqlalchemy import select
+from ulid import ULID
+
+from gql_server import ids
+from gql_server.database import Database
+from gql_server.settings import Settings
+from models import ActivationRun, ConceptConfig, LanguageModel, NeuronIndex, Sae
+
+log = structlog.get_logger(__name__)
+
+DIRECTORY = "orphans"
+
+
+async def move(database: Database, settings: Settings, started_at: float) -> None:
+    """Move what belongs to no row, but what was made after ``started_at``: its row may be about to come."""
+    root = settings.artifact_dir.resolve()
+    # Looked for before the rows are read: what is made meanwhile is newer than the start anyway.
+    found = await asyncio.to_thread(
+        lambda: [path for path in _artifacts(root) if _is_older(path, started_at)]
+    )
+    known = await _known(database)
+    orphans = [path for path in found if path.name.removesuffix(".json") not in known]
+    for path in orphans:
+        moved_to = await asyncio.to_thread(_move, path, root)
+        log.warning("moved what belongs to nothing", path=str(path), to=str(moved_to))
+
+
+async def _known(database: Database) -> set[str]:
+    known: set[str] = set()
+    async with database.read() as session:
+        for table in (ActivationRun, NeuronIndex, Sae, LanguageModel, ConceptConfig):
+            known.update(await session.scalars(select(table.id)))
+    return known
+
+
+def _artifacts(root: Path) -> Iterator[Path]:
+    """Give everything whose name is, or should be, the ID of a row."""
+    for pattern in ("store/runs/*", "datasets/*", "models/*", "sae/*/*"):
+        yield from root.glob(pattern)
+    for sae in root.glob("sae/*/*"):
+        yield from sae.glob("configs/*.json")
+        # A top-texts file of a request has no row; it goes with its SAE.
+        yield from sae.glob(f"top_texts/{ids.NEURON_INDEX}_*.json")
+
+
+def _is_older(path: Path, time: float) -> bool:
+    try:
+        made_at = ULID.from_str(path.name.removesuffix(".json").rpartition("_")[2]).timestamp
+    except ValueError:
+        made_at = path.stat().st_mtime
+    return made_at < time
+
+
+def _move(path: Path, root: Path) -> Path:
+    place = root / DIRECTORY / path.relative_to(root)
+    while place.exists():
+        place = place.with_name(f"{place.name}-{ULID()}")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return path.rename(place)

@@ -1,0 +1,138 @@
+"""Subscribers over real sockets that do not read, or vanish, beside one that reads."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from websockets.asyncio.client import ClientConnection, connect
+
+from gql_server.api.guard import Guard
+from gql_server.api.view import GraphQLView
+from gql_server.server import Server
+from gql_server.services import jobs
+from models import Job, JobEvent
+from models.enums import JobEventType, JobStatus
+from tests.jobs.test_tails import add_job, append, until, watched_by
+
+EVENTS = 6000
+MESSAGE = "x" * 1000
+BUFFER_BYTES = 16 * 1024
+"""Of a socket's end in the kernel, which otherwise holds megabytes."""
+DOCUMENT = """subscription($id: ID!, $after: Int!) { jobProgress(id: $id, after: $after) {
+  sequence ... on JobLogged { message } } }"""
+SECONDS = 60
+
+
+@pytest.fixture
+async def address(server: Server) -> AsyncIterator[tuple[str, int]]:
+    """Give the address of a server over real sockets with small buffers, in this process."""
+    config = uvicorn.Config(
+        Guard(GraphQLView(server), 1_000_000), ws="websockets-sansio", lifespan="off", log_config=None
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+    served = uvicorn.Server(config)
+    serving = asyncio.create_task(served.serve([listener]))
+    await until(lambda: served.started)
+    yield listener.getsockname()
+    served.should_exit = True
+    await serving
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Give a list of how many events each subscription has taken, in the order of their coming."""
+    taken: list[int] = []
+    watch = jobs.watch
+
+    async def counted(server: Server, id: str, after: int) -> AsyncIterator[JobEvent]:
+        place = len(taken)
+        taken.append(0)
+        events = watch(server, id, after)
+        try:
+            async for event in events:
+                taken[place] += 1
+                yield event
+        finally:
+            await events.aclose()  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(jobs, "watch", counted)
+    return taken
+
+
+@asynccontextmanager
+async def subscribed(
+    address: tuple[str, int], job_id: str, after: int = 0
+) -> AsyncIterator[ClientConnection]:
+    """Give a socket with a subscription to a job, of which nothing has been read."""
+    end = socket.socket()
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+    end.connect(address)
+    end.setblocking(False)
+    protocols: Any = ["graphql-transport-ws"]
+    url = f"ws://127.0.0.1:{address[1]}/graphql"
+    async with connect(url, sock=end, subprotocols=protocols, compression=None, max_queue=1) as connection:
+        await connection.send(json.dumps({"type": "connection_init"}))
+        assert json.loads(await connection.recv())["type"] == "connection_ack"
+        payload = {"query": DOCUMENT, "variables": {"id": job_id, "after": after}}
+        await connection.send(json.dumps({"type": "subscribe", "id": "1", "payload": payload}))
+        yield connection
+
+
+async def sequences(connection: ClientConnection) -> list[int]:
+    """Read until the subscription completes."""
+    got = []
+    while (message := json.loads(await connection.recv()))["type"] == "next":
+        got.append(message["payload"]["data"]["jobProgress"]["sequence"])
+    assert message["type"] == "complete"
+    return got
+
+
+async def add_long_log(server: Server, job_id: str) -> None:
+    async with server.database.write() as session:
+        (await session.get_one(Job, job_id)).last_sequence = EVENTS
+        session.add_all(
+            JobEvent(job_id=job_id, sequence=number, type=JobEventType.LOG, payload={"message": MESSAGE})
+            for number in range(1, EVENTS + 1)
+        )
+    server.bell.ring()
+
+
+async def test_a_subscriber_that_does_not_read_costs_its_buffers_alone_and_gets_the_rest_when_it_reads(
+    server: Server, address: tuple[str, int], given: list[int]
+) -> None:
+    job = await add_job(server)
+    await add_long_log(server, job.id)
+    async with asyncio.timeout(SECONDS), subscribed(address, job.id) as slow:
+        await until(lambda: any(given))
+        async with subscribed(address, job.id) as quick:
+            reading = asyncio.create_task(sequences(quick))
+            await append(server, job.id, 3, JobStatus.SUCCEEDED)  # The job does not wait for anybody.
+            assert await reading == list(range(1, EVENTS + 5))
+        assert given[1] == EVENTS + 4
+        assert given[0] < EVENTS / 10
+        assert await sequences(slow) == list(range(1, EVENTS + 5))
+
+
+async def test_a_subscriber_that_vanishes_while_it_does_not_read_leaves_nothing_behind(
+    server: Server, address: tuple[str, int], given: list[int]
+) -> None:
+    job = await add_job(server)
+    await add_long_log(server, job.id)
+    async with asyncio.timeout(SECONDS):
+        async with subscribed(address, job.id) as vanishing:
+            await until(lambda: any(given))
+            async with subscribed(address, job.id, EVENTS) as waiting:
+                await until(lambda: watched_by(server, job.id) == 2)
+                vanishing.transport.abort()
+                await until(lambda: watched_by(server, job.id) == 1)
+                await append(server, job.id, 0, JobStatus.SUCCEEDED)
+                assert await sequences(waiting) == [EVENTS + 1]
+        assert given[0] < EVENTS / 10
+    assert not server.tails._tails
+    assert server.tails._reader is None

@@ -1,0 +1,96 @@
+"""The queue: its order, its limit, and what a client is told that finds it full."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gql_server.database import Database
+from gql_server.errors import QueueFull
+from gql_server.jobs import queue
+from gql_server.migrate import migrate
+from gql_server.services import launching
+from models import Job
+from models.base import now
+from models.enums import JobKind, JobStatus, ProgressUnit
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    """Give a database whose jobs nobody takes."""
+    path = tmp_path / "database.sqlite3"
+    migrate(path)
+    database = Database(path)
+    yield database
+    await database.close()
+
+
+def job(lane: Any = "jobs", **columns: Any) -> Job:
+    row = launching.new_job(JobKind.TRAIN_SAE, lane, ProgressUnit.STEPS, "sae_x", "sae_x", {})
+    for name, value in ({"status": JobStatus.QUEUED} | columns).items():
+        setattr(row, name, value)
+    return row
+
+
+async def add(database: Database, *rows: Job) -> None:
+    async with database.write() as session:
+        session.add_all(rows)
+
+
+async def advice(database: Database, lane: str = "jobs") -> int:
+    async with database.read() as session:
+        with pytest.raises(QueueFull) as refusal:
+            await queue.check_room(session, lane, 1)
+    return refusal.value.retry_after_seconds
+
+
+def ended(seconds: float, number: int) -> Job:
+    start = now() - timedelta(hours=number)
+    return job(status=JobStatus.SUCCEEDED, started_at=start, finished_at=start + timedelta(seconds=seconds))
+
+
+async def test_each_lane_has_room_of_its_own(database: Database) -> None:
+    await add(database, job())
+    async with database.read() as session:
+        await queue.check_room(session, "interactive", 1)
+        await queue.check_room(session, "jobs", 2)
+    assert await advice(database) > 0
+
+
+async def test_the_advice_is_how_long_the_running_job_says_it_takes(database: Database) -> None:
+    await add(database, job(), job(status=JobStatus.RUNNING, started_at=now(), eta_seconds=41.5))
+    assert await advice(database) == 42
+
+
+async def test_a_job_that_does_not_say_is_taken_to_last_as_long_as_others_did(
+    database: Database,
+) -> None:
+    await add(database, job(), *(ended(seconds, n) for n, seconds in enumerate((100, 5000, 120))))
+    await add(database, ended(9000, 1), ended(1, 2), job("interactive", status=JobStatus.SUCCEEDED))
+    assert await advice(database) == 120
+    await add(database, job(status=JobStatus.RUNNING, started_at=now() - timedelta(seconds=20)))
+    assert await advice(database) in (99, 100)
+    await add(database, *(ended(1, n) for n in range(9)))
+    assert await advice(database) == 1
+
+
+async def test_the_order_holds_when_the_clock_is_set_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = [datetime.fromisoformat(f"2026-01-01T{hour}:00:00+00:00") for hour in ("12", "13", "03", "04")]
+    added = []
+    for time in times:
+        monkeypatch.setattr(queue, "now", lambda time=time: time)
+        async with database.write() as session:
+            added.append(job())
+            await queue.add(session, added[-1])
+    order = []
+    for _ in times:
+        async with database.write() as session:
+            first = await queue.next_of(session, "jobs")
+            assert first is not None
+            order.append(first.id)
+            first.status = JobStatus.CANCELED
+    assert order == [one.id for one in added]

@@ -1,0 +1,198 @@
+"""What a server makes of files and rows that do not belong together."""
+
+import time
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from sqlalchemy import func, select
+
+from gql_server import files as whole_files, ids
+from gql_server.server import Server
+from gql_server.services import (
+    activation_runs,
+    artifacts,
+    jobs,
+    launching,
+    neuron_tensors,
+    reconciliation,
+    removals,
+    saes,
+)
+from models import ActivationRun, Job, JobEvent, NeuronIndex, Removal, Sae
+from models.enums import ArtifactStatus, JobEventType, JobKind, JobStatus, ProgressUnit
+from tests.serving import add_language_model, add_run, add_sae, serving
+
+Artifact = TypeVar("Artifact", ActivationRun, Sae, NeuronIndex)
+
+
+def write(path: Path, content: bytes = b"x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def all_files(directory: Path) -> set[str]:
+    return {
+        str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file() and "sqlite3" not in p.name
+    }
+
+
+async def tidy(server: Server) -> None:
+    await reconciliation.tidy(server.database, server.settings, time.time() + 1)
+
+
+async def count(server: Server, table: type[Removal]) -> int:
+    async with server.database.read() as session:
+        return await session.scalar(select(func.count()).select_from(table)) or 0
+
+
+async def test_what_no_row_knows_is_moved_and_what_a_row_knows_stays(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        lm = await add_language_model(server)
+        run = await add_run(server, lm, status=ArtifactStatus.PARTIAL)
+        sae = await add_sae(server, run, status=ArtifactStatus.PARTIAL)
+        known = [
+            f"store/runs/{run.id}/batch_0/batch.json",
+            f"datasets/{run.id}/texts.arrow",
+            f"models/{lm.id}/tokenizer.json",
+            f"{sae.directory}/snapshot.pt",
+            f"{sae.directory}/top_texts/{ids.new(ids.REQUEST)}.json",
+            f"{sae.directory}/concepts/concepts.json",
+        ]
+        orphans = [
+            f"store/runs/{ids.new(ids.ACTIVATION_RUN)}/batch_0/batch.json",
+            f"store/runs/{ids.new(ids.NEURON_INDEX)}/batch_000000.safetensors",
+            "store/runs/by hand/x",
+            f"datasets/{ids.new(ids.ACTIVATION_RUN)}/texts.arrow",
+            f"models/{ids.new(ids.LANGUAGE_MODEL)}/tokenizer.json",
+            f"sae/{lm.id}/{ids.new(ids.SAE)}/sae.pt",
+            f"{sae.directory}/top_texts/{ids.new(ids.NEURON_INDEX)}.json",
+            f"{sae.directory}/configs/{ids.new(ids.CONCEPT_CONFIG)}.json",
+        ]
+        for path in (*known, *orphans):
+            write(tmp_path / path)
+        await tidy(server)
+        assert all_files(tmp_path) == {*known, *(f"orphans/{path}" for path in orphans)}
+        write(tmp_path / orphans[0], b"again")
+        await tidy(server)
+    moved = sorted((tmp_path / "orphans/store/runs").glob(f"{Path(orphans[0]).parts[2]}*/batch_0/batch.json"))
+    assert [path.read_bytes() for path in moved] == [b"x", b"again"]
+
+
+async def test_files_that_are_made_while_the_server_runs_are_left_alone(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        started = time.time() - 1
+        fresh = write(tmp_path / f"datasets/{ids.new(ids.ACTIVATION_RUN)}/texts.arrow")
+        partial = write(tmp_path / f"datasets/{whole_files.TEMPORARY_PREFIX}x/texts.arrow")
+        await reconciliation.tidy(server.database, server.settings, started)
+        assert fresh.exists() and partial.exists()
+        await tidy(server)
+        assert not fresh.exists() and not partial.exists()
+    assert [path.name for path in (tmp_path / "orphans").rglob("*.arrow")] == ["texts.arrow"]
+
+
+async def test_deleted_files_go_although_the_server_ends_before_it_comes_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path) as server:
+        run = await add_run(server, await add_language_model(server))
+        tensors = write(artifacts.run_directory(server.settings, run.id) / "batch_0" / "x")
+        texts = write(artifacts.dataset_directory(server.settings, run.id) / "texts.arrow")
+        with monkeypatch.context() as ending:
+            ending.setattr(removals, "after_commit", lambda session, work: None)
+            await activation_runs.delete(server, run.id)
+        assert tensors.exists() and await count(server, Removal) == 2
+    async with serving(tmp_path) as server:
+        await tidy(server)
+        assert await count(server, Removal) == 0
+    assert not tensors.exists() and not texts.exists() and not (tmp_path / "orphans").exists()
+
+
+async def test_deleting_removes_the_files_and_leaves_no_note_of_it(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        sae = await add_sae(server, await add_run(server, await add_language_model(server)))
+        checkpoint = write(tmp_path / sae.directory / "sae.pt")
+        await saes.delete(server, sae.id)
+        assert not checkpoint.parent.exists() and await count(server, Removal) == 0
+
+
+async def lost(server: Server, row: Artifact, kind: JobKind) -> tuple[ArtifactStatus, str]:
+    """Give a row a job that has succeeded and tidy; returns the row's status and the job's last sentence."""
+    job = launching.new_job(kind, "jobs", ProgressUnit.STEPS, row.id, row.id, {"index_neurons": False})
+    async with server.database.write() as session:
+        job.status = JobStatus.SUCCEEDED
+        session.add(job)
+        await session.flush()
+        found: Artifact = await session.get_one(type(row), row.id)
+        found.job_id = job.id
+    await tidy(server)
+    async with server.database.read() as session:
+        found = await session.get_one(type(row), row.id)
+        status = found.status
+        logged = select(JobEvent).where(JobEvent.job_id == job.id, JobEvent.type == JobEventType.LOG)
+        events = list(await session.scalars(logged))
+    return status, events[-1].payload["message"] if events else ""
+
+
+async def test_a_ready_run_without_its_files_fails_says_why_and_can_be_made_again(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        run = await add_run(server, await add_language_model(server), batch_count=2)
+        write(artifacts.run_directory(server.settings, run.id) / "manifest.json")
+        status, sentence = await lost(server, run, JobKind.CAPTURE_ACTIVATIONS)
+        assert status == ArtifactStatus.FAILED and "batch 0 of the run was missing" in sentence
+        async with server.database.read() as session:
+            job_id = (await session.get_one(ActivationRun, run.id)).job_id
+        assert job_id is not None
+        assert (await jobs.retry(server, job_id)).job.attempt == 2
+
+
+async def test_a_ready_sae_without_its_checkpoint_fails(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        run = await add_run(server, await add_language_model(server), status=ArtifactStatus.PARTIAL)
+        sae = await add_sae(server, run)
+        async with server.database.write() as session:
+            (await session.get_one(Sae, sae.id)).checkpoint_path = f"{sae.directory}/sae.pt"
+        whole = write(tmp_path / sae.directory / "sae.pt")
+        snapshot = write(tmp_path / sae.directory / "snapshot.pt")
+        assert (await lost(server, sae, JobKind.TRAIN_SAE))[0] == ArtifactStatus.READY
+        assert not snapshot.exists()
+        whole.unlink()
+        status, sentence = await lost(server, sae, JobKind.TRAIN_SAE)
+    assert status == ArtifactStatus.FAILED and "the SAE's sae.pt was missing" in sentence
+
+
+async def test_a_ready_index_whose_tensors_are_cut_off_fails(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        run = await add_run(server, await add_language_model(server), status=ArtifactStatus.PARTIAL)
+        sae = await add_sae(server, run, status=ArtifactStatus.PARTIAL)
+        index = NeuronIndex(
+            id=ids.new(ids.NEURON_INDEX),
+            sae_id=sae.id,
+            status=ArtifactStatus.READY,
+            top_texts_per_neuron=1,
+            top_texts_path=f"{sae.directory}/top_texts/index.json",
+        )
+        async with server.database.write() as session:
+            session.add(index)
+        write(tmp_path / sae.directory / "top_texts" / "index.json")
+        path = write(neuron_tensors.path_of(server.settings, index.id))
+        save_file({"frequency": np.ones(9, np.float32)}, path)
+        assert (await lost(server, index, JobKind.INDEX_NEURONS))[0] == ArtifactStatus.READY
+        path.write_bytes(path.read_bytes()[:-4])
+        status, sentence = await lost(server, index, JobKind.INDEX_NEURONS)
+    assert status == ArtifactStatus.FAILED and "the index's file of tensors" in sentence
+
+
+async def test_a_job_that_succeeded_and_whose_result_is_there_cannot_be_retried(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        run = await add_run(server, await add_language_model(server), batch_count=0)
+        write(artifacts.run_directory(server.settings, run.id) / "manifest.json")
+        assert (await lost(server, run, JobKind.CAPTURE_ACTIVATIONS))[0] == ArtifactStatus.READY
+        async with server.database.read() as session:
+            job = await session.scalar(select(Job))
+        assert job is not None
+        with pytest.raises(Exception, match="only one that did not succeed"):
+            await jobs.retry(server, job.id)
