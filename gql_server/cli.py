@@ -10,8 +10,6 @@ from pydantic import ValidationError
 from gql_server import __version__, logs
 from gql_server.settings import Settings
 
-GRACEFUL_SHUTDOWN_SECONDS = 4
-
 
 def main() -> None:
     """Run the command that the arguments name."""
@@ -68,31 +66,20 @@ def _is_loopback(host: str) -> bool:
 
 
 def _serve(settings: Settings, _options: argparse.Namespace) -> int:
-    import uvicorn
-
-    from gql_server.app import create_app
     from gql_server.migrate import DatabaseTooNew, migrate
     from gql_server.ownership import AlreadyOwned, owning
+    from gql_server.serving import serve
 
     logs.configure(settings.log_format)
-    config = uvicorn.Config(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        ws="websockets-sansio",
-        lifespan="on",
-        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
-    )
-    server = uvicorn.Server(config)
     try:
         with owning(settings.artifact_dir):
             migrate(settings.database_path)
-            server.run()
+            return 0 if serve(settings) else 1
     except (AlreadyOwned, DatabaseTooNew) as error:
         print(f"gql-server: {error}", file=sys.stderr)
-        return 1
-    return 0 if server.started else 1
+    except OSError as error:
+        print(f"gql-server: {error}", file=sys.stderr)
+    return 1
 
 
 def _demo(settings: Settings, options: argparse.Namespace) -> int:

@@ -24,7 +24,18 @@ class RunningServer:
     url: str
     """Such as http://127.0.0.1:8000."""
     artifact_dir: Path
-    pid: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        """The process's ID."""
+        return self.process.pid
+
+    def worker(self, lane: str) -> int | None:
+        """Return the process ID of a lane's worker, if it runs."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        commands = {int(child): _command_of(child) for child in children}
+        return next((pid for pid, command in commands.items() if lane in command), None)
 
 
 @contextmanager
@@ -42,10 +53,17 @@ def server_process(artifact_dir: Path, **settings: str) -> Iterator[RunningServe
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_until_healthy(url, process, artifact_dir / "server.log")
-        yield RunningServer(url, artifact_dir, process.pid)
+        yield RunningServer(url, artifact_dir, process)
     finally:
         process.terminate()
         process.wait(STOP_SECONDS)
+
+
+def _command_of(pid: str) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return []  # It has just ended.
 
 
 def _free_port() -> int:

@@ -1,11 +1,13 @@
 """graphql-transport-ws as Strawberry speaks it, for clients that send nonsense or vanish."""
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 import structlog
-from starlette.websockets import WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
@@ -14,12 +16,38 @@ from gql_server.api.context import Context
 
 log = structlog.get_logger(__name__)
 
+SERVICE_RESTART = 1012
+"""WebSocket's close code of a server that goes; clients may connect again."""
+CLOSING_SECONDS = 0.5
 MAX_REASON_BYTES = 123
 """A WebSocket's close frame has no room for more."""
 
 
+class OpenSockets:
+    """The sockets that are open, so that a server that stops can take leave of them."""
+
+    def __init__(self) -> None:
+        self._open: WeakSet[SocketAdapter] = WeakSet()
+
+    def add(self, socket: "SocketAdapter") -> None:
+        """Keep a socket in mind for as long as it lives."""
+        self._open.add(socket)
+
+    async def close(self, reason: str) -> None:
+        """Close all of them, without waiting for those who do not read."""
+        closings = [asyncio.ensure_future(one.close(SERVICE_RESTART, reason)) for one in self._open]
+        if closings:
+            _, late = await asyncio.wait(closings, timeout=CLOSING_SECONDS)
+            for closing in late:
+                closing.cancel()
+
+
 class SocketAdapter(ASGIWebSocketAdapter):
     """A socket whose other end may be gone, and whose reasons for closing fit."""
+
+    def __init__(self, view: Any, request: WebSocket, response: WebSocket) -> None:
+        super().__init__(view, request, response)
+        view.open_sockets.add(self)
 
     async def send_json(self, message: Mapping[str, object]) -> None:
         """Send a message, or raise WebSocketDisconnected."""

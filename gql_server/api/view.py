@@ -20,7 +20,7 @@ from gql_server.api import graphiql
 from gql_server.api.context import Context
 from gql_server.api.request_checks import is_unicode
 from gql_server.api.schema import schema
-from gql_server.api.socket import SocketAdapter, SocketHandler
+from gql_server.api.socket import OpenSockets, SocketAdapter, SocketHandler
 from gql_server.server import Server
 
 CONNECTION_INIT_TIMEOUT = timedelta(seconds=10)
@@ -50,6 +50,7 @@ class GraphQLView(GraphQL[Context, None]):
             multipart_uploads_enabled=True,
         )
         self._server = server
+        self.open_sockets = OpenSockets()
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         """Return the context of a request, or of a whole socket."""

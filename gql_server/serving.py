@@ -1,0 +1,56 @@
+"""Runs the application under uvicorn, from the first connection to a clean end."""
+
+import signal
+import socket
+from types import FrameType
+from typing import NoReturn
+
+import uvicorn
+from starlette.applications import Starlette
+
+from gql_server.app import create_app
+from gql_server.settings import Settings
+
+GRACE_SECONDS = 2
+"""How long requests in hand have to end when the server stops; the workers' tasks come after that."""
+STOPPING = "The server is stopping; connect again when it is back."
+
+
+def serve(settings: Settings) -> bool:
+    """Serve until a signal says stop, which ends this process with exit status 0.
+
+    Returns False where the server could not start.
+    """
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        ws="websockets-sansio",
+        lifespan="on",
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    server = _Server(app, config)
+    # uvicorn raises the signal that stopped it once more when it has ended: that is no failure.
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, _end)
+    server.run()
+    return server.started
+
+
+class _Server(uvicorn.Server):
+    """Tells the clients on WebSockets why they are left."""
+
+    def __init__(self, app: Starlette, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the sockets with a reason, then everything."""
+        await self._app.state.view.open_sockets.close(STOPPING)
+        await super().shutdown(sockets)
+
+
+def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
