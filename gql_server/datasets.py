@@ -35,14 +35,24 @@ def write_texts(directory: Path, texts: Iterable[str]) -> int:
     return count
 
 
+class UnreadableTexts(Exception):
+    """The file with a dataset's texts is damaged."""
+
+
 class TextDataset:
     """The texts of a dataset, by row number from 0; the file is mapped into memory, not read."""
 
     def __init__(self, directory: Path) -> None:
-        """Open a dataset that ``write_texts`` wrote. Raises FileNotFoundError where there is none."""
+        """Open a dataset that ``write_texts`` wrote.
+
+        Raises FileNotFoundError where there is none, UnreadableTexts where the file is damaged.
+        """
         import pyarrow as pa
 
-        self._reader: Any = pa.ipc.open_file(pa.memory_map(str(directory / FILE_NAME)))
+        try:
+            self._reader: Any = pa.ipc.open_file(pa.memory_map(str(directory / FILE_NAME)))
+        except pa.ArrowInvalid as error:
+            raise UnreadableTexts from error
         batches = self._reader.num_record_batches
         last = self._reader.get_batch(batches - 1).num_rows if batches else 0
         self._length: int = max(0, batches - 1) * ROWS_PER_BATCH + last

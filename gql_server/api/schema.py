@@ -10,6 +10,7 @@ from gql_server.api.common import SCALARS, object_type
 from gql_server.api.concept_configs import ConceptConfigMutations, ConceptConfigQueries
 from gql_server.api.concepts import ConceptMutations, ConceptQueries
 from gql_server.api.context import OperationContext
+from gql_server.api.execution import Execution, SharedDocuments
 from gql_server.api.generation import GenerationMutations, GenerationSubscriptions
 from gql_server.api.job_events import JobLogged, JobProgressed, JobStatusChanged, TrainingStepped
 from gql_server.api.jobs import JobMutations, JobQueries, JobSubscriptions
@@ -76,8 +77,9 @@ schema = Schema(
     mutation=Mutation,
     subscription=Subscription,
     types=[JobStatusChanged, JobProgressed, JobLogged, TrainingStepped],
-    extensions=[OperationContext, RequestChecks],
+    extensions=[OperationContext, SharedDocuments, RequestChecks],
     exception_handlers=HANDLERS,
+    execution_context_class=Execution,
     config=StrawberryConfig(scalar_map=SCALARS),
 )
 

@@ -5,6 +5,7 @@ name is what clients say, its value a subclass of mi_crow's ``Sae``. A client ne
 """
 
 import inspect
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -17,6 +18,7 @@ import torch
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
 from gql_server.compute.messages import SaeClassDescription
+from gql_server.compute.torch_files import check_sums
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -75,8 +77,11 @@ class SaeClass:
     def load(self, path: Path, device: str = "cpu") -> Sae:
         """Read a checkpoint by the class's own load(), without edits, ready to encode.
 
-        Tensors only (``weights_only``, torch's default, which mi_crow keeps). Raises whatever load() raises.
+        Tensors only (``weights_only``, torch's default, which mi_crow keeps). Raises BadZipFile where the file
+        is damaged, and whatever load() raises.
         """
+        if zipfile.is_zipfile(path):  # As torch.save makes it; a class may save in another way.
+            check_sums(path)
         sae: Sae = self.sae_type.load(path)
         _clear_edits(sae)
         sae.sae_engine.requires_grad_(False)

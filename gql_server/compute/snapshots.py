@@ -2,7 +2,6 @@
 
 import copy
 import time
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gql_server.compute.messages import SNAPSHOT_FILE, TrainSae
+from gql_server.compute.torch_files import check_sums
 from gql_server.compute.training_plan import TrainingPlan
 from gql_server.compute.training_store import TrainingStore
 from gql_server.disk import check_free
@@ -137,7 +137,7 @@ class Snapshots:
 
     def _load(self) -> tuple[Fingerprint, dict[str, Any]]:
         try:
-            _check_sums(self._path)
+            check_sums(self._path)
             content = torch.load(self._path, map_location="cpu", weights_only=True)
             return content["fingerprint"], content["state"]
         except Exception as error:  # There is no end to what a damaged file raises.
@@ -209,13 +209,6 @@ def set_random_state(states: dict[str, Tensor]) -> None:
             torch.set_rng_state(state)
         else:
             torch.cuda.set_rng_state(state, device)
-
-
-def _check_sums(path: Path) -> None:
-    """Raise where the file is damaged. Trap: torch.load passes over the sums that torch.save wrote."""
-    with zipfile.ZipFile(path) as archive:
-        if (damaged := archive.testzip()) is not None:
-            raise zipfile.BadZipFile(f"{damaged} is damaged")
 
 
 def _n_bytes(value: object) -> int:

@@ -1,0 +1,85 @@
+"""What an event of a subscription costs those that come after it: nothing."""
+
+import gc
+from typing import Any
+
+import pytest
+from graphql import parse
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+
+from gql_server.api import execution
+from gql_server.api.context import Context
+from gql_server.api.schema import schema
+from gql_server.server import Server
+from models.enums import JobStatus
+from tests.api.asking import ask, execute
+from tests.jobs.test_tails import add_job, append
+
+DOCUMENT = """subscription($id: ID!) { jobProgress(id: $id) {
+  __typename sequence at job { id status } ... on JobLogged { message } } }"""
+EVENTS = 300
+
+
+async def objects_per_event(server: Server) -> float:
+    """Return how many objects more there are for each of an ended job's later events."""
+    job = await add_job(server)
+    await append(server, job.id, EVENTS, JobStatus.SUCCEEDED)
+    counts = []
+    async for _ in await schema.subscribe(DOCUMENT, {"id": job.id}, Context(server)):
+        if len(counts) in (EVENTS // 3, EVENTS):
+            gc.collect()
+        counts.append(len(gc.get_objects()))
+    return (counts[EVENTS] - counts[EVENTS // 3]) / (EVENTS - EVENTS // 3)
+
+
+async def test_a_subscription_keeps_nothing_of_the_events_that_it_has_sent(server: Server) -> None:
+    await objects_per_event(server)  # What is made once is made.
+    assert await objects_per_event(server) < 1
+
+
+async def test_trap_the_stock_executor_keeps_what_each_event_selected(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "execution_context_class", StrawberryGraphQLCoreExecutionContext)
+    assert await objects_per_event(server) > 5
+
+
+async def test_selections_of_one_type_in_several_places_are_told_apart(server: Server) -> None:
+    one, two = [await add_job(server) for _ in range(2)]
+    found = await ask(
+        server,
+        """query($one: ID!, $two: ID!) {
+          a: job(id: $one) { id progress { fraction } } b: job(id: $two) { status progress { unit } }
+          jobs { nodes { id progress { total } ...more } } }
+        fragment more on Job { kind progress { completed } }""",
+        one=one.id,
+        two=two.id,
+    )
+    assert found["a"] == {"id": one.id, "progress": {"fraction": 0.0}}
+    assert found["b"] == {"status": "RUNNING", "progress": {"unit": "TEXTS"}}
+    shown = {"kind": "CAPTURE_ACTIVATIONS", "progress": {"total": None, "completed": 0}}
+    assert found["jobs"]["nodes"] == [{"id": two.id} | shown, {"id": one.id} | shown]
+
+
+async def test_a_document_is_parsed_once_and_its_variables_are_not_shared(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+
+    def counted(text: str, **options: Any) -> Any:
+        parsed.append(text)
+        return parse(text, **options)
+
+    monkeypatch.setattr(execution, "parse", counted)
+    document = "query($id: ID!, $more: Boolean = false) { job(id: $id) { id status @include(if: $more) } }"
+    jobs = [await add_job(server) for _ in range(2)]
+    found = [await ask(server, document, id=job.id, more=job is jobs[1]) for job in jobs]
+    assert found == [{"job": {"id": jobs[0].id}}, {"job": {"id": jobs[1].id, "status": "RUNNING"}}]
+    assert parsed == [document]
+
+
+@pytest.mark.parametrize("document", ["{ jobs {", "query { } }", "{ jobs { nodes { id } } } extra"])
+async def test_a_mistake_in_a_document_is_told_as_ever(server: Server, document: str) -> None:
+    for _ in range(2):
+        result = await execute(server, document)
+        assert result.errors is not None and result.errors[0].message.startswith("Syntax Error")
