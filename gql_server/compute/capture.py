@@ -23,6 +23,7 @@ from gql_server.compute.messages import CaptureActivations, CapturedLayer, Captu
 from gql_server.compute.model_files import DTYPES
 from gql_server.compute.run_plan import run_plan
 from gql_server.compute.store import MASKS, ActivationStore
+from gql_server.compute.stored_texts import open_texts
 from gql_server.datasets import TextDataset
 from gql_server.disk import check_free
 from gql_server.manifest import (
@@ -88,7 +89,7 @@ def _open_dataset(task: CaptureActivations, context: TaskContext) -> TextDataset
         wanted = None if task.sample_limit is None else task.sample_offset + task.sample_limit
         context.emit(Log(f"Getting texts from {task.hub_dataset.repository}."))
         download(task.hub_dataset, directory, wanted, task.max_texts, context)
-    return TextDataset(directory)
+    return open_texts(directory)
 
 
 class _Detector(LayerActivationDetector):

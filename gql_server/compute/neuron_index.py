@@ -14,6 +14,7 @@ from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.messages import Histogram, IndexNeurons, IndexResult, Log, Progress
 from gql_server.compute.neuron_statistics import Firings, NeuronStatistics, joined
 from gql_server.compute.store import ActivationStore
+from gql_server.compute.stored_texts import open_texts
 from gql_server.compute.strongest_texts import StrongestTexts, TextGroup
 from gql_server.compute.top_texts_file import write_top_texts_file
 from gql_server.datasets import TextDataset
@@ -36,7 +37,7 @@ def index_neurons(task: IndexNeurons, context: TaskContext, sae: Sae, store: Act
     Raises TaskError where the run or the tokenizer is not there, or they do not belong together.
     """
     manifest = _manifest(task, store)
-    dataset = TextDataset(Path(task.dataset_dir))
+    dataset = open_texts(Path(task.dataset_dir))
     tokenizer = _tokenizer(task)
     if task.attempt > 1:
         context.emit(Log("An index is made in one go, so it begins anew."))

@@ -77,8 +77,8 @@ class SaeClass:
     def load(self, path: Path, device: str = "cpu") -> Sae:
         """Read a checkpoint by the class's own load(), without edits, ready to encode.
 
-        Tensors only (``weights_only``, torch's default, which mi_crow keeps). Raises BadZipFile where the file
-        is damaged, and whatever load() raises.
+        Tensors only (``weights_only``, torch's default, which mi_crow keeps). Raises BadZipFile where the
+        file is damaged, and whatever load() raises.
         """
         if zipfile.is_zipfile(path):  # As torch.save makes it; a class may save in another way.
             check_sums(path)

@@ -24,7 +24,7 @@ async def objects_per_event(server: Server) -> float:
     """Return how many objects more there are for each of an ended job's later events."""
     job = await add_job(server)
     await append(server, job.id, EVENTS, JobStatus.SUCCEEDED)
-    counts = []
+    counts: list[int] = []
     async for _ in await schema.subscribe(DOCUMENT, {"id": job.id}, Context(server)):
         if len(counts) in (EVENTS // 3, EVENTS):
             gc.collect()

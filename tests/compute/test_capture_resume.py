@@ -208,3 +208,12 @@ def test_a_capture_stops_at_the_limit_and_what_it_has_stored_stays(
     stored = store_of(task).list_run_batches("run_a")
     assert 0 < len(stored) < 5
     assert go_on(task, language_models)[0].batch_count == 5
+
+
+@pytest.mark.parametrize("damage", [cut_off, Path.unlink])
+def test_texts_that_are_not_whole_are_told_in_a_sentence(
+    task: CaptureActivations, language_models: LanguageModels, damage: Any
+) -> None:
+    damage(Path(task.dataset_dir) / "texts.arrow")
+    with pytest.raises(TaskError, match="texts are missing or damaged"):
+        capture_activations(task, RecordingContext(), language_models)

@@ -164,3 +164,13 @@ def test_a_checkpoint_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
     with pytest.raises(TaskError):
         Saes(SaeClasses()).get(source(tmp_path))
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_with_a_flipped_bit_is_a_conflict(saved: Path) -> None:
+    path = saved / "sae.pt"
+    whole = path.read_bytes()
+    weights = Saes(SaeClasses()).get(source(saved)).sae_engine.encoder.final_block[0].weight.numpy().tobytes()
+    place = whole.index(weights)  # torch.load would take these bytes as they are.
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(TaskError, match="cannot be read"):
+        Saes(SaeClasses()).get(source(saved))
