@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.e2e.client import Api, api, load_model
 from tests.server_process import server_process
 
@@ -59,6 +61,35 @@ async def test_a_killed_worker_interrupts_its_job_and_a_retry_goes_on(
             retried = await client.do("retryJob", "... on JobLaunched { job { attempt } }", id=("ID!", job))
             assert retried["job"]["attempt"] == 2
             assert (await client.follow(job))[-1]["status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("sign", "sentence"),
+    [
+        (signal.SIGSEGV, "The worker ended by signal SIGSEGV."),
+        (signal.SIGSTOP, "The worker gave no sign of life any more, and was ended."),
+    ],
+)
+async def test_a_worker_that_crashes_or_hangs_interrupts_its_job_and_a_retry_goes_on(
+    tiny_model_dir: Path, tmp_path: Path, sign: signal.Signals, sentence: str
+) -> None:
+    settings = {"MODEL_DIRS": str(tiny_model_dir), "WORKER_SILENCE_SECONDS": "4"}
+    with server_process(tmp_path, **settings) as server:
+        async with api(server.url) as client:
+            job = await start_capture(client, tiny_model_dir, sampleLimit=1500)
+            hit = False
+            async for data in client.listen(STATUS, id=job):
+                event = data["jobProgress"]
+                worker = server.worker("jobs")
+                if event["__typename"] == "JobProgressed" and worker is not None and not hit:
+                    os.kill(worker, sign)
+                    hit = True
+            assert (event["status"], event["error"]) == ("INTERRUPTED", sentence)
+            await client.do("retryJob", "... on JobLaunched { job { attempt } }", id=("ID!", job))
+            events = await client.follow(job)
+            assert events[-1]["status"] == "SUCCEEDED"
+            said = [event["message"] for event in events if "message" in event]
+            assert any(message.startswith("Going on where an earlier attempt ended") for message in said)
 
 
 async def test_a_running_capture_is_canceled(tiny_model_dir: Path, tmp_path: Path) -> None:
