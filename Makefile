@@ -2,6 +2,7 @@
 #   make demo    the tour: a language model, its activations, an SAE, its neurons, steered text
 #   make serve   the server alone                   ARGS="--port 9000" hands options on, to demo too
 #   make test    everything that CI checks          make check   the same without the tests
+#   make faults  workers and servers killed at random, then a look at what they left; ARGS="--kills 20 --seed 4"
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,7 +20,7 @@ BUNDLE := gql_server/api/static/graphiql.js
 BUNDLE_SOURCES := frontend/package-lock.json frontend/build.mjs $(wildcard frontend/src/* frontend/src/tabs/*)
 ARGS ?=
 
-.PHONY: help demo serve test check format schema graphiql try-graphiql clean
+.PHONY: help demo serve test faults check format schema graphiql try-graphiql clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -32,6 +33,9 @@ serve: .venv/runtime.stamp try-graphiql
 
 test: check try-graphiql
 	@$(BIN)/python -m pytest -q $(ARGS)
+
+faults: .venv/dev.stamp
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 check: .venv/dev.stamp
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted as ruff would: make format mends it."; exit 1; }

@@ -47,13 +47,22 @@ def import_overcomplete() -> None:
 def quieten(package: str = "mi_crow") -> None:
     """Take mi_crow's own handlers off its loggers and let only warnings through; no bars of transformers.
 
-    Logs here are structured.
+    Logs here are structured. Trap: mi_crow sets its loggers up again whenever it makes a trainer, but for
+    those that have a handler; hence one that does nothing, and a filter in the place of a level.
     """
     importlib.import_module("transformers.utils.logging").disable_progress_bar()
     for name, logger in list(logging.Logger.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and (name == package or name.startswith(f"{package}.")):
-            logger.handlers.clear()
-            logger.setLevel(logging.WARNING)
+            logger.handlers[:] = [logging.NullHandler()]
+            logger.addFilter(_is_worth_saying)
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    """Say whether a line is a warning; upstream's trainer also calls a task's own ends errors."""
+    from gql_server.compute.context import TaskCanceled, TaskError
+
+    own_end = isinstance(sys.exc_info()[1], TaskCanceled | TaskError)
+    return record.levelno >= logging.WARNING and not own_end
 
 
 def _import_mi_crow() -> None:

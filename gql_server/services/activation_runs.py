@@ -21,10 +21,9 @@ from gql_server.compute.messages import (
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.manifest import MANIFEST_FILE, Manifest, assemble, write_manifest
 from gql_server.server import Server
-from gql_server.services import artifacts, launching, lookup, room, texts
+from gql_server.services import artifacts, launching, lookup, removals, room, texts
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once
-from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import CaptureRequest, Launched
 from gql_server.services.tokenizing import TokenCounter
 from gql_server.settings import Settings
@@ -71,21 +70,25 @@ async def capture(server: Server, request: CaptureRequest) -> Launched:
 
 
 async def _keep_and_launch(server: Server, run: ActivationRun, job: Job, dataset: texts.Texts) -> Launched:
-    directory = artifacts.dataset_directory(server.settings, run.id)
+    database, settings = server.database, server.settings
+    directory = artifacts.dataset_directory(settings, run.id)
 
     async def add_run(session: AsyncSession) -> None:
         await lookup.get(session, LanguageModel, run.language_model_id)
         session.add(run)
+        await removals.keep(session, settings, directory)
 
+    if dataset.texts is None:
+        return await launching.launch(server, job, add_run)
     kept = False
+    await removals.make_provisional(database, settings, directory)
     try:
-        if dataset.texts is not None:
-            await asyncio.to_thread(datasets.write_texts, directory, dataset.texts)
+        await asyncio.to_thread(datasets.write_texts, directory, dataset.texts)
         launched = await launching.launch(server, job, add_run)
         kept = not launched.replayed
     finally:
         if not kept:
-            artifacts.remove([directory])
+            await removals.discard(database, settings, directory)
     return launched
 
 
@@ -186,7 +189,7 @@ async def delete(server: Server, id: str) -> None:
             update(NeuronIndex).where(NeuronIndex.activation_run_id == id).values(activation_run_id=None)
         )
         await session.delete(run)
-        await remove_after_commit(
+        await removals.remove_after_commit(
             session,
             server.settings,
             [

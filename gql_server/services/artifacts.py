@@ -61,9 +61,11 @@ def sae_source(settings: Settings, sae: Sae) -> SaeSource:
 
 
 def remove(paths: Sequence[Path]) -> None:
-    """Remove files and whole directories; what is not there is fine."""
+    """Remove files and whole directories; what is not there, or goes meanwhile, is fine."""
     for path in paths:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        while path.is_dir():
+            try:
+                shutil.rmtree(path)
+            except FileNotFoundError:
+                continue  # Something in it went in between; on with the rest.
+        path.unlink(missing_ok=True)

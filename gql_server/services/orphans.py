@@ -6,12 +6,13 @@ from pathlib import Path
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 from ulid import ULID
 
 from gql_server import ids
 from gql_server.database import Database
 from gql_server.settings import Settings
-from models import ActivationRun, ConceptConfig, LanguageModel, NeuronIndex, Sae
+from models import ActivationRun, ConceptConfig, LanguageModel, NeuronIndex, Removal, Sae
 
 log = structlog.get_logger(__name__)
 
@@ -21,23 +22,28 @@ DIRECTORY = "orphans"
 async def move(database: Database, settings: Settings, started_at: float) -> None:
     """Move what belongs to no row, but what was made after ``started_at``: its row may be about to come."""
     root = settings.artifact_dir.resolve()
-    # Looked for before the rows are read: what is made meanwhile is newer than the start anyway.
-    found = await asyncio.to_thread(
-        lambda: [path for path in _artifacts(root) if _is_older(path, started_at)]
-    )
-    known = await _known(database)
-    orphans = [path for path in found if path.name.removesuffix(".json") not in known]
-    for path in orphans:
-        moved_to = await asyncio.to_thread(_move, path, root)
+    found = await asyncio.to_thread(_older_artifacts, root, started_at)
+    if not found:
+        return
+    async with database.write() as session:  # Nobody deletes meanwhile.
+        known = await _known(session)
+        orphans = [path for path in found if path.name.removesuffix(".json") not in known]
+        moves = await asyncio.to_thread(lambda: [(path, _move(path, root)) for path in orphans])
+    for path, moved_to in moves:
         log.warning("moved what belongs to nothing", path=str(path), to=str(moved_to))
 
 
-async def _known(database: Database) -> set[str]:
+async def _known(session: AsyncSession) -> set[str]:
+    """Return the IDs of all rows, and of what has just been deleted and is being removed."""
     known: set[str] = set()
-    async with database.read() as session:
-        for table in (ActivationRun, NeuronIndex, Sae, LanguageModel, ConceptConfig):
-            known.update(await session.scalars(select(table.id)))
-    return known
+    for table in (ActivationRun, NeuronIndex, Sae, LanguageModel, ConceptConfig):
+        known.update(await session.scalars(select(table.id)))
+    removed = await session.scalars(select(Removal.path))
+    return known | {Path(path).name.removesuffix(".json") for path in removed}
+
+
+def _older_artifacts(root: Path, time: float) -> list[Path]:
+    return [path for path in _artifacts(root) if _is_older(path, time)]
 
 
 def _artifacts(root: Path) -> Iterator[Path]:
@@ -54,13 +60,17 @@ def _is_older(path: Path, time: float) -> bool:
     try:
         made_at = ULID.from_str(path.name.removesuffix(".json").rpartition("_")[2]).timestamp
     except ValueError:
-        made_at = path.stat().st_mtime
+        made_at = path.lstat().st_mtime
     return made_at < time
 
 
-def _move(path: Path, root: Path) -> Path:
+def _move(path: Path, root: Path) -> Path | None:
+    """Move a path to the same place under ``orphans/``; None where it has gone meanwhile."""
     place = root / DIRECTORY / path.relative_to(root)
     while place.exists():
         place = place.with_name(f"{place.name}-{ULID()}")
     place.parent.mkdir(parents=True, exist_ok=True)
-    return path.rename(place)
+    try:
+        return path.rename(place)
+    except FileNotFoundError:
+        return None

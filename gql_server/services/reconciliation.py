@@ -1,6 +1,9 @@
 """What a server finds at its start that an earlier one has left unfinished."""
 
 import asyncio
+import math
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
@@ -48,7 +51,7 @@ async def tidy(database: Database, settings: Settings, started_at: float) -> Non
         settings: The server's.
         started_at: Time in seconds since the epoch; files of later artifacts belong to this server.
     """
-    await removals.finish(database, settings)
+    await removals.finish(database, settings, started_at)
     await asyncio.to_thread(remove_partial_files, settings.artifact_dir, started_at)
     await lost_files.tell(database, settings)
     await orphans.move(database, settings, started_at)
@@ -61,7 +64,23 @@ def remove_partial_files(artifact_dir: Path, older_than: float) -> None:
         artifact_dir: Where to look, at any depth.
         older_than: Time in seconds since the epoch; what has changed since then may belong to somebody.
     """
-    partial = [p for p in artifact_dir.rglob(f"{TEMPORARY_PREFIX}*") if p.lstat().st_ctime < older_than]
+    partial = [path for path in _partial(artifact_dir) if _changed_at(path) < older_than]
     remove(partial)
     if partial:
         log.info("removed partial files", count=len(partial))
+
+
+def _partial(artifact_dir: Path) -> Iterator[Path]:
+    # os.walk passes over what goes while it looks, as a batch does that a worker renames into its place.
+    for parent, directories, files in os.walk(artifact_dir):
+        for name in (*directories, *files):
+            if name.startswith(TEMPORARY_PREFIX):
+                yield Path(parent, name)
+
+
+def _changed_at(path: Path) -> float:
+    """Return when a path has changed; one that has gone is as new as can be."""
+    try:
+        return path.lstat().st_ctime
+    except FileNotFoundError:
+        return math.inf

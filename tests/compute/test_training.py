@@ -371,7 +371,7 @@ def test_an_extreme_sparsity_penalty_is_named_as_a_cause(
 
 
 def test_a_canceled_training_stops_at_the_next_batch_and_leaves_a_snapshot_alone(
-    run: Run, tmp_path: Path, recording_context: RecordingContext
+    run: Run, tmp_path: Path, recording_context: RecordingContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     def cancel() -> None:
         if len(points(recording_context)) == 2:
@@ -383,6 +383,7 @@ def test_a_canceled_training_stops_at_the_next_batch_and_leaves_a_snapshot_alone
         train_sae(task, recording_context, SaeClasses())
     assert len(points(recording_context)) == 2
     assert [path.name for path in Path(task.sae_dir).iterdir()] == ["snapshot.pt"]
+    assert not caplog.records, "upstream takes a cancellation for an error"
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,14 @@ from gql_server.services import (
     jobs,
     launching,
     neuron_tensors,
+    orphans,
     reconciliation,
     removals,
     saes,
 )
 from models import ActivationRun, Job, JobEvent, NeuronIndex, Removal, Sae
 from models.enums import ArtifactStatus, JobEventType, JobKind, JobStatus, ProgressUnit
+from tests.jobs.test_supervisor import capture_request
 from tests.serving import add_language_model, add_run, add_sae, serving
 
 Artifact = TypeVar("Artifact", ActivationRun, Sae, NeuronIndex)
@@ -62,7 +64,7 @@ async def test_what_no_row_knows_is_moved_and_what_a_row_knows_stays(tmp_path: P
             f"{sae.directory}/top_texts/{ids.new(ids.REQUEST)}.json",
             f"{sae.directory}/concepts/concepts.json",
         ]
-        orphans = [
+        strangers = [
             f"store/runs/{ids.new(ids.ACTIVATION_RUN)}/batch_0/batch.json",
             f"store/runs/{ids.new(ids.NEURON_INDEX)}/batch_000000.safetensors",
             "store/runs/by hand/x",
@@ -72,13 +74,15 @@ async def test_what_no_row_knows_is_moved_and_what_a_row_knows_stays(tmp_path: P
             f"{sae.directory}/top_texts/{ids.new(ids.NEURON_INDEX)}.json",
             f"{sae.directory}/configs/{ids.new(ids.CONCEPT_CONFIG)}.json",
         ]
-        for path in (*known, *orphans):
+        for path in (*known, *strangers):
             write(tmp_path / path)
         await tidy(server)
-        assert all_files(tmp_path) == {*known, *(f"orphans/{path}" for path in orphans)}
-        write(tmp_path / orphans[0], b"again")
+        assert all_files(tmp_path) == {*known, *(f"orphans/{path}" for path in strangers)}
+        write(tmp_path / strangers[0], b"again")
         await tidy(server)
-    moved = sorted((tmp_path / "orphans/store/runs").glob(f"{Path(orphans[0]).parts[2]}*/batch_0/batch.json"))
+    moved = sorted(
+        (tmp_path / "orphans/store/runs").glob(f"{Path(strangers[0]).parts[2]}*/batch_0/batch.json")
+    )
     assert [path.read_bytes() for path in moved] == [b"x", b"again"]
 
 
@@ -109,6 +113,58 @@ async def test_deleted_files_go_although_the_server_ends_before_it_comes_to_them
         await tidy(server)
         assert await count(server, Removal) == 0
     assert not tensors.exists() and not texts.exists() and not (tmp_path / "orphans").exists()
+
+
+async def test_what_is_being_deleted_is_no_orphan(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        path = f"datasets/{ids.new(ids.ACTIVATION_RUN)}"
+        texts = write(tmp_path / path / "texts.arrow")
+        async with server.database.write() as session:
+            session.add(Removal(path=path))
+        await orphans.move(server.database, server.settings, time.time() + 1)
+        assert texts.exists()
+        await removals.finish(server.database, server.settings, time.time() - 60)
+        assert texts.exists(), "what this server is about to remove or to keep is its own business"
+        await removals.finish(server.database, server.settings, time.time() + 1)
+        assert not texts.exists() and await count(server, Removal) == 0
+
+
+@pytest.mark.parametrize("killed", [True, False])
+async def test_texts_whose_capture_is_never_queued_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async def do_nothing(*_: object) -> None:
+        pass
+
+    async with serving(tmp_path) as server:
+        lm = await add_language_model(server)
+        with monkeypatch.context() as broken:
+            broken.setattr(launching, "launch", fail)
+            if killed:
+                broken.setattr(removals, "discard", do_nothing)
+            with pytest.raises(ZeroDivisionError):
+                await activation_runs.capture(server, capture_request(lm.id))
+        assert len(list((tmp_path / "datasets").iterdir())) == killed
+        await tidy(server)
+        assert await count(server, Removal) == 0
+        assert not all_files(tmp_path)
+        launched = await activation_runs.capture(server, capture_request(lm.id))
+        assert await count(server, Removal) == 0
+        await tidy(server)
+    assert all_files(tmp_path) == {f"datasets/{launched.job.result_id}/texts.arrow"}
+
+
+def test_a_partial_file_that_goes_while_others_are_looked_for_is_fine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = write(tmp_path / f"{whole_files.TEMPORARY_PREFIX}left")
+    gone = tmp_path / f"{whole_files.TEMPORARY_PREFIX}gone"
+    monkeypatch.setattr(reconciliation, "_partial", lambda _: iter([gone, left]))
+    reconciliation.remove_partial_files(tmp_path, time.time() + 1)
+    assert not left.exists()
 
 
 async def test_deleting_removes_the_files_and_leaves_no_note_of_it(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Kills workers and servers at random moments, and looks what was lost, repeated or left behind."""

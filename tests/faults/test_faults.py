@@ -1,0 +1,16 @@
+"""The short form: a few kills on the tiny model."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness import Plan, run
+
+PLAN = Plan(kills=6, seed=3, model="tiny", minutes=3, brief=True)
+
+
+@pytest.mark.slow
+async def test_killed_workers_and_servers_lose_repeat_and_leave_nothing(tmp_path: Path) -> None:
+    tally = await run(PLAN, tmp_path)
+    assert not tally.failures, f"seed {PLAN.seed}: {tally.failures}"
+    assert tally.kills.total() >= PLAN.kills
