@@ -51,8 +51,10 @@ def quieten(package: str = "mi_crow") -> None:
     those that have a handler; hence one that does nothing, and a filter in the place of a level.
     """
     importlib.import_module("transformers.utils.logging").disable_progress_bar()
-    for name, logger in list(logging.Logger.manager.loggerDict.items()):
-        if isinstance(logger, logging.Logger) and (name == package or name.startswith(f"{package}.")):
+    # Its modules name their loggers after themselves, some only when they are first used.
+    for name in {*sys.modules, *logging.Logger.manager.loggerDict}:
+        if name == package or name.startswith(f"{package}."):
+            logger = logging.getLogger(name)
             logger.handlers[:] = [logging.NullHandler()]
             logger.addFilter(_is_worth_saying)
 

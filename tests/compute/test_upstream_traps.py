@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from gql_server.compute import upstream
+from gql_server.compute.context import TaskCanceled
 from gql_server.compute.language_models import LanguageModels
 from gql_server.compute.messages import LanguageModelSource
 
@@ -54,11 +55,23 @@ def test_our_import_needs_no_torchvision_and_leaves_no_stand_in() -> None:
 
 
 def test_loggers_of_mi_crow_write_to_standard_error_by_themselves() -> None:
-    assert get_logger("mi_crow.some_module").handlers
+    assert isinstance(get_logger("mi_crow.some_module").handlers[0], logging.StreamHandler)
     upstream.quieten()
-    logger = logging.getLogger("mi_crow.some_module")
-    assert logger.handlers == []
-    assert logger.level == logging.WARNING
+    logger = get_logger("mi_crow.some_module")  # As a trainer does whenever it is made.
+    assert [type(handler) for handler in logger.handlers] == [logging.NullHandler]
+
+
+def test_of_mi_crows_lines_only_warnings_are_let_through(caplog: pytest.LogCaptureFixture) -> None:
+    logger = get_logger("mi_crow.some_module")
+    upstream.quieten()
+    logger.info("so")
+    logger.error("oh")
+    for end in (TaskCanceled(), ZeroDivisionError()):
+        try:
+            raise end
+        except Exception:
+            logger.error("a task ended: %s", type(end).__name__)
+    assert [record.getMessage() for record in caplog.records] == ["oh", "a task ended: ZeroDivisionError"]
 
 
 def test_a_deeper_layer_that_is_listed_first_is_not_captured(lm: LanguageModel) -> None:
