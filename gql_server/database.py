@@ -48,7 +48,8 @@ class Database:
         for work in session.info.pop(_AFTER_COMMIT, ()):
             try:
                 await work(self)
-            except OSError:
+            except Exception:
+                # What was committed is so; what this has left undone is found at the next start.
                 log.exception("work after a commit failed")
 
     async def close(self) -> None:
@@ -58,7 +59,7 @@ class Database:
 
 
 def after_commit(session: AsyncSession, work: Callable[[Database], Awaitable[None]]) -> None:
-    """Have work done once a write session has been committed; a file's error in it is only logged."""
+    """Have work done once a write session has been committed; an error in it is only logged."""
     session.info.setdefault(_AFTER_COMMIT, []).append(work)
 
 

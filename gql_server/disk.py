@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FULL = "There is no room left on the disk: free some, and retry the job."
-FORBIDDEN = "The server may not write to its artifact directory: give it the permission, and retry the job."
+FORBIDDEN = "The server may not use a file that it needs: give it the permission, and retry the job."
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}

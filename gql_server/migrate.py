@@ -30,7 +30,7 @@ def migrate(path: Path) -> None:
     # Imported here, because an up-to-date database, the usual case, does not need it to answer quickly.
     from alembic import command
     from alembic.script import ScriptDirectory
-    from sqlalchemy import create_engine, event
+    from sqlalchemy import URL, create_engine, event
 
     config = alembic_config()
     if revision is not None:
@@ -40,7 +40,7 @@ def migrate(path: Path) -> None:
                 "Use the newer version of gql-server that wrote it, or another artifact directory."
             )
         _back_up(path, revision)
-    engine = create_engine(f"sqlite:///{path}")
+    engine = create_engine(URL.create("sqlite", database=str(path)))
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     # All in one transaction, which SQLite can do: killed in the middle, the database is what it was.

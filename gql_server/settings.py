@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     worker_silence_seconds: float = Field(default=60, gt=0)
     """A worker that gives no sign of life for so long is ended; one that is well gives one every second."""
     stall_seconds: float = Field(default=900, gt=0)
-    """A job's task that has not got from one batch to the next for so long loses its worker."""
+    """A task that has not got from one batch to the next for so long loses its worker; a load has 4 times."""
     idle_unload_seconds: float = Field(default=900, gt=0)
     """A worker lets go of a language model that nothing has used for so long."""
     max_queued_jobs: int = Field(default=100, ge=1)
@@ -95,8 +95,3 @@ class Settings(BaseSettings):
     def database_path(self) -> Path:
         """The SQLite file."""
         return self.artifact_dir / "gql_server.sqlite3"
-
-    @property
-    def store_dir(self) -> Path:
-        """Base of mi_crow's LocalStore."""
-        return self.artifact_dir / "store"

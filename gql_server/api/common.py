@@ -1,5 +1,6 @@
 """What all nouns share: decorators that describe, scalars, the Node and Error interfaces, refusals."""
 
+import asyncio
 import dataclasses
 import math
 import sys
@@ -10,11 +11,16 @@ from enum import Enum, StrEnum
 from typing import Annotated, Any, NewType, TypeVar, dataclass_transform
 
 import strawberry
+import structlog
 from graphql import GraphQLError
 from strawberry.extensions.field_extension import AsyncExtensionResolver, FieldExtension
 from strawberry.types.enum import StrawberryEnumDefinition
 from strawberry.types.field import StrawberryField
 from strawberry.types.scalar import ScalarDefinition
+
+from gql_server.errors import Refusal
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -44,14 +50,34 @@ def mutation(resolver: Callable[..., Any]) -> StrawberryField:
 
 
 class FreshReads(FieldExtension):
-    """Lets a mutation, and what is asked of its result, see what the ones before it have written."""
+    """Lets a mutation see what the ones before it have written, and come to its end once it has begun.
+
+    Where the client goes meanwhile, its operation is canceled. In the middle of a transaction that would
+    leave the database locked; after its commit, what must follow (waking a lane, say) would not be done.
+    """
+
+    _running: set[asyncio.Task[Any]] = set()
 
     async def resolve_async(
         self, next_: AsyncExtensionResolver, source: Any, info: strawberry.Info[Any, Any], **arguments: Any
     ) -> Any:
-        """Resolve with loaders that have read nothing yet."""
+        """Resolve with loaders that have read nothing yet, in a task that nobody cancels."""
         info.context.renew_loaders()
-        return await next_(source, info, **arguments)
+        task: asyncio.Task[Any] = asyncio.ensure_future(next_(source, info, **arguments))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_note_end)
+            raise
+
+
+def _note_end(task: asyncio.Task[Any]) -> None:
+    """Log with what a mutation ended whose client has gone, unless it was refused."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, Refusal):
+        log.error("mutation of a client that has gone failed", exc_info=error)
 
 
 def subscription(resolver: Callable[..., Any]) -> StrawberryField:

@@ -25,7 +25,7 @@ from gql_server.compute.run_plan import run_plan
 from gql_server.compute.store import MASKS, ActivationStore
 from gql_server.compute.stored_texts import open_texts
 from gql_server.datasets import TextDataset
-from gql_server.disk import check_free
+from gql_server.disk import check_free, used_bytes
 from gql_server.manifest import (
     Manifest,
     PlannedBatch,
@@ -108,6 +108,12 @@ class _Detector(LayerActivationDetector):
             self.metadata["activations_shape"] = tuple(tensor.shape)
 
 
+def _bytes_left(task: CaptureActivations) -> int | None:
+    if task.max_artifact_bytes is None:
+        return None
+    return task.max_artifact_bytes - used_bytes(Path(task.artifact_dir))
+
+
 class _Capture:
     """One run's way through its batches."""
 
@@ -122,7 +128,7 @@ class _Capture:
     ) -> None:
         self._task, self._context, self._lm = task, context, lm
         self._layers, self._store, self._dataset = layers, store, dataset
-        self._bytes_left = task.max_bytes
+        self._bytes_left = _bytes_left(task)
         dtype = DTYPES[task.dtype]
         self._detectors = [_Detector(layer, f"gql_server-{uuid.uuid4().hex}", dtype) for layer in layers]
         # Never registered: upstream fills every registered one, enabled or not, at anybody's inference.
@@ -133,7 +139,7 @@ class _Capture:
         total = sum(len(batch.rows) for batch in batches)
         completed = computed = 0
         start = time.monotonic()
-        stored = self._stored(len(batches))
+        stored = self._stored(batches)
         for index, batch in enumerate(batches):
             self._context.check()
             if index not in stored:
@@ -143,15 +149,15 @@ class _Capture:
             rate = computed / (time.monotonic() - start) if computed else None
             self._context.emit(Progress(completed, total, rate))
 
-    def _stored(self, n_batches: int) -> set[int]:
+    def _stored(self, batches: list[PlannedBatch]) -> set[int]:
         """Return which batches an earlier attempt has left, and say so."""
         stored = set()
         for index in self._store.list_run_batches(self._task.run_id):
             self._context.check()
-            if self._store.has_batch(self._task.run_id, index):
+            if index < len(batches) and self._store.has_batch(self._task.run_id, index, batches[index]):
                 stored.add(index)
         if stored:
-            there = f"{len(stored):,} of {n_batches:,} batches are there"
+            there = f"{len(stored):,} of {len(batches):,} batches are there"
             self._context.emit(Log(f"Going on where an earlier attempt ended: {there}."))
         return stored
 

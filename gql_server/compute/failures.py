@@ -8,7 +8,7 @@ import structlog
 
 from gql_server.compute.context import TaskError
 from gql_server.compute.messages import TaskFailed
-from gql_server.disk import problem_of
+from gql_server.disk import FULL, problem_of
 
 log = structlog.get_logger(__name__)
 
@@ -24,10 +24,12 @@ def failure_of(task_id: int, error: Exception) -> TaskFailed:
     stack = "".join(traceback.format_exception(error))
     if any(_is_about_memory(one) for one in _causes(error)):
         return TaskFailed(task_id, "OUT_OF_MEMORY", OUT_OF_MEMORY, [], stack)
-    if (problem := problem_of(error)) is not None:
-        return TaskFailed(task_id, "FAILED", problem, [], stack)
-    if isinstance(error, TaskError):
+    problem = problem_of(error)
+    # What the task says of a file names it; but that the disk is full is the better reason.
+    if isinstance(error, TaskError) and problem != FULL:
         return TaskFailed(task_id, error.code, error.reason, error.path, "")
+    if problem is not None:
+        return TaskFailed(task_id, "FAILED", problem, [], stack)
     if isinstance(error, OSError) and error.errno is not None:
         return TaskFailed(task_id, "FAILED", f"A file could not be used: {error.strerror}.", [], stack)
     log.error("task failed", traceback=stack)

@@ -96,8 +96,9 @@ class CaptureActivations(Message, frozen=True):
     max_texts: int
     min_free_bytes: int = 0
     """Bytes of the disk that the task leaves free."""
-    max_bytes: int | None = None
-    """Bytes that the task may write."""
+    artifact_dir: str = ""
+    max_artifact_bytes: int | None = None
+    """Bytes that all files in artifact_dir may take."""
     attempt: int = 1
 
 

@@ -14,12 +14,14 @@ from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.context import TaskError
 from gql_server.files import whole_directory, whole_file, write_whole
 from gql_server.manifest import (
+    PLAN_FILE,
     RECORD_FILE,
     BatchRecord,
     ManifestBatch,
     PlannedBatch,
     bytes_of,
     is_whole,
+    read_manifest,
     read_record,
 )
 
@@ -65,9 +67,13 @@ class ActivationStore(LocalStore):
         """Return the file that holds what was put as a run's batch 0, such as a neuron index."""
         return self.run_directory(index_id) / "batch_000000.safetensors"
 
-    def has_batch(self, run_id: str, batch_index: int) -> bool:
-        """Say whether a captured batch is there with its record, and its files have the size they had."""
-        return is_whole(self.batch_directory(run_id, batch_index))
+    def has_batch(self, run_id: str, batch_index: int, planned: PlannedBatch) -> bool:
+        """Say whether a batch is there as it was planned, and its files have the size that they had."""
+        directory = self.batch_directory(run_id, batch_index)
+        record = read_record(directory)
+        if record is None or (record.batch.rows, record.batch.lengths) != (planned.rows, planned.lengths):
+            return False
+        return is_whole(directory)
 
     def put_batch(
         self,
@@ -103,6 +109,19 @@ class ActivationStore(LocalStore):
             )
             write_whole(directory / RECORD_FILE, msgspec.json.encode(record))
         return record
+
+    def check_batches(self, run_id: str) -> None:
+        """Raise TaskError where a batch is missing that the run's manifest tells of."""
+        try:
+            manifest = read_manifest(self.manifest_path(run_id))
+        except (OSError, msgspec.DecodeError):
+            return  # Stored by mi_crow itself: what is there is all there is to know.
+        stored = set(self.list_run_batches(run_id))
+        for batch in manifest.batches:
+            if batch.index not in stored:
+                raise TaskError(
+                    f"Batch {batch.index} of the run is missing: delete the run and capture it again."
+                )
 
     def read_activations(self, run_id: str, batch_index: int, layer: str) -> torch.Tensor:
         """Return a batch's activations [n_texts, n_positions, n_inputs], padding and all."""
@@ -157,7 +176,8 @@ class ActivationStore(LocalStore):
     def delete_run(self, run_id: str) -> None:
         """Remove a run with its directory."""
         # Upstream leaves the directory, and in it whatever it does not know.
-        shutil.rmtree(self.run_directory(run_id), ignore_errors=True)
+        if self.run_directory(run_id).exists():
+            shutil.rmtree(self.run_directory(run_id))
 
     def _tensor(self, run_id: str, batch_index: int, layer: str, key: str) -> torch.Tensor:
         """Read a tensor; TaskError where it is not there, cannot be read, or is not what was written."""
@@ -165,6 +185,8 @@ class ActivationStore(LocalStore):
         name = f"{layer}/{key}.safetensors"
         try:
             record = self._record(directory)
+            if record is None and (self.run_directory(run_id) / PLAN_FILE).exists():
+                raise TaskError(_bad(batch_index, RECORD_FILE, "is missing or damaged"))
             if record is not None and record.sha256.get(name) != _sha256(directory / name):
                 raise TaskError(_bad(batch_index, name, "has been altered since it was captured"))
             tensor: torch.Tensor = self.get_detector_metadata_by_layer_by_key(run_id, batch_index, layer, key)

@@ -43,8 +43,11 @@ def train_sae(
     device = choose_device(task.device)
     sae_class = classes.get(task.sae_class)
     _check_sizes(task, sae_class)
+    if store is None:
+        store = ActivationStore(task.store_dir)
+        store.check_batches(task.run_id)
     rows = TrainingStore(
-        store if store is not None else ActivationStore(task.store_dir),
+        store,
         task.run_id,
         task.layer,
         batch_size=task.batch_size,

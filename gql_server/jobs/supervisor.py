@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
@@ -33,6 +34,7 @@ STOPPED = "The server was stopped while the job ran; retry it with retryJob."
 STOP_GRACE_SECONDS = 1.5
 """How long a task has to stop by itself, and to save what it has, when the server stops."""
 PAUSE_AFTER_ERROR_SECONDS = 1.0
+LOOK_AGAIN_SECONDS = 1.0
 INTERNAL_FAILURE = "The job failed because of a mistake in the server; its log says more."
 
 
@@ -96,13 +98,18 @@ class Supervisor:
                 if self._closing:
                     return
                 if job_id is None:
-                    await self._wake[lane].wait()
+                    await self._woken(lane)
                 else:
                     await self._run_or_fail(job_id, lane)
             except Exception:
                 # Such as a full disk under the database: the job stays as it is until that can be written.
                 logger.exception("lane stumbled", lane=lane)
                 await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
+
+    async def _woken(self, lane: Lane) -> None:
+        """Return when there may be something to do: at a wake-up, and once a second besides."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake[lane].wait(), LOOK_AGAIN_SECONDS)
 
     async def _next(self, lane: Lane) -> str | None:
         """Return the job to do: first one whose failure could not be written down, then the queue's."""
@@ -227,6 +234,8 @@ class Supervisor:
             job = await session.get_one(Job, job_id)
             if job.status.ended:
                 return
+            if job.status == JobStatus.CANCELING and status == JobStatus.INTERRUPTED:
+                status, error = JobStatus.CANCELED, None  # Asked for in the moment in which its worker went.
             await ends.write_down(session, self._handlers[job.kind], job, status, error)
             if self._resumes and status == JobStatus.INTERRUPTED:
                 await ends.take_up_again(session, self._handlers[job.kind], job, stopping=self._closing)

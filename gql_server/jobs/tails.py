@@ -135,6 +135,8 @@ class Tails:
                 await self._read()
             except Exception as error:
                 logger.exception("watched jobs could not be read")
+                if self._reader is not asyncio.current_task():
+                    return  # Stopped while it read; another one reads by now.
                 tails, self._tails, self._reader = self._tails, {}, None
                 for tail in tails.values():
                     tail.fail(error)

@@ -46,11 +46,11 @@ class Vigil:
         self._looks_since_sign = 0
         self._seconds_at_step = alive.seconds_at_step
 
-    async def trouble(self, has_task: Callable[[], bool]) -> str:
+    async def trouble(self, patience_with_task: Callable[[], float]) -> str:
         """Return, in a sentence, what is wrong, once something is.
 
         Args:
-            has_task: Whether the worker has a task in hand that must get on step by step.
+            patience_with_task: For how many seconds the task in hand, if any, may stand still.
         """
         while True:
             await asyncio.sleep(self._interval)
@@ -58,5 +58,5 @@ class Vigil:
             patience = self._patience.silence if self._ready else self._patience.stall
             if self._looks_since_sign * self._interval >= patience:
                 return SILENT
-            if self._seconds_at_step >= self._patience.stall and has_task():
+            if self._seconds_at_step >= patience_with_task():
                 return STUCK

@@ -1,6 +1,7 @@
 """One worker: a process of its own at the other end of a socket."""
 
 import asyncio
+import math
 import os
 import signal
 import socket
@@ -8,6 +9,8 @@ import struct
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -37,7 +40,17 @@ log = structlog.get_logger(__name__)
 
 _LENGTH = struct.Struct(">I")
 _STANDARD_ERROR = 2
+_LOAD_STEPS = 4
+"""A load of a language model is one step, and may take so many times as long as another."""
 STOPPING = "The server is stopping."
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A task that the process has, or is about to have."""
+
+    run: TaskRun
+    frame: bytes
 
 
 class WorkerProcess:
@@ -58,18 +71,19 @@ class WorkerProcess:
         self._patience = patience
         self._on_language_model = on_language_model
         self._on_lost = on_lost
-        self._starting = asyncio.Lock()
+        self._spawning: asyncio.Task[None] | None = None
         self._process: Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[WorkerReady] | None = None
-        self._runs: dict[int, tuple[TaskRun, Task]] = {}
+        self._sent: dict[int, _Sent] = {}
         self._vigil = Vigil(patience)
         self._watching: asyncio.Task[None] | None = None
         self._loading = False
         """Whether it is inside a library's loading of a language model, which asks nobody."""
         self._kills: set[asyncio.Task[None]] = set()
-        self._memory_kills = 0
+        self._memory_kills = self._newest_memory_kills = 0
+        self._ended_for_cancel = False
         self._last_task_id = 0
         self._closed = False
         self._reason: str | None = None
@@ -95,15 +109,17 @@ class WorkerProcess:
         self._last_task_id += 1
         # Encoded before it is registered: what cannot be encoded must not wait for ever.
         frame = _frame(StartTask(self._last_task_id, lane, task))
+        if self._process is None:
+            raise WorkerLost("The worker ended as soon as it had started.")
         run = TaskRun()
-        self._runs[self._last_task_id] = (run, task)
+        self._sent[self._last_task_id] = _Sent(run, frame)
         await self._send(frame)
         return run
 
     async def cancel(self, run: TaskRun) -> bool:
         """Ask a task of this worker to stop; returns whether it has the task."""
-        for task_id, (candidate, _) in self._runs.items():
-            if candidate is run:
+        for task_id, sent in self._sent.items():
+            if sent.run is run:
                 run.cancel_requested = True
                 await self._send(_frame(CancelTask(task_id)))
                 if run.begun:
@@ -113,10 +129,11 @@ class WorkerProcess:
 
     async def close(self, grace_seconds: float) -> None:
         """Ask its tasks to stop, and end the process for good once they have, or after so long."""
-        async with self._starting:
-            self._closed = True
-            self._reason = STOPPING
-            process = self._process
+        self._closed = True
+        if self._spawning is not None:
+            await asyncio.wait([self._spawning])
+        self._reason = STOPPING
+        process = self._process
         if process is not None:
             await self._stop_tasks(grace_seconds)
             _kill(process)
@@ -127,41 +144,56 @@ class WorkerProcess:
             kill.cancel()
 
     async def _stop_tasks(self, grace_seconds: float) -> None:
-        for task_id in list(self._runs):
-            await self._send(_frame(CancelTask(task_id)))
-        ends = [asyncio.ensure_future(run.ended()) for run, _ in self._runs.values()]
-        if ends:
-            _, late = await asyncio.wait(ends, timeout=grace_seconds)
-            for end in late:
-                end.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_seconds):
+                for task_id in list(self._sent):
+                    await self._send(_frame(CancelTask(task_id)))
+                for sent in list(self._sent.values()):
+                    await sent.run.ended()
 
     async def _ensure_started(self) -> None:
-        async with self._starting:
-            if self._closed:
-                raise WorkerLost(STOPPING)
-            if self._process is None:
-                await self._spawn()
+        """Start the process unless it runs; in a task of its own, which no caller's end breaks off."""
+        if self._closed:
+            raise WorkerLost(STOPPING)
+        if self._process is None and self._spawning is None:
+            self._spawning = asyncio.create_task(self._spawn())
+        if self._spawning is not None:
+            await asyncio.shield(self._spawning)
 
     async def _spawn(self) -> None:
+        try:
+            process, reader, writer = await self._start_process()
+        finally:
+            self._spawning = None
+        # From here on without a pause: the process is there with all that goes with it, or not at all.
+        self._process, self._writer = process, writer
+        self._ready = asyncio.get_running_loop().create_future()
+        self._loading = self._ended_for_cancel = False
+        self._memory_kills = self._newest_memory_kills = kills_so_far()
+        self._vigil = Vigil(self._patience)
+        self._watching = asyncio.create_task(self._watch(self._vigil, process))
+        self._reading = asyncio.create_task(self._read(reader, process))
+        log.info("worker started", lanes=self.lanes, pid=process.pid)
+
+    async def _start_process(self) -> tuple[Process, asyncio.StreamReader, asyncio.StreamWriter]:
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", self._module, str(theirs.fileno()), ",".join(self.lanes)),
-                *self._options,
-                stdin=asyncio.subprocess.DEVNULL,
-                # Libraries print progress there; it must reach neither our standard output nor the socket.
-                stdout=_STANDARD_ERROR,
-                pass_fds=[theirs.fileno()],
-            )
-        reader, self._writer = await asyncio.open_connection(sock=ours)
-        self._ready = asyncio.get_running_loop().create_future()
-        self._loading = False
-        self._memory_kills = kills_so_far()
-        self._vigil = Vigil(self._patience)
-        self._watching = asyncio.create_task(self._watch(self._vigil, self._process))
-        self._reading = asyncio.create_task(self._read(reader, self._process))
-        log.info("worker started", lanes=self.lanes, pid=self._process.pid)
+            reader, writer = await asyncio.open_connection(sock=ours)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *("-m", self._module, str(theirs.fileno()), ",".join(self.lanes)),
+                    *self._options,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    # Libraries print progress there, which is to reach neither our standard output nor
+                    # the socket.
+                    stdout=_STANDARD_ERROR,
+                    pass_fds=[theirs.fileno()],
+                )
+            except BaseException:
+                writer.close()
+                raise
+        return process, reader, writer
 
     async def _send(self, frame: bytes) -> None:
         if self._writer is None:
@@ -189,11 +221,14 @@ class WorkerProcess:
             await self._lost(await process.wait())
 
     async def _watch(self, vigil: Vigil, process: Process) -> None:
-        self._reason = await vigil.trouble(self._has_task_of_steps)
+        self._reason = await vigil.trouble(self._patience_with_task)
         _kill(process)
 
-    def _has_task_of_steps(self) -> bool:
-        return not self._loading and any(run.begun for run, _ in self._runs.values())
+    def _patience_with_task(self) -> float:
+        """Return for how many seconds the task in hand may stand still; a load may be a long download."""
+        if not any(sent.run.begun for sent in self._sent.values()):
+            return math.inf
+        return self._patience.stall * (_LOAD_STEPS if self._loading else 1)
 
     def _receive(self, message: FromWorker) -> None:
         match message:
@@ -203,20 +238,22 @@ class WorkerProcess:
                     self._ready.set_result(message)
             case WorkerAlive():
                 self._vigil.sign(message)
+                # As it was one sign ago: this one may have been on its way when the worker was ended.
+                self._memory_kills, self._newest_memory_kills = self._newest_memory_kills, kills_so_far()
             case LanguageModelChanged(status=status):
                 self._loading = status == "LOADING"
-                for task_id, (run, _) in self._runs.items():
-                    if self._loading and run.begun and run.cancel_requested:
+                for task_id, sent in self._sent.items():
+                    if self._loading and sent.run.begun and sent.run.cancel_requested:
                         self._kill_later(task_id)
                 self._on_language_model(message)
             case TaskBegan(task_id):
-                run, _ = self._runs[task_id]
+                run = self._sent[task_id].run
                 run.begun = True
                 if run.cancel_requested:
                     self._kill_later(task_id)
             case TaskEvent(task_id, event):
-                if task_id in self._runs:
-                    self._runs[task_id][0].push(event)
+                if task_id in self._sent:
+                    self._sent[task_id].run.push(event)
             case TaskSucceeded(task_id, result):
                 self._end(task_id).finish(result)
             case TaskFailed(task_id):
@@ -225,7 +262,7 @@ class WorkerProcess:
                 self._end(task_id).finish(TaskCanceled())
 
     def _end(self, task_id: int) -> TaskRun:
-        return self._runs.pop(task_id)[0]
+        return self._sent.pop(task_id).run
 
     async def _lost(self, exit_code: int) -> None:
         loss, self._reason = self._loss(exit_code), None
@@ -240,10 +277,26 @@ class WorkerProcess:
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(loss)
             self._ready.exception()
-        runs, self._runs = self._runs, {}
-        for run, _ in runs.values():
-            run.finish(TaskCanceled() if run.cancel_requested else loss)
+        sent_before, self._sent = self._sent, {}
+        for task_id, sent in sent_before.items():
+            if self._ended_for_cancel and not (sent.run.begun or sent.run.cancel_requested or self._closed):
+                self._sent[task_id] = sent  # It only waited there: the next process does it.
+            else:
+                sent.run.finish(TaskCanceled() if sent.run.cancel_requested else loss)
         self._on_lost()
+        if self._sent:
+            self._sending_again = asyncio.create_task(self._send_again())
+
+    async def _send_again(self) -> None:
+        waiting = list(self._sent.values())
+        try:
+            await self._ensure_started()
+        except (OSError, WorkerLost) as error:
+            for sent in waiting:
+                sent.run.finish(WorkerLost(str(error)))
+            return
+        for sent in waiting:
+            await self._send(sent.frame)
 
     def _loss(self, exit_code: int) -> WorkerLost:
         if self._reason is not None:
@@ -260,9 +313,10 @@ class WorkerProcess:
     async def _kill_unless_ended(self, task_id: int) -> None:
         """End the process for a canceled task that does not stop, but not under somebody else's task."""
         await asyncio.sleep(0 if self._loading else self._patience.cancel)
-        while task_id in self._runs and self._process is not None:
-            if not any(run.begun and not run.cancel_requested for run, _ in self._runs.values()):
+        while task_id in self._sent and self._process is not None:
+            if not any(sent.run.begun and not sent.run.cancel_requested for sent in self._sent.values()):
                 self._reason = "The worker was ended, because a canceled task in it did not stop."
+                self._ended_for_cancel = True
                 _kill(self._process)
                 return
             await asyncio.sleep(self._patience.cancel)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import structlog
 from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -29,6 +30,8 @@ from gql_server.services.tokenizing import TokenCounter
 from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, NeuronIndex, Sae
 from models.enums import ArtifactStatus, DatasetKind, FloatType, JobKind, JobStatus, ProgressUnit
+
+log = structlog.get_logger(__name__)
 
 MAX_OFFSET = 2**31 - 1
 BYTES_PER_VALUE = {FloatType.FLOAT32: 4, FloatType.FLOAT16: 2, FloatType.BFLOAT16: 2}
@@ -234,10 +237,11 @@ class CaptureHandler:
             batch_size=run.batch_size,
             max_length=run.max_length,
             dtype=run.dtype,
-            store_dir=str(self._settings.store_dir.resolve()),
+            store_dir=str(artifacts.store_directory(self._settings)),
             max_texts=self._settings.max_texts,
             min_free_bytes=self._settings.min_free_bytes,
-            max_bytes=await asyncio.to_thread(room.under_limit, self._settings),
+            artifact_dir=str(self._settings.artifact_dir.resolve()),
+            max_artifact_bytes=self._settings.max_artifact_bytes,
             attempt=job.attempt,
         )
 
@@ -287,5 +291,9 @@ def _write_what_is_there(directory: Path) -> Manifest | None:
     """Write the manifest of a capture that has not come to its end; None where it has not begun."""
     manifest = assemble(directory)
     if manifest is not None:
-        write_manifest(directory / MANIFEST_FILE, manifest)
+        try:
+            write_manifest(directory / MANIFEST_FILE, manifest)
+        except OSError:
+            # Such as a full disk, which may be why the capture has failed: its end must be written down.
+            log.exception("manifest not written", directory=str(directory))
     return manifest

@@ -8,10 +8,17 @@ from gql_server.compute.messages import SNAPSHOT_FILE, LanguageModelSource, SaeS
 from gql_server.settings import Settings
 from models import LanguageModel, Sae
 
+STORE = "store"
+
+
+def store_directory(settings: Settings) -> Path:
+    """Return the LocalStore's base; what lies in it has a path under the artifact directory, links or not."""
+    return settings.artifact_dir.resolve() / STORE
+
 
 def run_directory(settings: Settings, run_id: str) -> Path:
     """Return the LocalStore's directory of a run or index."""
-    return settings.store_dir.resolve() / "runs" / run_id
+    return store_directory(settings) / "runs" / run_id
 
 
 def dataset_directory(settings: Settings, owner_id: str) -> Path:
@@ -63,7 +70,7 @@ def sae_source(settings: Settings, sae: Sae) -> SaeSource:
 def remove(paths: Sequence[Path]) -> None:
     """Remove files and whole directories; what is not there, or goes meanwhile, is fine."""
     for path in paths:
-        while path.is_dir():
+        while path.is_dir() and not path.is_symlink():
             try:
                 shutil.rmtree(path)
             except FileNotFoundError:

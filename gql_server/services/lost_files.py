@@ -1,6 +1,7 @@
 """READY artifacts whose files are not there, or not whole: they become FAILED, and their job says why."""
 
 import asyncio
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -9,9 +10,10 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gql_server import datasets
 from gql_server.database import Database
 from gql_server.jobs import log as job_log
-from gql_server.manifest import is_whole
+from gql_server.manifest import MANIFEST_FILE, PLAN_FILE, is_whole
 from gql_server.services import artifacts, neuron_tensors
 from gql_server.settings import Settings
 from models import ActivationRun, Job, NeuronIndex, Sae
@@ -21,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 Artifact = TypeVar("Artifact", ActivationRun, Sae, NeuronIndex)
 ROWS_AT_ONCE = 100
+OUR_CLASSES = ("TopKSae", "L1Sae")
 
 
 async def tell(database: Database, settings: Settings) -> None:
@@ -36,8 +39,8 @@ async def _tell(
     after = ""
     while rows := await _ready_rows(database, table, after):
         after = rows[-1].id
-        missing = await asyncio.to_thread(lambda rows: [missing_of(row) for row in rows], rows)
-        for row, what in zip(rows, missing, strict=True):
+        for row in rows:
+            what = await asyncio.to_thread(missing_of, row)
             if what is not None:
                 async with database.write() as session:
                     await _mark(session, table, row.id, what)
@@ -57,16 +60,20 @@ async def _mark(session: AsyncSession, table: type[Artifact], id: str, what: str
     log.warning("artifact's files are lost", artifact=id, missing=what)
     job = await session.get(Job, row.job_id) if row.job_id else None
     if job is not None:
-        message = f"At the server's start {what} was missing or not whole; retryJob makes it again."
+        message = f"At the server's start {what} was missing or not whole; retryJob makes what it can again."
         await job_log.append(session, job, JobEventType.LOG, {"message": message})
 
 
 def _missing_of_run(settings: Settings, run: ActivationRun) -> str | None:
     directory = artifacts.run_directory(settings, run.id)
-    if not (directory / "manifest.json").is_file():
+    if not (directory / MANIFEST_FILE).is_file():
         return "the run's manifest"
+    if not (artifacts.dataset_directory(settings, run.id) / datasets.FILE_NAME).is_file():
+        return "the file of the run's texts"
+    # Runs of the first version have no plan, nor records to compare their batches with.
+    whole = is_whole if (directory / PLAN_FILE).is_file() else Path.is_dir
     for index in range(run.batch_count):
-        if not is_whole(directory / f"batch_{index}"):
+        if not whole(directory / f"batch_{index}"):
             return f"batch {index} of the run"
     return None
 
@@ -76,7 +83,12 @@ def _missing_of_sae(settings: Settings, sae: Sae) -> str | None:
     artifacts.remove([artifacts.snapshot_path(settings, sae)])
     paths = [path for path in (sae.checkpoint_path, sae.metadata_path) if path is not None]
     gone = [path for path in paths if not (settings.artifact_dir / path).is_file()]
-    return f"the SAE's {Path(gone[0]).name}" if gone else None
+    if gone:
+        return f"the SAE's {Path(gone[0]).name}"
+    checkpoint = settings.artifact_dir / (sae.checkpoint_path or "")
+    # As torch.save makes it; a class of somebody else's may save in another way.
+    cut_off = sae.sae_class in OUR_CLASSES and checkpoint.is_file() and not zipfile.is_zipfile(checkpoint)
+    return f"the SAE's {checkpoint.name}" if cut_off else None
 
 
 def _missing_of_index(settings: Settings, index: NeuronIndex) -> str | None:

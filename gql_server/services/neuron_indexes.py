@@ -122,7 +122,7 @@ class IndexHandler:
             index_id=row.id,
             sae=artifacts.sae_source(self._settings, sae),
             run_id=row.activation_run_id,
-            store_dir=str(self._settings.store_dir.resolve()),
+            store_dir=str(artifacts.store_directory(self._settings)),
             dataset_dir=str(artifacts.dataset_directory(self._settings, row.activation_run_id)),
             tokenizer_dir=str(artifacts.copy_directory(self._settings, sae.language_model_id)),
             top_texts_per_neuron=row.top_texts_per_neuron,
@@ -178,4 +178,8 @@ class IndexHandler:
         await lookup.get(session, Sae, row.sae_id if row else job.result_id)
         if row is None:
             raise Conflict("The index has been replaced by a newer one; call indexNeurons instead.")
+        if row.activation_run_id is None:
+            raise Conflict("The run that it was to go over has been deleted; call indexNeurons with another.")
+        lookup.check_usable(await lookup.get(session, ActivationRun, row.activation_run_id))
+        lookup.check_ready(await lookup.get(session, Sae, row.sae_id))
         row.status = ArtifactStatus.PENDING

@@ -1,6 +1,7 @@
 """Files of the artifact directory that no row knows: they are moved to ``orphans/``, never deleted."""
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,9 @@ async def move(database: Database, settings: Settings, started_at: float) -> Non
         return
     async with database.write() as session:  # Nobody deletes meanwhile.
         known = await _known(session)
-        orphans = [path for path in found if path.name.removesuffix(".json") not in known]
+        strangers = [path for path in found if path.name.removesuffix(".json") not in known]
+        # What lies in another one goes with it.
+        orphans = [path for path in strangers if not any(one in path.parents for one in strangers)]
         moves = await asyncio.to_thread(lambda: [(path, _move(path, root)) for path in orphans])
     for path, moved_to in moves:
         log.warning("moved what belongs to nothing", path=str(path), to=str(moved_to))
@@ -71,6 +74,7 @@ def _move(path: Path, root: Path) -> Path | None:
         place = place.with_name(f"{place.name}-{ULID()}")
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return path.rename(place)
+        shutil.move(path, place)  # Which may be on another disk, where a part of the directory is a link.
     except FileNotFoundError:
         return None
+    return place

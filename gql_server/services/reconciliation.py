@@ -4,14 +4,18 @@ import asyncio
 import math
 import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.database import Database
+from gql_server.errors import Refusal
 from gql_server.files import TEMPORARY_PREFIX
 from gql_server.jobs import ends
+from gql_server.jobs.handler import JobHandler
 from gql_server.services import jobs, language_models, lost_files, orphans, removals
 from gql_server.services.artifacts import remove
 from gql_server.settings import Settings
@@ -38,9 +42,16 @@ async def reconcile(database: Database, settings: Settings) -> None:
             else:
                 await ends.write_down(session, handler, job, JobStatus.INTERRUPTED, INTERRUPTED)
                 if settings.resume_jobs:
-                    await ends.take_up_again(session, handler, job, stopping=True)
+                    await _take_up_again(session, handler, job)
             log.warning("job was running when the server ended", job=job.id, status=job.status)
         await language_models.reset_statuses(session)
+
+
+async def _take_up_again(session: AsyncSession, handler: JobHandler, job: Job) -> None:
+    try:
+        await ends.take_up_again(session, handler, job, stopping=True)
+    except Refusal as refusal:  # Such as an index whose run is not there any more.
+        log.warning("job cannot be taken up again", job=job.id, reason=str(refusal))
 
 
 async def tidy(database: Database, settings: Settings, started_at: float) -> None:
@@ -51,10 +62,16 @@ async def tidy(database: Database, settings: Settings, started_at: float) -> Non
         settings: The server's.
         started_at: Time in seconds since the epoch; files of later artifacts belong to this server.
     """
-    await removals.finish(database, settings, started_at)
-    await asyncio.to_thread(remove_partial_files, settings.artifact_dir, started_at)
-    await lost_files.tell(database, settings)
-    await orphans.move(database, settings, started_at)
+    for step in (
+        removals.finish(database, settings, started_at),
+        asyncio.to_thread(remove_partial_files, settings.artifact_dir, started_at),
+        lost_files.tell(database, settings),
+        orphans.move(database, settings, started_at),
+    ):
+        try:
+            await step
+        except Exception:
+            log.exception("a step of tidying up failed")
 
 
 def remove_partial_files(artifact_dir: Path, older_than: float) -> None:
@@ -72,7 +89,8 @@ def remove_partial_files(artifact_dir: Path, older_than: float) -> None:
 
 def _partial(artifact_dir: Path) -> Iterator[Path]:
     # os.walk passes over what goes while it looks, as a batch does that a worker renames into its place.
-    for parent, directories, files in os.walk(artifact_dir):
+    links = [path for path in artifact_dir.iterdir() if path.is_symlink() and path.is_dir()]
+    for parent, directories, files in chain.from_iterable(map(os.walk, (artifact_dir, *links))):
         for name in (*directories, *files):
             if name.startswith(TEMPORARY_PREFIX):
                 yield Path(parent, name)

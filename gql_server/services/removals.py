@@ -67,7 +67,19 @@ async def _note(session: AsyncSession, names: Sequence[str]) -> None:
 
 
 async def _remove(database: Database, settings: Settings, names: Sequence[str]) -> None:
-    root = settings.artifact_dir.resolve()
-    await asyncio.to_thread(remove, [root / name for name in names])
+    gone = await asyncio.to_thread(_remove_files, settings.artifact_dir.resolve(), names)
     async with database.write() as session:
-        await session.execute(delete(Removal).where(Removal.path.in_(names)))
+        await session.execute(delete(Removal).where(Removal.path.in_(gone)))
+
+
+def _remove_files(root: Path, names: Sequence[str]) -> list[str]:
+    """Return the names of what could be removed; the rest is tried again at the next start."""
+    gone = []
+    for name in names:
+        try:
+            remove([root / name])
+        except OSError:
+            log.exception("could not be removed", path=name)
+        else:
+            gone.append(name)
+    return gone

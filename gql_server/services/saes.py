@@ -196,7 +196,7 @@ class TrainHandler:
             sae_class=sae.sae_class,
             language_model_id=sae.language_model_id,
             run_id=sae.activation_run_id,
-            store_dir=str(self._settings.store_dir.resolve()),
+            store_dir=str(artifacts.store_directory(self._settings)),
             layer=sae.layer,
             n_latents=sae.latent_count,
             k=sae.k,
@@ -255,7 +255,7 @@ class TrainHandler:
     async def requeue(self, session: AsyncSession, job: Job) -> None:
         """Mark the SAE as PENDING; NotFound where it or its run has been deleted."""
         sae = await lookup.get(session, Sae, job.artifact_id)
-        await lookup.get(session, ActivationRun, sae.activation_run_id or "")
+        lookup.check_usable(await lookup.get(session, ActivationRun, sae.activation_run_id or ""))
         sae.status = ArtifactStatus.PENDING
 
 

@@ -183,9 +183,23 @@ def test_a_run_without_records_is_read_as_it_is(
 ) -> None:
     capture_activations(task, RecordingContext(), language_models)
     expected = store_of(task).read_masked("run_a", 0, LAYER)
-    for record in store_of(task).run_directory("run_a").glob("batch_*/batch.json"):
+    directory = store_of(task).run_directory("run_a")
+    for record in directory.glob("batch_*/batch.json"):
         record.unlink()
+    with pytest.raises(TaskError, match=r"batch\.json of the run's batch 0 is missing"):
+        store_of(task).read_masked("run_a", 0, LAYER)
+    (directory / "plan.json").unlink()  # Then mi_crow itself, or the first version, has stored it.
     assert torch.equal(store_of(task).read_masked("run_a", 0, LAYER), expected)
+
+
+def test_a_run_that_lacks_a_batch_is_not_trained_on(
+    task: CaptureActivations, language_models: LanguageModels
+) -> None:
+    capture_activations(task, RecordingContext(), language_models)
+    store_of(task).check_batches("run_a")
+    shutil.rmtree(store_of(task).batch_directory("run_a", 2))
+    with pytest.raises(TaskError, match="Batch 2 of the run is missing"):
+        store_of(task).check_batches("run_a")
 
 
 def test_a_capture_leaves_the_asked_bytes_of_the_disk_free(
@@ -203,7 +217,9 @@ def test_a_capture_stops_at_the_limit_and_what_it_has_stored_stays(
 ) -> None:
     with pytest.raises(TaskError, match="GQL_SERVER_MAX_ARTIFACT_BYTES"):
         capture_activations(
-            msgspec.structs.replace(task, max_bytes=10_000), RecordingContext(), language_models
+            msgspec.structs.replace(task, max_artifact_bytes=10_000, artifact_dir=task.store_dir),
+            RecordingContext(),
+            language_models,
         )
     stored = store_of(task).list_run_batches("run_a")
     assert 0 < len(stored) < 5

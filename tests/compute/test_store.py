@@ -48,7 +48,7 @@ def test_a_batch_that_fails_half_way_is_not_there(store: ActivationStore) -> Non
     with pytest.raises(OSError, match="Failed to save"):
         put(store, torch.eye(2).to_sparse())
     assert store.list_run_batches("run_a") == []
-    assert not store.has_batch("run_a", 0)
+    assert not store.batch_directory("run_a", 0).exists()
     assert files(store.base_path) == {}
 
 

@@ -30,6 +30,7 @@ from gql_server.errors import Conflict, NotFound
 from gql_server.jobs import supervisor
 from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
 from gql_server.jobs.supervisor import STOPPED
+from gql_server.manifest import Manifest, ManifestDataset, ManifestLanguageModel
 from gql_server.server import Server
 from gql_server.services import activation_runs, jobs, saes
 from gql_server.services.reconciliation import INTERRUPTED, reconcile
@@ -365,3 +366,40 @@ async def test_a_job_that_a_killed_server_left_running_is_taken_up_again_where_s
             run = await session.get_one(ActivationRun, job.result_id)
     assert (found.status, found.attempt) == (JobStatus.QUEUED, 2)
     assert run.status == ArtifactStatus.PENDING
+
+
+async def test_a_worker_that_is_lost_while_its_job_is_canceled_leaves_it_canceled(tmp_path: Path) -> None:
+    runs: list[TaskRun] = []
+    async with serving(tmp_path, FakeExecutor(lambda _, run: runs.append(run)), resume_jobs=True) as server:
+        lm = await add_language_model(server)
+        job_id = (await activation_runs.capture(server, capture_request(lm.id))).job.id
+        async for event in jobs.watch(server, job_id, 0):
+            if event.payload.get("status") == "RUNNING":
+                break
+        async with server.database.write() as session:  # What cancelJob does before the worker hears of it.
+            (await session.get_one(Job, job_id)).status = JobStatus.CANCELING
+        runs[0].finish(WorkerLost("gone"))
+        job = await ended(server, job_id)
+    assert (job.status, job.error, job.attempt) == (JobStatus.CANCELED, None, 1)
+
+
+async def test_a_manifest_that_cannot_be_written_does_not_keep_a_job_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    executor = FakeExecutor(lambda _, run: run.finish(TaskFailure(TaskFailed(1, "FAILED", "Full.", [], ""))))
+    manifest = Manifest(
+        2, "run", ManifestLanguageModel("", "", "", None, ""), [],
+        ManifestDataset("", "", "", 0, None, 9, ""), 16, 2, "FLOAT32", [], 3, 5, 7, [], {}, "", False,
+    )  # fmt: skip
+    monkeypatch.setattr(activation_runs, "assemble", lambda _: manifest)
+    monkeypatch.setattr(activation_runs, "write_manifest", forbidden)
+    async with serving(tmp_path, executor) as server:
+        lm = await add_language_model(server)
+        job = await ended(server, (await activation_runs.capture(server, capture_request(lm.id))).job.id)
+        async with server.database.read() as session:
+            run = await session.get_one(ActivationRun, job.result_id)
+    assert (job.status, job.error) == (JobStatus.FAILED, "Full.")
+    assert (run.sample_count, run.token_count) == (3, 5)

@@ -1,6 +1,8 @@
 """What a server makes of files and rows that do not belong together."""
 
 import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -196,7 +198,9 @@ async def lost(server: Server, row: Artifact, kind: JobKind) -> tuple[ArtifactSt
 async def test_a_ready_run_without_its_files_fails_says_why_and_can_be_made_again(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         run = await add_run(server, await add_language_model(server), batch_count=2)
-        write(artifacts.run_directory(server.settings, run.id) / "manifest.json")
+        write(artifacts.dataset_directory(server.settings, run.id) / "texts.arrow")
+        for name in ("manifest.json", "plan.json", "batch_0/metadata.json"):
+            write(artifacts.run_directory(server.settings, run.id) / name)
         status, sentence = await lost(server, run, JobKind.CAPTURE_ACTIVATIONS)
         assert status == ArtifactStatus.FAILED and "batch 0 of the run was missing" in sentence
         async with server.database.read() as session:
@@ -205,17 +209,23 @@ async def test_a_ready_run_without_its_files_fails_says_why_and_can_be_made_agai
         assert (await jobs.retry(server, job_id)).job.attempt == 2
 
 
-async def test_a_ready_sae_without_its_checkpoint_fails(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-30])])
+async def test_a_ready_sae_without_its_whole_checkpoint_fails(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     async with serving(tmp_path) as server:
         run = await add_run(server, await add_language_model(server), status=ArtifactStatus.PARTIAL)
         sae = await add_sae(server, run)
         async with server.database.write() as session:
             (await session.get_one(Sae, sae.id)).checkpoint_path = f"{sae.directory}/sae.pt"
-        whole = write(tmp_path / sae.directory / "sae.pt")
+        whole = tmp_path / sae.directory / "sae.pt"
+        whole.parent.mkdir(parents=True)
+        with zipfile.ZipFile(whole, "w") as checkpoint:  # As torch.save makes it.
+            checkpoint.writestr("data", "x" * 100)
         snapshot = write(tmp_path / sae.directory / "snapshot.pt")
         assert (await lost(server, sae, JobKind.TRAIN_SAE))[0] == ArtifactStatus.READY
         assert not snapshot.exists()
-        whole.unlink()
+        damage(whole)
         status, sentence = await lost(server, sae, JobKind.TRAIN_SAE)
     assert status == ArtifactStatus.FAILED and "the SAE's sae.pt was missing" in sentence
 
@@ -244,11 +254,51 @@ async def test_a_ready_index_whose_tensors_are_cut_off_fails(tmp_path: Path) -> 
 
 async def test_a_job_that_succeeded_and_whose_result_is_there_cannot_be_retried(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
-        run = await add_run(server, await add_language_model(server), batch_count=0)
-        write(artifacts.run_directory(server.settings, run.id) / "manifest.json")
+        # As the first version stored it: there is no plan, nor are there records to compare batches with.
+        run = await add_run(server, await add_language_model(server), batch_count=1)
+        write(artifacts.dataset_directory(server.settings, run.id) / "texts.arrow")
+        for name in ("manifest.json", "batch_0/metadata.json"):
+            write(artifacts.run_directory(server.settings, run.id) / name)
         assert (await lost(server, run, JobKind.CAPTURE_ACTIVATIONS))[0] == ArtifactStatus.READY
         async with server.database.read() as session:
             job = await session.scalar(select(Job))
         assert job is not None
         with pytest.raises(Exception, match="only one that did not succeed"):
             await jobs.retry(server, job.id)
+
+
+async def test_a_store_on_another_disk_is_tidied_and_deleted_from_like_any(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    async with serving(tmp_path / "artifacts") as server:
+        (tmp_path / "artifacts" / "store").symlink_to(elsewhere)
+        run = await add_run(server, await add_language_model(server))
+        tensors = write(artifacts.run_directory(server.settings, run.id) / "batch_0" / "x")
+        partial = write(elsewhere / f"{whole_files.TEMPORARY_PREFIX}x")
+        stranger = write(elsewhere / "runs" / "by hand" / "x")
+        await tidy(server)
+        assert not partial.exists() and not stranger.exists()
+        assert (tmp_path / "artifacts/orphans/store/runs/by hand/x").exists()
+        await activation_runs.delete(server, run.id)
+        assert not tensors.exists() and await count(server, Removal) == 0
+
+
+async def test_an_orphan_goes_with_all_that_is_in_it_and_one_failure_stops_no_other_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no")
+
+    async with serving(tmp_path) as server:
+        sae = f"sae/{ids.new(ids.LANGUAGE_MODEL)}/{ids.new(ids.SAE)}"
+        inside = [f"{sae}/configs/{ids.new(ids.CONCEPT_CONFIG)}.json", f"{sae}/sae.pt"]
+        for path in inside:
+            write(tmp_path / path)
+        async with server.database.write() as session:
+            session.add(Removal(path="datasets/stubborn"))
+        with monkeypatch.context() as broken:
+            broken.setattr(removals, "remove", fail)
+            broken.setattr(reconciliation, "remove_partial_files", fail)
+            await tidy(server)
+        assert await count(server, Removal) == 1, "it is tried again at the next start"
+    assert all_files(tmp_path) == {f"orphans/{path}" for path in inside}

@@ -1,0 +1,85 @@
+"""Clients that go in the middle of a mutation: it comes to its end, and the database is free for others."""
+
+import asyncio
+import random
+from typing import Any
+
+from sqlalchemy import select
+
+from gql_server.api.context import Context
+from gql_server.api.schema import schema
+from gql_server.server import Server
+from gql_server.services import artifacts
+from models import ActivationRun, Job, Removal
+from models.enums import JobStatus
+from tests.serving import add_language_model
+
+CAPTURE = """mutation($input: CaptureActivationsInput!) { captureActivations(input: $input) {
+  __typename ... on JobLaunched { job { id } } } }"""
+CANCEL = "mutation($id: ID!) { cancelJob(id: $id) { __typename } }"
+INPUT = {"layers": ["m_layers_1"], "maxLength": 16, "dataset": {"texts": ["one text"]}}
+TRIES = 60
+
+
+async def vanish(server: Server, document: str, turns: int, **variables: Any) -> None:
+    """Send a mutation and go after so many turns of the loop, as a socket that closes does."""
+    operation = asyncio.ensure_future(schema.execute(document, variables, Context(server)))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    operation.cancel()
+    await asyncio.gather(operation, return_exceptions=True)
+
+
+async def free_to_write(server: Server) -> None:
+    async with asyncio.timeout(5), server.database.write() as session:
+        session.add(Removal(path="a note"))
+    async with server.database.write() as session:
+        await session.delete(await session.get_one(Removal, "a note"))
+
+
+async def test_mutations_whose_clients_vanish_leave_nothing_half_done(server: Server) -> None:
+    lm = await add_language_model(server)
+    given = {"languageModelId": lm.id, "layers": ["m_layers_1"], "maxLength": 16} | {
+        "dataset": {"texts": ["one text"]}
+    }
+    drawn = random.Random(0)
+    for _ in range(TRIES):
+        await vanish(server, CAPTURE, drawn.randrange(400), input=given)
+    await free_to_write(server)
+    await asyncio.gather(*_unfinished())
+    async with server.database.read() as session:
+        jobs = list(await session.scalars(select(Job)))
+        runs = list(await session.scalars(select(ActivationRun)))
+        notes = list(await session.scalars(select(Removal)))
+    assert len(jobs) == len(runs) > TRIES // 2 and not notes
+    directory = artifacts.dataset_directory(server.settings, "").parent / "datasets"
+    assert {path.name for path in directory.iterdir()} == {run.id for run in runs}
+
+
+async def test_cancelations_whose_clients_vanish_are_done(server: Server) -> None:
+    lm = await add_language_model(server)
+    given = {"languageModelId": lm.id, "layers": ["m_layers_1"], "maxLength": 16} | {
+        "dataset": {"texts": ["one text"]}
+    }
+    for turns in range(0, 60, 4):
+        launched = await schema.execute(CAPTURE, {"input": given}, Context(server))
+        assert launched.data is not None
+        id = launched.data["captureActivations"]["job"]["id"]
+        await vanish(server, CANCEL, turns, id=id)
+        await asyncio.gather(*_unfinished())
+        async with asyncio.timeout(10):
+            while True:
+                async with server.database.read() as session:
+                    status = (await session.get_one(Job, id)).status
+                if status == JobStatus.CANCELED or turns == 0:
+                    break
+                assert status in (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELING)
+                await asyncio.sleep(0.01)
+    await free_to_write(server)
+
+
+def _unfinished() -> list[asyncio.Task[Any]]:
+    """Return the mutations that go on although nobody waits for them."""
+    from gql_server.api.common import FreshReads
+
+    return list(FreshReads._running)
