@@ -87,6 +87,7 @@ async def running(settings: Settings) -> AsyncIterator[Server]:
         yield Server(settings, database, executor, supervisor, bell)
     finally:
         await supervisor.close()
+        await database.stop_writing()
         await background.close()
         await database.close()
         log.info("server stopped")

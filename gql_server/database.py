@@ -52,6 +52,13 @@ class Database:
                 # What was committed is so; what this has left undone is found at the next start.
                 log.exception("work after a commit failed")
 
+    async def stop_writing(self) -> None:
+        """Wait for the write in hand, and let nobody begin another: who waits for that may be canceled.
+
+        A write that is canceled half-way can leave its connection, and with it the process, hanging.
+        """
+        await self._writing.acquire()
+
     async def close(self) -> None:
         """Close all connections."""
         await self._readers.dispose()

@@ -237,9 +237,9 @@ class Supervisor:
             if job.status == JobStatus.CANCELING and status == JobStatus.INTERRUPTED:
                 status, error = JobStatus.CANCELED, None  # Asked for in the moment in which its worker went.
             await ends.write_down(session, self._handlers[job.kind], job, status, error)
+            _log_end(job)
             if self._resumes and status == JobStatus.INTERRUPTED:
                 await ends.take_up_again(session, self._handlers[job.kind], job, stopping=self._closing)
-        _log_end(job)
         self.wake()
 
 
