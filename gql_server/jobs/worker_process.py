@@ -288,15 +288,19 @@ class WorkerProcess:
             self._sending_again = asyncio.create_task(self._send_again())
 
     async def _send_again(self) -> None:
-        waiting = list(self._sent.values())
+        """Hand what waited in a process that was ended to the next one, but what was canceled since."""
+        waiting = dict(self._sent)
         try:
             await self._ensure_started()
         except (OSError, WorkerLost) as error:
-            for sent in waiting:
-                sent.run.finish(WorkerLost(str(error)))
+            for task_id in waiting:
+                self._end(task_id).finish(WorkerLost(str(error)))
             return
-        for sent in waiting:
-            await self._send(sent.frame)
+        for task_id, sent in waiting.items():
+            if sent.run.cancel_requested:
+                self._end(task_id).finish(TaskCanceled())
+            else:
+                await self._send(sent.frame)
 
     def _loss(self, exit_code: int) -> WorkerLost:
         if self._reason is not None:
@@ -339,5 +343,6 @@ def _how_it_ended(exit_code: int) -> str:
     if exit_code == -signal.SIGKILL:
         return "The worker was killed, perhaps because the machine had no memory left."
     if exit_code < 0:
-        return f"The worker ended by signal {signal.Signals(-exit_code).name}."
+        names = {int(one): one.name for one in signal.Signals}
+        return f"The worker ended by signal {names.get(-exit_code, -exit_code)}."
     return f"The worker ended by itself with exit code {exit_code}."

@@ -252,3 +252,27 @@ async def test_a_frozen_worker_does_not_keep_a_server_from_stopping() -> None:
             await process.close(0.1)
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
+
+
+async def test_a_task_that_is_canceled_while_the_next_worker_starts_is_not_begun() -> None:
+    async with worker(grace=0.05) as process:
+        load = await process.start("interactive", LOAD)
+        waiting = [await process.start("interactive", do(name)) for name in ("until canceled", "next")]
+        await begun(load)
+        await process.cancel(load)
+        with pytest.raises(TaskCanceled):
+            await ends(load)
+        await process.cancel(waiting[0])
+        with pytest.raises(TaskCanceled):
+            await ends(waiting[0])
+        assert await ends(waiting[1]) == Done()
+
+
+async def test_a_signal_without_a_name_is_told_by_its_number() -> None:
+    async with worker() as process:
+        run = await process.start("interactive", do("until canceled"))
+        await begun(run)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGRTMIN + 3)
+        with pytest.raises(WorkerLost, match=f"signal {signal.SIGRTMIN + 3}"):
+            await ends(run)
