@@ -7,24 +7,21 @@ import argparse
 import os
 import signal
 import socket
-import struct
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-import msgspec
 import structlog
 
 from gql_server import logs
+from gql_server.compute.channel import Channel
 from gql_server.compute.context import TaskCanceled, TaskContext
 from gql_server.compute.failures import failure_of
+from gql_server.compute.inbox import Inbox
 from gql_server.compute.messages import (
-    CancelTask,
     Event,
     FromWorker,
-    Lane,
     Result,
     StartTask,
     Task,
@@ -32,7 +29,6 @@ from gql_server.compute.messages import (
     TaskCanceled as TaskCanceledMessage,
     TaskEvent,
     TaskSucceeded,
-    ToWorker,
     WorkerAlive,
     WorkerReady,
 )
@@ -40,106 +36,9 @@ from gql_server.compute.own_process import die_with_parent, limit_memory, offer_
 
 log = structlog.get_logger(__name__)
 
-_LENGTH = struct.Struct(">I")
 _IDLE_CHECK_SECONDS = 5.0
 _SECONDS_BETWEEN_SIGNS = 1.0
 LOW_PRIORITY_NICENESS = 10
-
-
-class Channel:
-    """Messages over a socket, from any thread."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._sending = threading.Lock()
-        self._decoder = msgspec.msgpack.Decoder(ToWorker)
-
-    def send(self, message: FromWorker) -> None:
-        """Send one message; waits while the API process reads slowly."""
-        body = msgspec.msgpack.encode(message)
-        with self._sending:
-            self._connection.sendall(_LENGTH.pack(len(body)) + body)
-
-    def receive(self) -> ToWorker:
-        """Return the next message; raises EOFError where the API process is gone."""
-        (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
-        message: ToWorker = self._decoder.decode(self._read(length))
-        return message
-
-    def _read(self, count: int) -> bytes:
-        parts = bytearray()
-        while len(parts) < count:
-            part = self._connection.recv(count - len(parts))
-            if not part:
-                raise EOFError
-            parts += part
-        return bytes(parts)
-
-
-class Inbox:
-    """Tasks that wait, by lane, and which were canceled; filled by a thread of its own."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._waiting: dict[Lane, deque[StartTask]] = {"interactive": deque(), "jobs": deque()}
-        self._begun: set[int] = set()
-        self._canceled: set[int] = set()
-        self._changed = threading.Condition()
-
-    def fill(self) -> None:
-        """Receive until the API process is gone, then end this process at once: nobody waits for it."""
-        exit_code = 1
-        try:
-            while True:
-                self._put(self._channel.receive())
-        except (EOFError, ConnectionError):
-            exit_code = 0
-        finally:
-            os._exit(exit_code)
-
-    def _put(self, message: ToWorker) -> None:
-        match message:
-            case StartTask():
-                with self._changed:
-                    self._waiting[message.lane].append(message)
-                    self._changed.notify()
-            case CancelTask(task_id):
-                if self._cancel(task_id):
-                    self._channel.send(TaskCanceledMessage(task_id))
-
-    def _cancel(self, task_id: int) -> bool:
-        """Take a waiting task out, or mark one that has begun; returns whether it was taken out."""
-        with self._changed:
-            for waiting in self._waiting.values():
-                for message in waiting:
-                    if message.task_id == task_id:
-                        waiting.remove(message)
-                        return True
-            if task_id in self._begun:
-                self._canceled.add(task_id)
-            return False
-
-    def take(self, lane: Lane | None = None, timeout: float | None = 0) -> StartTask | None:
-        """Return the next task of a lane, or of any (interactive first), or None after the timeout."""
-        lanes: tuple[Lane, ...] = (lane,) if lane else ("interactive", "jobs")
-        with self._changed:
-            self._changed.wait_for(lambda: any(self._waiting[name] for name in lanes), timeout)
-            for name in lanes:
-                if self._waiting[name]:
-                    message = self._waiting[name].popleft()
-                    self._begun.add(message.task_id)
-                    return message
-        return None
-
-    def canceled(self, task_id: int) -> bool:
-        """Whether a task that has begun was asked to stop."""
-        return task_id in self._canceled
-
-    def forget(self, task_id: int) -> None:
-        """Drop what is known of an ended task."""
-        with self._changed:
-            self._begun.discard(task_id)
-            self._canceled.discard(task_id)
 
 
 class Context:

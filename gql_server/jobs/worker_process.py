@@ -2,11 +2,8 @@
 
 import asyncio
 import math
-import os
 import signal
-import socket
 import struct
-import sys
 from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -34,12 +31,12 @@ from gql_server.compute.messages import (
 from gql_server.jobs import memory_killer
 from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
 from gql_server.jobs.memory_killer import kills_so_far
+from gql_server.jobs.spawning import how_it_ended, kill, spawn
 from gql_server.jobs.vigil import Patience, Vigil
 
 log = structlog.get_logger(__name__)
 
 _LENGTH = struct.Struct(">I")
-_STANDARD_ERROR = 2
 _LOAD_STEPS = 4
 """A load of a language model is one step, and may take so many times as long as another."""
 STOPPING = "The server is stopping."
@@ -136,12 +133,12 @@ class WorkerProcess:
         process = self._process
         if process is not None:
             await self._stop_tasks(grace_seconds)
-            _kill(process)
+            kill(process)
             await process.wait()
         if self._reading is not None:
             await self._reading
-        for kill in list(self._kills):
-            kill.cancel()
+        for pending in list(self._kills):
+            pending.cancel()
 
     async def _stop_tasks(self, grace_seconds: float) -> None:
         with suppress(TimeoutError):
@@ -162,7 +159,7 @@ class WorkerProcess:
 
     async def _spawn(self) -> None:
         try:
-            process, reader, writer = await self._start_process()
+            process, reader, writer = await spawn(self._module, self.lanes, self._options)
         finally:
             self._spawning = None
         # From here on without a pause: the process is there with all that goes with it, or not at all.
@@ -174,26 +171,6 @@ class WorkerProcess:
         self._watching = asyncio.create_task(self._watch(self._vigil, process))
         self._reading = asyncio.create_task(self._read(reader, process))
         log.info("worker started", lanes=self.lanes, pid=process.pid)
-
-    async def _start_process(self) -> tuple[Process, asyncio.StreamReader, asyncio.StreamWriter]:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            reader, writer = await asyncio.open_connection(sock=ours)
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    *("-m", self._module, str(theirs.fileno()), ",".join(self.lanes)),
-                    *self._options,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    # Libraries print progress there, which is to reach neither our standard output nor
-                    # the socket.
-                    stdout=_STANDARD_ERROR,
-                    pass_fds=[theirs.fileno()],
-                )
-            except BaseException:
-                writer.close()
-                raise
-        return process, reader, writer
 
     async def _send(self, frame: bytes) -> None:
         if self._writer is None:
@@ -217,12 +194,12 @@ class WorkerProcess:
             log.exception("worker sent what is no message", lanes=self.lanes)
             self._reason = "The worker sent what the server does not understand, and was ended."
         finally:
-            _kill(process)
+            kill(process)
             await self._lost(await process.wait())
 
     async def _watch(self, vigil: Vigil, process: Process) -> None:
         self._reason = await vigil.trouble(self._patience_with_task)
-        _kill(process)
+        kill(process)
 
     def _patience_with_task(self) -> float:
         """Return for how many seconds the task in hand may stand still; a load may be a long download."""
@@ -307,12 +284,12 @@ class WorkerProcess:
             return WorkerLost(self._reason)
         if exit_code == -signal.SIGKILL and kills_so_far() > self._memory_kills:
             return WorkerOutOfMemory(memory_killer.ENDED)
-        return WorkerLost(_how_it_ended(exit_code))
+        return WorkerLost(how_it_ended(exit_code))
 
     def _kill_later(self, task_id: int) -> None:
-        kill = asyncio.create_task(self._kill_unless_ended(task_id))
-        self._kills.add(kill)
-        kill.add_done_callback(self._kills.discard)
+        pending = asyncio.create_task(self._kill_unless_ended(task_id))
+        self._kills.add(pending)
+        pending.add_done_callback(self._kills.discard)
 
     async def _kill_unless_ended(self, task_id: int) -> None:
         """End the process for a canceled task that does not stop, but not under somebody else's task."""
@@ -321,7 +298,7 @@ class WorkerProcess:
             if not any(sent.run.begun and not sent.run.cancel_requested for sent in self._sent.values()):
                 self._reason = "The worker was ended, because a canceled task in it did not stop."
                 self._ended_for_cancel = True
-                _kill(self._process)
+                kill(self._process)
                 return
             await asyncio.sleep(self._patience.cancel)
 
@@ -329,20 +306,3 @@ class WorkerProcess:
 def _frame(message: ToWorker) -> bytes:
     body = msgspec.msgpack.encode(message)
     return _LENGTH.pack(len(body)) + body
-
-
-def _kill(process: Process) -> None:
-    if process.returncode is None:
-        try:
-            os.kill(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-
-
-def _how_it_ended(exit_code: int) -> str:
-    if exit_code == -signal.SIGKILL:
-        return "The worker was killed, perhaps because the machine had no memory left."
-    if exit_code < 0:
-        names = {int(one): one.name for one in signal.Signals}
-        return f"The worker ended by signal {names.get(-exit_code, -exit_code)}."
-    return f"The worker ended by itself with exit code {exit_code}."

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from gql_server.compute.channel import Channel
 from gql_server.compute.context import TaskContext
 from gql_server.compute.messages import (
     Done,
@@ -19,7 +20,7 @@ from gql_server.compute.messages import (
     UnloadLanguageModel,
     WorkerReady,
 )
-from gql_server.compute.worker import Channel, Worker, ignore_signals_to_stop
+from gql_server.compute.worker import Worker, ignore_signals_to_stop
 
 
 class ScriptedTools:

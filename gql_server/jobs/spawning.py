@@ -1,0 +1,53 @@
+"""The operating system's side of a worker: how its process starts and ends."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Sequence
+
+_STANDARD_ERROR = 2
+
+
+async def spawn(
+    module: str, lanes: Sequence[str], options: Sequence[str]
+) -> tuple[Process, asyncio.StreamReader, asyncio.StreamWriter]:
+    """Start a worker's module with one end of a socket; returns the process and the other end."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        reader, writer = await asyncio.open_connection(sock=ours)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", module, str(theirs.fileno()), ",".join(lanes)),
+                *options,
+                stdin=asyncio.subprocess.DEVNULL,
+                # Libraries print progress there: it is for neither our standard output nor the socket.
+                stdout=_STANDARD_ERROR,
+                pass_fds=[theirs.fileno()],
+            )
+        except BaseException:
+            writer.close()
+            raise
+    return process, reader, writer
+
+
+def kill(process: Process) -> None:
+    """End a process at once, unless it has ended."""
+    if process.returncode is None:
+        try:
+            os.kill(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+
+def how_it_ended(exit_code: int) -> str:
+    """Return a sentence about the exit code of a process that was not to end."""
+    if exit_code == -signal.SIGKILL:
+        return "The worker was killed, perhaps because the machine had no memory left."
+    if exit_code < 0:
+        names = {int(one): one.name for one in signal.Signals}
+        return f"The worker ended by signal {names.get(-exit_code, -exit_code)}."
+    return f"The worker ended by itself with exit code {exit_code}."
