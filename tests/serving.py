@@ -13,8 +13,17 @@ from gql_server.migrate import migrate
 from gql_server.server import Server
 from gql_server.services import jobs
 from gql_server.settings import Settings
-from models import ActivationRun, LanguageModel, Sae
-from models.enums import ArtifactStatus, DatasetKind, FloatType, LanguageModelSourceKind, SaeOrigin
+from models import ActivationRun, Job, LanguageModel, Sae
+from models.enums import (
+    ArtifactStatus,
+    DatasetKind,
+    FloatType,
+    JobKind,
+    JobStatus,
+    LanguageModelSourceKind,
+    ProgressUnit,
+    SaeOrigin,
+)
 from tests.fake_executor import FakeExecutor
 
 LAYERS = [
@@ -108,3 +117,22 @@ async def add_sae(server: Server, run: ActivationRun, **columns: Any) -> Sae:
     async with server.database.write() as session:
         session.add(row)
     return row
+
+
+def idle_job(**columns: Any) -> Job:
+    """Return a RUNNING job that no lane takes, in no session yet."""
+    return Job(
+        **{
+            "id": ids.new(ids.JOB),
+            "kind": JobKind.CAPTURE_ACTIVATIONS,
+            "status": JobStatus.RUNNING,
+            "lane": "none",
+            "artifact_id": "",
+            "result_id": "",
+            "request": {},
+            "request_hash": "",
+            "unit": ProgressUnit.TEXTS,
+            "last_sequence": 0,
+        }
+        | columns
+    )

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from gql_server.compute.language_models import LanguageModels
-from gql_server.compute.messages import Event, LanguageModelSource
+from gql_server.compute.messages import CaptureActivations, Event, LanguageModelSource
+from gql_server.datasets import write_texts
 from tests.tiny_model import make_tiny_model
 
 
@@ -28,6 +31,30 @@ class RecordingContext:
 
     def on_check(self) -> None:
         """Nothing here; a test may put something in its place."""
+
+
+def capture_task(
+    source: LanguageModelSource, directory: Path, texts: list[str], **more: Any
+) -> CaptureActivations:
+    """Keep texts as a dataset under a directory, and return a task that captures them as run_a."""
+    write_texts(directory / "datasets" / "run_a", texts)
+    task = CaptureActivations(
+        run_id="run_a",
+        language_model=source,
+        layers=["llamaforcausallm_model_layers_0"],
+        dataset_dir=str(directory / "datasets" / "run_a"),
+        hub_dataset=None,
+        dataset_kind="INLINE",
+        dataset_description=f"{len(texts)} texts",
+        sample_offset=0,
+        sample_limit=None,
+        batch_size=3,
+        max_length=24,
+        dtype="FLOAT32",
+        store_dir=str(directory / "store"),
+        max_texts=100,
+    )
+    return msgspec.structs.replace(task, **more)
 
 
 @pytest.fixture(scope="session")

@@ -20,9 +20,8 @@ from gql_server.compute.context import TaskCanceled, TaskError
 from gql_server.compute.language_models import LanguageModels
 from gql_server.compute.messages import CaptureActivations, HubDataset, LanguageModelSource, Log, Progress
 from gql_server.compute.store import ActivationStore
-from gql_server.datasets import write_texts
 from gql_server.manifest import Manifest, read_manifest
-from tests.compute.conftest import RecordingContext
+from tests.compute.conftest import RecordingContext, capture_task
 
 from mi_crow.hooks.implementations.function_controller import FunctionController
 from mi_crow.hooks.implementations.layer_activation_detector import LayerActivationDetector
@@ -47,23 +46,7 @@ KEPT = [row for row, text in enumerate(TEXTS) if text]
 
 @pytest.fixture
 def task(tiny_source: LanguageModelSource, tmp_path: Path) -> CaptureActivations:
-    write_texts(tmp_path / "datasets" / "run_a", TEXTS)
-    return CaptureActivations(
-        run_id="run_a",
-        language_model=tiny_source,
-        layers=[DEEP, SHALLOW],
-        dataset_dir=str(tmp_path / "datasets" / "run_a"),
-        hub_dataset=None,
-        dataset_kind="INLINE",
-        dataset_description="8 texts",
-        sample_offset=0,
-        sample_limit=None,
-        batch_size=3,
-        max_length=24,
-        dtype="FLOAT32",
-        store_dir=str(tmp_path / "store"),
-        max_texts=100,
-    )
+    return capture_task(tiny_source, tmp_path, TEXTS, layers=[DEEP, SHALLOW])
 
 
 def changed(task: CaptureActivations, **changes: Any) -> CaptureActivations:

@@ -15,9 +15,8 @@ from gql_server.compute.context import TaskCanceled, TaskError
 from gql_server.compute.language_models import LanguageModels
 from gql_server.compute.messages import CaptureActivations, CaptureResult, LanguageModelSource, Log
 from gql_server.compute.store import ActivationStore
-from gql_server.datasets import write_texts
 from gql_server.manifest import Manifest, assemble, read_manifest
-from tests.compute.conftest import RecordingContext
+from tests.compute.conftest import RecordingContext, capture_task
 
 LAYER = "llamaforcausallm_model_layers_0"
 TEXTS = [f"Text number {n} says {'more ' * n}and ends." for n in range(9)]
@@ -25,23 +24,7 @@ TEXTS = [f"Text number {n} says {'more ' * n}and ends." for n in range(9)]
 
 @pytest.fixture
 def task(tiny_source: LanguageModelSource, tmp_path: Path) -> CaptureActivations:
-    write_texts(tmp_path / "datasets" / "run_a", TEXTS)
-    return CaptureActivations(
-        run_id="run_a",
-        language_model=tiny_source,
-        layers=[LAYER],
-        dataset_dir=str(tmp_path / "datasets" / "run_a"),
-        hub_dataset=None,
-        dataset_kind="INLINE",
-        dataset_description="9 texts",
-        sample_offset=0,
-        sample_limit=None,
-        batch_size=2,
-        max_length=24,
-        dtype="FLOAT32",
-        store_dir=str(tmp_path / "store"),
-        max_texts=100,
-    )
+    return capture_task(tiny_source, tmp_path, TEXTS, batch_size=2)
 
 
 class Canceled(RecordingContext):

@@ -29,10 +29,10 @@ from gql_server.compute.neuron_index import index_neurons
 from gql_server.compute.neuron_statistics import N_BINS, Firings, NeuronStatistics
 from gql_server.compute.store import ActivationStore
 from gql_server.compute.strongest_texts import StrongestTexts, TextGroup
-from gql_server.datasets import TextDataset, built_in_python_reference, write_texts
+from gql_server.datasets import TextDataset, built_in_python_reference
 from gql_server.manifest import read_manifest
 from gql_server.top_texts import load_tokenizer, read_top_texts
-from tests.compute.conftest import RecordingContext
+from tests.compute.conftest import RecordingContext, capture_task
 
 from mi_crow.mechanistic.sae.modules.l1_sae import L1Sae
 from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae
@@ -51,22 +51,15 @@ TEXTS = [
 
 @pytest.fixture
 def capture(tiny_source: LanguageModelSource, tmp_path: Path) -> CaptureActivations:
-    write_texts(tmp_path / "datasets" / "run_a", TEXTS)
-    return CaptureActivations(
-        run_id="run_a",
-        language_model=tiny_source,
+    return capture_task(
+        tiny_source,
+        tmp_path,
+        TEXTS,
         layers=[LAYER],
-        dataset_dir=str(tmp_path / "datasets" / "run_a"),
-        hub_dataset=None,
         dataset_kind="BUILT_IN",
         dataset_description="some paragraphs",
-        sample_offset=0,
-        sample_limit=None,
         batch_size=8,
         max_length=64,
-        dtype="FLOAT32",
-        store_dir=str(tmp_path / "store"),
-        max_texts=100,
     )
 
 

@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from gql_server import ids
 from gql_server.errors import NotFound
 from gql_server.jobs import log
 from gql_server.jobs.tails import TAIL_EVENTS, NotReadable
 from gql_server.server import Server
 from gql_server.services import jobs
 from models import Job
-from models.enums import JobEventType, JobKind, JobStatus, ProgressUnit
-from tests.serving import serving
+from models.enums import JobEventType, JobStatus
+from tests.serving import idle_job, serving
 
 TRIES = 1000
 SECONDS_PER_TRY = 10
@@ -31,18 +30,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 async def add_job(server: Server, events: int = 0) -> Job:
     """Insert a job that no lane takes, with a log."""
-    job = Job(
-        id=ids.new(ids.JOB),
-        kind=JobKind.CAPTURE_ACTIVATIONS,
-        status=JobStatus.RUNNING,
-        lane="none",
-        artifact_id="",
-        result_id="",
-        request={},
-        request_hash="",
-        unit=ProgressUnit.TEXTS,
-        last_sequence=0,
-    )
+    job = idle_job()
     async with server.database.write() as session:
         session.add(job)
     await append(server, job.id, events)

@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from gql_server import ids
 from gql_server.errors import Conflict
 from gql_server.jobs import log
 from gql_server.server import Server
@@ -19,8 +18,8 @@ from gql_server.services.retention import remove_old_logs
 from gql_server.settings import Settings
 from models import Job, JobEvent
 from models.base import now
-from models.enums import JobEventType, JobKind, JobStatus, ProgressUnit
-from tests.serving import serving
+from models.enums import JobEventType, JobStatus
+from tests.serving import idle_job, serving
 
 DAYS = 30.0
 LONG_AGO = timedelta(days=DAYS + 1)
@@ -34,19 +33,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 async def add_job(server: Server, finished_at: datetime | None, events: int = 3) -> str:
     """Insert a job that has ended if it has a time of that; returns its ID."""
-    job = Job(
-        id=ids.new(ids.JOB),
-        kind=JobKind.CAPTURE_ACTIVATIONS,
-        status=JobStatus.RUNNING,
-        lane="none",
-        artifact_id="",
-        result_id="",
-        request={},
-        request_hash="",
-        unit=ProgressUnit.TEXTS,
-        last_sequence=0,
-        finished_at=finished_at,
-    )
+    job = idle_job(finished_at=finished_at)
     async with server.database.write() as session:
         session.add(job)
         for _ in range(events - 1):
