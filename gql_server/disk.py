@@ -47,7 +47,7 @@ def problem_of(error: BaseException) -> str | None:
     Libraries wrap the system's error in one of their own; some keep only its number in their words
     (safetensors), or not even that (SQLite, torch).
     """
-    for one in _chain(error):
+    for one in causes(error):
         number = _number(one)
         if number in _FULL or any(words in str(one) for words in _FULL_WORDS):
             return FULL
@@ -63,7 +63,8 @@ def _number(error: BaseException) -> int | None:
     return int(found[1]) if found else None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Give an error, what caused it, what caused that, and so on."""
     one: BaseException | None = error
     while one is not None:
         yield one

@@ -133,10 +133,12 @@ def read_record(batch_directory: Path) -> BatchRecord | None:
         return None
 
 
-def is_whole(batch_directory: Path) -> bool:
-    """Say whether a batch is there with its record, and its files have the size that they had."""
+def whole_batch(batch_directory: Path) -> ManifestBatch | None:
+    """Return what a batch's record says of it; None where it lacks one, or its files have another size."""
     record = read_record(batch_directory)
-    return record is not None and record.batch.byte_size == bytes_of(batch_directory)
+    if record is None or record.batch.byte_size != bytes_of(batch_directory):
+        return None
+    return record.batch
 
 
 def bytes_of(batch_directory: Path) -> int:

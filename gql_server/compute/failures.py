@@ -2,13 +2,12 @@
 
 import errno
 import traceback
-from collections.abc import Iterator
 
 import structlog
 
 from gql_server.compute.context import TaskError
 from gql_server.compute.messages import TaskFailed
-from gql_server.disk import FULL, problem_of
+from gql_server.disk import FULL, causes, problem_of
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +21,7 @@ _MEMORY_WORDS = ("can't allocate memory", "bad_alloc", "bad allocation", "CUDA o
 def failure_of(task_id: int, error: Exception) -> TaskFailed:
     """Return the last word on a task that raised ``error``."""
     stack = "".join(traceback.format_exception(error))
-    if any(_is_about_memory(one) for one in _causes(error)):
+    if any(_is_about_memory(one) for one in causes(error)):
         return TaskFailed(task_id, "OUT_OF_MEMORY", OUT_OF_MEMORY, [], stack)
     problem = problem_of(error)
     # What the task says of a file names it; but that the disk is full is the better reason.
@@ -34,13 +33,6 @@ def failure_of(task_id: int, error: Exception) -> TaskFailed:
         return TaskFailed(task_id, "FAILED", f"A file could not be used: {error.strerror}.", [], stack)
     log.error("task failed", traceback=stack)
     return TaskFailed(task_id, "INTERNAL", INTERNAL, [], stack)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    one: BaseException | None = error
-    while one is not None:
-        yield one
-        one = one.__cause__
 
 
 def _is_about_memory(error: BaseException) -> bool:

@@ -20,9 +20,9 @@ from gql_server.manifest import (
     ManifestBatch,
     PlannedBatch,
     bytes_of,
-    is_whole,
     read_manifest,
     read_record,
+    whole_batch,
 )
 
 from mi_crow.store.local_store import LocalStore
@@ -69,11 +69,8 @@ class ActivationStore(LocalStore):
 
     def has_batch(self, run_id: str, batch_index: int, planned: PlannedBatch) -> bool:
         """Say whether a batch is there as it was planned, and its files have the size that they had."""
-        directory = self.batch_directory(run_id, batch_index)
-        record = read_record(directory)
-        if record is None or (record.batch.rows, record.batch.lengths) != (planned.rows, planned.lengths):
-            return False
-        return is_whole(directory)
+        batch = whole_batch(self.batch_directory(run_id, batch_index))
+        return batch is not None and (batch.rows, batch.lengths) == (planned.rows, planned.lengths)
 
     def put_batch(
         self,

@@ -2,6 +2,9 @@
 
 import asyncio
 
+LOOK_AGAIN_SECONDS = 1.0
+"""Who waits looks once a second besides being woken, for what another process has written."""
+
 
 class Bell:
     """Rung after each change that somebody may wait for. It carries nothing: who waits looks again."""

@@ -11,7 +11,7 @@ from gql_server.compute.messages import Event, Lane, Log, Progress, Result, Trai
 from gql_server.database import Database
 from gql_server.disk import problem_of
 from gql_server.jobs import ends, log as job_log, queue
-from gql_server.jobs.bell import Bell
+from gql_server.jobs.bell import LOOK_AGAIN_SECONDS, Bell
 from gql_server.jobs.executor import (
     Executor,
     TaskCanceled,
@@ -34,7 +34,6 @@ STOPPED = "The server was stopped while the job ran; retry it with retryJob."
 STOP_GRACE_SECONDS = 1.5
 """How long a task has to stop by itself, and to save what it has, when the server stops."""
 PAUSE_AFTER_ERROR_SECONDS = 1.0
-LOOK_AGAIN_SECONDS = 1.0
 INTERNAL_FAILURE = "The job failed because of a mistake in the server; its log says more."
 
 

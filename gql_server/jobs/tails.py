@@ -11,15 +11,13 @@ from sqlalchemy import select
 from gql_server.database import Database
 from gql_server.errors import NotFound
 from gql_server.jobs import log as job_log
-from gql_server.jobs.bell import Bell
+from gql_server.jobs.bell import LOOK_AGAIN_SECONDS, Bell
 from models import Job, JobEvent
 
 logger = structlog.get_logger(__name__)
 
 TAIL_EVENTS = 256
 EVENTS_AT_ONCE = 100
-LOOK_AGAIN_SECONDS = 1.0
-"""The reader looks once a second besides being woken, for events that another process has written."""
 
 
 class NotReadable(Exception):

@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.jobs import ends, log, queue
+from gql_server.jobs.bell import LOOK_AGAIN_SECONDS
 from gql_server.jobs.handler import JobHandler
 from gql_server.server import Server
 from gql_server.services import lookup
@@ -19,8 +20,6 @@ from models import Job, JobEvent
 from models.enums import UNFINISHED, JobKind, JobStatus
 
 JOBS_AT_ONCE = 100
-LOOK_AGAIN_SECONDS = 1.0
-"""Readers look once a second besides being woken, for what another process has written."""
 
 RETRYABLE = (JobStatus.FAILED, JobStatus.CANCELED, JobStatus.INTERRUPTED)
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gql_server import datasets
 from gql_server.database import Database
 from gql_server.jobs import log as job_log
-from gql_server.manifest import MANIFEST_FILE, PLAN_FILE, is_whole
+from gql_server.manifest import MANIFEST_FILE, PLAN_FILE, whole_batch
 from gql_server.services import artifacts, neuron_tensors
 from gql_server.settings import Settings
 from models import ActivationRun, Job, NeuronIndex, Sae
@@ -71,7 +71,7 @@ def _missing_of_run(settings: Settings, run: ActivationRun) -> str | None:
     if not (artifacts.dataset_directory(settings, run.id) / datasets.FILE_NAME).is_file():
         return "the file of the run's texts"
     # Runs of the first version have no plan, nor records to compare their batches with.
-    whole = is_whole if (directory / PLAN_FILE).is_file() else Path.is_dir
+    whole = whole_batch if (directory / PLAN_FILE).is_file() else Path.is_dir
     for index in range(run.batch_count):
         if not whole(directory / f"batch_{index}"):
             return f"batch {index} of the run"
