@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PathList = Annotated[tuple[Path, ...], NoDecode]
+OriginList = Annotated[tuple[str, ...], NoDecode]
 
 
 class Settings(BaseSettings):
@@ -18,9 +19,19 @@ class Settings(BaseSettings):
     artifact_dir: Path = Path("artifacts")
     """Where the database, tensors, checkpoints and everything else lie."""
     host: str = "127.0.0.1"
-    """Address to listen on; loopback addresses only."""
+    """Address to listen on; beyond loopback with a token only, or where allow_without_token says so."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
+    token: SecretStr | None = None
+    """Access token that every request must bring. Without one, whoever reaches the port may do everything."""
+    allow_without_token: bool = False
+    """Listen beyond loopback without a token."""
+    allowed_origins: OriginList = ()
+    """Origins whose pages may use the API, such as https://lab.example, separated by commas; * for all."""
+    introspection: bool = True
+    """Whether clients may ask for the schema."""
+    graphiql: bool = True
+    """Whether browsers get GraphiQL."""
     model_dirs: PathList = ()
     """Directories that language models and checkpoints may be loaded from, separated as PATH is."""
     dataset_dirs: PathList = ()
@@ -47,6 +58,32 @@ class Settings(BaseSettings):
     """Jobs that may wait; one more is QueueFull."""
     max_interactive_requests: int = Field(default=16, ge=1)
     """Top-neuron queries and generations that may run or wait; one more is QueueFull."""
+    max_query_characters: int = Field(default=50_000, ge=1)
+    """Characters of a GraphQL document."""
+    max_query_tokens: int = Field(default=2_000, ge=1)
+    """Tokens of a GraphQL document: names, values and punctuation."""
+    max_query_depth: int = Field(default=20, ge=1)
+    """Fields inside fields of a GraphQL operation, at the deepest place."""
+    max_query_aliases: int = Field(default=30, ge=0)
+    """Aliases of a GraphQL document, and fields that are selected once more beside themselves."""
+    max_query_cost: int = Field(default=50_000, ge=1)
+    """Values that the answer of an operation may have, at most; what runs a language model counts as many."""
+    max_request_tokens: int = Field(default=65_536, ge=1)
+    """Tokens of all prompts of a request, together with those that it may generate."""
+    max_execution_seconds: float = Field(default=300, gt=0)
+    """Time that a query or a mutation may take."""
+    max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
+    """Bytes of a request without files, and of a WebSocket's message."""
+    max_sockets: int = Field(default=2_000, ge=1)
+    """WebSockets that may be open."""
+    max_operations_per_socket: int = Field(default=100, ge=1)
+    """Operations that may be under way on a WebSocket."""
+    socket_init_seconds: float = Field(default=10, gt=0)
+    """Time that a new WebSocket has for its connection_init."""
+    socket_idle_seconds: float = Field(default=600, gt=0)
+    """A WebSocket on which no operation was under way for so long is closed."""
+    ping_seconds: float = Field(default=30, gt=0)
+    """A WebSocket is pinged so often, and closed where nothing has come back by the next ping."""
     max_texts: int = Field(default=1_000_000, ge=1)
     """Texts of a dataset."""
     max_text_characters: int = Field(default=100_000, ge=1)
@@ -66,7 +103,7 @@ class Settings(BaseSettings):
     max_new_tokens: int = Field(default=2048, ge=1)
     """Tokens to generate for a prompt."""
     max_upload_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
-    """Bytes of an upload, and of a dataset file; a body without files has 16 MB at most."""
+    """Bytes of an upload, and of a dataset file."""
     shuffle_buffer_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
     """Memory in which a training shuffles tokens; a run that fits is shuffled as a whole."""
     max_artifact_bytes: int | None = Field(default=None, ge=1)
@@ -89,6 +126,13 @@ class Settings(BaseSettings):
     def _split_paths(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(Path(part) for part in value.split(os.pathsep) if part)
+        return value
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
     @property

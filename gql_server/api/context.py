@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class Context:
     """The context of an HTTP request or of a whole socket; its operations each work with a copy."""
 
-    def __init__(self, server: "Server", *, over_websocket: bool = True) -> None:
+    def __init__(self, server: "Server", *, streaming: bool = True) -> None:
         self.server = server
-        self.over_websocket = over_websocket
+        self.streaming = streaming
         """Whether there is a way to send more than one result."""
         self.executing = False
         """Whether the operation has been found valid, so that its errors are no longer the document's."""

@@ -20,7 +20,7 @@ class RequestChecks(SchemaExtension):
         """Note what was asked for: once there is a document, Strawberry gives its first operation's name."""
         execution, context = self.execution_context, self.execution_context.context
         self._asked_by_name = execution.operation_name is not None
-        if isinstance(context, Context) and not context.over_websocket:
+        if isinstance(context, Context) and not context.streaming:
             allowed = set(execution.allowed_operations) - {OperationType.SUBSCRIPTION}
             execution.allowed_operations = allowed
         yield

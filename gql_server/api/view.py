@@ -11,8 +11,9 @@ from starlette.responses import HTMLResponse, Response
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.http import GraphQLRequestData
+from strawberry.http.streaming import SSETransport
 from strawberry.schema.exceptions import InvalidOperationTypeError
-from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
@@ -28,7 +29,7 @@ MAX_OPERATIONS_PER_SOCKET = 100
 
 MALFORMED = "The request is no GraphQL request as JSON, nor as multipart/form-data with operations and map."
 BAD_OPERATION_NAME = "The GraphQL operation's `operationName` must be valid text or null, if provided."
-SUBSCRIPTION_OVER_HTTP = "Subscriptions go over WebSocket (graphql-transport-ws), not over plain HTTP."
+SUBSCRIPTION_OVER_HTTP = "Subscriptions go over WebSocket (graphql-transport-ws) or text/event-stream."
 
 UNREADABLE = (TypeError, ValueError, LookupError, AttributeError, RecursionError, MultiPartException)
 """What Strawberry and Starlette raise where a body is not what they take it for."""
@@ -44,7 +45,7 @@ class GraphQLView(GraphQL[Context, None]):
         # graphql-ws, the legacy protocol, let clients skip the connection's handshake; it is not offered.
         super().__init__(
             schema,
-            subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
+            subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL],
             connection_init_wait_timeout=CONNECTION_INIT_TIMEOUT,
             max_subscriptions_per_connection=MAX_OPERATIONS_PER_SOCKET,
             multipart_uploads_enabled=True,
@@ -54,7 +55,10 @@ class GraphQLView(GraphQL[Context, None]):
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         """Return the context of a request, or of a whole socket."""
-        return Context(self._server, over_websocket=isinstance(request, WebSocket))
+        streaming = isinstance(request, WebSocket) or SSETransport().accepts(
+            request.headers.get("accept", "")
+        )
+        return Context(self._server, streaming=streaming)
 
     async def render_graphql_ide(self, request: Request) -> Response:
         """Return the page for a browser."""
