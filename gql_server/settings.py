@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     """Fields inside fields of a GraphQL operation, at the deepest place."""
     max_query_aliases: int = Field(default=30, ge=0)
     """Aliases of a GraphQL document, and fields that are selected once more beside themselves."""
-    max_query_cost: int = Field(default=50_000, ge=1)
+    max_query_cost: int = Field(default=30_000, ge=1)
     """Values that the answer of an operation may have, at most; what runs a language model counts as many."""
     max_request_tokens: int = Field(default=65_536, ge=1)
     """Tokens of all prompts of a request, together with those that it may generate."""

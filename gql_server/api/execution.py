@@ -1,34 +1,9 @@
-"""What many subscribers to the same must share, and what no event of a subscription may leave behind."""
+"""What no event of a subscription may leave behind."""
 
-from collections.abc import Iterator
-from contextlib import suppress
-from functools import lru_cache
 from typing import Any
 
-from graphql import DocumentNode, GraphQLError, GraphQLObjectType, parse
-from strawberry.extensions import SchemaExtension
+from graphql import GraphQLObjectType
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
-
-SHARED_DOCUMENTS = 128
-MAX_SHARED_CHARACTERS = 10_000
-
-
-class SharedDocuments(SchemaExtension):
-    """Parses a short document once for all who send it; each subscription holds its document to its end."""
-
-    def on_parse(self) -> Iterator[None]:
-        """Put the document where Strawberry looks for it before it parses."""
-        execution = self.execution_context
-        if execution.query and len(execution.query) <= MAX_SHARED_CHARACTERS:
-            with suppress(GraphQLError):  # Strawberry finds the mistake again, and says so in its own way.
-                options: dict[str, Any] = dict(execution.parse_options)
-                execution.graphql_document = _parse(execution.query, **options)
-        yield
-
-
-@lru_cache(maxsize=SHARED_DOCUMENTS)
-def _parse(text: str, **options: Any) -> DocumentNode:
-    return parse(text, **options)
 
 
 class Execution(StrawberryGraphQLCoreExecutionContext):

@@ -31,6 +31,9 @@ def _shown(
     cause = error.original_error
     if isinstance(cause, Refusal):
         return refusals.top_level(cause, error)
+    if operation is not None and not operation.context.server.settings.introspection:
+        # The names that graphql-core suggests are the schema's.
+        error.message = error.message.partition(" Did you mean ")[0]
     if _is_bad_value(error, operation):
         error.extensions = {"code": str(ErrorCode.INVALID_INPUT), **(error.extensions or {})}
     # Without a cause it is a mistake in the query, and with one of these one that was put into words.

@@ -10,11 +10,12 @@ from gql_server.api.common import SCALARS, object_type
 from gql_server.api.concept_configs import ConceptConfigMutations, ConceptConfigQueries
 from gql_server.api.concepts import ConceptMutations, ConceptQueries
 from gql_server.api.context import OperationContext
-from gql_server.api.execution import Execution, SharedDocuments
+from gql_server.api.execution import Execution
 from gql_server.api.generation import GenerationMutations, GenerationSubscriptions
 from gql_server.api.job_events import JobLogged, JobProgressed, JobStatusChanged, TrainingStepped
 from gql_server.api.jobs import JobMutations, JobQueries, JobSubscriptions
 from gql_server.api.language_models import LanguageModelMutations, LanguageModelQueries
+from gql_server.api.limits import Limits
 from gql_server.api.masking import shown_errors
 from gql_server.api.neuron_indexes import NeuronIndexMutations
 from gql_server.api.neurons import NeuronQueries
@@ -77,7 +78,7 @@ schema = Schema(
     mutation=Mutation,
     subscription=Subscription,
     types=[JobStatusChanged, JobProgressed, JobLogged, TrainingStepped],
-    extensions=[OperationContext, SharedDocuments, RequestChecks],
+    extensions=[OperationContext, RequestChecks, Limits],
     exception_handlers=HANDLERS,
     execution_context_class=Execution,
     config=StrawberryConfig(scalar_map=SCALARS),

@@ -7,7 +7,7 @@ import pytest
 from graphql import parse
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from gql_server.api import execution
+from gql_server.api import documents
 from gql_server.api.context import Context
 from gql_server.api.schema import schema
 from gql_server.server import Server
@@ -70,7 +70,7 @@ async def test_a_document_is_parsed_once_and_its_variables_are_not_shared(
         parsed.append(text)
         return parse(text, **options)
 
-    monkeypatch.setattr(execution, "parse", counted)
+    monkeypatch.setattr(documents, "parse", counted)
     document = "query($id: ID!, $more: Boolean = false) { job(id: $id) { id status @include(if: $more) } }"
     jobs = [await add_job(server) for _ in range(2)]
     found = [await ask(server, document, id=job.id, more=job is jobs[1]) for job in jobs]

@@ -200,14 +200,14 @@ EVERYTHING = """{
     id languageModel {
       name activationRuns(first: 2) { nodes { id } } saes(first: 2) { totalCount nodes { id } }
     }
-    activationRun { name job { id } saes { totalCount nodes { id } } }
+    activationRun { name job { id } saes(first: 2) { totalCount nodes { id } } }
     job { kind queuePosition result { __typename } events(first: 3) { sequence job { status } } }
     trainingHistory(maxPoints: 3) { step }
     neuronIndex { status activationRun { name } job { id } }
     neuron(index: 1) { id concept { name } sae { name } frequency }
     neurons(first: 2) { nodes { concept { neuron { id } sae { id } } } }
-    concepts { totalCount nodes { name neuron { index } sae { id } } }
-    conceptConfigs { totalCount nodes { name sae { id } edits { neuron { id } multiplier bias } } }
+    concepts(first: 5) { totalCount nodes { name neuron { index } sae { id } } }
+    conceptConfigs(first: 2) { totalCount nodes { name sae { id } edits { neuron { id } multiplier bias } } }
   } }
 }"""
 

@@ -96,7 +96,7 @@ async def test_several_operations_need_a_name_here_too(server: Server) -> None:
         socket.send_json(subscribe(query=query, operationName="b"))
         named = socket.receive_json()
     assert (refused["type"], refused["payload"][0]["message"]) == ("error", NO_OPERATION_NAME)
-    assert named["payload"] == {"data": {"b": "Query"}}
+    assert named["payload"]["data"] == {"b": "Query"}
 
 
 async def test_text_that_is_no_unicode_is_refused_here_too(server: Server) -> None:

@@ -1,0 +1,110 @@
+"""The cost of an operation: how many values its answer may have, and what runs a language model besides."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from graphql import (
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLField,
+    GraphQLInterfaceType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionNode,
+    SelectionSetNode,
+    get_argument_values,
+    get_named_type,
+    get_variable_values,
+)
+
+from gql_server.api.list_sizes import Scope, scope_below, size_of
+
+PER_PROMPT = 250
+"""What running a prompt through a language model counts as."""
+PER_NEW_TOKEN = 1
+
+INFERENCE = ("Query.topNeurons", "Mutation.generate", "Subscription.generation")
+
+
+def cost_of(
+    schema: GraphQLSchema,
+    operation: OperationDefinitionNode,
+    fragments: Mapping[str, FragmentDefinitionNode],
+    variables: dict[str, Any],
+) -> int | None:
+    """Return what an operation of a valid document costs at most; of a subscription, each of its events.
+
+    Every field counts 1, times the entries of the lists that it is in (``list_sizes``). A prompt counts 250
+    more, a token to be generated 1 more. None where the variables are refused: it will not be executed.
+    """
+    values = get_variable_values(schema, operation.variable_definitions or (), variables)
+    root = schema.get_root_type(operation.operation)
+    if isinstance(values, list) or root is None:
+        return None
+    return round(_Walk(schema, fragments, values).selections(operation.selection_set, root, Scope()))
+
+
+class _Walk:
+    """Adds up costs, each fragment's once for every type and scope that it is spread in."""
+
+    def __init__(
+        self, schema: GraphQLSchema, fragments: Mapping[str, FragmentDefinitionNode], variables: Any
+    ) -> None:
+        self._schema = schema
+        self._fragments = fragments
+        self._variables = variables
+        self._known: dict[tuple[str, str, Scope], float] = {}
+
+    def selections(self, node: SelectionSetNode, parent: GraphQLNamedType, scope: Scope) -> float:
+        return sum(self._selection(one, parent, scope) for one in node.selections)
+
+    def _selection(self, node: SelectionNode, parent: GraphQLNamedType, scope: Scope) -> float:
+        if isinstance(node, FieldNode):
+            return self._field(node, parent, scope)
+        if isinstance(node, InlineFragmentNode):
+            condition = node.type_condition
+            narrowed = self._schema.type_map[condition.name.value] if condition else parent
+            return self.selections(node.selection_set, narrowed, scope)
+        assert isinstance(node, FragmentSpreadNode)
+        return self._spread(node.name.value, parent, scope)
+
+    def _spread(self, name: str, parent: GraphQLNamedType, scope: Scope) -> float:
+        key = (name, parent.name, scope)
+        if key not in self._known:
+            fragment = self._fragments[name]
+            narrowed = self._schema.type_map[fragment.type_condition.name.value]
+            self._known[key] = self.selections(fragment.selection_set, narrowed, scope)
+        return self._known[key]
+
+    def _field(self, node: FieldNode, parent: GraphQLNamedType, scope: Scope) -> float:
+        name = node.name.value
+        definition = self._definition(parent, name)
+        if definition is None:
+            return 1  # __typename of a union
+        try:
+            arguments = get_argument_values(definition, node, self._variables)
+        except GraphQLError:
+            return 1  # It is refused before it is resolved.
+        below = scope_below(scope, parent.name, name, arguments)
+        inner = get_named_type(definition.type)
+        each = 1.0
+        if node.selection_set:
+            each += self.selections(node.selection_set, inner, below)
+        return size_of(parent.name, name, below) * each + _inference(parent.name, name, below)
+
+    def _definition(self, parent: GraphQLNamedType, name: str) -> GraphQLField | None:
+        if not isinstance(parent, GraphQLObjectType | GraphQLInterfaceType):
+            return None
+        return self._schema.get_field(parent, name)
+
+
+def _inference(type_name: str, field_name: str, below: Scope) -> float:
+    if f"{type_name}.{field_name}" not in INFERENCE:
+        return 0
+    new_tokens = 0 if type_name == "Query" else below.outputs * below.tokens
+    return PER_PROMPT * max(below.prompts, below.outputs) + PER_NEW_TOKEN * new_tokens

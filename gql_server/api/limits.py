@@ -1,0 +1,161 @@
+"""Refuses operations that ask for too much, before they are run, and those that take too long."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    FragmentDefinitionNode,
+    GraphQLError,
+    NoSchemaIntrospectionCustomRule,
+    OperationDefinitionNode,
+    get_operation_ast,
+    parse,
+)
+from strawberry.extensions import SchemaExtension
+from strawberry.schema.schema import validate_document
+from strawberry.types.graphql import OperationType
+
+from gql_server.api.common import ErrorCode
+from gql_server.api.costs import cost_of
+from gql_server.api.documents import Shape, read, text_size
+from gql_server.settings import Settings
+
+MAX_NESTING = 100
+"""Brackets inside brackets; the parser itself gives up at about twice as many."""
+
+
+def too_complex(limit: str, allowed: float, actual: float, sentence: str) -> GraphQLError:
+    """Return the refusal of what goes beyond a limit.
+
+    Args:
+        limit: Which limit it is.
+        allowed: What it allows.
+        actual: What was asked for.
+        sentence: The same for people.
+    """
+    extensions = {"code": str(ErrorCode.TOO_COMPLEX), "limit": limit, "allowed": allowed, "actual": actual}
+    return GraphQLError(sentence, extensions=extensions)
+
+
+class Limits(SchemaExtension):
+    """Looks at the text, then at the document's shape, then at its cost: each bounds what comes next."""
+
+    def __init__(self) -> None:
+        self._refusal: GraphQLError | None = None
+        self._shape = Shape(0, 0)
+        self._cost: int | None = None
+        self._shown = False
+
+    def on_parse(self) -> Iterator[None]:
+        """Parse the text in Strawberry's place, unless it is too large for that."""
+        execution = self.execution_context
+        if execution.query:
+            self._refusal = _refusal_of_text(execution.query, self._settings)
+            if self._refusal:
+                execution.graphql_document = _stand_in(execution.operation_name)
+            else:
+                self._read(execution.query)
+        yield
+
+    def on_validate(self) -> Iterator[None]:
+        """Put the refusal where validation's own errors go, and validate first what costs are told of."""
+        execution = self.execution_context
+        if execution.pre_execution_errors is None:
+            refusal = self._refusal or _refusal_of_shape(self._shape, self._settings)
+            execution.pre_execution_errors = [refusal] if refusal else self._errors()
+        yield
+
+    async def on_execute(self) -> AsyncIterator[None]:
+        """End what takes too long. Of a subscription that is its beginning alone."""
+        seconds = self._settings.max_execution_seconds
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            message = f"The operation took longer than the {seconds:g} s that one may take."
+            raise too_complex("seconds", seconds, seconds, message) from None
+
+    def get_results(self) -> dict[str, Any]:
+        """Show what the operation costs; of a subscription, with its first event alone."""
+        if self._cost is None or self._shown:
+            return {}
+        self._shown = self.execution_context.operation_type is OperationType.SUBSCRIPTION
+        return {"cost": {"estimated": self._cost, "limit": self._settings.max_query_cost}}
+
+    @property
+    def _settings(self) -> Settings:
+        settings: Settings = self.execution_context.context.server.settings
+        return settings
+
+    def _read(self, text: str) -> None:
+        try:
+            self.execution_context.graphql_document, self._shape = read(text)
+        except GraphQLError:
+            return  # Strawberry finds the mistake again, and says so in its own way.
+
+    def _errors(self) -> list[GraphQLError]:
+        """Return what is wrong with a document: by GraphQL's rules, else by its cost."""
+        execution = self.execution_context
+        document = execution.graphql_document
+        assert document is not None
+        rules = execution.validation_rules
+        if not self._settings.introspection:
+            rules = (*rules, NoSchemaIntrospectionCustomRule)
+        errors = validate_document(execution.schema._schema, document, rules)
+        return errors or self._cost_errors(document)
+
+    def _cost_errors(self, document: DocumentNode) -> list[GraphQLError]:
+        execution, limit = self.execution_context, self._settings.max_query_cost
+        operation = get_operation_ast(document, execution.operation_name)
+        if not isinstance(operation, OperationDefinitionNode):
+            return []
+        fragments = {
+            node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
+        }
+        self._cost = cost_of(execution.schema._schema, operation, fragments, execution.variables or {})
+        if self._cost is None or self._cost <= limit:
+            return []
+        message = (
+            f"The answer could have {self._cost} values (with what runs a language model counted as many);"
+            f" {limit} may be. Ask for smaller pages, fewer fields or fewer prompts."
+        )
+        return [too_complex("cost", limit, self._cost, message)]
+
+
+def _refusal_of_text(text: str, settings: Settings) -> GraphQLError | None:
+    allowed, actual = settings.max_query_characters, len(text)
+    if actual > allowed:
+        message = f"The document has {actual} characters; {allowed} may be."
+        return too_complex("characters", allowed, actual, message)
+    size = text_size(text)
+    if size.tokens > settings.max_query_tokens:
+        message = f"The document has {size.tokens} tokens; {settings.max_query_tokens} may be."
+        return too_complex("tokens", settings.max_query_tokens, size.tokens, message)
+    if size.nesting > MAX_NESTING:
+        message = f"The document has brackets {size.nesting} deep; {MAX_NESTING} may be."
+        return too_complex("nesting", MAX_NESTING, size.nesting, message)
+    return None
+
+
+def _refusal_of_shape(shape: Shape, settings: Settings) -> GraphQLError | None:
+    if shape.depth > settings.max_query_depth:
+        message = f"The document's fields are {shape.depth} deep; {settings.max_query_depth} may be."
+        return too_complex("depth", settings.max_query_depth, shape.depth, message)
+    if shape.aliases > settings.max_query_aliases:
+        message = (
+            f"The document has {shape.aliases} aliases and repeated fields; {settings.max_query_aliases} may"
+            " be. Page through lists instead of naming their entries one by one."
+        )
+        return too_complex("aliases", settings.max_query_aliases, shape.aliases, message)
+    return None
+
+
+def _stand_in(operation_name: str | None) -> DocumentNode:
+    """Return a document that passes for one that is not parsed at all, up to its validation."""
+    name = operation_name if operation_name and operation_name.isidentifier() else ""
+    return parse(f"query {name} {{ __typename }}")

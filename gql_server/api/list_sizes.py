@@ -1,0 +1,126 @@
+"""How many entries each list of the schema has, for the cost rule: what the arguments say, else a guess."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MAX_FIRST = 100
+
+BLOCKS = 64
+"""Layers that a language model's question for layers has, as a rule."""
+PROMPT_TOKENS = 64
+WINDOW_TOKENS = 24
+"""Tokens around the peak of a top text."""
+HISTOGRAM_BINS = 64
+RECORDS = 20
+"""Entries of a list without pages."""
+FEW = 5
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What the arguments of the fields above say of the lists below them."""
+
+    page: int = RECORDS
+    """Entries of the connection, or neurons to report."""
+    prompts: int = 1
+    outputs: int = 1
+    tokens: int = PROMPT_TOKENS
+    """Tokens of each prompt, or of each output."""
+    alternatives: int = 0
+    per_token: bool = False
+
+
+Size = Callable[[Scope], float]
+
+
+def _always(number: float) -> Size:
+    return lambda _: number
+
+
+def _page(scope: Scope) -> float:
+    return scope.page
+
+
+SIZES: Mapping[str, Size] = {
+    "Query.languageModels": _always(RECORDS),
+    "LanguageModel.layers": _always(BLOCKS),
+    "ActivationRun.layers": _always(FEW),
+    "Sae.exports": _always(FEW),
+    "Sae.trainingHistory": _page,
+    "Job.events": _page,
+    "Neuron.topTexts": _page,
+    "TopText.tokens": _always(WINDOW_TOKENS),
+    "Histogram.edges": _always(HISTOGRAM_BINS),
+    "Histogram.counts": _always(HISTOGRAM_BINS),
+    "ConceptConfig.edits": _always(FEW),
+    "ConceptConfigSaved.edits": _always(FEW),
+    "Server.saeClasses": _always(FEW),
+    "Server.devices": _always(1),
+    "TopNeurons.prompts": lambda scope: scope.prompts,
+    "PromptNeurons.tokens": lambda scope: scope.tokens,
+    "PromptNeurons.neurons": _page,
+    "PromptNeurons.perToken": lambda scope: scope.tokens if scope.per_token else 0,
+    "TokenNeurons.neurons": _page,
+    "Generation.outputs": lambda scope: scope.outputs,
+    "GenerationOutput.tokens": lambda scope: scope.tokens,
+    "GenerationOutput.topNeurons": _page,
+    "GeneratedToken.alternatives": lambda scope: scope.alternatives,
+    "GeneratedToken.topNeurons": _page,
+    "InvalidInput.fields": _always(FEW),
+    "FieldError.path": _always(FEW),
+    # Averages over this schema. A type is wrapped once or twice, whatever depth is asked for.
+    "__Schema.types": _always(120),
+    "__Schema.directives": _always(FEW),
+    "__Type.fields": _always(FEW),
+    "__Type.inputFields": _always(1),
+    "__Type.interfaces": _always(0.5),
+    "__Type.possibleTypes": _always(0.5),
+    "__Type.enumValues": _always(1),
+    "__Type.ofType": _always(0.5),
+    "__Field.args": _always(1),
+    "__Directive.args": _always(1),
+    "__Directive.locations": _always(1),
+}
+"""By type and field. The lists of connections are not among them: their size is the page's."""
+
+
+def size_of(type_name: str, field_name: str, scope: Scope) -> float:
+    """Return how many entries a field has; 1 for what is no list."""
+    if type_name.endswith("Connection") and field_name in ("edges", "nodes"):
+        return scope.page
+    size = SIZES.get(f"{type_name}.{field_name}")
+    return size(scope) if size else 1
+
+
+def scope_below(scope: Scope, type_name: str, field_name: str, arguments: Mapping[str, Any]) -> Scope:
+    """Return what is known of the lists below a field, given its arguments."""
+    match f"{type_name}.{field_name}":
+        case "Query.topNeurons":
+            return Scope(
+                page=_clamped(arguments["first"]),
+                prompts=len(arguments["prompts"]),
+                per_token=arguments["perToken"],
+            )
+        case "Mutation.generate" | "Subscription.generation":
+            return _of_generation(arguments["input"])
+        case "Sae.trainingHistory":
+            return Scope(page=max(0, arguments["maxPoints"]))
+    first = arguments.get("first")
+    return scope if first is None else Scope(page=_clamped(first))
+
+
+def _of_generation(request: Any) -> Scope:
+    prompts = len(request["prompts"])
+    return Scope(
+        page=max(0, request["topNeurons"]),
+        prompts=prompts,
+        outputs=prompts * (2 if request["compareToBaseline"] else 1),
+        tokens=max(0, request["maxNewTokens"]),
+        alternatives=max(0, request["topLogProbabilities"]),
+    )
+
+
+def _clamped(first: int) -> int:
+    """Return the entries of a page; a resolver refuses what no page can have, with the field's name."""
+    return min(max(first, 0), MAX_FIRST)

@@ -1,0 +1,277 @@
+"""What is too much is refused, with the limit's name and by how much; what the tools send is not."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from graphql import (
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    OperationDefinitionNode,
+    OperationType,
+    get_introspection_query,
+    get_nullable_type,
+    is_list_type,
+    parse,
+)
+
+from gql_server.api.context import Context
+from gql_server.api.list_sizes import SIZES
+from gql_server.api.schema import schema
+from gql_server.jobs import log as job_log
+from gql_server.server import Server
+from models import Job
+from models.enums import JobStatus
+from tests.api.asking import ask, execute, first_error, follow
+from tests.serving import add_language_model, add_run, add_sae, idle_job, serving
+
+TABS = Path(__file__).parents[2] / "frontend" / "src" / "tabs"
+
+
+async def refusal(server: Server, query: str, **variables: Any) -> tuple[str, float, float]:
+    """Return which limit refuses a query, what it allows and what was asked."""
+    error = await first_error(server, query, **variables)
+    extensions = error["extensions"]
+    assert extensions["code"] == "TOO_COMPLEX"
+    assert str(extensions["actual"]) in error["message"]
+    assert str(extensions["allowed"]) in error["message"]
+    return extensions["limit"], extensions["allowed"], extensions["actual"]
+
+
+async def cost(server: Server, query: str, **variables: Any) -> int:
+    """Return what the server says that a query costs, whatever comes of it."""
+    result = await execute(server, query, **variables)
+    assert result.extensions
+    return int(result.extensions["cost"]["estimated"])
+
+
+# ------------------------------------------------------------------------ text and shape
+
+
+@pytest.mark.parametrize(
+    ("query", "limit", "actual"),
+    [
+        ("{ __typename }" + " " * 50_000, "characters", 50_014),
+        ("{" + "a " * 2_000 + "}", "tokens", 2_002),
+        ("{" + "a{" * 100 + "b" + "}" * 101, "nesting", 101),
+        ("{ node(id: " + "[" * 110 + "]" * 110 + ") { id } }", "nesting", 112),
+        ("{" + "a{" * 30 + "b" + "}" * 31, "depth", 31),
+        ("{" + " ".join(f"a{i}: __typename" for i in range(31)) + "}", "aliases", 31),
+        ("{" + "__typename " * 32 + "}", "aliases", 31),
+        ("{" + "... { __typename } " * 32 + "}", "aliases", 31),
+        (
+            "query ($x: [Int]) { server { version } ...F } fragment F on Query {"
+            + "a{" * 20
+            + "b"
+            + "}" * 21,
+            "depth",
+            21,
+        ),
+        ("subscription {" + "a{" * 30 + "b" + "}" * 31, "depth", 31),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+async def test_a_document_beyond_a_limit_is_refused_before_it_is_validated(
+    server: Server, query: str, limit: str, actual: int
+) -> None:
+    name, _, found = await refusal(server, query)
+    assert (name, found) == (limit, actual)
+
+
+async def test_fragments_that_double_are_counted_once_and_refused_by_their_cost(server: Server) -> None:
+    doubling = " ".join(f"fragment F{i} on Query {{ ...F{i + 1} ...F{i + 1} }}" for i in range(60))
+    query = f"{{ ...F0 }} {doubling} fragment F60 on Query {{ __typename }}"
+    assert (await refusal(server, query))[::2] == ("cost", 2**60)
+
+
+async def test_fragments_in_a_circle_are_a_mistake_in_the_query(server: Server) -> None:
+    query = "{ ...A } fragment A on Query { ...B } fragment B on Query { server { version } ...A }"
+    assert "Cannot spread fragment" in (await first_error(server, query))["message"]
+
+
+async def test_an_operation_that_is_refused_unread_may_have_a_name(server: Server) -> None:
+    query = "query Mine { " + "a " * 3_000 + "}"
+    result = await schema.execute(query, {}, context(server), operation_name="Mine")
+    assert result.errors and (result.errors[0].extensions or {})["limit"] == "tokens"
+
+
+async def test_the_same_field_under_different_types_is_no_repetition(server: Server) -> None:
+    kinds = ["Sae", "Job", "Concept", "ActivationRun", "LanguageModel", "ConceptConfig", "Neuron"]
+    query = '{ node(id: "x") {' + " ".join(f"... on {kind} {{ id }}" for kind in kinds) + "} }"
+    assert await ask(server, query) == {"node": None}
+
+
+async def test_what_our_own_tools_send_is_allowed(server: Server) -> None:
+    introspection = get_introspection_query(descriptions=True, input_value_deprecation=True)
+    assert "__schema" in await ask(server, introspection)
+    for tab in TABS.glob("*.graphql"):
+        text = tab.read_text()
+        for definition in operations(text):
+            result = await schema.execute(text, variables_of(tab), context(server), operation_name=definition)
+            errors = [error.extensions or {} for error in result.errors or []]
+            assert not [one for one in errors if one.get("code") == "TOO_COMPLEX"]
+
+
+def operations(text: str) -> list[str]:
+    """Return the names of the queries and mutations of a document."""
+    return [
+        node.name.value
+        for node in parse(text).definitions
+        if isinstance(node, OperationDefinitionNode)
+        and node.name
+        and node.operation is not OperationType.SUBSCRIPTION
+    ]
+
+
+def variables_of(tab: Path) -> dict[str, Any]:
+    path = tab.with_suffix(".json")
+    variables: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return variables
+
+
+def context(server: Server) -> Any:
+    return Context(server)
+
+
+# ---------------------------------------------------------------------------------- cost
+
+
+def test_every_list_has_a_size() -> None:
+    lists = {
+        f"{name}.{field_name}"
+        for name, type_ in schema._schema.type_map.items()
+        if isinstance(type_, GraphQLObjectType | GraphQLInterfaceType)
+        for field_name, field in type_.fields.items()
+        if is_list_type(get_nullable_type(field.type)) and not name.endswith("Connection")
+    }
+    assert lists == set(SIZES) - {"__Type.ofType"}, "a type is wrapped by no list, but not always"
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("{ __typename }", 1),
+        ("{ server { version hubEnabled } }", 3),
+        # saes, pageInfo and its field, and 7 nodes of 2 fields
+        ("{ saes(first: 7) { nodes { id name } pageInfo { endCursor } } }", 1 + 7 * 3 + 2),
+        ("{ saes { nodes { id } } }", 1 + 20 * 2),
+        ("{ saes(first: 1000) { nodes { id } } }", 1 + 100 * 2),
+        (
+            "{ saes(first: 10) { edges { node { id concepts(first: 3) { nodes { id } } } } } }",
+            1 + 10 * (2 + 1 + 1 + 3 * 2),
+        ),
+        (
+            "query ($n: Int! = 5) { jobs(first: $n) { nodes { events(first: $n) { at } } } }",
+            1 + 5 * (1 + 5 * 2),
+        ),
+        ("{ saes(first: 2) { ...F } } fragment F on SaeConnection { nodes { ...G ... on Sae { id } } }"
+         " fragment G on Sae { name }", 1 + 2 * 3),
+        ('{ sae(id: "x") { trainingHistory(maxPoints: 300) { loss mse } } }', 1 + 300 * 3),
+        # 3 prompts are run, and each reports 4 neurons of 2 fields
+        ('{ topNeurons(saeId: "x", prompts: ["a", "b", "c"], first: 4) { ... on TopNeurons { prompts {'
+         " neurons { activation } } } } }", 1 + 3 * 250 + 3 * (1 + 4 * 2)),
+        # 2 prompts, steered and not, 8 tokens each
+        ('mutation { generate(input: {saeId: "x", prompts: ["a", "b"], maxNewTokens: 8,'
+         ' compareToBaseline: true, steering: {source: {edits: []}}}) {'
+         ' ... on Generation { outputs { tokens { text } } } } }',
+         1 + 4 * 250 + 4 * 8 + 4 * (1 + 8 * 2)),
+    ],
+)  # fmt: skip
+async def test_the_cost_is_the_number_of_values_times_the_pages_and_inference_costs_more(
+    server: Server, query: str, expected: int
+) -> None:
+    assert await cost(server, query) == expected
+
+
+async def test_what_costs_too_much_is_refused_with_the_cost_and_the_limit(server: Server) -> None:
+    nested = "{ saes(first: 100) { nodes { concepts(first: 100) { nodes { id name score } } } } }"
+    expected = 1 + 100 * (1 + 1 + 100 * 4)
+    assert await refusal(server, nested) == ("cost", 30_000, expected)
+    assert await cost(server, nested) == expected
+    prompts = 'query ($p: [String!]!) { topNeurons(saeId: "x", prompts: $p) { __typename } }'
+    assert (await refusal(server, prompts, p=["a"] * 10_000))[0] == "cost"
+
+
+async def test_an_answer_has_no_more_values_than_its_cost(server: Server) -> None:
+    run = await add_run(server, await add_language_model(server))
+    for _ in range(12):
+        await add_sae(server, run)
+    query = """{ saes(first: 9) { totalCount edges { cursor node {
+      id name activationRun { name layers { name } saes(first: 3) { nodes { id } } }
+      neurons(first: 5) { nodes { index sae { id } concept { id } } }
+    } } } }"""
+    result = await execute(server, query)
+    assert result.data
+    assert 300 < count_values(result.data) <= await cost(server, query)
+
+
+def count_values(value: Any) -> int:
+    if isinstance(value, list):
+        return sum(map(count_values, value))
+    return sum(1 + count_values(one) for one in value.values()) if isinstance(value, dict) else 0
+
+
+async def test_variables_that_are_refused_have_no_cost(server: Server) -> None:
+    result = await execute(server, "query ($n: Int!) { saes(first: $n) { totalCount } }", n="x")
+    assert result.errors
+    assert not result.extensions
+
+
+async def test_a_subscription_shows_its_cost_once(server: Server) -> None:
+
+    job = idle_job()
+    async with server.database.write() as session:
+        session.add(job)
+        await session.flush()
+        stored = await session.get_one(Job, job.id)
+        for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):
+            await job_log.append_status(session, stored, status)
+    query = "subscription ($id: ID!) { jobProgress(id: $id) { sequence job { id } } }"
+    first, second = await follow(server, query, id=job.id)
+    assert first.extensions == {"cost": {"estimated": 4, "limit": 30_000}}
+    assert not second.extensions
+
+
+# ---------------------------------------------------------------------------------- time
+
+
+async def test_an_operation_that_takes_too_long_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = asyncio.Event()
+
+    async def never(_server: Server) -> Any:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr("gql_server.services.interactive.describe", never)
+    async with serving(tmp_path, max_execution_seconds=0.05) as server:
+        assert await refusal(server, "{ server { devices } }") == ("seconds", 0.05, 0.05)
+    assert ended.is_set()
+
+
+async def test_a_time_out_of_something_else_is_a_fault(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(_server: Server) -> Any:
+        raise TimeoutError
+
+    monkeypatch.setattr("gql_server.services.interactive.describe", late)
+    error = await first_error(server, "{ server { devices } }")
+    assert error["extensions"]["code"] == "INTERNAL"
+
+
+# ------------------------------------------------------------------------- introspection
+
+
+async def test_introspection_can_be_switched_off(tmp_path: Path) -> None:
+    async with serving(tmp_path, introspection=False) as server:
+        for query in ("{ __schema { types { name } } }", '{ __type(name: "Query") { name } }'):
+            assert "introspection" in (await first_error(server, query))["message"]
+        assert await ask(server, "{ __typename }") == {"__typename": "Query"}
+        error = await first_error(server, "{ server { versio } }")
+        assert "version" not in error["message"], "no name is suggested that was not asked for"
