@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -17,7 +18,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from gql_server import __version__, ids
-from gql_server.api import graphiql
+from gql_server.api import graphiql, sign_in
+from gql_server.api.access import Access
 from gql_server.api.guard import Guard
 from gql_server.api.view import GraphQLView
 from gql_server.compute.messages import LanguageModelChanged
@@ -38,26 +40,48 @@ WARM_UP_DELAY_SECONDS = 1.0
 
 def create_app(settings: Settings) -> Starlette:
     """Return the application; its lifespan opens the database and starts the supervisor."""
+    access = Access(settings.token)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with running(settings) as server:
             app.state.server = server
-            app.state.view = GraphQLView(server)
+            app.state.view = GraphQLView(server, access)
             yield
+
+    async def sign_in_route(request: Request) -> Response:
+        return await sign_in.sign_in(request, access)
 
     return Starlette(
         routes=[
             Route("/", _to_graphql),
             Route("/graphql", _GraphQL),
             WebSocketRoute("/graphql", _GraphQL),
+            Route(sign_in.PATH, sign_in_route, methods=["POST"]),
             Route("/healthz", _healthz),
             Route("/top-texts/{sae_id}/{name}", _top_texts),
             Mount("/static", StaticFiles(directory=graphiql.STATIC_DIR, check_dir=False)),
         ],
-        middleware=[Middleware(Guard, max_body_bytes=settings.max_upload_bytes)],
+        middleware=[*_cross_origin(settings), Middleware(Guard, settings, access)],
         lifespan=lifespan,
     )
+
+
+def _cross_origin(settings: Settings) -> list[Middleware]:
+    """Return what answers the preflights of pages of other origins, where there may be some."""
+    if not settings.allowed_origins:
+        return []
+    headers = ["Authorization", "Content-Type", "GraphQL-Require-Preflight", "Apollo-Require-Preflight"]
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=[*headers, "X-Requested-With"],
+            expose_headers=["X-Request-Id"],
+            max_age=600,
+        )
+    ]
 
 
 @asynccontextmanager

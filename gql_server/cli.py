@@ -22,8 +22,11 @@ def main() -> None:
         settings = _settings(options)
     except ValidationError as error:
         parser.error(_sentence(error))
-    if not _is_loopback(settings.host):
-        parser.error(f"{settings.host} is no loopback address; the server listens on 127.0.0.1 or ::1 only.")
+    if options.command != "migrate" and not _may_listen(settings):
+        parser.error(
+            f"{settings.host} is no loopback address: set GQL_SERVER_TOKEN, which clients must bring, or "
+            "GQL_SERVER_ALLOW_WITHOUT_TOKEN=true to let everybody in who reaches it."
+        )
     sys.exit({"serve": _serve, "demo": _demo, "migrate": _migrate}[options.command](settings, options))
 
 
@@ -39,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=description, description=description)
         command.add_argument("--artifacts", type=Path, metavar="DIR", help="artifact directory")
         if name != "migrate":
-            command.add_argument("--host", help="loopback address to listen on")
+            command.add_argument("--host", help="address to listen on; beyond loopback with a token only")
             command.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
         if name == "demo":
             command.add_argument("--exit", action="store_true", help="stop the server when the tour is over")
@@ -56,6 +59,10 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _sentence(error: ValidationError) -> str:
     problems = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
     return "settings: " + "; ".join(problems)
+
+
+def _may_listen(settings: Settings) -> bool:
+    return settings.token is not None or settings.allow_without_token or _is_loopback(settings.host)
 
 
 def _is_loopback(host: str) -> bool:

@@ -28,6 +28,7 @@ def serve(settings: Settings) -> bool:
         port=settings.port,
         log_config=None,
         ws="websockets-sansio",
+        ws_max_size=settings.max_body_bytes,
         lifespan="on",
         timeout_graceful_shutdown=GRACE_SECONDS,
     )

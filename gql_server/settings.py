@@ -1,6 +1,7 @@
 """The server's settings: one frozen object, read from ``GQL_SERVER_*`` environment variables."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PathList = Annotated[tuple[Path, ...], NoDecode]
 OriginList = Annotated[tuple[str, ...], NoDecode]
+
+
+_ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 
 
 class Settings(BaseSettings):
@@ -133,6 +137,25 @@ class Settings(BaseSettings):
     def _split_origins(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [origin for origin in value if origin != "*" and not _ORIGIN.fullmatch(origin)]:
+            raise ValueError(f"{wrong[0]!r} is no origin such as https://lab.example, without a path")
+        return value
+
+    @field_validator("token", mode="before")
+    @classmethod
+    def _none_for_empty(cls, value: Any) -> Any:
+        return value or None
+
+    @field_validator("token")
+    @classmethod
+    def _check_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+            raise ValueError("a token has no spaces, and no characters beyond ASCII, which headers lack")
         return value
 
     @property

@@ -2,10 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gql_server import ids
+from gql_server.api.access import Access
+from gql_server.api.guard import Guard
+from gql_server.api.view import GraphQLView
 from gql_server.database import Database
 from gql_server.jobs.bell import Bell
 from gql_server.jobs.supervisor import Supervisor
@@ -117,6 +121,14 @@ async def add_sae(server: Server, run: ActivationRun, **columns: Any) -> Sae:
     async with server.database.write() as session:
         session.add(row)
     return row
+
+
+def endpoint(server: Server, **settings: Any) -> Guard:
+    """Return the ASGI application of /graphql, behind its guard, with some settings of its own."""
+    if settings:
+        server = replace(server, settings=server.settings.model_copy(update=settings))
+    access = Access(server.settings.token)
+    return Guard(GraphQLView(server, access), server.settings, access)
 
 
 def idle_job(**columns: Any) -> Job:

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 class Context:
     """The context of an HTTP request or of a whole socket; its operations each work with a copy."""
 
-    def __init__(self, server: "Server", *, streaming: bool = True) -> None:
+    def __init__(self, server: "Server", *, streaming: bool = True, authenticated: bool = True) -> None:
         self.server = server
         self.streaming = streaming
         """Whether there is a way to send more than one result."""
+        self.authenticated = authenticated
+        """Whether the token has been brought; a socket's connection_init may still bring it."""
         self.executing = False
         """Whether the operation has been found valid, so that its errors are no longer the document's."""
         self.loaders = Loaders(server)

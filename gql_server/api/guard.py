@@ -1,72 +1,108 @@
-"""Keeps strangers out: other hosts' names, other origins' pages, uploads by a plain form, huge bodies."""
+"""Keeps strangers out: other hosts' names, other origins' pages, no token, plain forms, huge bodies."""
 
 import ipaddress
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from strawberry.http.websocket_origin import is_same_origin
+from starlette.websockets import WebSocket
+from strawberry.http.websocket_origin import is_same_origin, normalize_allowed_origins, normalize_origin
+
+from gql_server.api import sign_in
+from gql_server.api.access import CHALLENGE, WRONG_TOKEN, Access
+from gql_server.api.answers import RefusedRequest, deny
+from gql_server.api.negotiation import names
+from gql_server.settings import Settings
 
 PREFLIGHT_HEADERS = ("graphql-require-preflight", "apollo-require-preflight", "x-requested-with")
 """A cross-site form can send none of these; a cross-site script only after a preflight, which is refused."""
 
-MAX_JSON_BYTES = 16 * 2**20
-"""Of a body that is not multipart: it is held in memory, several times over once it is parsed."""
+OPEN_PATHS = ("/healthz", "/static", sign_in.PATH)
+"""Paths, with all below them, that need no token: there is nothing of anybody's in them."""
+
+LOOPBACK_ONLY = "This server answers under loopback names only, such as localhost or 127.0.0.1."
+OTHER_ORIGIN = (
+    "Pages of this origin may not use this server; GQL_SERVER_ALLOWED_ORIGINS lists those that may."
+)
+NO_PREFLIGHT = "An upload needs the header GraphQL-Require-Preflight (any value)."
 
 
 class Guard:
     """ASGI middleware before everything else.
 
     A page of another site may make a browser send requests here, under its own name even, once its name
-    leads to 127.0.0.1 (DNS rebinding). So the Host must be a loopback name, and an Origin that same host.
+    leads to 127.0.0.1 (DNS rebinding). So an Origin must be this host or an allowed one, and where no token
+    is asked for, the Host a loopback name.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, access: Access) -> None:
         self._app = app
-        self._max_body_bytes = max_body_bytes
+        self._settings = settings
+        self._access = access
+        self._origins = normalize_allowed_origins(settings.allowed_origins)
+        self._any_host = not access.is_open or settings.allow_without_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass the request on."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        refusal = self._refusal(scope, Headers(scope=scope))
-        if refusal is None:
-            await self._pass_on(scope, receive, send)
-        elif scope["type"] == "http":
-            status, reason = refusal
-            await PlainTextResponse(reason, status_code=status)(scope, receive, send)
+        headers = Headers(scope=scope)
+        refusal = self._refusal(scope, headers)
+        if scope["type"] == "http":
+            await (refusal(scope, receive, send) if refusal else self._pass_on(scope, receive, send))
+        elif refusal:
+            await deny(WebSocket(scope, receive, send), refusal)
         else:
-            await send({"type": "websocket.close", "code": 1008, "reason": refusal[1]})
+            await self._app(scope, receive, send)
 
-    def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
-        host = headers.get("host", "")
-        if not _is_loopback(host):
-            return 421, "This server answers under loopback names only, such as localhost or 127.0.0.1."
-        origin = headers.get("origin")
-        if origin is not None and not is_same_origin(origin, host):
-            return 403, "Pages of other origins may not use this server."
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        accept = headers.get("accept")
+        if not self._any_host and not _is_loopback(headers.get("host", "")):
+            return RefusedRequest(421, LOOPBACK_ONLY, accept)
+        if not self._is_origin_allowed(headers):
+            return RefusedRequest(403, OTHER_ORIGIN, accept)
+        if scope["type"] == "websocket":
+            return None  # Its connection_init may bring the token.
+        if not self._access.allows(headers) and not _is_open(scope["path"]):
+            if scope["method"] == "GET" and names(accept, "text/html"):
+                return sign_in.page()
+            return RefusedRequest(401, WRONG_TOKEN, accept, CHALLENGE)
         if _is_multipart(headers) and not any(name in headers for name in PREFLIGHT_HEADERS):
-            return 400, "An upload needs the header GraphQL-Require-Preflight (any value)."
+            return RefusedRequest(400, NO_PREFLIGHT, accept)
         length = headers.get("content-length", "")
         if length.isdecimal() and _exceeds(length, self._limit(headers)):
-            return _too_large(self._limit(headers))
+            return self._too_large(headers)
         return None
+
+    def _is_origin_allowed(self, headers: Headers) -> bool:
+        origin = headers.get("origin")
+        if origin is None:
+            # A page can load a script or an image from anywhere, without an Origin; browsers tell of it here.
+            foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+            return not foreign or headers.get("sec-fetch-mode") == "navigate"
+        return (
+            "*" in self._origins
+            or is_same_origin(origin, headers.get("host"))
+            or normalize_origin(origin) in self._origins
+        )
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; a body of no stated length is answered here once it gets too long."""
-        if scope["type"] == "websocket":
-            await self._app(scope, receive, send)
-            return
-        limit = self._limit(Headers(scope=scope))
+        headers = Headers(scope=scope)
         try:
-            await self._app(scope, _limited(receive, limit), send)
+            await self._app(scope, _limited(receive, self._limit(headers)), send)
         except _BodyTooLargeError:
-            status, reason = _too_large(limit)
-            await PlainTextResponse(reason, status_code=status)(scope, receive, send)
+            await self._too_large(headers)(scope, receive, send)
 
     def _limit(self, headers: Headers) -> int:
-        return self._max_body_bytes if _is_multipart(headers) else min(MAX_JSON_BYTES, self._max_body_bytes)
+        limits = self._settings.max_upload_bytes, self._settings.max_body_bytes
+        return limits[0] if _is_multipart(headers) else min(limits)
+
+    def _too_large(self, headers: Headers) -> Response:
+        limit = self._limit(headers)
+        message = f"The body is too large; it may have {limit} bytes."
+        return RefusedRequest(413, message, headers.get("accept"), limit="bytes", allowed=limit)
 
 
 class _BodyTooLargeError(Exception):
@@ -92,8 +128,8 @@ def _exceeds(length: str, limit: int) -> bool:
     return len(length) > len(str(limit)) + 10 or int(length) > limit
 
 
-def _too_large(limit: int) -> tuple[int, str]:
-    return 413, f"The body is too large; it may have {limit} bytes."
+def _is_open(path: str) -> bool:
+    return any(path == open_path or path.startswith(f"{open_path}/") for open_path in OPEN_PATHS)
 
 
 def _is_multipart(headers: Headers) -> bool:

@@ -7,15 +7,21 @@ from typing import Any
 from weakref import WeakSet
 
 import structlog
+from graphql import GraphQLError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import SubscribeMessage
 
 from gql_server.api.context import Context
+from gql_server.api.limits import too_complex
+from gql_server.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+NORMAL_CLOSURE = 1000
+GOING_AWAY = 1001
 SERVICE_RESTART = 1012
 """WebSocket's close code of a server that goes; clients may connect again."""
 CLOSING_SECONDS = 0.5
@@ -24,10 +30,20 @@ MAX_REASON_BYTES = 123
 
 
 class OpenSockets:
-    """The sockets that are open, so that a server that stops can take leave of them."""
+    """The sockets that are open: no more than may be, and a server that stops can take leave of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._open: WeakSet[SocketAdapter] = WeakSet()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one more is too many."""
+        return len(self._open) >= self._limit
+
+    def remove(self, socket: "SocketAdapter") -> None:
+        """Forget a socket that has been served to its end."""
+        self._open.discard(socket)
 
     def add(self, socket: "SocketAdapter") -> None:
         """Keep a socket in mind for as long as it lives."""
@@ -47,7 +63,12 @@ class SocketAdapter(ASGIWebSocketAdapter):
 
     def __init__(self, view: Any, request: WebSocket, response: WebSocket) -> None:
         super().__init__(view, request, response)
-        view.open_sockets.add(self)
+        self._open_sockets: OpenSockets = view.open_sockets
+        self._open_sockets.add(self)
+
+    def forget(self) -> None:
+        """Count as open no longer."""
+        self._open_sockets.remove(self)
 
     async def send_json(self, message: Mapping[str, object]) -> None:
         """Send a message, or raise WebSocketDisconnected."""
@@ -69,13 +90,71 @@ class SocketAdapter(ASGIWebSocketAdapter):
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
-    """Strawberry's handler, which takes every message for a well-formed one."""
+    """Strawberry's handler, which takes every message for a well-formed one, and every client for alive."""
+
+    websocket: SocketAdapter
+
+    async def handle(self) -> None:
+        """Serve the socket to its end, and watch meanwhile that somebody is there."""
+        self._heard_at = self._busy_at = asyncio.get_running_loop().time()
+        watch = asyncio.create_task(self._keep_watch())
+        try:
+            await super().handle()
+        finally:
+            self.websocket.forget()
+            watch.cancel()
+
+    async def _keep_watch(self) -> None:
+        """Ping, and close a socket that does not answer, or that nobody uses."""
+        clock, settings = asyncio.get_running_loop().time, self._settings
+        asked_at = 0.0
+        while True:
+            await asyncio.sleep(settings.ping_seconds)
+            if self.operations:
+                self._busy_at = clock()
+            if self._heard_at < asked_at:
+                await self.websocket.close(GOING_AWAY, "Nothing has come back since the last ping.")
+            elif clock() - self._busy_at > settings.socket_idle_seconds:
+                await self.websocket.close(NORMAL_CLOSURE, "No operation was under way for a long time.")
+            asked_at = clock()
+            # What is sent to a socket that nobody reads waits; uvicorn cuts it off when its own pings do too.
+            with suppress(TimeoutError, WebSocketDisconnected):
+                async with asyncio.timeout(settings.ping_seconds):
+                    await self.send_message({"type": "ping"})
+
+    @property
+    def _settings(self) -> Settings:
+        settings: Settings = self.context.server.settings
+        return settings
+
+    async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        """Begin an operation, unless too many are under way."""
+        limit = self._settings.max_operations_per_socket
+        self._busy_at = asyncio.get_running_loop().time()
+        if (
+            message["id"] in self.operations
+            or len(self.operations) < limit
+            or not self.connection_acknowledged
+        ):
+            await super().handle_subscribe(message)
+            return
+        sentence = f"{limit} operations are under way on this socket, which is as many as may be."
+        error = too_complex("operations", limit, limit + 1, sentence)
+        await self.send_message({"id": message["id"], "type": "error", "payload": [error.formatted]})
+
+    @staticmethod
+    def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:
+        """Say no: a mistake in an operation ends that operation, with a message, not all of the socket's."""
+        return None
 
     async def handle_message(self, message: Any) -> None:
         """Handle a message, or close the socket with what is wrong with it."""
+        self._heard_at = asyncio.get_running_loop().time()
         problem = _problem(message)
         if problem is None:
-            await super().handle_message(message)
+            # Strawberry knows a payload that is left out, but not one that is null.
+            given: Any = {key: value for key, value in message.items() if value is not None}
+            await super().handle_message(given)
         else:
             await self.handle_invalid_message(problem)
 
@@ -92,14 +171,24 @@ def _problem(message: Any) -> str | None:
         return "A message must be a JSON object."
     if not isinstance(message.get("type"), str):
         return "A message's type must be a string."
-    if message["type"] in ("subscribe", "complete") and not isinstance(message.get("id"), str):
-        return "The id of a subscribe or complete message must be a string."
-    return _problem_of_payload(message.get("payload")) if message["type"] == "subscribe" else None
+    if message["type"] in ("subscribe", "complete") and not _is_id(message.get("id")):
+        return "The id of a subscribe or complete message must be a string that is not empty."
+    if message["type"] == "subscribe":
+        return _problem_of_payload(message.get("payload"))
+    if not isinstance(message.get("payload"), dict | None):
+        return "A payload must be an object, or null, or left out."
+    return None
+
+
+def _is_id(id: object) -> bool:
+    return isinstance(id, str) and id != ""
 
 
 def _problem_of_payload(payload: Any) -> str | None:
     if not isinstance(payload, dict):
         return "The payload of a subscribe message must be an object."
+    if not isinstance(payload.get("extensions"), dict | None):
+        return "payload.extensions must be an object or null."
     if not isinstance(payload.get("query"), str):
         return "payload.query must be a string."
     if not isinstance(payload.get("variables"), dict | None):

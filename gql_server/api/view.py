@@ -4,67 +4,160 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from cross_web import AsyncHTTPRequestAdapter, HTTPException
+from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAdapter
+from python_multipart.multipart import parse_options_header
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
-from strawberry.http import GraphQLRequestData
-from strawberry.http.streaming import SSETransport
+from strawberry.exceptions import ConnectionRejectionError
+from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
+from strawberry.types.unset import UNSET, UnsetType
 
 from gql_server.api import graphiql
+from gql_server.api.access import Access
+from gql_server.api.answers import RefusedRequest, deny
+from gql_server.api.common import ErrorCode
 from gql_server.api.context import Context
+from gql_server.api.negotiation import EVENT_STREAM, GRAPHQL_JSON, JSON, media_type_for, names
 from gql_server.api.request_checks import is_unicode
 from gql_server.api.schema import schema
 from gql_server.api.socket import OpenSockets, SocketAdapter, SocketHandler
 from gql_server.server import Server
 
-CONNECTION_INIT_TIMEOUT = timedelta(seconds=10)
-MAX_OPERATIONS_PER_SOCKET = 100
-
 MALFORMED = "The request is no GraphQL request as JSON, nor as multipart/form-data with operations and map."
 BAD_OPERATION_NAME = "The GraphQL operation's `operationName` must be valid text or null, if provided."
+NOT_ACCEPTABLE = (
+    "The answer can be application/graphql-response+json, application/json or text/event-stream;"
+    " Accept names none of them."
+)
+UNSUPPORTED = (
+    "The body must be application/json or multipart/form-data in UTF-8; Content-Type says otherwise."
+)
+MUTATION_BY_GET = "A mutation changes something, so it goes by POST, not by GET."
 SUBSCRIPTION_OVER_HTTP = "Subscriptions go over WebSocket (graphql-transport-ws) or text/event-stream."
 
 UNREADABLE = (TypeError, ValueError, LookupError, AttributeError, RecursionError, MultiPartException)
 """What Strawberry and Starlette raise where a body is not what they take it for."""
 
 
+class RequestAdapter(StarletteRequestAdapter):
+    """A request whose media type may be written in any case."""
+
+    @property
+    def content_type(self) -> str | None:
+        """The Content-Type header, as Strawberry compares it."""
+        return (super().content_type or "").lower()
+
+
 class GraphQLView(GraphQL[Context, None]):
     """Strawberry's ASGI view with this server's context and page."""
 
+    request_adapter_class = RequestAdapter
     graphql_transport_ws_handler_class = SocketHandler
     websocket_adapter_class = SocketAdapter
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, access: Access) -> None:
+        settings = server.settings
         # graphql-ws, the legacy protocol, let clients skip the connection's handshake; it is not offered.
         super().__init__(
             schema,
             subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL],
-            connection_init_wait_timeout=CONNECTION_INIT_TIMEOUT,
-            max_subscriptions_per_connection=MAX_OPERATIONS_PER_SOCKET,
+            connection_init_wait_timeout=timedelta(seconds=settings.socket_init_seconds),
+            max_subscriptions_per_connection=None,  # SocketHandler tells which limit it is.
             multipart_uploads_enabled=True,
+            allowed_origins=settings.allowed_origins,
         )
+        self.settings = settings
+        self.open_sockets = OpenSockets(settings.max_sockets)
         self._server = server
-        self.open_sockets = OpenSockets()
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request or serve a socket."""
+        if scope["type"] == "websocket":
+            await self._serve_socket(WebSocket(scope, receive, send))
+            return
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except HTTPException as refusal:
+            headers = {"Allow": "GET, POST"} if refusal.status_code == 405 else None
+            response = RefusedRequest(refusal.status_code, refusal.reason, _accept(request), headers)
+        await response(scope, receive, send)
+
+    async def _serve_socket(self, socket: WebSocket) -> None:
+        if self.open_sockets.is_full:
+            await deny(socket, RefusedRequest(503, "As many WebSockets are open as may be; try again later."))
+        else:
+            await self.run(socket)
+
+    async def _answer(self, request: Request) -> Response:
+        if self._wants_page(request):
+            return await self.render_graphql_ide(request)
+        if media_type_for(_accept(request)) is None:
+            raise HTTPException(406, NOT_ACCEPTABLE)
+        if request.method == "POST" and not _is_readable(request):
+            raise HTTPException(415, UNSUPPORTED)
+        response: Response = await self.run(request)
+        return response
+
+    def _wants_page(self, request: Request) -> bool:
+        # curl and programs take anything; a browser that is led here names HTML.
+        if request.method != "GET" or "query" in request.query_params:
+            return False
+        return self.settings.graphiql and names(_accept(request), "text/html")
+
+    def should_render_graphql_ide(self, request: Any) -> bool:
+        """Say no: where a page is asked for is found out before."""
+        return False
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         """Return the context of a request, or of a whole socket."""
-        streaming = isinstance(request, WebSocket) or SSETransport().accepts(
-            request.headers.get("accept", "")
-        )
-        return Context(self._server, streaming=streaming)
+        streaming = isinstance(request, WebSocket) or media_type_for(_accept(request)) == EVENT_STREAM
+        # What comes over HTTP has passed the guard.
+        allowed = not isinstance(request, WebSocket) or self._access.allows(request.headers)
+        return Context(self._server, streaming=streaming, authenticated=allowed)
+
+    async def on_ws_connect(self, context: Context) -> UnsetType:
+        """Take a connection_init, or refuse it with 4403 where nothing has brought the token."""
+        given = {name.lower(): value for name, value in (context.connection_params or {}).items()}
+        if not context.authenticated and not self._access.allows_authorization(given.get("authorization")):
+            raise ConnectionRejectionError
+        nothing: UnsetType = UNSET
+        return nothing
 
     async def render_graphql_ide(self, request: Request) -> Response:
         """Return the page for a browser."""
         from_cdn = request.query_params.get("from") == "cdn"
         headers = {} if from_cdn else {"Content-Security-Policy": graphiql.CONTENT_SECURITY_POLICY}
         return HTMLResponse(graphiql.page(from_cdn=from_cdn), headers=headers)
+
+    async def get_sub_response(self, request: Request | WebSocket) -> Response:
+        """Return what the answer takes its media type from."""
+        response: Response = await super().get_sub_response(request)
+        response.media_type = media_type_for(_accept(request))
+        return response
+
+    def create_response(self, response_data: Any, sub_response: Response) -> Response:
+        """Return an operation's result, with the status that the media type has for it."""
+        media_type = sub_response.media_type or JSON
+        status = _status_of(response_data) if media_type == GRAPHQL_JSON else 200
+        headers = {"Content-Type": f"{media_type}; charset=utf-8", "X-Content-Type-Options": "nosniff"}
+        return Response(self.encode_json(response_data), status, headers)
+
+    async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
+        """Return a result as it is sent: without data where the operation was not executed."""
+        answer = await super().process_result(request, result)
+        if answer.get("data") is None and not any(error.path for error in result.errors or []):
+            answer.pop("data", None)
+        return answer
 
     async def run(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         """Answer, and close the files that were uploaded, which Strawberry leaves open."""
@@ -99,22 +192,44 @@ class GraphQLView(GraphQL[Context, None]):
             data = await super().parse_http_body(request)
         except UNREADABLE as error:
             raise HTTPException(400, MALFORMED) from error
-        if isinstance(data, GraphQLRequestData) and not _is_operation_name(data.operation_name):
-            raise HTTPException(400, BAD_OPERATION_NAME)
+        if isinstance(data, GraphQLRequestData):
+            if not _is_operation_name(data.operation_name):
+                raise HTTPException(400, BAD_OPERATION_NAME)
+            # Strawberry streams to whoever names event streams at all.
+            streams = media_type_for(request.headers.get("accept")) == EVENT_STREAM
+            data.protocol = "sse" if streams else "http"
         return data
 
     async def execute_single(self, *args: Any, **kwargs: Any) -> ExecutionResult:
-        """Return an operation's result; a subscription is told where it would have one."""
+        """Return an operation's result; what has its place elsewhere is told where."""
         try:
             return await super().execute_single(*args, **kwargs)
         except HTTPException as error:
             cause = error.__cause__
-            if (
-                isinstance(cause, InvalidOperationTypeError)
-                and cause.operation_type is OperationType.SUBSCRIPTION
-            ):
+            if not isinstance(cause, InvalidOperationTypeError):
+                raise
+            if cause.operation_type is OperationType.SUBSCRIPTION:
                 raise HTTPException(400, SUBSCRIPTION_OVER_HTTP) from cause
-            raise
+            raise HTTPException(405, MUTATION_BY_GET) from cause
+
+
+def _accept(request: Request | WebSocket) -> str | None:
+    return request.headers.get("accept")
+
+
+def _is_readable(request: Request) -> bool:
+    """Return whether a body is of a type that is understood, in an encoding that JSON has."""
+    media_type, parameters = parse_options_header(request.headers.get("content-type"))
+    charset = parameters.get(b"charset", b"utf-8").decode("latin-1").lower()
+    return media_type in (b"application/json", b"multipart/form-data") and charset in ("utf-8", "utf8")
+
+
+def _status_of(answer: Any) -> int:
+    """Return the status that application/graphql-response+json has for an answer."""
+    if "data" in answer:
+        return 200
+    codes = [error.get("extensions", {}).get("code") for error in answer["errors"]]
+    return 500 if ErrorCode.INTERNAL in codes else 400
 
 
 def _is_operation_name(name: object) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -62,14 +62,15 @@ async def tidy(database: Database, settings: Settings, started_at: float) -> Non
         settings: The server's.
         started_at: Time in seconds since the epoch; files of later artifacts belong to this server.
     """
-    for step in (
-        removals.finish(database, settings, started_at),
-        asyncio.to_thread(remove_partial_files, settings.artifact_dir, started_at),
-        lost_files.tell(database, settings),
-        orphans.move(database, settings, started_at),
-    ):
+    steps: tuple[Callable[[], Awaitable[None]], ...] = (
+        lambda: removals.finish(database, settings, started_at),
+        lambda: asyncio.to_thread(remove_partial_files, settings.artifact_dir, started_at),
+        lambda: lost_files.tell(database, settings),
+        lambda: orphans.move(database, settings, started_at),
+    )
+    for step in steps:
         try:
-            await step
+            await step()
         except Exception:
             log.exception("a step of tidying up failed")
 

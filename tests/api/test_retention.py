@@ -5,8 +5,6 @@ from typing import Any
 import httpx
 import pytest
 
-from gql_server.api.guard import Guard
-from gql_server.api.view import GraphQLView
 from gql_server.jobs import log
 from gql_server.server import Server
 from gql_server.services.retention import remove_old_logs
@@ -16,6 +14,7 @@ from models.enums import JobStatus
 from tests.api.asking import ask
 from tests.api.test_sockets import connected, subscribe
 from tests.services.test_retention import LONG_AGO, add_job
+from tests.serving import endpoint
 
 EVENTS = "query($id: ID!, $after: Int!) { job(id: $id) { events(after: $after, first: 2) { sequence } } }"
 PROGRESS = """subscription($id: ID!, $after: Int!) { jobProgress(id: $id, after: $after) {
@@ -41,7 +40,7 @@ async def job_id(server: Server) -> str:
 
 
 async def over_http(server: Server, query: str, **variables: Any) -> dict[str, Any]:
-    transport = httpx.ASGITransport(Guard(GraphQLView(server), 1_000_000))
+    transport = httpx.ASGITransport(endpoint(server))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.post("/graphql", json={"query": query, "variables": variables})
     result: dict[str, Any] = answer.json()

@@ -11,13 +11,12 @@ import pytest
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 
-from gql_server.api.guard import Guard
-from gql_server.api.view import GraphQLView
 from gql_server.server import Server
 from gql_server.services import jobs
 from models import Job, JobEvent
 from models.enums import JobEventType, JobStatus
 from tests.jobs.test_tails import add_job, append, until, watched_by
+from tests.serving import endpoint
 
 EVENTS = 6000
 MESSAGE = "x" * 1000
@@ -31,9 +30,7 @@ SECONDS = 60
 @pytest.fixture
 async def address(server: Server) -> AsyncIterator[tuple[str, int]]:
     """Give the address of a server over real sockets with small buffers, in this process."""
-    config = uvicorn.Config(
-        Guard(GraphQLView(server), 1_000_000), ws="websockets-sansio", lifespan="off", log_config=None
-    )
+    config = uvicorn.Config(endpoint(server), ws="websockets-sansio", lifespan="off", log_config=None)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
     served = uvicorn.Server(config)

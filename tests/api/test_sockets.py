@@ -12,16 +12,15 @@ from starlette.testclient import TestClient, WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 from structlog.testing import capture_logs
 
-from gql_server.api.guard import Guard
 from gql_server.api.request_checks import INVALID_TEXT, NO_OPERATION_NAME
-from gql_server.api.view import GraphQLView
 from gql_server.server import Server
+from tests.serving import endpoint
 
 
 @contextmanager
 def connected(server: Server) -> Iterator[WebSocketTestSession]:
     """Give a socket whose connection has been acknowledged."""
-    client = TestClient(Guard(GraphQLView(server), 1000))
+    client = TestClient(endpoint(server))
     with client.websocket_connect("ws://localhost/graphql", subprotocols=["graphql-transport-ws"]) as socket:
         socket.send_json({"type": "connection_init"})
         assert socket.receive_json() == {"type": "connection_ack"}
@@ -60,13 +59,16 @@ def closed_with(socket: WebSocketTestSession) -> tuple[int, str]:
         '{"type": "complete", "id": {}}',
         '{"type": "complete"}',
         '{"type": "connection_init", "payload": 5}',
+        '{"type": "ping", "payload": "x"}',
+        '{"type": "pong", "payload": []}',
+        '{"type": "complete", "id": ""}',
+        '{"type": "subscribe", "id": "", "payload": {"query": "{ __typename }"}}',
+        '{"type": "subscribe", "id": "1", "payload": {"query": "{ __typename }", "extensions": 5}}',
         json.dumps(subscribe()),
         json.dumps(subscribe(query=5)),
         json.dumps(subscribe(query=None)),
         json.dumps(subscribe(query="{ __typename }", variables=[])),
         json.dumps(subscribe(query="{ __typename }", operationName=5)),
-        json.dumps(subscribe(query="query a { __typename }", operationName="\ud800")),
-        json.dumps(subscribe(query="{ " + "é" * 1000)),
     ],
     ids=lambda text: text[:60],
 )
@@ -115,6 +117,41 @@ async def test_a_bad_variable_of_a_subscription_is_invalid_input(server: Server)
     assert error["extensions"]["code"] == "INVALID_INPUT"
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"query": "{ " + "é" * 1000},
+        {"query": "query a { __typename }", "operationName": "\ud800"},
+        {"query": "query a { __typename }", "operationName": "b"},
+        {"query": "{ nothing }"},
+        {"query": "fragment A on Query { __typename }"},
+    ],
+    ids=str,
+)
+async def test_a_mistake_in_an_operation_ends_that_operation_alone(
+    server: Server, payload: dict[str, Any]
+) -> None:
+    with connected(server) as socket:
+        socket.send_json(subscribe(**payload))
+        refused = socket.receive_json()
+        socket.send_json(
+            subscribe(query="{ __typename }", variables=None, operationName=None, extensions=None)
+        )
+        answered = socket.receive_json()
+    assert (refused["type"], refused["id"]) == ("error", "1")
+    assert refused["payload"][0]["message"]
+    assert answered["payload"]["data"] == {"__typename": "Query"}
+
+
+async def test_a_payload_that_is_null_is_none(server: Server) -> None:
+    client = TestClient(endpoint(server))
+    with client.websocket_connect("ws://localhost/graphql", subprotocols=["graphql-transport-ws"]) as socket:
+        socket.send_json({"type": "ping", "payload": None})
+        assert socket.receive_json() == {"type": "pong"}
+        socket.send_json({"type": "connection_init", "payload": None})
+        assert socket.receive_json() == {"type": "connection_ack"}
+
+
 async def test_an_empty_query_is_refused_without_being_a_fault_of_the_server(server: Server) -> None:
     with connected(server) as socket:
         socket.send_json(subscribe(query=""))
@@ -153,6 +190,6 @@ async def test_a_client_that_vanishes_leaves_no_error_in_the_log(
     }
     socket = GoneSocket({"type": "connection_init"}, subscribe(query="{ __typename }"))
     with capture_logs() as logs:
-        await GraphQLView(server)(scope, socket.receive, socket.send)
+        await endpoint(server)(scope, socket.receive, socket.send)
     assert [line["log_level"] for line in logs] == ["debug"]
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

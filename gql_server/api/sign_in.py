@@ -1,0 +1,67 @@
+"""A page on which a browser presents the access token once, and gets a session cookie for it."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from gql_server.api.access import CHALLENGE, Access
+
+PATH = "/sign-in"
+_MAX_FORM_BYTES = 10_000
+
+_PAGE = """<!doctype html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8">
+    <meta name="viewport" content="width=device-width, initial-scale=1">
+    <title>Sign in: gql-server</title>
+    <link rel="icon" href="data:,">
+    <style>
+      body {{ font: 1rem/1.5 sans-serif; max-width: 24rem; margin: 15vh auto; padding: 0 1rem }}
+      input, button {{ font: inherit; width: 100%; box-sizing: border-box; padding: .5rem; margin: .25rem 0 }}
+      .wrong {{ color: #b00020 }}
+    </style>
+  </head>
+  <body>
+    <h1>gql-server</h1>
+    <form method="post" action="/sign-in">
+      <label for="token">Access token (<code>GQL_SERVER_TOKEN</code> of the server)</label>
+      <input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
+      <button>Sign in</button>
+    </form>
+    {message}
+  </body>
+</html>
+"""
+_WRONG = '<p class="wrong" role="alert">This is not the token.</p>'
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        "form-action 'self'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-store",
+}
+
+
+def page(*, wrong: bool = False) -> Response:
+    """Return the page; it stands in the place of what was asked for, with status 401."""
+    html = _PAGE.format(message=_WRONG if wrong else "")
+    return HTMLResponse(html, status_code=401, headers=_HEADERS | CHALLENGE)
+
+
+async def sign_in(request: Request, access: Access) -> Response:
+    """Take the token from the page's form."""
+    form: dict[str, Any] = {}
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) <= _MAX_FORM_BYTES:
+        async with request.form(max_files=0, max_fields=10) as sent:
+            form = dict(sent)
+    token = form.get("token")
+    if not isinstance(token, str) or not access.allows_token(token):
+        return page(wrong=True)
+    response = RedirectResponse("/graphql", status_code=303)
+    is_https = request.url.scheme == "https"
+    response.set_cookie(access.cookie, access.session, httponly=True, samesite="strict", secure=is_https)
+    return response

@@ -1,0 +1,125 @@
+"""Sockets that do too much, nothing, or do not answer; over real ones, in this process."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+import uvicorn
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from gql_server.server import Server
+from tests.jobs.test_tails import until
+from tests.serving import endpoint
+
+PROTOCOL: Any = ["graphql-transport-ws"]
+FOLLOW = "subscription { jobs { id } }"
+
+
+@asynccontextmanager
+async def listening(server: Server, **settings: Any) -> AsyncIterator[str]:
+    """Give the address of a server with settings of its own."""
+    config = uvicorn.Config(
+        endpoint(server, **settings), ws="websockets-sansio", lifespan="off", log_config=None
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    served = uvicorn.Server(config)
+    serving = asyncio.create_task(served.serve([listener]))
+    await until(lambda: served.started)
+    try:
+        yield f"ws://127.0.0.1:{listener.getsockname()[1]}/graphql"
+    finally:
+        served.should_exit = True
+        await serving
+
+
+@asynccontextmanager
+async def connected(server: Server, **settings: Any) -> AsyncIterator[ClientConnection]:
+    """Give a socket whose connection has been acknowledged."""
+    async with listening(server, **settings) as url, connect(url, subprotocols=PROTOCOL) as connection:
+        await send(connection, {"type": "connection_init"})
+        assert await received(connection) == {"type": "connection_ack"}
+        yield connection
+
+
+async def send(connection: ClientConnection, message: Any) -> None:
+    await connection.send(json.dumps(message))
+
+
+async def subscribe(connection: ClientConnection, id: str, query: str = FOLLOW) -> None:
+    await send(connection, {"type": "subscribe", "id": id, "payload": {"query": query}})
+
+
+async def received(connection: ClientConnection) -> Any:
+    return json.loads(await asyncio.wait_for(connection.recv(), 10))
+
+
+async def closed_with(connection: ClientConnection) -> int:
+    with suppress(ConnectionClosed):
+        async for _ in connection:
+            pass
+    await connection.wait_closed()
+    assert connection.close_code is not None
+    assert connection.close_reason
+    return connection.close_code
+
+
+async def test_more_operations_than_may_be_are_refused_one_by_one(server: Server) -> None:
+    async with connected(server, max_operations_per_socket=2) as connection:
+        for id in "abc":
+            await subscribe(connection, id)
+        refused = await received(connection)
+        assert (refused["type"], refused["id"]) == ("error", "c")
+        extensions = refused["payload"][0]["extensions"]
+        assert extensions == {"code": "TOO_COMPLEX", "limit": "operations", "allowed": 2, "actual": 3}
+        await send(connection, {"type": "complete", "id": "a"})
+        await subscribe(connection, "c", "{ __typename }")
+        assert (await received(connection))["payload"]["data"] == {"__typename": "Query"}
+
+
+async def test_a_socket_that_nobody_uses_is_closed_and_one_with_a_subscription_is_not(server: Server) -> None:
+    async with connected(server, ping_seconds=0.05, socket_idle_seconds=0.2) as connection:
+        await subscribe(connection, "a")
+        for _ in range(10):
+            assert await received(connection) == {"type": "ping"}
+            await send(connection, {"type": "pong"})
+        await send(connection, {"type": "complete", "id": "a"})
+        async for message in connection:
+            assert json.loads(message) == {"type": "ping"}
+            with suppress(ConnectionClosed):
+                await send(connection, {"type": "pong"})
+        assert connection.close_code == 1000
+
+
+async def test_a_socket_that_answers_no_ping_is_closed(server: Server) -> None:
+    async with connected(server, ping_seconds=0.05) as connection:
+        assert await closed_with(connection) == 1001
+
+
+async def test_a_socket_that_does_not_begin_is_closed(server: Server) -> None:
+    async with listening(server, socket_init_seconds=0.05) as url, connect(url, subprotocols=PROTOCOL) as one:
+        assert await closed_with(one) == 4408
+
+
+async def test_there_are_no_more_sockets_than_may_be(server: Server) -> None:
+    async with listening(server, max_sockets=1) as url:
+        async with connect(url, subprotocols=PROTOCOL):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(url, subprotocols=PROTOCOL)
+            assert refused.value.response.status_code == 503
+            assert b"BUSY" in refused.value.response.body
+        async with asyncio.timeout(10):
+            while not await can_connect(url):
+                pass
+
+
+async def can_connect(url: str) -> bool:
+    try:
+        async with connect(url, subprotocols=PROTOCOL):
+            return True
+    except InvalidStatus:
+        return False
