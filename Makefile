@@ -2,6 +2,7 @@
 #   make demo    the tour: a language model, its activations, an SAE, its neurons, steered text
 #   make serve   the server alone                   ARGS="--port 9000" hands options on, to demo too
 #   make test    everything that CI checks          make check   the same without the tests
+#   make conformance  what others publish to check GraphQL servers with: audits, clients, rules; needs Node.js
 #   make faults  workers and servers killed at random, then a look at what they left; ARGS="--kills 20 --seed 4"
 
 SHELL := bash
@@ -18,9 +19,11 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3 python; do \
 
 BUNDLE := gql_server/api/static/graphiql.js
 BUNDLE_SOURCES := frontend/package-lock.json frontend/build.mjs $(wildcard frontend/src/* frontend/src/tabs/*)
+# npm writes it last.
+REFERENCE_CLIENTS := tests/conformance/node_modules/.package-lock.json
 ARGS ?=
 
-.PHONY: help demo serve test faults check format schema graphiql try-graphiql clean
+.PHONY: help demo serve test conformance faults check format schema graphiql try-graphiql try-conformance clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -31,8 +34,11 @@ demo: .venv/runtime.stamp try-graphiql
 serve: .venv/runtime.stamp try-graphiql
 	@$(BIN)/gql-server serve $(ARGS)
 
-test: check try-graphiql
+test: check try-graphiql try-conformance
 	@$(BIN)/python -m pytest -q $(ARGS)
+
+conformance: .venv/dev.stamp $(REFERENCE_CLIENTS)
+	@$(BIN)/python -m pytest -q tests/conformance $(ARGS)
 
 faults: .venv/dev.stamp
 	@$(BIN)/python -m tests.faults $(ARGS)
@@ -60,12 +66,22 @@ try-graphiql:
 	@if [ -z "$$(command -v npm)" ]; then echo "No Node.js here, so no GraphiQL page; the API does not need it."; \
 	else $(MAKE) graphiql || echo "GraphiQL could not be built; the API does not need it."; fi
 
+try-conformance:
+	@if [ -z "$$(command -v npm)" ]; then echo "No Node.js here, so no reference clients to test with."; \
+	else $(MAKE) -s $(REFERENCE_CLIENTS) || echo "The reference clients could not be installed."; fi
+
 clean:
-	rm -rf .venv frontend/node_modules gql_server/api/static
+	rm -rf .venv frontend/node_modules gql_server/api/static tests/conformance/node_modules
 
 $(BUNDLE): $(BUNDLE_SOURCES)
 	@echo "Building GraphiQL (a quarter of a minute) …"
 	@cd frontend && npm ci --loglevel=error --no-progress > /dev/null && node build.mjs
+
+$(REFERENCE_CLIENTS): tests/conformance/package-lock.json
+	@[ -n "$$(command -v npm)" ] || { echo "The reference clients need Node.js."; exit 1; }
+	@echo "Installing the reference clients (a quarter of a minute) …"
+	@cd tests/conformance && npm ci --loglevel=error --no-progress > /dev/null
+	@touch $@
 
 # torch alone is installed with what it depends on, which differs from machine to machine.
 .venv/runtime.stamp: requirements/runtime.txt pyproject.toml
