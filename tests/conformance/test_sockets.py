@@ -91,13 +91,19 @@ def subscribe(query: str, id: str = "1") -> dict[str, Any]:
         {},
         {"type": 1},
         {"type": "start"},
+        {"type": "next", "id": "1", "payload": {}},
+        {"type": "ping", "payload": "no object"},
+        {"type": "pong", "payload": []},
         {"type": "subscribe"},
         {"type": "subscribe", "id": "1"},
         {"type": "subscribe", "id": 1, "payload": {"query": QUERY}},
+        {"type": "subscribe", "id": "", "payload": {"query": QUERY}},
         {"type": "subscribe", "id": "1", "payload": {"query": None}},
         {"type": "subscribe", "id": "1", "payload": {"query": QUERY, "variables": []}},
         {"type": "subscribe", "id": "1", "payload": {"query": QUERY, "operationName": 1}},
+        {"type": "subscribe", "id": "1", "payload": {"query": QUERY, "extensions": "no object"}},
         {"type": "complete"},
+        {"type": "complete", "id": ""},
     ],
     ids=str,
 )
@@ -114,6 +120,17 @@ async def test_a_malformed_connection_init_closes_with_4400(running_server: Runn
         await socket.send(INIT | {"payload": "no object"})
 
         assert await socket.close_code() == 4400
+
+
+async def test_null_stands_for_what_may_be_left_out(running_server: RunningServer) -> None:
+    nulls = dict.fromkeys(["variables", "operationName", "extensions"])
+    async with open_socket(running_server) as socket:
+        await socket.send(INIT | {"payload": None})
+        assert await socket.receive() == ACK
+        await socket.send({"type": "ping", "payload": None})
+        assert (await socket.receive())["type"] == "pong"
+        await socket.send({"id": "1", "type": "subscribe", "payload": {"query": QUERY} | nulls})
+        assert (await socket.receive())["type"] == "next"
 
 
 @pytest.mark.parametrize("query", ["{", "{ noSuchField }"], ids=["syntax", "validation"])
