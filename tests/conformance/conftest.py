@@ -16,6 +16,7 @@ def tiny_server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     settings = {
         "MODEL_DIRS": str(tiny_model_dir),
         "PROGRESS_INTERVAL_SECONDS": "0.001",
+        "WORKERS": "1",
         "MAX_OPERATIONS_PER_SOCKET": "2",
     }
     with server_process(tmp_path_factory.mktemp("artifacts"), **settings) as server:

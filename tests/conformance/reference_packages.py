@@ -10,7 +10,7 @@ import pytest
 
 FOLDER = Path(__file__).parent
 NODE = shutil.which("node")
-SCRIPT_SECONDS = 120
+SCRIPT_SECONDS = 240
 
 needs_node_packages = [
     pytest.mark.skipif(NODE is None, reason="needs Node.js"),
