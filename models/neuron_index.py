@@ -29,7 +29,9 @@ class NeuronIndex(Base):
     token_count: Mapped[int | None] = mapped_column(BigInteger)
     sample_count: Mapped[int | None]
     dead_count: Mapped[int | None]
-    frequency_histogram: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    frequency_histogram: Mapped[dict[str, Any] | None] = mapped_column(
+        JSON(none_as_null=True), deferred=True, deferred_raiseload=True
+    )
     """edges and counts of log10 of the activation frequency over the neurons that fired."""
     top_texts_path: Mapped[str | None] = mapped_column(String)
     """Relative to the artifact directory."""

@@ -3,15 +3,15 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from strawberry.dataloader import DataLoader
 
-from gql_server.errors import Conflict
-from gql_server.services import batches, neuron_tensors, pages, top_texts
+from gql_server.errors import Conflict, InvalidInput, Refusal
+from gql_server.services import batches, neuron_tensors, neurons, pages, top_texts
 from gql_server.services.neuron_tensors import NeuronHistogram, NeuronStatistics
 from gql_server.services.pages import Children, Page
 from models import ActivationRun, Concept, Job, JobEvent, LanguageModel, NeuronIndex, Sae, TrainingPoint
@@ -69,6 +69,15 @@ class IndexedNeuron:
 
     index_id: str
     neuron: int
+
+
+@dataclass(frozen=True)
+class NeuronsKey:
+    """A page of an SAE's neurons."""
+
+    sae_id: str
+    query: neurons.NeuronQuery
+    sae: Sae = field(compare=False)
 
 
 class Loaders:
@@ -146,6 +155,16 @@ class Loaders:
     def neuron_histograms(self) -> DataLoader[IndexedNeuron, NeuronHistogram]:
         """A neuron's histogram in an index."""
         return self._tensors(neuron_tensors.histograms)
+
+    @cached_property
+    def neuron_pages(self) -> DataLoader[NeuronsKey, neurons.NeuronPage]:
+        """Pages of SAEs' neurons."""
+        return _loader(self._load_neuron_pages)
+
+    @cached_property
+    def frequency_histograms(self) -> DataLoader[str, dict[str, Any] | None]:
+        """How often an index's neurons fire, by its ID."""
+        return self._optional(batches.frequency_histograms)
 
     @cached_property
     def top_text_sources(self) -> DataLoader[str, top_texts.TopTextSource | None]:
@@ -227,10 +246,19 @@ class Loaders:
         return await _by_group(keys, lambda key: key.max_points, load)
 
     async def _load_top_text_sources(self, index_ids: list[str]) -> list[top_texts.TopTextSource | None]:
-        return [await top_texts.source(self._server, index_id) for index_id in index_ids]
+        return await top_texts.sources(self._server, index_ids)
+
+    async def _load_neuron_pages(self, keys: list[NeuronsKey]) -> list[neurons.NeuronPage | InvalidInput]:
+        async def load(
+            query: neurons.NeuronQuery, keys: list[NeuronsKey]
+        ) -> list[neurons.NeuronPage | InvalidInput]:
+            found = await neurons.pages(self._server, [key.sae for key in keys], query)
+            return [found[key.sae_id] for key in keys]
+
+        return await _by_group(keys, lambda key: key.query, load)
 
 
-def _loader(load: Callable[[list[K]], Awaitable[Sequence[V | Conflict]]]) -> DataLoader[K, V]:
+def _loader(load: Callable[[list[K]], Awaitable[Sequence[V | Refusal]]]) -> DataLoader[K, V]:
     """Return a loader; it raises a refusal for the key that it is the value of."""
     return DataLoader(load_fn=load, max_batch_size=MAX_KEYS_PER_STATEMENT)
 

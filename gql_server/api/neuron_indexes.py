@@ -28,9 +28,6 @@ class NeuronIndex:
     sample_count: int | None = strawberry.field(description="Texts that it passed over.")
     top_texts_per_neuron: int = strawberry.field(description="How many top texts it keeps.")
     dead_count: int | None = strawberry.field(description="Neurons that never fired.")
-    frequency_histogram: Histogram | None = strawberry.field(
-        description="log10 of activation frequency over the neurons that fired."
-    )
     top_texts_path: str | None = strawberry.field(
         description="The top-texts JSON file, relative to the artifact directory."
     )
@@ -38,6 +35,12 @@ class NeuronIndex:
         description="Where this server hands it out, under the same access rules as the API."
     )
     built_at: datetime | None = strawberry.field(description="When it got READY.")
+
+    @field
+    async def frequency_histogram(self, info: Info) -> Histogram | None:
+        """log10 of activation frequency over the neurons that fired."""
+        found = await info.context.loaders.frequency_histograms.load(self.row.id)
+        return histogram(found["edges"], found["counts"]) if found else None
 
     @field
     async def activation_run(self, info: Info) -> ActivationRunRef | None:
@@ -52,14 +55,7 @@ class NeuronIndex:
 
 def neuron_index(row: NeuronIndexRow) -> NeuronIndex:
     """Return a row as it is shown."""
-    frequencies = row.frequency_histogram
-    return from_row(
-        NeuronIndex,
-        row,
-        row=row,
-        frequency_histogram=histogram(frequencies["edges"], frequencies["counts"]) if frequencies else None,
-        top_texts_url=top_texts_url(row.sae_id, row.top_texts_path),
-    )
+    return from_row(NeuronIndex, row, row=row, top_texts_url=top_texts_url(row.sae_id, row.top_texts_path))
 
 
 def top_texts_url(sae_id: str, path: str | None) -> str | None:

@@ -9,14 +9,14 @@ from gql_server.api import concepts, saes
 from gql_server.api.common import Node, argument, field, finite, finite_number, object_type
 from gql_server.api.context import Info
 from gql_server.api.histograms import Histogram, even_histogram
-from gql_server.api.loaders import IndexedNeuron
+from gql_server.api.loaders import IndexedNeuron, NeuronsKey
 from gql_server.api.neuron_filters import NeuronFilter
 from gql_server.api.pagination import Connection, connection, given
 from gql_server.api.references import ConceptRef, SaeRef
 from gql_server.compute import messages
-from gql_server.services import neurons as neuron_service, top_texts
+from gql_server.services import top_texts
 from gql_server.services.neuron_tensors import NeuronStatistics
-from gql_server.services.neurons import NeuronConditions, NeuronOrder
+from gql_server.services.neurons import NeuronConditions, NeuronOrder, NeuronQuery
 from models import Sae as SaeRow
 from models.enums import ArtifactStatus
 
@@ -151,7 +151,8 @@ async def neuron_connection(
 ) -> Connection[Neuron]:
     """Return a page of an SAE's neurons."""
     conditions = filter.conditions() if isinstance(filter, NeuronFilter) else NeuronConditions()
-    found = await neuron_service.page(info.context.server, sae_row, first, given(after), order, conditions)
+    query = NeuronQuery(first, given(after), order, conditions)
+    found = await info.context.loaders.neuron_pages.load(NeuronsKey(sae_row.id, query, sae_row))
 
     async def count() -> int:
         return found.count

@@ -39,6 +39,12 @@ async def neuron_indexes(session: AsyncSession, sae_ids: Sequence[str]) -> dict[
     return {row.sae_id: row for row in found}
 
 
+async def frequency_histograms(session: AsyncSession, index_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the frequency histogram of every index that has one: its bins' edges and counts."""
+    columns = select(NeuronIndex.id, NeuronIndex.frequency_histogram).where(NeuronIndex.id.in_(index_ids))
+    return {id: histogram for id, histogram in await session.execute(columns) if histogram}
+
+
 async def concepts(
     session: AsyncSession, neurons: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], Concept]:

@@ -1,6 +1,7 @@
 """Pages of an SAE's neurons, by index or by what a neuron index says of them."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +12,7 @@ from sqlalchemy import select
 from gql_server.errors import InvalidInput
 from gql_server.services import batches, cursors, neuron_tensors
 from gql_server.services.pages import Page
-from models import Concept, Sae
+from models import Concept, NeuronIndex, Sae
 from models.enums import ArtifactStatus
 
 if TYPE_CHECKING:
@@ -66,67 +67,91 @@ class NeuronPage:
     count: int
 
 
-async def page(
-    server: "Server",
-    sae: Sae,
-    first: int,
-    after: str | None,
-    order: NeuronOrder,
-    conditions: NeuronConditions,
-) -> NeuronPage:
-    """Return a page of an SAE's neurons.
+@dataclass(frozen=True)
+class NeuronQuery:
+    """Which neurons of an SAE are asked for."""
 
-    Raises InvalidInput for a bad ``first`` or cursor, and for an order or condition that needs an index where
-    there is none.
+    first: int
+    after: str | None
+    order: NeuronOrder
+    conditions: NeuronConditions
+
+    @property
+    def needs_index(self) -> bool:
+        """Whether only a neuron index can tell."""
+        return self.order is not NeuronOrder.INDEX or self.conditions.need_index
+
+
+async def pages(
+    server: "Server", saes: Sequence[Sae], query: NeuronQuery
+) -> dict[str, NeuronPage | InvalidInput]:
+    """Return the page of every SAE, by its ID, or the refusal of what needs an index that is not there.
+
+    Raises InvalidInput for a bad ``first`` or cursor.
     """
-    cursors.check_first(first)
-    key = cursors.decode(after, str(order), float, int) if after is not None else None
+    cursors.check_first(query.first)
+    key = cursors.decode(query.after, str(query.order), float, int) if query.after is not None else None
+    if query.order is NeuronOrder.INDEX and query.conditions.none:
+        return {sae.id: _counted_out(sae, query, key) for sae in saes}
+    indexes, named = await _read(server, [sae.id for sae in saes], query)
+    found: dict[str, NeuronPage | InvalidInput] = {}
+    for sae in saes:
+        index = indexes.get(sae.id)
+        if query.needs_index and index is None:
+            found[sae.id] = _not_indexed(sae, query)
+            continue
+        path = neuron_tensors.path_of(server.settings, index.id) if index else None
+        found[sae.id] = await asyncio.to_thread(
+            _selected, sae.latent_count or 0, path, named[sae.id], query, key
+        )
+    return found
+
+
+def _counted_out(sae: Sae, query: NeuronQuery, key: list[Any] | None) -> NeuronPage:
+    """Return a page of all of an SAE's neurons, for which nothing has to be read."""
     n_latents = sae.latent_count or 0
-    if order is NeuronOrder.INDEX and conditions.none:
-        start = 0 if key is None else min(max(key[1] + 1, 0), n_latents)
-        indices = list(range(start, min(start + first + 1, n_latents)))
-        return NeuronPage(_page(indices, [0.0] * len(indices), first, after, order), n_latents)
-    tensors_path, named = await _read(server, sae, order, conditions)
-    selection = await asyncio.to_thread(
-        _select, n_latents, tensors_path, named, order, conditions, key, first
+    start = 0 if key is None else min(max(key[1] + 1, 0), n_latents)
+    indices = list(range(start, min(start + query.first + 1, n_latents)))
+    return NeuronPage(_page(indices, [0.0] * len(indices), query), n_latents)
+
+
+def _not_indexed(sae: Sae, query: NeuronQuery) -> InvalidInput:
+    return InvalidInput.at(
+        "filter" if query.order is NeuronOrder.INDEX else "orderBy",
+        f"The neurons of {sae.name!r} have not been indexed, so only orderBy INDEX and"
+        " filter.hasConcept can be told; run indexNeurons first.",
     )
-    return NeuronPage(_page(*selection[:2], first, after, order), selection[2])
 
 
 async def _read(
-    server: "Server", sae: Sae, order: NeuronOrder, conditions: NeuronConditions
-) -> tuple[Path | None, list[int]]:
-    """Return where the index's tensors are and which neurons have a concept, as far as that is needed."""
+    server: "Server", sae_ids: Sequence[str], query: NeuronQuery
+) -> tuple[dict[str, NeuronIndex], dict[str, list[int]]]:
+    """Return the READY indexes and which neurons have a concept, by SAE, as far as that is needed."""
+    indexes: dict[str, NeuronIndex] = {}
+    named: dict[str, list[int]] = {sae_id: [] for sae_id in sae_ids}
     async with server.database.read() as session:
-        path = None
-        if order is not NeuronOrder.INDEX or conditions.need_index:
-            index = (await batches.neuron_indexes(session, [sae.id])).get(sae.id)
-            if index is None or index.status is not ArtifactStatus.READY:
-                raise InvalidInput.at(
-                    "filter" if order is NeuronOrder.INDEX else "orderBy",
-                    f"The neurons of {sae.name!r} have not been indexed, so only orderBy INDEX and"
-                    " filter.hasConcept can be told; run indexNeurons first.",
-                )
-            path = neuron_tensors.path_of(server.settings, index.id)
-        named: list[int] = []
-        if conditions.has_concept is not None:
-            named = list(await session.scalars(select(Concept.neuron_index).where(Concept.sae_id == sae.id)))
-        return path, named
+        if query.needs_index:
+            shown = await batches.neuron_indexes(session, sae_ids)
+            indexes = {id: index for id, index in shown.items() if index.status is ArtifactStatus.READY}
+        if query.conditions.has_concept is not None:
+            columns = select(Concept.sae_id, Concept.neuron_index).where(Concept.sae_id.in_(sae_ids))
+            for sae_id, neuron in await session.execute(columns):
+                named[sae_id].append(neuron)
+    return indexes, named
 
 
-def _select(
+def _selected(
     n_latents: int,
     tensors_path: Path | None,
     named: list[int],
-    order: NeuronOrder,
-    conditions: NeuronConditions,
+    query: NeuronQuery,
     key: list[Any] | None,
-    first: int,
-) -> tuple[list[int], list[float], int]:
-    """Return the next ``first + 1`` indices, what they are ordered by, and how many fulfil the conditions."""
+) -> NeuronPage:
+    """Return the page behind a key, from what the index and the concepts say."""
     import numpy as np
 
-    selected = np.flatnonzero(_fulfilling(n_latents, tensors_path, named, conditions))
+    order = query.order
+    selected = np.flatnonzero(_fulfilling(n_latents, tensors_path, named, query.conditions))
     values = np.zeros(n_latents)
     if tensors_path and order is not NeuronOrder.INDEX:
         values = neuron_tensors.whole(tensors_path, _ORDER_TENSORS[order]).astype(np.float64)
@@ -138,8 +163,8 @@ def _select(
     if key is not None:
         beyond = (ranks > sign * key[0]) | ((ranks == sign * key[0]) & (selected > key[1]))
         selected, ranks = selected[beyond], ranks[beyond]
-    shown = selected[np.lexsort((selected, ranks))[: first + 1]]
-    return shown.tolist(), values[shown].tolist(), total
+    shown = selected[np.lexsort((selected, ranks))[: query.first + 1]]
+    return NeuronPage(_page(shown.tolist(), values[shown].tolist(), query), total)
 
 
 def _fulfilling(
@@ -162,15 +187,11 @@ def _fulfilling(
     return mask
 
 
-def _page(
-    indices: list[int], values: list[float], first: int, after: str | None, order: NeuronOrder
-) -> Page[int]:
-    shown = indices[:first]
+def _page(indices: list[int], values: list[float], query: NeuronQuery) -> Page[int]:
+    shown, order = indices[: query.first], str(query.order)
     return Page(
         items=shown,
-        cursors=[
-            cursors.encode(str(order), value, index) for value, index in zip(values, shown, strict=False)
-        ],
-        has_next=len(indices) > first,
-        has_previous=after is not None,
+        cursors=[cursors.encode(order, value, index) for value, index in zip(values, shown, strict=False)],
+        has_next=len(indices) > query.first,
+        has_previous=query.after is not None,
     )

@@ -1,11 +1,15 @@
 """The texts on which a neuron fires most, quoted from the run that its SAE was indexed over."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import select
+
 from gql_server.services import artifacts, cursors, neuron_tensors
+from gql_server.settings import Settings
 from models import ActivationRun, NeuronIndex
 
 if TYPE_CHECKING:
@@ -17,43 +21,70 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class SharedTokenizer:
+    """A language model's tokenizer, which serves one caller at a time."""
+
+    tokenizer: "Tokenizer"
+    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(frozen=True)
 class TopTextSource:
     """What a neuron index's top texts are read from."""
 
     tensors_path: Path
     dataset: "TextDataset"
-    tokenizer: "Tokenizer"
+    shared: SharedTokenizer
     max_length: int
-    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """A tokenizer serves one caller at a time."""
 
 
-async def source(server: "Server", index_id: str) -> TopTextSource | None:
-    """Return what an index's top texts are read from, or None where the run or the tokenizer is gone."""
-    async with server.database.read() as session:
-        index = await session.get(NeuronIndex, index_id)
-        run = await session.get(ActivationRun, index.activation_run_id) if index else None
-    if run is None:
-        return None
-    settings = server.settings
-    return await asyncio.to_thread(
-        _open,
-        neuron_tensors.path_of(settings, index_id),
-        artifacts.dataset_directory(settings, run.id),
-        artifacts.copy_directory(settings, run.language_model_id),
-        run.max_length,
+async def sources(server: "Server", index_ids: Sequence[str]) -> list[TopTextSource | None]:
+    """Return what indexes' top texts are read from, or None where the run or the tokenizer is gone."""
+    runs_of_indexes = (
+        select(NeuronIndex.id, ActivationRun)
+        .join(ActivationRun, ActivationRun.id == NeuronIndex.activation_run_id)
+        .where(NeuronIndex.id.in_(index_ids))
     )
+    async with server.database.read() as session:
+        runs: dict[str, ActivationRun] = dict((await session.execute(runs_of_indexes)).all())
+    return await asyncio.to_thread(_open_all, server.settings, index_ids, runs)
 
 
-def _open(tensors: Path, dataset: Path, tokenizer: Path, max_length: int) -> TopTextSource | None:
-    # Imported here, so that the server answers before numpy and pyarrow are there.
-    from gql_server.datasets import TextDataset
+def _open_all(
+    settings: Settings, index_ids: Sequence[str], runs: dict[str, ActivationRun]
+) -> list[TopTextSource | None]:
+    # A tokenizer takes up to a second to load, and many SAEs are of one language model.
+    tokenizers = {
+        id: _load_tokenizer(settings, id) for id in {run.language_model_id for run in runs.values()}
+    }
+    sources: list[TopTextSource | None] = []
+    for index_id in index_ids:
+        run = runs.get(index_id)
+        shared = tokenizers[run.language_model_id] if run else None
+        sources.append(_open(settings, index_id, run, shared) if run and shared else None)
+    return sources
+
+
+def _load_tokenizer(settings: Settings, language_model_id: str) -> SharedTokenizer | None:
     from gql_server.top_texts import load_tokenizer
 
     try:
-        return TopTextSource(tensors, TextDataset(dataset), load_tokenizer(tokenizer), max_length)
+        return SharedTokenizer(load_tokenizer(artifacts.copy_directory(settings, language_model_id)))
     except FileNotFoundError:
         return None
+
+
+def _open(
+    settings: Settings, index_id: str, run: ActivationRun, shared: SharedTokenizer
+) -> TopTextSource | None:
+    # Imported here, so that the server answers before numpy and pyarrow are there.
+    from gql_server.datasets import TextDataset
+
+    try:
+        dataset = TextDataset(artifacts.dataset_directory(settings, run.id))
+    except FileNotFoundError:
+        return None
+    return TopTextSource(neuron_tensors.path_of(settings, index_id), dataset, shared, run.max_length)
 
 
 async def read(source: TopTextSource, neuron: int, first: int) -> "list[TopText]":
@@ -64,13 +95,13 @@ async def read(source: TopTextSource, neuron: int, first: int) -> "list[TopText]
     cursors.check_first(first)
     from gql_server.top_texts import read_top_texts
 
-    async with source.one_at_a_time:
+    async with source.shared.one_at_a_time:
         return await asyncio.to_thread(
             read_top_texts,
             source.tensors_path,
             neuron,
             first,
             source.dataset,
-            source.tokenizer,
+            source.shared.tokenizer,
             source.max_length,
         )
