@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from sqlalchemy import event
@@ -37,13 +38,17 @@ async def follow(server: Server, query: str, **variables: Any) -> list[Execution
     return [result async for result in await schema.subscribe(query, variables, Context(server))]
 
 
+_COUNTED: ContextVar[bool] = ContextVar("counted", default=False)
+
+
 @contextmanager
 def counted_statements(server: Server) -> Iterator[list[str]]:
-    """Give the list that the statements of the block's reads go into."""
+    """Give the list that the statements of the block's reads go into, but none of what runs beside it."""
     statements: list[str] = []
+    counted = _COUNTED.set(True)
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith(("SELECT", "WITH")):
+        if _COUNTED.get() and statement.startswith(("SELECT", "WITH")):
             statements.append(statement)
 
     engine = server.database._readers.sync_engine
@@ -52,3 +57,4 @@ def counted_statements(server: Server) -> Iterator[list[str]]:
         yield statements
     finally:
         event.remove(engine, "before_cursor_execute", note)
+        _COUNTED.reset(counted)
