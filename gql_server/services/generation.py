@@ -126,8 +126,11 @@ async def _prepare(server: Server, request: GenerateRequest) -> _Prepared:
         config = await _config(session, request)
         sae = await _sae(session, request, config)
         language_model = await _language_model(session, request, sae)
+    counts: list[int] = []
     if not request.chat:
-        await interactive.check_prompt_tokens(server, language_model, request.prompts)
+        counts = await interactive.check_prompt_tokens(server, language_model, request.prompts)
+    outputs = len(request.prompts) * (2 if request.compare_to_baseline else 1)
+    interactive.check_request_tokens(server.settings, sum(counts), outputs * request.max_new_tokens)
     edits = _edits(request, config, sae)
     relative = top_texts_path(sae, ids.new(ids.REQUEST)) if sae and request.write_top_texts else None
     path = server.settings.artifact_dir.resolve() / relative if relative else None

@@ -55,6 +55,24 @@ async def check_prompt_tokens(
     return counts
 
 
+def check_request_tokens(settings: Settings, prompt_tokens: int, new_tokens: int) -> None:
+    """Refuse a request with too many tokens in all.
+
+    Args:
+        settings: The server's.
+        prompt_tokens: Of all its prompts; as far as they can be told.
+        new_tokens: That it may generate.
+
+    Raises:
+        InvalidInput: There are more than ``max_request_tokens``.
+    """
+    limit, total = settings.max_request_tokens, prompt_tokens + new_tokens
+    if total > limit:
+        of_which = f", {new_tokens} of them to be generated" if new_tokens else ""
+        message = f"The request has {total} tokens{of_which}; {limit} may be. Send fewer or shorter prompts"
+        raise InvalidInput.at("prompts", message + (", or ask for fewer new tokens." if new_tokens else "."))
+
+
 async def describe(server: Server) -> WorkerReady:
     """Return what the workers offer.
 

@@ -35,6 +35,7 @@ async def find(
         lookup.check_ready(sae)
         language_model = await session.get_one(LanguageModel, sae.language_model_id)
     counts = await interactive.check_prompt_tokens(server, language_model, prompts)
+    interactive.check_request_tokens(server.settings, sum(counts), 0)
     if per_token and sum(counts) * first > MAX_PER_TOKEN_ENTRIES:
         raise InvalidInput.at(
             "first",

@@ -164,12 +164,17 @@ async def test_a_link_out_of_the_dataset_directory_is_refused(tmp_path: Path) ->
             assert paths(refusal) == [["dataset", "file", "path"]]
 
 
+def give_tokenizer(server: Server, language_model_id: str, tiny_model_dir: Path) -> None:
+    """Leave what a load leaves behind for counting tokens."""
+    copy = artifacts.copy_directory(server.settings, language_model_id)
+    copy.mkdir(parents=True)
+    (copy / "tokenizer.json").write_bytes((tiny_model_dir / "tokenizer.json").read_bytes())
+    (copy / "special_token_ids.json").write_text("[0, 1, 2]")
+
+
 async def test_texts_without_tokens_are_refused(tmp_path: Path, tiny_model_dir: Path) -> None:
     async with prepared(tmp_path) as (server, sae):
-        copy = artifacts.copy_directory(server.settings, sae.language_model_id)
-        copy.mkdir(parents=True)
-        (copy / "tokenizer.json").write_bytes((tiny_model_dir / "tokenizer.json").read_bytes())
-        (copy / "special_token_ids.json").write_text("[0, 1, 2]")
+        give_tokenizer(server, sae.language_model_id, tiny_model_dir)
         dataset = DatasetRequest(DatasetKind.INLINE, texts=["", "<eos>"])
         request = dataclasses.replace(CAPTURE, language_model_id=sae.language_model_id, dataset=dataset)
         refusal = await refused(server, lambda: activation_runs.capture(server, request))
@@ -374,6 +379,33 @@ async def test_top_neurons_of_nothing_are_refused(tmp_path: Path) -> None:
         many = await refused(server, lambda: top_neurons.find(server, sae.id, ["a"], 101, False))
     assert paths(empty) == [["prompts", "0"]]
     assert paths(many) == [["first"]]
+
+
+async def test_a_request_with_too_many_tokens_in_all_is_refused(tmp_path: Path, tiny_model_dir: Path) -> None:
+    from tokenizers import Tokenizer
+
+    count = len(Tokenizer.from_file(str(tiny_model_dir / "tokenizer.json")).encode("hello").ids)
+    # Two prompts of 4 new tokens each fit, and not one token more.
+    async with prepared(tmp_path, max_request_tokens=2 * count + 8) as (server, sae):
+        give_tokenizer(server, sae.language_model_id, tiny_model_dir)
+        prompts = ["hello"] * 2
+        request = dataclasses.replace(GENERATE, sae_id=sae.id, prompts=prompts, max_new_tokens=5)
+        generated = await refused(server, lambda: generation.generate(server, request))
+        looked_at = await refused(server, lambda: top_neurons.find(server, sae.id, ["hello"] * 20, 5, False))
+        steered = dataclasses.replace(
+            request,
+            max_new_tokens=4,
+            compare_to_baseline=True,
+            steering=SteeringRequest(None, [], "RECONSTRUCTION"),
+        )
+        compared = await refused(server, lambda: generation.generate(server, steered))
+    for refusal, tokens in (
+        (generated, 2 * count + 10),
+        (looked_at, 20 * count),
+        (compared, 2 * count + 16),
+    ):
+        assert paths(refusal) == [["prompts"]]
+        assert f" {tokens} tokens" in refusal.message
 
 
 @pytest.mark.parametrize("id", ["", "nonsense", f"sae_{UNKNOWN}", f"run_{UNKNOWN}", "../../etc"])
