@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     """Characters of a GraphQL document."""
     max_query_tokens: int = Field(default=2_000, ge=1)
     """Tokens of a GraphQL document: names, values and punctuation."""
+    max_variable_values: int = Field(default=5_000, ge=0)
+    """Values in a request's variables, those inside lists and objects among them."""
     max_query_depth: int = Field(default=20, ge=1)
     """Fields inside fields of a GraphQL operation, at the deepest place."""
     max_query_aliases: int = Field(default=30, ge=0)

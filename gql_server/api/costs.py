@@ -42,7 +42,7 @@ def cost_of(
     Every field counts 1, times the entries of the lists that it is in (``list_sizes``). A prompt counts 250
     more, a token to be generated 1 more. None where the variables are refused: it will not be executed.
     """
-    values = get_variable_values(schema, operation.variable_definitions or (), variables)
+    values = get_variable_values(schema, operation.variable_definitions or (), variables, max_errors=1)
     root = schema.get_root_type(operation.operation)
     if isinstance(values, list) or root is None:
         return None

@@ -131,9 +131,9 @@ class JobQueries:
         """Jobs."""
         conditions = []
         if isinstance(status, list):
-            conditions.append(JobRow.status.in_(status))
+            conditions.append(JobRow.status.in_(set(status)))
         if isinstance(kind, list):
-            conditions.append(JobRow.kind.in_(kind))
+            conditions.append(JobRow.kind.in_(set(kind)))
         return await listing(info, JobRow, conditions, job, first, after)
 
     @field

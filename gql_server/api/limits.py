@@ -52,7 +52,9 @@ class Limits(SchemaExtension):
         """Parse the text in Strawberry's place, unless it is too large for that."""
         execution = self.execution_context
         if execution.query:
-            self._refusal = _refusal_of_text(execution.query, self._settings)
+            self._refusal = _refusal_of_text(execution.query, self._settings) or _refusal_of_values(
+                execution.variables or {}, self._settings
+            )
             if self._refusal:
                 execution.graphql_document = _stand_in(execution.operation_name)
             else:
@@ -140,6 +142,26 @@ def _refusal_of_text(text: str, settings: Settings) -> GraphQLError | None:
         message = f"The document has brackets {size.nesting} deep; {MAX_NESTING} may be."
         return too_complex("nesting", MAX_NESTING, size.nesting, message)
     return None
+
+
+def _refusal_of_values(variables: dict[str, Any], settings: Settings) -> GraphQLError | None:
+    allowed, actual = settings.max_variable_values, _count(variables)
+    if actual <= allowed:
+        return None
+    message = f"The variables have {actual} values; {allowed} may be. Send a long list as a file, by upload."
+    return too_complex("values", allowed, actual, message)
+
+
+def _count(variables: dict[str, Any]) -> int:
+    count, rest = 0, list(variables.values())
+    while rest:
+        count += 1
+        match rest.pop():
+            case dict(members):
+                rest += members.values()
+            case list(items):
+                rest += items
+    return count
 
 
 def _refusal_of_shape(shape: Shape, settings: Settings) -> GraphQLError | None:

@@ -26,8 +26,8 @@ class RequestChecks(SchemaExtension):
         yield
 
     def on_validate(self) -> Iterator[None]:
-        """Put the refusal where validation's own errors go."""
-        refusal = self._refusal()
+        """Put the refusal where validation's own errors go, unless there are some."""
+        refusal = None if self.execution_context.pre_execution_errors else self._refusal()
         if refusal is not None:
             error = GraphQLError(refusal, extensions={"code": str(ErrorCode.INVALID_INPUT)})
             self.execution_context.pre_execution_errors = [error]

@@ -78,7 +78,7 @@ schema = Schema(
     mutation=Mutation,
     subscription=Subscription,
     types=[JobStatusChanged, JobProgressed, JobLogged, TrainingStepped],
-    extensions=[OperationContext, RequestChecks, Limits],
+    extensions=[OperationContext, Limits, RequestChecks],
     exception_handlers=HANDLERS,
     execution_context_class=Execution,
     config=StrawberryConfig(scalar_map=SCALARS),

@@ -191,7 +191,15 @@ async def test_what_costs_too_much_is_refused_with_the_cost_and_the_limit(server
     assert await refusal(server, nested) == ("cost", 30_000, expected)
     assert await cost(server, nested) == expected
     prompts = 'query ($p: [String!]!) { topNeurons(saeId: "x", prompts: $p) { __typename } }'
-    assert (await refusal(server, prompts, p=["a"] * 10_000))[0] == "cost"
+    assert (await refusal(server, prompts, p=["a"] * 1_000))[0] == "cost"
+
+
+async def test_variables_may_have_so_many_values_wherever_they_stand(server: Server) -> None:
+    query = "query ($x: [JobStatus!]) { jobs(status: $x) { totalCount } }"
+    assert await ask(server, query, x=["QUEUED"] * 4_999) == {"jobs": {"totalCount": 0}}
+    assert await refusal(server, query, x=["QUEUED"] * 5_000) == ("values", 5_000, 5_001)
+    assert await refusal(server, query, x=[{"a": [1, 2, [3]]}] * 1_000) == ("values", 5_000, 6_001)
+    assert await refusal(server, query, another={"a": [None] * 6_000}) == ("values", 5_000, 6_002)
 
 
 async def test_an_answer_has_no_more_values_than_its_cost(server: Server) -> None:
