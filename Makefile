@@ -23,7 +23,7 @@ BUNDLE_SOURCES := frontend/package-lock.json frontend/build.mjs $(wildcard front
 REFERENCE_CLIENTS := tests/conformance/node_modules/.package-lock.json
 ARGS ?=
 
-.PHONY: help demo serve test conformance faults check format schema graphiql try-graphiql try-conformance clean
+.PHONY: help demo serve test conformance faults check format schema release-schema graphiql try-graphiql try-conformance clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -58,6 +58,12 @@ format: .venv/dev.stamp
 
 schema: .venv/runtime.stamp
 	@$(BIN)/gql-server export-schema > .venv/schema.graphql && mv .venv/schema.graphql schema.graphql
+
+# At a release: what clients have been given from then on.
+release-schema: schema
+	@{ echo "# The schema of release $$($(BIN)/python -c 'import gql_server; print(gql_server.__version__)')," \
+		"which later ones may not break; make release-schema writes it anew."; cat schema.graphql; } \
+		> tests/api/released.graphql
 
 graphiql: $(BUNDLE)
 

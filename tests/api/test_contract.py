@@ -27,6 +27,7 @@ from graphql import (
 from gql_server.api.schema import export, schema
 
 CONTRACT = Path(__file__).parent / "contract.graphql"
+RELEASED = Path(__file__).parent / "released.graphql"
 EXPORTED = Path(__file__).parents[2] / "schema.graphql"
 
 NOT_BUILT = {
@@ -98,6 +99,14 @@ def test_no_change_from_the_contract_breaks_a_client(
     built_contract: GraphQLSchema, exported: GraphQLSchema
 ) -> None:
     assert [change.description for change in find_breaking_changes(built_contract, exported)] == []
+
+
+def test_no_change_from_the_last_release_breaks_a_client(exported: GraphQLSchema) -> None:
+    released = build_schema(RELEASED.read_text())
+    assert [change.description for change in find_breaking_changes(released, exported)] == []
+    dangerous = find_dangerous_changes(released, exported)
+    assert [change.description for change in dangerous if change.type not in ALLOWED] == []
+    assert changes_of_defaults(released, exported) == []
 
 
 def test_changes_from_the_contract_are_those_that_clients_must_expect(
