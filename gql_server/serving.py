@@ -1,5 +1,6 @@
 """Runs the application under uvicorn, from the first connection to a clean end."""
 
+import resource
 import signal
 import socket
 from types import FrameType
@@ -11,6 +12,8 @@ from starlette.applications import Starlette
 from gql_server.app import create_app
 from gql_server.settings import Settings
 
+OTHER_FILES = 1000
+"""Open files that are no WebSockets: requests, the database, files that are read."""
 GRACE_SECONDS = 2
 """How long requests in hand have to end when the server stops; the workers' tasks come after that."""
 STOPPING = "The server is stopping; connect again when it is back."
@@ -21,6 +24,7 @@ def serve(settings: Settings) -> bool:
 
     Returns False where the server could not start.
     """
+    _allow_open_files(settings.max_sockets)
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -38,6 +42,14 @@ def serve(settings: Settings) -> bool:
         signal.signal(stop, _end)
     server.run()
     return server.started
+
+
+def _allow_open_files(sockets: int) -> None:
+    """Raise the limit of open files, as far as this process may, to what all sockets and the rest need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = sockets + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard < 0 else min(wanted, hard), hard))
 
 
 class _Server(uvicorn.Server):
