@@ -12,24 +12,27 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
+from starlette.types import Lifespan, Receive, Scope, Send
 
-from gql_server import __version__, ids
+from gql_server import __version__, health, ids, scrape
 from gql_server.api import graphiql, sign_in
 from gql_server.api.access import Access
 from gql_server.api.guard import Guard
 from gql_server.api.view import GraphQLView
 from gql_server.compute.messages import LanguageModelChanged
 from gql_server.database import Database
+from gql_server.health import Health
 from gql_server.jobs.bell import Bell
 from gql_server.jobs.local_executor import LocalExecutor
 from gql_server.jobs.supervisor import Supervisor
 from gql_server.server import Server
 from gql_server.services import artifacts, jobs, language_models, reconciliation, retention
 from gql_server.settings import Settings
+from gql_server.telemetry.exchanges import Exchanges
+from gql_server.telemetry.telemetry import Telemetry
 from models import Sae
 
 log = structlog.get_logger(__name__)
@@ -37,34 +40,57 @@ log = structlog.get_logger(__name__)
 WARM_UP_DELAY_SECONDS = 1.0
 """The workers' imports take a processor each; the first answers come before that."""
 
+LAST_SPANS_SECONDS = 1.0
+"""How long a collector may take for the spans that are left when the server stops."""
+
 
 def create_app(settings: Settings) -> Starlette:
     """Return the application; its lifespan opens the database and starts the supervisor."""
-    access = Access(settings.token)
+    telemetry = Telemetry.to(settings.otlp_endpoint)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with running(settings) as server:
-            app.state.server = server
-            app.state.view = GraphQLView(server, access)
+        async with running(settings, telemetry) as server:
+            furnish(app, server)
             yield
 
-    async def sign_in_route(request: Request) -> Response:
-        return await sign_in.sign_in(request, access)
+    return application(settings, telemetry, lifespan)
 
-    return Starlette(
+
+def furnish(app: Starlette, server: Server) -> None:
+    """Give the application what its routes need."""
+    app.state.server = server
+    app.state.view = GraphQLView(server, app.state.access)
+    app.state.health = Health(server)
+
+
+def application(
+    settings: Settings, telemetry: Telemetry, lifespan: Lifespan[Starlette] | None = None
+) -> Starlette:
+    """Return the routes and what stands before them; they need what ``furnish`` gives."""
+    access = Access(settings.token)
+    app = Starlette(
         routes=[
             Route("/", _to_graphql),
             Route("/graphql", _GraphQL),
             WebSocketRoute("/graphql", _GraphQL),
-            Route(sign_in.PATH, sign_in_route, methods=["POST"]),
-            Route("/healthz", _healthz),
+            Route(sign_in.PATH, _sign_in, methods=["POST"]),
+            Route("/healthz", health.ready),
+            Route("/healthz/ready", health.ready),
+            Route("/healthz/live", health.live),
+            Route("/metrics", scrape.metrics),
             Route("/top-texts/{sae_id}/{name}", _top_texts),
             Mount("/static", StaticFiles(directory=graphiql.STATIC_DIR, check_dir=False)),
         ],
-        middleware=[*_cross_origin(settings), Middleware(Guard, settings, access)],
+        middleware=[
+            Middleware(Exchanges, telemetry=telemetry),
+            *_cross_origin(settings),
+            Middleware(Guard, settings, access),
+        ],
         lifespan=lifespan,
     )
+    app.state.access = access
+    return app
 
 
 def _cross_origin(settings: Settings) -> list[Middleware]:
@@ -85,7 +111,7 @@ def _cross_origin(settings: Settings) -> list[Middleware]:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Server]:
+async def running(settings: Settings, telemetry: Telemetry) -> AsyncIterator[Server]:
     """Give the server's parts, working, and end them when the block ends.
 
     The caller owns the artifact directory, and has migrated the database.
@@ -97,10 +123,11 @@ async def running(settings: Settings) -> AsyncIterator[Server]:
         settings,
         lambda changed: background.run(_keep_status(database, changed)),
         lambda: background.run(_forget_statuses(database)),
+        telemetry,
     )
     bell = Bell()
     handlers = jobs.handlers(settings)
-    supervisor = Supervisor(database, executor, handlers, bell, settings)
+    supervisor = Supervisor(database, executor, handlers, bell, settings, telemetry)
     supervisor.start()
     background.run(reconciliation.tidy(database, settings, time.time()))
     background.run(retention.keep_removing(database, settings))
@@ -108,12 +135,13 @@ async def running(settings: Settings) -> AsyncIterator[Server]:
         background.run(_warm_up(executor))
     log.info("server started", version=__version__, artifacts=str(settings.artifact_dir.resolve()))
     try:
-        yield Server(settings, database, executor, supervisor, bell)
+        yield Server(settings, database, executor, supervisor, bell, telemetry)
     finally:
         await supervisor.close()
         await database.stop_writing()
         await background.close()
         await database.close()
+        await asyncio.to_thread(telemetry.tracer.close, LAST_SPANS_SECONDS)
         log.info("server stopped")
 
 
@@ -164,16 +192,12 @@ class _GraphQL:
         return scope["app"].state.view(scope, receive, send).__await__()
 
 
+async def _sign_in(request: Request) -> Response:
+    return await sign_in.sign_in(request, request.app.state.access)
+
+
 async def _to_graphql(request: Request) -> Response:
     return RedirectResponse("/graphql")
-
-
-async def _healthz(request: Request) -> Response:
-    """Answer 200 where the database answers."""
-    server: Server = request.app.state.server
-    async with server.database.read() as session:
-        await session.get(Sae, "")
-    return JSONResponse({"status": "ok", "version": __version__})
 
 
 _TOP_TEXTS_NAME = re.compile(r"[a-z]+_[0-9A-Z]{26}\.json")

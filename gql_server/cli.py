@@ -77,7 +77,7 @@ def _serve(settings: Settings, _options: argparse.Namespace) -> int:
     from gql_server.ownership import AlreadyOwned, owning
     from gql_server.serving import serve
 
-    logs.configure(settings.log_format)
+    logs.configure(settings.log_format, settings.log_level)
     try:
         with owning(settings.artifact_dir):
             migrate(settings.database_path)
@@ -100,7 +100,7 @@ def _migrate(settings: Settings, _options: argparse.Namespace) -> int:
     from gql_server.migrate import DatabaseTooNew, migrate
     from gql_server.ownership import AlreadyOwned, owning
 
-    logs.configure(settings.log_format)
+    logs.configure(settings.log_format, settings.log_level)
     try:
         with owning(settings.artifact_dir):
             migrate(settings.database_path)

@@ -18,6 +18,9 @@ def shortened(text: str, length: int) -> str:
 class Refusal(Exception):
     """Base of the typed refusals. ``message`` says what is wrong and what would be right."""
 
+    code: str
+    """An ErrorCode of the API."""
+
     def __init__(self, message: str) -> None:
         self.message = shortened(message, MAX_MESSAGE)
         super().__init__(self.message)
@@ -34,6 +37,8 @@ class FieldProblem:
 class InvalidInput(Refusal):
     """The input itself is wrong, whatever the server's state."""
 
+    code = "INVALID_INPUT"
+
     def __init__(self, problems: Sequence[FieldProblem]) -> None:
         super().__init__(" ".join(problem.message for problem in problems[:3]))
         self.problems = list(problems)
@@ -48,13 +53,15 @@ class InvalidInput(Refusal):
 class NotFound(Refusal):
     """There is nothing of the asked kind with this ID."""
 
+    code = "NOT_FOUND"
+
     def __init__(self, kind: str, id: str) -> None:
         super().__init__(f"There is no {kind} with the ID {shortened(id, MAX_ECHO)!r}.")
         self.id = id
 
 
 class Conflict(Refusal):
-    """The request clashes with what is there; ``code`` is an ErrorCode of the API."""
+    """The request clashes with what is there."""
 
     def __init__(self, message: str, id: str | None = None, code: str = "CONFLICT") -> None:
         super().__init__(message)

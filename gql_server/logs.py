@@ -7,8 +7,13 @@ from typing import Any
 import structlog
 
 
-def configure(log_format: str) -> None:
-    """Send structlog's lines, and those of the standard library, to standard error as text or JSON."""
+def configure(log_format: str, log_level: str = "info") -> None:
+    """Send structlog's lines, and those of the standard library, to standard error as text or JSON.
+
+    Args:
+        log_format: console or json.
+        log_level: Of our own lines the least to send; of libraries' debug lines there are too many.
+    """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -23,7 +28,11 @@ def configure(log_format: str) -> None:
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
@@ -37,6 +46,8 @@ def configure(log_format: str) -> None:
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.INFO)
+    level = logging.getLevelNamesMapping()[log_level.upper()]
+    root.setLevel(max(level, logging.INFO))
+    logging.getLogger("gql_server").setLevel(level)
     for name in ("alembic", "uvicorn.access", "aiosqlite", "websockets"):
         logging.getLogger(name).setLevel(logging.WARNING)

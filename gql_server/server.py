@@ -10,6 +10,7 @@ from gql_server.jobs.supervisor import Supervisor
 from gql_server.jobs.tails import Tails
 from gql_server.services.in_use import InUse
 from gql_server.settings import Settings
+from gql_server.telemetry.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Server:
     executor: Executor
     supervisor: Supervisor
     bell: Bell
+    telemetry: Telemetry = field(default_factory=Telemetry)
     in_use: InUse = field(default_factory=InUse)
 
     @cached_property

@@ -10,6 +10,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from gql_server.app import create_app
+from gql_server.health import Health
 from gql_server.settings import Settings
 
 OTHER_FILES = 1000
@@ -58,6 +59,13 @@ class _Server(uvicorn.Server):
     def __init__(self, app: Starlette, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take in a signal to stop; who asks after the server's health is told so at once."""
+        health: Health | None = getattr(self._app.state, "health", None)  # None until it has started.
+        if health is not None:
+            health.stop()
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the sockets with a reason, then everything."""

@@ -44,6 +44,10 @@ class Settings(BaseSettings):
     """Whether Hugging Face repositories may be named as sources."""
     log_format: Literal["console", "json"] = "console"
     """Log lines for people, or one JSON object a line."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged; debug has a line for every query and request that went well, too."""
+    otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://")
+    """Collector that OpenTelemetry traces are sent to, over OTLP/HTTP, such as http://localhost:4318."""
     warm_up: bool = True
     """Start the workers in the background when the server has started, instead of when first needed."""
     workers: int = Field(default=2, ge=1, le=2)

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
+from starlette.applications import Starlette
+
 from gql_server import ids
-from gql_server.api.access import Access
-from gql_server.api.guard import Guard
-from gql_server.api.view import GraphQLView
+from gql_server.app import application, furnish
 from gql_server.database import Database
 from gql_server.jobs.bell import Bell
 from gql_server.jobs.supervisor import Supervisor
@@ -17,6 +18,7 @@ from gql_server.migrate import migrate
 from gql_server.server import Server
 from gql_server.services import jobs
 from gql_server.settings import Settings
+from gql_server.telemetry.telemetry import Telemetry
 from models import ActivationRun, Job, LanguageModel, Sae
 from models.enums import (
     ArtifactStatus,
@@ -46,13 +48,32 @@ async def serving(
     database = Database(chosen.database_path)
     bell = Bell()
     executor = executor or FakeExecutor()
-    supervisor = Supervisor(database, executor, jobs.handlers(chosen), bell, chosen)
+    telemetry = Telemetry.to(chosen.otlp_endpoint)
+    supervisor = Supervisor(database, executor, jobs.handlers(chosen), bell, chosen, telemetry)
     supervisor.start()
     try:
-        yield Server(chosen, database, executor, supervisor, bell)
+        yield Server(chosen, database, executor, supervisor, bell, telemetry)
     finally:
         await supervisor.close()
         await database.close()
+        telemetry.tracer.close(10)
+
+
+def endpoint(server: Server, **settings: Any) -> Starlette:
+    """Return the whole application around a server's parts, with some settings of its own."""
+    if settings:
+        server = replace(server, settings=server.settings.model_copy(update=settings))
+    app = application(server.settings, server.telemetry)
+    furnish(app, server)
+    return app
+
+
+@asynccontextmanager
+async def client_of(server: Server, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client of the whole application."""
+    transport = httpx.ASGITransport(endpoint(server, **settings))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        yield client
 
 
 async def add_language_model(server: Server, name: str = "tiny", **columns: Any) -> LanguageModel:
@@ -121,14 +142,6 @@ async def add_sae(server: Server, run: ActivationRun, **columns: Any) -> Sae:
     async with server.database.write() as session:
         session.add(row)
     return row
-
-
-def endpoint(server: Server, **settings: Any) -> Guard:
-    """Return the ASGI application of /graphql, behind its guard, with some settings of its own."""
-    if settings:
-        server = replace(server, settings=server.settings.model_copy(update=settings))
-    access = Access(server.settings.token)
-    return Guard(GraphQLView(server, access), server.settings, access)
 
 
 def idle_job(**columns: Any) -> Job:

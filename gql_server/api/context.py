@@ -24,6 +24,8 @@ class Context:
         """Whether the token has been brought; a socket's connection_init may still bring it."""
         self.executing = False
         """Whether the operation has been found valid, so that its errors are no longer the document's."""
+        self.refusal: str | None = None
+        """The ErrorCode of what was refused in the operation's data, where that is no error."""
         self.loaders = Loaders(server)
         self.connection_params: dict[str, object] | None = None
         """The payload of a socket's connection_init; Strawberry sets it."""

@@ -142,4 +142,5 @@ class GenerationSubscriptions:
                     yield _event(sae_row, event)
         except errors.Refusal as refusal:
             # Strawberry puts refusals into unions for queries and mutations alone.
+            info.context.refusal = refusals.code_of(refusal)
             yield refusals.refusal_type(refusal)

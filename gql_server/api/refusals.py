@@ -62,7 +62,8 @@ class RefusalHandler:
     def handle(
         self, exception: errors.Refusal, *, field: StrawberryField, info: strawberry.Info
     ) -> RefusalType:
-        """Return the union member."""
+        """Return the union member, and note the refusal for the log."""
+        info.context.refusal = code_of(exception)
         return refusal_type(exception)
 
 

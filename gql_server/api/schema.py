@@ -20,6 +20,7 @@ from gql_server.api.masking import shown_errors
 from gql_server.api.neuron_indexes import NeuronIndexMutations
 from gql_server.api.neurons import NeuronQueries
 from gql_server.api.nodes import NodeMutations, NodeQueries
+from gql_server.api.operation_log import OperationLog
 from gql_server.api.refusals import HANDLERS
 from gql_server.api.request_checks import RequestChecks
 from gql_server.api.saes import SaeMutations, SaeQueries
@@ -78,7 +79,7 @@ schema = Schema(
     mutation=Mutation,
     subscription=Subscription,
     types=[JobStatusChanged, JobProgressed, JobLogged, TrainingStepped],
-    extensions=[OperationContext, Limits, RequestChecks],
+    extensions=[OperationContext, OperationLog, Limits, RequestChecks],
     exception_handlers=HANDLERS,
     execution_context_class=Execution,
     config=StrawberryConfig(scalar_map=SCALARS),

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable
+from contextvars import Context
 from pathlib import Path
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from gql_server.compute import upstream  # noqa: F401  (before anything that imports overcomplete)
 from gql_server.compute.capture import capture_activations
@@ -25,6 +27,7 @@ from gql_server.compute.messages import (
     Log,
     Progress,
     Result,
+    SaeSource,
     Task,
     TrainSae,
     UnloadLanguageModel,
@@ -58,6 +61,11 @@ class Toolbox:
 
     def do(self, task: Task, context: TaskContext) -> Result:
         """Do a task. Raises TaskError, TaskCanceled, or whatever a mistake raises."""
+        # A context of its own: in the middle of a job's task, an interactive one may be done.
+        return Context().run(self._do_and_tell, task, context)
+
+    def _do_and_tell(self, task: Task, context: TaskContext) -> Result:
+        bind_contextvars(**_subject(task))
         began = time.perf_counter()
         result = self._do(task, context)
         log.info("task done", task=type(task).__name__, seconds=round(time.perf_counter() - began, 3))
@@ -92,3 +100,21 @@ class Toolbox:
         seconds = time.perf_counter() - began
         context.emit(Log(f"Loaded {description.parameter_count:,} parameters in {seconds:.1f} s."))
         return description
+
+
+def _subject(task: Task) -> dict[str, str]:
+    """Return the IDs of what a task is about, as log lines name them."""
+    match task:
+        case LoadLanguageModel(source) | Generate(language_model=source, sae=None):
+            return {"language_model": source.id}
+        case UnloadLanguageModel(language_model_id):
+            return {"language_model": language_model_id}
+        case CaptureActivations():
+            return {"run": task.run_id, "language_model": task.language_model.id}
+        case TrainSae():
+            return {"sae": task.sae_id, "run": task.run_id}
+        case IndexNeurons():
+            return {"sae": task.sae.id, "run": task.run_id}
+        case FindTopNeurons(sae=SaeSource() as sae) | Generate(sae=SaeSource() as sae):
+            return {"sae": sae.id, "language_model": task.language_model.id}
+    return {}

@@ -5,6 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.jobs import log as job_log, queue
 from gql_server.jobs.handler import JobHandler
+from gql_server.jobs.reports import tell_queued
 from models import Job
 from models.base import now
 from models.enums import JobStatus
@@ -53,6 +54,7 @@ async def begin_attempt(session: AsyncSession, job: Job) -> None:
     job.rate_per_second = job.eta_seconds = None
     job.started_at = job.finished_at = None
     await job_log.append_status(session, job, JobStatus.QUEUED)
+    tell_queued(session, job)
 
 
 async def retry(session: AsyncSession, handler: JobHandler, job: Job) -> None:

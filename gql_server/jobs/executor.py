@@ -1,7 +1,7 @@
 """How a task gets to where it is computed: the one interface between the API process and compute."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from gql_server.compute.messages import (
@@ -52,6 +52,7 @@ class TaskRun:
         self.begun = False
         """Whether it is being done, or still waits for its worker."""
         self.cancel_requested = False
+        self._on_begin: Callable[[], None] | None = None
 
     def push(self, event: Event) -> None:
         """Add an event (for executors)."""
@@ -60,6 +61,19 @@ class TaskRun:
         else:
             self._events.append(event)
         self._changed.set()
+
+    def begin(self) -> None:
+        """Note that it is being done now (for executors)."""
+        self.begun = True
+        if self._on_begin is not None:
+            self._on_begin()
+
+    def when_begun(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called once it is being done, at once where it is already."""
+        if self.begun:
+            tell()
+        else:
+            self._on_begin = tell
 
     def finish(self, outcome: Result | TaskEnded) -> None:
         """Set the outcome, once (for executors)."""

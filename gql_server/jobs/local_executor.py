@@ -10,6 +10,7 @@ from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.jobs.vigil import Patience
 from gql_server.jobs.worker_process import WorkerProcess
 from gql_server.settings import Settings
+from gql_server.telemetry.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +23,7 @@ class LocalExecutor:
         settings: Settings,
         on_language_model: Callable[[LanguageModelChanged], None],
         on_interactive_lost: Callable[[], None],
+        telemetry: Telemetry,
     ) -> None:
         patience = Patience(
             cancel=settings.cancel_grace_seconds,
@@ -37,6 +39,7 @@ class LocalExecutor:
                 patience,
                 on_language_model if interactive else _ignore,
                 on_interactive_lost if interactive else _ignore_loss,
+                telemetry,
             )
 
         if settings.workers == 1:
@@ -75,6 +78,7 @@ class LocalExecutor:
 def _options(settings: Settings, *, low_priority: bool) -> list[str]:
     options = [
         f"--log-format={settings.log_format}",
+        f"--log-level={settings.log_level}",
         f"--idle-unload-seconds={settings.idle_unload_seconds}",
         f"--hub={'on' if settings.hub_enabled else 'off'}",
     ]

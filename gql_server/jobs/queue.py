@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.errors import Conflict, QueueFull
 from gql_server.jobs import log
+from gql_server.jobs.reports import tell_queued
 from models import Job
 from models.base import now
-from models.enums import JobStatus
+from models.enums import JobKind, JobStatus
 
 _SECONDS_OF_A_JOB = 30
 """A guess at a job's length where none has ended yet, to advise a client that found the queue full."""
@@ -79,6 +80,12 @@ async def _usual_seconds(session: AsyncSession, lane: str) -> float:
     return statistics.median(lengths) if lengths else _SECONDS_OF_A_JOB
 
 
+async def counts(session: AsyncSession) -> list[tuple[JobKind, JobStatus, str, int]]:
+    """Return how many jobs of each kind and status there are in each lane, where there are any."""
+    query = select(Job.kind, Job.status, Job.lane, func.count()).group_by(Job.kind, Job.status, Job.lane)
+    return [(kind, status, lane, count) for kind, status, lane, count in await session.execute(query)]
+
+
 async def add(session: AsyncSession, job: Job) -> None:
     """Put a new job at the end of its lane's queue."""
     job.status = JobStatus.QUEUED
@@ -87,6 +94,7 @@ async def add(session: AsyncSession, job: Job) -> None:
     job.queued_at = await end_of_line(session, job.lane)
     session.add(job)
     await log.append_status(session, job, JobStatus.QUEUED)
+    tell_queued(session, job)
 
 
 async def end_of_line(session: AsyncSession, lane: str) -> datetime:

@@ -6,8 +6,9 @@ from contextlib import suppress
 from datetime import timedelta
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
-from gql_server.compute.messages import Event, Lane, Log, Progress, Result, TrainingPoint
+from gql_server.compute.messages import Event, Lane, Log, Progress, Result, Task, TrainingPoint
 from gql_server.database import Database
 from gql_server.disk import problem_of
 from gql_server.jobs import ends, log as job_log, queue
@@ -22,7 +23,10 @@ from gql_server.jobs.executor import (
     WorkerOutOfMemory,
 )
 from gql_server.jobs.handler import JobHandler
+from gql_server.jobs.reports import JobEnd, subject, tell_start
 from gql_server.settings import Settings
+from gql_server.telemetry.telemetry import Telemetry
+from gql_server.telemetry.tracing import ours
 from models import Job
 from models.base import now
 from models.enums import JobEventType, JobKind, JobStatus
@@ -47,23 +51,25 @@ class Supervisor:
         handlers: Mapping[JobKind, JobHandler],
         bell: Bell,
         settings: Settings,
+        telemetry: Telemetry,
     ) -> None:
         self._database = database
         self._executor = executor
         self._handlers = handlers
         self._bell = bell
+        self._telemetry = telemetry
         self._progress_interval = timedelta(seconds=settings.progress_interval_seconds)
         self._resumes = settings.resume_jobs
         self._wake = {lane: asyncio.Event() for lane in LANES}
         self._runs: dict[str, TaskRun] = {}
-        self._loops: list[asyncio.Task[None]] = []
+        self._loops: dict[Lane, asyncio.Task[None]] = {}
         self._closing = False
         self._unwritten: dict[Lane, tuple[str, str]] = {}
         """Jobs whose failure could not be written down yet, and the failure."""
 
     def start(self) -> None:
         """Begin to take jobs."""
-        self._loops = [asyncio.create_task(self._serve(lane)) for lane in LANES]
+        self._loops = {lane: asyncio.create_task(self._serve(lane)) for lane in LANES}
 
     async def close(self) -> None:
         """Stop taking jobs and end the workers; what ran is written down as INTERRUPTED."""
@@ -71,9 +77,13 @@ class Supervisor:
         for event in self._wake.values():
             event.set()
         await self._executor.close(STOP_GRACE_SECONDS)
-        for outcome in await asyncio.gather(*self._loops, return_exceptions=True):
+        for outcome in await asyncio.gather(*self._loops.values(), return_exceptions=True):
             if isinstance(outcome, Exception):
                 logger.error("lane ended badly", exc_info=outcome)
+
+    def lanes_running(self) -> dict[Lane, bool]:
+        """Return of each lane whether it takes jobs."""
+        return {lane: not loop.done() and not self._closing for lane, loop in self._loops.items()}
 
     def wake(self) -> None:
         """Look at the queue again: call it after a commit that added a job."""
@@ -119,15 +129,16 @@ class Supervisor:
         return job.id if job else None
 
     async def _run_or_fail(self, job_id: str, lane: Lane) -> None:
-        if lane not in self._unwritten:
-            try:
-                await self._run(job_id, lane)
-                return
-            except Exception as error:
-                logger.exception("job could not be run", job=job_id)
-                self._unwritten[lane] = (job_id, problem_of(error) or INTERNAL_FAILURE)
-        await self._end(job_id, JobStatus.FAILED, self._unwritten[lane][1])
-        del self._unwritten[lane]
+        with bound_contextvars(job=job_id):
+            if lane not in self._unwritten:
+                try:
+                    await self._run(job_id, lane)
+                    return
+                except Exception as error:
+                    logger.exception("job could not be run")
+                    self._unwritten[lane] = (job_id, problem_of(error) or INTERNAL_FAILURE)
+            await self._end(job_id, JobStatus.FAILED, self._unwritten[lane][1])
+            del self._unwritten[lane]
 
     async def _run(self, job_id: str, lane: Lane) -> None:
         async with self._database.write() as session:
@@ -138,14 +149,19 @@ class Supervisor:
             job.started_at = now()
             await job_log.append_status(session, job, JobStatus.RUNNING)
         self._bell.ring()
-        logger.info("job started", job=job.id, kind=job.kind, attempt=job.attempt, artifact=job.artifact_id)
+        with self._telemetry.tracer.span(f"job {job.kind}", ours(subject(job)), cause=job_id) as span:
+            tell_start(job)
+            span.conclude(await self._do(job_id, lane, task))
+
+    async def _do(self, job_id: str, lane: Lane, task: Task) -> JobStatus:
+        """Have a task done, write down what happens, and return how the job has ended."""
         try:
             run = self._runs[job_id] = await self._executor.start(lane, task)
             await self._cancel_if_asked_meanwhile(job_id, run)
             await self._follow_or_cancel(job_id, run)
-            await self._succeed(job_id, await run.result())
+            return await self._succeed(job_id, await run.result())
         except TaskEnded as ended:
-            await self._end(job_id, *self._how(job_id, ended))
+            return await self._end(job_id, *self._how(job_id, ended))
         finally:
             self._runs.pop(job_id, None)
 
@@ -188,7 +204,7 @@ class Supervisor:
                         _set_progress(job, event)
                         await job_log.append(session, job, JobEventType.PROGRESS, progress_payload(job))
                     case Log(message):
-                        logger.info("job log", job=job_id, message=message)
+                        logger.info("job log", message=message)
                         await job_log.append(session, job, JobEventType.LOG, {"message": message})
                     case TrainingPoint():
                         payload = {name: getattr(event, name) for name in event.__struct_fields__}
@@ -215,7 +231,7 @@ class Supervisor:
             case _:
                 raise TypeError(f"unknown end of a task: {ended!r}")
 
-    async def _succeed(self, job_id: str, result: Result) -> None:
+    async def _succeed(self, job_id: str, result: Result) -> JobStatus:
         async with self._database.write() as session:
             job = await session.get_one(Job, job_id)
             await self._handlers[job.kind].succeed(session, job, result)
@@ -225,21 +241,24 @@ class Supervisor:
             job.finished_at = now()
             await job_log.append(session, job, JobEventType.PROGRESS, progress_payload(job))
             await job_log.append_status(session, job, JobStatus.SUCCEEDED)
-        _log_end(job)
+        JobEnd.of(job).tell(self._telemetry)
         self.wake()
+        return JobStatus.SUCCEEDED
 
-    async def _end(self, job_id: str, status: JobStatus, error: str | None) -> None:
+    async def _end(self, job_id: str, status: JobStatus, error: str | None) -> JobStatus:
         async with self._database.write() as session:
             job = await session.get_one(Job, job_id)
             if job.status.ended:
-                return
+                return job.status
             if job.status == JobStatus.CANCELING and status == JobStatus.INTERRUPTED:
                 status, error = JobStatus.CANCELED, None  # Asked for in the moment in which its worker went.
             await ends.write_down(session, self._handlers[job.kind], job, status, error)
-            _log_end(job)
+            end = JobEnd.of(job)
             if self._resumes and status == JobStatus.INTERRUPTED:
                 await ends.take_up_again(session, self._handlers[job.kind], job, stopping=self._closing)
+        end.tell(self._telemetry)
         self.wake()
+        return status
 
 
 def progress_payload(job: Job) -> dict[str, object]:
@@ -262,17 +281,3 @@ def _set_progress(job: Job, progress: Progress) -> None:
         job.fraction = max(job.fraction, min(1.0, progress.completed / progress.total))
         if progress.rate_per_second:
             job.eta_seconds = max(0.0, (progress.total - progress.completed) / progress.rate_per_second)
-
-
-def _log_end(job: Job) -> None:
-    seconds = (job.finished_at - job.started_at).total_seconds() if job.finished_at and job.started_at else 0
-    logger.info(
-        "job ended",
-        job=job.id,
-        kind=job.kind,
-        status=job.status,
-        error=job.error,
-        seconds=round(seconds, 3),
-        completed=job.completed,
-        unit=job.unit,
-    )

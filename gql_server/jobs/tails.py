@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import Context
 
 import structlog
 from sqlalchemy import select
@@ -113,7 +114,8 @@ class Tails:
         tail = self._tails.setdefault(job_id, Tail())
         tail.watchers += 1
         if self._reader is None:
-            self._reader = asyncio.create_task(self._keep_reading(self._bell.count))
+            # It reads for all who watch: not under the first one's reference.
+            self._reader = asyncio.create_task(self._keep_reading(self._bell.count), context=Context())
         try:
             await self._read()
             yield tail

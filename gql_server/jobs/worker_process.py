@@ -7,6 +7,7 @@ import struct
 from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass
 
 import msgspec
@@ -32,7 +33,8 @@ from gql_server.jobs import memory_killer
 from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
 from gql_server.jobs.memory_killer import kills_so_far
 from gql_server.jobs.spawning import how_it_ended, kill, spawn
-from gql_server.jobs.vigil import Patience, Vigil
+from gql_server.jobs.vigil import SILENT, STUCK, Patience, Vigil
+from gql_server.telemetry.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +42,8 @@ _LENGTH = struct.Struct(">I")
 _LOAD_STEPS = 4
 """A load of a language model is one step, and may take so many times as long as another."""
 STOPPING = "The server is stopping."
+GARBLED = "The worker sent what the server does not understand, and was ended."
+KEPT_ON = "The worker was ended, because a canceled task in it did not stop."
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,12 @@ class WorkerProcess:
         patience: Patience,
         on_language_model: Callable[[LanguageModelChanged], None],
         on_lost: Callable[[], None],
+        telemetry: Telemetry,
         module: str = "gql_server.compute.worker",
     ) -> None:
         self.lanes = tuple(lanes)
+        self._name = "+".join(lanes)
+        self._metrics = telemetry.metrics.workers
         self._options = list(options)
         self._module = module
         self._patience = patience
@@ -153,7 +160,8 @@ class WorkerProcess:
         if self._closed:
             raise WorkerLost(STOPPING)
         if self._process is None and self._spawning is None:
-            self._spawning = asyncio.create_task(self._spawn())
+            # What follows outlives the request that was first to need the worker: not under its reference.
+            self._spawning = asyncio.create_task(self._spawn(), context=Context())
         if self._spawning is not None:
             await asyncio.shield(self._spawning)
 
@@ -170,6 +178,7 @@ class WorkerProcess:
         self._vigil = Vigil(self._patience)
         self._watching = asyncio.create_task(self._watch(self._vigil, process))
         self._reading = asyncio.create_task(self._read(reader, process))
+        self._metrics.started(self._name)
         log.info("worker started", lanes=self.lanes, pid=process.pid)
 
     async def _send(self, frame: bytes) -> None:
@@ -192,7 +201,7 @@ class WorkerProcess:
             pass  # The process has ended, or is about to; how is told below.
         except msgspec.DecodeError:
             log.exception("worker sent what is no message", lanes=self.lanes)
-            self._reason = "The worker sent what the server does not understand, and was ended."
+            self._reason = GARBLED
         finally:
             kill(process)
             await self._lost(await process.wait())
@@ -225,7 +234,7 @@ class WorkerProcess:
                 self._on_language_model(message)
             case TaskBegan(task_id):
                 run = self._sent[task_id].run
-                run.begun = True
+                run.begin()
                 if run.cancel_requested:
                     self._kill_later(task_id)
             case TaskEvent(task_id, event):
@@ -244,6 +253,7 @@ class WorkerProcess:
     async def _lost(self, exit_code: int) -> None:
         loss, self._reason = self._loss(exit_code), None
         say = log.info if self._closed else log.warning
+        self._metrics.ended(self._name, _in_a_word(loss, closed=self._closed))
         say("worker ended", lanes=self.lanes, exit_code=exit_code, reason=str(loss))
         self._process = None
         if self._watching is not None:
@@ -296,11 +306,21 @@ class WorkerProcess:
         await asyncio.sleep(0 if self._loading else self._patience.cancel)
         while task_id in self._sent and self._process is not None:
             if not any(sent.run.begun and not sent.run.cancel_requested for sent in self._sent.values()):
-                self._reason = "The worker was ended, because a canceled task in it did not stop."
+                self._reason = KEPT_ON
                 self._ended_for_cancel = True
                 kill(self._process)
                 return
             await asyncio.sleep(self._patience.cancel)
+
+
+_IN_A_WORD = {SILENT: "silent", STUCK: "stuck", GARBLED: "garbled", KEPT_ON: "canceled"}
+
+
+def _in_a_word(loss: WorkerLost, *, closed: bool) -> str:
+    """Return why a process has ended, as the metrics name it."""
+    if isinstance(loss, WorkerOutOfMemory):
+        return "out_of_memory"
+    return _IN_A_WORD.get(str(loss), "stopped" if closed else "crashed")
 
 
 def _frame(message: ToWorker) -> bytes:

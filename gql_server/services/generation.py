@@ -1,12 +1,10 @@
 """Generation: text from a language model, with an SAE's neurons reported and, if asked for, edited."""
 
 import random
-import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
@@ -16,12 +14,12 @@ from gql_server.server import Server
 from gql_server.services import artifacts, concept_configs, interactive, lookup
 from gql_server.services.checks import Checks
 from gql_server.services.concepts import known_latent_count
+from gql_server.services.inference import Inference
 from gql_server.services.neuron_indexes import top_texts_path
 from gql_server.services.requests import EditRequest, GenerateRequest
 from gql_server.settings import Settings
+from gql_server.telemetry.tracing import Attributes
 from models import ConceptConfig, LanguageModel, Sae
-
-log = structlog.get_logger(__name__)
 
 MAX_SEED = 2**31 - 1
 MAX_STOP_STRINGS = 16
@@ -52,6 +50,17 @@ class _Prepared:
     @property
     def used(self) -> list[str]:
         return [self.language_model.id, *([self.sae.id] if self.sae else [])]
+
+    @property
+    def about(self) -> Attributes:
+        """What the log says of the request."""
+        edits = self.task.edits
+        return {
+            "language_model": self.language_model.id,
+            "sae": self.sae.id if self.sae else None,
+            "prompts": len(self.task.prompts),
+            "edits": None if edits is None else len(edits),
+        }
 
 
 async def generate(server: Server, request: GenerateRequest) -> Generated:
@@ -89,35 +98,25 @@ async def stream(
 async def _events(
     server: Server, prepared: _Prepared
 ) -> AsyncGenerator[TokenGenerated | OutputFinished, None]:
-    began = time.perf_counter()
-    tokens = 0
-    with server.in_use.by_request(*prepared.used):
+    with (
+        server.in_use.by_request(*prepared.used),
+        Inference("generation", server.telemetry, prepared.about) as inference,
+    ):
         run = await interactive.start(server, prepared.task)
+        inference.follow(run)
         ended = False
         try:
             async for events in run.batches():
                 for event in events:
+                    if isinstance(event, TokenGenerated):
+                        inference.generated()
                     if isinstance(event, TokenGenerated | OutputFinished):
-                        tokens += isinstance(event, TokenGenerated)
                         yield event
             ended = True
             await interactive.finish(run)
         finally:
             if not ended:
                 await server.executor.cancel(run)
-            _log(prepared, tokens, began)
-
-
-def _log(prepared: _Prepared, tokens: int, began: float) -> None:
-    log.info(
-        "generation",
-        language_model=prepared.language_model.id,
-        sae=prepared.sae.id if prepared.sae else None,
-        prompts=len(prepared.task.prompts),
-        edits=None if prepared.task.edits is None else len(prepared.task.edits),
-        tokens=tokens,
-        milliseconds=round(1000 * (time.perf_counter() - began), 1),
-    )
 
 
 async def _prepare(server: Server, request: GenerateRequest) -> _Prepared:

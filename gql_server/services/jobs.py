@@ -8,6 +8,7 @@ from gql_server.errors import Conflict, InvalidInput
 from gql_server.jobs import ends, log, queue
 from gql_server.jobs.bell import LOOK_AGAIN_SECONDS
 from gql_server.jobs.handler import JobHandler
+from gql_server.jobs.reports import JobEnd
 from gql_server.server import Server
 from gql_server.services import lookup
 from gql_server.services.activation_runs import CaptureHandler
@@ -40,14 +41,18 @@ async def cancel(server: Server, id: str) -> Job:
     Raises:
         Conflict: It has ended.
     """
+    end: JobEnd | None = None
     async with server.database.write() as session:
         job = await lookup.get(session, Job, id)
         if job.status.ended:
             raise Conflict(f"The job has ended already: it is {job.status}.", id)
         if job.status == JobStatus.QUEUED:
             await ends.write_down(session, handlers(server.settings)[job.kind], job, JobStatus.CANCELED, None)
+            end = JobEnd.of(job)
         elif job.status == JobStatus.RUNNING:
             await log.append_status(session, job, JobStatus.CANCELING)
+    if end is not None:
+        end.tell(server.telemetry)
     await server.supervisor.cancel(id)
     return job
 
@@ -66,6 +71,7 @@ async def retry(server: Server, id: str) -> Launched:
             raise Conflict(f"The job is {job.status}; only one that did not succeed can be retried.", id)
         await queue.check_room(session, job.lane, server.settings.max_queued_jobs)
         await ends.retry(session, handler, job)
+    server.telemetry.tracer.remember(id)
     server.supervisor.wake()
     return Launched(job, replayed=False)
 

@@ -78,6 +78,7 @@ async def launch(
         await queue.add(session, job)
         await session.flush()
         await add_artifact(session)
+    server.telemetry.tracer.remember(job.id)
     server.supervisor.wake()
     return Launched(job, replayed=False)
 

@@ -25,7 +25,7 @@ from gql_server.compute.messages import (
 from gql_server.database import after_commit
 from gql_server.errors import Conflict
 from gql_server.server import Server
-from gql_server.services import artifacts, interactive, launching, lookup, neuron_indexes, room
+from gql_server.services import artifacts, interactive, launching, lookup, neuron_indexes, room, training_log
 from gql_server.services.checks import Checks
 from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import Launched, TrainRequest
@@ -190,7 +190,7 @@ class TrainHandler:
         await _forget_points(session, sae.id)
         wanted: dict[str, Any] = job.request
         assert sae.sae_class and sae.latent_count and sae.activation_run_id
-        return TrainSae(
+        task = TrainSae(
             sae_id=sae.id,
             name=sae.name,
             sae_class=sae.sae_class,
@@ -212,6 +212,8 @@ class TrainHandler:
             min_free_bytes=self._settings.min_free_bytes,
             attempt=job.attempt,
         )
+        training_log.tell_start(session, job, task)
+        return task
 
     async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
         """Keep the chosen configuration and the training's points."""
@@ -236,6 +238,7 @@ class TrainHandler:
         sae.completed_at = datetime.now(UTC)
         snapshot = artifacts.snapshot_path(self._settings, sae)
         after_commit(session, lambda _: asyncio.to_thread(artifacts.remove, [snapshot]))
+        await training_log.tell_end(session, job, sae, JobStatus.SUCCEEDED)
         if job.request["index_neurons"]:
             assert sae.activation_run_id is not None
             await neuron_indexes.add(
@@ -246,6 +249,7 @@ class TrainHandler:
         """A retry goes on from the last snapshot."""
         sae = await session.get_one(Sae, job.artifact_id)
         sae.status = ArtifactStatus.FAILED if status == JobStatus.FAILED else ArtifactStatus.PARTIAL
+        await training_log.tell_end(session, job, sae, status)
 
     async def is_lost(self, session: AsyncSession, job: Job) -> bool:
         """Whether the checkpoint is missing that was there."""

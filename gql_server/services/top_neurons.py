@@ -1,18 +1,15 @@
 """Top neurons: which neurons of an SAE fire most on prompts."""
 
-import time
 from collections.abc import Sequence
-
-import structlog
 
 from gql_server.compute.messages import FindTopNeurons, TopNeuronsResult
 from gql_server.errors import InvalidInput
 from gql_server.server import Server
 from gql_server.services import artifacts, interactive, lookup
 from gql_server.services.checks import Checks
+from gql_server.services.inference import Inference
+from gql_server.telemetry.tracing import Attributes
 from models import LanguageModel, Sae
-
-log = structlog.get_logger(__name__)
 
 MAX_FIRST = 100
 MAX_PER_TOKEN_ENTRIES = 20_000
@@ -49,10 +46,13 @@ async def find(
         first=first,
         per_token=per_token,
     )
-    began = time.perf_counter()
-    with server.in_use.by_request(language_model.id, sae.id):
-        result = await interactive.finish(await interactive.start(server, task))
+    about: Attributes = {"language_model": language_model.id, "sae": sae.id, "prompts": len(prompts)}
+    with (
+        server.in_use.by_request(language_model.id, sae.id),
+        Inference("top_neurons", server.telemetry, about, n_tokens=sum(counts)) as inference,
+    ):
+        run = await interactive.start(server, task)
+        inference.follow(run)
+        result = await interactive.finish(run)
     assert isinstance(result, TopNeuronsResult)
-    milliseconds = round(1000 * (time.perf_counter() - began), 1)
-    log.info("top neurons", sae=sae.id, prompts=len(prompts), tokens=sum(counts), milliseconds=milliseconds)
     return sae, result

@@ -24,12 +24,12 @@ async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(
         endpoint(server, max_upload_bytes=MAX_UPLOAD_BYTES, max_body_bytes=MAX_BODY_BYTES)
     )
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost/graphql") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
 
 async def post(client: httpx.AsyncClient, body: str) -> httpx.Response:
-    return await client.post("", content=body, headers=JSON)
+    return await client.post("/graphql", content=body, headers=JSON)
 
 
 async def error_of(client: httpx.AsyncClient, query: str, variables: str = "{}") -> dict[str, Any]:
@@ -103,7 +103,7 @@ async def test_an_emoji_written_as_a_pair_of_escapes_is_text(client: httpx.Async
     ids=lambda body: body[:50].decode(errors="replace"),
 )
 async def test_a_body_that_is_no_request_is_answered_with_400(client: httpx.AsyncClient, body: bytes) -> None:
-    response = await client.post("", content=body, headers=JSON)
+    response = await client.post("/graphql", content=body, headers=JSON)
     assert response.status_code == 400
     assert response.text
 
@@ -112,7 +112,7 @@ async def test_a_body_that_is_no_request_is_answered_with_400(client: httpx.Asyn
 async def test_variables_of_a_get_that_are_no_object_are_answered_with_400(
     client: httpx.AsyncClient, variables: str
 ) -> None:
-    response = await client.get("", params={"query": "{ __typename }", "variables": variables})
+    response = await client.get("/graphql", params={"query": "{ __typename }", "variables": variables})
     assert response.status_code == 400
 
 
@@ -171,7 +171,7 @@ async def multipart(
 ) -> httpx.Response:
     headers = {"GraphQL-Require-Preflight": "1"}
     parts = {name: (f"{name}.txt", content) for name, content in files.items()}
-    return await client.post("", data=form, files=parts, headers=headers)
+    return await client.post("/graphql", data=form, files=parts, headers=headers)
 
 
 async def test_a_file_where_text_belongs_is_bad_input(client: httpx.AsyncClient) -> None:
@@ -193,7 +193,7 @@ async def test_a_json_body_above_its_limit_is_answered_with_413(
 
 @pytest.mark.parametrize("length", ["9" * 5000, "9" * 20])
 async def test_an_absurd_length_is_answered_with_413(client: httpx.AsyncClient, length: str) -> None:
-    response = await client.post("", content=b"", headers=JSON | {"Content-Length": length})
+    response = await client.post("/graphql", content=b"", headers=JSON | {"Content-Length": length})
     assert response.status_code == 413
 
 
@@ -209,7 +209,7 @@ async def test_a_body_without_a_length_is_cut_off_at_the_limit_of_its_kind(
             yield b" " * (MAX_BODY_BYTES // 10)
 
     headers = {"Content-Type": content_type, "GraphQL-Require-Preflight": "1"}
-    response = await client.post("", content=chunks(), headers=headers)
+    response = await client.post("/graphql", content=chunks(), headers=headers)
     assert (response.status_code, bool(response.text)) == (status, True)
 
 
@@ -220,7 +220,7 @@ async def test_an_upload_without_a_length_is_cut_off_too(client: httpx.AsyncClie
             yield b" " * 2**20
 
     headers = {"Content-Type": "multipart/form-data; boundary=x", "GraphQL-Require-Preflight": "1"}
-    response = await client.post("", content=chunks(), headers=headers)
+    response = await client.post("/graphql", content=chunks(), headers=headers)
     assert response.status_code == 413
     assert str(MAX_UPLOAD_BYTES) in response.text
 
@@ -230,14 +230,14 @@ async def test_an_upload_without_a_length_is_cut_off_too(client: httpx.AsyncClie
 
 async def test_a_subscription_over_http_is_told_to_go_over_websocket(client: httpx.AsyncClient) -> None:
     query = "subscription { jobs { id } }"
-    responses = [await client.post("", json={"query": query}), await client.get("", params={"query": query})]
+    responses = [await client.post("/graphql", json={"query": query}), await client.get("/graphql", params={"query": query})]
     for response in responses:
         assert response.status_code == 400
         assert "graphql-transport-ws" in response.text
 
 
 async def test_a_mutation_by_get_is_refused(client: httpx.AsyncClient) -> None:
-    response = await client.get("", params={"query": 'mutation { cancelJob(id: "a") { __typename } }'})
+    response = await client.get("/graphql", params={"query": 'mutation { cancelJob(id: "a") { __typename } }'})
     assert (response.status_code, response.headers["allow"]) == (405, "GET, POST")
     assert "POST" in response.json()["errors"][0]["message"]
 
@@ -245,10 +245,10 @@ async def test_a_mutation_by_get_is_refused(client: httpx.AsyncClient) -> None:
 async def test_several_operations_need_a_name(client: httpx.AsyncClient) -> None:
     query = "query a { __typename } query b { b: __typename }"
     assert (await error_of(client, query))["message"] == NO_OPERATION_NAME
-    named = await client.post("", json={"query": query, "operationName": "b"})
+    named = await client.post("/graphql", json={"query": query, "operationName": "b"})
     assert named.json()["data"] == {"b": "Query"}
     with_fragment = "{ ...f } fragment f on Query { __typename }"
-    answer = await client.post("", json={"query": with_fragment})
+    answer = await client.post("/graphql", json={"query": with_fragment})
     assert answer.json()["data"] == {"__typename": "Query"}
 
 
@@ -259,13 +259,13 @@ async def test_several_operations_need_a_name(client: httpx.AsyncClient) -> None
 async def test_a_loopback_name_is_accepted_however_it_is_written(
     client: httpx.AsyncClient, host: str
 ) -> None:
-    response = await client.post("", json={"query": "{ __typename }"}, headers={"Host": host})
+    response = await client.post("/graphql", json={"query": "{ __typename }"}, headers={"Host": host})
     assert response.status_code == 200
 
 
 @pytest.mark.parametrize("host", ["example.com", "localhost.example.com", "10.0.0.1", "", "[::2]"])
 async def test_another_name_is_refused(client: httpx.AsyncClient, host: str) -> None:
-    response = await client.post("", json={"query": "{ __typename }"}, headers={"Host": host})
+    response = await client.post("/graphql", json={"query": "{ __typename }"}, headers={"Host": host})
     assert response.status_code == 421
 
 

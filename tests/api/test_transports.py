@@ -21,7 +21,7 @@ TYPENAME = {"query": "{ __typename }"}
 async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client of the endpoint behind its guard, which names no media type by itself."""
     transport = httpx.ASGITransport(endpoint(server))
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost/graphql") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         del client.headers["accept"]
         yield client
 
@@ -64,13 +64,13 @@ def test_the_media_type_is_the_best_of_those_that_the_client_takes(
 async def test_an_answer_has_the_media_type_that_was_asked_for(
     client: httpx.AsyncClient, media_type: str
 ) -> None:
-    response = await client.post("", json=TYPENAME, headers={"Accept": media_type})
+    response = await client.post("/graphql", json=TYPENAME, headers={"Accept": media_type})
     assert response.headers["content-type"] == f"{media_type}; charset=utf-8"
     assert response.json()["data"] == {"__typename": "Query"}
 
 
 async def test_who_takes_nothing_that_there_is_is_told_what_there_is(client: httpx.AsyncClient) -> None:
-    response = await client.post("", json=TYPENAME, headers={"Accept": "application/xml"})
+    response = await client.post("/graphql", json=TYPENAME, headers={"Accept": "application/xml"})
     assert response.status_code == 406
     assert GRAPHQL_JSON in response.json()["errors"][0]["message"]
 
@@ -93,7 +93,7 @@ async def test_a_body_of_another_type_is_not_guessed_at(
     client: httpx.AsyncClient, content_type: str, status: int
 ) -> None:
     body = json.dumps(TYPENAME)
-    response = await client.post("", content=body, headers={"Content-Type": content_type})
+    response = await client.post("/graphql", content=body, headers={"Content-Type": content_type})
     assert response.status_code == status
 
 
@@ -113,7 +113,7 @@ async def test_a_request_that_is_not_executed_has_no_data_and_by_the_new_media_t
     client: httpx.AsyncClient, request_: dict[str, Any]
 ) -> None:
     for media_type, status in ((JSON, 200), (GRAPHQL_JSON, 400)):
-        response = await client.post("", json=request_, headers={"Accept": media_type})
+        response = await client.post("/graphql", json=request_, headers={"Accept": media_type})
         assert response.status_code == status
         answer = response.json()
         assert answer["errors"][0]["message"]
@@ -125,7 +125,7 @@ async def test_an_error_of_a_field_leaves_status_200_and_the_data(client: httpx.
         "{ jobs(first: 0) { totalCount } }",
         "{ server { version } jobs(first: 0) { totalCount } }",
     ):
-        response = await client.post("", json={"query": query}, headers={"Accept": GRAPHQL_JSON})
+        response = await client.post("/graphql", json={"query": query}, headers={"Accept": GRAPHQL_JSON})
         answer = response.json()
         assert response.status_code == 200
         assert answer["data"] is None
@@ -135,27 +135,27 @@ async def test_an_error_of_a_field_leaves_status_200_and_the_data(client: httpx.
 async def test_a_body_that_is_none_is_an_error_in_graphqls_shape(client: httpx.AsyncClient) -> None:
     for accept, content_type in ((JSON, JSON), (GRAPHQL_JSON, GRAPHQL_JSON), (EVENT_STREAM, JSON)):
         headers = {"Accept": accept, "Content-Type": JSON}
-        response = await client.post("", content=b"{", headers=headers)
+        response = await client.post("/graphql", content=b"{", headers=headers)
         assert (response.status_code, response.headers["content-type"]) == (400, content_type)
         assert response.json()["errors"][0]["extensions"]["code"] == "INVALID_INPUT"
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])
 async def test_other_methods_are_not_allowed(client: httpx.AsyncClient, method: str) -> None:
-    response = await client.request(method, "", json=TYPENAME)
+    response = await client.request(method, "/graphql", json=TYPENAME)
     assert (response.status_code, response.headers["allow"]) == (405, "GET, POST")
 
 
 async def test_a_query_may_come_by_get(client: httpx.AsyncClient) -> None:
     query = "query A($n: Int!) { jobs(first: $n) { totalCount } } query B { __typename }"
     parameters = {"query": query, "operationName": "A", "variables": '{"n": 5}'}
-    assert (await client.get("", params=parameters)).json()["data"] == {"jobs": {"totalCount": 0}}
-    page = await client.get("", params=parameters, headers={"Accept": "text/html, application/json;q=0.9"})
+    assert (await client.get("/graphql", params=parameters)).json()["data"] == {"jobs": {"totalCount": 0}}
+    page = await client.get("/graphql", params=parameters, headers={"Accept": "text/html, application/json;q=0.9"})
     assert page.json()["data"] == {"jobs": {"totalCount": 0}}
 
 
 async def test_a_get_without_a_query_is_told_what_is_missing(client: httpx.AsyncClient) -> None:
-    response = await client.get("", headers={"Accept": "*/*"})
+    response = await client.get("/graphql", headers={"Accept": "*/*"})
     assert response.status_code == 400
     assert "query" in response.json()["errors"][0]["message"]
 
@@ -172,7 +172,7 @@ async def events(
         request = {"params": request | {"variables": json.dumps(variables)}}
     else:
         request = {"json": request}
-    response = await client.request(method, "", headers={"Accept": EVENT_STREAM}, **request)
+    response = await client.request(method, "/graphql", headers={"Accept": EVENT_STREAM}, **request)
     assert response.status_code == 200
     assert response.headers["content-type"].startswith(EVENT_STREAM)
     assert "no-cache" in response.headers["cache-control"]

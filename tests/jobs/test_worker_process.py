@@ -20,13 +20,19 @@ from gql_server.compute.messages import (
 from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
 from gql_server.jobs.vigil import Patience
 from gql_server.jobs.worker_process import WorkerProcess
+from gql_server.telemetry.telemetry import Telemetry
+from tests.scraping import rendered
 
 LOAD = LoadLanguageModel(LanguageModelSource("lm", "DIRECTORY", "/nowhere", None, "FLOAT32", "/nowhere"))
 
 
 @asynccontextmanager
 async def worker(
-    *lanes: Lane, grace: float = 60, silence: float = 60, stall: float = 600
+    *lanes: Lane,
+    grace: float = 60,
+    silence: float = 60,
+    stall: float = 600,
+    telemetry: Telemetry | None = None,
 ) -> AsyncIterator[WorkerProcess]:
     process = WorkerProcess(
         lanes or ("interactive",),
@@ -34,6 +40,7 @@ async def worker(
         Patience(cancel=grace, silence=silence, stall=stall),
         lambda _: None,
         lambda: None,
+        telemetry or Telemetry(),
         module="tests.jobs.scripted_worker",
     )
     try:
@@ -276,3 +283,18 @@ async def test_a_signal_without_a_name_is_told_by_its_number() -> None:
         os.kill(process.pid, signal.SIGRTMIN + 3)
         with pytest.raises(WorkerLost, match=f"signal {signal.SIGRTMIN + 3}"):
             await ends(run)
+
+
+async def test_starts_and_ends_of_the_process_are_counted_with_their_reasons() -> None:
+    telemetry = Telemetry()
+    async with worker(telemetry=telemetry) as process:
+        with pytest.raises(WorkerLost):
+            await ends(await process.start("interactive", do("die")))
+        await ends(await process.start("interactive", do("as ever")))
+        meanwhile = rendered(telemetry)
+    afterwards = rendered(telemetry)
+    assert meanwhile.value("gql_server_worker_starts_total", worker="interactive") == 2
+    assert meanwhile.value("gql_server_worker_ends_total", worker="interactive", reason="crashed") == 1
+    assert meanwhile.value("gql_server_workers_up", worker="interactive") == 1
+    assert afterwards.value("gql_server_worker_ends_total", worker="interactive", reason="stopped") == 1
+    assert afterwards.value("gql_server_workers_up", worker="interactive") == 0

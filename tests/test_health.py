@@ -1,0 +1,80 @@
+"""/healthz, where everything is well, and where something is not."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gql_server import __version__, health
+from gql_server.app import application, furnish
+from gql_server.health import Health
+from tests.server_process import server_process
+from tests.serving import client_of, serving
+
+WELL = {"reading": "ok", "writing": "ok", "lane jobs": "ok", "lane interactive": "ok"}
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/healthz/ready"])
+async def test_a_server_that_can_serve_is_ready(tmp_path: Path, path: str) -> None:
+    async with serving(tmp_path) as server, client_of(server) as client:
+        response = await client.get(path)
+    assert response.status_code == 200
+    assert response.json() == {"status": "ok", "version": __version__, "checks": WELL}
+
+
+async def test_a_server_that_stops_taking_jobs_lives_but_is_not_ready(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server, client_of(server) as client:
+        await server.supervisor.close()
+        ready, live = await client.get("/healthz"), await client.get("/healthz/live")
+    assert (ready.status_code, live.status_code) == (503, 200)
+    ended = {"lane jobs": "ended", "lane interactive": "ended"}
+    assert ready.json() == {"status": "unavailable", "version": __version__, "checks": WELL | ended}
+    assert live.json() == {"status": "ok", "version": __version__}
+
+
+async def test_a_database_that_cannot_be_read_is_named_without_its_path(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server, client_of(server) as client:
+        async with server.database.write() as session:
+            await (await session.connection()).exec_driver_sql("ALTER TABLE saes RENAME TO gone")
+        response = await client.get("/healthz")
+    assert response.status_code == 503
+    assert response.json()["checks"] == WELL | {"reading": "fails"}
+    assert str(tmp_path) not in response.text
+
+
+async def test_a_database_that_is_locked_for_long_is_told_and_not_asked_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.05)
+    async with serving(tmp_path) as server, client_of(server) as client:
+        async with server.database.write():
+            first, second = await client.get("/healthz"), await client.get("/healthz")
+            waiting = [task for task in asyncio.all_tasks() if "_told" in repr(task)]
+        afterwards = await client.get("/healthz")
+    assert first.json()["checks"] == second.json()["checks"] == WELL | {"writing": "takes too long"}
+    assert len(waiting) == 1
+    assert afterwards.status_code == 200
+
+
+async def test_from_the_signal_to_stop_on_it_is_not_ready(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        app = application(server.settings, server.telemetry)
+        furnish(app, server)
+        assert isinstance(app.state.health, Health)
+        app.state.health.stop()
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://localhost"
+        ) as client:
+            response = await client.get("/healthz/ready")
+    assert response.status_code == 503
+    assert response.json()["checks"] == {"server": "stopping"}
+
+
+def test_a_real_server_ends_at_the_signal_as_ever(tmp_path: Path) -> None:
+    with server_process(tmp_path, WARM_UP="false") as server:
+        assert httpx.get(f"{server.url}/healthz/ready").json()["checks"] == WELL
+        os.kill(server.pid, signal.SIGTERM)
+        assert server.process.wait(10) == 0
