@@ -49,20 +49,34 @@ def mutation(resolver: Callable[..., Any]) -> StrawberryField:
     return made
 
 
+def stoppable_mutation(resolver: Callable[..., Any]) -> StrawberryField:
+    """Make a method that writes nothing to the database a mutation, which ends where its client goes."""
+    made: StrawberryField = strawberry.mutation(
+        resolver, description=_description(resolver), extensions=[FreshReads(to_its_end=False)]
+    )
+    return made
+
+
 class FreshReads(FieldExtension):
     """Lets a mutation see what the ones before it have written, and come to its end once it has begun.
 
-    Where the client goes meanwhile, its operation is canceled. In the middle of a transaction that would
-    leave the database locked; after its commit, what must follow (waking a lane, say) would not be done.
+    Where the client goes meanwhile, or time is up, its operation is canceled. In the middle of a transaction
+    that would leave the database locked; after its commit, what must follow (waking a lane, say) would not be
+    done.
     """
 
     _running: set[asyncio.Task[Any]] = set()
+
+    def __init__(self, *, to_its_end: bool = True) -> None:
+        self._to_its_end = to_its_end
 
     async def resolve_async(
         self, next_: AsyncExtensionResolver, source: Any, info: strawberry.Info[Any, Any], **arguments: Any
     ) -> Any:
         """Resolve with loaders that have read nothing yet, in a task that nobody cancels."""
         info.context.renew_loaders()
+        if not self._to_its_end:
+            return await next_(source, info, **arguments)
         task: asyncio.Task[Any] = asyncio.ensure_future(next_(source, info, **arguments))
         self._running.add(task)
         task.add_done_callback(self._running.discard)

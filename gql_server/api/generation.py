@@ -14,8 +14,8 @@ from gql_server.api.common import (
     QueueFull,
     argument,
     closing,
-    mutation,
     object_type,
+    stoppable_mutation,
     subscription,
 )
 from gql_server.api.context import Info
@@ -109,7 +109,7 @@ def _event(
 class GenerationMutations:
     """Generating text at once."""
 
-    @mutation
+    @stoppable_mutation
     async def generate(
         self, info: Info, input: Annotated[GenerateInput, argument("What to generate.")]
     ) -> GenerateResult:

@@ -21,10 +21,13 @@ from gql_server.api.context import Context
 from gql_server.api.list_sizes import SIZES
 from gql_server.api.schema import schema
 from gql_server.jobs import log as job_log
+from gql_server.jobs.executor import TaskRun
 from gql_server.server import Server
 from models import Job
 from models.enums import JobStatus
 from tests.api.asking import ask, execute, first_error, follow
+from tests.fake_executor import FakeExecutor
+from tests.jobs.test_tails import until
 from tests.serving import add_language_model, add_run, add_sae, idle_job, serving
 
 TABS = Path(__file__).parents[2] / "frontend" / "src" / "tabs"
@@ -260,6 +263,22 @@ async def test_an_operation_that_takes_too_long_is_ended(
     async with serving(tmp_path, max_execution_seconds=0.05) as server:
         assert await refusal(server, "{ server { devices } }") == ("seconds", 0.05, 0.05)
     assert ended.is_set()
+
+
+async def test_a_generation_that_takes_too_long_or_whose_client_goes_is_stopped(tmp_path: Path) -> None:
+    runs: list[TaskRun] = []
+    executor = FakeExecutor(lambda task, run: runs.append(run))
+    query = """mutation ($id: ID!) { generate(input: {languageModelId: $id, prompts: ["a"]}) {
+      __typename ... on Error { message } } }"""
+    async with serving(tmp_path, executor, max_execution_seconds=0.2) as server:
+        language_model = await add_language_model(server)
+        assert (await refusal(server, query, id=language_model.id))[0] == "seconds"
+        vanishing = asyncio.ensure_future(execute(server, query, id=language_model.id))
+        await until(lambda: len(runs) == 2)
+        vanishing.cancel()
+        await asyncio.gather(vanishing, return_exceptions=True)
+        assert [run.cancel_requested for run in runs] == [True, True]
+        assert server.in_use.requests == 0
 
 
 async def test_a_time_out_of_something_else_is_a_fault(

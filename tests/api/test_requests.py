@@ -230,14 +230,19 @@ async def test_an_upload_without_a_length_is_cut_off_too(client: httpx.AsyncClie
 
 async def test_a_subscription_over_http_is_told_to_go_over_websocket(client: httpx.AsyncClient) -> None:
     query = "subscription { jobs { id } }"
-    responses = [await client.post("/graphql", json={"query": query}), await client.get("/graphql", params={"query": query})]
+    responses = [
+        await client.post("/graphql", json={"query": query}),
+        await client.get("/graphql", params={"query": query}),
+    ]
     for response in responses:
         assert response.status_code == 400
         assert "graphql-transport-ws" in response.text
 
 
 async def test_a_mutation_by_get_is_refused(client: httpx.AsyncClient) -> None:
-    response = await client.get("/graphql", params={"query": 'mutation { cancelJob(id: "a") { __typename } }'})
+    response = await client.get(
+        "/graphql", params={"query": 'mutation { cancelJob(id: "a") { __typename } }'}
+    )
     assert (response.status_code, response.headers["allow"]) == (405, "GET, POST")
     assert "POST" in response.json()["errors"][0]["message"]
 

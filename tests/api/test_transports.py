@@ -150,7 +150,9 @@ async def test_a_query_may_come_by_get(client: httpx.AsyncClient) -> None:
     query = "query A($n: Int!) { jobs(first: $n) { totalCount } } query B { __typename }"
     parameters = {"query": query, "operationName": "A", "variables": '{"n": 5}'}
     assert (await client.get("/graphql", params=parameters)).json()["data"] == {"jobs": {"totalCount": 0}}
-    page = await client.get("/graphql", params=parameters, headers={"Accept": "text/html, application/json;q=0.9"})
+    page = await client.get(
+        "/graphql", params=parameters, headers={"Accept": "text/html, application/json;q=0.9"}
+    )
     assert page.json()["data"] == {"jobs": {"totalCount": 0}}
 
 
