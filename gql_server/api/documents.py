@@ -1,7 +1,7 @@
 """GraphQL documents: how large they are, before anything more expensive is done with them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from graphql import (
@@ -46,6 +46,16 @@ class Shape:
     """Aliases, and fields that stand beside themselves once more: validating compares each two of them."""
 
 
+@dataclass(eq=False)
+class Document:
+    """A document that has been parsed."""
+
+    node: DocumentNode
+    shape: Shape
+    found_valid: set[bool] = field(default_factory=set)
+    """Whether it was found to have no mistakes: with introspection allowed (True), or without."""
+
+
 def text_size(text: str) -> TextSize:
     """Return the size of a document's text; it takes some 2 µs a token."""
     lexer = Lexer(Source(text))
@@ -60,18 +70,18 @@ def text_size(text: str) -> TextSize:
     return TextSize(tokens, deepest)
 
 
-def read(text: str) -> tuple[DocumentNode, Shape]:
-    """Return a document and its shape, for a short one those that were made when it was last sent.
+def read(text: str) -> Document:
+    """Return a document, for a short one that which was made when it was last sent.
 
-    Many subscribers to the same send the same text, and each subscription holds its document to its end.
-    Raises GraphQLSyntaxError.
+    Pages send the same texts again and again, which takes milliseconds to parse and validate; and each of the
+    subscriptions to the same holds its document to its end. Raises GraphQLSyntaxError.
     """
     return _shared(text) if len(text) <= MAX_SHARED_CHARACTERS else _read(text)
 
 
-def _read(text: str) -> tuple[DocumentNode, Shape]:
-    document = parse(text)
-    return document, shape(document)
+def _read(text: str) -> Document:
+    node = parse(text)
+    return Document(node, shape(node))
 
 
 _shared = lru_cache(maxsize=SHARED_DOCUMENTS)(_read)

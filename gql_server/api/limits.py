@@ -19,7 +19,7 @@ from strawberry.types.graphql import OperationType
 
 from gql_server.api.common import ErrorCode
 from gql_server.api.costs import cost_of
-from gql_server.api.documents import Shape, read, text_size
+from gql_server.api.documents import Document, Shape, read, text_size
 from gql_server.settings import Settings
 
 MAX_NESTING = 100
@@ -44,7 +44,7 @@ class Limits(SchemaExtension):
 
     def __init__(self) -> None:
         self._refusal: GraphQLError | None = None
-        self._shape = Shape(0, 0)
+        self._document: Document | None = None
         self._cost: int | None = None
         self._shown = False
 
@@ -65,7 +65,9 @@ class Limits(SchemaExtension):
         """Put the refusal where validation's own errors go, and validate first what costs are told of."""
         execution = self.execution_context
         if execution.pre_execution_errors is None:
-            refusal = self._refusal or _refusal_of_shape(self._shape, self._settings)
+            refusal = self._refusal or (
+                self._document and _refusal_of_shape(self._document.shape, self._settings)
+            )
             execution.pre_execution_errors = [refusal] if refusal else self._errors()
         yield
 
@@ -96,20 +98,24 @@ class Limits(SchemaExtension):
 
     def _read(self, text: str) -> None:
         try:
-            self.execution_context.graphql_document, self._shape = read(text)
+            self._document = read(text)
         except GraphQLError:
             return  # Strawberry finds the mistake again, and says so in its own way.
+        self.execution_context.graphql_document = self._document.node
 
     def _errors(self) -> list[GraphQLError]:
         """Return what is wrong with a document: by GraphQL's rules, else by its cost."""
-        execution = self.execution_context
-        document = execution.graphql_document
-        assert document is not None
-        rules = execution.validation_rules
-        if not self._settings.introspection:
-            rules = (*rules, NoSchemaIntrospectionCustomRule)
-        errors = validate_document(execution.schema._schema, document, rules)
-        return errors or self._cost_errors(document)
+        document, introspection = self._document, self._settings.introspection
+        assert document is not None, "one that cannot be parsed is not validated"
+        if introspection not in document.found_valid:
+            rules = self.execution_context.validation_rules
+            if not introspection:
+                rules = (*rules, NoSchemaIntrospectionCustomRule)
+            errors = validate_document(self.execution_context.schema._schema, document.node, rules)
+            if errors:
+                return errors
+            document.found_valid.add(introspection)
+        return self._cost_errors(document.node)
 
     def _cost_errors(self, document: DocumentNode) -> list[GraphQLError]:
         execution, limit = self.execution_context, self._settings.max_query_cost

@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
+from strawberry.http.streaming import SSETransport
 from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
@@ -56,10 +57,23 @@ class RequestAdapter(StarletteRequestAdapter):
         return (super().content_type or "").lower()
 
 
+class EventStream(SSETransport):
+    """Server-sent events with lines that end as every client's parser knows."""
+
+    def encode_event(self, event: str, data: str | None = None) -> str:
+        """Return an event; the standard allows either end of a line, but urql's parser does not."""
+        return super().encode_event(event, data).replace("\r\n", "\n")
+
+    def encode_comment(self, comment: str) -> str:
+        """Return a comment, which keeps the connection alive."""
+        return super().encode_comment(comment).replace("\r\n", "\n")
+
+
 class GraphQLView(GraphQL[Context, None]):
     """Strawberry's ASGI view with this server's context and page."""
 
     request_adapter_class = RequestAdapter
+    stream_transport_classes_by_protocol = {GRAPHQL_SSE_PROTOCOL: EventStream}
     graphql_transport_ws_handler_class = SocketHandler
     websocket_adapter_class = SocketAdapter
 

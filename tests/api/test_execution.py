@@ -1,19 +1,21 @@
 """What an event of a subscription costs those that come after it: nothing."""
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import pytest
 from graphql import parse
-from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext, validate_document
 
-from gql_server.api import documents
+from gql_server.api import documents, limits
 from gql_server.api.context import Context
 from gql_server.api.schema import schema
 from gql_server.server import Server
 from models.enums import JobStatus
 from tests.api.asking import ask, execute
 from tests.jobs.test_tails import add_job, append
+from tests.serving import serving
 
 DOCUMENT = """subscription($id: ID!) { jobProgress(id: $id) {
   __typename sequence at job { id status } ... on JobLogged { message } } }"""
@@ -61,21 +63,42 @@ async def test_selections_of_one_type_in_several_places_are_told_apart(server: S
     assert found["jobs"]["nodes"] == [{"id": two.id} | shown, {"id": one.id} | shown]
 
 
-async def test_a_document_is_parsed_once_and_its_variables_are_not_shared(
+async def test_a_document_is_parsed_and_validated_once_and_its_variables_are_not_shared(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed: list[str] = []
+    validated: list[Any] = []
 
     def counted(text: str, **options: Any) -> Any:
         parsed.append(text)
         return parse(text, **options)
 
+    def counted_validation(*arguments: Any) -> Any:
+        validated.append(arguments)
+        return validate_document(*arguments)
+
     monkeypatch.setattr(documents, "parse", counted)
+    monkeypatch.setattr(limits, "validate_document", counted_validation)
     document = "query($id: ID!, $more: Boolean = false) { job(id: $id) { id status @include(if: $more) } }"
     jobs = [await add_job(server) for _ in range(2)]
     found = [await ask(server, document, id=job.id, more=job is jobs[1]) for job in jobs]
     assert found == [{"job": {"id": jobs[0].id}}, {"job": {"id": jobs[1].id, "status": "RUNNING"}}]
     assert parsed == [document]
+    assert len(validated) == 1
+
+
+async def test_a_mistake_is_found_again_and_again(server: Server) -> None:
+    for _ in range(2):
+        result = await execute(server, "{ jobs { nothing } }")
+        assert result.errors and "Cannot query field" in result.errors[0].message
+
+
+async def test_what_is_valid_with_introspection_is_not_without(server: Server, tmp_path: Path) -> None:
+    query = "{ __schema { queryType { name } } }"
+    assert (await execute(server, query)).errors is None
+    async with serving(tmp_path / "another", introspection=False) as another:
+        assert (await execute(another, query)).errors
+    assert (await execute(server, query)).errors is None
 
 
 @pytest.mark.parametrize("document", ["{ jobs {", "query { } }", "{ jobs { nodes { id } } } extra"])

@@ -178,11 +178,11 @@ async def events(
     assert response.status_code == 200
     assert response.headers["content-type"].startswith(EVENT_STREAM)
     assert "no-cache" in response.headers["cache-control"]
-    return [event(block) for block in response.text.split("\r\n\r\n") if block and not block.startswith(":")]
+    return [event(block) for block in response.text.split("\n\n") if block and not block.startswith(":")]
 
 
 def event(block: str) -> tuple[str, Any]:
-    lines = [line.partition(": ") for line in block.split("\r\n")]
+    lines = [line.partition(": ") for line in block.split("\n")]
     fields = {name.rstrip(":"): value for name, _, value in lines}
     return fields["event"], json.loads(fields["data"]) if fields["data"] else None
 
