@@ -72,11 +72,14 @@ class Api:
 
 
 @asynccontextmanager
-async def api(url: str) -> AsyncIterator[Api]:
+async def api(url: str, token: str = "") -> AsyncIterator[Api]:
     """Give a client of the server at a URL."""
-    http = HTTPXAsyncTransport(f"{url}/graphql", timeout=TIMEOUT_SECONDS)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    http = HTTPXAsyncTransport(f"{url}/graphql", timeout=TIMEOUT_SECONDS, headers=headers)
     socket = WebsocketsTransport(
-        f"{url.replace('http', 'ws')}/graphql", subprotocols=[WebsocketsTransport.GRAPHQLWS_SUBPROTOCOL]
+        f"{url.replace('http', 'ws')}/graphql",
+        headers=headers,
+        subprotocols=[WebsocketsTransport.GRAPHQLWS_SUBPROTOCOL],
     )
     async with (
         Client(transport=http, execute_timeout=TIMEOUT_SECONDS) as http_session,
