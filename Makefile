@@ -19,11 +19,11 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3 python; do \
 
 BUNDLE := gql_server/api/static/graphiql.js
 BUNDLE_SOURCES := frontend/package-lock.json frontend/build.mjs $(wildcard frontend/src/* frontend/src/tabs/*)
-# npm writes it last.
-REFERENCE_CLIENTS := tests/conformance/node_modules/.package-lock.json
+# What tests of others need; npm writes that file last.
+OTHERS_PACKAGES := $(patsubst %,tests/%/node_modules/.package-lock.json,conformance clients) tests/clients/.venv/stamp
 ARGS ?=
 
-.PHONY: help demo serve test conformance faults check format schema release-schema graphiql try-graphiql try-conformance clean
+.PHONY: help demo serve test conformance faults check format schema release-schema graphiql try-graphiql others try-others clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -34,11 +34,11 @@ demo: .venv/runtime.stamp try-graphiql
 serve: .venv/runtime.stamp try-graphiql
 	@$(BIN)/gql-server serve $(ARGS)
 
-test: check try-graphiql try-conformance
+test: check try-graphiql try-others
 	@$(BIN)/python -m pytest -q $(ARGS)
 
-conformance: .venv/dev.stamp $(REFERENCE_CLIENTS)
-	@$(BIN)/python -m pytest -q tests/conformance $(ARGS)
+conformance: .venv/dev.stamp $(OTHERS_PACKAGES)
+	@$(BIN)/python -m pytest -q tests/conformance tests/clients $(ARGS)
 
 faults: .venv/dev.stamp
 	@$(BIN)/python -m tests.faults $(ARGS)
@@ -72,21 +72,24 @@ try-graphiql:
 	@if [ -z "$$(command -v npm)" ]; then echo "No Node.js here, so no GraphiQL page; the API does not need it."; \
 	else $(MAKE) graphiql || echo "GraphiQL could not be built; the API does not need it."; fi
 
-try-conformance:
-	@if [ -z "$$(command -v npm)" ]; then echo "No Node.js here, so no reference clients to test with."; \
-	else $(MAKE) -s $(REFERENCE_CLIENTS) || echo "The reference clients could not be installed."; fi
+others: $(OTHERS_PACKAGES)
+
+try-others:
+	@if [ -z "$$(command -v npm)" ]; then echo "No Node.js here, so no clients of others to test with."; \
+	else $(MAKE) -s others || echo "The clients of others could not be installed."; fi
 
 clean:
-	rm -rf .venv frontend/node_modules gql_server/api/static tests/conformance/node_modules
+	rm -rf .venv frontend/node_modules gql_server/api/static
+	rm -rf tests/conformance/node_modules tests/clients/.venv tests/clients/node_modules
 
 $(BUNDLE): $(BUNDLE_SOURCES)
 	@echo "Building GraphiQL (a quarter of a minute) …"
 	@cd frontend && npm ci --loglevel=error --no-progress > /dev/null && node build.mjs
 
-$(REFERENCE_CLIENTS): tests/conformance/package-lock.json
-	@[ -n "$$(command -v npm)" ] || { echo "The reference clients need Node.js."; exit 1; }
-	@echo "Installing the reference clients (a quarter of a minute) …"
-	@cd tests/conformance && npm ci --loglevel=error --no-progress > /dev/null
+tests/%/node_modules/.package-lock.json: tests/%/package-lock.json
+	@[ -n "$$(command -v npm)" ] || { echo "The packages of others need Node.js."; exit 1; }
+	@echo "Installing the packages of tests/$* (a quarter of a minute) …"
+	@cd tests/$* && npm ci --loglevel=error --no-progress > /dev/null
 	@touch $@
 
 # torch alone is installed with what it depends on, which differs from machine to machine.
@@ -102,4 +105,10 @@ $(REFERENCE_CLIENTS): tests/conformance/package-lock.json
 .venv/dev.stamp: requirements/dev.txt .venv/runtime.stamp
 	@echo "Installing what checks and tests need …"
 	@$(PIP) install --no-deps --requirement requirements/dev.txt
+	@touch $@
+
+# ariadne-codegen needs an older graphql-core than the server.
+tests/clients/.venv/stamp: requirements/ariadne-codegen.txt .venv/runtime.stamp
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --no-input -qq install --no-deps --requirement $<
 	@touch $@
