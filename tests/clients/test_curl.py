@@ -114,3 +114,19 @@ def test_an_upload_that_is_too_large_is_refused(shell: Shell, script: str, name:
 
     assert status == 413
     assert json.loads(body)["errors"][0]["message"]
+
+
+def test_an_answer_tells_its_cost(shell: Shell) -> None:
+    _, body = shell.run(files()["ask.sh"])
+    cost = json.loads(body)["extensions"]["cost"]
+
+    assert 0 < cost["estimated"] < cost["limit"]
+
+
+def test_what_is_too_complex_is_told_with_its_limit(shell: Shell) -> None:
+    versions = " ".join(f"v{number}: version" for number in range(40))
+    _, body = shell.run(files()["ask.sh"].replace("version", versions))
+    told = json.loads(body)["errors"][0]["extensions"]
+
+    assert told["code"] == "TOO_COMPLEX" and told["limit"] == "aliases"
+    assert told["actual"] == 40 > told["allowed"]
