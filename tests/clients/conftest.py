@@ -32,7 +32,8 @@ needs_node_modules = pytest.mark.skipif(
     not (NODE_MODULES / ".package-lock.json").exists(), reason="needs the JavaScript clients: make others"
 )
 needs_ariadne_codegen = pytest.mark.skipif(
-    not ARIADNE_CODEGEN.exists(), reason="needs ariadne-codegen in an environment of its own: make conformance"
+    not ARIADNE_CODEGEN.exists(),
+    reason="needs ariadne-codegen in an environment of its own: make conformance",
 )
 
 

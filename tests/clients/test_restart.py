@@ -28,7 +28,7 @@ CLIENTS = [
     "urql_sse.mjs",
     "compiled/typed.js",
 ]
-MANY_TEXTS = ["a text"] * 50_000
+MANY_TEXTS = {"builtIn": "PYTHON_REFERENCE"}
 
 
 async def launch(server: RunningServer, model: Path) -> str:
@@ -37,7 +37,7 @@ async def launch(server: RunningServer, model: Path) -> str:
         capture = {
             "languageModelId": await load_model(client, str(model), "tiny"),
             "layers": [LAYER],
-            "dataset": {"texts": MANY_TEXTS},
+            "dataset": MANY_TEXTS,
             "batchSize": 1,
         }
         launched = await client.do(
