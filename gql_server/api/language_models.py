@@ -200,7 +200,7 @@ class AddLanguageModelInput:
 
 @object_type
 class LanguageModelAdded:
-    """The model is known now; it is loaded when first needed."""
+    """The model is known now; loadLanguageModel loads it for the first time, and finds its layers."""
 
     language_model: LanguageModel = strawberry.field(description="The new model.")
 

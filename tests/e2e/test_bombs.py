@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -233,6 +233,13 @@ async def test_a_thousand_operations_on_a_socket_are_refused_beyond_a_hundred(se
     extensions = [error["payload"][0]["extensions"] for error in errors]
     assert {one["code"] for one in extensions} == {"TOO_COMPLEX"}
     assert {one["limit"] for one in extensions} == {"operations"}
+
+
+async def test_a_message_of_20_megabytes_closes_its_socket(server: RunningServer) -> None:
+    async with bystander(server, "a WebSocket message of 20 MB"), opened(server) as connection:
+        with suppress(ConnectionClosed):
+            await connection.send("x" * 20 * MEGABYTE)
+        assert await close_code(connection) in (1009, 1006)
 
 
 async def test_500_sockets_that_never_begin_are_closed(server: RunningServer) -> None:
