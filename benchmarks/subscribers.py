@@ -30,6 +30,7 @@ DOCUMENT = """subscription($id: ID!) { jobProgress(id: $id) { __typename sequenc
   ... on JobProgressed { progress { fraction completed total unit ratePerSecond etaSeconds } } } }"""
 BLOCK = "llamaforcausallm_model_layers_0"
 CONNECTING_AT_ONCE = 50
+PING = '{"type":"ping"}'
 
 Received = tuple[float, str]
 """When a message came, in seconds since the epoch, and what it says."""
@@ -46,6 +47,9 @@ class Subscriber:
         """Receive until the subscription completes."""
         while True:
             message = str(await self._socket.recv())
+            if message == PING:
+                await self._socket.send('{"type":"pong"}')
+                continue
             self._received.append((time.time(), message))
             if '"complete"' in message and json.loads(message)["type"] == "complete":
                 return
