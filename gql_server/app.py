@@ -74,7 +74,7 @@ def application(
             Route("/", _to_graphql),
             Route("/graphql", _GraphQL),
             WebSocketRoute("/graphql", _GraphQL),
-            Route(sign_in.PATH, _sign_in, methods=["POST"]),
+            Route(sign_in.PATH, _sign_in, methods=["GET", "POST"]),
             Route("/healthz", health.ready),
             Route("/healthz/ready", health.ready),
             Route("/healthz/live", health.live),

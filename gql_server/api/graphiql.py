@@ -2,17 +2,27 @@
 
 from pathlib import Path
 
+from starlette.responses import HTMLResponse
 from strawberry.http.ides import get_graphql_ide_html
+
+from gql_server.settings import Settings
 
 STATIC_DIR = Path(__file__).parent / "static"
 """Where ``frontend/build.mjs`` puts the bundle; served at /static."""
 
-CONTENT_SECURITY_POLICY = (
+_OWN_FILES_ALONE = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self' data:; "
     "img-src 'self' data:; connect-src 'self' ws: wss:; worker-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
-"""For every answer of ``page`` but the one from the CDN; the editor writes its own style elements."""
+"""A content security policy; the editor writes its own style elements."""
+
+_CDN_TOO = (
+    "default-src 'none'; script-src 'unsafe-inline' https://unpkg.com; "
+    "style-src 'unsafe-inline' https://unpkg.com; font-src data:; img-src data:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+"""For Strawberry's page, whose own script is in it. What comes from the CDN can talk to this server alone."""
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -31,13 +41,19 @@ _PAGE = """<!doctype html>
 
 _BUNDLED = _PAGE.format(
     head="""<link rel="stylesheet" href="/static/graphiql.css">
-    <style>body { margin: 0 } #graphiql { height: 100dvh }</style>
+    <style>body {{ margin: 0 }} #graphiql {{ height: 100dvh }}</style>
     <script src="/static/graphiql.js" defer></script>""",
-    body='<div id="graphiql" data-url="/graphql">Loading…</div>',
+    body='<div id="graphiql" data-url="/graphql" data-introspection="{introspection}">Loading…</div>',
 )
 
+_TEXT_STYLE = """<style>
+      :root { color-scheme: light dark }
+      body { font: 1rem/1.5 sans-serif; max-width: 40rem; margin: 3rem auto; padding: 0 1rem }
+      button { font: inherit; padding: .5rem 1rem }
+    </style>"""
+
 _NOT_BUILT = _PAGE.format(
-    head="<style>body { font: 1rem/1.5 sans-serif; max-width: 40rem; margin: 3rem auto }</style>",
+    head=_TEXT_STYLE,
     body="""<h1>GraphiQL is not built yet</h1>
     <p>The API is up: send <code>POST</code> requests to this address.</p>
     <p>To explore it here, install Node.js 20 or later, then run <code>make graphiql</code> in the
@@ -47,18 +63,34 @@ _NOT_BUILT = _PAGE.format(
     server alone.</p>""",
 )
 
+_SWITCHED_OFF = _PAGE.format(
+    head=_TEXT_STYLE,
+    body="""<h1>gql-server</h1>
+    <p>The API is up, and this is its address: GraphQL clients send <code>POST</code> requests and open
+    WebSockets here.</p>
+    <p>There is no GraphiQL to explore it with, because the server was started with
+    <code>GQL_SERVER_GRAPHIQL=false</code>.</p>""",
+)
 
-def page(*, from_cdn: bool = False) -> str:
-    """Return the HTML: GraphiQL where its bundle is built, else how to build it.
+
+def page(settings: Settings, *, from_cdn: bool = False) -> HTMLResponse:
+    """Return GraphiQL where its bundle is built and the settings want it, else what to do instead.
 
     Args:
-        from_cdn: Without a bundle, return one that loads GraphiQL from a CDN; its button sends ``?from=cdn``.
+        settings: Without introspection, GraphiQL says so in the place of the documentation.
+        from_cdn: Without a bundle, load GraphiQL from a CDN; the page's button sends ``?from=cdn``.
     """
+    if not settings.graphiql:
+        return _html(_SWITCHED_OFF, status=406)
     if is_built():
-        return _BUNDLED
-    return get_graphql_ide_html("graphiql") if from_cdn else _NOT_BUILT
+        return _html(_BUNDLED.format(introspection="on" if settings.introspection else "off"))
+    return _html(get_graphql_ide_html("graphiql"), policy=_CDN_TOO) if from_cdn else _html(_NOT_BUILT)
 
 
 def is_built() -> bool:
     """Say whether the bundle is there."""
     return (STATIC_DIR / "graphiql.js").is_file()
+
+
+def _html(text: str, *, status: int = 200, policy: str = _OWN_FILES_ALONE) -> HTMLResponse:
+    return HTMLResponse(text, status, {"Content-Security-Policy": policy})

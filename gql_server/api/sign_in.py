@@ -18,9 +18,10 @@ _PAGE = """<!doctype html>
     <title>Sign in: gql-server</title>
     <link rel="icon" href="data:,">
     <style>
+      :root {{ color-scheme: light dark }}
       body {{ font: 1rem/1.5 sans-serif; max-width: 24rem; margin: 15vh auto; padding: 0 1rem }}
       input, button {{ font: inherit; width: 100%; box-sizing: border-box; padding: .5rem; margin: .25rem 0 }}
-      .wrong {{ color: #b00020 }}
+      .wrong {{ color: light-dark(#b00020, #ff8a80) }}
     </style>
   </head>
   <body>
@@ -52,7 +53,9 @@ def page(*, wrong: bool = False) -> Response:
 
 
 async def sign_in(request: Request, access: Access) -> Response:
-    """Take the token from the page's form."""
+    """Take the token from the page's form, and lead whoever loads its address again back to the page."""
+    if request.method == "GET":
+        return RedirectResponse("/graphql", status_code=303)
     form: dict[str, Any] = {}
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) <= _MAX_FORM_BYTES:

@@ -8,7 +8,7 @@ from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAd
 from python_multipart.multipart import parse_options_header
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
@@ -124,9 +124,8 @@ class GraphQLView(GraphQL[Context, None]):
 
     def _wants_page(self, request: Request) -> bool:
         # curl and programs take anything; a browser that is led here names HTML.
-        if request.method != "GET" or "query" in request.query_params:
-            return False
-        return self.settings.graphiql and names(_accept(request), "text/html")
+        asks = request.method != "GET" or "query" in request.query_params
+        return not asks and names(_accept(request), "text/html")
 
     def should_render_graphql_ide(self, request: Any) -> bool:
         """Say no: where a page is asked for is found out before."""
@@ -149,9 +148,7 @@ class GraphQLView(GraphQL[Context, None]):
 
     async def render_graphql_ide(self, request: Request) -> Response:
         """Return the page for a browser."""
-        from_cdn = request.query_params.get("from") == "cdn"
-        headers = {} if from_cdn else {"Content-Security-Policy": graphiql.CONTENT_SECURITY_POLICY}
-        return HTMLResponse(graphiql.page(from_cdn=from_cdn), headers=headers)
+        return graphiql.page(self.settings, from_cdn=request.query_params.get("from") == "cdn")
 
     async def get_sub_response(self, request: Request | WebSocket) -> Response:
         """Return what the answer takes its media type from."""

@@ -202,6 +202,11 @@ def test_a_browser_signs_in_once_and_has_a_session(client: TestClient) -> None:
         assert socket.receive_json() == {"type": "connection_ack"}
 
 
+def test_the_forms_address_loaded_again_leads_back_to_the_page(client: TestClient) -> None:
+    response = client.get("/sign-in", headers=PAGE)
+    assert (response.status_code, response.headers["location"]) == (303, "/graphql")
+
+
 def test_a_session_of_another_token_is_none(client: TestClient, settings: Settings) -> None:
     client.post("/sign-in", data={"token": TOKEN})
     other = Access(Settings(token=SecretStr("another")).token)
@@ -218,8 +223,11 @@ def test_a_form_that_is_none_does_not_sign_in(client: TestClient, body: bytes) -
 
 def test_graphiql_can_be_switched_off(settings: Settings) -> None:
     for client in running(settings.model_copy(update={"graphiql": False})):
-        response = client.get("/graphql", headers=BEARER | {"Accept": "text/html"})
-        assert (response.status_code, code_of(response)) == (406, "INVALID_INPUT")
+        for accept in ("text/html", PAGE["Accept"]):
+            response = client.get("/graphql", headers=BEARER | {"Accept": accept})
+            assert (response.status_code, "GQL_SERVER_GRAPHIQL" in response.text) == (406, True)
+        answer = client.get("/graphql", params=QUERY, headers=BEARER | PAGE)
+        assert answer.json()["data"] == {"__typename": "Query"}
 
 
 # ----------------------------------------------------------------------------- origins

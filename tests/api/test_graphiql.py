@@ -1,34 +1,63 @@
-"""The page at /graphql, with and without the bundle."""
+"""The page at /graphql, with and without the bundle, and as the settings have it."""
 
 from pathlib import Path
 
 import pytest
 
 from gql_server.api import graphiql
+from gql_server.settings import Settings
 
 
-def test_with_a_bundle_everything_comes_from_this_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "graphiql.js").touch()
+@pytest.fixture(autouse=True)
+def static_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give an empty directory in the place of the bundle's."""
     monkeypatch.setattr(graphiql, "STATIC_DIR", tmp_path)
-
-    assert '<script src="/static/graphiql.js" defer></script>' in graphiql.page()
-    assert "//" not in graphiql.page(from_cdn=True).replace("<!doctype html>", "")
+    return tmp_path
 
 
-def test_without_a_bundle_the_page_says_how_to_build_it_and_loads_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def page(*, from_cdn: bool = False, **settings: bool) -> str:
+    return bytes(graphiql.page(Settings(**settings), from_cdn=from_cdn).body).decode()
+
+
+def policy(*, from_cdn: bool = False, **settings: bool) -> dict[str, str]:
+    value = graphiql.page(Settings(**settings), from_cdn=from_cdn).headers["content-security-policy"]
+    directives = (directive.strip().partition(" ") for directive in value.split(";"))
+    return {name: sources for name, _, sources in directives}
+
+
+def test_with_a_bundle_everything_comes_from_this_server(static_dir: Path) -> None:
+    (static_dir / "graphiql.js").touch()
+
+    assert '<script src="/static/graphiql.js" defer></script>' in page()
+    for from_cdn in (False, True):
+        assert "//" not in page(from_cdn=from_cdn).replace("<!doctype html>", "")
+        assert policy(from_cdn=from_cdn)["script-src"] == "'self'"
+
+
+@pytest.mark.parametrize(("introspection", "word"), [(True, "on"), (False, "off")])
+def test_graphiql_is_told_whether_to_ask_for_the_schema(
+    static_dir: Path, introspection: bool, word: str
 ) -> None:
-    monkeypatch.setattr(graphiql, "STATIC_DIR", tmp_path)
+    (static_dir / "graphiql.js").touch()
 
-    assert "make graphiql" in graphiql.page()
-    assert "<script" not in graphiql.page()
+    assert f'data-introspection="{word}"' in page(introspection=introspection)
 
 
-def test_without_a_bundle_the_cdn_is_used_when_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(graphiql, "STATIC_DIR", tmp_path)
+def test_without_a_bundle_the_page_says_how_to_build_it_and_loads_nothing() -> None:
+    assert "make graphiql" in page()
+    assert "<script" not in page()
 
-    assert "https://" in graphiql.page(from_cdn=True)
+
+def test_without_a_bundle_the_cdn_is_used_when_asked_for_and_may_talk_to_this_server_alone() -> None:
+    assert "https://unpkg.com/" in page(from_cdn=True)
+    assert policy(from_cdn=True)["script-src"] == "'unsafe-inline' https://unpkg.com"
+    assert policy(from_cdn=True)["connect-src"] == "'self'"
+
+
+@pytest.mark.parametrize("from_cdn", [False, True])
+def test_where_it_is_switched_off_the_page_says_so(static_dir: Path, from_cdn: bool) -> None:
+    (static_dir / "graphiql.js").touch()
+
+    assert graphiql.page(Settings(graphiql=False), from_cdn=from_cdn).status_code == 406
+    assert "GQL_SERVER_GRAPHIQL=false" in page(graphiql=False, from_cdn=from_cdn)
+    assert "<script" not in page(graphiql=False, from_cdn=from_cdn)
