@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from graphql import (
@@ -26,6 +27,12 @@ def fenced(path: Path) -> list[str]:
     return re.findall(r"^```graphql\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
 
 
+def json_with_comments(text: str) -> dict[str, Any]:
+    """Return the variables of a tab, as GraphiQL reads them."""
+    found: dict[str, Any] = json.loads(re.sub(r"//.*", "", text))
+    return found
+
+
 def all_documents() -> dict[str, str]:
     found = {
         f"tour {name}": value for name, value in vars(documents).items() if name.isupper() and name[0] != "_"
@@ -47,19 +54,24 @@ def test_a_document_is_valid_against_the_schema(name: str, schema: GraphQLSchema
     assert validate(schema, parse(all_documents()[name])) == []
 
 
-@pytest.mark.parametrize("variables", sorted(TABS.glob("*.json")), ids=lambda path: path.stem)
-def test_a_tabs_variables_fit_its_operations(variables: Path, schema: GraphQLSchema) -> None:
-    values = json.loads(variables.read_text())
+@pytest.mark.parametrize("variables", sorted(TABS.glob("*.jsonc")), ids=lambda path: path.stem)
+def test_a_tabs_variables_fit_its_operations_and_none_is_missing(
+    variables: Path, schema: GraphQLSchema
+) -> None:
+    values = json_with_comments(variables.read_text())
     wanted: dict[str, TypeNode] = {}
+    required: set[str] = set()
     for definition in parse(variables.with_suffix(".graphql").read_text()).definitions:
         if isinstance(definition, OperationDefinitionNode):
-            wanted |= {node.variable.name.value: node.type for node in definition.variable_definitions or ()}
+            declared = definition.variable_definitions or ()
+            wanted |= {node.variable.name.value: node.type for node in declared}
+            required |= {node.variable.name.value for node in declared if node.default_value is None}
 
-    assert values.keys() <= wanted.keys()
+    assert required <= values.keys() <= wanted.keys()
     for name, value in values.items():
-        declared = type_from_ast(schema, wanted[name])
-        assert is_input_type(declared)
-        coerce_input_value(value, declared)
+        type = type_from_ast(schema, wanted[name])
+        assert is_input_type(type)
+        coerce_input_value(value, type)
 
 
 def test_the_readme_begins_with_the_query_of_the_first_tab() -> None:
