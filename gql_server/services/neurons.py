@@ -97,8 +97,8 @@ async def pages(
     found: dict[str, NeuronPage | InvalidInput] = {}
     for sae in saes:
         index = indexes.get(sae.id)
-        if query.needs_index and index is None:
-            found[sae.id] = _not_indexed(sae, query)
+        if query.needs_index and (index is None or index.status is not ArtifactStatus.READY):
+            found[sae.id] = _not_indexed(sae, index, query)
             continue
         path = neuron_tensors.path_of(server.settings, index.id) if index else None
         found[sae.id] = await asyncio.to_thread(
@@ -115,24 +115,29 @@ def _counted_out(sae: Sae, query: NeuronQuery, key: list[Any] | None) -> NeuronP
     return NeuronPage(_page(indices, [0.0] * len(indices), query), n_latents)
 
 
-def _not_indexed(sae: Sae, query: NeuronQuery) -> InvalidInput:
+def _not_indexed(sae: Sae, index: NeuronIndex | None, query: NeuronQuery) -> InvalidInput:
+    under_way = index is not None and index.status in (ArtifactStatus.PENDING, ArtifactStatus.BUILDING)
+    state, advice = (
+        ("are still being indexed", "wait for its INDEX_NEURONS job")
+        if under_way
+        else ("have not been indexed", "run indexNeurons first")
+    )
     return InvalidInput.at(
         "filter" if query.order is NeuronOrder.INDEX else "orderBy",
-        f"The neurons of {sae.name!r} have not been indexed, so only orderBy INDEX and"
-        " filter.hasConcept can be told; run indexNeurons first.",
+        f"The neurons of {sae.name!r} {state}, so only orderBy INDEX and filter.hasConcept can be told;"
+        f" {advice}.",
     )
 
 
 async def _read(
     server: "Server", sae_ids: Sequence[str], query: NeuronQuery
 ) -> tuple[dict[str, NeuronIndex], dict[str, list[int]]]:
-    """Return the READY indexes and which neurons have a concept, by SAE, as far as that is needed."""
+    """Return the indexes and which neurons have a concept, by SAE, as far as that is needed."""
     indexes: dict[str, NeuronIndex] = {}
     named: dict[str, list[int]] = {sae_id: [] for sae_id in sae_ids}
     async with server.database.read() as session:
         if query.needs_index:
-            shown = await batches.neuron_indexes(session, sae_ids)
-            indexes = {id: index for id, index in shown.items() if index.status is ArtifactStatus.READY}
+            indexes = await batches.neuron_indexes(session, sae_ids)
         if query.conditions.has_concept is not None:
             columns = select(Concept.sae_id, Concept.neuron_index).where(Concept.sae_id.in_(sae_ids))
             for sae_id, neuron in await session.execute(columns):

@@ -277,6 +277,26 @@ async def test_what_only_an_index_can_tell_is_refused_without_one(
     assert error["extensions"]["code"] == "INVALID_INPUT"
 
 
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (ArtifactStatus.PENDING, "wait for its INDEX_NEURONS job"),
+        (ArtifactStatus.BUILDING, "wait for its INDEX_NEURONS job"),
+        (ArtifactStatus.FAILED, "run indexNeurons first"),
+    ],
+)
+async def test_the_refusal_tells_whether_an_index_is_under_way(
+    server: Server, status: ArtifactStatus, advice: str
+) -> None:
+    sae = (await add_saes(server, 1))[0]
+    async with server.database.write() as session:
+        session.add(
+            NeuronIndex(id=ids.new(ids.NEURON_INDEX), sae_id=sae.id, status=status, top_texts_per_neuron=3)
+        )
+    error = await first_error(server, NEURONS, id=sae.id, orderBy="FREQUENCY_DESC")
+    assert advice in error["message"]
+
+
 async def test_a_cursor_of_another_order_is_refused(server: Server, indexed: Sae) -> None:
     page = (await ask(server, NEURONS, id=indexed.id, first=1))["sae"]["neurons"]
     after = page["pageInfo"]["endCursor"]
