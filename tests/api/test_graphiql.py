@@ -1,6 +1,7 @@
 """The page at /graphql, with and without the bundle, and as the settings have it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,12 +16,12 @@ def static_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def page(*, from_cdn: bool = False, **settings: bool) -> str:
+def page(*, from_cdn: bool = False, **settings: Any) -> str:
     return bytes(graphiql.page(Settings(**settings), from_cdn=from_cdn).body).decode()
 
 
-def policy(*, from_cdn: bool = False, **settings: bool) -> dict[str, str]:
-    value = graphiql.page(Settings(**settings), from_cdn=from_cdn).headers["content-security-policy"]
+def policy(*, from_cdn: bool = False) -> dict[str, str]:
+    value = graphiql.page(Settings(), from_cdn=from_cdn).headers["content-security-policy"]
     directives = (directive.strip().partition(" ") for directive in value.split(";"))
     return {name: sources for name, _, sources in directives}
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import shutil
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,12 +12,22 @@ from urllib.parse import urlsplit
 import pytest
 
 from gql_server.api import graphiql
-from tests.server_process import RunningServer
-from tests.test_documents import fenced
+from tests.api.test_socket_limits import listening
+from tests.server_process import RunningServer, server_process
+from tests.serving import serving
+from tests.test_documents import TABS, fenced
 
 ROOT = Path(__file__).parents[2]
+DRIVERS = Path(__file__).parent / "drivers"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NODE = shutil.which("node")
+SCREENSHOTS = os.environ.get("SCREENSHOTS")
+"""An existing directory for pictures of what the tests see, for people to look at."""
+
+TOKEN = "swordfish"
+REFUSED = "Failed to load resource: the server responded with a status of {}"
+SIGNING_IN = [REFUSED.format("401 (Unauthorized)")] * 3
+"""At first, with a wrong token, and with none again."""
 
 pytestmark = [
     pytest.mark.browser,
@@ -28,35 +40,174 @@ pytestmark = [
 ]
 
 
-async def press_run(url: str) -> dict[str, Any]:
+async def drive(
+    driver: str,
+    url: str,
+    *,
+    errors: Sequence[str] | None = (),
+    hosts: Set[str] = frozenset(),
+    **options: Any,
+) -> dict[str, Any]:
+    """Run a driver and return what it has found.
+
+    Args:
+        driver: Its file's name.
+        url: The server's, such as http://127.0.0.1:8000.
+        errors: What the browser's console must show; each violation of a content security policy is in it.
+            None where that does not matter.
+        hosts: Where the page must have sent requests to besides the server; none of them is reached.
+        options: More of the driver's own.
+    """
     assert NODE
     assert CHROMIUM
-    script = Path(__file__).parent / "press_run.mjs"
+    given = {"url": url, "executablePath": CHROMIUM, "screenshots": SCREENSHOTS} | options
     process = await asyncio.create_subprocess_exec(
         NODE,
-        str(script),
-        f"{url}/graphql",
-        CHROMIUM,
+        str(DRIVERS / f"{driver}.mjs"),
+        json.dumps(given),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    output, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
-    happened: dict[str, Any] = json.loads(output)
-    return happened
+    output, complaints = await process.communicate()
+    assert process.returncode == 0, complaints.decode()
+    found: dict[str, Any] = json.loads(output)
+    requested = {urlsplit(url).netloc for url in found["requests"] if not url.startswith(("data:", "blob:"))}
+    assert requested == {urlsplit(url).netloc} | hosts
+    assert errors is None or found["errors"] == list(errors)
+    return found
+
+
+@pytest.fixture(scope="module")
+def tiny_server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Run a server that may load the tiny model, without a token."""
+    with server_process(tmp_path_factory.mktemp("artifacts"), MODEL_DIRS=str(tiny_model_dir)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def closed_server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Run a server with a token that does not tell its schema, and may load the tiny model."""
+    settings = {"TOKEN": TOKEN, "INTROSPECTION": "false", "MODEL_DIRS": str(tiny_model_dir)}
+    with server_process(tmp_path_factory.mktemp("artifacts"), **settings) as server:
+        yield server
 
 
 async def test_the_run_button_answers_the_readmes_query_without_the_internet(
     running_server: RunningServer,
 ) -> None:
-    happened = await press_run(running_server.url)
+    found = await drive("press_run", running_server.url)
 
-    assert fenced(ROOT / "README.md")[0] in happened["sent"]["query"]
-    assert happened["status"] == 200
-    assert "errors" not in happened["received"]
-    assert "TopKSae" in happened["received"]["data"]["server"]["saeClasses"]
-    assert json.loads(happened["shown"]) == happened["received"]
-    assert {
-        urlsplit(url).netloc for url in happened["requests"] if not url.startswith(("data:", "blob:"))
-    } == {urlsplit(running_server.url).netloc}
-    assert happened["errors"] == []
+    assert fenced(ROOT / "README.md")[0] in found["sent"]["query"]
+    assert found["status"] == 200
+    assert "errors" not in found["received"]
+    assert "TopKSae" in found["received"]["data"]["server"]["saeClasses"]
+    assert found["shown"] == found["received"]
+
+
+async def test_the_documentation_describes_types_and_fields_and_can_be_searched(
+    running_server: RunningServer,
+) -> None:
+    found = await drive("read_docs", running_server.url)
+
+    types = found["types"][found["types"].index("ActivationRun") :]
+    assert types == sorted(types, key=str.lower)
+    assert {"Sae", "Neuron", "JobStatus"} <= set(types)
+    assert "All language models, newest first." in found["query"]
+    assert "The layer that it was made for, as Layer.name." in found["sae"]
+    assert "Strongest first, at most 100." in found["found"]
+
+
+async def test_the_tabs_open_with_their_operations_and_variables_and_without_complaints(
+    running_server: RunningServer,
+) -> None:
+    # Fields of an input that have a default may be left out.
+    mutation = "mutation Train($input: TrainSaeInput!) { trainSae(input: $input) { __typename } }"
+    wrong, right = {"input": {"k": 8}}, {"input": {"activationRunId": "run_1", "k": 8}}
+    found = await drive("open_tabs", running_server.url, mutation=mutation, wrong=wrong, variables=right)
+
+    for tab, name in zip(found["tabs"], ["overview", "pipeline", "progress"], strict=True):
+        assert tab["query"]
+        # The editor draws what there is room for.
+        assert (TABS / f"{name}.graphql").read_text().startswith(tab["query"].rstrip())
+        variables = TABS / f"{name}.jsonc"
+        assert tab["variables"].rstrip() == (variables.read_text().rstrip() if variables.exists() else "")
+        assert tab.get("complaints", 1) == 1
+    assert [tab["name"] for tab in found["tabs"]] == ["Overview", "Step1AddLanguageModel", "Jobs"]
+
+
+async def test_the_steps_of_the_second_tab_lead_to_steered_text(
+    tiny_server: RunningServer, tiny_model_dir: Path
+) -> None:
+    source = {"path": str(tiny_model_dir)}
+    small = {"name": "steps", "source": source, "sampleLimit": 20}
+    found = await drive("follow_steps", tiny_server.url, variables=small)
+
+    assert found["looked"]["sae"]["neurons"]["nodes"]
+    assert found["named"]["name"] == "a name for what it stands for"
+    assert [output["variant"] for output in found["steered"]] == ["BASELINE", "STEERED"]
+
+
+def payloads(frames: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:
+    return [frame["payload"]["data"][field] for frame in frames if frame["type"] == "next"]
+
+
+def assert_followed(found: dict[str, Any]) -> None:
+    """Hold what was shown, and sent over the socket, against the course of a job."""
+    jobs = payloads(found["streamed"], "jobs")
+    assert {job["id"] for job in jobs} == {found["job"]["id"]}
+    assert jobs[-1]["status"] == "SUCCEEDED"
+    assert found["shown"]["data"]["jobs"] == jobs[-1]
+    assert found["streamed"][-1]["type"] == "complete", "sent by the stop button"
+    events = payloads(found["replayed"], "jobProgress")
+    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    assert found["story"]["data"]["jobProgress"] == events[-1]
+    assert events[-1]["status"] == "SUCCEEDED"
+
+
+async def test_subscriptions_show_a_jobs_changes_as_they_come_until_they_are_stopped(
+    tiny_server: RunningServer, tiny_model_dir: Path
+) -> None:
+    assert_followed(await drive("follow_jobs", tiny_server.url, modelDirectory=str(tiny_model_dir)))
+
+
+async def test_a_browser_that_has_signed_in_asks_and_follows_by_its_session_even_without_the_schema(
+    closed_server: RunningServer, tiny_model_dir: Path
+) -> None:
+    found = await drive(
+        "follow_jobs", closed_server.url, errors=SIGNING_IN, token=TOKEN, modelDirectory=str(tiny_model_dir)
+    )
+
+    assert found["told"] == "This is not the token."
+    assert_followed(found)
+
+
+async def test_without_introspection_the_documentation_says_why_it_is_empty(
+    closed_server: RunningServer,
+) -> None:
+    found = await drive("run_without_schema", closed_server.url, errors=SIGNING_IN, token=TOKEN)
+
+    assert "TopKSae" in found["received"]["data"]["server"]["saeClasses"]
+    assert "GQL_SERVER_INTROSPECTION=false" in found["docs"]
+
+
+async def test_where_graphiql_is_switched_off_a_browser_is_told_so(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server, listening(server, graphiql=False) as address:
+        url = f"http://{urlsplit(address).netloc}"
+        errors = [REFUSED.format("406 (Not Acceptable)")]
+        found = await drive("read_page", url, errors=errors, name="switched_off")
+
+    assert found["status"] == 406
+    assert "GQL_SERVER_GRAPHIQL=false" in found["text"]
+
+
+async def test_without_a_bundle_a_browser_is_told_how_to_build_it_or_to_take_the_cdns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphiql, "STATIC_DIR", tmp_path)
+    async with serving(tmp_path) as server, listening(server) as address:
+        url = f"http://{urlsplit(address).netloc}"
+        found = await drive("read_page", url, errors=None, hosts={"unpkg.com"}, name="not_built")
+
+    assert not any("Content Security Policy" in error for error in found["errors"])
+    assert "make graphiql" in found["text"]
+    assert found["address"] == f"{url}/graphql?from=cdn"

@@ -1,0 +1,51 @@
+// What the drivers share: a Chromium that reaches the server alone, and a record of what happened in it.
+// Each driver takes its options as JSON in its first argument, and prints what it has found as JSON.
+import { createRequire } from "node:module";
+
+import { signIn } from "./sign_in.mjs";
+
+const { chromium } = createRequire(new URL("../../../frontend/package.json", import.meta.url))("playwright-core");
+
+const OFFLINE = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+];
+// High enough for the editors to draw all of their lines.
+const VIEWPORT = { width: 1400, height: 2400 };
+
+/** Open the server's /graphql, sign in where there is a token, drive the page, and print what the driver returns with requests and errors. */
+export async function visit(drive) {
+  const { executablePath, screenshots, ...options } = JSON.parse(process.argv[2]);
+  const { origin } = new URL(options.url);
+  const browser = await chromium.launch({ executablePath, args: OFFLINE });
+  try {
+    const context = await browser.newContext({ viewport: VIEWPORT });
+    await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin });
+    const requests = [];
+    const errors = [];
+    await context.route(
+      (address) => address.origin !== origin,
+      (route) => route.abort(),
+    );
+    context.on("request", (request) => requests.push(request.url()));
+    context.on("weberror", (error) => errors.push(String(error.error())));
+    context.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+    const page = await context.newPage();
+    page.on("websocket", (socket) => requests.push(socket.url()));
+    const shoot = (name) => screenshots && page.screenshot({ path: `${screenshots}/${name}.png` });
+
+    const response = await page.goto(`${options.url}/graphql`);
+    const driven = { page, response, shoot, ...options };
+    const told = options.token && (await signIn(driven));
+    const found = await drive(driven);
+    console.log(JSON.stringify({ ...found, told, requests, errors }));
+  } finally {
+    await browser.close();
+  }
+}
