@@ -84,12 +84,17 @@ def page(settings: Settings, *, from_cdn: bool = False) -> HTMLResponse:
         return _html(_SWITCHED_OFF, status=406)
     if is_built():
         return _html(_BUNDLED.format(introspection="on" if settings.introspection else "off"))
-    return _html(get_graphql_ide_html("graphiql"), policy=_CDN_TOO) if from_cdn else _html(_NOT_BUILT)
+    return _html(_from_cdn(), policy=_CDN_TOO) if from_cdn else _html(_NOT_BUILT)
 
 
 def is_built() -> bool:
     """Say whether the bundle is there."""
     return (STATIC_DIR / "graphiql.js").is_file()
+
+
+def _from_cdn() -> str:
+    waiting = "Loading from unpkg.com … Without the internet nothing comes: run <code>make graphiql</code>."
+    return get_graphql_ide_html("graphiql").replace(">Loading...<", f">{waiting}<")
 
 
 def _html(text: str, *, status: int = 200, policy: str = _OWN_FILES_ALONE) -> HTMLResponse:

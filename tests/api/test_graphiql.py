@@ -51,6 +51,7 @@ def test_without_a_bundle_the_page_says_how_to_build_it_and_loads_nothing() -> N
 
 def test_without_a_bundle_the_cdn_is_used_when_asked_for_and_may_talk_to_this_server_alone() -> None:
     assert "https://unpkg.com/" in page(from_cdn=True)
+    assert "Without the internet nothing comes" in page(from_cdn=True)
     assert policy(from_cdn=True)["script-src"] == "'unsafe-inline' https://unpkg.com"
     assert policy(from_cdn=True)["connect-src"] == "'self'"
 
