@@ -93,9 +93,9 @@ def closed_server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 async def test_the_run_button_answers_the_readmes_query_without_the_internet(
-    running_server: RunningServer,
+    tiny_server: RunningServer,
 ) -> None:
-    found = await drive("press_run", running_server.url)
+    found = await drive("press_run", tiny_server.url)
 
     assert fenced(ROOT / "README.md")[0] in found["sent"]["query"]
     assert found["status"] == 200
@@ -105,9 +105,9 @@ async def test_the_run_button_answers_the_readmes_query_without_the_internet(
 
 
 async def test_the_documentation_describes_types_and_fields_and_can_be_searched(
-    running_server: RunningServer,
+    tiny_server: RunningServer,
 ) -> None:
-    found = await drive("read_docs", running_server.url)
+    found = await drive("read_docs", tiny_server.url)
 
     types = found["types"][found["types"].index("ActivationRun") :]
     assert types == sorted(types, key=str.lower)
@@ -118,12 +118,12 @@ async def test_the_documentation_describes_types_and_fields_and_can_be_searched(
 
 
 async def test_the_tabs_open_with_their_operations_and_variables_and_without_complaints(
-    running_server: RunningServer,
+    tiny_server: RunningServer,
 ) -> None:
     # Fields of an input that have a default may be left out.
     mutation = "mutation Train($input: TrainSaeInput!) { trainSae(input: $input) { __typename } }"
     wrong, right = {"input": {"k": 8}}, {"input": {"activationRunId": "run_1", "k": 8}}
-    found = await drive("open_tabs", running_server.url, mutation=mutation, wrong=wrong, variables=right)
+    found = await drive("open_tabs", tiny_server.url, mutation=mutation, wrong=wrong, variables=right)
 
     for tab, name in zip(found["tabs"], ["overview", "pipeline", "progress"], strict=True):
         assert tab["query"]
