@@ -16,6 +16,7 @@ from starlette.responses import FileResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import Lifespan, Receive, Scope, Send
+from strawberry.http.websocket_origin import normalize_allowed_origins
 
 from gql_server import __version__, health, ids, scrape
 from gql_server.api import graphiql, sign_in
@@ -80,7 +81,7 @@ def application(
             Route("/healthz/live", health.live),
             Route("/metrics", scrape.metrics),
             Route("/top-texts/{sae_id}/{name}", _top_texts),
-            Mount("/static", StaticFiles(directory=graphiql.STATIC_DIR, check_dir=False)),
+            Mount("/static", _BundledFiles(directory=graphiql.STATIC_DIR, check_dir=False)),
         ],
         middleware=[
             Middleware(Exchanges, telemetry=telemetry),
@@ -101,7 +102,7 @@ def _cross_origin(settings: Settings) -> list[Middleware]:
     return [
         Middleware(
             CORSMiddleware,
-            allow_origins=settings.allowed_origins,
+            allow_origins=sorted(normalize_allowed_origins(settings.allowed_origins)),
             allow_methods=["GET", "POST"],
             allow_headers=[*headers, "X-Requested-With"],
             expose_headers=["X-Request-Id"],
@@ -179,6 +180,13 @@ async def _forget_statuses(database: Database) -> None:
 async def _warm_up(executor: LocalExecutor) -> None:
     await asyncio.sleep(WARM_UP_DELAY_SECONDS)
     await executor.warm_up()
+
+
+class _BundledFiles(StaticFiles):
+    """GraphiQL's files, which may not be built yet."""
+
+    async def check_config(self) -> None:
+        """Find nothing wrong: a file that is not there is answered with 404."""
 
 
 class _GraphQL:

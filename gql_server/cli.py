@@ -1,13 +1,13 @@
 """The console script: serve, demo, export-schema, migrate."""
 
 import argparse
-import ipaddress
 import sys
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from gql_server import __version__, logs
+from gql_server.hosts import is_loopback
 from gql_server.settings import Settings
 
 
@@ -62,14 +62,7 @@ def _sentence(error: ValidationError) -> str:
 
 
 def _may_listen(settings: Settings) -> bool:
-    return settings.token is not None or settings.allow_without_token or _is_loopback(settings.host)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return settings.token is not None or settings.allow_without_token or is_loopback(settings.host)
 
 
 def _serve(settings: Settings, _options: argparse.Namespace) -> int:

@@ -49,5 +49,11 @@ def configure(log_format: str, log_level: str = "info") -> None:
     level = logging.getLevelNamesMapping()[log_level.upper()]
     root.setLevel(max(level, logging.INFO))
     logging.getLogger("gql_server").setLevel(level)
+    # uvicorn's line of a WebSocket has its whole address, in which somebody may have put the token.
+    logging.getLogger("uvicorn.error").addFilter(_is_no_handshake)
     for name in ("alembic", "uvicorn.access", "aiosqlite", "websockets"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _is_no_handshake(record: logging.LogRecord) -> bool:
+    return '"WebSocket %s"' not in str(record.msg)

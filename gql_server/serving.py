@@ -3,6 +3,7 @@
 import resource
 import signal
 import socket
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -10,11 +11,14 @@ import uvicorn
 from starlette.applications import Starlette
 
 from gql_server.app import create_app
+from gql_server.connections import HttpConnection, SocketConnection
 from gql_server.health import Health
 from gql_server.settings import Settings
 
-OTHER_FILES = 1000
-"""Open files that are no WebSockets: requests, the database, files that are read."""
+OTHER_CONNECTIONS = 500
+"""Connections that may be open beside the WebSockets."""
+OTHER_FILES = OTHER_CONNECTIONS + 500
+"""Open files that are no WebSockets: those, the database, files that are read."""
 GRACE_SECONDS = 2
 """How long requests in hand have to end when the server stops; the workers' tasks come after that."""
 STOPPING = "The server is stopping; connect again when it is back."
@@ -32,7 +36,8 @@ def serve(settings: Settings) -> bool:
         host=settings.host,
         port=settings.port,
         log_config=None,
-        ws="websockets-sansio",
+        http=partial(HttpConnection, max_connections=settings.max_sockets + OTHER_CONNECTIONS),  # type: ignore[arg-type]
+        ws=SocketConnection,
         ws_max_size=settings.max_body_bytes,
         lifespan="on",
         timeout_graceful_shutdown=GRACE_SECONDS,

@@ -77,12 +77,12 @@ class Settings(BaseSettings):
     max_query_aliases: int = Field(default=30, ge=0)
     """Aliases of a GraphQL document, and fields that are selected once more beside themselves."""
     max_query_cost: int = Field(default=30_000, ge=1)
-    """Values that the answer of an operation may have, at most; what runs a language model counts as many."""
+    """Values that the answer of an operation may have, as estimated; what runs a language model counts as many."""
     max_request_tokens: int = Field(default=65_536, ge=1)
     """Tokens of all prompts of a request, together with those that it may generate."""
     max_execution_seconds: float = Field(default=300, gt=0)
     """Time that a query or a mutation may take."""
-    max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
+    max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1)
     """Bytes of a request without files, and of a WebSocket's message."""
     max_sockets: int = Field(default=2_000, ge=1)
     """WebSockets that may be open."""
@@ -110,6 +110,8 @@ class Settings(BaseSettings):
     """Tokens of a training's batch."""
     max_latents: int = Field(default=1_048_576, ge=1)
     """Neurons of an SAE."""
+    max_edits: int = Field(default=1_000, ge=1)
+    """Edits of a concept config, or of a generation."""
     max_new_tokens: int = Field(default=2048, ge=1)
     """Tokens to generate for a prompt."""
     max_upload_bytes: int = Field(default=256 * 1024 * 1024, ge=1)

@@ -20,6 +20,13 @@ _CODES = {
 """Other statuses say that the request is wrong."""
 
 
+NO_PAGE = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""Headers of what is no page, and not to be shown in one."""
+
+
 class RefusedRequest(JSONResponse):
     """A status, and an entry in ``errors`` that says why."""
 
@@ -36,7 +43,7 @@ class RefusedRequest(JSONResponse):
         self.media_type = JSON if chosen in (None, EVENT_STREAM) else chosen
         code = _CODES.get(status, ErrorCode.INVALID_INPUT)
         error = {"message": message, "extensions": {"code": str(code), **extensions}}
-        super().__init__({"errors": [error]}, status, dict(headers or {}))
+        super().__init__({"errors": [error]}, status, NO_PAGE | dict(headers or {}))
 
 
 async def deny(socket: WebSocket, refusal: Response) -> None:

@@ -23,12 +23,13 @@ from graphql import (
 )
 
 from gql_server.api.list_sizes import Scope, scope_below, size_of
+from gql_server.services.neurons import NeuronOrder
 
 PER_PROMPT = 250
 """What running a prompt through a language model counts as."""
 PER_NEW_TOKEN = 1
-
-INFERENCE = ("Query.topNeurons", "Mutation.generate", "Subscription.generation")
+PER_SELECTION = 50
+"""What going over all of an SAE's neurons for a page of them counts as."""
 
 
 def cost_of(
@@ -37,10 +38,11 @@ def cost_of(
     fragments: Mapping[str, FragmentDefinitionNode],
     variables: dict[str, Any],
 ) -> int | None:
-    """Return what an operation of a valid document costs at most; of a subscription, each of its events.
+    """Return what an operation of a valid document costs, as estimated; of a subscription, each of its events.
 
     Every field counts 1, times the entries of the lists that it is in (``list_sizes``). A prompt counts 250
-    more, a token to be generated 1 more. None where the variables are refused: it will not be executed.
+    more, a token to be generated 1 more, a page of ordered or filtered neurons 50 more. None where the
+    variables are refused: it will not be executed.
     """
     values = get_variable_values(schema, operation.variable_definitions or (), variables, max_errors=1)
     root = schema.get_root_type(operation.operation)
@@ -95,7 +97,7 @@ class _Walk:
         each = 1.0
         if node.selection_set:
             each += self.selections(node.selection_set, inner, below)
-        return size_of(parent.name, name, below) * each + _inference(parent.name, name, below)
+        return size_of(parent.name, name, below) * each + _work(parent.name, name, below, arguments)
 
     def _definition(self, parent: GraphQLNamedType, name: str) -> GraphQLField | None:
         if not isinstance(parent, GraphQLObjectType | GraphQLInterfaceType):
@@ -103,8 +105,14 @@ class _Walk:
         return self._schema.get_field(parent, name)
 
 
-def _inference(type_name: str, field_name: str, below: Scope) -> float:
-    if f"{type_name}.{field_name}" not in INFERENCE:
-        return 0
-    new_tokens = 0 if type_name == "Query" else below.outputs * below.tokens
-    return PER_PROMPT * max(below.prompts, below.outputs) + PER_NEW_TOKEN * new_tokens
+def _work(type_name: str, field_name: str, below: Scope, arguments: Mapping[str, Any]) -> float:
+    """Return what a field counts as besides its values."""
+    match f"{type_name}.{field_name}":
+        case "Sae.neurons":
+            goes_over_all = arguments["orderBy"] != NeuronOrder.INDEX or arguments.get("filter")
+            return PER_SELECTION if goes_over_all else 0
+        case "Query.topNeurons":
+            return PER_PROMPT * below.prompts
+        case "Mutation.generate" | "Subscription.generation":
+            return below.outputs * (PER_PROMPT + PER_NEW_TOKEN * below.tokens)
+    return 0

@@ -1,6 +1,8 @@
 """GraphQL documents: how large they are, before anything more expensive is done with them."""
 
-from collections.abc import Iterator
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -16,13 +18,19 @@ from graphql import (
     SelectionNode,
     SelectionSetNode,
     Source,
+    SourceLocation,
     TokenKind,
     parse,
 )
 
+MAX_COUNTED = 20_000
+"""Overlaps, and fields that are looked at for them; more are not counted."""
+DEEPEST = 100
+"""Fields inside fields that are looked at for overlaps; fragments in a circle have no end."""
 SHARED_DOCUMENTS = 128
 MAX_SHARED_CHARACTERS = 10_000
 
+_NEWLINE = re.compile(r"\r\n|[\n\r]")
 _OPENING = (TokenKind.BRACE_L, TokenKind.PAREN_L, TokenKind.BRACKET_L)
 _CLOSING = (TokenKind.BRACE_R, TokenKind.PAREN_R, TokenKind.BRACKET_R)
 
@@ -43,7 +51,9 @@ class Shape:
     depth: int
     """Fields inside fields of an operation, fragments among them, at the deepest place."""
     aliases: int
-    """Aliases, and fields that stand beside themselves once more: validating compares each two of them."""
+    """Aliases, and fields that stand beside themselves once more."""
+    overlaps: int
+    """Pairs of fields with the same place in the answer, of which validating compares each; up to a bound."""
 
 
 @dataclass(eq=False)
@@ -70,6 +80,19 @@ def text_size(text: str) -> TextSize:
     return TextSize(tokens, deepest)
 
 
+class IndexedSource(Source):
+    """A text that knows where its lines begin: every error asks for its line, of which there may be many."""
+
+    def __init__(self, body: str) -> None:
+        super().__init__(body)
+        self._line_starts = [0, *(match.end() for match in _NEWLINE.finditer(body))]
+
+    def get_location(self, position: int) -> SourceLocation:
+        """Return the line and the column of a place, both counted from 1."""
+        line = bisect_right(self._line_starts, position)
+        return SourceLocation(line, position - self._line_starts[line - 1] + 1)
+
+
 def read(text: str) -> Document:
     """Return a document, for a short one that which was made when it was last sent.
 
@@ -80,7 +103,7 @@ def read(text: str) -> Document:
 
 
 def _read(text: str) -> Document:
-    node = parse(text)
+    node = parse(IndexedSource(text))
     return Document(node, shape(node))
 
 
@@ -98,10 +121,52 @@ def shape(document: DocumentNode) -> Shape:
         node.selection_set for node in document.definitions if isinstance(node, OperationDefinitionNode)
     ]
     depths: dict[str, int] = {}
+    overlaps = _Overlaps(fragments)
+    for one in operations:
+        overlaps.look_at([one])
     return Shape(
+        overlaps=overlaps.pairs,
         depth=max((_depth(one, fragments, depths) for one in operations), default=0),
         aliases=sum(_aliases(one) for one in [*operations, *fragments.values()]),
     )
+
+
+class _Overlaps:
+    """Counts the pairs, until there are more than anybody allows."""
+
+    def __init__(self, fragments: dict[str, SelectionSetNode]) -> None:
+        self._fragments = fragments
+        self._looks = 0
+        self.pairs = 0
+
+    def look_at(self, selections: list[SelectionSetNode], depth: int = 0) -> None:
+        """Count those in selections that are merged in the answer, and below them."""
+        if self.pairs > MAX_COUNTED or depth > DEEPEST:
+            return
+        merged: dict[str, list[FieldNode]] = {}
+        self._collect(selections, merged, set())
+        for fields in merged.values():
+            self._looks += len(fields)
+            self.pairs += len(fields) * (len(fields) - 1) // 2
+            if self._looks > MAX_COUNTED:  # Fragments in fragments stand in more places than can be visited.
+                self.pairs = MAX_COUNTED + 1
+            below = [field.selection_set for field in fields if field.selection_set]
+            if below:
+                self.look_at(below, depth + 1)
+
+    def _collect(
+        self, selections: Iterable[SelectionSetNode], merged: dict[str, list[FieldNode]], spread: set[str]
+    ) -> None:
+        for selection in selections:
+            for node in selection.selections:
+                if isinstance(node, FieldNode):
+                    merged.setdefault((node.alias or node.name).value, []).append(node)
+                elif isinstance(node, InlineFragmentNode):
+                    self._collect([node.selection_set], merged, spread)
+                elif isinstance(node, FragmentSpreadNode) and node.name.value not in spread:
+                    spread.add(node.name.value)
+                    if fragment := self._fragments.get(node.name.value):
+                        self._collect([fragment], merged, spread)
 
 
 def _depth(

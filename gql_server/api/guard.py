@@ -1,6 +1,6 @@
 """Keeps strangers out: other hosts' names, other origins' pages, no token, plain forms, huge bodies."""
 
-import ipaddress
+import asyncio
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -12,6 +12,7 @@ from gql_server.api import sign_in
 from gql_server.api.access import CHALLENGE, WRONG_TOKEN, Access
 from gql_server.api.answers import RefusedRequest, deny
 from gql_server.api.negotiation import names
+from gql_server.hosts import is_loopback
 from gql_server.settings import Settings
 
 PREFLIGHT_HEADERS = ("graphql-require-preflight", "apollo-require-preflight", "x-requested-with")
@@ -24,6 +25,9 @@ LOOPBACK_ONLY = "This server answers under loopback names only, such as localhos
 OTHER_ORIGIN = (
     "Pages of this origin may not use this server; GQL_SERVER_ALLOWED_ORIGINS lists those that may."
 )
+TOO_SLOW = "The body did not come in time."
+BODY_SECONDS = 60
+"""How long a request waits for more of its body."""
 NO_PREFLIGHT = "An upload needs the header GraphQL-Require-Preflight (any value)."
 
 
@@ -60,7 +64,7 @@ class Guard:
         accept = headers.get("accept")
         if not self._any_host and not _is_loopback(headers.get("host", "")):
             return RefusedRequest(421, LOOPBACK_ONLY, accept)
-        if not self._is_origin_allowed(headers):
+        if not self._is_origin_allowed(scope, headers):
             return RefusedRequest(403, OTHER_ORIGIN, accept)
         if scope["type"] == "websocket":
             return None  # Its connection_init may bring the token.
@@ -75,12 +79,13 @@ class Guard:
             return self._too_large(headers)
         return None
 
-    def _is_origin_allowed(self, headers: Headers) -> bool:
+    def _is_origin_allowed(self, scope: Scope, headers: Headers) -> bool:
         origin = headers.get("origin")
         if origin is None:
-            # A page can load a script or an image from anywhere, without an Origin; browsers tell of it here.
-            foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
-            return not foreign or headers.get("sec-fetch-mode") == "navigate"
+            # A page can load a script, an image or a frame from anywhere, without an Origin. Browsers tell of
+            # it here; what is left is a link to a page, which asks nothing.
+            is_foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+            return not is_foreign or (headers.get("sec-fetch-dest") == "document" and _asks_nothing(scope))
         return (
             "*" in self._origins
             or is_same_origin(origin, headers.get("host"))
@@ -88,12 +93,14 @@ class Guard:
         )
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; a body of no stated length is answered here once it gets too long."""
+        """Pass a request on; a body that gets too long, or that does not come, is answered here."""
         headers = Headers(scope=scope)
         try:
             await self._app(scope, _limited(receive, self._limit(headers)), send)
         except _BodyTooLargeError:
             await self._too_large(headers)(scope, receive, send)
+        except _BodyTooSlowError:
+            await RefusedRequest(408, TOO_SLOW, headers.get("accept"))(scope, receive, send)
 
     def _limit(self, headers: Headers) -> int:
         limits = self._settings.max_upload_bytes, self._settings.max_body_bytes
@@ -109,13 +116,24 @@ class _BodyTooLargeError(Exception):
     """Ends whatever reads the body, which is before it answers."""
 
 
+class _BodyTooSlowError(Exception):
+    """Ends whatever waits for the body."""
+
+
 def _limited(receive: Receive, limit: int) -> Receive:
     received = 0
+    is_whole = False
 
     async def receive_limited() -> Message:
-        nonlocal received
-        message = await receive()
+        nonlocal received, is_whole
+        if is_whole:  # What comes now is that the client has gone, however late.
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), BODY_SECONDS)
+        except TimeoutError:
+            raise _BodyTooSlowError from None
         received += len(message.get("body", b""))
+        is_whole = not message.get("more_body", False)
         if received > limit:
             raise _BodyTooLargeError
         return message
@@ -126,6 +144,10 @@ def _limited(receive: Receive, limit: int) -> Receive:
 def _exceeds(length: str, limit: int) -> bool:
     # Python refuses to make a number of thousands of digits.
     return len(length) > len(str(limit)) + 10 or int(length) > limit
+
+
+def _asks_nothing(scope: Scope) -> bool:
+    return scope.get("method") == "GET" and b"query=" not in scope["query_string"]
 
 
 def _is_open(path: str) -> bool:
@@ -139,9 +161,4 @@ def _is_multipart(headers: Headers) -> bool:
 def _is_loopback(host: str) -> bool:
     host = host.lower()
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(name.strip("[]"))

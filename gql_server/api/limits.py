@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 from graphql import (
     DocumentNode,
     FragmentDefinitionNode,
     GraphQLError,
+    NameNode,
     NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
     get_operation_ast,
@@ -22,8 +24,14 @@ from gql_server.api.costs import cost_of
 from gql_server.api.documents import Document, Shape, read, text_size
 from gql_server.settings import Settings
 
+FAR_BEYOND = 10
+"""Beyond so many times as many values as may be, they are not counted any more."""
+MAX_OVERLAPS = 2_000
+"""Comparing two fields takes validation some 7 µs."""
 MAX_NESTING = 100
 """Brackets inside brackets; the parser itself gives up at about twice as many."""
+
+_TYPENAME: Any = parse("{ __typename }").definitions[0]
 
 
 def too_complex(limit: str, allowed: float, actual: float, sentence: str) -> GraphQLError:
@@ -151,16 +159,20 @@ def _refusal_of_text(text: str, settings: Settings) -> GraphQLError | None:
 
 
 def _refusal_of_values(variables: dict[str, Any], settings: Settings) -> GraphQLError | None:
-    allowed, actual = settings.max_variable_values, _count(variables)
+    allowed = settings.max_variable_values
+    at_most = FAR_BEYOND * allowed
+    actual = _count(variables, at_most)
     if actual <= allowed:
         return None
-    message = f"The variables have {actual} values; {allowed} may be. Send a long list as a file, by upload."
+    or_more = " or more" if actual >= at_most else ""
+    message = f"The variables have {actual}{or_more} values; {allowed} may be. Send a long list as a file."
     return too_complex("values", allowed, actual, message)
 
 
-def _count(variables: dict[str, Any]) -> int:
+def _count(variables: dict[str, Any], at_most: int) -> int:
+    """Return how many values there are, those inside others among them; counting ends at ``at_most``."""
     count, rest = 0, list(variables.values())
-    while rest:
+    while rest and count < at_most:
         count += 1
         match rest.pop():
             case dict(members):
@@ -180,10 +192,16 @@ def _refusal_of_shape(shape: Shape, settings: Settings) -> GraphQLError | None:
             " be. Page through lists instead of naming their entries one by one."
         )
         return too_complex("aliases", settings.max_query_aliases, shape.aliases, message)
+    if shape.overlaps > MAX_OVERLAPS:
+        message = (
+            f"The document asks for the same places of the answer again and again: it has {shape.overlaps}"
+            f" pairs of such fields; {MAX_OVERLAPS} may be."
+        )
+        return too_complex("overlaps", MAX_OVERLAPS, shape.overlaps, message)
     return None
 
 
 def _stand_in(operation_name: str | None) -> DocumentNode:
     """Return a document that passes for one that is not parsed at all, up to its validation."""
-    name = operation_name if operation_name and operation_name.isidentifier() else ""
-    return parse(f"query {name} {{ __typename }}")
+    name = NameNode(value=operation_name) if operation_name else None
+    return DocumentNode(definitions=(replace(_TYPENAME, name=name),))

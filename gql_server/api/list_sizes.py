@@ -14,6 +14,7 @@ WINDOW_TOKENS = 24
 HISTOGRAM_BINS = 64
 RECORDS = 20
 """Entries of a list without pages."""
+EDITS = 20
 FEW = 5
 
 
@@ -29,6 +30,8 @@ class Scope:
     """Tokens of each prompt, or of each output."""
     alternatives: int = 0
     per_token: bool = False
+    one_type: bool = False
+    """Whether introspection was asked for one type, which may be the largest."""
 
 
 Size = Callable[[Scope], float]
@@ -42,6 +45,10 @@ def _page(scope: Scope) -> float:
     return scope.page
 
 
+def _of_types(average: float, largest: float) -> Size:
+    return lambda scope: largest if scope.one_type else average
+
+
 SIZES: Mapping[str, Size] = {
     "Query.languageModels": _always(RECORDS),
     "LanguageModel.layers": _always(BLOCKS),
@@ -53,8 +60,8 @@ SIZES: Mapping[str, Size] = {
     "TopText.tokens": _always(WINDOW_TOKENS),
     "Histogram.edges": _always(HISTOGRAM_BINS),
     "Histogram.counts": _always(HISTOGRAM_BINS),
-    "ConceptConfig.edits": _always(FEW),
-    "ConceptConfigSaved.edits": _always(FEW),
+    "ConceptConfig.edits": _always(EDITS),
+    "ConceptConfigSaved.edits": _always(EDITS),
     "Server.saeClasses": _always(FEW),
     "Server.devices": _always(1),
     "TopNeurons.prompts": lambda scope: scope.prompts,
@@ -69,18 +76,18 @@ SIZES: Mapping[str, Size] = {
     "GeneratedToken.topNeurons": _page,
     "InvalidInput.fields": _always(FEW),
     "FieldError.path": _always(FEW),
-    # Averages over this schema. A type is wrapped once or twice, whatever depth is asked for.
-    "__Schema.types": _always(120),
+    # Of all types the average, of one the largest. A type is wrapped once or twice, however deep is asked.
+    "__Schema.types": _always(150),
     "__Schema.directives": _always(FEW),
-    "__Type.fields": _always(FEW),
-    "__Type.inputFields": _always(1),
-    "__Type.interfaces": _always(0.5),
-    "__Type.possibleTypes": _always(0.5),
-    "__Type.enumValues": _always(1),
+    "__Type.fields": _of_types(5, 40),
+    "__Type.inputFields": _of_types(1, 20),
+    "__Type.interfaces": _of_types(0.5, 2),
+    "__Type.possibleTypes": _of_types(0.7, 10),
+    "__Type.enumValues": _of_types(1, 15),
     "__Type.ofType": _always(0.5),
-    "__Field.args": _always(1),
+    "__Field.args": _of_types(1, 8),
     "__Directive.args": _always(1),
-    "__Directive.locations": _always(1),
+    "__Directive.locations": _always(FEW),
 }
 """By type and field. The lists of connections are not among them: their size is the page's."""
 
@@ -104,8 +111,10 @@ def scope_below(scope: Scope, type_name: str, field_name: str, arguments: Mappin
             )
         case "Mutation.generate" | "Subscription.generation":
             return _of_generation(arguments["input"])
+        case "Query.__type":
+            return Scope(one_type=True)
         case "Sae.trainingHistory":
-            return Scope(page=max(0, arguments["maxPoints"]))
+            return Scope(page=max(1, arguments["maxPoints"]))
     first = arguments.get("first")
     return scope if first is None else Scope(page=_clamped(first))
 
@@ -123,4 +132,4 @@ def _of_generation(request: Any) -> Scope:
 
 def _clamped(first: int) -> int:
     """Return the entries of a page; a resolver refuses what no page can have, with the field's name."""
-    return min(max(first, 0), MAX_FIRST)
+    return min(max(first, 1), MAX_FIRST)

@@ -15,6 +15,8 @@ from gql_server.errors import Refusal
 
 log = structlog.get_logger(__name__)
 
+MAX_LOGGED = 3
+"""Stacks that one answer puts into the log."""
 PUT_INTO_WORDS = (GraphQLError, MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
 """Exceptions whose messages are for clients."""
 
@@ -22,7 +24,10 @@ PUT_INTO_WORDS = (GraphQLError, MissingQueryError, CannotGetOperationTypeError, 
 def shown_errors(errors: list[GraphQLError], operation: ExecutionContext | None) -> list[GraphQLError]:
     """Return the errors as clients see them; an unexpected exception is logged once, whatever it spoils."""
     references: dict[int, str] = {}
-    return [_shown(error, operation, references) for error in errors]
+    shown = [_shown(error, operation, references) for error in errors]
+    if len(references) > MAX_LOGGED:
+        log.error("more internal errors in the same answer", count=len(references) - MAX_LOGGED)
+    return shown
 
 
 def _shown(
@@ -41,8 +46,12 @@ def _shown(
         return error
     reference = references.get(id(cause))
     if reference is None:
-        reference = references[id(cause)] = secrets.token_hex(8)
-        _log(cause, error, operation, reference)
+        if len(references) < MAX_LOGGED:
+            reference = secrets.token_hex(8)
+            _log(cause, error, operation, reference)
+        else:
+            reference = next(iter(references.values()))  # One mistake that a query meets again and again.
+        references[id(cause)] = reference
     return GraphQLError(
         f"Internal error; the server's log has more under the reference {reference}.",
         nodes=error.nodes,

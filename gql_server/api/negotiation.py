@@ -18,9 +18,10 @@ def media_type_for(accept: str | None) -> str | None:
     named = {offered: weights[offered] for offered in PREFERRED if weights.get(offered, 0) > 0}
     if named:
         return max(named, key=lambda offered: named[offered])
-    main_type = DEFAULT.partition("/")[0]
-    anything = weights.get(f"{main_type}/*", weights.get("*/*", 0))
-    return DEFAULT if anything > 0 and DEFAULT not in weights else None
+    if weights.get("application/*", weights.get("*/*", 0)) <= 0:
+        return None
+    # A type that is named here has been refused with a weight of 0.
+    return next((offered for offered in (DEFAULT, GRAPHQL_JSON) if offered not in weights), None)
 
 
 def names(accept: str | None, media_type: str) -> bool:

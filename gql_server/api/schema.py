@@ -1,7 +1,9 @@
 """The schema: all nouns together."""
 
+from typing import Any
+
 import strawberry
-from graphql import GraphQLError
+from graphql import GraphQLError, GraphQLInputObjectType
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
@@ -84,6 +86,18 @@ schema = Schema(
     execution_context_class=Execution,
     config=StrawberryConfig(scalar_map=SCALARS),
 )
+
+
+def _is_one_of(type_: Any, _info: Any) -> bool | None:
+    """Answer __Type.isOneOf; Strawberry's own answer fails for lists and types that are not null."""
+    if not isinstance(type_, GraphQLInputObjectType):
+        return None
+    is_one_of: bool = type_.extensions["strawberry-definition"].is_one_of
+    return is_one_of
+
+
+_introspected: Any = schema._schema.type_map["__Type"]
+_introspected.fields["isOneOf"].resolve = _is_one_of
 
 
 def export() -> str:

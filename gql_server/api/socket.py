@@ -1,7 +1,8 @@
 """graphql-transport-ws as Strawberry speaks it, for clients that send nonsense or vanish."""
 
 import asyncio
-from collections.abc import Mapping
+import json
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
@@ -10,7 +11,11 @@ import structlog
 from graphql import GraphQLError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
-from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.http.exceptions import (
+    NonJsonMessageReceived,
+    NonTextMessageReceived,
+    WebSocketDisconnected,
+)
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import SubscribeMessage
 
@@ -20,11 +25,18 @@ from gql_server.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+MAX_FIRST_CHARACTERS = 64 * 1024
+"""Of a message before the connection is acknowledged, which anybody may send."""
+BAD_REQUEST = 4400
+INIT_TIMEOUT = 4408
 NORMAL_CLOSURE = 1000
 GOING_AWAY = 1001
 SERVICE_RESTART = 1012
 """WebSocket's close code of a server that goes; clients may connect again."""
 CLOSING_SECONDS = 0.5
+HELD_UP_SECONDS = 1.0
+MAX_NAME = 1000
+"""Characters of an operation's name, which comes back in errors."""
 MAX_REASON_BYTES = 123
 """A WebSocket's close frame has no room for more."""
 
@@ -36,10 +48,19 @@ class OpenSockets:
         self._limit = limit
         self._open: WeakSet[SocketAdapter] = WeakSet()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether one more is too many."""
-        return len(self._open) >= self._limit
+    async def make_room(self) -> bool:
+        """Return whether there is room for one more, if need be in the place of one that has not begun."""
+        if len(self._open) < self._limit:
+            return True
+        waiting = [socket for socket in self._open if not socket.is_acknowledged]
+        if not waiting:
+            return False
+        oldest = min(waiting, key=lambda socket: socket.opened_at)
+        self.remove(oldest)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_SECONDS):
+                await oldest.close(INIT_TIMEOUT, "As many sockets are open as may be.")
+        return True
 
     def remove(self, socket: "SocketAdapter") -> None:
         """Forget a socket that has been served to its end."""
@@ -63,12 +84,30 @@ class SocketAdapter(ASGIWebSocketAdapter):
 
     def __init__(self, view: Any, request: WebSocket, response: WebSocket) -> None:
         super().__init__(view, request, response)
+        self.is_acknowledged = False
+        self.opened_at = asyncio.get_running_loop().time()
         self._open_sockets: OpenSockets = view.open_sockets
         self._open_sockets.add(self)
 
     def forget(self) -> None:
         """Count as open no longer."""
         self._open_sockets.remove(self)
+
+    async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object, None]:
+        """Give the messages; of one that nobody vouches for yet, only a short one is looked at."""
+        try:
+            while not self._is_closed:
+                text = await self.ws.receive_text()
+                if not self.is_acknowledged and len(text) > MAX_FIRST_CHARACTERS:
+                    await self.close(BAD_REQUEST, "The first message is too long.")
+                    return
+                yield self.view.decode_json(text)
+        except json.JSONDecodeError as error:
+            raise NonJsonMessageReceived from error
+        except KeyError as error:
+            raise NonTextMessageReceived from error
+        except WebSocketDisconnect:
+            return
 
     async def send_json(self, message: Mapping[str, object]) -> None:
         """Send a message, or raise WebSocketDisconnected."""
@@ -112,7 +151,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             await asyncio.sleep(settings.ping_seconds)
             if self.operations:
                 self._busy_at = clock()
-            if self._heard_at < asked_at:
+            # Where this process was held up itself, the answer lies unread.
+            is_late = clock() > asked_at + settings.ping_seconds + HELD_UP_SECONDS
+            if self._heard_at < asked_at and not is_late:
                 await self.websocket.close(GOING_AWAY, "Nothing has come back since the last ping.")
             elif clock() - self._busy_at > settings.socket_idle_seconds:
                 await self.websocket.close(NORMAL_CLOSURE, "No operation was under way for a long time.")
@@ -121,6 +162,16 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             with suppress(TimeoutError, WebSocketDisconnected):
                 async with asyncio.timeout(settings.ping_seconds):
                     await self.send_message({"type": "ping"})
+
+    def forget_id(self, id: str) -> None:
+        """Forget an operation that has ended."""
+        super().forget_id(id)
+        self._busy_at = asyncio.get_running_loop().time()
+
+    async def cleanup_operation(self, operation_id: str) -> None:
+        """Forget an operation that the client has ended."""
+        await super().cleanup_operation(operation_id)
+        self._busy_at = asyncio.get_running_loop().time()
 
     @property
     def _settings(self) -> Settings:
@@ -155,6 +206,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             # Strawberry knows a payload that is left out, but not one that is null.
             given: Any = {key: value for key, value in message.items() if value is not None}
             await super().handle_message(given)
+            self.websocket.is_acknowledged = self.connection_acknowledged
+            # What has come already is read without a pause, which would put its operations before all others.
+            await asyncio.sleep(0)
         else:
             await self.handle_invalid_message(problem)
 
@@ -193,6 +247,7 @@ def _problem_of_payload(payload: Any) -> str | None:
         return "payload.query must be a string."
     if not isinstance(payload.get("variables"), dict | None):
         return "payload.variables must be an object or null."
-    if not isinstance(payload.get("operationName"), str | None):
-        return "payload.operationName must be a string or null."
+    name = payload.get("operationName")
+    if not isinstance(name, str | None) or len(name or "") > MAX_NAME:
+        return f"payload.operationName must be a string of at most {MAX_NAME} characters, or null."
     return None

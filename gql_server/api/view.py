@@ -23,17 +23,18 @@ from strawberry.types.unset import UNSET, UnsetType
 
 from gql_server.api import graphiql
 from gql_server.api.access import Access
-from gql_server.api.answers import RefusedRequest, deny
+from gql_server.api.answers import NO_PAGE, RefusedRequest, deny
 from gql_server.api.common import ErrorCode
 from gql_server.api.context import Context
 from gql_server.api.negotiation import EVENT_STREAM, GRAPHQL_JSON, JSON, media_type_for, names
 from gql_server.api.request_checks import is_unicode
 from gql_server.api.schema import schema
-from gql_server.api.socket import OpenSockets, SocketAdapter, SocketHandler
+from gql_server.api.socket import MAX_NAME, OpenSockets, SocketAdapter, SocketHandler
 from gql_server.server import Server
+from gql_server.telemetry.references import TRANSPORT
 
 MALFORMED = "The request is no GraphQL request as JSON, nor as multipart/form-data with operations and map."
-BAD_OPERATION_NAME = "The GraphQL operation's `operationName` must be valid text or null, if provided."
+BAD_OPERATION_NAME = f"operationName must be valid text of at most {MAX_NAME} characters, or null."
 NOT_ACCEPTABLE = (
     "The answer can be application/graphql-response+json, application/json or text/event-stream;"
     " Accept names none of them."
@@ -107,10 +108,10 @@ class GraphQLView(GraphQL[Context, None]):
         await response(scope, receive, send)
 
     async def _serve_socket(self, socket: WebSocket) -> None:
-        if self.open_sockets.is_full:
-            await deny(socket, RefusedRequest(503, "As many WebSockets are open as may be; try again later."))
-        else:
+        if await self.open_sockets.make_room():
             await self.run(socket)
+        else:
+            await deny(socket, RefusedRequest(503, "As many WebSockets are open as may be; try again later."))
 
     async def _answer(self, request: Request) -> Response:
         if self._wants_page(request):
@@ -160,7 +161,7 @@ class GraphQLView(GraphQL[Context, None]):
         """Return an operation's result, with the status that the media type has for it."""
         media_type = sub_response.media_type or JSON
         status = _status_of(response_data) if media_type == GRAPHQL_JSON else 200
-        headers = {"Content-Type": f"{media_type}; charset=utf-8", "X-Content-Type-Options": "nosniff"}
+        headers = {"Content-Type": f"{media_type}; charset=utf-8"} | NO_PAGE
         return Response(self.encode_json(response_data), status, headers)
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
@@ -209,6 +210,7 @@ class GraphQLView(GraphQL[Context, None]):
             # Strawberry streams to whoever names event streams at all.
             streams = media_type_for(request.headers.get("accept")) == EVENT_STREAM
             data.protocol = "sse" if streams else "http"
+            TRANSPORT.set(data.protocol)
         return data
 
     async def execute_single(self, *args: Any, **kwargs: Any) -> ExecutionResult:
@@ -225,7 +227,7 @@ class GraphQLView(GraphQL[Context, None]):
 
 
 def _accept(request: Request | WebSocket) -> str | None:
-    return request.headers.get("accept")
+    return ", ".join(request.headers.getlist("accept")) or None
 
 
 def _is_readable(request: Request) -> bool:
@@ -244,4 +246,4 @@ def _status_of(answer: Any) -> int:
 
 
 def _is_operation_name(name: object) -> bool:
-    return name is None or (isinstance(name, str) and is_unicode(name))
+    return name is None or (isinstance(name, str) and len(name) <= MAX_NAME and is_unicode(name))

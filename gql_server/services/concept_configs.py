@@ -35,7 +35,7 @@ async def save(
         sae = await lookup.get(session, Sae, request.sae_id)
         checks = Checks()
         checks.name("name", request.name)
-        check_edits(checks, ["edits"], request.edits, known_latent_count(sae))
+        check_edits(checks, ["edits"], request.edits, known_latent_count(sae), server.settings.max_edits)
         checks.done()
         config = await _existing(session, request)
         await _check_name(session, request)
@@ -53,8 +53,16 @@ async def save(
     return config, edits, sae
 
 
-def check_edits(checks: Checks, path: Sequence[str], edits: Sequence[EditRequest], n_latents: int) -> None:
-    """Note every edit that names no neuron, one that is there already, or a number that is not finite."""
+def check_edits(
+    checks: Checks, path: Sequence[str], edits: Sequence[EditRequest], n_latents: int, limit: int
+) -> None:
+    """Note every edit that names no neuron, one that is there already, or a number that is not finite.
+
+    More than ``limit`` are not looked at, but noted to be too many.
+    """
+    if len(edits) > limit:
+        checks.require(False, path, f"{len(edits)} edits are too many; {limit} may be.")
+        return
     seen: set[int] = set()
     for place, edit in enumerate(edits):
         neuron = edit.neuron_index

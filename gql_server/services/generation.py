@@ -130,7 +130,7 @@ async def _prepare(server: Server, request: GenerateRequest) -> _Prepared:
         counts = await interactive.check_prompt_tokens(server, language_model, request.prompts)
     outputs = len(request.prompts) * (2 if request.compare_to_baseline else 1)
     interactive.check_request_tokens(server.settings, sum(counts), outputs * request.max_new_tokens)
-    edits = _edits(request, config, sae)
+    edits = _edits(server.settings, request, config, sae)
     relative = top_texts_path(sae, ids.new(ids.REQUEST)) if sae and request.write_top_texts else None
     path = server.settings.artifact_dir.resolve() / relative if relative else None
     task = _task(server.settings, request, language_model, sae, edits, path)
@@ -212,7 +212,7 @@ async def _language_model(session: AsyncSession, request: GenerateRequest, sae: 
 
 
 def _edits(
-    request: GenerateRequest, config: ConceptConfig | None, sae: Sae | None
+    settings: Settings, request: GenerateRequest, config: ConceptConfig | None, sae: Sae | None
 ) -> Sequence[EditRequest] | None:
     if request.steering is None or sae is None:
         return None
@@ -221,7 +221,7 @@ def _edits(
     edits = request.steering.edits or []
     checks = Checks()
     path = ["steering", "source", "edits"]
-    concept_configs.check_edits(checks, path, edits, known_latent_count(sae))
+    concept_configs.check_edits(checks, path, edits, known_latent_count(sae), settings.max_edits)
     checks.done()
     return concept_configs.normalise(edits)
 

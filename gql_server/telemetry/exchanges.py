@@ -21,7 +21,6 @@ from gql_server.telemetry.tracing import NoSpan, Span, ours
 log = structlog.get_logger(__name__)
 
 HEADER = "X-Request-Id"
-EVENT_STREAM = "text/event-stream"
 METHODS = frozenset(HTTPMethod)
 UNTRACED = ("/healthz", "/metrics", "/static")
 FAILED = "Internal error; the server's log has more under the reference {}."
@@ -59,8 +58,7 @@ class Exchanges:
             yield
 
     async def _answer(self, exchange: "Exchange", receive: Receive) -> None:
-        accepted = Headers(scope=exchange.scope).get("accept", "")
-        token = TRANSPORT.set("sse" if EVENT_STREAM in accepted else "http")
+        token = TRANSPORT.set("http")  # The endpoint says so where it answers by server-sent events.
         try:
             await self._app(exchange.scope, receive, exchange.send)
         except ClientDisconnect:

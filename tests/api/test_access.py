@@ -119,7 +119,7 @@ def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
         Settings(token=SecretStr(token))
 
 
-def test_comparing_does_not_depend_on_where_the_texts_differ() -> None:
+def test_only_the_token_itself_is_the_token() -> None:
     access = Access(Settings(token=SecretStr(TOKEN)).token)
     assert access.allows_token(TOKEN)
     for other in ("", TOKEN[:-1], TOKEN + " ", TOKEN.upper(), "\ud800"):
@@ -221,6 +221,20 @@ def test_a_form_that_is_none_does_not_sign_in(client: TestClient, body: bytes) -
     assert client.post("/sign-in", content=body, headers=headers).status_code == 401
 
 
+def test_nothing_but_a_page_is_shown_in_a_frame_and_nothing_is_guessed_at(client: TestClient) -> None:
+    for response in (post(client, **BEARER), post(client), client.get("/graphql", headers=BEARER | PAGE)):
+        assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
+    assert post(client, **BEARER).headers["x-content-type-options"] == "nosniff"
+
+
+def test_files_that_are_not_built_are_not_found(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("gql_server.api.graphiql.STATIC_DIR", tmp_path / "nothing")
+    for client in running(settings):
+        assert client.get("/static/graphiql.js").status_code == 404
+
+
 def test_graphiql_can_be_switched_off(settings: Settings) -> None:
     for client in running(settings.model_copy(update={"graphiql": False})):
         for accept in ("text/html", PAGE["Accept"]):
@@ -240,6 +254,8 @@ FOREIGN: list[dict[str, str]] = [
     {"Origin": ""},
     {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
     {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
 ]
 
 
@@ -262,14 +278,17 @@ def test_pages_of_other_origins_are_refused_even_with_the_token(
 
 def test_the_servers_own_pages_and_links_to_them_are_let_in(client: TestClient) -> None:
     assert post(client, Origin="http://localhost", **BEARER).status_code == 200
-    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"} | PAGE | BEARER
-    assert client.get("/graphql", headers=link).status_code == 200
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert client.get("/graphql", headers=link | PAGE | BEARER).status_code == 200
+    frame = link | {"Sec-Fetch-Dest": "iframe"}
+    assert client.get("/graphql", headers=frame | PAGE | BEARER).status_code == 403
 
 
-@pytest.mark.parametrize("allowed", ["https://lab.example", "*"])
-def test_an_allowed_origin_gets_its_headers_and_sockets(settings: Settings, allowed: str) -> None:
+@pytest.mark.parametrize("setting", ["https://lab.example", "https://Lab.example:443", "*"])
+def test_an_allowed_origin_gets_its_headers_and_sockets(settings: Settings, setting: str) -> None:
     origin = "https://lab.example"
-    for client in running(settings.model_copy(update={"allowed_origins": (allowed,)})):
+    allowed = "*" if setting == "*" else origin
+    for client in running(settings.model_copy(update={"allowed_origins": (setting,)})):
         asked = {
             "Origin": origin,
             "Access-Control-Request-Method": "POST",

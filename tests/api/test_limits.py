@@ -89,6 +89,34 @@ async def test_fragments_that_double_are_counted_once_and_refused_by_their_cost(
     assert (await refusal(server, query))[::2] == ("cost", 2**60)
 
 
+async def test_fragments_that_ask_for_the_same_are_refused_before_each_two_are_compared(
+    server: Server,
+) -> None:
+    def query(count: int) -> str:
+        spreads = " ".join(f"...F{number}" for number in range(count))
+        fragments = [f"fragment F{number} on Sae {{ id name job {{ id }} }}" for number in range(count)]
+        return f"{{ saes {{ nodes {{ {spreads} }} }} }} {' '.join(fragments)}"
+
+    # Each two of the fragments meet at id, at name, at job and at its id.
+    assert await ask(server, query(32)) == {"saes": {"nodes": []}}
+    assert await refusal(server, query(33)) == ("overlaps", 2_000, 4 * 33 * 32 // 2)
+
+
+async def test_fragments_that_lead_to_more_places_than_can_be_visited_are_refused(server: Server) -> None:
+    names = [f"F{number}" for number in range(18)]
+    branches = " ".join(
+        f"fragment {name} on Sae {{ x {{ ...{follower} }} y {{ ...{follower} }} }}"
+        for name, follower in zip(names, [*names[1:], "Last"], strict=True)
+    )
+    assert (await refusal(server, f"{{ ...F0 }} {branches} fragment Last on Sae {{ id }}"))[0] == "overlaps"
+
+
+async def test_fragments_in_a_circle_through_a_field_are_a_mistake_in_the_query(server: Server) -> None:
+    query = """{ sae(id: "x") { ...A } } fragment A on Sae { activationRun { ...B } }
+      fragment B on ActivationRun { saes { nodes { ...A } } }"""
+    assert "Cannot spread fragment" in (await first_error(server, query))["message"]
+
+
 async def test_fragments_in_a_circle_are_a_mistake_in_the_query(server: Server) -> None:
     query = "{ ...A } fragment A on Query { ...B } fragment B on Query { server { version } ...A }"
     assert "Cannot spread fragment" in (await first_error(server, query))["message"]
@@ -138,6 +166,31 @@ def context(server: Server) -> Any:
     return Context(server)
 
 
+async def test_a_mistakes_place_is_found_without_going_over_all_lines_before_it(server: Server) -> None:
+    newlines = "\n" * 20_000 + "\r\n" * 3 + "\r"
+    error = await first_error(server, newlines + "  { jobs(first: -1) { totalCount } }")
+    assert error["locations"] == [{"line": 20_005, "column": 5}]
+    error = await first_error(server, "{ jobs(first: -1) { totalCount } }")
+    assert error["locations"] == [{"line": 1, "column": 3}]
+    error = await first_error(server, "{ server\n { nothing } }")
+    assert error["locations"] == [{"line": 2, "column": 4}]
+
+
+async def test_a_name_of_whatever_shape_does_not_hide_that_a_document_is_too_large(server: Server) -> None:
+    for name in ("on", "é", "a b", "}", "{"):
+        result = await schema.execute("{" + "a " * 3_000 + "}", {}, context(server), operation_name=name)
+        assert result.errors and (result.errors[0].extensions or {})["limit"] == "tokens"
+
+
+async def test_a_type_may_be_asked_whether_it_is_one_of(server: Server) -> None:
+    query = """{ one: __type(name: "SteeringSourceInput") { isOneOf }
+      other: __type(name: "SteeringInput") { isOneOf }
+      object: __type(name: "Sae") { isOneOf fields { type { isOneOf ofType { isOneOf } } } } }"""
+    data = await ask(server, query)
+    assert (data["one"], data["other"]) == ({"isOneOf": True}, {"isOneOf": False})
+    assert data["object"]["isOneOf"] is None
+
+
 # ---------------------------------------------------------------------------------- cost
 
 
@@ -172,6 +225,10 @@ def test_every_list_has_a_size() -> None:
         ("{ saes(first: 2) { ...F } } fragment F on SaeConnection { nodes { ...G ... on Sae { id } } }"
          " fragment G on Sae { name }", 1 + 2 * 3),
         ('{ sae(id: "x") { trainingHistory(maxPoints: 300) { loss mse } } }', 1 + 300 * 3),
+        ("{ jobs(first: -5) { nodes { id } } }", 1 + 2),
+        ('{ sae(id: "x") { neurons(first: 2, filter: {dead: true}) { totalCount } } }', 1 + 1 + 50 + 1),
+        ('{ sae(id: "x") { neurons(first: 2, orderBy: FREQUENCY_DESC) { totalCount } } }', 1 + 1 + 50 + 1),
+        ('{ sae(id: "x") { neurons(first: 2) { totalCount } } }', 1 + 1 + 1),
         # 3 prompts are run, and each reports 4 neurons of 2 fields
         ('{ topNeurons(saeId: "x", prompts: ["a", "b", "c"], first: 4) { ... on TopNeurons { prompts {'
          " neurons { activation } } } } }", 1 + 3 * 250 + 3 * (1 + 4 * 2)),
@@ -222,6 +279,15 @@ def count_values(value: Any) -> int:
     if isinstance(value, list):
         return sum(map(count_values, value))
     return sum(1 + count_values(one) for one in value.values()) if isinstance(value, dict) else 0
+
+
+@pytest.mark.parametrize("name", ["Sae", "Query", "Node", "ErrorCode", "CaptureActivationsInput", "JobEvent"])
+async def test_looking_at_one_type_has_no_more_values_than_its_cost(server: Server, name: str) -> None:
+    query = f"""{{ __type(name: "{name}") {{ name fields {{ name args {{ name }} }} inputFields {{ name }}
+      enumValues {{ name }} interfaces {{ name }} possibleTypes {{ fields {{ name }} }} }} }}"""
+    result = await execute(server, query)
+    assert result.data
+    assert count_values(result.data) <= await cost(server, query)
 
 
 async def test_variables_that_are_refused_have_no_cost(server: Server) -> None:

@@ -1,5 +1,6 @@
 """Requests over HTTP that are malformed, too large or unclear, and what they are told."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gql_server.api import guard
 from gql_server.api.request_checks import NO_OPERATION_NAME
 from gql_server.server import Server
 from tests.serving import endpoint
@@ -223,6 +225,26 @@ async def test_an_upload_without_a_length_is_cut_off_too(client: httpx.AsyncClie
     response = await client.post("/graphql", content=chunks(), headers=headers)
     assert response.status_code == 413
     assert str(MAX_UPLOAD_BYTES) in response.text
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.05)
+
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    response = await client.post("/graphql", content=never(), headers=JSON)
+    assert (response.status_code, bool(response.json()["errors"][0]["message"])) == (408, True)
+
+
+@pytest.mark.parametrize("name", ["a" * 1001, "\ud800", 5])
+async def test_an_operations_name_has_a_length(client: httpx.AsyncClient, name: Any) -> None:
+    response = await post(client, json.dumps({"query": "query a { __typename }", "operationName": name}))
+    assert response.status_code == 400
+    assert len(response.text) < 1000
 
 
 # ------------------------------------------------------------------------- what to run, and where

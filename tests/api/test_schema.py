@@ -98,6 +98,23 @@ async def test_one_exception_that_spoils_many_fields_is_logged_once(server: Serv
     assert len([line for line in logs if line["event"] == "internal error"]) == 1
 
 
+async def test_of_many_exceptions_in_an_answer_a_few_are_logged(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_server: Server) -> Any:
+        raise RuntimeError("swordfish")
+
+    monkeypatch.setattr("gql_server.services.interactive.describe", broken)
+    with capture_logs() as logs:
+        query = "{" + " ".join(f"a{number}: server {{ devices }}" for number in range(20)) + "}"
+        result = await execute(server, query)
+    assert {(error.extensions or {})["code"] for error in result.errors or []} == {"INTERNAL"}
+    lines = [line for line in logs if line["event"] == "internal error"]
+    references = {line["reference"] for line in lines}
+    assert 0 < len(lines) <= 3
+    assert {(error.extensions or {})["reference"] for error in result.errors or []} <= references
+
+
 async def test_strawberry_does_not_log_errors_a_second_time(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -210,13 +227,13 @@ EVERYTHING = """{
     activationRun { name job { id } saes(first: 2) { totalCount nodes { id } } }
     job { kind queuePosition result { __typename } events(first: 3) { sequence job { status } } }
     trainingHistory(maxPoints: 3) { step }
-    neuronIndex { status activationRun { name } job { id } frequencyHistogram { counts } }
+    neuronIndex { status activationRun { name } job { id } frequencyHistogram { __typename } }
     neuron(index: 1) { id concept { name } sae { name } frequency }
     neurons(first: 2) { nodes { concept { neuron { id } sae { id } } topTexts { text } } }
     named: neurons(first: 2, filter: {hasConcept: true}) { totalCount nodes { id } }
     lively: neurons(first: 2, orderBy: FREQUENCY_DESC) { nodes { maxActivation topTexts(first: 1) { text } } }
     concepts(first: 5) { totalCount nodes { name neuron { index } sae { id } } }
-    conceptConfigs(first: 2) { totalCount nodes { name sae { id } edits { neuron { id } multiplier bias } } }
+    conceptConfigs(first: 1) { totalCount nodes { name edits { bias } } }
   } }
 }"""
 
@@ -287,9 +304,7 @@ async def test_nested_pages_are_those_of_their_parents(server: Server) -> None:
         assert sae["languageModel"]["saes"] == {"totalCount": 1, "nodes": [{"id": sae["id"]}]}
         assert [concept["sae"]["id"] for concept in sae["concepts"]["nodes"]] == [sae["id"]]
         (config,) = sae["conceptConfigs"]["nodes"]
-        assert config["edits"] == [
-            {"neuron": {"id": ids.neuron_id(sae["id"], 3)}, "multiplier": 0.0, "bias": 1.0}
-        ]
+        assert config["edits"] == [{"bias": 1.0}]
 
 
 # ------------------------------------------------------------------------------------- IDs

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -41,9 +41,13 @@ async def listening(server: Server, **settings: Any) -> AsyncIterator[str]:
 async def connected(server: Server, **settings: Any) -> AsyncIterator[ClientConnection]:
     """Give a socket whose connection has been acknowledged."""
     async with listening(server, **settings) as url, connect(url, subprotocols=PROTOCOL) as connection:
-        await send(connection, {"type": "connection_init"})
-        assert await received(connection) == {"type": "connection_ack"}
+        await begin(connection)
         yield connection
+
+
+async def begin(connection: ClientConnection) -> None:
+    await send(connection, {"type": "connection_init"})
+    assert await received(connection) == {"type": "connection_ack"}
 
 
 async def send(connection: ClientConnection, message: Any) -> None:
@@ -105,9 +109,21 @@ async def test_a_socket_that_does_not_begin_is_closed(server: Server) -> None:
         assert await closed_with(one) == 4408
 
 
+async def test_a_socket_that_has_not_begun_makes_room_for_another(server: Server) -> None:
+    async with listening(server, max_sockets=2) as url, AsyncExitStack() as sockets:
+        begun, idle = [await sockets.enter_async_context(connect(url, subprotocols=PROTOCOL)) for _ in "ab"]
+        await begin(begun)
+        another = await sockets.enter_async_context(connect(url, subprotocols=PROTOCOL))
+        assert await closed_with(idle) == 4408
+        await begin(another)
+        await subscribe(begun, "a", "{ __typename }")
+        assert (await received(begun))["payload"]["data"] == {"__typename": "Query"}
+
+
 async def test_there_are_no_more_sockets_than_may_be(server: Server) -> None:
     async with listening(server, max_sockets=1) as url:
-        async with connect(url, subprotocols=PROTOCOL):
+        async with connect(url, subprotocols=PROTOCOL) as one:
+            await begin(one)
             with pytest.raises(InvalidStatus) as refused:
                 await connect(url, subprotocols=PROTOCOL)
             assert refused.value.response.status_code == 503

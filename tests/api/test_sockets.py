@@ -59,6 +59,7 @@ def closed_with(socket: WebSocketTestSession) -> tuple[int, str]:
         '{"type": "complete", "id": {}}',
         '{"type": "complete"}',
         '{"type": "connection_init", "payload": 5}',
+        json.dumps(subscribe(query="{ __typename }", operationName="a" * 1001)),
         '{"type": "ping", "payload": "x"}',
         '{"type": "pong", "payload": []}',
         '{"type": "complete", "id": ""}',
@@ -141,6 +142,16 @@ async def test_a_mistake_in_an_operation_ends_that_operation_alone(
     assert (refused["type"], refused["id"]) == ("error", "1")
     assert refused["payload"][0]["message"]
     assert answered["payload"]["data"] == {"__typename": "Query"}
+
+
+async def test_a_long_message_before_the_connection_is_acknowledged_is_not_read(server: Server) -> None:
+    client = TestClient(endpoint(server))
+    with client.websocket_connect("ws://localhost/graphql", subprotocols=["graphql-transport-ws"]) as socket:
+        socket.send_text('{"type": "ping", "payload": {"a": "' + "x" * 70_000 + '"}}')
+        assert closed_with(socket)[0] == 4400
+    with connected(server) as socket:
+        socket.send_text('{"type": "ping", "payload": {"a": "' + "x" * 70_000 + '"}}')
+        assert socket.receive_json() == {"type": "pong"}
 
 
 async def test_a_payload_that_is_null_is_none(server: Server) -> None:

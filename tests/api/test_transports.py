@@ -43,7 +43,8 @@ async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
         ("application/json, application/graphql-response+json", GRAPHQL_JSON),
         ("application/graphql-response+json;q=0.5, application/json", JSON),
         ("application/graphql-response+json;q=0, */*", JSON),
-        ("application/json;q=0, */*", None),
+        ("application/json;q=0, */*", GRAPHQL_JSON),
+        ("application/json;q=0, application/graphql-response+json;q=0, */*", None),
         ("text/event-stream", EVENT_STREAM),
         ("text/event-stream, application/json;q=0.1", EVENT_STREAM),
         # Some clients name everything that they understand in every request.

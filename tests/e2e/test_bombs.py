@@ -105,6 +105,11 @@ TOO_COMPLEX: dict[str, tuple[str, str]] = {
     "the same field 1,000 times": ("{" + "server{version}" * 490 + "}", "aliases"),
     "a query of 1 MB": ("{ __typename } #" + "x" * MEGABYTE, "characters"),
     "50,000 tokens": ("{" + "a " * 24_000 + "}", "tokens"),
+    "fragments that ask for the same": (
+        "{ job(id: 1) {" + " ".join(f"...F{i}" for i in range(100)) + "} }"
+        + " ".join(f"fragment F{i} on Job {{ id kind status error attempt }}" for i in range(100)),
+        "overlaps",
+    ),
     "fragments that double": (DOUBLING + "fragment F100 on Query { __typename }", "cost"),
     "pages of pages of pages": (NESTED, "cost"),
     "introspection, many times": (
@@ -233,6 +238,21 @@ async def test_a_thousand_operations_on_a_socket_are_refused_beyond_a_hundred(se
     extensions = [error["payload"][0]["extensions"] for error in errors]
     assert {one["code"] for one in extensions} == {"TOO_COMPLEX"}
     assert {one["limit"] for one in extensions} == {"operations"}
+
+
+async def test_costly_documents_on_one_socket_let_others_in_between(server: RunningServer) -> None:
+    spreads = " ".join(f"...F{number}" for number in range(25))
+    fragments = [f"fragment F{number} on Job {{ id kind status error attempt }}" for number in range(25)]
+    async with bystander(server, "100 costly documents on a socket"), opened(server) as connection:
+        for id in range(100):
+            # Each is another text, so that each is parsed and validated.
+            query = f"query Q{id} {{ jobs {{ nodes {{ {spreads} }} }} }} {' '.join(fragments)}"
+            message = {"type": "subscribe", "id": str(id), "payload": {"query": query}}
+            await connection.send(json.dumps(message))
+        answers = [json.loads(await connection.recv()) for _ in range(200)]
+    assert [answer["payload"]["data"] for answer in answers if answer["type"] == "next"] == [
+        {"jobs": {"nodes": []}}
+    ] * 100
 
 
 async def test_a_message_of_20_megabytes_closes_its_socket(server: RunningServer) -> None:

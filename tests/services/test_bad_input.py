@@ -381,6 +381,18 @@ async def test_top_neurons_of_nothing_are_refused(tmp_path: Path) -> None:
     assert paths(many) == [["first"]]
 
 
+async def test_more_edits_than_may_be_are_refused_wherever_they_are_given(tmp_path: Path) -> None:
+    edits = [EditRequest(number, 2.0, 0.0) for number in range(4)]
+    async with prepared(tmp_path, max_edits=3) as (server, sae):
+        steering = SteeringRequest(None, edits, "RECONSTRUCTION")
+        request = dataclasses.replace(GENERATE, sae_id=sae.id, steering=steering)
+        generated = await refused(server, lambda: generation.generate(server, request))
+        config = SaveConceptConfigRequest(None, sae.id, "many", edits, None, False)
+        saved = await refused(server, lambda: concept_configs.save(server, config))
+    assert paths(generated) == [["steering", "source", "edits"]]
+    assert paths(saved) == [["edits"]]
+
+
 async def test_a_request_with_too_many_tokens_in_all_is_refused(tmp_path: Path, tiny_model_dir: Path) -> None:
     from tokenizers import Tokenizer
 
