@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     max_query_aliases: int = Field(default=30, ge=0)
     """Aliases of a GraphQL document, and fields that are selected once more beside themselves."""
     max_query_cost: int = Field(default=30_000, ge=1)
-    """Values that the answer of an operation may have, as estimated; what runs a language model counts as many."""
+    """Estimated values of an operation's answer; what runs a language model counts as many."""
     max_request_tokens: int = Field(default=65_536, ge=1)
     """Tokens of all prompts of a request, together with those that it may generate."""
     max_execution_seconds: float = Field(default=300, gt=0)

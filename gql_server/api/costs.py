@@ -38,7 +38,7 @@ def cost_of(
     fragments: Mapping[str, FragmentDefinitionNode],
     variables: dict[str, Any],
 ) -> int | None:
-    """Return what an operation of a valid document costs, as estimated; of a subscription, each of its events.
+    """Return the estimated cost of an operation of a valid document; of a subscription, each event's.
 
     Every field counts 1, times the entries of the lists that it is in (``list_sizes``). A prompt counts 250
     more, a token to be generated 1 more, a page of ordered or filtered neurons 50 more. None where the
