@@ -6,6 +6,7 @@ from typing import Any
 
 from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAdapter
 from python_multipart.multipart import parse_options_header
+from starlette.exceptions import HTTPException as FormRefused
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -45,7 +46,15 @@ UNSUPPORTED = (
 MUTATION_BY_GET = "A mutation changes something, so it goes by POST, not by GET."
 SUBSCRIPTION_OVER_HTTP = "Subscriptions go over WebSocket (graphql-transport-ws) or text/event-stream."
 
-UNREADABLE = (TypeError, ValueError, LookupError, AttributeError, RecursionError, MultiPartException)
+UNREADABLE = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+    MultiPartException,
+    FormRefused,  # Inside of a Starlette application, in MultiPartException's place.
+)
 """What Strawberry and Starlette raise where a body is not what they take it for."""
 
 

@@ -11,6 +11,7 @@ import pytest
 from gql_server.api import guard
 from gql_server.api.request_checks import NO_OPERATION_NAME
 from gql_server.server import Server
+from tests.server_process import RunningServer
 from tests.serving import endpoint
 
 MAX_UPLOAD_BYTES = 20 * 2**20
@@ -166,6 +167,17 @@ async def test_operations_or_map_as_a_file_are_answered_with_400(
     form = {"operations": json.dumps(UPLOAD), "map": '{"0": ["variables.i"]}'}
     content = form.pop(name).encode()
     assert (await multipart(client, form, {"0": b"text", name: content})).status_code == 400
+
+
+async def test_a_body_that_is_no_form_at_all_is_refused_in_graphqls_shape(
+    running_server: RunningServer,
+) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "GraphQL-Require-Preflight": "1"}
+    async with httpx.AsyncClient(base_url=running_server.url) as client:
+        response = await client.post("/graphql", content=b'{"query": "{ __typename }"}', headers=headers)
+
+    (error,) = response.json()["errors"]
+    assert (response.status_code, error["extensions"]["code"]) == (400, "INVALID_INPUT")
 
 
 async def multipart(
