@@ -1,11 +1,13 @@
 """The SQLite database: many readers and one writer."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import structlog
 from sqlalchemy import event
 from sqlalchemy.engine import URL
@@ -70,12 +72,35 @@ def after_commit(session: AsyncSession, work: Callable[[Database], Awaitable[Non
     session.info.setdefault(_AFTER_COMMIT, []).append(work)
 
 
+class _Connection(aiosqlite.Connection):
+    """A connection whose thread is told once to stop.
+
+    Where a read is canceled while its connection is being closed, SQLAlchemy has it stopped, and the closing
+    stops it again: it would wait for ever for the answer of a thread that has ended.
+    """
+
+    _is_stopped = False
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """Have the thread end after what it has been given; None where it has been told before."""
+        if self._is_stopped:
+            return None
+        self._is_stopped = True
+        return super().stop()
+
+
+def _connect(database: str, **options: Any) -> _Connection:
+    connection = _Connection(lambda: sqlite3.connect(database, **options), iter_chunk_size=64)
+    connection._thread.daemon = True  # As SQLAlchemy has it, where it makes the connection.
+    return connection
+
+
 def _engine(path: Path, begin: str, pool_size: int) -> AsyncEngine:
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
         pool_size=pool_size,
         max_overflow=0,
-        connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "async_creator_fn": _connect},
     )
 
     @event.listens_for(engine.sync_engine, "connect")

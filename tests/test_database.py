@@ -1,14 +1,16 @@
 """Two processes write, many read, and nobody hears that the database is locked."""
 
 import asyncio
+import gc
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from gql_server.database import Database
 from gql_server.migrate import migrate
@@ -79,3 +81,29 @@ async def test_two_writers_and_many_readers_never_find_the_database_locked(tmp_p
     print(f"{written} rows written, {sum(map(len, counts))} reads in {SECONDS:g} s")
     assert total == sum(written) and min(written) > 0
     assert all(seen == sorted(seen) and len(seen) > 10 for seen in counts)
+
+
+async def test_a_read_that_is_canceled_twice_leaves_nothing_that_waits_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "database.sqlite3"
+    migrate(path)
+    database = Database(path)
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    async def read() -> None:
+        async with database.read() as session:
+            await session.execute(text("SELECT 1"))
+            await session.execute(text("SELECT 2"))
+
+    for turns in range(32):
+        for pause in range(8):
+            reading = asyncio.ensure_future(read())
+            for wait in (turns, pause):
+                for _ in range(wait):
+                    await asyncio.sleep(0)
+                reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+    await database.close()
+    gc.collect()
+
+    assert complaints == []
