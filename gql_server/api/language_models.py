@@ -5,6 +5,7 @@ from typing import Annotated
 
 import strawberry
 
+from gql_server import errors
 from gql_server.api import activation_runs, saes
 from gql_server.api.common import (
     BigInt,
@@ -27,7 +28,7 @@ from gql_server.api.enums import FloatType, LanguageModelStatus, LayerKind
 from gql_server.api.launches import LaunchResult, job_launched
 from gql_server.api.pagination import After, Connection, First, children_connection
 from gql_server.api.references import ActivationRunRef, SaeRef
-from gql_server.services import language_models as language_model_service, pages
+from gql_server.services import language_models as language_model_service, lookup, pages
 from gql_server.services.requests import AddLanguageModelRequest
 from models import LanguageModel as LanguageModelRow
 from models.enums import LanguageModelSourceKind
@@ -114,10 +115,10 @@ def language_model(row: LanguageModelRow) -> LanguageModel:
 
 
 async def language_model_of(info: Info, id: str) -> LanguageModel:
-    """Return a model that a foreign key names."""
+    """Return a model that a foreign key names. Raises NotFound where it has gone meanwhile."""
     row = await info.context.loaders.language_models.load(id)
     if row is None:
-        raise LookupError(f"the language model {id} has gone while it was read")
+        raise errors.NotFound(lookup.NAMES[LanguageModelRow], id)
     return language_model(row)
 
 

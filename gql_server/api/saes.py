@@ -5,6 +5,7 @@ from typing import Annotated
 
 import strawberry
 
+from gql_server import errors
 from gql_server.api import activation_runs, concept_configs, concepts, jobs, language_models, neurons
 from gql_server.api.common import (
     Deleted,
@@ -40,7 +41,7 @@ from gql_server.api.training import (
     training_config,
     training_point_of_row,
 )
-from gql_server.services import pages, saes as sae_service
+from gql_server.services import lookup, pages, saes as sae_service
 from models import Sae as SaeRow
 
 
@@ -156,10 +157,10 @@ def sae(row: SaeRow) -> Sae:
 
 
 async def sae_row_of(info: Info, id: str) -> SaeRow:
-    """Return the SAE that a foreign key names."""
+    """Return the SAE that a foreign key names. Raises NotFound where it has gone meanwhile."""
     row = await info.context.loaders.saes.load(id)
     if row is None:
-        raise LookupError(f"the SAE {id} has gone while it was read")
+        raise errors.NotFound(lookup.NAMES[SaeRow], id)
     return row
 
 
