@@ -46,6 +46,15 @@ def _check(name: str, place: str, field: str, value: Any) -> str:
     return value
 
 
+def json_problem(error: ValueError | RecursionError) -> str:
+    """Return what is wrong with a text that ``json.loads`` has not taken, without Python's own terms."""
+    if isinstance(error, json.JSONDecodeError):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return "it has a number of too many digits"
+
+
 def _missing(name: str, field: str, there: list[str]) -> ValueError:
     columns = ", ".join(repr(column) for column in there) or "none"
     return ValueError(f"{name} has no column {field!r}; its columns: {columns}.")
@@ -77,10 +86,8 @@ def _read_json_lines(name: str, content: bytes, text_field: str) -> list[str]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{name} is not JSON at line {number}: {error}.") from None
-        except RecursionError:
-            raise ValueError(f"{name} is nested too deeply at line {number}.") from None
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{name} is not JSON at line {number}: {json_problem(error)}.") from None
         if not isinstance(row, dict) or text_field not in row:
             raise ValueError(f"{name} has no {text_field!r} at line {number}.")
         texts.append(_check(name, f"line {number}", text_field, row[text_field]))

@@ -113,6 +113,7 @@ def test_a_csv_field_may_hold_line_breaks() -> None:
         ("a.jsonl", b'{"text": "x"}\n{"body": "y"}', "a.jsonl has no 'text' at line 2."),
         ("a.jsonl", b"[1]", "a.jsonl has no 'text' at line 1."),
         ("a.jsonl", b'{"text": "\\ud800"}', "a.jsonl: 'text' holds half a character in line 1."),
+        ("a.jsonl", b"9" * 5000, "a.jsonl is not JSON at line 1: it has a number of too many digits."),
         ("a.parquet", parquet({"body": ["x"]}), "a.parquet has no column 'text'; its columns: 'body'."),
         ("a.parquet", parquet({"text": ["x", None]}), "a.parquet: 'text' is not a string in row 2."),
         ("a.parquet", parquet({"text": [1]}), "a.parquet: 'text' is not a string in row 1."),
@@ -124,7 +125,7 @@ def test_a_csv_field_may_hold_line_breaks() -> None:
         (
             "a.jsonl",
             b'{"text": "x"}\n{"text": ' + 200_000 * b"[" + 200_000 * b"]" + b"}",
-            "a.jsonl is nested too deeply at line 2.",
+            "a.jsonl is not JSON at line 2: it is nested too deeply.",
         ),
     ],
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gql_server.services.checks import Checks, visible
+from gql_server.text_files import json_problem
 
 COLUMNS = ("neuron_idx", "concept_name", "score")
 MAX_CONCEPT_NAME_LENGTH = 500
@@ -85,7 +86,7 @@ def _read_json(content: str, path: Sequence[str], n_latents: int, checks: Checks
     try:
         data = json.loads(content)
     except (ValueError, RecursionError) as error:
-        checks.problem(path, f"It is not JSON: {error}.")
+        checks.problem(path, f"It is not JSON: {json_problem(error)}.")
         return
     concepts = data.get("concepts", data) if isinstance(data, dict) else None
     if not isinstance(concepts, dict):
