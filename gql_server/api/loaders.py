@@ -258,9 +258,20 @@ class Loaders:
         return await _by_group(keys, lambda key: key.query, load)
 
 
+class _Loader(DataLoader[K, V]):
+    """A loader of which nobody cancels what others wait for as well.
+
+    An error in one field cancels its neighbors, which would take what they wait for along.
+    """
+
+    def load(self, key: K) -> Awaitable[V]:
+        """Return what becomes the key's value."""
+        return asyncio.shield(super().load(key))
+
+
 def _loader(load: Callable[[list[K]], Awaitable[Sequence[V | Refusal]]]) -> DataLoader[K, V]:
     """Return a loader; it raises a refusal for the key that it is the value of."""
-    return DataLoader(load_fn=load, max_batch_size=MAX_KEYS_PER_STATEMENT)
+    return _Loader(load_fn=load, max_batch_size=MAX_KEYS_PER_STATEMENT)
 
 
 async def _by_group(
