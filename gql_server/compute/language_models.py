@@ -12,7 +12,7 @@ from gql_server.compute.context import TaskError
 from gql_server.compute.devices import devices
 from gql_server.compute.layers import depth_order, describe_layers
 from gql_server.compute.messages import LanguageModelChanged, LanguageModelDescription, LanguageModelSource
-from gql_server.compute.model_files import DTYPES, place_to_load, write_tokenizer
+from gql_server.compute.model_files import DTYPES, name_of, place_to_load, without_places, write_tokenizer
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.store.local_store import LocalStore
@@ -91,7 +91,8 @@ def _load(source: LanguageModelSource, device: str) -> LanguageModel:
     except (TaskError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        reason = f"The language model {source.location} could not be loaded: {_first_sentence(error)}"
+        sentence = without_places(_first_sentence(error), source)
+        reason = f"The language model {name_of(source)} could not be loaded: {sentence}"
         raise TaskError(reason, "CONFLICT") from error
     write_tokenizer(source, lm.tokenizer, special_token_ids(lm))
     _set_up_tokenizer(lm.tokenizer)

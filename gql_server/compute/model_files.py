@@ -36,9 +36,22 @@ def place_to_load(source: LanguageModelSource) -> str:
         return str(_converted(source))
     if source.kind == "DIRECTORY" and not (Path(source.location) / "config.json").is_file():
         raise TaskError(
-            f"{source.location} is not a language model's directory: it has no config.json.", "CONFLICT"
+            f"{name_of(source)} is not a language model's directory: it has no config.json.", "CONFLICT"
         )
     return source.location
+
+
+def name_of(source: LanguageModelSource) -> str:
+    """Return what a place is called in messages: not where on this machine it is."""
+    return source.location if source.kind == "HUGGING_FACE" else Path(source.location).name
+
+
+def without_places(text: str, source: LanguageModelSource) -> str:
+    """Return a text, such as an error's, with names in the place of this machine's paths."""
+    own = [] if source.kind == "HUGGING_FACE" else [source.location]
+    for place in (*own, source.copy_dir):
+        text = text.replace(f"{Path(place).parent}/", "")
+    return text
 
 
 def _downloaded(source: LanguageModelSource) -> str:
@@ -64,7 +77,7 @@ def _converted(source: LanguageModelSource) -> Path:
     if not copy.is_dir():
         file = Path(source.location)
         if not _is_gguf(file):
-            raise TaskError(f"{file} is not a GGUF file.", "CONFLICT")
+            raise TaskError(f"{file.name} is not a GGUF file.", "CONFLICT")
         # A GGUF takes transformers many seconds each time; the copy less than one.
         with whole_directory(copy) as directory:
             _convert(file, directory, DTYPES[source.dtype])

@@ -212,7 +212,7 @@ def failure(source: LanguageModelSource) -> tuple[TaskError, list[LanguageModelC
 def test_a_directory_without_a_model_is_a_conflict(tmp_path: Path) -> None:
     error, changes = failure(source_of(tmp_path, tmp_path / "copy"))
     assert error.code == "CONFLICT"
-    assert error.reason == f"{tmp_path} is not a language model's directory: it has no config.json."
+    assert error.reason == f"{tmp_path.name} is not a language model's directory: it has no config.json."
     assert [change.status for change in changes] == ["LOADING", "FAILED"]
     assert changes[-1].message == error.reason
 
@@ -221,8 +221,18 @@ def test_a_directory_with_a_broken_model_is_a_conflict(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "no such type"}')
     error, _ = failure(source_of(tmp_path, tmp_path / "copy"))
     assert error.code == "CONFLICT"
-    assert error.reason.startswith(f"The language model {tmp_path} could not be loaded: ")
+    assert error.reason.startswith(f"The language model {tmp_path.name} could not be loaded: ")
+    assert str(tmp_path) not in error.reason
     assert "\n" not in error.reason
+
+
+def test_an_error_that_names_the_directory_does_not_say_where_it_is(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    directory = shutil.copytree(tiny_model_dir, tmp_path / "bare")
+    (directory / "model.safetensors").unlink()
+    error, _ = failure(source_of(directory, tmp_path / "copy"))
+    assert "directory bare" in error.reason and str(tmp_path) not in error.reason
 
 
 def test_a_name_on_the_hub_never_means_a_directory_here(
@@ -266,7 +276,7 @@ def test_a_file_that_is_no_gguf_is_a_conflict(tmp_path: Path) -> None:
     file.write_bytes(b"something else")
     error, _ = failure(source_of(file, tmp_path / "copy", kind="GGUF"))
     assert error.code == "CONFLICT"
-    assert error.reason == f"{file} is not a GGUF file."
+    assert error.reason == "model.gguf is not a GGUF file."
 
 
 def test_a_broken_gguf_leaves_no_copy(tmp_path: Path) -> None:
