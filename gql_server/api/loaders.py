@@ -194,11 +194,14 @@ class Loaders:
     def _tensors(self, read: Callable[..., list[V]]) -> DataLoader[IndexedNeuron, V]:
         """Return a loader that reads each index's tensors once, in a thread."""
 
-        async def load_index(index_id: str, keys: list[IndexedNeuron]) -> list[V]:
+        async def load_index(index_id: str, keys: list[IndexedNeuron]) -> Sequence[V | Conflict]:
             path = neuron_tensors.path_of(self._server.settings, index_id)
-            return await asyncio.to_thread(read, path, [key.neuron for key in keys])
+            try:
+                return await asyncio.to_thread(read, path, [key.neuron for key in keys])
+            except Conflict as gone:
+                return [gone] * len(keys)
 
-        async def load(keys: list[IndexedNeuron]) -> list[V]:
+        async def load(keys: list[IndexedNeuron]) -> list[V | Conflict]:
             return await _by_group(keys, lambda key: key.index_id, load_index)
 
         return _loader(load)

@@ -1,15 +1,19 @@
 """Reads a neuron index's tensors by slice, without loading whole files."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gql_server.errors import Conflict
 from gql_server.services.artifacts import run_directory
 from gql_server.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
+
+GONE = "The neuron index was deleted or made anew while it was read; ask again."
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,11 @@ def histograms(path: Path, neurons: Sequence[int]) -> list[NeuronHistogram]:
 def rows(path: Path, names: Sequence[str], neurons: Sequence[int]) -> list["np.ndarray[Any, Any]"]:
     """Return the neurons' rows of some tensors, [len(neurons), ...] each; neighbours are read together."""
     import numpy as np
-    from safetensors import safe_open
 
     ordered = sorted(set(neurons))
     places = np.searchsorted(ordered, neurons)
     tensors = []
-    with safe_open(path, framework="numpy") as file:
+    with _opened(path) as file:
         for name in names:
             tensor = file.get_slice(name)
             parts = [tensor[start:stop] for start, stop in _neighbours(ordered)]
@@ -71,9 +74,7 @@ def rows(path: Path, names: Sequence[str], neurons: Sequence[int]) -> list["np.n
 
 def whole(path: Path, name: str) -> "np.ndarray[Any, Any]":
     """Return all of one tensor."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
+    with _opened(path) as file:
         tensor: np.ndarray[Any, Any] = file.get_tensor(name)
         return tensor
 
@@ -87,6 +88,19 @@ def is_whole(path: Path) -> bool:
             return True
     except (OSError, SafetensorError):
         return False
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open an index's file. Raises Conflict where it has been deleted since the index was looked up."""
+    from safetensors import safe_open
+
+    try:
+        opened = safe_open(path, framework="numpy")
+    except FileNotFoundError:
+        raise Conflict(GONE) from None
+    with opened as file:
+        yield file
 
 
 def _neighbours(ordered: Sequence[int]) -> Iterator[tuple[int, int]]:

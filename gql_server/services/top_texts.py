@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from gql_server.errors import Conflict
 from gql_server.services import artifacts, cursors, neuron_tensors
 from gql_server.settings import Settings
 from models import ActivationRun, NeuronIndex
@@ -90,18 +91,21 @@ def _open(
 async def read(source: TopTextSource, neuron: int, first: int) -> "list[TopText]":
     """Return a neuron's top texts, strongest first.
 
-    Raises InvalidInput for ``first`` outside 1 to 100.
+    Raises InvalidInput for ``first`` outside 1 to 100, Conflict where the index has been deleted meanwhile.
     """
     cursors.check_first(first)
     from gql_server.top_texts import read_top_texts
 
     async with source.shared.one_at_a_time:
-        return await asyncio.to_thread(
-            read_top_texts,
-            source.tensors_path,
-            neuron,
-            first,
-            source.dataset,
-            source.shared.tokenizer,
-            source.max_length,
-        )
+        try:
+            return await asyncio.to_thread(
+                read_top_texts,
+                source.tensors_path,
+                neuron,
+                first,
+                source.dataset,
+                source.shared.tokenizer,
+                source.max_length,
+            )
+        except FileNotFoundError:
+            raise Conflict(neuron_tensors.GONE) from None

@@ -5,12 +5,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from gql_server import ids
 from gql_server.api import language_models, saes
 from gql_server.api.context import Context
 from gql_server.errors import NotFound
 from gql_server.server import Server
+from gql_server.services import neuron_tensors
+from models import NeuronIndex
+from tests.api.asking import execute
+from tests.api.test_pagination import add_index
+from tests.serving import add_language_model, add_run, add_sae
 
 
 @pytest.mark.parametrize(
@@ -23,3 +29,31 @@ async def test_what_a_foreign_key_names_and_has_gone_is_not_found(
     info = SimpleNamespace(context=Context(server))
     with pytest.raises(NotFound, match=kind):
         await read(info, ids.new(kind))
+
+
+NEURON = "neuron(index: 0) { frequency activationHistogram { counts } }"
+
+
+async def test_an_index_whose_file_has_gone_is_a_conflict_and_another_is_read(server: Server) -> None:
+    run = await add_run(server, await add_language_model(server))
+    there, gone = [await add_sae(server, run, latent_count=4) for _ in range(2)]
+    for sae in (there, gone):
+        await add_index(server, sae)
+    async with server.database.read() as session:
+        index = await session.scalar(select(NeuronIndex).where(NeuronIndex.sae_id == gone.id))
+    assert index is not None
+    neuron_tensors.path_of(server.settings, index.id).unlink()
+
+    result = await execute(
+        server,
+        f"""query($there: ID!, $gone: ID!) {{
+          there: sae(id: $there) {{ {NEURON} }}
+          gone: sae(id: $gone) {{ {NEURON} }}
+          ordered: sae(id: $gone) {{ neurons(orderBy: FREQUENCY_DESC) {{ totalCount }} }} }}""",
+        there=there.id,
+        gone=gone.id,
+    )
+
+    assert result.data is not None and result.data["there"]["neuron"]["frequency"] is not None
+    assert {str(error.path[0]) for error in result.errors or [] if error.path} == {"gone", "ordered"}
+    assert {(error.extensions or {}).get("code") for error in result.errors or []} == {"CONFLICT"}
