@@ -3,6 +3,7 @@
 #   make serve   the server alone                   ARGS="--port 9000" hands options on, to demo too
 #   make test    everything that CI checks          make check   the same without the tests
 #   make conformance  what others publish to check GraphQL servers with: audits, clients, rules; needs Node.js
+#   make fuzz    generated operations against a real server, and a look at every answer; ARGS="--operations 500 --seed 4"
 #   make faults  workers and servers killed at random, then a look at what they left; ARGS="--kills 20 --seed 4"
 
 SHELL := bash
@@ -23,7 +24,7 @@ BUNDLE_SOURCES := frontend/package-lock.json frontend/build.mjs $(wildcard front
 OTHERS_PACKAGES := $(patsubst %,tests/%/node_modules/.package-lock.json,conformance clients) tests/clients/.venv/stamp
 ARGS ?=
 
-.PHONY: help demo serve test conformance faults check format schema release-schema graphiql try-graphiql others try-others clean
+.PHONY: help demo serve test conformance faults fuzz check format schema release-schema graphiql try-graphiql others try-others clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -42,6 +43,9 @@ conformance: .venv/dev.stamp $(OTHERS_PACKAGES)
 
 faults: .venv/dev.stamp
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+fuzz: .venv/dev.stamp
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 check: .venv/dev.stamp
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted as ruff would: make format mends it."; exit 1; }

@@ -1,0 +1,1 @@
+"""Sends thousands of generated operations to a real server, and looks at every answer."""
