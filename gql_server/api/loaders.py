@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy.ext.asyncio import AsyncSession
 from strawberry.dataloader import DataLoader
 
-from gql_server.errors import Conflict, InvalidInput, Refusal
+from gql_server.errors import Conflict, Refusal
 from gql_server.services import batches, neuron_tensors, neurons, pages, top_texts
 from gql_server.services.neuron_tensors import NeuronHistogram, NeuronStatistics
 from gql_server.services.pages import Children, Page
@@ -251,10 +251,10 @@ class Loaders:
     async def _load_top_text_sources(self, index_ids: list[str]) -> list[top_texts.TopTextSource | None]:
         return await top_texts.sources(self._server, index_ids)
 
-    async def _load_neuron_pages(self, keys: list[NeuronsKey]) -> list[neurons.NeuronPage | InvalidInput]:
+    async def _load_neuron_pages(self, keys: list[NeuronsKey]) -> list[neurons.NeuronPage | Refusal]:
         async def load(
             query: neurons.NeuronQuery, keys: list[NeuronsKey]
-        ) -> list[neurons.NeuronPage | InvalidInput]:
+        ) -> list[neurons.NeuronPage | Refusal]:
             found = await neurons.pages(self._server, [key.sae for key in keys], query)
             return [found[key.sae_id] for key in keys]
 

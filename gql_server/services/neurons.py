@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from gql_server.errors import InvalidInput
+from gql_server.errors import Conflict, InvalidInput, Refusal
 from gql_server.services import batches, cursors, neuron_tensors
 from gql_server.services.pages import Page
 from models import Concept, NeuronIndex, Sae
@@ -82,10 +82,8 @@ class NeuronQuery:
         return self.order is not NeuronOrder.INDEX or self.conditions.need_index
 
 
-async def pages(
-    server: "Server", saes: Sequence[Sae], query: NeuronQuery
-) -> dict[str, NeuronPage | InvalidInput]:
-    """Return the page of every SAE, by its ID, or the refusal of what needs an index that is not there.
+async def pages(server: "Server", saes: Sequence[Sae], query: NeuronQuery) -> dict[str, NeuronPage | Refusal]:
+    """Return the page of every SAE, by its ID, or the refusal of what needs an index where none is.
 
     Raises InvalidInput for a bad ``first`` or cursor.
     """
@@ -94,16 +92,19 @@ async def pages(
     if query.order is NeuronOrder.INDEX and query.conditions.none:
         return {sae.id: _counted_out(sae, query, key) for sae in saes}
     indexes, named = await _read(server, [sae.id for sae in saes], query)
-    found: dict[str, NeuronPage | InvalidInput] = {}
+    found: dict[str, NeuronPage | Refusal] = {}
     for sae in saes:
         index = indexes.get(sae.id)
         if query.needs_index and (index is None or index.status is not ArtifactStatus.READY):
             found[sae.id] = _not_indexed(sae, index, query)
             continue
         path = neuron_tensors.path_of(server.settings, index.id) if index else None
-        found[sae.id] = await asyncio.to_thread(
-            _selected, sae.latent_count or 0, path, named[sae.id], query, key
-        )
+        try:
+            found[sae.id] = await asyncio.to_thread(
+                _selected, sae.latent_count or 0, path, named[sae.id], query, key
+            )
+        except Conflict as gone:
+            found[sae.id] = gone
     return found
 
 
