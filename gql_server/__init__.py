@@ -1,3 +1,3 @@
 """GraphQL server for studying language models through sparse autoencoders."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
