@@ -19,10 +19,10 @@ from starlette.types import Lifespan, Receive, Scope, Send
 from strawberry.http.websocket_origin import normalize_allowed_origins
 
 from gql_server import __version__, health, ids, scrape
-from gql_server.api import graphiql, sign_in
-from gql_server.api.access import Access
-from gql_server.api.guard import Guard
-from gql_server.api.view import GraphQLView
+from gql_server.api.transport import graphiql, sign_in
+from gql_server.api.transport.access import Access
+from gql_server.api.transport.guard import Guard
+from gql_server.api.transport.view import GraphQLView
 from gql_server.compute.messages import LanguageModelChanged
 from gql_server.database import Database
 from gql_server.health import Health

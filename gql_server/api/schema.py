@@ -12,19 +12,19 @@ from gql_server.api.common import SCALARS, object_type
 from gql_server.api.concept_configs import ConceptConfigMutations, ConceptConfigQueries
 from gql_server.api.concepts import ConceptMutations, ConceptQueries
 from gql_server.api.context import OperationContext
-from gql_server.api.execution import Execution
 from gql_server.api.generation import GenerationMutations, GenerationSubscriptions
 from gql_server.api.job_events import JobLogged, JobProgressed, JobStatusChanged, TrainingStepped
 from gql_server.api.jobs import JobMutations, JobQueries, JobSubscriptions
 from gql_server.api.language_models import LanguageModelMutations, LanguageModelQueries
-from gql_server.api.limits import Limits
-from gql_server.api.masking import shown_errors
 from gql_server.api.neuron_indexes import NeuronIndexMutations
 from gql_server.api.neurons import NeuronQueries
 from gql_server.api.nodes import NodeMutations, NodeQueries
-from gql_server.api.operation_log import OperationLog
+from gql_server.api.operations.execution import Execution
+from gql_server.api.operations.limits import Limits
+from gql_server.api.operations.masking import shown_errors
+from gql_server.api.operations.operation_log import OperationLog
+from gql_server.api.operations.request_checks import RequestChecks
 from gql_server.api.refusals import HANDLERS
-from gql_server.api.request_checks import RequestChecks
 from gql_server.api.saes import SaeMutations, SaeQueries
 from gql_server.api.server import ServerQueries
 from gql_server.api.top_neurons import TopNeuronQueries

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from gql_server import cli
-from gql_server.api.access import Access
+from gql_server.api.transport.access import Access
 from gql_server.app import create_app
 from gql_server.settings import Settings
 
@@ -230,7 +230,7 @@ def test_nothing_but_a_page_is_shown_in_a_frame_and_nothing_is_guessed_at(client
 def test_files_that_are_not_built_are_not_found(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("gql_server.api.graphiql.STATIC_DIR", tmp_path / "nothing")
+    monkeypatch.setattr("gql_server.api.transport.graphiql.STATIC_DIR", tmp_path / "nothing")
     for client in running(settings):
         assert client.get("/static/graphiql.js").status_code == 404
 

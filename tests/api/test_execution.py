@@ -8,8 +8,8 @@ import pytest
 from graphql import parse
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext, validate_document
 
-from gql_server.api import documents, limits
 from gql_server.api.context import Context
+from gql_server.api.operations import documents, limits
 from gql_server.api.schema import schema
 from gql_server.server import Server
 from models.enums import JobStatus

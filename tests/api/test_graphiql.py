@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gql_server.api import graphiql
+from gql_server.api.transport import graphiql
 from gql_server.settings import Settings
 
 

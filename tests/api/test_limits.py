@@ -18,7 +18,7 @@ from graphql import (
 )
 
 from gql_server.api.context import Context
-from gql_server.api.list_sizes import SIZES
+from gql_server.api.operations.list_sizes import SIZES
 from gql_server.api.schema import schema
 from gql_server.jobs import log as job_log
 from gql_server.jobs.executor import TaskRun

@@ -8,7 +8,7 @@ from graphql import parse
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
-from gql_server.api.root_fields import root_fields
+from gql_server.api.operations.root_fields import root_fields
 from gql_server.server import Server
 from gql_server.services import jobs
 from tests.api.asking import execute, follow

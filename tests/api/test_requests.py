@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from gql_server.api import guard
-from gql_server.api.request_checks import NO_OPERATION_NAME
+from gql_server.api.operations.request_checks import NO_OPERATION_NAME
+from gql_server.api.transport import guard
 from gql_server.server import Server
 from tests.server_process import RunningServer
 from tests.serving import endpoint

@@ -82,14 +82,12 @@ async def test_one_exception_that_spoils_many_fields_is_logged_once(server: Serv
     saes = [await add_sae(server, run) for _ in range(3)]
     async with server.database.write() as session:
         for sae in saes:
-            session.add(
-                NeuronIndex(
-                    id=ids.new(ids.NEURON_INDEX),
-                    sae_id=sae.id,
-                    status=ArtifactStatus.READY,
-                    top_texts_per_neuron=1,
-                )
-            )
+            id = ids.new(ids.NEURON_INDEX)
+            status = ArtifactStatus.READY
+            session.add(NeuronIndex(id=id, sae_id=sae.id, status=status, top_texts_per_neuron=1))
+            path = neuron_tensors.path_of(server.settings, id)
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"no tensors")
     with capture_logs() as logs:
         result = await execute(server, "{ saes { nodes { name neuron(index: 0) { index frequency } } } }")
     assert result.data is not None, "the rest of the answer is there"

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient, WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 from structlog.testing import capture_logs
 
-from gql_server.api.request_checks import INVALID_TEXT, NO_OPERATION_NAME
+from gql_server.api.operations.request_checks import INVALID_TEXT, NO_OPERATION_NAME
 from gql_server.server import Server
 from tests.serving import endpoint
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gql_server.api.negotiation import EVENT_STREAM, GRAPHQL_JSON, JSON, media_type_for
+from gql_server.api.transport.negotiation import EVENT_STREAM, GRAPHQL_JSON, JSON, media_type_for
 from gql_server.jobs import log as job_log
 from gql_server.server import Server
 from models import Job

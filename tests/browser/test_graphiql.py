@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gql_server.api import graphiql
+from gql_server.api.transport import graphiql
 from tests.api.test_socket_limits import listening
 from tests.server_process import RunningServer, server_process
 from tests.serving import serving

@@ -7,7 +7,7 @@ from strawberry.http.ides import get_graphql_ide_html
 
 from gql_server.settings import Settings
 
-STATIC_DIR = Path(__file__).parent / "static"
+STATIC_DIR = Path(__file__).parents[1] / "static"
 """Where ``frontend/build.mjs`` puts the bundle; served at /static."""
 
 _OWN_FILES_ALONE = (

@@ -20,8 +20,8 @@ from strawberry.schema.schema import validate_document
 from strawberry.types.graphql import OperationType
 
 from gql_server.api.common import ErrorCode
-from gql_server.api.costs import cost_of
-from gql_server.api.documents import Document, Shape, read, text_size
+from gql_server.api.operations.costs import cost_of
+from gql_server.api.operations.documents import Document, Shape, read, text_size
 from gql_server.settings import Settings
 
 FAR_BEYOND = 10

@@ -13,7 +13,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 
 from gql_server.api.common import ErrorCode
 from gql_server.api.context import Context
-from gql_server.api.root_fields import root_fields
+from gql_server.api.operations.root_fields import root_fields
 from gql_server.telemetry.outcomes import CANCELED, OK, outcome_of
 from gql_server.telemetry.references import TRANSPORT, bind_new_reference
 from gql_server.telemetry.telemetry import Telemetry

@@ -5,7 +5,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from gql_server.api.access import CHALLENGE, Access
+from gql_server.api.transport.access import CHALLENGE, Access
 
 PATH = "/sign-in"
 _MAX_FORM_BYTES = 10_000

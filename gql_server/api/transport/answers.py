@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket
 
 from gql_server.api.common import ErrorCode
-from gql_server.api.negotiation import EVENT_STREAM, JSON, media_type_for
+from gql_server.api.transport.negotiation import EVENT_STREAM, JSON, media_type_for
 
 _CODES = {
     401: ErrorCode.UNAUTHENTICATED,

@@ -8,10 +8,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.http.websocket_origin import is_same_origin, normalize_allowed_origins, normalize_origin
 
-from gql_server.api import sign_in
-from gql_server.api.access import CHALLENGE, WRONG_TOKEN, Access
-from gql_server.api.answers import RefusedRequest, deny
-from gql_server.api.negotiation import names
+from gql_server.api.transport import sign_in
+from gql_server.api.transport.access import CHALLENGE, WRONG_TOKEN, Access
+from gql_server.api.transport.answers import RefusedRequest, deny
+from gql_server.api.transport.negotiation import names
 from gql_server.hosts import is_loopback
 from gql_server.settings import Settings
 

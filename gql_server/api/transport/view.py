@@ -22,15 +22,15 @@ from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 
-from gql_server.api import graphiql
-from gql_server.api.access import Access
-from gql_server.api.answers import NO_PAGE, RefusedRequest, deny
 from gql_server.api.common import ErrorCode
 from gql_server.api.context import Context
-from gql_server.api.negotiation import EVENT_STREAM, GRAPHQL_JSON, JSON, media_type_for, names
-from gql_server.api.request_checks import is_unicode
+from gql_server.api.operations.request_checks import is_unicode
 from gql_server.api.schema import schema
-from gql_server.api.socket import MAX_NAME, OpenSockets, SocketAdapter, SocketHandler
+from gql_server.api.transport import graphiql
+from gql_server.api.transport.access import Access
+from gql_server.api.transport.answers import NO_PAGE, RefusedRequest, deny
+from gql_server.api.transport.negotiation import EVENT_STREAM, GRAPHQL_JSON, JSON, media_type_for, names
+from gql_server.api.transport.socket import MAX_NAME, OpenSockets, SocketAdapter, SocketHandler
 from gql_server.server import Server
 from gql_server.telemetry.references import TRANSPORT
 

@@ -20,7 +20,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import Bas
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import SubscribeMessage
 
 from gql_server.api.context import Context
-from gql_server.api.limits import too_complex
+from gql_server.api.operations.limits import too_complex
 from gql_server.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -22,7 +22,7 @@ from graphql import (
     get_variable_values,
 )
 
-from gql_server.api.list_sizes import Scope, scope_below, size_of
+from gql_server.api.operations.list_sizes import Scope, scope_below, size_of
 from gql_server.services.neurons import NeuronOrder
 
 PER_PROMPT = 250

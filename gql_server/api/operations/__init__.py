@@ -1,0 +1,1 @@
+"""What every operation goes through: limits, checks, execution, masking, its line in the log."""

@@ -1,0 +1,1 @@
+"""How requests come in and answers go out: access, HTTP, server-sent events, WebSockets, pages."""
