@@ -74,7 +74,7 @@ graphiql: $(BUNDLE)
 # Nothing else needs Node.js: without it /graphql says how to build the page.
 try-graphiql:
 	@if [ -z "$$(command -v npm)" ]; then echo "No Node.js here, so no GraphiQL page; the API does not need it."; \
-	else $(MAKE) graphiql || echo "GraphiQL could not be built; the API does not need it."; fi
+	else $(MAKE) -s graphiql || echo "GraphiQL could not be built; the API does not need it."; fi
 
 others: $(OTHERS_PACKAGES)
 

@@ -259,6 +259,34 @@ async def test_an_operations_name_has_a_length(client: httpx.AsyncClient, name: 
     assert len(response.text) < 1000
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data; boundary=x"])
+async def test_a_client_that_goes_in_the_middle_of_its_body_gets_no_answer(
+    server: Server, content_type: str
+) -> None:
+    headers = {"Host": "localhost", "Content-Type": content_type, "GraphQL-Require-Preflight": "1"}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/graphql",
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+    }
+    coming = iter(
+        [{"type": "http.request", "body": b"--x\r\n", "more_body": True}, {"type": "http.disconnect"}]
+    )
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(coming)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await endpoint(server)(scope, receive, send)
+
+    assert sent == []
+
+
 # ------------------------------------------------------------------------- what to run, and where
 
 
