@@ -17,6 +17,8 @@ class CuttingProxy:
         self._cut_after = cut_after
         self._counted = threading.Condition()
         self._server: asyncio.Server | None = None
+        self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: set[asyncio.Future[None]] = set()
         self.connections = 0
         """Connections that have reached a server."""
         self.url = ""
@@ -35,7 +37,7 @@ class CuttingProxy:
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def stop(self) -> None:
@@ -46,6 +48,16 @@ class CuttingProxy:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()  # Also where its task was canceled before it had begun.
+        for _ in range(3):
+            await asyncio.sleep(0)  # In the next turns the sockets are closed.
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -56,8 +68,6 @@ class CuttingProxy:
         up = asyncio.create_task(_pass_on(reader, server_writer, None))
         try:
             await _pass_on(server_reader, writer, self._count())
-        except asyncio.CancelledError:
-            pass  # asyncio.start_server's own callback would log it.
         finally:
             up.cancel()
             writer.transport.abort()
