@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
@@ -102,6 +103,17 @@ async def test_a_socket_that_nobody_uses_is_closed_and_one_with_a_subscription_i
 async def test_a_socket_that_answers_no_ping_is_closed(server: Server) -> None:
     async with connected(server, ping_seconds=0.05) as connection:
         assert await closed_with(connection) == 1001
+
+
+async def test_a_socket_is_not_blamed_for_a_pause_of_the_server_itself(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gql_server.api.transport.socket.HELD_UP_SECONDS", 0.05)
+    async with connected(server, ping_seconds=0.1) as connection:
+        assert await received(connection) == {"type": "ping"}
+        time.sleep(0.5)  # noqa: ASYNC251 – client and server are in this process, and neither hears the other.
+        assert await received(connection) == {"type": "ping"}, "it is asked again, not closed"
+        await send(connection, {"type": "pong"})
 
 
 async def test_a_socket_that_does_not_begin_is_closed(server: Server) -> None:

@@ -35,6 +35,7 @@ SERVICE_RESTART = 1012
 """WebSocket's close code of a server that goes; clients may connect again."""
 CLOSING_SECONDS = 0.5
 HELD_UP_SECONDS = 1.0
+"""A pause of this process in which clients could not be heard."""
 MAX_NAME = 1000
 """Characters of an operation's name, which comes back in errors."""
 MAX_REASON_BYTES = 123
@@ -148,11 +149,12 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         clock, settings = asyncio.get_running_loop().time, self._settings
         asked_at = 0.0
         while True:
+            slept_from = clock()
             await asyncio.sleep(settings.ping_seconds)
             if self.operations:
                 self._busy_at = clock()
             # Where this process was held up itself, the answer lies unread.
-            is_late = clock() > asked_at + settings.ping_seconds + HELD_UP_SECONDS
+            is_late = clock() > slept_from + settings.ping_seconds + HELD_UP_SECONDS
             if self._heard_at < asked_at and not is_late:
                 await self.websocket.close(GOING_AWAY, "Nothing has come back since the last ping.")
             elif clock() - self._busy_at > settings.socket_idle_seconds:
