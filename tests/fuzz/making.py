@@ -12,6 +12,7 @@ from tests.fuzz.texts import PROMPTS
 READY_SECONDS = 60.0
 PAUSE_SECONDS = 0.05
 LATENTS = 32
+BATCH_TOKENS = 64
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "INTERRUPTED")
 LAYERS = "query($id: ID!) { languageModel(id: $id) { layers { name } } }"
 CAPTURED = "query($id: ID!) { activationRun(id: $id) { layers { name } } }"
@@ -66,7 +67,8 @@ class Maker:
     async def sae(self, run: str) -> str:
         """Train an SAE on a run's first layer and index its neurons; returns its ID."""
         layer = (await self._layers(CAPTURED, run))[0]
-        given = {"activationRunId": run, "layer": layer, "latentCount": LATENTS, "k": 4, "batchSize": 64}
+        given = {"activationRunId": run, "layer": layer, "latentCount": LATENTS, "k": 4}
+        given |= {"batchSize": BATCH_TOKENS}
         sae = await self._job("trainSae", "TrainSaeInput!", given | {"indexNeurons": False})
         await self._job("indexNeurons", "IndexNeuronsInput!", {"saeId": sae, "topTextsPerNeuron": 3})
         return sae

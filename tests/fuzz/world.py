@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from tests.fuzz.making import LATENTS, Maker, NotMadeError
+from tests.fuzz.making import BATCH_TOKENS, LATENTS, Maker, NotMadeError
 
 STAND_IN = re.compile(r"<<([a-z-]+):(\d+)>>")
 MISSING = "nothing_01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -19,7 +19,7 @@ SEVERAL = 6
 
 LOOK = """query($sae: ID!) {
   languageModels { id status layers { name } }
-  activationRuns(first: 100) { edges { cursor node { id status layers { name } } } }
+  activationRuns(first: 100) { edges { cursor node { id status tokenCount } } }
   saes(first: 100) { edges { cursor node { id status latentCount neuronIndex { status } } } }
   jobs(first: 60) { edges { cursor node { id status } } }
   sae(id: $sae) {
@@ -73,7 +73,8 @@ class World:
         maker = self._maker
         seen = await self._look(MISSING)
         language_model = await self._language_model(seen["languageModels"])
-        run = next((run["id"] for run in _ready(seen["activationRuns"])), None)
+        runs = _ready(seen["activationRuns"])
+        run = next((run["id"] for run in runs if run["tokenCount"] >= BATCH_TOKENS), None)
         run = run or await maker.run(language_model)
         sae = next((sae["id"] for sae in _ready(seen["saes"]) if _is_indexed(sae)), None)
         sae = sae or await maker.sae(run)
