@@ -29,6 +29,10 @@ CHECKPOINT = "sae.pt"
 BUILT_IN = {
     "TopKSae": "mi_crow.mechanistic.sae.modules.topk_sae:TopKSae",
     "L1Sae": "mi_crow.mechanistic.sae.modules.l1_sae:L1Sae",
+    "BiasedTopKSae": "gql_server.compute.affine_saes:BiasedTopKSae",
+    "BatchTopKSae": "gql_server.compute.affine_saes:BatchTopKSae",
+    "JumpReLUSae": "gql_server.compute.affine_saes:JumpReLUSae",
+    "ReLUSae": "gql_server.compute.affine_saes:ReLUSae",
 }
 """What the project's own entry points say; so that a source tree that is not installed has them too."""
 

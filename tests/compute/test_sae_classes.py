@@ -34,9 +34,13 @@ def source(directory: Path, **changes: Any) -> SaeSource:
     return SaeSource(**fields | changes)
 
 
-def test_mi_crows_own_classes_are_there_and_only_top_k_needs_k() -> None:
+def test_mi_crows_classes_and_ours_are_there_and_those_that_aim_at_k_need_it() -> None:
     assert SaeClasses().describe() == [
+        SaeClassDescription("BatchTopKSae", True),
+        SaeClassDescription("BiasedTopKSae", True),
+        SaeClassDescription("JumpReLUSae", True),
         SaeClassDescription("L1Sae", False),
+        SaeClassDescription("ReLUSae", False),
         SaeClassDescription("TopKSae", True),
     ]
 
@@ -50,7 +54,7 @@ def test_an_entry_point_registers_a_class_and_one_that_cannot_be_imported_is_lef
         EntryPoint("NotAnSae", "pathlib:Path", module.GROUP),
     ]
     monkeypatch.setattr(module, "entry_points", lambda group: points)
-    assert [described.name for described in SaeClasses().describe()] == ["Dummy", "L1Sae", "TopKSae"]
+    assert {described.name for described in SaeClasses().describe()} == {"Dummy", *module.BUILT_IN}
 
 
 def test_the_projects_entry_points_say_what_the_constant_says() -> None:
@@ -59,7 +63,7 @@ def test_the_projects_entry_points_say_what_the_constant_says() -> None:
 
 
 def test_an_unknown_class_is_invalid() -> None:
-    with pytest.raises(TaskError, match="there are L1Sae, TopKSae") as caught:
+    with pytest.raises(TaskError, match=r"there are .*L1Sae, ReLUSae, TopKSae") as caught:
         SaeClasses().get("os.system")
     assert (caught.value.code, caught.value.path) == ("INVALID", ["saeClass"])
 

@@ -1,0 +1,217 @@
+"""Engines of SAEs with a decoder bias: z = f(W_e (x - b_d) + b_e), x_hat = W_d z + b_d; four choices of f.
+
+mi_crow's own engine has no decoder bias, so its dictionary spends latents on the activations' mean. The
+architecture with one is Bricken et al. 2023 (Towards Monosemanticity); whether the encoder subtracts it is
+SAELens' ``apply_b_dec_to_input``.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+BANDWIDTH = 0.1
+"""How far from its threshold a latent still moves it, in units of the scaled activations' per-input size."""
+_THRESHOLD_MOMENTUM = 0.98
+
+
+class AffineEngine(nn.Module, ABC):
+    """What mi_crow and overcomplete's train_sae call an engine.
+
+    Parameters: ``encoder_weight`` and ``decoder_weight`` [n_latents, n_inputs], ``encoder_bias`` [n_latents],
+    ``decoder_bias`` [n_inputs]. The decoder's rows are the dictionary; training keeps them at length 1.
+    """
+
+    def __init__(self, n_inputs: int, n_latents: int, device: str = "cpu") -> None:
+        super().__init__()
+        self.nb_concepts = n_latents
+        self.k: int | None = None
+        self.subtracts_bias = True
+        rows = nn.functional.normalize(torch.randn(n_latents, n_inputs, device=device), dim=1)
+        self.encoder_weight = nn.Parameter(rows.clone())
+        self.encoder_bias = nn.Parameter(torch.zeros(n_latents, device=device))
+        self.decoder_weight = nn.Parameter(rows)
+        self.decoder_bias = nn.Parameter(torch.zeros(n_inputs, device=device))
+
+    def pre_codes(self, x: Tensor) -> Tensor:
+        """Return what the activation function gets, [n, n_latents], for x [n, n_inputs]."""
+        centred = x - self.decoder_bias if self.subtracts_bias else x
+        return nn.functional.linear(centred, self.encoder_weight, self.encoder_bias)
+
+    @abstractmethod
+    def activate(self, pre_codes: Tensor) -> Tensor:
+        """Return the latents [n, n_latents], none of them negative."""
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return pre-codes and latents, both [n, n_latents]."""
+        pre_codes = self.pre_codes(x)
+        return pre_codes, self.activate(pre_codes)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the reconstruction [n, n_inputs] of latents [n, n_latents]."""
+        return latents @ self.decoder_weight + self.decoder_bias
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return pre-codes, latents and reconstruction."""
+        pre_codes, latents = self.encode(x)
+        return pre_codes, latents, self.decode(latents)
+
+    def get_dictionary(self) -> Tensor:
+        """Return the decoder's rows [n_latents, n_inputs]."""
+        return self.decoder_weight
+
+    @torch.no_grad()
+    def scale_latents(self, factors: Tensor | float) -> None:
+        """Multiply the latents with factors above 0 ([n_latents] or one), leaving the reconstruction."""
+        factors = torch.as_tensor(factors, device=self.encoder_bias.device).expand(self.nb_concepts)
+        self.encoder_weight.mul_(factors[:, None])
+        self.encoder_bias.mul_(factors)
+        self.decoder_weight.div_(factors[:, None])
+
+    @torch.no_grad()
+    def fold_scale(self, scale: float) -> None:
+        """Turn an engine trained on ``scale * x`` into one for x, whose latents are those over ``scale``."""
+        self.encoder_bias.div_(scale)
+        self.decoder_bias.div_(scale)
+
+
+class ReLUEngine(AffineEngine):
+    """f = ReLU."""
+
+    def activate(self, pre_codes: Tensor) -> Tensor:
+        """Return the positive part."""
+        return torch.relu(pre_codes)
+
+
+class TopKEngine(AffineEngine):
+    """f keeps the k largest of each token's positive pre-codes (Gao et al. 2024)."""
+
+    def __init__(self, n_inputs: int, n_latents: int, k: int, device: str = "cpu") -> None:
+        super().__init__(n_inputs, n_latents, device)
+        self.k: int = k
+
+    def activate(self, pre_codes: Tensor) -> Tensor:
+        """Keep the largest; fewer than k where fewer are positive."""
+        values, indices = torch.relu(pre_codes).topk(self.k, dim=-1, sorted=False)
+        return torch.zeros_like(pre_codes).scatter(-1, indices, values)
+
+
+class BatchTopKEngine(AffineEngine):
+    """In training f keeps the k n largest of a batch of n tokens; then, those above one threshold.
+
+    The threshold is the mean over recent batches of the smallest latent kept (Bussmann et al. 2024, BatchTopK
+    Sparse Autoencoders).
+    """
+
+    threshold: Tensor
+
+    def __init__(self, n_inputs: int, n_latents: int, k: int, device: str = "cpu") -> None:
+        super().__init__(n_inputs, n_latents, device)
+        self.k: int = k
+        self.register_buffer("threshold", torch.full((), -1.0, device=device))
+
+    def activate(self, pre_codes: Tensor) -> Tensor:
+        """Keep the largest."""
+        positive = torch.relu(pre_codes)
+        if not self.training:
+            return positive * (positive > self.threshold)
+        wanted = min(self.k * positive[..., 0].numel(), positive.numel())
+        smallest = positive.detach().flatten().topk(wanted, sorted=False).values.min()
+        self._remember(smallest)
+        return positive * (positive >= smallest)
+
+    @torch.no_grad()
+    def _remember(self, smallest: Tensor) -> None:
+        first = self.threshold < 0
+        blended = _THRESHOLD_MOMENTUM * self.threshold + (1 - _THRESHOLD_MOMENTUM) * smallest
+        self.threshold.copy_(torch.where(first, smallest, blended))
+
+    @torch.no_grad()
+    def scale_latents(self, factors: Tensor | float) -> None:
+        """As for all; only one factor for all latents keeps one threshold right, others are a ValueError."""
+        if torch.as_tensor(factors).numel() != 1:
+            raise ValueError("latents with one threshold cannot be scaled each by itself")
+        super().scale_latents(factors)
+        self.threshold.mul_(factors)
+
+    @torch.no_grad()
+    def fold_scale(self, scale: float) -> None:
+        """As for all, and the threshold is one of latents."""
+        super().fold_scale(scale)
+        self.threshold.div_(scale)
+
+
+class JumpReLUEngine(AffineEngine):
+    """f keeps a positive pre-code above its latent's own threshold (Rajamanoharan et al. 2024).
+
+    ``threshold`` [n_latents] is a parameter: the steps at it get that paper's pseudo-derivatives, with a
+    rectangle as the kernel. ``k`` is the mean number of active latents per token that training aims at.
+    """
+
+    def __init__(self, n_inputs: int, n_latents: int, k: int | None = None, device: str = "cpu") -> None:
+        super().__init__(n_inputs, n_latents, device)
+        self.k = k
+        self.threshold = nn.Parameter(torch.zeros(n_latents, device=device))
+
+    def activate(self, pre_codes: Tensor) -> Tensor:
+        """Keep what is above."""
+        if not self.training:
+            return torch.relu(pre_codes) * (pre_codes > self.threshold)
+        latents: Tensor = _Jump.apply(pre_codes, self.threshold)  # type: ignore[no-untyped-call]
+        return latents
+
+    def l0(self, pre_codes: Tensor) -> Tensor:
+        """Return the mean number of active latents per token, with a gradient for the thresholds alone."""
+        steps: Tensor = _Step.apply(pre_codes.detach(), self.threshold)  # type: ignore[no-untyped-call]
+        return steps.sum() / pre_codes.shape[0]
+
+    @torch.no_grad()
+    def scale_latents(self, factors: Tensor | float) -> None:
+        """As for all; the thresholds go along."""
+        super().scale_latents(factors)
+        self.threshold.mul_(factors)
+
+    @torch.no_grad()
+    def fold_scale(self, scale: float) -> None:
+        """As for all; the thresholds go along."""
+        super().fold_scale(scale)
+        self.threshold.div_(scale)
+
+
+class _Jump(torch.autograd.Function):
+    """JumpReLU(z) = z H(z - threshold) for z > 0, eq. 11 of the paper for the threshold's gradient.
+
+    Trap: overcomplete's own divides by the bandwidth in its kernel and again in the derivative.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, pre_codes: Tensor, threshold: Tensor) -> Tensor:
+        ctx.save_for_backward(pre_codes, threshold)
+        return torch.relu(pre_codes) * (pre_codes > threshold)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        pre_codes, threshold = ctx.saved_tensors
+        passes = (pre_codes > threshold) & (pre_codes > 0)
+        slope = threshold * (_near(pre_codes, threshold) * gradient).sum(dim=0)
+        return gradient * passes, -slope / BANDWIDTH
+
+
+class _Step(torch.autograd.Function):
+    """H(z - threshold), eq. 12 of the paper for the threshold's gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, pre_codes: Tensor, threshold: Tensor) -> Tensor:
+        ctx.save_for_backward(pre_codes, threshold)
+        return ((pre_codes > threshold) & (pre_codes > 0)).to(pre_codes.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        pre_codes, threshold = ctx.saved_tensors
+        slope = (_near(pre_codes, threshold) * gradient).sum(dim=0)
+        return None, -slope / BANDWIDTH
+
+
+def _near(pre_codes: Tensor, threshold: Tensor) -> Tensor:
+    return (pre_codes - threshold).abs() < BANDWIDTH / 2

@@ -1,0 +1,166 @@
+"""The classes with a decoder bias, against NumPy and the papers' formulas."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute.affine_engine import BANDWIDTH, BatchTopKEngine, JumpReLUEngine
+from gql_server.compute.affine_saes import AffineSae, BatchTopKSae, BiasedTopKSae, JumpReLUSae, ReLUSae
+from gql_server.compute.sae_classes import SaeClass
+
+N_INPUTS, N_LATENTS, K = 6, 20, 3
+ALL = [ReLUSae, BiasedTopKSae, BatchTopKSae, JumpReLUSae]
+
+
+def build(sae_type: type[AffineSae], *, subtracts_bias: bool = True) -> AffineSae:
+    """Make an SAE with random weights, biases and thresholds."""
+    torch.manual_seed(3)
+    described = SaeClass.of(sae_type.__name__, sae_type)
+    sae: Any = described.build(N_LATENTS, N_INPUTS, K if described.needs_k else None, "cpu")
+    with torch.no_grad():
+        for tensor in (*sae.sae_engine.parameters(), *sae.sae_engine.buffers()):
+            tensor.copy_(torch.randn_like(tensor))
+        if hasattr(sae.sae_engine, "threshold"):
+            sae.sae_engine.threshold.abs_()
+    sae.sae_engine.subtracts_bias = subtracts_bias
+    sae.sae_engine.eval()
+    assert isinstance(sae, AffineSae)
+    return sae
+
+
+def arrays(sae: AffineSae) -> dict[str, np.ndarray[Any, Any]]:
+    return {name: tensor.double().numpy() for name, tensor in sae.sae_engine.state_dict().items()}
+
+
+def pre_codes_by_hand(sae: AffineSae, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    w = arrays(sae)
+    centred = x - w["decoder_bias"] if sae.sae_engine.subtracts_bias else x
+    pre_codes: np.ndarray[Any, Any] = centred @ w["encoder_weight"].T + w["encoder_bias"]
+    return pre_codes
+
+
+def by_hand(sae: AffineSae, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the latents of x [n, N_INPUTS]."""
+    pre = pre_codes_by_hand(sae, x)
+    positive = np.maximum(pre, 0)
+    if isinstance(sae, ReLUSae):
+        return positive
+    if isinstance(sae, BiasedTopKSae):
+        kept = np.argsort(-positive, axis=1)[:, :K]
+        latents = np.zeros_like(positive)
+        np.put_along_axis(latents, kept, np.take_along_axis(positive, kept, 1), 1)
+        return latents
+    return np.where(pre > arrays(sae)["threshold"], positive, 0)
+
+
+@pytest.mark.parametrize("sae_type", ALL)
+@pytest.mark.parametrize("subtracts_bias", [True, False])
+def test_latents_and_reconstruction_are_what_the_formula_says(
+    sae_type: type[AffineSae], subtracts_bias: bool
+) -> None:
+    sae = build(sae_type, subtracts_bias=subtracts_bias)
+    x = torch.randn(50, N_INPUTS) * 3 + 1
+    latents = sae.encode(x)
+    expected = by_hand(sae, x.double().numpy())
+    np.testing.assert_allclose(latents.detach().numpy(), expected, atol=1e-5)
+    assert 0 < np.count_nonzero(expected) < expected.size
+    w = arrays(sae)
+    np.testing.assert_allclose(
+        sae.forward(x).detach().numpy(), expected @ w["decoder_weight"] + w["decoder_bias"], atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("sae_type", ALL)
+def test_a_checkpoint_holds_everything(sae_type: type[AffineSae], tmp_path: Path) -> None:
+    sae = build(sae_type, subtracts_bias=False)
+    described = SaeClass.of(sae_type.__name__, sae_type)
+    loaded: Any = described.load(described.save(sae, tmp_path))
+    x = torch.randn(20, N_INPUTS)
+    assert torch.equal(loaded.encode(x), sae.encode(x))
+    assert torch.equal(loaded.forward(x), sae.forward(x))
+    assert (loaded.sae_engine.k, loaded.sae_engine.training) == (sae.sae_engine.k, False)
+
+
+def test_a_checkpoint_of_another_class_is_not_taken(tmp_path: Path) -> None:
+    build(ReLUSae).save("sae", tmp_path)
+    with pytest.raises(ValueError, match="one of ReLUSae, not of JumpReLUSae"):
+        JumpReLUSae.load(tmp_path / "sae.pt")
+
+
+@pytest.mark.parametrize("sae_type", ALL)
+def test_folding_the_scale_gives_the_same_latents_on_activations_as_they_are(
+    sae_type: type[AffineSae],
+) -> None:
+    sae = build(sae_type)
+    x = torch.randn(50, N_INPUTS)
+    latents, reconstruction = sae.encode(8 * x), sae.forward(8 * x)
+    sae.sae_engine.fold_scale(8.0)
+    assert torch.equal(sae.encode(x), latents / 8)
+    torch.testing.assert_close(sae.forward(x), reconstruction / 8)
+
+
+@pytest.mark.parametrize("sae_type", [ReLUSae, BiasedTopKSae, JumpReLUSae])
+def test_scaling_each_latent_leaves_the_reconstruction(sae_type: type[AffineSae]) -> None:
+    sae = build(sae_type)
+    x = torch.randn(50, N_INPUTS)
+    before = sae.encode(x)
+    # Top-k looks at the sizes, so there all get the same one.
+    factors = torch.full((N_LATENTS,), 2.0) if sae_type is BiasedTopKSae else torch.rand(N_LATENTS) + 0.5
+    reconstruction = sae.forward(x)
+    sae.sae_engine.scale_latents(factors)
+    torch.testing.assert_close(sae.encode(x), before * factors)
+    torch.testing.assert_close(sae.forward(x), reconstruction)
+
+
+def test_one_threshold_cannot_follow_latents_that_are_scaled_apart() -> None:
+    with pytest.raises(ValueError, match="each by itself"):
+        build(BatchTopKSae).sae_engine.scale_latents(torch.rand(N_LATENTS))
+
+
+def test_batch_top_k_keeps_k_per_token_on_average_and_then_the_mean_of_the_smallest_kept() -> None:
+    engine = BatchTopKEngine(N_INPUTS, N_LATENTS, K)
+    engine.train()
+    smallest = []
+    for _ in range(400):
+        _, latents = engine.encode(torch.randn(32, N_INPUTS))
+        assert int((latents > 0).sum()) == 32 * K
+        smallest.append(float(latents[latents > 0].detach().min()))
+    assert len({int(n) for n in (latents > 0).sum(dim=1)}) > 1
+    # An exponential mean forgets all but the last 200 batches or so.
+    assert float(engine.threshold) == pytest.approx(np.mean(smallest[-150:]), rel=0.05)
+    engine.eval()
+    _, latents = engine.encode(torch.randn(2000, N_INPUTS))
+    assert float((latents > 0).sum()) / 2000 == pytest.approx(K, rel=0.15)
+
+
+def test_thresholds_get_the_pseudo_derivatives_of_the_paper() -> None:
+    """Rajamanoharan et al. 2024, eq. 11 and 12, kernel 1 on |u| < 1/2, by loops."""
+    torch.manual_seed(5)
+    engine = JumpReLUEngine(N_INPUTS, N_LATENTS, K)
+    engine.train()
+    with torch.no_grad():
+        engine.threshold.uniform_(0.2, 0.6)
+    pre = (torch.rand(400, N_LATENTS) * 1.2 - 0.2).requires_grad_()
+    weights = torch.randn(400, N_LATENTS)
+    latents = engine.activate(pre)
+    (latents * weights).sum().backward()
+    near = (pre.detach() - engine.threshold.detach()).abs() < BANDWIDTH / 2
+    expected = np.zeros(N_LATENTS)
+    for latent in range(N_LATENTS):
+        theta = float(engine.threshold[latent])
+        for token in range(400):
+            if near[token, latent]:
+                expected[latent] -= theta / BANDWIDTH * float(weights[token, latent])
+    assert engine.threshold.grad is not None
+    assert pre.grad is not None
+    np.testing.assert_allclose(engine.threshold.grad.numpy(), expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(pre.grad, weights * (latents > 0))
+
+    l0 = engine.l0(pre)
+    assert float(l0) == pytest.approx(float((latents > 0).sum()) / 400)
+    (gradient,) = torch.autograd.grad(l0, engine.threshold)
+    np.testing.assert_allclose(gradient.numpy(), -near.numpy().sum(axis=0) / BANDWIDTH / 400, rtol=1e-5)
