@@ -151,7 +151,7 @@ def test_thresholds_get_the_pseudo_derivatives_of_the_paper() -> None:
     near = (pre.detach() - engine.threshold.detach()).abs() < BANDWIDTH / 2
     expected = np.zeros(N_LATENTS)
     for latent in range(N_LATENTS):
-        theta = float(engine.threshold[latent])
+        theta = float(engine.threshold.detach()[latent])
         for token in range(400):
             if near[token, latent]:
                 expected[latent] -= theta / BANDWIDTH * float(weights[token, latent])
@@ -161,6 +161,6 @@ def test_thresholds_get_the_pseudo_derivatives_of_the_paper() -> None:
     assert torch.equal(pre.grad, weights * (latents > 0))
 
     l0 = engine.l0(pre)
-    assert float(l0) == pytest.approx(float((latents > 0).sum()) / 400)
+    assert float(l0.detach()) == pytest.approx(float((latents > 0).sum()) / 400)
     (gradient,) = torch.autograd.grad(l0, engine.threshold)
     np.testing.assert_allclose(gradient.numpy(), -near.numpy().sum(axis=0) / BANDWIDTH / 400, rtol=1e-5)
