@@ -7,10 +7,8 @@ Top-k chooses the same latents either way. ``s`` is a power of two, so scaling a
 floating point.
 """
 
-import math
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gql_server.compute import upstream  # noqa: F401
 
@@ -22,18 +20,6 @@ from mi_crow.mechanistic.sae.sae import Sae
 def has_linear_engine(sae: Sae) -> bool:
     """Whether this is one of mi_crow's own classes; a subclass may compute differently."""
     return type(sae) in (TopKSae, L1Sae)
-
-
-def activation_scale(rows: Tensor) -> float:
-    """Return the power of two that brings the median length of rows [n, n_inputs] nearest to sqrt(n_inputs).
-
-    The median, because a few tokens (a text's first) can be a hundred times as long as the others.
-    """
-    median = float(rows.norm(dim=1).median())
-    if not (math.isfinite(median) and median > 0):
-        return 1.0
-    exponent = round(math.log2(math.sqrt(rows.shape[1]) / median))
-    return float(2.0 ** max(-60, min(60, exponent)))
 
 
 def initialise(sae: Sae) -> None:

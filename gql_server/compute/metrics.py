@@ -112,7 +112,11 @@ class DeadNeurons:
         """Return the share of dead neurons; None before a full window of tokens has passed."""
         if self._seen < self.window:
             return None
-        return float((self._seen - self._last_fired >= self.window).double().mean())
+        return float(self.silent_for(self.window).double().mean())
+
+    def silent_for(self, n_tokens: int) -> Tensor:
+        """Say which neurons have not fired over the last ``n_tokens`` tokens: bool [n_latents]."""
+        return self._seen - self._last_fired >= n_tokens
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is known of the neurons."""

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskCanceled
+from gql_server.compute.recipes import FAST, Recipe, auxiliary_loss
 from gql_server.compute.snapshots import (
     Snapshot,
     Snapshots,
@@ -19,7 +20,6 @@ from gql_server.compute.snapshots import (
 )
 from gql_server.compute.training_report import Schedule, TrainingReport
 
-from mi_crow.mechanistic.sae.sae import Sae
 from mi_crow.mechanistic.sae.sae_trainer import SaeTrainer, SaeTrainingConfig
 
 Criterion = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -33,13 +33,14 @@ class Steps:
 
     def __init__(
         self,
-        sae: Sae,
+        recipe: Recipe,
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
         report: TrainingReport,
         snapshots: Snapshots,
     ) -> None:
-        self._sae = sae
+        self._recipe = recipe
+        self._sae = recipe.sae
         self._optimizer = optimizer
         self._rates = LambdaLR(optimizer, schedule.learning_rate_factor)
         self._report = report
@@ -52,6 +53,7 @@ class Steps:
 
     def step(self) -> None:
         """End a step."""
+        self._recipe.after_step()
         self._rates.step()
         self._report.tell()
         if self._snapshots.due():
@@ -78,8 +80,11 @@ class Steps:
 class ReportingTrainer(SaeTrainer):
     """The SaeTrainer that a training puts in ``sae.trainer``; see the classes above for what it does more."""
 
-    def __init__(self, sae: Sae, report: TrainingReport, schedule: Schedule, snapshots: Snapshots) -> None:
-        super().__init__(sae)
+    def __init__(
+        self, recipe: Recipe, report: TrainingReport, schedule: Schedule, snapshots: Snapshots
+    ) -> None:
+        super().__init__(recipe.sae)
+        self._recipe = recipe
         self._report = report
         self._schedule = schedule
         self._snapshots = snapshots
@@ -105,9 +110,16 @@ class ReportingTrainer(SaeTrainer):
         return history
 
     def _create_optimizer(self, cfg: SaeTrainingConfig) -> torch.optim.Optimizer:
-        """Make mi_crow's own optimizer, and what takes the scheduler's place, which needs it."""
+        """Make mi_crow's own optimizer, and what takes the scheduler's place, which needs it.
+
+        Its decay of the weights is off: it would pull biases away from what they have to be.
+        """
         optimizer: torch.optim.Optimizer = super()._create_optimizer(cfg)
-        self._steps = Steps(self.sae, optimizer, self._schedule, self._report, self._snapshots)
+        if fast := self._recipe.fast_parameters():
+            _move_to_own_group(optimizer, fast, cfg.lr * FAST)
+        for group in optimizer.param_groups:
+            group["weight_decay"] = 0.0
+        self._steps = Steps(self._recipe, optimizer, self._schedule, self._report, self._snapshots)
         if self._resumed is not None:
             self._steps.resume(self._resumed)
             self._resumed = None
@@ -115,11 +127,17 @@ class ReportingTrainer(SaeTrainer):
         return optimizer
 
     def _create_criterion(self, cfg: SaeTrainingConfig) -> Criterion:
-        """Wrap mi_crow's own loss: the one place of a step that sees inputs, latents and reconstruction."""
+        """Wrap mi_crow's own loss: the one place of a step that sees inputs, latents and reconstruction.
+
+        The recipe adds its terms; what is reported is the whole.
+        """
         loss_of: Criterion = super()._create_criterion(cfg)
 
         def criterion(x: Tensor, x_hat: Tensor, z_pre: Tensor, z: Tensor, dictionary: Tensor) -> Tensor:
-            loss = loss_of(x, x_hat, z_pre, z, dictionary)
+            dead = self._report.neurons_to_revive()
+            loss = loss_of(x, x_hat, z_pre, z, dictionary) + self._recipe.penalty(z_pre, dead)
+            if self._recipe.revives and dead.any():
+                loss = loss + auxiliary_loss(x, x_hat, z_pre, dictionary, dead)
             with torch.no_grad():
                 self._report.record(x, x_hat, z, float(loss), cfg.scheduler.learning_rate)
             return loss
@@ -128,3 +146,13 @@ class ReportingTrainer(SaeTrainer):
 
     def _save_training_to_store(self, *args: Any, **kwargs: Any) -> None:
         """Save nothing. Trap: upstream writes a checkpoint that lacks k into runs/, and swallows errors."""
+
+
+def _move_to_own_group(
+    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], learning_rate: float
+) -> None:
+    """Give some of an optimizer's parameters a learning rate of their own."""
+    moved = {id(parameter) for parameter in parameters}
+    for group in optimizer.param_groups:
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in moved]
+    optimizer.add_param_group({"params": parameters, "lr": learning_rate})

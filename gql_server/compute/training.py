@@ -7,15 +7,15 @@ import torch
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.devices import choose_device
-from gql_server.compute.linear_engine import activation_scale, fold_scale, has_linear_engine, initialise
 from gql_server.compute.messages import Log, TrainingPoint, TrainingResumed, TrainResult, TrainSae
 from gql_server.compute.metrics import DeadNeurons
+from gql_server.compute.recipes import Recipe, recipe_for
 from gql_server.compute.sae_classes import SaeClass, SaeClasses
 from gql_server.compute.snapshots import Snapshots, UnusableSnapshot, fingerprint
 from gql_server.compute.store import ActivationStore
 from gql_server.compute.trainer import ReportingTrainer
 from gql_server.compute.training_files import write_training
-from gql_server.compute.training_plan import GRADIENT_NORM, MAX_DEAD_WINDOW, TrainingPlan, make_plan
+from gql_server.compute.training_plan import MAX_DEAD_WINDOW, TrainingPlan, make_plan
 from gql_server.compute.training_report import Schedule, TrainingReport
 from gql_server.compute.training_store import TrainingStore
 
@@ -59,13 +59,13 @@ def train_sae(
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(task.seed)
         sae = sae_class.build(task.n_latents, rows.n_inputs, task.k, device)
-        plan = _prepare(task, sae, sae_class, rows, device)
+        recipe = recipe_for(sae)
+        plan = _prepare(task, recipe, sae_class, rows, device)
         context.emit(plan.config)
         context.emit(Log(_opening(task, rows, plan)))
         snapshots = _snapshots(task, plan, rows)
-        report = _train(task, sae, rows, plan, snapshots, context)
-    if has_linear_engine(sae):
-        fold_scale(sae, plan.activation_scale)
+        report = _train(task, recipe, rows, plan, snapshots, context)
+    recipe.finish()
     report.check_weights(sae, plan.config.learning_rate)
     write_training(task, sae, sae_class, plan, report, rows)
     context.emit(Log(_closing(report.points[-1])))
@@ -81,11 +81,12 @@ def _check_sizes(task: TrainSae, sae_class: SaeClass) -> None:
         raise TaskError(f"k must be from 1 to the number of neurons, {task.n_latents}.", "INVALID", ("k",))
 
 
-def _prepare(task: TrainSae, sae: Sae, sae_class: SaeClass, rows: TrainingStore, device: str) -> TrainingPlan:
+def _prepare(
+    task: TrainSae, recipe: Recipe, sae_class: SaeClass, rows: TrainingStore, device: str
+) -> TrainingPlan:
     """Start the engine well and choose what the task leaves open."""
-    if has_linear_engine(sae):
-        initialise(sae)
-        rows.scale = activation_scale(rows.sample(_SAMPLE_ROWS))
+    recipe.start(rows.sample(_SAMPLE_ROWS))
+    rows.scale = recipe.scale
     return make_plan(
         task,
         needs_k=sae_class.needs_k,
@@ -107,7 +108,7 @@ def _snapshots(task: TrainSae, plan: TrainingPlan, rows: TrainingStore) -> Snaps
 
 def _train(
     task: TrainSae,
-    sae: Sae,
+    recipe: Recipe,
     rows: TrainingStore,
     plan: TrainingPlan,
     snapshots: Snapshots,
@@ -116,13 +117,14 @@ def _train(
     schedule = Schedule(rows.steps_per_epoch, task.epochs)
     window = min(MAX_DEAD_WINDOW, rows.steps_per_epoch * task.batch_size)
     report = TrainingReport(context, schedule, DeadNeurons(task.n_latents, window), plan)
+    sae = recipe.sae
     # Trap: TopKSae.train() would make a new engine; its trainer's train() does not.
-    sae.trainer = ReportingTrainer(sae, report, schedule, snapshots)
+    sae.trainer = ReportingTrainer(recipe, report, schedule, snapshots)
     _resume(task, sae, report, snapshots, context)
     if report.step < report.total_steps:
         epochs_done, batches_done = divmod(report.step, rows.steps_per_epoch)
         rows.start_at(epochs_done, batches_done)
-        config = _upstream_config(plan, task.epochs - epochs_done)
+        config = _upstream_config(plan, recipe, task.epochs - epochs_done)
         sae.trainer.train(rows, task.run_id, task.layer, config, training_run_id=task.sae_id)
     return report
 
@@ -144,7 +146,7 @@ def _resume(
     context.emit(TrainingResumed(report.step, list(report.points)))
 
 
-def _upstream_config(plan: TrainingPlan, epochs: int) -> SaeTrainingConfig:
+def _upstream_config(plan: TrainingPlan, recipe: Recipe, epochs: int) -> SaeTrainingConfig:
     """Say it to mi_crow. Its own monitoring is off: its numbers are not what their names say.
 
     use_amp is off: with it a training gives up the rest of an epoch after a few NaNs, and is not repeatable
@@ -156,7 +158,7 @@ def _upstream_config(plan: TrainingPlan, epochs: int) -> SaeTrainingConfig:
         lr=plan.config.learning_rate,
         l1_lambda=plan.scaled_l1_lambda,
         device=plan.config.device,
-        clip_grad=GRADIENT_NORM,
+        clip_grad=recipe.gradient_norm,
         use_amp=False,
         monitoring=0,
         verbose=False,

@@ -8,9 +8,9 @@ from gql_server.compute.messages import TrainingConfigChosen, TrainSae
 MAX_DEAD_WINDOW = 1_000_000
 """Training tokens over which a neuron must not fire to be called dead; one epoch's where that has fewer."""
 
-GRADIENT_NORM = 0.01
-"""To which each step's gradient is cut: so low that it always is. Otherwise Adam remembers the first steps'
-gradients, many times as large as the later ones, for a thousand steps, and takes small steps meanwhile."""
+_REVIVALS = 16
+"""So many times over a training could a neuron die and be brought back. Gao et al. 2024 wait for 10 million
+tokens, which short trainings do not have."""
 
 HIGHEST_LEARNING_RATE = 8e-3
 LOWEST_LEARNING_RATE = 2e-4
@@ -30,6 +30,8 @@ class TrainingPlan:
 
     config: TrainingConfigChosen
     activation_scale: float
+    revival_window: int = MAX_DEAD_WINDOW
+    """Training tokens over which a neuron must not fire to be helped."""
 
     @property
     def scaled_l1_lambda(self) -> float:
@@ -50,7 +52,8 @@ def make_plan(
         seed=task.seed,
         device=device,
     )
-    return TrainingPlan(config, activation_scale)
+    revival_window = min(MAX_DEAD_WINDOW, total_steps * task.batch_size // _REVIVALS)
+    return TrainingPlan(config, activation_scale, revival_window)
 
 
 def _default_learning_rate(total_steps: int) -> float:

@@ -63,6 +63,7 @@ class TrainingReport:
         self._context = context
         self._schedule = schedule
         self._dead_neurons = dead_neurons
+        self._revival_window = plan.revival_window
         self._scale = plan.activation_scale
         self._l1_lambda = plan.config.l1_lambda
         self._metrics = IntervalMetrics()
@@ -81,6 +82,10 @@ class TrainingReport:
     def dead_window(self) -> int:
         """Over how many training tokens a neuron must not fire to count as dead."""
         return self._dead_neurons.window
+
+    def neurons_to_revive(self) -> Tensor:
+        """Say which neurons have been silent for long enough for a remedy: bool [n_latents]."""
+        return self._dead_neurons.silent_for(self._revival_window)
 
     def record(self, x: Tensor, x_hat: Tensor, latents: Tensor, loss: float, learning_rate: float) -> None:
         """Take in one step's scaled batch; TaskError where its loss is not finite."""

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskCanceled, TaskError
-from gql_server.compute.linear_engine import activation_scale, fold_scale, initialise
+from gql_server.compute.linear_engine import fold_scale, initialise
 from gql_server.compute.messages import Log, Progress, TrainingConfigChosen, TrainingPoint, TrainSae
+from gql_server.compute.recipes import activation_scale
 from gql_server.compute.sae_classes import SaeClasses, place
 from gql_server.compute.training import train_sae
 from gql_server.compute.training_report import MAX_POINTS, Schedule
