@@ -1,6 +1,7 @@
-"""What a training point says, accumulated in float64 over the steps of an interval.
+"""What a training point says of reconstructions, accumulated in float64 over the steps of an interval.
 
-Definitions: contract of the API, TrainingPoint. Everything merges batches exactly: explained variance uses
+Definitions: contract of the API, TrainingPoint. An evaluation says the same of its tokens, and more
+(``evaluation_metrics``). Everything merges batches exactly: explained variance uses
 the mean per input dimension over all rows of the interval, not the means of its batches.
 """
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 DEFINITIONS_VERSION = 1
-"""Written beside figures; grows when a definition changes."""
+"""Written beside figures of trainings and evaluations; grows when a definition changes."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ class IntervalMetrics:
         """Add a batch: x and x_hat [n, n_inputs], latents [n, n_latents], and the batch's loss."""
         if x.shape[0] == 0:
             return
-        wide = _float64(x)
+        wide = float64(x)
         self._loss += loss * x.shape[0]
-        self._squared_error += float((wide - _float64(x_hat)).square().sum())
+        self._squared_error += float((wide - float64(x_hat)).square().sum())
         self._active += int(torch.count_nonzero(latents))
         self._merge(wide)
 
@@ -64,9 +65,9 @@ class IntervalMetrics:
         share = self._squared_error / self._deviation if self._deviation > 0 else math.nan
         return IntervalSummary(
             n_rows=n,
-            loss=_finite(self._loss / n),
-            mse=_finite(self._squared_error / (n * self._n_inputs)),
-            explained_variance=_finite(1.0 - share),
+            loss=finite(self._loss / n),
+            mse=finite(self._squared_error / (n * self._n_inputs)),
+            explained_variance=finite(1.0 - share),
             l0=self._active / n,
         )
 
@@ -127,11 +128,12 @@ class DeadNeurons:
         vars(self).update(state)
 
 
-def _float64(x: Tensor) -> Tensor:
-    """Widen, on the CPU where the device has no float64 (Apple's)."""
+def float64(x: Tensor) -> Tensor:
+    """Widen a tensor, on the CPU where the device has no float64 (Apple's)."""
     x = x.detach()
     return x.cpu().double() if x.device.type == "mps" else x.double()
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """Return the number, or None for NaN and infinities."""
     return value if math.isfinite(value) else None
