@@ -17,6 +17,17 @@ _TEXTS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
+class SelectedTexts:
+    """Texts that were looked at, and which of them have a token that is not special."""
+
+    kept: list[tuple[int, int]]
+    """Row and number of tokens, those that are cut off not among them."""
+    dropped_count: int
+    sha256: str
+    """Over all that were looked at."""
+
+
+@dataclass(frozen=True)
 class CapturePlan:
     """All batches, longest texts first; ``sha256`` is over the texts looked at."""
 
@@ -40,23 +51,30 @@ def plan_capture(
 
     A text with no token but special ones is dropped. Raises TaskError INVALID where no text is left.
     """
-    start = task.sample_offset
-    stop = len(dataset) if task.sample_limit is None else start + task.sample_limit
+    stop = len(dataset) if task.sample_limit is None else task.sample_offset + task.sample_limit
+    texts = select_texts(lm, dataset, task.sample_offset, stop, task.max_length, context)
+    if not texts.kept:
+        reason = "No text is left to capture: none of those selected has a token that is not special."
+        raise TaskError(reason, "INVALID", ("dataset",))
+    return CapturePlan(_batches(texts.kept, task.batch_size), texts.dropped_count, texts.sha256)
+
+
+def select_texts(
+    lm: LanguageModel, dataset: TextDataset, start: int, stop: int, max_length: int, context: TaskContext
+) -> SelectedTexts:
+    """Tokenise the texts of the rows from ``start`` to before ``stop`` once, to see how long they are."""
     digest, row = hashlib.sha256(), start
     kept: list[tuple[int, int]] = []
     texts = dataset.slice(start, stop)
     while chunk := list(islice(texts, _TEXTS_AT_ONCE)):
         context.check()
-        for text, length in zip(chunk, _lengths(lm, chunk, task.max_length), strict=True):
+        for text, length in zip(chunk, _lengths(lm, chunk, max_length), strict=True):
             encoded = text.encode()
             digest.update(len(encoded).to_bytes(8, "big") + encoded)
             if length:
                 kept.append((row, length))
             row += 1
-    if not kept:
-        reason = "No text is left to capture: none of those selected has a token that is not special."
-        raise TaskError(reason, "INVALID", ("dataset",))
-    return CapturePlan(_batches(kept, task.batch_size), row - start - len(kept), digest.hexdigest())
+    return SelectedTexts(kept, row - start - len(kept), digest.hexdigest())
 
 
 def _lengths(lm: LanguageModel, texts: list[str], max_length: int) -> list[int]:

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -122,8 +122,37 @@ class SaeHook(Controller, Detector):
         return reconstruction
 
 
+class ReplacementHook(Controller, Detector):
+    """Keeps what a layer puts out, or puts a ``replacement`` in its place.
+
+    Without a replacement the pass is left alone, and ``output`` [n_texts, n_positions, n_inputs] is a copy of
+    the layer's output, which a later layer may change in place.
+    """
+
+    def __init__(self) -> None:
+        Controller.__init__(self, hook_type=HookType.FORWARD, hook_id=f"gql_server-{uuid.uuid4().hex}")
+        self.output: Tensor | None = None
+        self.replacement: Tensor | None = None
+
+    def process_activations(
+        self, module: nn.Module, input: HOOK_FUNCTION_INPUT, output: HOOK_FUNCTION_OUTPUT
+    ) -> None:
+        """Do nothing, as SaeHook."""
+
+    def modify_activations(
+        self, module: nn.Module, inputs: Tensor | None, output: Tensor | None
+    ) -> Tensor | None:
+        """Keep the output, or return what replaces it."""
+        if self.replacement is None and output is not None:
+            self.output = output.detach().clone(memory_format=torch.contiguous_format)
+        return self.replacement
+
+
+SomeHook = TypeVar("SomeHook", SaeHook, ReplacementHook)
+
+
 @contextmanager
-def attached(lm: LanguageModel, layer: str, hook: SaeHook) -> Iterator[SaeHook]:
+def attached(lm: LanguageModel, layer: str, hook: SomeHook) -> Iterator[SomeHook]:
     """Register the hook on a layer for as long as the block lasts.
 
     Hooks sit on the shared model, so keep the block to a forward pass. TaskError (CONFLICT) where the model

@@ -4,7 +4,7 @@ Everything is encoded with msgspec; nothing here needs torch. Paths are absolute
 see the same file system. Floats may be NaN or infinite here; the API makes them null.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -153,6 +153,26 @@ class IndexNeurons(Message, frozen=True):
     attempt: int = 1
 
 
+class EvaluateSae(Message, frozen=True):
+    """Measure an SAE in its layer's place on texts. Result: EvaluationResult."""
+
+    sae: SaeSource
+    language_model: LanguageModelSource
+    dataset_dir: str
+    """Arrow dataset with the column text; made by the task itself where hub_dataset is given."""
+    hub_dataset: HubDataset | None
+    dataset_kind: str
+    dataset_description: str
+    dataset_sample_count: int | None
+    """Texts of the whole dataset, where that is known; the directory may hold the first of them."""
+    sample_offset: int
+    sample_limit: int
+    trained_max_length: int | None
+    """Tokens per text in the run that the SAE was trained on, if any."""
+    max_texts: int
+    attempt: int = 1
+
+
 class FindTopNeurons(Message, frozen=True):
     """The neurons that fire most on prompts. Result: TopNeuronsResult."""
 
@@ -193,6 +213,7 @@ Task = (
     | CaptureActivations
     | TrainSae
     | IndexNeurons
+    | EvaluateSae
     | FindTopNeurons
     | Generate
 )
@@ -372,6 +393,51 @@ class IndexResult(Message, frozen=True):
     frequency_histogram: Histogram
 
 
+class EvaluatedDataset(Message, frozen=True):
+    """What an evaluation was done on."""
+
+    kind: str
+    description: str
+    sample_count: int
+    sample_offset: int
+    sample_limit: int
+    sha256: str
+    """Over the texts that were selected, as in a run's manifest."""
+
+
+class EvaluationResult(Message, frozen=True):
+    """A finished evaluation; figures are None where undefined or not finite. Definitions: docs/evaluation.md.
+
+    Written into the SAE's metadata.json already.
+    """
+
+    dataset: EvaluatedDataset
+    sample_count: int
+    """Texts that were measured on: those selected that have a token that counts."""
+    max_length: int
+    token_count: int
+    predicted_token_count: int
+    mse: float | None
+    explained_variance: float | None
+    l0: float | None
+    dead_fraction: float | None
+    dead_window_tokens: int
+    cosine_similarity: float | None
+    relative_reconstruction_bias: float | None
+    ce_loss_original: float | None
+    ce_loss_reconstructed: float | None
+    ce_loss_zero_ablated: float | None
+    ce_loss_recovered: float | None
+    kl_divergence_reconstructed: float | None
+    metric_definitions_version: int
+    evaluated_at: str
+    """An ISO 8601 time with its offset."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return msgspec.structs.asdict(self) | {"dataset": msgspec.structs.asdict(self.dataset)}
+
+
 class PromptToken(Message, frozen=True):
     """A token of a prompt."""
 
@@ -416,6 +482,7 @@ Result = (
     | CaptureResult
     | TrainResult
     | IndexResult
+    | EvaluationResult
     | TopNeuronsResult
     | GenerateResult
 )

@@ -1,16 +1,17 @@
-"""The texts of a run, as a task opens them."""
+"""The texts of a run or an evaluation, as a task opens them."""
 
 from pathlib import Path
 
 from gql_server.compute.context import TaskError
 from gql_server.datasets import TextDataset, UnreadableTexts
 
+OF_A_RUN = "The run's texts are missing or damaged: delete the run and capture it again."
+OF_AN_EVALUATION = "The evaluation's texts are missing or damaged: call evaluateSae again."
 
-def open_texts(directory: Path) -> TextDataset:
-    """Open a run's texts; TaskError where they are not there or damaged."""
+
+def open_texts(directory: Path, reason: str = OF_A_RUN) -> TextDataset:
+    """Open texts; TaskError with the reason where they are not there or damaged."""
     try:
         return TextDataset(directory)
     except (FileNotFoundError, UnreadableTexts) as error:
-        raise TaskError(
-            "The run's texts are missing or damaged: delete the run and capture it again."
-        ) from error
+        raise TaskError(reason) from error

@@ -12,11 +12,13 @@ from gql_server.compute import upstream  # noqa: F401  (before anything that imp
 from gql_server.compute.capture import capture_activations
 from gql_server.compute.context import TaskContext
 from gql_server.compute.devices import devices
+from gql_server.compute.evaluation import evaluate_sae
 from gql_server.compute.generation import generate
 from gql_server.compute.language_models import LanguageModels, describe
 from gql_server.compute.messages import (
     CaptureActivations,
     Done,
+    EvaluateSae,
     FindTopNeurons,
     Generate,
     IndexNeurons,
@@ -86,6 +88,9 @@ class Toolbox:
                 return index_neurons(
                     task, context, self._saes.get(task.sae), ActivationStore(Path(task.store_dir))
                 )
+            case EvaluateSae():
+                lm = self.language_models.get(task.language_model)
+                return evaluate_sae(task, context, lm, self._saes.get(task.sae))
             case FindTopNeurons():
                 lm = self.language_models.get(task.language_model)
                 return find_top_neurons(task, context, lm, self._saes.get(task.sae))
@@ -115,6 +120,8 @@ def _subject(task: Task) -> dict[str, str]:
             return {"sae": task.sae_id, "run": task.run_id}
         case IndexNeurons():
             return {"sae": task.sae.id, "run": task.run_id}
+        case EvaluateSae(sae=sae):
+            return {"sae": sae.id, "language_model": task.language_model.id}
         case FindTopNeurons(sae=SaeSource() as sae) | Generate(sae=SaeSource() as sae):
             return {"sae": sae.id, "language_model": task.language_model.id}
     return {}

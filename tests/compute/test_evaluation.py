@@ -1,0 +1,441 @@
+"""Evaluations, held against plain transformers with a hook by hand and an SAE in NumPy."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from gql_server.compute import evaluation
+from gql_server.compute.context import TaskCanceled, TaskError
+from gql_server.compute.evaluation import evaluate_sae
+from gql_server.compute.language_models import LanguageModels
+from gql_server.compute.messages import EvaluateSae, EvaluationResult, LanguageModelSource, Log, Progress
+from gql_server.datasets import write_texts
+from tests.compute.conftest import RecordingContext
+from tests.compute.dummy_sae import DummySae
+from tests.compute.sae_fixtures import LAYER, N_LATENTS, K, make_sae, sae_source
+
+from mi_crow.mechanistic.sae.sae import Sae
+
+Array = NDArray[np.float64]
+TEXTS = [
+    "The for statement is used to iterate over the elements of a sequence.",
+    "Strings",
+    "",
+    "A short text.<eos><bos>And another one in the same text.",
+    "It is used to iterate over the elements of a sequence such as a string, tuple or list, and more.",
+    "x<eos>",
+    "naïve 😀",
+]
+MAX_LENGTH = 20
+FIGURES = (
+    "mse", "explained_variance", "l0", "dead_fraction", "cosine_similarity", "relative_reconstruction_bias",
+    "ce_loss_original", "ce_loss_reconstructed", "ce_loss_zero_ablated", "ce_loss_recovered",
+    "kl_divergence_reconstructed",
+)  # fmt: skip
+
+
+@pytest.fixture
+def task(tiny_source: LanguageModelSource, tmp_path: Path) -> EvaluateSae:
+    """Keep the texts as a dataset, and return a task that evaluates an SAE of layer 0 on them."""
+    write_texts(tmp_path / "texts", TEXTS)
+    (tmp_path / "sae").mkdir()
+    (tmp_path / "sae" / "metadata.json").write_text('{"seed": 7}')
+    return EvaluateSae(
+        sae=msgspec.structs.replace(sae_source(), directory=str(tmp_path / "sae")),
+        language_model=tiny_source,
+        dataset_dir=str(tmp_path / "texts"),
+        hub_dataset=None,
+        dataset_kind="INLINE",
+        dataset_description="7 texts",
+        dataset_sample_count=7,
+        sample_offset=0,
+        sample_limit=100,
+        trained_max_length=MAX_LENGTH,
+        max_texts=100,
+    )
+
+
+def changed(task: EvaluateSae, **changes: Any) -> EvaluateSae:
+    return msgspec.structs.replace(task, **changes)
+
+
+def of_layer(task: EvaluateSae, layer: str) -> EvaluateSae:
+    return changed(task, sae=msgspec.structs.replace(task.sae, layer=layer))
+
+
+class NumpySae:
+    """mi_crow's TopK and L1 SAEs by their formulas."""
+
+    def __init__(self, sae: Sae, k: int | None) -> None:
+        weights = {name: value.double().numpy() for name, value in sae.sae_engine.state_dict().items()}
+        self.encoder = weights["encoder.final_block.0.weight"].T
+        self.bias = weights["encoder.final_block.0.bias"]
+        rows = weights["dictionary._weights"]
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        self.decoder = rows / lengths * np.exp(weights["dictionary.multiplier"])
+        self.k = k
+
+    def latents(self, x: Array) -> Array:
+        latents = np.maximum(x @ self.encoder + self.bias, 0)
+        if self.k is not None:
+            kth = np.sort(latents, axis=1)[:, -self.k, None]
+            latents = np.where(latents >= kth, latents, 0)
+        return np.asarray(latents)
+
+
+class ByHand:
+    """Every figure, from the texts one by one or in one padded batch, without any of the server's code."""
+
+    def __init__(
+        self, directory: Path, layer: str, sae: NumpySae, side: str | None = None, dtype: Any = torch.float32
+    ) -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(directory)
+        self.model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).eval()
+        self.module = self.model.get_submodule(layer)
+        self.sae, self.side = sae, side
+
+    def figures(self, texts: Sequence[str], max_length: int) -> dict[str, float]:
+        rows: list[Array] = []
+        passes: dict[str, list[Array]] = {"own": [], "reconstructed": [], "zeroed": []}
+        targets: list[int] = []
+        for ids, mask in self._batches(texts, max_length):
+            counted = mask.bool() & ~torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids))
+            x, own = self._run(ids, mask, None)
+            hat = x.clone()
+            wide = x[counted].double().numpy()
+            hat[counted] = torch.from_numpy(self._reconstruct(wide)).to(x.dtype)
+            zeroed = torch.where(counted[..., None], 0.0, x)
+            logits = (own, self._run(ids, mask, hat)[1], self._run(ids, mask, zeroed)[1])
+            for text in range(len(ids)):
+                for place in range(1, ids.shape[1]):
+                    if counted[text, place] and mask[text, place - 1]:
+                        targets.append(int(ids[text, place]))
+                        for kept, values in zip(passes.values(), logits, strict=True):
+                            kept.append(log_softmax(values[text, place - 1].double().numpy()))
+            rows.append(wide)
+        return self._near(np.concatenate(rows)) | self._predicted(passes, targets)
+
+    def _batches(self, texts: Sequence[str], max_length: int) -> list[tuple[Tensor, Tensor]]:
+        ids = [self.tokenizer(text)["input_ids"][:max_length] for text in texts]
+        ids = [one for one in ids if not set(self.tokenizer.all_special_ids).issuperset(one)]
+        if self.side is None:
+            return [(torch.tensor([one]), torch.ones(1, len(one), dtype=torch.long)) for one in ids]
+        width, pad = max(map(len, ids)), self.tokenizer.pad_token_id
+        left = self.side == "left"
+        fill = [[pad] * (width - len(one)) for one in ids]
+        batch = [gap + one if left else one + gap for one, gap in zip(ids, fill, strict=True)]
+        real = [[0] * len(gap) + [1] * len(one) for one, gap in zip(ids, fill, strict=True)]
+        return [(torch.tensor(batch), torch.tensor([one if left else one[::-1] for one in real]))]
+
+    def _run(self, ids: Tensor, mask: Tensor, instead: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the layer's output, and the logits with ``instead`` in its place."""
+        seen: list[Tensor] = []
+
+        def hook(module: Any, inputs: Any, output: Any) -> Any:
+            tensor, *others = output if isinstance(output, tuple) else (output,)
+            seen.append(tensor.clone())
+            replaced = tensor if instead is None else instead
+            return (replaced, *others) if isinstance(output, tuple) else replaced
+
+        handle = self.module.register_forward_hook(hook)
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        with torch.no_grad():
+            logits = self.model(input_ids=ids, attention_mask=mask, position_ids=positions).logits
+        handle.remove()
+        return seen[0], logits
+
+    def _reconstruct(self, x: Array) -> Array:
+        return np.asarray(self.sae.latents(x) @ self.sae.decoder)
+
+    def _near(self, x: Array) -> dict[str, float]:
+        latents, x_hat = self.sae.latents(x), self._reconstruct(x)
+        products = (x * x_hat).sum(axis=1)
+        lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(x_hat, axis=1)
+        return {
+            "token_count": len(x),
+            "mse": ((x - x_hat) ** 2).mean(),
+            "explained_variance": 1 - ((x - x_hat) ** 2).sum() / ((x - x.mean(axis=0)) ** 2).sum(),
+            "l0": (latents != 0).sum(axis=1).mean(),
+            "dead_fraction": (latents == 0).all(axis=0).mean(),
+            "cosine_similarity": np.divide(products, lengths, where=lengths > 0, out=lengths * 0).mean(),
+            "relative_reconstruction_bias": (x_hat**2).sum() / products.sum(),
+        }
+
+    def _predicted(self, passes: dict[str, list[Array]], targets: list[int]) -> dict[str, float]:
+        own, reconstructed, zeroed = (np.stack(kept) for kept in passes.values())
+        ce_own, ce_hat, ce_zero = (
+            -kept[np.arange(len(targets)), targets].mean() for kept in (own, reconstructed, zeroed)
+        )
+        return {
+            "predicted_token_count": len(targets),
+            "ce_loss_original": ce_own,
+            "ce_loss_reconstructed": ce_hat,
+            "ce_loss_zero_ablated": ce_zero,
+            "ce_loss_recovered": (ce_zero - ce_hat) / (ce_zero - ce_own),
+            "kl_divergence_reconstructed": (np.exp(own) * (own - reconstructed)).sum(axis=1).mean(),
+        }
+
+
+def log_softmax(logits: Array) -> Array:
+    shifted = logits - logits.max()
+    return np.asarray(shifted - np.log(np.exp(shifted).sum()))
+
+
+def assert_same(result: EvaluationResult, figures: dict[str, float], tolerance: float = 1e-5) -> None:
+    found = {name: getattr(result, name) for name in figures}
+    assert found == pytest.approx(figures, rel=tolerance, abs=tolerance)
+
+
+@pytest.mark.parametrize("side", [None, "left", "right"])
+@pytest.mark.parametrize(("sae_class", "k"), [("TopKSae", K), ("L1Sae", None)])
+def test_every_figure_is_that_of_plain_transformers_and_numpy_however_the_texts_are_padded(
+    task: EvaluateSae,
+    tiny_model_dir: Path,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    sae_class: str,
+    k: int | None,
+    side: str | None,
+) -> None:
+    lm = language_models.get(task.language_model)
+    sae = make_sae(lm, sae_class)
+    sae.sae_engine.encoder.final_block[0].bias[:5] = -1e3  # These never fire.
+    result = evaluate_sae(task, recording_context, lm, sae)
+    figures = ByHand(tiny_model_dir, "model.layers.0", NumpySae(sae, k), side).figures(TEXTS, MAX_LENGTH)
+    assert set(figures) == {*FIGURES, "token_count", "predicted_token_count"}
+    assert 0 < figures["dead_fraction"] < 1
+    assert_same(result, figures)
+    assert (result.sample_count, result.max_length, result.dead_window_tokens) == (6, 20, result.token_count)
+
+
+@pytest.mark.parametrize("path", ["model.layers.1", "model.layers.0.self_attn", "model.layers.1.mlp"])
+def test_layers_of_any_kind_are_replaced_also_those_that_put_out_a_tuple(
+    task: EvaluateSae,
+    tiny_model_dir: Path,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    path: str,
+) -> None:
+    lm = language_models.get(task.language_model)
+    sae = make_sae(lm)
+    layer = f"llamaforcausallm_{path.replace('.', '_')}"
+    result = evaluate_sae(of_layer(task, layer), recording_context, lm, sae)
+    assert_same(result, ByHand(tiny_model_dir, path, NumpySae(sae, K)).figures(TEXTS, MAX_LENGTH))
+
+
+def test_a_model_in_bfloat16_gets_the_reconstruction_in_its_own_precision(
+    task: EvaluateSae,
+    tiny_model_dir: Path,
+    recording_context: RecordingContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evaluation, "MAX_LOGITS", 1)  # Padding changes roundings in bfloat16.
+    source = msgspec.structs.replace(task.language_model, dtype="BFLOAT16")
+    lm = LanguageModels(device="cpu").get(source)
+    sae = make_sae(lm, "L1Sae")
+    result = evaluate_sae(task, recording_context, lm, sae)
+    by_hand = ByHand(tiny_model_dir, "model.layers.0", NumpySae(sae, None), dtype=torch.bfloat16)
+    assert_same(result, by_hand.figures(TEXTS, MAX_LENGTH), tolerance=1e-3)
+    assert lm.model.dtype == torch.bfloat16
+
+
+def test_batches_of_any_size_and_portions_of_any_size_give_the_same(
+    task: EvaluateSae,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lm = language_models.get(task.language_model)
+    sae = make_sae(lm)
+    together = evaluate_sae(task, RecordingContext(), lm, sae)
+    monkeypatch.setattr(evaluation, "MAX_LOGITS", 1)
+    monkeypatch.setattr(evaluation, "MAX_DENSE_LATENTS", 3 * N_LATENTS)
+    alone = evaluate_sae(task, recording_context, lm, sae)
+    assert_same(alone, {name: getattr(together, name) for name in (*FIGURES, "token_count")})
+    progress = [event for event in recording_context.events if isinstance(event, Progress)]
+    assert [(event.completed, event.total) for event in progress] == [(n, 6) for n in range(1, 7)]
+
+
+class PerfectSae(DummySae):
+    """Gives back what it gets."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return x itself."""
+        return x
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Return x itself."""
+        return x
+
+
+def test_a_perfect_sae_recovers_everything(
+    task: EvaluateSae, language_models: LanguageModels, recording_context: RecordingContext
+) -> None:
+    lm = language_models.get(task.language_model)
+    result = evaluate_sae(task, recording_context, lm, PerfectSae(32, 32))
+    assert (result.ce_loss_recovered, result.kl_divergence_reconstructed) == (1.0, 0.0)
+    assert result.ce_loss_reconstructed == result.ce_loss_original != result.ce_loss_zero_ablated
+    assert (result.mse, result.explained_variance, result.dead_fraction) == (0.0, 1.0, 0.0)
+    assert result.cosine_similarity == pytest.approx(1) == result.relative_reconstruction_bias
+
+
+class ZeroSae(PerfectSae):
+    """Reconstructs nothing."""
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Return zeros."""
+        return torch.zeros_like(x)
+
+
+def test_an_sae_that_gives_zeros_recovers_nothing_and_its_bias_is_undefined(
+    task: EvaluateSae, language_models: LanguageModels, recording_context: RecordingContext
+) -> None:
+    lm = language_models.get(task.language_model)
+    result = evaluate_sae(task, recording_context, lm, ZeroSae(32, 32))
+    assert result.ce_loss_recovered == 0.0
+    assert result.ce_loss_reconstructed == result.ce_loss_zero_ablated
+    assert result.relative_reconstruction_bias is None and result.cosine_similarity == 0.0
+
+
+def test_offset_and_limit_choose_the_texts_and_their_hash_says_which(
+    task: EvaluateSae,
+    tiny_model_dir: Path,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+) -> None:
+    lm = language_models.get(task.language_model)
+    sae = make_sae(lm)
+    some = evaluate_sae(changed(task, sample_offset=1, sample_limit=3), recording_context, lm, sae)
+    assert_same(some, ByHand(tiny_model_dir, "model.layers.0", NumpySae(sae, K)).figures(TEXTS[1:4], 20))
+    every = evaluate_sae(task, recording_context, lm, sae)
+    assert some.sample_count == 2 and some.dataset.sha256 != every.dataset.sha256
+    assert (some.dataset.sample_offset, some.dataset.sample_limit, some.dataset.sample_count) == (1, 3, 7)
+
+
+def test_a_text_of_one_token_predicts_nothing_if_no_special_token_comes_before_it(
+    task: EvaluateSae,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lm = language_models.get(task.language_model)
+    monkeypatch.setattr(evaluation, "tokenizer_options", lambda n: {"add_special_tokens": False})
+    result = evaluate_sae(changed(task, sample_offset=5, sample_limit=1), recording_context, lm, make_sae(lm))
+    assert (result.token_count, result.predicted_token_count) == (1, 0)
+    assert result.ce_loss_original is None and result.kl_divergence_reconstructed is None
+    assert result.explained_variance is None, "a single token does not vary"
+
+
+@pytest.mark.parametrize(
+    ("trained", "chosen", "why"),
+    [
+        (20, 20, "cut at 20 tokens, as in the run"),
+        (None, 128, "cut at 128 tokens, as it was trained on no run"),
+        (9999, 512, "cut at 512 tokens, which is as many as the language model takes"),
+    ],
+)
+def test_texts_are_cut_as_in_the_training_and_the_log_says_where(
+    task: EvaluateSae,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    trained: int | None,
+    chosen: int,
+    why: str,
+) -> None:
+    lm = language_models.get(task.language_model)
+    result = evaluate_sae(changed(task, trained_max_length=trained), recording_context, lm, make_sae(lm))
+    said = [event.message for event in recording_context.events if isinstance(event, Log)]
+    assert result.max_length == chosen and why in said[0] and "1 without a token left out" in said[0]
+    assert f"Measured on {result.token_count} tokens" in said[1] and len(said) == 2
+
+
+def test_the_figures_are_noted_beside_the_checkpoint_and_the_next_ones_take_their_place(
+    task: EvaluateSae, language_models: LanguageModels, recording_context: RecordingContext
+) -> None:
+    lm = language_models.get(task.language_model)
+    path = Path(task.sae.directory) / "metadata.json"
+    first = evaluate_sae(task, recording_context, lm, make_sae(lm))
+    assert json.loads(path.read_text()) == {"seed": 7, "evaluation": first.plain()}
+    second = evaluate_sae(changed(task, sample_limit=2), recording_context, lm, make_sae(lm))
+    assert json.loads(path.read_text()) == {"seed": 7, "evaluation": second.plain()}
+    assert second.dataset.sample_limit == 2
+    path.unlink()
+    evaluate_sae(task, recording_context, lm, make_sae(lm))
+    assert not path.exists() and "no metadata.json" in str(recording_context.events[-1])
+
+
+def test_a_canceled_evaluation_ends_between_passes_and_leaves_neither_hook_nor_figures(
+    task: EvaluateSae, language_models: LanguageModels, recording_context: RecordingContext
+) -> None:
+    lm = language_models.get(task.language_model)
+    hooked: list[int] = []
+
+    def cancel_at_the_third_pass() -> None:
+        hooked.append(len(lm.layers.get_hooks()))
+        if len(hooked) == 4:
+            raise TaskCanceled
+
+    recording_context.on_check = cancel_at_the_third_pass  # type: ignore[method-assign]
+    with pytest.raises(TaskCanceled):
+        evaluate_sae(task, recording_context, lm, make_sae(lm))
+    assert hooked == [0, 0, 0, 0] and not lm.layers.get_hooks()
+    assert json.loads((Path(task.sae.directory) / "metadata.json").read_text()) == {"seed": 7}
+
+
+def test_another_attempt_says_that_it_begins_anew(
+    task: EvaluateSae, language_models: LanguageModels, recording_context: RecordingContext
+) -> None:
+    lm = language_models.get(task.language_model)
+    evaluate_sae(changed(task, attempt=2), recording_context, lm, make_sae(lm))
+    assert recording_context.events[0] == Log("An evaluation is made in one go, so it begins anew.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "reason"),
+    [
+        ({"sample_offset": 2, "sample_limit": 1}, "INVALID", "No text is left to measure on"),
+        ({"sample_offset": 99}, "INVALID", "No text is left to measure on"),
+        ({"dataset_dir": "/nowhere"}, "FAILED", "call evaluateSae again"),
+    ],
+)
+def test_texts_that_give_nothing_to_measure_end_it_with_a_sentence(
+    task: EvaluateSae,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    changes: dict[str, Any],
+    code: str,
+    reason: str,
+) -> None:
+    lm = language_models.get(task.language_model)
+    with pytest.raises(TaskError, match=reason) as error:
+        evaluate_sae(changed(task, **changes), recording_context, lm, make_sae(lm))
+    assert error.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        ("llamaforcausallm_model_layers_7", "has no layer"),
+        ("llamaforcausallm_lm_head", "32 numbers per token"),
+    ],
+)
+def test_an_sae_that_does_not_fit_the_layer_is_a_conflict(
+    task: EvaluateSae,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    layer: str,
+    reason: str,
+) -> None:
+    lm = language_models.get(task.language_model)
+    with pytest.raises(TaskError, match=reason) as error:
+        evaluate_sae(of_layer(task, layer), recording_context, lm, make_sae(lm))
+    assert error.value.code == "CONFLICT" and LAYER not in error.value.reason
