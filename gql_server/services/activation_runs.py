@@ -1,16 +1,14 @@
 """Activation runs: capturing and deleting."""
 
 import asyncio
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import structlog
 from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server import datasets, ids
+from gql_server import ids
 from gql_server.compute.messages import (
     CaptureActivations,
     CaptureResult,
@@ -19,17 +17,17 @@ from gql_server.compute.messages import (
     Lane,
     Result,
 )
-from gql_server.errors import Conflict, InvalidInput
+from gql_server.errors import Conflict
 from gql_server.manifest import MANIFEST_FILE, Manifest, assemble, write_manifest
 from gql_server.server import Server
-from gql_server.services import artifacts, launching, lookup, removals, room, texts
+from gql_server.services import artifacts, kept_texts, launching, lookup, removals, room, texts
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once
 from gql_server.services.requests import CaptureRequest, Launched
 from gql_server.services.tokenizing import TokenCounter
 from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, NeuronIndex, Sae
-from models.enums import ArtifactStatus, DatasetKind, FloatType, JobKind, JobStatus, ProgressUnit
+from models.enums import ArtifactStatus, FloatType, JobKind, JobStatus, ProgressUnit
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +49,14 @@ async def capture(server: Server, request: CaptureRequest) -> Launched:
         language_model = await lookup.get(session, LanguageModel, request.language_model_id)
     check_loaded_once(language_model)
     layers = _check(server.settings, request, language_model)
-    dataset = await asyncio.to_thread(_check_texts, server.settings, request, language_model)
+    dataset = await asyncio.to_thread(
+        kept_texts.read,
+        server.settings,
+        request.dataset,
+        request.sample_offset,
+        request.sample_limit,
+        language_model.id,
+    )
     run = _new_run(request, language_model, layers, dataset)
     job = launching.new_job(
         JobKind.CAPTURE_ACTIVATIONS,
@@ -62,37 +67,19 @@ async def capture(server: Server, request: CaptureRequest) -> Launched:
         {
             "language_model_id": language_model.id,
             "activation_run_id": run.id,
-            "hub_dataset": _hub_dataset(request),
+            "hub_dataset": kept_texts.hub_dataset(request.dataset),
         },
         request.idempotency_key,
         hash,
     )
     run.job_id = job.id
     await asyncio.to_thread(_check_room, server.settings, request, language_model, dataset)
-    return await _keep_and_launch(server, run, job, dataset)
-
-
-async def _keep_and_launch(server: Server, run: ActivationRun, job: Job, dataset: texts.Texts) -> Launched:
-    database, settings = server.database, server.settings
-    directory = artifacts.dataset_directory(settings, run.id)
 
     async def add_run(session: AsyncSession) -> None:
         await lookup.get(session, LanguageModel, run.language_model_id)
         session.add(run)
-        await removals.keep(session, settings, directory)
 
-    if dataset.texts is None:
-        return await launching.launch(server, job, add_run)
-    kept = False
-    await removals.make_provisional(database, settings, directory)
-    try:
-        await asyncio.to_thread(datasets.write_texts, directory, dataset.texts)
-        launched = await launching.launch(server, job, add_run)
-        kept = not launched.replayed
-    finally:
-        if not kept:
-            await removals.discard(database, settings, directory)
-    return launched
+    return await kept_texts.launch(server, job, run.id, dataset.texts, add_run)
 
 
 def _check(settings: Settings, request: CaptureRequest, language_model: LanguageModel) -> list[str]:
@@ -118,16 +105,6 @@ def _check(settings: Settings, request: CaptureRequest, language_model: Language
         )
     checks.done()
     return sorted(request.layers, key=known.index)
-
-
-def _check_texts(settings: Settings, request: CaptureRequest, language_model: LanguageModel) -> texts.Texts:
-    dataset = texts.read(settings, request.dataset)
-    if dataset.texts is not None:
-        selected = texts.select(dataset, request.sample_offset, request.sample_limit)
-        counter = TokenCounter.of(artifacts.copy_directory(settings, language_model.id))
-        if counter is not None and not counter.any_counts(selected):
-            raise InvalidInput.at("dataset", "The texts give no tokens; give at least one that does.")
-    return dataset
 
 
 def _check_room(
@@ -163,14 +140,6 @@ def _new_run(
         sample_offset=request.sample_offset,
         sample_limit=request.sample_limit,
     )
-
-
-def _hub_dataset(request: CaptureRequest) -> dict[str, Any] | None:
-    dataset = request.dataset
-    if dataset.kind != DatasetKind.HUGGING_FACE:
-        return None
-    wanted = ("repository", "config", "split", "text_field", "revision")
-    return {name: value for name, value in asdict(dataset).items() if name in wanted}
 
 
 async def delete(server: Server, id: str) -> None:
