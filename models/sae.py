@@ -32,6 +32,7 @@ class Sae(Base):
     training_config: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """epochs, batch_size, k, learning_rate, l1_lambda, seed and device, once the worker has chosen them."""
     evaluation: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """The newest EvaluationResult of the worker's, plain."""
     directory: Mapped[str] = mapped_column(String)
     """``sae/<model>/<sae id>``, relative to the artifact directory."""
     checkpoint_path: Mapped[str | None] = mapped_column(String)

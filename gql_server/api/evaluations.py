@@ -1,11 +1,18 @@
 """How well SAEs stand in for their layers."""
 
+import dataclasses
 from datetime import datetime
+from typing import Annotated, Any
 
 import strawberry
 
-from gql_server.api.common import BigInt, object_type
-from gql_server.api.datasets import Dataset
+from gql_server.api.common import BigInt, argument, input_type, mutation, object_type
+from gql_server.api.context import Info
+from gql_server.api.datasets import Dataset, DatasetInput, dataset_request
+from gql_server.api.enums import DatasetKind
+from gql_server.api.launches import LaunchResult, job_launched
+from gql_server.services import evaluations as evaluation_service
+from gql_server.services.requests import EvaluateRequest
 
 
 @object_type
@@ -15,14 +22,29 @@ class SaeEvaluation:
     """
 
     dataset: Dataset = strawberry.field(description="The texts that it was measured on.")
+    sample_offset: int = strawberry.field(
+        description="How many texts were left out at the start of the dataset."
+    )
+    sample_count: int = strawberry.field(description="The texts that it was measured on.")
+    max_length: int = strawberry.field(
+        description=(
+            "Tokens per text; longer texts were cut. As in the run that the SAE was trained on, else 128."
+        )
+    )
     token_count: BigInt = strawberry.field(description="The tokens that it was measured on.")
+    predicted_token_count: BigInt = strawberry.field(
+        description="The tokens among them that a token comes before: those that the losses are about."
+    )
     mse: float | None = strawberry.field(description="Mean squared error per element.")
     explained_variance: float | None = strawberry.field(
         description="1 - sum((x - x̂)²) / sum((x - mean(x))²), the mean taken per input dimension."
     )
     l0: float | None = strawberry.field(description="Mean number of non-zero latents per token.")
     dead_fraction: float | None = strawberry.field(description="Share of neurons that never fired.")
-    cosine_similarity: float | None = strawberry.field(description="Mean cosine of x and x̂.")
+    dead_window_tokens: BigInt = strawberry.field(
+        description="The tokens over which a neuron must not fire to count as dead: those measured on."
+    )
+    cosine_similarity: float | None = strawberry.field(description="Mean cosine of x and x̂ per token.")
     relative_reconstruction_bias: float | None = strawberry.field(
         description="Mean of |x̂|² over mean of x·x̂; 1 is unbiased."
     )
@@ -38,3 +60,70 @@ class SaeEvaluation:
         description="Mean KL divergence of these predictions from the model's own, in nats."
     )
     evaluated_at: datetime = strawberry.field(description="When it was measured.")
+    metric_definitions_version: int = strawberry.field(
+        description="Grows when what a figure means changes; docs/evaluation.md has the definitions."
+    )
+
+
+def sae_evaluation(stored: dict[str, Any]) -> SaeEvaluation:
+    """Return what an SAE's row keeps as it is shown."""
+    dataset = stored["dataset"]
+    shown = Dataset(
+        kind=DatasetKind(dataset["kind"]),
+        description=dataset["description"],
+        sample_count=dataset["sample_count"],
+    )
+    names = {field.name for field in dataclasses.fields(SaeEvaluation)} - {"dataset", "evaluated_at"}
+    figures = {name: value for name, value in stored.items() if name in names}
+    return SaeEvaluation(
+        dataset=shown,
+        sample_offset=dataset["sample_offset"],
+        evaluated_at=datetime.fromisoformat(stored["evaluated_at"]),
+        **figures,
+    )
+
+
+# ------------------------------------------------------------------------------- mutations
+
+
+@input_type
+class EvaluateSaeInput:
+    """An SAE to evaluate, and on what."""
+
+    sae_id: strawberry.ID = strawberry.field(description="The SAE.")
+    dataset: DatasetInput = strawberry.field(
+        description="The texts to measure on; rather none that it was trained on."
+    )
+    sample_offset: int = strawberry.field(
+        default=0, description="Leave out this many texts at the start, such as those trained on."
+    )
+    sample_limit: int = strawberry.field(default=256, description="At most this many texts.")
+    idempotency_key: str | None = strawberry.field(
+        description=(
+            "A second request with the same key returns the first one's job; with the key but another"
+            " input it is a Conflict."
+        )
+    )
+
+    async def request(self) -> EvaluateRequest:
+        """Return what the service is asked for."""
+        return EvaluateRequest(
+            sae_id=self.sae_id,
+            dataset=await dataset_request(self.dataset),
+            sample_offset=self.sample_offset,
+            sample_limit=self.sample_limit,
+            idempotency_key=self.idempotency_key,
+        )
+
+
+@strawberry.type
+class EvaluationMutations:
+    """Mutations of evaluations."""
+
+    @mutation
+    async def evaluate_sae(
+        self, info: Info, input: Annotated[EvaluateSaeInput, argument("What to evaluate.")]
+    ) -> LaunchResult:
+        """Queues a job that measures an SAE in its layer's place; its figures replace earlier ones."""
+        request = await input.request()
+        return job_launched(await evaluation_service.evaluate(info.context.server, request))

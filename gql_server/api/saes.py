@@ -19,7 +19,7 @@ from gql_server.api.common import (
 )
 from gql_server.api.context import Info
 from gql_server.api.enums import ArtifactStatus, NeuronOrder, SaeOrigin
-from gql_server.api.evaluations import SaeEvaluation
+from gql_server.api.evaluations import SaeEvaluation, sae_evaluation
 from gql_server.api.exports import SaeExport
 from gql_server.api.launches import LaunchResult, job_launched
 from gql_server.api.loaders import TrainingPointsKey
@@ -153,7 +153,8 @@ class Sae(Node):
 def sae(row: SaeRow) -> Sae:
     """Return a row as it is shown."""
     config = training_config(row.training_config) if row.training_config else None
-    return from_row(Sae, row, row=row, training_config=config, evaluation=None, exports=[])
+    evaluation = sae_evaluation(row.evaluation) if row.evaluation else None
+    return from_row(Sae, row, row=row, training_config=config, evaluation=evaluation, exports=[])
 
 
 async def sae_row_of(info: Info, id: str) -> SaeRow:

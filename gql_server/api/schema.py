@@ -12,6 +12,7 @@ from gql_server.api.common import SCALARS, object_type
 from gql_server.api.concept_configs import ConceptConfigMutations, ConceptConfigQueries
 from gql_server.api.concepts import ConceptMutations, ConceptQueries
 from gql_server.api.context import OperationContext
+from gql_server.api.evaluations import EvaluationMutations
 from gql_server.api.generation import GenerationMutations, GenerationSubscriptions
 from gql_server.api.job_events import JobLogged, JobProgressed, JobStatusChanged, TrainingStepped
 from gql_server.api.jobs import JobMutations, JobQueries, JobSubscriptions
@@ -52,6 +53,7 @@ class Mutation(
     ActivationRunMutations,
     SaeMutations,
     NeuronIndexMutations,
+    EvaluationMutations,
     JobMutations,
     NodeMutations,
     ConceptMutations,

@@ -30,6 +30,8 @@ DEFAULT_MAX_LENGTH = 128
 """Tokens per text where the SAE was trained on no run of this server."""
 MAX_LOGITS = 2**25
 """Logits of a batch, unless a single text has more: 128 MB of float32, and two passes' at once."""
+MAX_TOKENS = 2048
+"""Tokens of a batch, padding among them, likewise: for models of few words."""
 
 
 def evaluate_sae(task: EvaluateSae, context: TaskContext, lm: LanguageModel, sae: Sae) -> EvaluationResult:
@@ -155,11 +157,11 @@ def _pass_over(
 
 
 def _batches(kept: Sequence[tuple[int, int]], n_vocabulary: int) -> Iterator[list[int]]:
-    """Put rows into batches by length, longest first, so that a batch's padded logits stay within bounds."""
+    """Put rows into batches by length, longest first, so that what a batch takes stays within bounds."""
     batch: list[int] = []
-    longest = 0
+    longest, most = 0, min(MAX_TOKENS, MAX_LOGITS // n_vocabulary)
     for row, length in sorted(kept, key=lambda pair: -pair[1]):
-        if batch and (len(batch) + 1) * longest * n_vocabulary > MAX_LOGITS:
+        if batch and (len(batch) + 1) * longest > most:
             yield batch
             batch = []
         longest = length if not batch else longest

@@ -12,6 +12,7 @@ from gql_server.jobs.reports import JobEnd
 from gql_server.server import Server
 from gql_server.services import lookup
 from gql_server.services.activation_runs import CaptureHandler
+from gql_server.services.evaluations import EvaluationHandler
 from gql_server.services.language_models import LoadHandler
 from gql_server.services.neuron_indexes import IndexHandler
 from gql_server.services.requests import Launched
@@ -32,6 +33,7 @@ def handlers(settings: Settings) -> dict[JobKind, JobHandler]:
         JobKind.CAPTURE_ACTIVATIONS: CaptureHandler(settings),
         JobKind.TRAIN_SAE: TrainHandler(settings),
         JobKind.INDEX_NEURONS: IndexHandler(settings),
+        JobKind.EVALUATE_SAE: EvaluationHandler(settings),
     }
 
 

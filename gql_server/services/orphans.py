@@ -12,6 +12,7 @@ from ulid import ULID
 
 from gql_server import ids
 from gql_server.database import Database
+from gql_server.services import evaluations
 from gql_server.settings import Settings
 from models import ActivationRun, ConceptConfig, LanguageModel, NeuronIndex, Removal, Sae
 
@@ -38,7 +39,7 @@ async def move(database: Database, settings: Settings, started_at: float) -> Non
 
 async def _known(session: AsyncSession) -> set[str]:
     """Return the IDs of all rows, and of what has just been deleted and is being removed."""
-    known: set[str] = set()
+    known = await evaluations.keepers(session)
     for table in (ActivationRun, NeuronIndex, Sae, LanguageModel, ConceptConfig):
         known.update(await session.scalars(select(table.id)))
     removed = await session.scalars(select(Removal.path))

@@ -84,6 +84,17 @@ class IndexRequest:
 
 
 @dataclass(frozen=True)
+class EvaluateRequest:
+    """An SAE to evaluate."""
+
+    sae_id: str
+    dataset: DatasetRequest
+    sample_offset: int
+    sample_limit: int
+    idempotency_key: str | None
+
+
+@dataclass(frozen=True)
 class SetConceptRequest:
     """A neuron to name by hand."""
 

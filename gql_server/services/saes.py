@@ -25,7 +25,16 @@ from gql_server.compute.messages import (
 from gql_server.database import after_commit
 from gql_server.errors import Conflict
 from gql_server.server import Server
-from gql_server.services import artifacts, interactive, launching, lookup, neuron_indexes, room, training_log
+from gql_server.services import (
+    artifacts,
+    evaluations,
+    interactive,
+    launching,
+    lookup,
+    neuron_indexes,
+    room,
+    training_log,
+)
 from gql_server.services.checks import Checks
 from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import Launched, TrainRequest
@@ -171,6 +180,7 @@ async def delete(server: Server, id: str) -> None:
         await session.delete(sae)
         files = [artifacts.run_directory(server.settings, index) for index in indexes]
         files.append(artifacts.sae_directory(server.settings, sae))
+        files += await evaluations.kept_by(session, server.settings, id)
         await remove_after_commit(session, server.settings, files)
 
 

@@ -31,10 +31,8 @@ RELEASED = Path(__file__).parent / "released.graphql"
 EXPORTED = Path(__file__).parents[2] / "schema.graphql"
 
 NOT_BUILT = {
-    "Mutation.evaluateSae",
     "Mutation.importSae",
     "Mutation.exportSae",
-    "EvaluateSaeInput",
     "ImportSaeInput",
     "SaeSourceInput",
     "ExportSaeInput",

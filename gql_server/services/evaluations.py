@@ -1,0 +1,156 @@
+"""Evaluations: how well an SAE stands in for its layer, measured on texts."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Select, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gql_server.compute.messages import EvaluateSae, EvaluationResult, Event, HubDataset, Lane, Result
+from gql_server.errors import Conflict
+from gql_server.server import Server
+from gql_server.services import artifacts, kept_texts, launching, lookup
+from gql_server.services.activation_runs import MAX_OFFSET
+from gql_server.services.checks import Checks
+from gql_server.services.language_models import check_loaded_once
+from gql_server.services.removals import remove_after_commit
+from gql_server.services.requests import EvaluateRequest, Launched
+from gql_server.services.texts import Texts
+from gql_server.settings import Settings
+from models import ActivationRun, Job, LanguageModel, Sae
+from models.enums import UNFINISHED, JobKind, JobStatus, ProgressUnit
+
+
+async def evaluate(server: Server, request: EvaluateRequest) -> Launched:
+    """Queue an evaluation; its texts are kept before the job is there.
+
+    Raises:
+        InvalidInput, NotFound, Conflict, QueueFull: Nothing has been written then.
+    """
+    hash = await asyncio.to_thread(launching.request_hash, JobKind.EVALUATE_SAE, request)
+    if earlier := await launching.find_earlier(server, request.idempotency_key, hash):
+        return earlier
+    _check(server.settings, request)
+    async with server.database.read() as session:
+        sae = await lookup.get(session, Sae, request.sae_id)
+        lookup.check_ready(sae)
+        check_loaded_once(await session.get_one(LanguageModel, sae.language_model_id))
+    offset, limit = request.sample_offset, request.sample_limit
+    dataset = await asyncio.to_thread(
+        kept_texts.read, server.settings, request.dataset, offset, limit, sae.language_model_id
+    )
+    job = _new_job(request, sae, dataset, hash)
+
+    async def check_sae(session: AsyncSession) -> None:
+        lookup.check_ready(await lookup.get(session, Sae, sae.id))
+
+    # Those after them are of no use: the limit may leave a few of a million.
+    kept = None if dataset.texts is None else dataset.texts[: offset + limit]
+    return await kept_texts.launch(server, job, job.id, kept, check_sae)
+
+
+def _check(settings: Settings, request: EvaluateRequest) -> None:
+    checks = Checks()
+    checks.idempotency_key(request.idempotency_key)
+    checks.whole_number("sampleOffset", request.sample_offset, 0, MAX_OFFSET)
+    checks.whole_number("sampleLimit", request.sample_limit, 1, settings.max_texts)
+    checks.done()
+
+
+def _new_job(request: EvaluateRequest, sae: Sae, dataset: Texts, hash: str) -> Job:
+    wanted: dict[str, Any] = {
+        "language_model_id": sae.language_model_id,
+        "dataset_kind": dataset.kind,
+        "dataset_description": dataset.description,
+        "dataset_sample_count": None if dataset.texts is None else len(dataset.texts),
+        "hub_dataset": kept_texts.hub_dataset(request.dataset),
+        "sample_offset": request.sample_offset,
+        "sample_limit": request.sample_limit,
+        "texts_kept": True,
+    }
+    return launching.new_job(
+        JobKind.EVALUATE_SAE,
+        EvaluationHandler.lane,
+        EvaluationHandler.unit,
+        sae.id,
+        sae.id,
+        wanted,
+        request.idempotency_key,
+        hash,
+    )
+
+
+async def kept_by(session: AsyncSession, settings: Settings, sae_id: str) -> list[Path]:
+    """Return the directories of all texts that are kept for evaluations of an SAE."""
+    kept = _keepers().where(Job.result_id == sae_id)
+    return [artifacts.dataset_directory(settings, job.id) for job in await session.scalars(kept)]
+
+
+async def keepers(session: AsyncSession) -> set[str]:
+    """Return the IDs of the jobs that texts are kept for."""
+    return {job.id for job in await session.scalars(_keepers())}
+
+
+def _keepers() -> Select[Job]:
+    return select(Job).where(Job.kind == JobKind.EVALUATE_SAE, Job.request["texts_kept"].as_boolean())
+
+
+class EvaluationHandler:
+    """EVALUATE_SAE jobs. Until one succeeds, the SAE shows the evaluation before."""
+
+    lane: Lane = "jobs"
+    unit = ProgressUnit.TEXTS
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def begin(self, session: AsyncSession, job: Job) -> EvaluateSae:
+        """Return the task."""
+        sae = await session.get_one(Sae, job.artifact_id)
+        language_model = await session.get_one(LanguageModel, sae.language_model_id)
+        run = await session.get(ActivationRun, sae.activation_run_id) if sae.activation_run_id else None
+        wanted: dict[str, Any] = job.request
+        hub = wanted["hub_dataset"]
+        return EvaluateSae(
+            sae=artifacts.sae_source(self._settings, sae),
+            language_model=artifacts.language_model_source(self._settings, language_model),
+            dataset_dir=str(artifacts.dataset_directory(self._settings, job.id)),
+            hub_dataset=HubDataset(**hub) if hub else None,
+            dataset_kind=wanted["dataset_kind"],
+            dataset_description=wanted["dataset_description"],
+            dataset_sample_count=wanted["dataset_sample_count"],
+            sample_offset=wanted["sample_offset"],
+            sample_limit=wanted["sample_limit"],
+            trained_max_length=run.max_length if run else None,
+            max_texts=self._settings.max_texts,
+            attempt=job.attempt,
+        )
+
+    async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
+        """Nothing beside the log."""
+
+    async def succeed(self, session: AsyncSession, job: Job, result: Result) -> None:
+        """Show the figures with the SAE; texts of evaluations that have ended are of no more use."""
+        assert isinstance(result, EvaluationResult)
+        sae = await session.get_one(Sae, job.artifact_id)
+        sae.evaluation = result.plain()
+        ended = or_(Job.status.not_in(UNFINISHED), Job.id == job.id)
+        files = []
+        for keeper in await session.scalars(_keepers().where(Job.result_id == sae.id, ended)):
+            keeper.request = keeper.request | {"texts_kept": False}
+            files.append(artifacts.dataset_directory(self._settings, keeper.id))
+        await remove_after_commit(session, self._settings, files)
+
+    async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
+        """The SAE stays as it was, and the texts where they are: a retry takes them up."""
+
+    async def is_lost(self, session: AsyncSession, job: Job) -> bool:
+        """The figures are in the SAE's row; evaluating again is a new job."""
+        return False
+
+    async def requeue(self, session: AsyncSession, job: Job) -> None:
+        """Refuse where the SAE or the texts have gone."""
+        lookup.check_ready(await lookup.get(session, Sae, job.artifact_id))
+        if not job.request["texts_kept"]:
+            raise Conflict("A later evaluation has taken the place of this one; call evaluateSae instead.")
