@@ -28,8 +28,8 @@ from mi_crow.mechanistic.sae.sae import Sae
 
 DEFAULT_MAX_LENGTH = 128
 """Tokens per text where the SAE was trained on no run of this server."""
-MAX_LOGITS = 2**25
-"""Logits of a batch, unless a single text has more: 128 MB of float32, and two passes' at once."""
+MAX_LOGITS = 2**24
+"""Logits of a batch, unless a single text has more: 64 MB of float32, and two passes' at once."""
 MAX_TOKENS = 2048
 """Tokens of a batch, padding among them, likewise: for models of few words."""
 
