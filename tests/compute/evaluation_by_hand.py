@@ -44,7 +44,12 @@ class NumpySae:
         self.decoder = rows / lengths * np.exp(weights["dictionary.multiplier"])
         self.k = k
 
+    def reconstruct(self, latents: Array) -> Array:
+        """Return latents @ dictionary."""
+        return np.asarray(latents @ self.decoder)
+
     def latents(self, x: Array) -> Array:
+        """Return the sparse codes [n, n_latents]."""
         latents = np.maximum(x @ self.encoder + self.bias, 0)
         if self.k is not None:
             kth = np.sort(latents, axis=1)[:, -self.k, None]
@@ -52,11 +57,39 @@ class NumpySae:
         return np.asarray(latents)
 
 
+class NumpyAffineSae:
+    """The SAEs with a decoder bias by their formulas: a top-k, thresholds, or neither."""
+
+    def __init__(self, sae: Sae) -> None:
+        weights = {name: value.double().numpy() for name, value in sae.sae_engine.state_dict().items()}
+        self.weights, self.k = weights, sae.sae_engine.k
+        self.threshold = weights.get("threshold", np.zeros(()))
+        self.per_token = "threshold" not in weights and self.k is not None
+
+    def reconstruct(self, latents: Array) -> Array:
+        """Return latents @ dictionary + bias."""
+        return np.asarray(latents @ self.weights["decoder_weight"] + self.weights["decoder_bias"])
+
+    def latents(self, x: Array) -> Array:
+        """Return the sparse codes [n, n_latents]."""
+        weights = self.weights
+        codes = (x - weights["decoder_bias"]) @ weights["encoder_weight"].T + weights["encoder_bias"]
+        codes = np.where(codes > np.maximum(self.threshold, 0), codes, 0)
+        if self.per_token:
+            codes = np.where(codes >= np.sort(codes, axis=1)[:, -self.k, None], codes, 0)
+        return np.asarray(codes)
+
+
 class ByHand:
     """Every figure, from the texts one by one or in one padded batch, without any of the server's code."""
 
     def __init__(
-        self, directory: Path, layer: str, sae: NumpySae, side: str | None = None, dtype: Any = torch.float32
+        self,
+        directory: Path,
+        layer: str,
+        sae: NumpySae | NumpyAffineSae,
+        side: str | None = None,
+        dtype: Any = torch.float32,
     ) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(directory)
         self.model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).eval()
@@ -114,7 +147,7 @@ class ByHand:
         return seen[0], logits
 
     def _reconstruct(self, x: Array) -> Array:
-        return np.asarray(self.sae.latents(x) @ self.sae.decoder)
+        return self.sae.reconstruct(self.sae.latents(x))
 
     def _near(self, x: Array) -> dict[str, float]:
         latents, x_hat = self.sae.latents(x), self._reconstruct(x)

@@ -17,7 +17,7 @@ from gql_server.compute.messages import EvaluateSae, EvaluationResult, LanguageM
 from gql_server.datasets import write_texts
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
-from tests.compute.evaluation_by_hand import FIGURES, ByHand, NumpySae
+from tests.compute.evaluation_by_hand import FIGURES, ByHand, NumpyAffineSae, NumpySae
 from tests.compute.sae_fixtures import LAYER, N_LATENTS, K, make_sae, sae_source
 
 TEXTS = [
@@ -86,6 +86,24 @@ def test_every_figure_is_that_of_plain_transformers_and_numpy_however_the_texts_
     assert 0 < figures["dead_fraction"] < 1
     assert_same(result, figures)
     assert (result.sample_count, result.max_length, result.dead_window_tokens) == (6, 20, result.token_count)
+
+
+@pytest.mark.parametrize("sae_class", ["ReLUSae", "BiasedTopKSae", "BatchTopKSae", "JumpReLUSae"])
+def test_saes_with_a_decoder_bias_are_measured_as_they_are_after_training(
+    task: EvaluateSae,
+    tiny_model_dir: Path,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    sae_class: str,
+) -> None:
+    lm = language_models.get(task.language_model)
+    sae = make_sae(lm, sae_class)
+    sae.sae_engine.decoder_bias.normal_(generator=torch.Generator().manual_seed(1))
+    if hasattr(sae.sae_engine, "threshold"):
+        sae.sae_engine.threshold.data.fill_(0.7)
+    result = evaluate_sae(task, recording_context, lm, sae)
+    figures = ByHand(tiny_model_dir, "model.layers.0", NumpyAffineSae(sae)).figures(TEXTS, MAX_LENGTH)
+    assert_same(result, figures)
 
 
 @pytest.mark.parametrize("path", ["model.layers.1", "model.layers.0.self_attn", "model.layers.1.mlp"])
