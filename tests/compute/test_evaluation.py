@@ -270,6 +270,7 @@ def test_a_canceled_evaluation_ends_between_passes_and_leaves_neither_hook_nor_f
 
     def cancel_at_the_third_pass() -> None:
         hooked.append(len(lm.layers.get_hooks()))
+        assert not torch.is_inference_mode_enabled(), "other requests may run in here"
         if len(hooked) == 4:
             raise TaskCanceled
 

@@ -65,12 +65,13 @@ class Maker:
         return await self._job("captureActivations", "CaptureActivationsInput!", given)
 
     async def sae(self, run: str) -> str:
-        """Train an SAE on a run's first layer and index its neurons; returns its ID."""
+        """Train an SAE on a run's first layer, index its neurons and evaluate it; returns its ID."""
         layer = (await self._layers(CAPTURED, run))[0]
         given = {"activationRunId": run, "layer": layer, "latentCount": LATENTS, "k": 4}
         given |= {"batchSize": BATCH_TOKENS}
         sae = await self._job("trainSae", "TrainSaeInput!", given | {"indexNeurons": False})
         await self._job("indexNeurons", "IndexNeuronsInput!", {"saeId": sae, "topTextsPerNeuron": 3})
+        await self._job("evaluateSae", "EvaluateSaeInput!", {"saeId": sae, "dataset": {"texts": PROMPTS[:6]}})
         return sae
 
     async def concepts(self, sae: str) -> None:
