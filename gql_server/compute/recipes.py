@@ -11,6 +11,7 @@ from gql_server.compute.linear_engine import fold_scale, has_linear_engine, init
 
 from mi_crow.mechanistic.sae.sae import Sae
 
+LOWEST_LEARNING_RATE = 2e-4
 FAST = 10.0
 AUXILIARY_WEIGHT = 1 / 32
 L0_WEIGHT = 1.0
@@ -32,6 +33,15 @@ class Recipe:
 
     def start(self, rows: Tensor) -> None:
         """Set the engine up from some unscaled rows [n, n_inputs] of the run, and choose the scale."""
+
+    def learning_rate(self, total_steps: int) -> float:
+        """Return Adam's learning rate where nobody says: the shorter the training, the higher.
+
+        Measured on 65,536 tokens of SmolLM2-135M, layer 9, TopKSae, k 32, in steps of 1,024 tokens; explained
+        variance on held-out tokens. 4,096 neurons, one epoch: 0.825 at 4e-3, 0.831 at 8e-3. 2,048 neurons,
+        four epochs: 0.856 with 15 % dead at 1e-3, 0.873 with 22 % at 2e-3, 0.875 with 35 % at 4e-3.
+        """
+        return max(LOWEST_LEARNING_RATE, min(8e-3, 8e-3 * math.pow(64 / total_steps, 0.75)))
 
     def penalty(self, z_pre: Tensor, dead: Tensor) -> Tensor | float:
         """Return what the loss grows by for pre-codes [n, n_latents], beside mi_crow's own terms.
@@ -99,6 +109,16 @@ class AffineRecipe(Recipe):
         self.engine.decoder_bias.copy_(rows.mean(dim=0))
         if isinstance(self.engine, JumpReLUEngine):
             self.engine.threshold.fill_(_threshold_for(self.engine, rows))
+
+    def learning_rate(self, total_steps: int) -> float:
+        """Return a rate that falls with the square root of the number of steps.
+
+        Measured on 48,741 tokens of SmolLM2-135M, layer 9, BiasedTopKSae, 4,096 neurons, k 32, in steps of
+        1,024 tokens; explained variance and dead share on 5,183 held-out tokens. 188 steps: 0.843 at 1e-3,
+        0.871 at 2e-3, 0.886 at 4e-3. 376 steps: 0.894 with 2 % dead at 2e-3, 0.900 with 5 % at 4e-3, 0.874
+        with 4 % at 8e-3.
+        """
+        return max(LOWEST_LEARNING_RATE, min(4e-3, 4e-3 * math.sqrt(400 / total_steps)))
 
     def penalty(self, z_pre: Tensor, dead: Tensor) -> Tensor | float:
         """Return, for JumpReLU, how far L0 is from k, and how far dead neurons are from their thresholds.

@@ -89,10 +89,10 @@ def _prepare(
     rows.scale = recipe.scale
     return make_plan(
         task,
+        recipe,
         needs_k=sae_class.needs_k,
         n_inputs=rows.n_inputs,
         total_steps=rows.steps_per_epoch * task.epochs,
-        activation_scale=rows.scale,
         device=device,
     )
 

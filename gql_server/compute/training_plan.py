@@ -1,9 +1,9 @@
 """What a training chooses where the request leaves it open, and how that is written down."""
 
-import math
 from dataclasses import dataclass
 
 from gql_server.compute.messages import TrainingConfigChosen, TrainSae
+from gql_server.compute.recipes import Recipe
 
 MAX_DEAD_WINDOW = 1_000_000
 """Training tokens over which a neuron must not fire to be called dead; one epoch's where that has fewer."""
@@ -11,10 +11,6 @@ MAX_DEAD_WINDOW = 1_000_000
 _REVIVALS = 16
 """So many times over a training could a neuron die and be brought back. Gao et al. 2024 wait for 10 million
 tokens, which short trainings do not have."""
-
-HIGHEST_LEARNING_RATE = 8e-3
-LOWEST_LEARNING_RATE = 2e-4
-_STEPS_AT_HIGHEST = 64
 
 L1_PENALTY = 0.5
 
@@ -40,32 +36,20 @@ class TrainingPlan:
 
 
 def make_plan(
-    task: TrainSae, *, needs_k: bool, n_inputs: int, total_steps: int, activation_scale: float, device: str
+    task: TrainSae, recipe: Recipe, *, needs_k: bool, n_inputs: int, total_steps: int, device: str
 ) -> TrainingPlan:
-    """Fill in a task's gaps."""
+    """Fill in a task's gaps, for a recipe that has started."""
     config = TrainingConfigChosen(
         epochs=task.epochs,
         batch_size=task.batch_size,
         k=task.k if needs_k else None,
-        learning_rate=_or(task.learning_rate, _default_learning_rate(total_steps)),
-        l1_lambda=_or(task.l1_lambda, _default_l1_lambda(task, needs_k, n_inputs) / activation_scale),
+        learning_rate=_or(task.learning_rate, recipe.learning_rate(total_steps)),
+        l1_lambda=_or(task.l1_lambda, _default_l1_lambda(task, needs_k, n_inputs) / recipe.scale),
         seed=task.seed,
         device=device,
     )
     revival_window = min(MAX_DEAD_WINDOW, total_steps * task.batch_size // _REVIVALS)
-    return TrainingPlan(config, activation_scale, revival_window)
-
-
-def _default_learning_rate(total_steps: int) -> float:
-    """Return Adam's learning rate on scaled activations: the shorter the training, the higher.
-
-    Measured on 65,536 tokens of SmolLM2-135M, layer 9, TopKSae, k 32, in steps of 1,024 tokens; explained
-    variance on held-out tokens. 4,096 neurons, one epoch: 0.825 at 4e-3, 0.831 at 8e-3. 2,048 neurons, four
-    epochs: 0.856 with 15 % dead at 1e-3, 0.873 with 22 % at 2e-3, 0.875 with 35 % at 4e-3; so it falls as
-    trainings get longer.
-    """
-    falling = HIGHEST_LEARNING_RATE * math.pow(_STEPS_AT_HIGHEST / total_steps, 0.75)
-    return float(max(LOWEST_LEARNING_RATE, min(HIGHEST_LEARNING_RATE, falling)))
+    return TrainingPlan(config, recipe.scale, revival_window)
 
 
 def _default_l1_lambda(task: TrainSae, needs_k: bool, n_inputs: int) -> float:
