@@ -81,6 +81,7 @@ def application(
             Route("/healthz/live", health.live),
             Route("/metrics", scrape.metrics),
             Route("/top-texts/{sae_id}/{name}", _top_texts),
+            Route("/exports/{sae_id}/{name}", _export),
             Mount("/static", _BundledFiles(directory=graphiql.STATIC_DIR, check_dir=False)),
         ],
         middleware=[
@@ -213,12 +214,33 @@ _TOP_TEXTS_NAME = re.compile(r"[a-z]+_[0-9A-Z]{26}\.json")
 
 async def _top_texts(request: Request) -> Response:
     """Hand out a top-texts file of an index or a request."""
-    sae_id, name = request.path_params["sae_id"], request.path_params["name"]
-    server: Server = request.app.state.server
-    async with server.database.read() as session:
-        sae = await session.get(Sae, sae_id) if ids.kind_of(sae_id) == ids.SAE else None
-    if sae is not None and _TOP_TEXTS_NAME.fullmatch(name):
-        path = artifacts.sae_directory(server.settings, sae) / "top_texts" / name
+    found = await _sae_of(request)
+    name = request.path_params["name"]
+    if found is not None and _TOP_TEXTS_NAME.fullmatch(name):
+        path = artifacts.sae_directory(request.app.state.server.settings, found) / "top_texts" / name
         if path.is_file():
             return FileResponse(path, media_type="application/json", filename=name)
+    return _no_such_file()
+
+
+async def _export(request: Request) -> Response:
+    """Hand out an SAE in the format of another library."""
+    sae, name = await _sae_of(request), request.path_params["name"]
+    if sae is None:
+        return _no_such_file()
+    for export in sae.exports or []:
+        path = artifacts.export_path(request.app.state.server.settings, sae, export["format"])
+        if path.name == name and path.is_file():
+            return FileResponse(path, media_type="application/zip", filename=f"{sae.id}-{name}")
+    return _no_such_file()
+
+
+async def _sae_of(request: Request) -> Sae | None:
+    sae_id = request.path_params["sae_id"]
+    server: Server = request.app.state.server
+    async with server.database.read() as session:
+        return await session.get(Sae, sae_id) if ids.kind_of(sae_id) == ids.SAE else None
+
+
+def _no_such_file() -> Response:
     return PlainTextResponse("There is no such file.", status_code=404)

@@ -35,6 +35,8 @@ class Sae(Base):
     """The newest EvaluationResult of the worker's, plain."""
     directory: Mapped[str] = mapped_column(String)
     """``sae/<model>/<sae id>``, relative to the artifact directory."""
+    exports: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
+    """format, byte_size and created_at (as text, with its offset) of each ZIP file; one per format."""
     checkpoint_path: Mapped[str | None] = mapped_column(String)
     metadata_path: Mapped[str | None] = mapped_column(String)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)

@@ -1,11 +1,25 @@
-"""SAEs in the formats of other libraries."""
+"""SAEs from other libraries and in their formats: importSae and exportSae."""
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated, Any
 
 import strawberry
 
-from gql_server.api.common import BigInt, describe_enum, object_type
+from gql_server.api.common import (
+    BigInt,
+    argument,
+    describe_enum,
+    input_type,
+    mutation,
+    object_type,
+    one_of_input_type,
+)
+from gql_server.api.context import Info
+from gql_server.api.launches import LaunchResult, job_launched
+from gql_server.services import sae_exports, sae_imports
+from gql_server.services.requests import ExportSaeRequest, ImportSaeRequest
+from models import Sae as SaeRow
 
 
 class SaeExportFormat(StrEnum):
@@ -31,3 +45,101 @@ class SaeExport:
     )
     byte_size: BigInt = strawberry.field(description="Bytes of the ZIP file.")
     created_at: datetime = strawberry.field(description="When it was written.")
+
+
+def exports_of(row: SaeRow) -> list[SaeExport]:
+    """Return what has been written of an SAE, newest first."""
+    return [_export(row.id, one) for one in row.exports or []]
+
+
+def _export(sae_id: str, export: dict[str, Any]) -> SaeExport:
+    return SaeExport(
+        format=SaeExportFormat(export["format"]),
+        url=f"/exports/{sae_id}/{export['format'].lower()}.zip",
+        byte_size=export["byte_size"],
+        created_at=datetime.fromisoformat(export["created_at"]),
+    )
+
+
+# ------------------------------------------------------------------------------- mutations
+
+_KEY = (
+    "A second request with the same key returns the first one's job; with the key but another input it is a"
+    " Conflict."
+)
+
+
+@one_of_input_type
+class SaeSourceInput:
+    """Where somebody else's SAE lies, in one of these formats."""
+
+    sae_lens: str | None = strawberry.field(
+        description=(
+            "A directory with cfg.json and sae_weights.safetensors, under one of the server's model"
+            " directories."
+        )
+    )
+    mi_crow: str | None = strawberry.field(
+        description=(
+            "A checkpoint that a mi_crow SAE class saved, under one of the server's model directories."
+        )
+    )
+
+
+@input_type
+class ImportSaeInput:
+    """An SAE to import."""
+
+    language_model_id: strawberry.ID = strawberry.field(description="The model whose activations it is for.")
+    layer: str = strawberry.field(description="The layer that it was made for, as Layer.name.")
+    name: str | None = strawberry.field(description="A name for people; made up if left out.")
+    source: SaeSourceInput = strawberry.field(description="Where it lies.")
+    idempotency_key: str | None = strawberry.field(description=_KEY)
+
+    def request(self) -> ImportSaeRequest:
+        """Return what the service is asked for."""
+        sae_lens = self.source.sae_lens
+        return ImportSaeRequest(
+            language_model_id=self.language_model_id,
+            layer=self.layer,
+            name=self.name,
+            format="MI_CROW" if sae_lens is None else "SAE_LENS",
+            path=(self.source.mi_crow or "") if sae_lens is None else sae_lens,
+            idempotency_key=self.idempotency_key,
+        )
+
+
+@input_type
+class ExportSaeInput:
+    """An SAE to export."""
+
+    sae_id: strawberry.ID = strawberry.field(description="The SAE.")
+    format: SaeExportFormat = strawberry.field(
+        default=SaeExportFormat.SAE_LENS, description="The format of another library."
+    )
+    idempotency_key: str | None = strawberry.field(description=_KEY)
+
+    def request(self) -> ExportSaeRequest:
+        """Return what the service is asked for."""
+        return ExportSaeRequest(
+            sae_id=self.sae_id, format=self.format.value, idempotency_key=self.idempotency_key
+        )
+
+
+@strawberry.type
+class ExportMutations:
+    """Mutations that import and export SAEs."""
+
+    @mutation
+    async def import_sae(
+        self, info: Info, input: Annotated[ImportSaeInput, argument("What to import.")]
+    ) -> LaunchResult:
+        """Queues a job that takes over an SAE which was trained elsewhere, where that can be done exactly."""
+        return job_launched(await sae_imports.import_(info.context.server, input.request()))
+
+    @mutation
+    async def export_sae(
+        self, info: Info, input: Annotated[ExportSaeInput, argument("What to export.")]
+    ) -> LaunchResult:
+        """Queues a job that writes an SAE for another library; Sae.exports says where to get it."""
+        return job_launched(await sae_exports.export(info.context.server, input.request()))

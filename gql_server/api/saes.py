@@ -20,7 +20,7 @@ from gql_server.api.common import (
 from gql_server.api.context import Info
 from gql_server.api.enums import ArtifactStatus, NeuronOrder, SaeOrigin
 from gql_server.api.evaluations import SaeEvaluation, sae_evaluation
-from gql_server.api.exports import SaeExport
+from gql_server.api.exports import SaeExport, exports_of
 from gql_server.api.launches import LaunchResult, job_launched
 from gql_server.api.loaders import TrainingPointsKey
 from gql_server.api.neuron_filters import NeuronFilter
@@ -91,7 +91,7 @@ class Sae(Node):
 
     @field
     async def job(self, info: Info) -> JobRef | None:
-        """The job that makes it."""
+        """The job that makes it: a training or an import."""
         return await jobs.job_of(info, self.row.job_id)
 
     @field
@@ -154,7 +154,8 @@ def sae(row: SaeRow) -> Sae:
     """Return a row as it is shown."""
     config = training_config(row.training_config) if row.training_config else None
     evaluation = sae_evaluation(row.evaluation) if row.evaluation else None
-    return from_row(Sae, row, row=row, training_config=config, evaluation=evaluation, exports=[])
+    exports = exports_of(row)
+    return from_row(Sae, row, row=row, training_config=config, evaluation=evaluation, exports=exports)
 
 
 async def sae_row_of(info: Info, id: str) -> SaeRow:

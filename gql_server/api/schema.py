@@ -13,6 +13,7 @@ from gql_server.api.concept_configs import ConceptConfigMutations, ConceptConfig
 from gql_server.api.concepts import ConceptMutations, ConceptQueries
 from gql_server.api.context import OperationContext
 from gql_server.api.evaluations import EvaluationMutations
+from gql_server.api.exports import ExportMutations
 from gql_server.api.generation import GenerationMutations, GenerationSubscriptions
 from gql_server.api.job_events import JobLogged, JobProgressed, JobStatusChanged, TrainingStepped
 from gql_server.api.jobs import JobMutations, JobQueries, JobSubscriptions
@@ -54,6 +55,7 @@ class Mutation(
     SaeMutations,
     NeuronIndexMutations,
     EvaluationMutations,
+    ExportMutations,
     JobMutations,
     NodeMutations,
     ConceptMutations,

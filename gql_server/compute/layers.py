@@ -101,7 +101,8 @@ def describe_layers(lm: LanguageModel) -> list[LayerDescription]:
         if name in traced:
             block, inner = _place(lm.model, paths[id(module)])
             kind = "HEAD" if module is head else _kind(module, paths[id(module)], block, inner)
-            descriptions.append(LayerDescription(name, kind, block, type(module).__name__))
+            width = traced[name].width
+            descriptions.append(LayerDescription(name, kind, block, type(module).__name__, width))
     return descriptions
 
 

@@ -170,6 +170,43 @@ class EvaluateSae(Message, frozen=True):
     trained_max_length: int | None
     """Tokens per text in the run that the SAE was trained on, if any."""
     max_texts: int
+
+
+class ImportSae(Message, frozen=True):
+    """Make an SAE of files that somebody else has written. Result: ImportResult."""
+
+    sae_id: str
+    name: str
+    language_model_id: str
+    layer: str
+    kind: str
+    """The layer's LayerKind of the API, and its depth: what SAELens' hook names are compared with."""
+    depth: int | None
+    n_inputs: int | None
+    """The layer's width, where it is known."""
+    max_latents: int
+    format: Literal["SAE_LENS", "MI_CROW"]
+    source: str
+    """As the client has named it."""
+    files: dict[str, str]
+    """Real paths by name: cfg.json and sae_weights.safetensors, or the checkpoint's."""
+    sae_dir: str
+    min_free_bytes: int = 0
+    """Bytes of the disk that the task leaves free."""
+    attempt: int = 1
+
+
+class ExportSae(Message, frozen=True):
+    """Write an SAE in another library's format, as a ZIP file. Result: ExportResult."""
+
+    sae: SaeSource
+    format: Literal["SAE_LENS"]
+    path: str
+    """Of the ZIP file."""
+    metadata: dict[str, str | int | None]
+    """For cfg.json."""
+    min_free_bytes: int = 0
+    """Bytes of the disk that the task leaves free."""
     attempt: int = 1
 
 
@@ -214,6 +251,8 @@ Task = (
     | TrainSae
     | IndexNeurons
     | EvaluateSae
+    | ImportSae
+    | ExportSae
     | FindTopNeurons
     | Generate
 )
@@ -338,6 +377,8 @@ class LayerDescription(Message, frozen=True):
     """A LayerKind of the API."""
     depth: int | None
     module_class: str
+    width: int | None = None
+    """The last dimension of its output."""
 
 
 class LanguageModelDescription(Message, frozen=True):
@@ -438,6 +479,21 @@ class EvaluationResult(Message, frozen=True):
         return msgspec.structs.asdict(self) | {"dataset": msgspec.structs.asdict(self.dataset)}
 
 
+class ImportResult(Message, frozen=True):
+    """A finished import; files in sae_dir: sae.pt, metadata.json."""
+
+    sae_class: str
+    n_inputs: int
+    n_latents: int
+    k: int | None
+
+
+class ExportResult(Message, frozen=True):
+    """A finished export."""
+
+    byte_size: int
+
+
 class PromptToken(Message, frozen=True):
     """A token of a prompt."""
 
@@ -483,6 +539,8 @@ Result = (
     | TrainResult
     | IndexResult
     | EvaluationResult
+    | ImportResult
+    | ExportResult
     | TopNeuronsResult
     | GenerateResult
 )

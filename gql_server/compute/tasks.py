@@ -19,8 +19,10 @@ from gql_server.compute.messages import (
     CaptureActivations,
     Done,
     EvaluateSae,
+    ExportSae,
     FindTopNeurons,
     Generate,
+    ImportSae,
     IndexNeurons,
     LanguageModelChanged,
     LanguageModelDescription,
@@ -37,6 +39,8 @@ from gql_server.compute.messages import (
 )
 from gql_server.compute.neuron_index import index_neurons
 from gql_server.compute.sae_classes import SaeClasses
+from gql_server.compute.sae_export import export_sae
+from gql_server.compute.sae_import import import_sae
 from gql_server.compute.saes import Saes
 from gql_server.compute.store import ActivationStore
 from gql_server.compute.top_neurons import find_top_neurons
@@ -91,6 +95,10 @@ class Toolbox:
             case EvaluateSae():
                 lm = self.language_models.get(task.language_model)
                 return evaluate_sae(task, context, lm, self._saes.get(task.sae))
+            case ImportSae():
+                return import_sae(task, context, self._classes)
+            case ExportSae():
+                return export_sae(task, context, self._saes.get(task.sae))
             case FindTopNeurons():
                 lm = self.language_models.get(task.language_model)
                 return find_top_neurons(task, context, lm, self._saes.get(task.sae))
@@ -122,6 +130,10 @@ def _subject(task: Task) -> dict[str, str]:
             return {"sae": task.sae.id, "run": task.run_id}
         case EvaluateSae(sae=sae):
             return {"sae": sae.id, "language_model": task.language_model.id}
+        case ImportSae():
+            return {"sae": task.sae_id, "language_model": task.language_model_id}
+        case ExportSae(sae):
+            return {"sae": sae.id}
         case FindTopNeurons(sae=SaeSource() as sae) | Generate(sae=SaeSource() as sae):
             return {"sae": sae.id, "language_model": task.language_model.id}
     return {}

@@ -41,6 +41,11 @@ def snapshot_path(settings: Settings, sae: Sae) -> Path:
     return sae_directory(settings, sae) / SNAPSHOT_FILE
 
 
+def export_path(settings: Settings, sae: Sae, format: str) -> Path:
+    """Return the ZIP file of an SAE in the format of another library."""
+    return sae_directory(settings, sae) / "exports" / f"{format.lower()}.zip"
+
+
 def language_model_source(settings: Settings, language_model: LanguageModel) -> LanguageModelSource:
     """Return what a worker needs to load a language model."""
     return LanguageModelSource(

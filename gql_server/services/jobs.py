@@ -16,6 +16,8 @@ from gql_server.services.evaluations import EvaluationHandler
 from gql_server.services.language_models import LoadHandler
 from gql_server.services.neuron_indexes import IndexHandler
 from gql_server.services.requests import Launched
+from gql_server.services.sae_exports import ExportHandler
+from gql_server.services.sae_imports import ImportHandler
 from gql_server.services.saes import TrainHandler
 from gql_server.settings import Settings
 from models import Job, JobEvent
@@ -34,6 +36,8 @@ def handlers(settings: Settings) -> dict[JobKind, JobHandler]:
         JobKind.TRAIN_SAE: TrainHandler(settings),
         JobKind.INDEX_NEURONS: IndexHandler(settings),
         JobKind.EVALUATE_SAE: EvaluationHandler(settings),
+        JobKind.IMPORT_SAE: ImportHandler(settings),
+        JobKind.EXPORT_SAE: ExportHandler(settings),
     }
 
 

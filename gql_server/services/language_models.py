@@ -246,10 +246,8 @@ class LoadHandler:
         row.hidden_size = result.hidden_size
         row.vocabulary_size = result.vocabulary_size
         row.context_length = result.context_length
-        row.layers = [
-            {"name": layer.name, "kind": layer.kind, "depth": layer.depth, "module_class": layer.module_class}
-            for layer in result.layers
-        ]
+        names = ("name", "kind", "depth", "module_class", "width")
+        row.layers = [{name: getattr(layer, name) for name in names} for layer in result.layers]
 
     async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
         """The worker has said what became of the model."""

@@ -95,6 +95,27 @@ class EvaluateRequest:
 
 
 @dataclass(frozen=True)
+class ImportSaeRequest:
+    """Somebody else's SAE to take over; ``path`` is as the client has named it."""
+
+    language_model_id: str
+    layer: str
+    name: str | None
+    format: Literal["SAE_LENS", "MI_CROW"]
+    path: str
+    idempotency_key: str | None
+
+
+@dataclass(frozen=True)
+class ExportSaeRequest:
+    """An SAE to write for another library."""
+
+    sae_id: str
+    format: Literal["SAE_LENS"]
+    idempotency_key: str | None
+
+
+@dataclass(frozen=True)
 class SetConceptRequest:
     """A neuron to name by hand."""
 

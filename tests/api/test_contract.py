@@ -31,11 +31,6 @@ RELEASED = Path(__file__).parent / "released.graphql"
 EXPORTED = Path(__file__).parents[2] / "schema.graphql"
 
 NOT_BUILT = {
-    "Mutation.importSae",
-    "Mutation.exportSae",
-    "ImportSaeInput",
-    "SaeSourceInput",
-    "ExportSaeInput",
     "Query.contrastNeurons",
     "ContrastedNeuron",
     "ContrastedNeurons",

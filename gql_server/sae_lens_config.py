@@ -1,0 +1,261 @@
+"""SAELens' cfg.json: what it says of an SAE, and why an SAE cannot stand here exactly as it is there.
+
+The rules are those of sae-lens 6 (``SAE.load_from_disk``): a file that names no ``sae_lens_version``, or one
+before 6, is read as that reads it (``handle_pre_6_0_config``). docs/import-export.md lists them for people.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CFG_FILE = "cfg.json"
+WEIGHTS_FILE = "sae_weights.safetensors"
+MAX_CFG_BYTES = 1024 * 1024
+"""The largest cfg.json that is read; a real one has one or two thousand bytes."""
+
+IMPORTED_AS = {"standard": "ReLUSae", "topk": "BiasedTopKSae", "jumprelu": "JumpReLUSae"}
+"""The class that an architecture becomes."""
+EXPORTED_AS = {
+    "L1Sae": "standard",
+    "ReLUSae": "standard",
+    "TopKSae": "topk",
+    "BiasedTopKSae": "topk",
+    "BatchTopKSae": "jumprelu",
+    "JumpReLUSae": "jumprelu",
+}
+"""The architecture that a class becomes."""
+
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+KEPT_METADATA = (
+    "model_name",
+    "hook_name",
+    "hf_hook_name",
+    "dataset_path",
+    "context_size",
+    "prepend_bos",
+    "neuronpedia_id",
+    "sae_lens_version",
+    "sae_lens_training_version",
+)
+"""What is kept of a file's metadata, where it is a plain value."""
+_MAX_KEPT_CHARACTERS = 300
+_MAX_SHOWN_CHARACTERS = 60
+_OLD_NAMES = {
+    "hook_point": "hook_name",
+    "hook_point_head_index": "hook_head_index",
+    "activation_fn_str": "activation_fn",
+}
+_TRANSCODER_KEYS = ("d_out", "hook_name_out", "hook_layer_out", "hook_head_index_out", "hf_hook_name_out")
+_VERSION = re.compile(r"(\d{1,6})(\.|$)")
+_HOOK = re.compile(r"blocks\.(\d{1,6})\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)")
+
+
+class NotRepresentable(Exception):
+    """The SAE cannot be taken over exactly. ``reason`` is one sentence for people."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class SaeLensConfig:
+    """What a cfg.json says, checked."""
+
+    architecture: str
+    """A key of IMPORTED_AS."""
+    n_inputs: int
+    n_latents: int
+    k: int | None
+    """For topk alone."""
+    dtype: str
+    """One of DTYPES: what sae-lens computes in."""
+    subtracts_bias: bool
+    """apply_b_dec_to_input."""
+    rescales: bool
+    """rescale_acts_by_decoder_norm; of topk alone."""
+    metadata: dict[str, Any]
+    """The plain values among KEPT_METADATA."""
+
+    @property
+    def tensor_shapes(self) -> dict[str, list[int]]:
+        """The shape of every tensor that the file of weights must have."""
+        shapes = {
+            "W_enc": [self.n_inputs, self.n_latents],
+            "b_enc": [self.n_latents],
+            "W_dec": [self.n_latents, self.n_inputs],
+            "b_dec": [self.n_inputs],
+        }
+        return shapes | ({"threshold": [self.n_latents]} if self.architecture == "jumprelu" else {})
+
+    @property
+    def block_and_place(self) -> tuple[int, str] | None:
+        """The block that the metadata's hook_name counts and where in it, such as (9, "resid_post")."""
+        found = _HOOK.fullmatch(str(self.metadata.get("hook_name")))
+        return (int(found[1]), found[2]) if found else None
+
+
+def read_file(path: Path) -> SaeLensConfig:
+    """Read a cfg.json.
+
+    Raises:
+        NotRepresentable: It says what is wrong with it.
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(MAX_CFG_BYTES + 1)
+    return read(content)
+
+
+def read(content: bytes) -> SaeLensConfig:
+    """Return what the content of a cfg.json says; raises NotRepresentable."""
+    cfg = _parse(content)
+    if _is_old(cfg):
+        cfg = _modernised(cfg)
+    metadata = cfg.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise NotRepresentable(f"{CFG_FILE}: metadata must be an object.")
+    architecture = _architecture(cfg, metadata)
+    _check_computation(cfg, metadata)
+    n_latents = _whole_number(cfg, "d_sae")
+    config = SaeLensConfig(
+        architecture=architecture,
+        n_inputs=_whole_number(cfg, "d_in"),
+        n_latents=n_latents,
+        k=_whole_number(cfg, "k") if architecture == "topk" else None,
+        dtype=_dtype(cfg),
+        subtracts_bias=_flag(cfg, "apply_b_dec_to_input", default=True),
+        rescales=architecture == "topk" and _flag(cfg, "rescale_acts_by_decoder_norm", default=False),
+        metadata=_kept(metadata),
+    )
+    if config.k is not None and config.k > n_latents:
+        raise NotRepresentable(f"{CFG_FILE}: k is {config.k}, more than the {n_latents} of d_sae.")
+    return config
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    if len(content) > MAX_CFG_BYTES:
+        raise NotRepresentable(f"{CFG_FILE} is larger than the {MAX_CFG_BYTES:,} bytes that it may have.")
+    try:
+        cfg = json.loads(content, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        raise NotRepresentable(f"{CFG_FILE} is not JSON: name a directory that SAELens has saved.") from None
+    if not isinstance(cfg, dict):
+        raise NotRepresentable(f"{CFG_FILE} is not a JSON object: name a directory that SAELens has saved.")
+    return cfg
+
+
+def _is_old(cfg: dict[str, Any]) -> bool:
+    metadata = cfg.get("metadata")
+    version = cfg.get("sae_lens_version")
+    if not version and isinstance(metadata, dict):
+        version = metadata.get("sae_lens_version")
+    if not version:
+        return True
+    found = _VERSION.match(str(version))
+    if found is None:
+        raise NotRepresentable(f"{CFG_FILE}: sae_lens_version is no version: {_shown(version)}.")
+    return int(found[1]) < 6
+
+
+def _modernised(old: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration of before version 6 as one of version 6."""
+    cfg = {_OLD_NAMES.get(name, name): value for name, value in old.items()}
+    cfg.setdefault("architecture", "standard")
+    hook_name = cfg.get("hook_name")
+    is_z = isinstance(hook_name, str) and "hook_z" in hook_name
+    cfg.setdefault("reshape_activations", "hook_z" if is_z else "none")
+    arguments = cfg.get("activation_fn_kwargs")
+    k = arguments.get("k") if isinstance(arguments, dict) else None
+    if cfg.get("activation_fn") == "topk" and k is not None:
+        cfg |= {"architecture": "topk", "k": k}
+    normalize = cfg.get("normalize_activations")
+    if isinstance(normalize, bool):
+        cfg["normalize_activations"] = "expected_average_only_in" if normalize else "none"
+    return cfg | {
+        "metadata": {name: cfg[name] for name in (*KEPT_METADATA, "hook_head_index") if name in cfg}
+    }
+
+
+def _architecture(cfg: dict[str, Any], metadata: dict[str, Any]) -> str:
+    architecture = cfg.get("architecture")
+    if any(source.get(name) is not None for source in (cfg, metadata) for name in _TRANSCODER_KEYS):
+        raise NotRepresentable(
+            "It is a transcoder, which gives what another layer puts out: only SAEs, which give back their"
+            " own layer's output, can be imported."
+        )
+    if not isinstance(architecture, str) or architecture not in IMPORTED_AS:
+        known = ", ".join(IMPORTED_AS)
+        raise NotRepresentable(
+            f"The architecture {_shown(architecture)} has no counterpart here: {known} can be imported."
+        )
+    return architecture
+
+
+def _check_computation(cfg: dict[str, Any], metadata: dict[str, Any]) -> None:
+    """Refuse what sae-lens computes beside the architecture itself."""
+    normalize = cfg.get("normalize_activations")
+    if normalize not in (None, "none"):
+        raise NotRepresentable(
+            f"normalize_activations is {_shown(normalize)}: fold the normalisation into the weights with"
+            " SAELens, so that it is none, and import that."
+        )
+    reshape = cfg.get("reshape_activations")
+    if reshape not in (None, "none") or str(metadata.get("hook_name")).endswith("hook_z"):
+        raise NotRepresentable(
+            "It is for attention heads before they are mixed (hook_z), which no layer here puts out."
+        )
+    if (cfg.get("hook_head_index"), metadata.get("hook_head_index")) != (None, None):
+        raise NotRepresentable(
+            "It is for one attention head (hook_head_index), which no layer here puts out."
+        )
+    fitting = (None, "", "relu", *(("topk",) if cfg["architecture"] == "topk" else ()))
+    if cfg.get("activation_fn") not in fitting:
+        raise NotRepresentable(
+            f"The activation function {_shown(cfg['activation_fn'])} does not go with the architecture"
+            f" {cfg['architecture']} here."
+        )
+    for name, what in (("finetuning_scaling_factor", "scaling factors"), ("use_error_term", "an error term")):
+        if cfg.get(name):
+            raise NotRepresentable(f"It has {what} ({name}), which have no place in an SAE here.")
+
+
+def _whole_number(cfg: dict[str, Any], name: str) -> int:
+    value = cfg.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
+        raise NotRepresentable(f"{CFG_FILE}: {name} must be a number from 1, not {_shown(value)}.")
+    return value
+
+
+def _flag(cfg: dict[str, Any], name: str, *, default: bool) -> bool:
+    value = cfg.get(name, default)
+    if not isinstance(value, bool):
+        raise NotRepresentable(f"{CFG_FILE}: {name} must be true or false, not {_shown(value)}.")
+    return value
+
+
+def _dtype(cfg: dict[str, Any]) -> str:
+    dtype = str(cfg.get("dtype", "float32")).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise NotRepresentable(f"{CFG_FILE}: dtype is {_shown(dtype)}; it can be {', '.join(DTYPES)}.")
+    return dtype
+
+
+def _kept(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {name: _plain(metadata[name]) for name in KEPT_METADATA if _is_plain(metadata.get(name))}
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int) and len(str(value)) <= _MAX_KEPT_CHARACTERS
+
+
+def _plain(value: Any) -> Any:
+    # JSON can spell half a character, which no file or database takes.
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
+
+
+def _shown(value: Any) -> str:
+    text = ascii(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+    return text if len(text) <= _MAX_SHOWN_CHARACTERS else f"{text[:_MAX_SHOWN_CHARACTERS]}…"

@@ -1,0 +1,138 @@
+"""SAEs in other libraries' formats: a ZIP file each, in the SAE's directory."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gql_server import __version__
+from gql_server.compute.messages import Event, ExportResult, ExportSae, Lane, Result
+from gql_server.errors import Conflict
+from gql_server.sae_lens_config import EXPORTED_AS
+from gql_server.server import Server
+from gql_server.services import artifacts, launching, lookup, room
+from gql_server.services.checks import Checks
+from gql_server.services.requests import ExportSaeRequest, Launched
+from gql_server.settings import Settings
+from models import ActivationRun, Job, LanguageModel, Sae
+from models.enums import JobKind, JobStatus, LanguageModelSourceKind, LayerKind, ProgressUnit
+
+_BYTES_PER_WEIGHT = 4
+_WRITTEN_TWICE = 2
+
+
+async def export(server: Server, request: ExportSaeRequest) -> Launched:
+    """Queue an export.
+
+    Raises:
+        InvalidInput, NotFound, Conflict, QueueFull: Nothing has been written then.
+    """
+    hash = launching.request_hash(JobKind.EXPORT_SAE, request)
+    if earlier := await launching.find_earlier(server, request.idempotency_key, hash):
+        return earlier
+    checks = Checks()
+    checks.idempotency_key(request.idempotency_key)
+    checks.done()
+    async with server.database.read() as session:
+        sae = await lookup.get(session, Sae, request.sae_id)
+    _check(sae)
+    assert sae.input_size is not None and sae.latent_count is not None
+    n_bytes = _WRITTEN_TWICE * _BYTES_PER_WEIGHT * 2 * sae.input_size * sae.latent_count
+    await asyncio.to_thread(room.check, "saeId", n_bytes, "The export's files", server.settings)
+    job = launching.new_job(
+        JobKind.EXPORT_SAE,
+        ExportHandler.lane,
+        ExportHandler.unit,
+        sae.id,
+        sae.id,
+        {"language_model_id": sae.language_model_id, "format": request.format},
+        request.idempotency_key,
+        hash,
+    )
+
+    async def check_again(session: AsyncSession) -> None:
+        _check(await lookup.get(session, Sae, sae.id))
+
+    return await launching.launch(server, job, check_again)
+
+
+def _check(sae: Sae) -> None:
+    lookup.check_ready(sae)
+    if sae.sae_class not in EXPORTED_AS:
+        known = ", ".join(EXPORTED_AS)
+        raise Conflict(
+            f"SAELens has no architecture for the class {sae.sae_class}; {known} can be exported.", sae.id
+        )
+
+
+class ExportHandler:
+    """EXPORT_SAE jobs."""
+
+    lane: Lane = "interactive"
+    unit = ProgressUnit.BYTES
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def begin(self, session: AsyncSession, job: Job) -> ExportSae:
+        """Return the task; the SAE stays as it is."""
+        sae = await session.get_one(Sae, job.artifact_id)
+        format = job.request["format"]
+        return ExportSae(
+            sae=artifacts.sae_source(self._settings, sae),
+            format=format,
+            path=str(artifacts.export_path(self._settings, sae, format)),
+            metadata=await _metadata(session, sae),
+            min_free_bytes=self._settings.min_free_bytes,
+            attempt=job.attempt,
+        )
+
+    async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
+        """Nothing beside the log."""
+
+    async def succeed(self, session: AsyncSession, job: Job, result: Result) -> None:
+        """Keep what was written, in the place of what was written before in the same format."""
+        assert isinstance(result, ExportResult)
+        sae = await session.get_one(Sae, job.artifact_id)
+        format = job.request["format"]
+        export = {
+            "format": format,
+            "byte_size": result.byte_size,
+            "created_at": datetime.now(UTC).isoformat(),
+        }
+        sae.exports = [export, *(one for one in sae.exports or [] if one["format"] != format)]
+
+    async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
+        """The SAE stays as it was, and with it an export from before."""
+
+    async def is_lost(self, session: AsyncSession, job: Job) -> bool:
+        """Whether the file is missing that was there."""
+        sae = await session.get(Sae, job.artifact_id)
+        if sae is None:
+            return False
+        path = artifacts.export_path(self._settings, sae, job.request["format"])
+        return not await asyncio.to_thread(path.is_file)
+
+    async def requeue(self, session: AsyncSession, job: Job) -> None:
+        """Check that there still is what was to be exported."""
+        _check(await lookup.get(session, Sae, job.artifact_id))
+
+
+async def _metadata(session: AsyncSession, sae: Sae) -> dict[str, Any]:
+    """Return what cfg.json says of where an SAE belongs, in SAELens' words where it has some."""
+    language_model = await session.get_one(LanguageModel, sae.language_model_id)
+    layers = language_model.layers or []
+    layer = next((one for one in layers if one["name"] == sae.layer), None)
+    is_block = layer is not None and layer["kind"] == LayerKind.BLOCK
+    run = await session.get(ActivationRun, sae.activation_run_id) if sae.activation_run_id else None
+    from_hub = language_model.source_kind == LanguageModelSourceKind.HUGGING_FACE
+    return {
+        "model_name": language_model.source if from_hub else language_model.name,
+        # A block's output; the outputs of what is inside have other names from one library to the other.
+        "hook_name": f"blocks.{layer['depth']}.hook_resid_post" if layer and is_block else None,
+        "mi_crow_layer": sae.layer,
+        "context_size": run.max_length if run else None,
+        "sae_class": sae.sae_class,
+        "gql_server_version": __version__,
+    }

@@ -1,0 +1,237 @@
+"""SAEs that somebody else has trained: checked as far as that goes without torch, then imported by a job."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gql_server import ids, sae_lens_config
+from gql_server.compute.messages import Event, ImportResult, ImportSae, Lane, Result
+from gql_server.errors import Conflict, InvalidInput
+from gql_server.files import resolve_inside
+from gql_server.sae_lens_config import CFG_FILE, WEIGHTS_FILE, NotRepresentable
+from gql_server.server import Server
+from gql_server.services import artifacts, launching, lookup, room
+from gql_server.services.checks import Checks
+from gql_server.services.language_models import check_loaded_once
+from gql_server.services.requests import ImportSaeRequest, Launched
+from gql_server.settings import Settings
+from models import ActivationRun, Job, LanguageModel, Sae
+from models.enums import ArtifactStatus, JobKind, JobStatus, LayerKind, ProgressUnit, SaeOrigin
+
+_PATHS = {"SAE_LENS": ["source", "saeLens"], "MI_CROW": ["source", "miCrow"]}
+_COPIES = 3
+"""What is read, and the checkpoint that comes of it, which may be twice as large."""
+
+
+async def import_(server: Server, request: ImportSaeRequest) -> Launched:
+    """Queue an import.
+
+    Raises:
+        InvalidInput, NotFound, Conflict, QueueFull: Nothing has been written then.
+    """
+    hash = launching.request_hash(JobKind.IMPORT_SAE, request)
+    if earlier := await launching.find_earlier(server, request.idempotency_key, hash):
+        return earlier
+    async with server.database.read() as session:
+        language_model = await lookup.get(session, LanguageModel, request.language_model_id)
+        check_loaded_once(language_model)
+        layer = _check(request, language_model)
+        width = await _width_of(session, language_model, layer)
+    files = await asyncio.to_thread(_check_source, server.settings, request, width)
+    sae = _new_sae(request, language_model)
+    wanted = {
+        "language_model_id": language_model.id,
+        "layer": layer,
+        "width": width,
+        "format": request.format,
+        "source": request.path,
+        "files": {name: str(path) for name, path in files.items()},
+    }
+    job = launching.new_job(
+        JobKind.IMPORT_SAE,
+        ImportHandler.lane,
+        ImportHandler.unit,
+        sae.id,
+        sae.id,
+        wanted,
+        request.idempotency_key,
+        hash,
+    )
+    sae.job_id = job.id
+
+    async def add_sae(session: AsyncSession) -> None:
+        await lookup.get(session, LanguageModel, language_model.id)
+        session.add(sae)
+
+    return await launching.launch(server, job, add_sae)
+
+
+def _check(request: ImportSaeRequest, language_model: LanguageModel) -> dict[str, Any]:
+    """Return the layer as the language model's row describes it."""
+    checks = Checks()
+    checks.name("name", request.name)
+    checks.idempotency_key(request.idempotency_key)
+    layer = next((one for one in language_model.layers or [] if one["name"] == request.layer), None)
+    if layer is None:
+        checks.problem(
+            "layer",
+            f"The language model has no layer {request.layer!r};"
+            " LanguageModel.layers(kind: null) lists them.",
+        )
+    checks.done()
+    assert layer is not None
+    return layer
+
+
+async def _width_of(
+    session: AsyncSession, language_model: LanguageModel, layer: dict[str, Any]
+) -> int | None:
+    """Return a layer's width: from the model, or from a run where the model was loaded by an older server."""
+    if layer.get("width") is not None:
+        return int(layer["width"])
+    if layer["kind"] == LayerKind.BLOCK:
+        return language_model.hidden_size
+    runs = select(ActivationRun.layers).where(ActivationRun.language_model_id == language_model.id)
+    captured = [one for layers in await session.scalars(runs) for one in layers]
+    widths = (one["hidden_size"] for one in captured if one["name"] == layer["name"])
+    return next((width for width in widths if width is not None), None)
+
+
+def _check_source(settings: Settings, request: ImportSaeRequest, width: int | None) -> dict[str, Path]:
+    """Return the files to read, real ones and each under a model directory; takes its time."""
+    path = _PATHS[request.format]
+    found = resolve_inside(request.path, settings.model_dirs)
+    if found is None:
+        raise InvalidInput.at(
+            path, "There is no such directory or file under one of this server's model directories."
+        )
+    try:
+        if request.format == "MI_CROW":
+            files = {"The checkpoint": _plain_file(found)}
+        else:
+            files = {name: _plain_file(_inside(settings, found / name)) for name in (CFG_FILE, WEIGHTS_FILE)}
+            _check_config(settings, sae_lens_config.read_file(files[CFG_FILE]), width)
+    except NotRepresentable as error:
+        raise InvalidInput.at(path, error.reason) from error
+    except OSError as error:
+        raise InvalidInput.at(path, f"The files cannot be read: {error.strerror}.") from error
+    n_bytes = sum(file.stat().st_size for file in files.values())
+    room.check(".".join(path), _COPIES * n_bytes, "The SAE's files", settings)
+    return files
+
+
+def _inside(settings: Settings, path: Path) -> Path:
+    """Return the real path of a file of a directory, which may be a link to another place."""
+    found = resolve_inside(str(path), settings.model_dirs)
+    if found is None:
+        raise NotRepresentable(
+            f"The directory has no {path.name}, or one that is a link out of this server's model directories:"
+            f" name a directory with {CFG_FILE} and {WEIGHTS_FILE}."
+        )
+    return found
+
+
+def _plain_file(path: Path) -> Path:
+    if not path.is_file():
+        raise NotRepresentable(f"{path.name!r} is not a file.")
+    return path
+
+
+def _check_config(settings: Settings, config: sae_lens_config.SaeLensConfig, width: int | None) -> None:
+    if width not in (None, config.n_inputs):
+        raise NotRepresentable(
+            f"The SAE is for activations of width {config.n_inputs}; the layer's are {width} wide."
+        )
+    if config.n_latents > settings.max_latents:
+        raise NotRepresentable(
+            f"The SAE has {config.n_latents:,} neurons; this server takes {settings.max_latents:,}."
+        )
+
+
+def _new_sae(request: ImportSaeRequest, language_model: LanguageModel) -> Sae:
+    sae_id = ids.new(ids.SAE)
+    return Sae(
+        id=sae_id,
+        name=request.name or f"{Path(request.path).name} on {language_model.name}"[:200],
+        origin=SaeOrigin.IMPORTED,
+        language_model_id=language_model.id,
+        layer=request.layer,
+        directory=f"sae/{language_model.id}/{sae_id}",
+    )
+
+
+class ImportHandler:
+    """IMPORT_SAE jobs."""
+
+    lane: Lane = "interactive"
+    unit = ProgressUnit.BYTES
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def begin(self, session: AsyncSession, job: Job) -> ImportSae:
+        """Mark the SAE as BUILDING and return the task."""
+        sae = await session.get_one(Sae, job.artifact_id)
+        sae.status = ArtifactStatus.BUILDING
+        wanted = job.request
+        return ImportSae(
+            sae_id=sae.id,
+            name=sae.name,
+            language_model_id=sae.language_model_id,
+            layer=sae.layer,
+            kind=wanted["layer"]["kind"],
+            depth=wanted["layer"]["depth"],
+            n_inputs=wanted["width"],
+            max_latents=self._settings.max_latents,
+            format=wanted["format"],
+            source=wanted["source"],
+            files=wanted["files"],
+            sae_dir=str(artifacts.sae_directory(self._settings, sae)),
+            min_free_bytes=self._settings.min_free_bytes,
+            attempt=job.attempt,
+        )
+
+    async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
+        """Nothing beside the log."""
+
+    async def succeed(self, session: AsyncSession, job: Job, result: Result) -> None:
+        """Mark the SAE as READY, with what has been read of it."""
+        assert isinstance(result, ImportResult)
+        sae = await session.get_one(Sae, job.artifact_id)
+        sae.status = ArtifactStatus.READY
+        sae.sae_class = result.sae_class
+        sae.input_size = result.n_inputs
+        sae.latent_count = result.n_latents
+        sae.k = result.k
+        sae.checkpoint_path = f"{sae.directory}/sae.pt"
+        sae.metadata_path = f"{sae.directory}/metadata.json"
+        sae.completed_at = datetime.now(UTC)
+
+    async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
+        """Nothing of the SAE is usable; a retry begins anew."""
+        sae = await session.get_one(Sae, job.artifact_id)
+        sae.status = ArtifactStatus.FAILED if status == JobStatus.FAILED else ArtifactStatus.PARTIAL
+
+    async def is_lost(self, session: AsyncSession, job: Job) -> bool:
+        """Whether the checkpoint is missing that was there."""
+        sae = await session.get(Sae, job.artifact_id)
+        return sae is not None and sae.status == ArtifactStatus.FAILED
+
+    async def requeue(self, session: AsyncSession, job: Job) -> None:
+        """Mark the SAE as PENDING; NotFound where it was deleted, Conflict where its source has moved."""
+        sae = await lookup.get(session, Sae, job.artifact_id)
+        await asyncio.to_thread(self._check_still_inside, job.request["files"])
+        sae.status = ArtifactStatus.PENDING
+
+    def _check_still_inside(self, files: dict[str, str]) -> None:
+        """The server may have been given other model directories since, and the files be links by now."""
+        for path in files.values():
+            if resolve_inside(path, self._settings.model_dirs) != Path(path):
+                raise Conflict(
+                    "The files to import are no longer under one of this server's model directories; call"
+                    " importSae instead."
+                )
