@@ -4,6 +4,7 @@
 #   make test    everything that CI checks          make check   the same without the tests
 #   make conformance  what others publish to check GraphQL servers with: audits, clients, rules; needs Node.js
 #   make fuzz    generated operations against a real server, and a look at every answer; ARGS="--operations 500 --seed 4"
+#   make recordings  what the sae-lens package makes of SAEs from here and its own, for tests/saelens
 #   make faults  workers and servers killed at random, then a look at what they left; ARGS="--kills 20 --seed 4"
 
 SHELL := bash
@@ -24,7 +25,7 @@ BUNDLE_SOURCES := frontend/package-lock.json frontend/build.mjs $(wildcard front
 OTHERS_PACKAGES := $(patsubst %,tests/%/node_modules/.package-lock.json,conformance clients) tests/clients/.venv/stamp
 ARGS ?=
 
-.PHONY: help demo serve test conformance faults fuzz check format schema release-schema graphiql try-graphiql others try-others clean
+.PHONY: help demo serve test conformance faults fuzz recordings check format schema release-schema graphiql try-graphiql others try-others clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -46,6 +47,10 @@ faults: .venv/dev.stamp
 
 fuzz: .venv/dev.stamp
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+recordings: .venv/dev.stamp tests/saelens/.venv/stamp
+	@$(BIN)/python -m tests.saelens.cases
+	@tests/saelens/.venv/bin/python tests/saelens/recorder.py tests/saelens/recorded
 
 check: .venv/dev.stamp
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted as ruff would: make format mends it."; exit 1; }
@@ -84,7 +89,7 @@ try-others:
 
 clean:
 	rm -rf .venv frontend/node_modules gql_server/api/static
-	rm -rf tests/conformance/node_modules tests/clients/.venv tests/clients/node_modules
+	rm -rf tests/conformance/node_modules tests/clients/.venv tests/clients/node_modules tests/saelens/.venv
 
 $(BUNDLE): $(BUNDLE_SOURCES)
 	@echo "Building GraphiQL (a quarter of a minute) …"
@@ -114,5 +119,13 @@ tests/%/node_modules/.package-lock.json: tests/%/package-lock.json
 # ariadne-codegen needs an older graphql-core than the server.
 tests/clients/.venv/stamp: requirements/ariadne-codegen.txt .venv/runtime.stamp
 	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --no-input -qq install --no-deps --requirement $<
+	@touch $@
+
+# sae-lens needs numpy 2, which mi-crow does not go with.
+tests/saelens/.venv/stamp: requirements/sae-lens.txt .venv/runtime.stamp
+	@echo "Installing sae-lens (two minutes, 2 GB) …"
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --no-input -qq install torch==2.13.0
 	@$(@D)/bin/python -m pip --disable-pip-version-check --no-input -qq install --no-deps --requirement $<
 	@touch $@

@@ -1,0 +1,87 @@
+"""SAEs of every class that can be exported, with weights that matter; and the directories that are recorded.
+
+``python -m tests.saelens.cases`` writes their exports anew, for the recorder: see ``make recordings``.
+"""
+
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute.affine_saes import AffineSae
+from gql_server.compute.messages import Event, ExportSae, SaeSource
+from gql_server.compute.sae_classes import SaeClasses, place
+from gql_server.compute.sae_export import export_sae
+
+from mi_crow.mechanistic.sae.sae import Sae
+
+N_INPUTS, N_LATENTS, K = 16, 64, 5
+RECORDED = Path(__file__).parent / "recorded"
+CLASSES = ("TopKSae", "L1Sae", "ReLUSae", "BiasedTopKSae", "BatchTopKSae", "JumpReLUSae")
+METADATA: Mapping[str, str | int | None] = {
+    "model_name": "tiny",
+    "hook_name": "blocks.0.hook_resid_post",
+    "context_size": 64,
+    "prepend_bos": None,
+}
+
+
+def make(name: str) -> Sae:
+    """Return an SAE of a class with random weights: offsets, rows of any length, thresholds above 0."""
+    sae_class = SaeClasses().get(name)
+    k = K if sae_class.needs_k and name != "JumpReLUSae" else None
+    sae = sae_class.build(N_LATENTS, N_INPUTS, k, "cpu")
+    generator = torch.Generator().manual_seed(CLASSES.index(name))
+    state = {
+        key: torch.randn(tensor.shape, generator=generator)
+        for key, tensor in sae.sae_engine.state_dict().items()
+    }
+    for key in {"decoder_bias", "threshold"} & state.keys():
+        state[key] = state[key].abs() + 0.5
+    if "dictionary.multiplier" in state:
+        state["dictionary.multiplier"] = torch.tensor(0.25)
+    sae.sae_engine.load_state_dict(state)
+    if isinstance(sae, AffineSae):
+        sae.sae_engine.subtracts_bias = name != "JumpReLUSae"
+    place(sae, "cpu")
+    return sae
+
+
+class _Silent:
+    """A task context that nobody listens to."""
+
+    def emit(self, event: Event) -> None:
+        """Let it go."""
+
+    def check(self) -> None:
+        """Go on."""
+
+
+def export(name: str, path: Path) -> None:
+    """Write the export of a class's SAE, a ZIP file."""
+    source = SaeSource("sae_1", name, "/nowhere", "layer", N_INPUTS, N_LATENTS, K)
+    export_sae(ExportSae(source, "SAE_LENS", str(path), dict(METADATA)), _Silent(), make(name))
+
+
+def unpack(path: Path, directory: Path) -> Path:
+    """Unpack a ZIP file; returns the directory."""
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(directory)
+    return directory
+
+
+def main() -> None:
+    """Write all exports anew, and remove what was recorded."""
+    shutil.rmtree(RECORDED, ignore_errors=True)
+    for name in CLASSES:
+        directory = RECORDED / "exported" / name
+        export(name, directory / "export.zip")
+        unpack(directory / "export.zip", directory)
+        (directory / "export.zip").unlink()
+
+
+if __name__ == "__main__":
+    main()

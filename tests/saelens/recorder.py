@@ -1,0 +1,117 @@
+"""Records what the sae-lens package itself makes of SAEs: run by its own Python, without this project.
+
+    python recorder.py DIRECTORY
+
+Makes SAEs with sae-lens under ``DIRECTORY/made``, then loads those, and what is under
+``DIRECTORY/exported``, as its users would, and writes beside each what it computes: ``said.safetensors`` with
+inputs [n, d_in], latents [n, d_sae] and reconstructions [n, d_in].
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens import (  # type: ignore[import-not-found]
+    SAE,
+    JumpReLUSAE,
+    JumpReLUSAEConfig,
+    StandardSAE,
+    StandardSAEConfig,
+    TopKSAE,
+    TopKSAEConfig,
+)
+from safetensors.torch import save_file
+
+N_INPUTS, N_LATENTS, K, N_ROWS = 16, 64, 5, 24
+SIZES = {"d_in": N_INPUTS, "d_sae": N_LATENTS}
+METADATA = {"model_name": "tiny", "hook_name": "blocks.0.hook_resid_post", "context_size": 64}
+
+
+def main(directory: Path) -> None:
+    """Make SAEs, and record all that there are."""
+    for name, sae in made().items():
+        sae.save_model(directory / "made" / name)
+    as_before_version_6(
+        directory / "made" / "topk_without_rescaling", directory / "made" / "topk_of_version_5"
+    )
+    for path in sorted(directory.glob("*/*/cfg.json")):
+        record(path.parent)
+
+
+def made() -> dict[str, Any]:
+    """Return SAEs of sae-lens with weights of every kind: rows of any length, biases that matter."""
+    topk = {"k": K, **SIZES}
+    saes = {
+        "standard": StandardSAE(StandardSAEConfig(apply_b_dec_to_input=True, **SIZES)),
+        "standard_without_input_bias": StandardSAE(StandardSAEConfig(apply_b_dec_to_input=False, **SIZES)),
+        "standard_in_bfloat16": StandardSAE(StandardSAEConfig(dtype="bfloat16", **SIZES)),
+        "topk_with_rescaling": TopKSAE(TopKSAEConfig(rescale_acts_by_decoder_norm=True, **topk)),
+        "topk_without_rescaling": TopKSAE(TopKSAEConfig(rescale_acts_by_decoder_norm=False, **topk)),
+        "jumprelu": JumpReLUSAE(JumpReLUSAEConfig(apply_b_dec_to_input=False, **SIZES)),
+    }
+    for seed, sae in enumerate(saes.values()):
+        fill(sae, seed)
+    return saes
+
+
+def fill(sae: Any, seed: int) -> None:
+    """Give an SAE random weights."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    lengths = torch.rand(N_LATENTS, 1, generator=generator) + 0.25
+    tensors = {
+        "W_enc": random(N_INPUTS, N_LATENTS),
+        "b_enc": random(N_LATENTS),
+        "W_dec": random(N_LATENTS, N_INPUTS) * lengths,
+        "b_dec": random(N_INPUTS) + 4,
+    }
+    if isinstance(sae, JumpReLUSAE):
+        tensors["threshold"] = random(N_LATENTS) + 0.5  # Some of them below 0.
+    sae.load_state_dict({name: tensor.to(sae.dtype) for name, tensor in tensors.items()})
+    for name, value in METADATA.items():
+        sae.cfg.metadata[name] = value
+
+
+def as_before_version_6(source: Path, target: Path) -> None:
+    """Copy a TopK SAE as sae-lens 5 wrote it: one flat object, and the activation function by name."""
+    cfg = json.loads((source / "cfg.json").read_text())
+    old = {
+        "architecture": "standard",
+        "activation_fn_str": "topk",
+        "activation_fn_kwargs": {"k": cfg["k"]},
+        "d_in": cfg["d_in"],
+        "d_sae": cfg["d_sae"],
+        "dtype": "torch.float32",
+        "hook_point": METADATA["hook_name"],
+        "model_name": METADATA["model_name"],
+        "normalize_activations": False,
+        "finetuning_scaling_factor": False,
+        "sae_lens_training_version": "5.10.0",
+    }
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "cfg.json").write_text(json.dumps(old))
+    (target / "sae_weights.safetensors").write_bytes((source / "sae_weights.safetensors").read_bytes())
+
+
+def record(directory: Path) -> None:
+    """Load an SAE as a user of sae-lens does, and write down what it computes."""
+    # The weights as they are stored, computed with in float32.
+    sae = SAE.load_from_disk(directory, dtype="float32")
+    generator = torch.Generator().manual_seed(sum(directory.name.encode()))
+    inputs = torch.randn(N_ROWS, N_INPUTS, generator=generator) * 2 + 3
+    with torch.no_grad():
+        latents = sae.encode(inputs)
+        said = {"inputs": inputs, "latents": latents, "reconstructions": sae(inputs)}
+    assert torch.equal(said["reconstructions"], sae.decode(latents))
+    save_file({name: tensor.contiguous() for name, tensor in said.items()}, directory / "said.safetensors")
+    active = float((latents != 0).float().sum(dim=1).mean())
+    print(f"{directory.parent.name}/{directory.name}: {type(sae).__name__}, {active:.1f} latents active")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
