@@ -220,6 +220,6 @@ def _notes_of_edits(concepts: Any, n_latents: int) -> list[str]:
     if untouched or not edited:
         return []
     return [
-        f"The checkpoint's edits of {edited} neurons (multiplication, bias) are not taken over: save them as"
-        " a concept config to steer by them."
+        f"The checkpoint's edits (multiplication, bias) of {edited:,} of its neurons are not taken over:"
+        " save them as a concept config to steer by them."
     ]
