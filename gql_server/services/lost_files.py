@@ -4,7 +4,7 @@ import asyncio
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import select
@@ -14,6 +14,7 @@ from gql_server import datasets
 from gql_server.database import Database
 from gql_server.jobs import log as job_log
 from gql_server.manifest import MANIFEST_FILE, PLAN_FILE, whole_batch
+from gql_server.sae_lens_config import EXPORTED_AS
 from gql_server.services import artifacts, neuron_tensors
 from gql_server.settings import Settings
 from models import ActivationRun, Job, NeuronIndex, Sae
@@ -23,7 +24,8 @@ log = structlog.get_logger(__name__)
 
 Artifact = TypeVar("Artifact", ActivationRun, Sae, NeuronIndex)
 ROWS_AT_ONCE = 100
-OUR_CLASSES = ("TopKSae", "L1Sae")
+OUR_CLASSES = tuple(EXPORTED_AS)
+"""Those whose checkpoints torch.save makes."""
 
 
 async def tell(database: Database, settings: Settings) -> None:
@@ -31,6 +33,7 @@ async def tell(database: Database, settings: Settings) -> None:
     await _tell(database, ActivationRun, lambda row: _missing_of_run(settings, row))
     await _tell(database, Sae, lambda row: _missing_of_sae(settings, row))
     await _tell(database, NeuronIndex, lambda row: _missing_of_index(settings, row))
+    await _forget_lost_exports(database, settings)
 
 
 async def _tell(
@@ -44,6 +47,29 @@ async def _tell(
             if what is not None:
                 async with database.write() as session:
                     await _mark(session, table, row.id, what)
+
+
+async def _forget_lost_exports(database: Database, settings: Settings) -> None:
+    """Show no exports whose files are gone; retryJob or another exportSae writes them again."""
+    async with database.read() as session:
+        with_exports = list(await session.scalars(select(Sae.id).where(Sae.exports.is_not(None))))
+    for id in with_exports:
+        async with database.write() as session:
+            sae = await session.get(Sae, id)
+            if sae is None or not sae.exports:
+                continue
+            kept = await asyncio.to_thread(_exports_there, settings, sae)
+            if len(kept) < len(sae.exports):
+                log.warning("exports are lost", sae=id, exports=[one["format"] for one in sae.exports])
+                sae.exports = kept
+
+
+def _exports_there(settings: Settings, sae: Sae) -> list[dict[str, Any]]:
+    return [
+        export
+        for export in sae.exports or []
+        if artifacts.export_path(settings, sae, export["format"]).is_file()
+    ]
 
 
 async def _ready_rows(database: Database, table: type[Artifact], after: str) -> Sequence[Artifact]:

@@ -1,6 +1,7 @@
 """Whether what a job is going to write will fit on the disk and under the server's limit."""
 
 import shutil
+from collections.abc import Sequence
 
 from gql_server.disk import used_bytes
 from gql_server.errors import InvalidInput
@@ -14,7 +15,7 @@ def under_limit(settings: Settings) -> int | None:
     return max(0, settings.max_artifact_bytes - used_bytes(settings.artifact_dir))
 
 
-def check(path: str, needed_bytes: int, what: str, settings: Settings) -> None:
+def check(path: str | Sequence[str], needed_bytes: int, what: str, settings: Settings) -> None:
     """Refuse what is too large; takes its time, so call it in a thread.
 
     Args:

@@ -120,7 +120,7 @@ def _check_source(settings: Settings, request: ImportSaeRequest, width: int | No
     except OSError as error:
         raise InvalidInput.at(path, f"The files cannot be read: {error.strerror}.") from error
     n_bytes = sum(file.stat().st_size for file in files.values())
-    room.check(".".join(path), _COPIES * n_bytes, "The SAE's files", settings)
+    room.check(path, _COPIES * n_bytes, "The SAE's files", settings)
     return files
 
 

@@ -22,7 +22,8 @@ from gql_server.compute.sae_classes import SaeClasses
 from gql_server.compute.sae_import import import_sae
 from gql_server.compute.sae_weights import weights_of
 from tests.compute.conftest import RecordingContext
-from tests.saelens.cases import CLASSES, N_INPUTS, N_LATENTS, RECORDED, K, make
+from tests.saelens.cases import CLASSES, N_INPUTS, N_LATENTS, K, make
+from tests.saelens.recorded_files import FILES, RECORDED, made
 
 SHAPE = [N_LATENTS, N_INPUTS]
 
@@ -30,20 +31,13 @@ SHAPE = [N_LATENTS, N_INPUTS]
 @pytest.fixture
 def sae_lens(tmp_path: Path) -> Path:
     """Give a directory of sae-lens's own, of a standard SAE; a test changes it."""
-    return copy_of("standard", tmp_path / "theirs")
-
-
-def copy_of(name: str, directory: Path) -> Path:
-    directory.mkdir()
-    for file in ("cfg.json", "sae_weights.safetensors"):
-        (directory / file).write_bytes((RECORDED / "made" / name / file).read_bytes())
-    return directory
+    return made("standard", tmp_path / "theirs")
 
 
 def task_for(source: Path, **changes: Any) -> ImportSae:
     """Return the task that imports a SAELens directory, or a checkpoint."""
     if source.is_dir():
-        files = {name: str(source / name) for name in ("cfg.json", "sae_weights.safetensors")}
+        files = {name: str(source / name) for name in FILES}
     else:
         files = {"The checkpoint": str(source)}
     task = ImportSae(
@@ -233,7 +227,7 @@ def test_scaling_factors_of_ones_are_left_out_as_sae_lens_does(sae_lens: Path) -
 
 
 def test_rows_of_zeros_by_whose_length_is_divided_are_refused(tmp_path: Path) -> None:
-    source = copy_of("topk_with_rescaling", tmp_path / "theirs")
+    source = made("topk_with_rescaling", tmp_path / "theirs")
     weights = load_file(source / "sae_weights.safetensors")["W_dec"]
     weights[7] = 0
     set_tensors(source, W_dec=weights)
@@ -241,7 +235,7 @@ def test_rows_of_zeros_by_whose_length_is_divided_are_refused(tmp_path: Path) ->
 
 
 def test_rows_so_long_that_the_encoder_becomes_infinite_are_refused(tmp_path: Path) -> None:
-    source = copy_of("topk_with_rescaling", tmp_path / "theirs")
+    source = made("topk_with_rescaling", tmp_path / "theirs")
     weights = load_file(source / "sae_weights.safetensors")["W_dec"]
     set_tensors(source, W_dec=weights * 1e37)
     assert "NaN or infinite" in refusal(source)

@@ -15,11 +15,11 @@ from gql_server.compute.affine_saes import AffineSae
 from gql_server.compute.messages import Event, ExportSae, SaeSource
 from gql_server.compute.sae_classes import SaeClasses, place
 from gql_server.compute.sae_export import export_sae
+from tests.saelens.recorded_files import RECORDED
 
 from mi_crow.mechanistic.sae.sae import Sae
 
 N_INPUTS, N_LATENTS, K = 16, 64, 5
-RECORDED = Path(__file__).parent / "recorded"
 CLASSES = ("TopKSae", "L1Sae", "ReLUSae", "BiasedTopKSae", "BatchTopKSae", "JumpReLUSae")
 METADATA: Mapping[str, str | int | None] = {
     "model_name": "tiny",

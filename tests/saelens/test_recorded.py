@@ -17,7 +17,8 @@ from gql_server.compute.sae_classes import SaeClasses
 from gql_server.compute.sae_import import import_sae
 from gql_server.compute.sae_lens import SAE_LENS_VERSION
 from tests.compute.conftest import RecordingContext
-from tests.saelens.cases import CLASSES, N_INPUTS, N_LATENTS, RECORDED, K, export, make, unpack
+from tests.saelens.cases import CLASSES, N_INPUTS, N_LATENTS, K, export, make, unpack
+from tests.saelens.recorded_files import FILES, RECORDED
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -46,7 +47,7 @@ def imported(source: Path, directory: Path) -> tuple[ImportResult, Sae]:
         max_latents=N_LATENTS,
         format="SAE_LENS",
         source=source.name,
-        files={name: str(source / name) for name in ("cfg.json", "sae_weights.safetensors")},
+        files={name: str(source / name) for name in FILES},
         sae_dir=str(directory),
     )
     classes = SaeClasses()

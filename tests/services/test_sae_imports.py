@@ -1,0 +1,359 @@
+"""Importing and exporting SAEs: what is refused before a job, what jobs leave in the rows, and retries."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from gql_server import ids
+from gql_server.compute.messages import ExportResult, ExportSae, ImportResult, ImportSae, TaskFailed
+from gql_server.errors import Conflict, InvalidInput, NotFound
+from gql_server.jobs.executor import TaskFailure, TaskRun
+from gql_server.server import Server
+from gql_server.services import artifacts, jobs, lookup, reconciliation, sae_exports, sae_imports, saes
+from gql_server.services.requests import ExportSaeRequest, ImportSaeRequest, Launched
+from models import Job, LanguageModel, Sae
+from models.enums import ArtifactStatus, JobKind, JobStatus, SaeOrigin
+from tests.fake_executor import FakeExecutor
+from tests.saelens.recorded_files import made
+from tests.services.test_bad_input import refused
+from tests.serving import LAYERS, add_language_model, add_run, add_sae, client_of, serving
+
+RESULT = ImportResult("ReLUSae", 16, 64, None)
+
+
+@asynccontextmanager
+async def prepared(
+    tmp_path: Path, executor: FakeExecutor | None = None, **settings: Any
+) -> AsyncIterator[tuple[Server, LanguageModel, ImportSaeRequest]]:
+    """Give a server with a language model of width 16, and what asks it to import an SAE."""
+    models = tmp_path / "models"
+    if not models.exists():
+        made("standard", models / "theirs")
+    chosen = {"model_dirs": (models,)} | settings
+    async with serving(tmp_path / "artifacts", executor, **chosen) as server:
+        lm = await add_language_model(server, hidden_size=16)
+        yield server, lm, ImportSaeRequest(lm.id, "m_layers_1", None, "SAE_LENS", "theirs", None)
+
+
+async def end_of(server: Server, launched: Launched) -> Job:
+    """Return a job when it has ended."""
+    async for _ in jobs.watch(server, launched.job.id, 0):
+        pass
+    async with server.database.read() as session:
+        return await lookup.get(session, Job, launched.job.id)
+
+
+async def sae_of(server: Server, id: str) -> Sae:
+    async with server.database.read() as session:
+        return await lookup.get(session, Sae, id)
+
+
+class Holding(FakeExecutor):
+    """An executor whose tasks end when the test says so."""
+
+    def __init__(self) -> None:
+        self.started: asyncio.Queue[TaskRun] = asyncio.Queue()
+        super().__init__(lambda task, run: self.started.put_nowait(run))
+
+
+def finishing(result: Any) -> FakeExecutor:
+    """Give an executor whose tasks all come to the same end."""
+    return FakeExecutor(lambda task, run: run.finish(result))
+
+
+# --------------------------------------------------------------------------------- imports
+
+
+async def test_an_import_makes_an_sae_whose_sizes_are_known_when_it_has_been_read(tmp_path: Path) -> None:
+    executor = Holding()
+    async with prepared(tmp_path, executor) as (server, _, request):
+        launched = await sae_imports.import_(server, request)
+        sae = await sae_of(server, launched.job.result_id)
+        assert (sae.origin, sae.name, sae.layer) == (SaeOrigin.IMPORTED, "theirs on tiny", "m_layers_1")
+        assert (sae.sae_class, sae.input_size, sae.latent_count, sae.k) == (None,) * 4
+        (await executor.started.get()).finish(RESULT)
+        job = await end_of(server, launched)
+        assert (job.status, job.kind, job.unit) == ("SUCCEEDED", "IMPORT_SAE", "BYTES")
+        assert job.lane == "interactive"
+        sae = await sae_of(server, sae.id)
+        assert (sae.status, sae.sae_class, sae.input_size, sae.latent_count) == ("READY", "ReLUSae", 16, 64)
+        assert sae.checkpoint_path == f"{sae.directory}/sae.pt" and sae.completed_at is not None
+        (task,) = [task for _, task in executor.tasks]
+        assert isinstance(task, ImportSae)
+        assert (task.kind, task.depth, task.n_inputs, task.source) == ("BLOCK", 1, 16, "theirs")
+        theirs = (tmp_path / "models" / "theirs").resolve()
+        assert list(task.files.items()) == [
+            (name, str(theirs / name)) for name in ("cfg.json", "sae_weights.safetensors")
+        ]
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"layer": "m_layers_9"}, ["layer"]),
+        ({"name": " "}, ["name"]),
+        ({"path": "nothing"}, ["source", "saeLens"]),
+        ({"path": ""}, ["source", "saeLens"]),
+        ({"path": "../artifacts"}, ["source", "saeLens"]),
+        ({"path": "/etc"}, ["source", "saeLens"]),
+        ({"path": "theirs/cfg.json"}, ["source", "saeLens"]),
+        ({"path": "."}, ["source", "saeLens"]),
+        ({"path": "x\0"}, ["source", "saeLens"]),
+        ({"path": "theirs", "format": "MI_CROW"}, ["source", "miCrow"]),
+        ({"path": "nothing.pt", "format": "MI_CROW"}, ["source", "miCrow"]),
+        ({"idempotency_key": ""}, ["idempotencyKey"]),
+    ],
+)
+async def test_what_cannot_be_is_refused_at_its_field(
+    change: dict[str, Any], path: list[str], tmp_path: Path
+) -> None:
+    async with prepared(tmp_path) as (server, _, request):
+        refusal = await refused(server, lambda: sae_imports.import_(server, replace(request, **change)))
+        assert isinstance(refusal, InvalidInput)
+        assert [problem.path for problem in refusal.problems] == [path]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "sentence"),
+    [
+        ({"architecture": "gated"}, "'gated' has no counterpart here: standard, topk, jumprelu"),
+        ({"normalize_activations": "layer_norm"}, "fold the normalisation"),
+        ({"d_in": 17}, "width 17; the layer's are 16 wide"),
+        ({"d_sae": 65}, "65 neurons; this server takes 64"),
+        (None, "is not JSON"),
+    ],
+)
+async def test_a_cfg_json_that_cannot_be_taken_over_is_refused_before_a_job(
+    cfg: dict[str, Any] | None, sentence: str, tmp_path: Path
+) -> None:
+    async with prepared(tmp_path, max_latents=64) as (server, _, request):
+        path = tmp_path / "models" / "theirs" / "cfg.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | cfg) if cfg else "{")
+        refusal = await refused(server, lambda: sae_imports.import_(server, request))
+        assert sentence in refusal.message
+
+
+async def test_links_out_of_the_model_directories_are_refused_and_those_inside_followed(
+    tmp_path: Path,
+) -> None:
+    async with prepared(tmp_path, finishing(RESULT)) as (server, _, request):
+        models, outside = tmp_path / "models", tmp_path / "outside"
+        (models / "linked.pt").symlink_to("/etc/passwd")
+        checkpoint = replace(request, path="linked.pt", format="MI_CROW")
+        refusal = await refused(server, lambda: sae_imports.import_(server, checkpoint))
+        assert "no such directory or file" in refusal.message
+        weights = models / "theirs" / "sae_weights.safetensors"
+        weights.rename(outside)
+        weights.symlink_to(outside)
+        refusal = await refused(server, lambda: sae_imports.import_(server, request))
+        assert "a link out of this server's model directories" in refusal.message
+        outside.rename(models / "blob")
+        weights.unlink()
+        weights.symlink_to(models / "blob")
+        job = await end_of(server, await sae_imports.import_(server, request))
+        assert job.request["files"]["sae_weights.safetensors"] == str((models / "blob").resolve())
+
+
+async def test_a_model_that_was_never_loaded_or_is_unknown_is_refused(tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, _, request):
+        fresh = await add_language_model(server, "fresh", layers=None)
+        for id, kind in ((fresh.id, Conflict), (ids.new(ids.LANGUAGE_MODEL), NotFound)):
+            asked = replace(request, language_model_id=id)
+            refusal = await refused(server, lambda asked=asked: sae_imports.import_(server, asked))  # type: ignore[misc]
+            assert isinstance(refusal, kind)
+
+
+async def test_the_width_of_a_layer_that_is_no_block_comes_from_the_model_or_from_a_run(
+    tmp_path: Path,
+) -> None:
+    async with prepared(tmp_path, finishing(RESULT)) as (server, _, request):
+        other = {"kind": "OTHER", "depth": 0, "module_class": "Linear"}
+        wide, gate = {"name": "wide", "width": 64, **other}, {"name": "gate", **other}
+        lm = await add_language_model(server, "with others", hidden_size=8, layers=[*LAYERS, wide, gate])
+        for_wide = replace(request, language_model_id=lm.id, layer="wide")
+        refusal = await refused(server, lambda: sae_imports.import_(server, for_wide))
+        assert "the layer's are 64 wide" in refusal.message
+        for_gate = replace(request, language_model_id=lm.id, layer="gate")
+        job = await end_of(server, await sae_imports.import_(server, for_gate))
+        assert job.request["width"] is None
+        await add_run(server, lm, layers=[{"name": "gate", "hidden_size": 32}])
+        refusal = await refused(server, lambda: sae_imports.import_(server, for_gate))
+        assert "the layer's are 32 wide" in refusal.message
+
+
+async def test_a_source_that_does_not_fit_on_the_disk_is_refused(tmp_path: Path) -> None:
+    async with prepared(tmp_path, max_artifact_bytes=1000) as (server, _, request):
+        refusal = await refused(server, lambda: sae_imports.import_(server, request))
+        assert "there is room for" in refusal.message
+        assert isinstance(refusal, InvalidInput) and refusal.problems[0].path == ["source", "saeLens"]
+
+
+async def test_a_failed_import_leaves_an_sae_that_is_not_usable_and_can_be_deleted(tmp_path: Path) -> None:
+    failed = TaskFailed(1, "FAILED", "The tensor W_enc has values that are NaN or infinite.", [], "")
+    async with prepared(tmp_path, finishing(TaskFailure(failed))) as (server, _, request):
+        job = await end_of(server, await sae_imports.import_(server, request))
+        assert (job.status, job.error) == ("FAILED", failed.reason)
+        sae = await sae_of(server, job.result_id)
+        assert (sae.status, sae.sae_class, sae.checkpoint_path) == (ArtifactStatus.FAILED, None, None)
+        with pytest.raises(Conflict):
+            await sae_exports.export(server, ExportSaeRequest(sae.id, "SAE_LENS", None))
+        await saes.delete(server, sae.id)
+        with pytest.raises(NotFound):
+            await jobs.retry(server, job.id)
+
+
+async def test_a_key_makes_one_import_and_a_running_one_keeps_its_sae(tmp_path: Path) -> None:
+    executor = Holding()
+    async with prepared(tmp_path, executor) as (server, _, request):
+        keyed = replace(request, idempotency_key="once")
+        first = await sae_imports.import_(server, keyed)
+        await executor.started.get()
+        again = await sae_imports.import_(server, keyed)
+        assert again.replayed and again.job.id == first.job.id
+        with pytest.raises(Conflict) as conflict:
+            await sae_imports.import_(server, replace(keyed, layer="m_layers_0"))
+        assert conflict.value.code == "IDEMPOTENCY_KEY_MISMATCH"
+        with pytest.raises(Conflict):
+            await saes.delete(server, first.job.result_id)
+
+
+async def test_a_canceled_import_is_retried_unless_its_files_have_become_links_elsewhere(
+    tmp_path: Path,
+) -> None:
+    executor = Holding()
+    async with prepared(tmp_path, executor) as (server, _, request):
+        launched = await sae_imports.import_(server, request)
+        await executor.started.get()
+        await jobs.cancel(server, launched.job.id)
+        job = await end_of(server, launched)
+        assert job.status == JobStatus.CANCELED
+        assert (await sae_of(server, job.result_id)).status == ArtifactStatus.PARTIAL
+        cfg = tmp_path / "models" / "theirs" / "cfg.json"
+        cfg.rename(tmp_path / "outside")
+        cfg.symlink_to(tmp_path / "outside")
+        with pytest.raises(Conflict, match="no longer under"):
+            await jobs.retry(server, job.id)
+        cfg.unlink()
+        (tmp_path / "outside").rename(cfg)
+        again = await jobs.retry(server, job.id)
+        (await executor.started.get()).finish(RESULT)
+        job = await end_of(server, again)
+        assert (job.status, job.attempt) == (JobStatus.SUCCEEDED, 2)
+        assert (await sae_of(server, job.result_id)).status == ArtifactStatus.READY
+
+
+# --------------------------------------------------------------------------------- exports
+
+
+async def test_an_export_is_shown_handed_out_replaced_and_deleted_with_its_sae(tmp_path: Path) -> None:
+    def write(task: Any, run: TaskRun) -> None:
+        assert isinstance(task, ExportSae)
+        path = Path(task.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"PK" * len(executor.tasks))
+        run.finish(ExportResult(path.stat().st_size))
+
+    executor = FakeExecutor(write)
+    async with prepared(tmp_path, executor) as (server, lm, _), client_of(server) as client:
+        sae = await add_sae(server, await add_run(server, lm, max_length=48))
+        for number in (1, 2):
+            job = await end_of(server, await sae_exports.export(server, request_for(sae)))
+            assert job.status == JobStatus.SUCCEEDED and job.result_id == sae.id
+            document = f'{{ sae(id: "{sae.id}") {{ exports {{ format url byteSize createdAt }} }} }}'
+            data = (await client.post("/graphql", json={"query": document})).json()["data"]
+            (shown,) = data["sae"]["exports"]
+            assert (shown["format"], shown["byteSize"]) == ("SAE_LENS", 2 * number)
+            handed_out = await client.get(shown["url"])
+            assert handed_out.content == b"PK" * number
+            assert handed_out.headers["content-type"] == "application/zip"
+            name = f'attachment; filename="{sae.id}-sae_lens.zip"'
+            assert handed_out.headers["content-disposition"] == name
+        task = executor.tasks[0][1]
+        assert isinstance(task, ExportSae)
+        assert task.metadata["hook_name"] == "blocks.1.hook_resid_post"
+        assert task.metadata["context_size"] == 48 and task.metadata["model_name"] == "tiny"
+        await saes.delete(server, sae.id)
+        assert (await client.get(shown["url"])).status_code == 404
+        assert not artifacts.sae_directory(server.settings, sae).exists()
+
+
+def request_for(sae: Sae, key: str | None = None) -> ExportSaeRequest:
+    return ExportSaeRequest(sae.id, "SAE_LENS", key)
+
+
+async def test_exports_need_the_token_like_everything_else(tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, lm, _), client_of(server, token=SecretStr("secret")) as client:
+        sae = await add_sae(server, await add_run(server, lm))
+        url = f"/exports/{sae.id}/sae_lens.zip"
+        assert (await client.get(url)).status_code == 401
+        answer = await client.get(url, headers={"Authorization": "Bearer secret"})
+        assert answer.status_code == 404
+
+
+@pytest.mark.parametrize("name", ["sae.pt", "..%2Fsae.pt", "sae_lens.zip", "x.zip"])
+async def test_nothing_but_exports_is_handed_out(name: str, tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, lm, _), client_of(server) as client:
+        sae = await add_sae(server, await add_run(server, lm))
+        directory = artifacts.sae_directory(server.settings, sae)
+        (directory / "exports").mkdir(parents=True)
+        for path in (directory / "sae.pt", directory / "exports" / "sae_lens.zip"):
+            path.write_bytes(b"x")  # No row tells of it.
+        assert (await client.get(f"/exports/{sae.id}/{name}")).status_code == 404
+
+
+async def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, lm, _):
+        run = await add_run(server, lm)
+        theirs = await add_sae(server, run, sae_class="SomebodysSae")
+        building = await add_sae(server, run, status=ArtifactStatus.BUILDING)
+        for sae, sentence in (
+            (theirs, "no architecture for the class Somebodys"),
+            (building, "not READY"),
+        ):
+            request = request_for(sae)
+            refusal = await refused(server, lambda request=request: sae_exports.export(server, request))  # type: ignore[misc]
+            assert isinstance(refusal, Conflict) and sentence in refusal.message
+        unknown = ExportSaeRequest(ids.new(ids.SAE), "SAE_LENS", None)
+        assert isinstance(await refused(server, lambda: sae_exports.export(server, unknown)), NotFound)
+
+
+async def test_an_export_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
+    failed = TaskFailed(1, "FAILED", "There is no room left on the disk.", [], "")
+    async with prepared(tmp_path, finishing(TaskFailure(failed))) as (server, lm, _):
+        earlier = [{"format": "SAE_LENS", "byte_size": 3, "created_at": "2026-01-01T00:00:00+00:00"}]
+        sae = await add_sae(server, await add_run(server, lm), exports=earlier)
+        job = await end_of(server, await sae_exports.export(server, request_for(sae, "key")))
+        assert job.status == JobStatus.FAILED
+        sae = await sae_of(server, sae.id)
+        assert (sae.status, sae.exports) == (ArtifactStatus.READY, earlier)
+        assert (await end_of(server, await jobs.retry(server, job.id))).attempt == 2
+
+
+async def test_exports_whose_files_are_lost_are_shown_no_more_and_their_job_can_be_retried(
+    tmp_path: Path,
+) -> None:
+    async with prepared(tmp_path, finishing(ExportResult(1))) as (server, lm, _):
+        sae = await add_sae(server, await add_run(server, lm))
+        directory = artifacts.sae_directory(server.settings, sae)
+        directory.mkdir(parents=True)
+        job = await end_of(server, await sae_exports.export(server, request_for(sae)))
+        export = artifacts.export_path(server.settings, sae, "SAE_LENS")
+        export.parent.mkdir()
+        export.write_bytes(b"x")
+        await reconciliation.tidy(server.database, server.settings, time.time() + 1)
+        assert len((await sae_of(server, sae.id)).exports or []) == 1
+        with pytest.raises(Conflict, match="only one that did not succeed"):
+            await jobs.retry(server, job.id)
+        export.unlink()
+        await reconciliation.tidy(server.database, server.settings, time.time() + 1)
+        assert (await sae_of(server, sae.id)).exports == []
+        again = await end_of(server, await jobs.retry(server, job.id))
+        assert (again.kind, again.status) == (JobKind.EXPORT_SAE, JobStatus.SUCCEEDED)
