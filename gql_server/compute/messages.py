@@ -170,6 +170,7 @@ class EvaluateSae(Message, frozen=True):
     trained_max_length: int | None
     """Tokens per text in the run that the SAE was trained on, if any."""
     max_texts: int
+    attempt: int = 1
 
 
 class ImportSae(Message, frozen=True):
