@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from gql_server.files import write_whole
+from gql_server.provenance import RunProvenance
 
 FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
@@ -98,6 +99,8 @@ class Manifest(msgspec.Struct, frozen=True):
     created_at: str
     complete: bool = True
     """Whether all planned batches are there."""
+    provenance: RunProvenance | None = None
+    """What it takes to capture the same again; None in manifests of earlier versions."""
 
 
 class RunPlan(msgspec.Struct, frozen=True):

@@ -39,5 +39,7 @@ class ActivationRun(Base):
     byte_size: Mapped[int] = mapped_column(BigInteger, default=0)
     manifest_path: Mapped[str | None] = mapped_column(String)
     """Relative to the artifact directory."""
+    provenance: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """As gql_server.provenance has it; None where an earlier version made it."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

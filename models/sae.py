@@ -39,5 +39,7 @@ class Sae(Base):
     """format, byte_size and created_at (as text, with its offset) of each ZIP file; one per format."""
     checkpoint_path: Mapped[str | None] = mapped_column(String)
     metadata_path: Mapped[str | None] = mapped_column(String)
+    provenance: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """As gql_server.provenance has it; None where an earlier version made it."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -23,6 +23,7 @@ from gql_server.api.datasets import Dataset, DatasetInput, dataset_request
 from gql_server.api.enums import ArtifactStatus, FloatType
 from gql_server.api.launches import LaunchResult, job_launched
 from gql_server.api.pagination import After, Connection, First, children_connection, given, listing
+from gql_server.api.provenance import ActivationRunProvenance, run_provenance
 from gql_server.api.references import JobRef, LanguageModelRef, SaeRef
 from gql_server.services import activation_runs as activation_run_service, pages
 from gql_server.services.requests import CaptureRequest
@@ -60,6 +61,9 @@ class ActivationRun(Node):
     manifest_path: str | None = strawberry.field(
         description="The manifest, relative to the artifact directory."
     )
+    provenance: ActivationRunProvenance | None = strawberry.field(
+        description="What it takes to capture the same again; null until its texts have been read."
+    )
     created_at: datetime = strawberry.field(description="When it was asked for.")
     completed_at: datetime | None = strawberry.field(description="When it got READY.")
 
@@ -87,7 +91,8 @@ def activation_run(row: ActivationRunRow) -> ActivationRun:
         kind=row.dataset_kind, description=row.dataset_description, sample_count=row.dataset_sample_count
     )
     layers = [CapturedLayer(name=layer["name"], hidden_size=layer["hidden_size"]) for layer in row.layers]
-    return from_row(ActivationRun, row, row=row, dataset=dataset, layers=layers)
+    provenance = run_provenance(row.provenance)
+    return from_row(ActivationRun, row, row=row, dataset=dataset, layers=layers, provenance=provenance)
 
 
 async def activation_run_of(info: Info, id: str | None) -> ActivationRun | None:

@@ -12,6 +12,7 @@ from models.enums import (
     FloatType,
     JobKind,
     JobStatus,
+    LanguageModelSourceKind,
     LanguageModelStatus,
     LayerKind,
     ProgressUnit,
@@ -25,6 +26,7 @@ __all__ = [
     "FloatType",
     "JobKind",
     "JobStatus",
+    "LanguageModelSourceKind",
     "LanguageModelStatus",
     "LayerKind",
     "NeuronOrder",
@@ -62,6 +64,15 @@ describe_enum(
         "EMBEDDING": "An embedding of tokens or positions.",
         "HEAD": "What makes logits of the last block's output.",
         "OTHER": "Anything else that can be hooked.",
+    },
+)
+describe_enum(
+    LanguageModelSourceKind,
+    "Where a language model's weights come from.",
+    {
+        "HUGGING_FACE": "A repository on the Hugging Face Hub.",
+        "DIRECTORY": "A directory on the server's machine.",
+        "GGUF": "A GGUF file on the server's machine.",
     },
 )
 describe_enum(

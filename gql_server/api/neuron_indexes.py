@@ -12,6 +12,7 @@ from gql_server.api.context import Info
 from gql_server.api.enums import ArtifactStatus
 from gql_server.api.histograms import Histogram, histogram
 from gql_server.api.launches import LaunchResult, job_launched
+from gql_server.api.provenance import NeuronIndexProvenance, index_provenance
 from gql_server.api.references import ActivationRunRef, JobRef
 from gql_server.services import neuron_indexes as neuron_index_service
 from gql_server.services.requests import IndexRequest
@@ -34,6 +35,9 @@ class NeuronIndex:
     top_texts_url: str | None = strawberry.field(
         description="Where this server hands it out, under the same access rules as the API."
     )
+    provenance: NeuronIndexProvenance | None = strawberry.field(
+        description="What it takes to make the same again."
+    )
     built_at: datetime | None = strawberry.field(description="When it got READY.")
 
     @field
@@ -55,7 +59,13 @@ class NeuronIndex:
 
 def neuron_index(row: NeuronIndexRow) -> NeuronIndex:
     """Return a row as it is shown."""
-    return from_row(NeuronIndex, row, row=row, top_texts_url=top_texts_url(row.sae_id, row.top_texts_path))
+    return from_row(
+        NeuronIndex,
+        row,
+        row=row,
+        top_texts_url=top_texts_url(row.sae_id, row.top_texts_path),
+        provenance=index_provenance(row.provenance),
+    )
 
 
 def top_texts_url(sae_id: str, path: str | None) -> str | None:

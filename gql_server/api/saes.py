@@ -26,6 +26,7 @@ from gql_server.api.loaders import TrainingPointsKey
 from gql_server.api.neuron_filters import NeuronFilter
 from gql_server.api.neuron_indexes import NeuronIndex, neuron_index
 from gql_server.api.pagination import After, Connection, First, children_connection, given, listing
+from gql_server.api.provenance import SaeProvenance, sae_provenance
 from gql_server.api.references import (
     ActivationRunRef,
     ConceptConfigRef,
@@ -72,6 +73,9 @@ class Sae(Node):
     )
     metadata_path: str | None = strawberry.field(
         description="Its configuration and metrics. Relative to the artifact directory."
+    )
+    provenance: SaeProvenance | None = strawberry.field(
+        description="What it takes to make the same again; null until it is READY."
     )
     exports: list[SaeExport] = strawberry.field(
         description="What has been written of it for other libraries."
@@ -154,8 +158,15 @@ def sae(row: SaeRow) -> Sae:
     """Return a row as it is shown."""
     config = training_config(row.training_config) if row.training_config else None
     evaluation = sae_evaluation(row.evaluation) if row.evaluation else None
-    exports = exports_of(row)
-    return from_row(Sae, row, row=row, training_config=config, evaluation=evaluation, exports=exports)
+    return from_row(
+        Sae,
+        row,
+        row=row,
+        training_config=config,
+        evaluation=evaluation,
+        provenance=sae_provenance(row.provenance),
+        exports=exports_of(row),
+    )
 
 
 async def sae_row_of(info: Info, id: str) -> SaeRow:

@@ -21,6 +21,7 @@ from gql_server.compute.language_models import (
 )
 from gql_server.compute.messages import CaptureActivations, CapturedLayer, CaptureResult, Log, Progress
 from gql_server.compute.model_files import DTYPES
+from gql_server.compute.origins import language_model_provenance
 from gql_server.compute.run_plan import run_plan
 from gql_server.compute.store import MASKS, ActivationStore
 from gql_server.compute.stored_texts import open_texts
@@ -56,7 +57,8 @@ def capture_activations(
     layers = depth_order(lm, list(dict.fromkeys(task.layers)))
     _check_max_length(lm, task.max_length)
     dataset = _open_dataset(task, context)
-    plan = run_plan(task, lm, layers, dataset, store, context)
+    origin = language_model_provenance(task.language_model, language_models, context.check)
+    plan = run_plan(task, lm, origin, layers, dataset, store, context)
     _Capture(task, context, lm, layers, store, dataset).run(plan.batches)
     manifest = assemble(store.run_directory(task.run_id))
     assert manifest is not None
@@ -69,6 +71,7 @@ def capture_activations(
         batch_count=len(manifest.batches),
         token_count=manifest.token_count,
         byte_size=manifest.byte_size,
+        provenance=manifest.provenance,
     )
 
 

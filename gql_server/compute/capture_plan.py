@@ -13,6 +13,7 @@ from gql_server.manifest import PlannedBatch
 
 from mi_crow.language_model.language_model import LanguageModel
 
+PADDING_SIDE = "right"
 _TEXTS_AT_ONCE = 512
 
 
@@ -41,7 +42,7 @@ def tokenizer_options(max_length: int) -> dict[str, Any]:
 
     Token types are left out: some tokenizers give them unasked, and GPT-2 adds an embedding for them.
     """
-    return {"max_length": max_length, "padding_side": "right", "return_token_type_ids": False}
+    return {"max_length": max_length, "padding_side": PADDING_SIDE, "return_token_type_ids": False}
 
 
 def plan_capture(

@@ -12,7 +12,14 @@ from gql_server.compute.context import TaskError
 from gql_server.compute.devices import devices
 from gql_server.compute.layers import depth_order, describe_layers
 from gql_server.compute.messages import LanguageModelChanged, LanguageModelDescription, LanguageModelSource
-from gql_server.compute.model_files import DTYPES, name_of, place_to_load, without_places, write_tokenizer
+from gql_server.compute.model_files import (
+    DTYPES,
+    name_of,
+    place_to_load,
+    stamp_of,
+    without_places,
+    write_tokenizer,
+)
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.store.local_store import LocalStore
@@ -25,8 +32,12 @@ OnChange = Callable[[LanguageModelChanged], None]
 @dataclass
 class _Loaded:
     source: LanguageModelSource
+    place: str
+    """The directory that it was loaded from."""
+    stamp: tuple[tuple[str, int, int], ...]
+    """Of a directory's files, before they were read."""
     lm: LanguageModel
-    last_used: float
+    last_used: float = 0.0
 
 
 class LanguageModels:
@@ -42,17 +53,24 @@ class LanguageModels:
         self._loaded: dict[str, _Loaded] = {}
 
     def get(self, source: LanguageModelSource) -> LanguageModel:
-        """Return a model in evaluation mode, loaded if need be.
+        """Return a model in evaluation mode, loaded if need be, and anew where its files have changed.
 
         Raises TaskError CONFLICT with a sentence where it cannot be loaded.
         """
         loaded = self._loaded.get(source.id)
-        if loaded is None or loaded.source != source:
+        stamp = stamp_of(source)
+        # A directory that has gone takes no loaded model with it.
+        if loaded is None or loaded.source != source or (stamp and loaded.stamp != stamp):
             self._loaded.pop(source.id, None)
-            loaded = _Loaded(source, self._load(source), 0.0)
+            loaded = self._load(source, stamp)
             self._loaded[source.id] = loaded
         loaded.last_used = time.monotonic()
         return loaded.lm
+
+    def place(self, source: LanguageModelSource) -> str:
+        """Return the directory that a model was loaded from; of a repository, its download."""
+        self.get(source)
+        return self._loaded[source.id].place
 
     def unload(self, language_model_id: str) -> None:
         """Let go of a model, if it is loaded; a task that holds it goes on with it."""
@@ -66,15 +84,15 @@ class LanguageModels:
             if now - loaded.last_used >= seconds:
                 self.unload(language_model_id)
 
-    def _load(self, source: LanguageModelSource) -> LanguageModel:
+    def _load(self, source: LanguageModelSource, stamp: tuple[tuple[str, int, int], ...]) -> _Loaded:
         self._tell(source.id, "LOADING")
         try:
-            lm = _load(source, self._device)
+            place, lm = _load(source, self._device)
         except Exception as error:
             self._tell(source.id, "FAILED", str(error))
             raise
         self._tell(source.id, "LOADED")
-        return lm
+        return _Loaded(source, place, stamp, lm)
 
     def _tell(
         self,
@@ -85,9 +103,10 @@ class LanguageModels:
         self._on_change(LanguageModelChanged(language_model_id, status, message))
 
 
-def _load(source: LanguageModelSource, device: str) -> LanguageModel:
+def _load(source: LanguageModelSource, device: str) -> tuple[str, LanguageModel]:
     try:
-        lm = _from_place(source, place_to_load(source), device)
+        place = place_to_load(source)
+        lm = _from_place(source, place, device)
     except (TaskError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
@@ -97,7 +116,7 @@ def _load(source: LanguageModelSource, device: str) -> LanguageModel:
     write_tokenizer(source, lm.tokenizer, special_token_ids(lm))
     _set_up_tokenizer(lm.tokenizer)
     lm.model.eval()
-    return lm
+    return place, lm
 
 
 def _from_place(source: LanguageModelSource, place: str, device: str) -> LanguageModel:

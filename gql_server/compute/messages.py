@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from gql_server.provenance import IndexProvenance, RunProvenance, SaeProvenance
+
 
 class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """Base of all messages; the class's name tells them apart on the wire."""
@@ -409,6 +411,7 @@ class CaptureResult(Message, frozen=True):
     batch_count: int
     token_count: int
     byte_size: int
+    provenance: RunProvenance | None = None
 
 
 class TrainResult(Message, frozen=True):
@@ -417,6 +420,7 @@ class TrainResult(Message, frozen=True):
     n_inputs: int
     config: TrainingConfigChosen
     final_point: TrainingPoint | None
+    provenance: SaeProvenance | None = None
 
 
 class Histogram(Message, frozen=True):
@@ -433,6 +437,7 @@ class IndexResult(Message, frozen=True):
     sample_count: int
     dead_count: int
     frequency_histogram: Histogram
+    provenance: IndexProvenance | None = None
 
 
 class EvaluatedDataset(Message, frozen=True):

@@ -1,22 +1,28 @@
 """Where language models are loaded from: the Hub, directories, and GGUF files, which are converted once."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from huggingface_hub import snapshot_download
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gql_server.compute.context import TaskError
+from gql_server.compute.file_hashes import hash_file
 from gql_server.compute.messages import LanguageModelSource
 from gql_server.files import whole_directory, write_whole
+from gql_server.provenance import FileHash
 
 DTYPES = {"FLOAT32": torch.float32, "FLOAT16": torch.float16, "BFLOAT16": torch.bfloat16}
 
 TOKENIZER_FILE = "tokenizer.json"
 SPECIAL_TOKENS_FILE = "special_token_ids.json"
 CONVERTED_DIRECTORY = "converted"
+CONVERTED_FROM_FILE = "converted_from.json"
+"""In the converted copy: the name, size and hash of the file that it was made from."""
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
 """What a load needs of a repository, but for weights in PyTorch's own format."""
@@ -80,8 +86,41 @@ def _converted(source: LanguageModelSource) -> Path:
             raise TaskError(f"{file.name} is not a GGUF file.", "CONFLICT")
         # A GGUF takes transformers many seconds each time; the copy less than one.
         with whole_directory(copy) as directory:
+            write_whole(directory / CONVERTED_FROM_FILE, msgspec.json.encode(hash_file(file)))
             _convert(file, directory, DTYPES[source.dtype])
     return copy
+
+
+def converted_file(source: LanguageModelSource) -> FileHash | None:
+    """Return which GGUF file a model was converted from, whatever is in its place by now.
+
+    None where the copy is of a version that did not note it, and the file has changed since.
+    """
+    copy = Path(source.copy_dir) / CONVERTED_DIRECTORY
+    note, file = copy / CONVERTED_FROM_FILE, Path(source.location)
+    if not note.exists():
+        if not file.exists() or file.stat().st_mtime > copy.stat().st_mtime:
+            return None
+        write_whole(note, msgspec.json.encode(hash_file(file)))
+    return msgspec.json.decode(note.read_bytes(), type=FileHash)
+
+
+def files_of_model(directory: Path) -> list[Path]:
+    """Return the files that make a directory's model what it is: its configuration and its weights."""
+    weights = sorted(directory.glob("*.safetensors")) or sorted(directory.glob("*.bin"))
+    return [*directory.glob("config.json"), *weights]
+
+
+def stamp_of(source: LanguageModelSource) -> tuple[tuple[str, int, int], ...]:
+    """Return names, sizes and modification times of a directory's files; () of what is none, or has gone."""
+    stamps = list[tuple[str, int, int]]()
+    directory = Path(source.location)
+    if source.kind == "DIRECTORY":
+        for file in (*files_of_model(directory), directory / TOKENIZER_FILE):
+            with suppress(FileNotFoundError):
+                status = file.stat()
+                stamps.append((file.name, status.st_size, status.st_mtime_ns))
+    return tuple(stamps)
 
 
 def _is_gguf(file: Path) -> bool:
@@ -108,8 +147,13 @@ def write_tokenizer(source: LanguageModelSource, tokenizer: Any, special_token_i
 
     A tokenizer that has no fast form leaves nothing.
     """
-    directory = Path(source.copy_dir)
-    if not tokenizer.is_fast or (directory / TOKENIZER_FILE).exists():
+    if not tokenizer.is_fast:
         return
-    write_whole(directory / SPECIAL_TOKENS_FILE, json.dumps(sorted(special_token_ids)).encode())
-    write_whole(directory / TOKENIZER_FILE, tokenizer.backend_tokenizer.to_str().encode())
+    directory = Path(source.copy_dir)
+    for name, content in (
+        (SPECIAL_TOKENS_FILE, json.dumps(sorted(special_token_ids)).encode()),
+        (TOKENIZER_FILE, tokenizer.backend_tokenizer.to_str().encode()),
+    ):
+        path = directory / name
+        if not path.exists() or path.read_bytes() != content:
+            write_whole(path, content)

@@ -7,10 +7,11 @@ from pathlib import Path
 import msgspec
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
-from gql_server.compute.capture_plan import CapturePlan, plan_capture
+from gql_server.compute.capture_plan import PADDING_SIDE, CapturePlan, plan_capture
 from gql_server.compute.context import TaskContext
 from gql_server.compute.language_models import special_token_ids
 from gql_server.compute.messages import CaptureActivations, Log
+from gql_server.compute.origins import dataset_provenance, versions
 from gql_server.compute.store import ActivationStore
 from gql_server.datasets import TextDataset
 from gql_server.manifest import (
@@ -23,6 +24,7 @@ from gql_server.manifest import (
     read_plan,
     write_plan,
 )
+from gql_server.provenance import LanguageModelProvenance, RunProvenance
 
 from mi_crow.language_model.language_model import LanguageModel
 
@@ -30,6 +32,7 @@ from mi_crow.language_model.language_model import LanguageModel
 def run_plan(
     task: CaptureActivations,
     lm: LanguageModel,
+    origin: LanguageModelProvenance,
     layers: list[str],
     dataset: TextDataset,
     store: ActivationStore,
@@ -41,7 +44,8 @@ def run_plan(
     """
     directory = store.run_directory(task.run_id)
     earlier = read_plan(directory)
-    if earlier is not None and _asks_for(earlier.manifest) == _asks_for(_manifest(task, lm, layers, dataset)):
+    manifest = _manifest(task, lm, layers, dataset)
+    if earlier is not None and _same(earlier.manifest, manifest, origin):
         return earlier
     if store.list_run_batches(task.run_id):
         context.emit(
@@ -50,21 +54,49 @@ def run_plan(
         store.delete_run(task.run_id)
     capture = plan_capture(task, lm, dataset, context)
     _log_start(task, capture, context)
-    plan = RunPlan(_manifest(task, lm, layers, dataset, capture.sha256), capture.batches)
+    manifest = msgspec.structs.replace(
+        manifest,
+        dataset=msgspec.structs.replace(manifest.dataset, sha256=capture.sha256),
+        provenance=_provenance(task, manifest, origin, capture.sha256),
+    )
+    plan = RunPlan(manifest, capture.batches)
     write_plan(directory, plan)
     return plan
+
+
+def _same(earlier: Manifest, now: Manifest, origin: LanguageModelProvenance) -> bool:
+    """Whether an earlier attempt wants the same of the same language model, so that its batches count."""
+    if earlier.provenance is not None and earlier.provenance.language_model != origin:
+        return False
+    return _asks_for(earlier) == _asks_for(now)
 
 
 def _asks_for(manifest: Manifest) -> Manifest:
     """Return a manifest's part that decides what is stored: not the texts' hash, versions and times."""
     dataset = msgspec.structs.replace(manifest.dataset, sha256="")
-    return msgspec.structs.replace(manifest, dataset=dataset, versions={}, created_at="")
+    return msgspec.structs.replace(manifest, dataset=dataset, versions={}, created_at="", provenance=None)
+
+
+def _provenance(
+    task: CaptureActivations, manifest: Manifest, origin: LanguageModelProvenance, sha256: str
+) -> RunProvenance:
+    return RunProvenance(
+        language_model=origin,
+        dataset=dataset_provenance(task, sha256),
+        layers=[layer.name for layer in manifest.layers],
+        max_length=task.max_length,
+        batch_size=task.batch_size,
+        dtype=task.dtype,
+        padding_side=PADDING_SIDE,
+        special_token_ids=manifest.special_token_ids,
+        versions=versions(),
+    )
 
 
 def _manifest(
-    task: CaptureActivations, lm: LanguageModel, layers: list[str], dataset: TextDataset, sha256: str = ""
+    task: CaptureActivations, lm: LanguageModel, layers: list[str], dataset: TextDataset
 ) -> Manifest:
-    """Return the manifest without what only stored batches tell."""
+    """Return the manifest without what only the texts and stored batches tell."""
     source = task.language_model
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -76,7 +108,7 @@ def _manifest(
         dataset=ManifestDataset(
             kind=task.dataset_kind,
             description=task.dataset_description,
-            sha256=sha256,
+            sha256="",
             sample_offset=task.sample_offset,
             sample_limit=task.sample_limit,
             sample_count=len(dataset),

@@ -14,6 +14,7 @@ from gql_server.compute.context import TaskContext
 from gql_server.compute.devices import devices
 from gql_server.compute.evaluation import evaluate_sae
 from gql_server.compute.generation import generate
+from gql_server.compute.index_origin import with_provenance
 from gql_server.compute.language_models import LanguageModels, describe
 from gql_server.compute.messages import (
     CaptureActivations,
@@ -89,9 +90,9 @@ class Toolbox:
             case TrainSae():
                 return train_sae(task, context, self._classes)
             case IndexNeurons():
-                return index_neurons(
-                    task, context, self._saes.get(task.sae), ActivationStore(Path(task.store_dir))
-                )
+                store = ActivationStore(Path(task.store_dir))
+                result = index_neurons(task, context, self._saes.get(task.sae), store)
+                return with_provenance(result, task, context, store)
             case EvaluateSae():
                 lm = self.language_models.get(task.language_model)
                 return evaluate_sae(task, context, lm, self._saes.get(task.sae))

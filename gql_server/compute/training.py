@@ -9,6 +9,7 @@ from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.devices import choose_device
 from gql_server.compute.messages import Log, TrainingPoint, TrainingResumed, TrainResult, TrainSae
 from gql_server.compute.metrics import DeadNeurons
+from gql_server.compute.origins import provenance_of_run
 from gql_server.compute.recipes import Recipe, recipe_for
 from gql_server.compute.sae_classes import SaeClass, SaeClasses
 from gql_server.compute.snapshots import Snapshots, UnusableSnapshot, fingerprint
@@ -67,9 +68,10 @@ def train_sae(
         report = _train(task, recipe, rows, plan, snapshots, context)
     recipe.finish()
     report.check_weights(sae, plan.config.learning_rate)
-    write_training(task, sae, sae_class, plan, report, rows)
+    run = provenance_of_run(store, task.run_id)
+    provenance = write_training(task, sae, sae_class, plan, report, rows, run)
     context.emit(Log(_closing(report.points[-1])))
-    return TrainResult(rows.n_inputs, plan.config, report.points[-1])
+    return TrainResult(rows.n_inputs, plan.config, report.points[-1], provenance)
 
 
 def _check_sizes(task: TrainSae, sae_class: SaeClass) -> None:

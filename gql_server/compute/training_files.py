@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
+from gql_server.compute.file_hashes import sha256_of
 from gql_server.compute.messages import TrainSae
 from gql_server.compute.metrics import DEFINITIONS_VERSION
+from gql_server.compute.origins import versions
 from gql_server.compute.sae_classes import CHECKPOINT, SaeClass
 from gql_server.compute.training_plan import TrainingPlan
 from gql_server.compute.training_report import TrainingReport
 from gql_server.compute.training_store import TrainingStore
 from gql_server.files import TEMPORARY_PREFIX, whole_file, write_whole
+from gql_server.provenance import RunProvenance, SaeProvenance, TrainingProvenance, plain
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -28,10 +32,12 @@ def write_training(
     plan: TrainingPlan,
     report: TrainingReport,
     rows: TrainingStore,
-) -> None:
+    run: RunProvenance | None,
+) -> SaeProvenance:
     """Write history.json, metadata.json and sae.pt, each whole and the checkpoint last.
 
-    Whatever else is in the directory stays: concepts may have been saved there during the training.
+    Returns the provenance that is in metadata.json too. Whatever else is in the directory stays: concepts may
+    have been saved there during the training.
     """
     sae.context.lm_layer_signature = task.layer
     sae.context.model_id = task.language_model_id
@@ -42,13 +48,41 @@ def write_training(
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=directory) as beside:
         saved = sae_class.save(sae, Path(beside), task.k)
         _write_json(directory / "history.json", history)
-        _write_json(directory / "metadata.json", _metadata(task, plan, report, rows))
+        provenance = SaeProvenance(
+            sae_class=task.sae_class,
+            layer=task.layer,
+            checkpoint_sha256=sha256_of(saved),
+            activation_run_id=task.run_id,
+            run=run,
+            training=_training(plan, report, rows),
+            metric_definitions_version=DEFINITIONS_VERSION,
+            versions=versions(),
+        )
+        _write_json(directory / "metadata.json", _metadata(task, plan, report, rows, provenance))
         with whole_file(directory / CHECKPOINT) as temporary:
             saved.rename(temporary)
+    return provenance
+
+
+def _training(plan: TrainingPlan, report: TrainingReport, rows: TrainingStore) -> TrainingProvenance:
+    return TrainingProvenance(
+        config=_plain(plan.config),
+        shuffle_seed=rows.shuffle_seed,
+        shuffle_buffer_rows=rows.buffer_rows,
+        activation_scale=plan.activation_scale,
+        dead_window=report.dead_window,
+        batch_count=rows.batch_count,
+        token_count=rows.token_count,
+        thread_count=torch.get_num_threads(),
+    )
 
 
 def _metadata(
-    task: TrainSae, plan: TrainingPlan, report: TrainingReport, rows: TrainingStore
+    task: TrainSae,
+    plan: TrainingPlan,
+    report: TrainingReport,
+    rows: TrainingStore,
+    provenance: SaeProvenance,
 ) -> dict[str, Any]:
     return {
         "sae_id": task.sae_id,
@@ -69,6 +103,7 @@ def _metadata(
         "final_metrics": _plain(report.points[-1]),
         "metric_definitions_version": DEFINITIONS_VERSION,
         "versions": {name: version(name) for name in ("mi-crow", "overcomplete", "torch")},
+        "provenance": plain(provenance),
         "created_at": datetime.now(UTC).isoformat(),
     }
 

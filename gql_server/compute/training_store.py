@@ -73,6 +73,16 @@ class TrainingStore(Store):
         """How many rows are shuffled with one another: all of the run's, or as many as the buffer holds."""
         return self._capacity
 
+    @property
+    def batch_count(self) -> int:
+        """How many stored batches have tokens that count."""
+        return len(self._stored.indices)
+
+    @property
+    def shuffle_seed(self) -> int:
+        """The seed of epoch 0, that is of ``sample``; each epoch, counted from 1, adds its number."""
+        return self._seed * 1_000_003 % 2**63
+
     def start_at(self, epoch: int, batch: int) -> None:
         """Make the next list of batches that of an epoch, counted from 0, without its first ones."""
         self._epoch = epoch
@@ -176,7 +186,7 @@ class TrainingStore(Store):
         return [indices[place] for place in torch.randperm(len(indices), generator=generator).tolist()]
 
     def _generator(self, epoch: int) -> torch.Generator:
-        return torch.Generator().manual_seed((self._seed * 1_000_003 + epoch) % 2**63)
+        return torch.Generator().manual_seed((self.shuffle_seed + epoch) % 2**63)
 
     # --------------------------------------------------------- the rest of Store: read on, never write
 

@@ -19,6 +19,7 @@ from gql_server.compute.messages import (
 )
 from gql_server.errors import Conflict
 from gql_server.manifest import MANIFEST_FILE, Manifest, assemble, write_manifest
+from gql_server.provenance import plain
 from gql_server.server import Server
 from gql_server.services import artifacts, kept_texts, launching, lookup, removals, room, texts
 from gql_server.services.checks import Checks
@@ -229,6 +230,7 @@ class CaptureHandler:
         run.token_count = result.token_count
         run.byte_size = result.byte_size
         run.manifest_path = f"store/runs/{run.id}/{MANIFEST_FILE}"
+        run.provenance = plain(result.provenance)
         run.completed_at = datetime.now(UTC)
 
     async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
@@ -245,6 +247,7 @@ class CaptureHandler:
             run.token_count = manifest.token_count
             run.byte_size = manifest.byte_size
             run.manifest_path = f"store/runs/{run.id}/{MANIFEST_FILE}"
+            run.provenance = plain(manifest.provenance)
 
     async def is_lost(self, session: AsyncSession, job: Job) -> bool:
         """Whether batches are missing that were there."""

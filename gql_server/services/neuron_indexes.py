@@ -10,6 +10,7 @@ from gql_server import ids
 from gql_server.compute.messages import Event, IndexNeurons, IndexResult, Lane, Result
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.jobs import queue
+from gql_server.provenance import plain
 from gql_server.server import Server
 from gql_server.services import artifacts, launching, lookup
 from gql_server.services.checks import Checks
@@ -147,6 +148,7 @@ class IndexHandler:
         histogram = result.frequency_histogram
         row.frequency_histogram = {"edges": histogram.edges, "counts": histogram.counts}
         row.top_texts_path = top_texts_path(sae, row.id)
+        row.provenance = plain(result.provenance)
         row.built_at = datetime.now(UTC)
 
     async def _remove_others(self, session: AsyncSession, sae: Sae, row: NeuronIndex) -> None:

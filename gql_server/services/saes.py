@@ -24,6 +24,7 @@ from gql_server.compute.messages import (
 )
 from gql_server.database import after_commit
 from gql_server.errors import Conflict
+from gql_server.provenance import plain
 from gql_server.server import Server
 from gql_server.services import (
     artifacts,
@@ -245,6 +246,7 @@ class TrainHandler:
         sae.training_config = _fields(result.config)
         sae.checkpoint_path = f"{sae.directory}/sae.pt"
         sae.metadata_path = f"{sae.directory}/metadata.json"
+        sae.provenance = plain(result.provenance)
         sae.completed_at = datetime.now(UTC)
         snapshot = artifacts.snapshot_path(self._settings, sae)
         after_commit(session, lambda _: asyncio.to_thread(artifacts.remove, [snapshot]))

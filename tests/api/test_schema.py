@@ -222,10 +222,16 @@ EVERYTHING = """{
     id languageModel {
       name activationRuns(first: 2) { nodes { id } } saes(first: 2) { totalCount nodes { id } }
     }
-    activationRun { name job { id } saes(first: 2) { totalCount nodes { id } } }
+    provenance { checkpointSha256 }
+    activationRun {
+      name provenance { dataset { sha256 } } job { id } saes(first: 2) { totalCount nodes { id } }
+    }
     job { kind queuePosition result { __typename } events(first: 3) { sequence job { status } } }
     trainingHistory(maxPoints: 3) { step }
-    neuronIndex { status activationRun { name } job { id } frequencyHistogram { __typename } }
+    neuronIndex {
+      status provenance { saeCheckpointSha256 }
+      activationRun { name } job { id } frequencyHistogram { __typename }
+    }
     neuron(index: 1) { id concept { name } sae { name } frequency }
     neurons(first: 2) { nodes { concept { neuron { id } sae { id } } topTexts { text } } }
     named: neurons(first: 2, filter: {hasConcept: true}) { totalCount nodes { id } }

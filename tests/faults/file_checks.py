@@ -44,6 +44,7 @@ def _allowed(directory: Path, tables: dict[str, dict[str, Row]]) -> Iterator[str
         yield from _of_run(directory, id, run)
     for id, index in tables["neuron_indexes"].items():
         yield f"store/runs/{id}/batch_000000.safetensors"
+        yield f"store/runs/{id}/provenance.json"
         yield f"{tables['saes'][index['sae_id']]['directory']}/top_texts/{id}.json"
     for sae in tables["saes"].values():
         names = ["sae.pt", "metadata.json", "history.json"]

@@ -1,0 +1,121 @@
+"""What it takes to make a run, an SAE or a neuron index again: what from, how, and by which versions.
+
+Written into the run's ``manifest.json``, the SAE's ``metadata.json`` and the index's ``provenance.json``, and
+kept as JSON in their rows. docs/provenance.md says how each hash is computed.
+"""
+
+from typing import Any
+
+import msgspec
+
+PROVENANCE_FILE = "provenance.json"
+"""A neuron index's provenance, beside its tensors."""
+
+
+class FileHash(msgspec.Struct, frozen=True):
+    """A file that something was made from."""
+
+    name: str
+    """Within its directory, never where on this machine it is."""
+    byte_size: int
+    sha256: str
+
+
+class LanguageModelProvenance(msgspec.Struct, frozen=True):
+    """Whose activations they are."""
+
+    source_kind: str
+    source: str
+    """Repository, or the name of the directory or GGUF file."""
+    revision: str | None
+    """Commit of the repository; None for what is no repository."""
+    files: list[FileHash]
+    """Configuration and weights, or the GGUF file; none of a repository, whose commit says it."""
+    dtype: str
+    tokenizer_sha256: str | None
+    """Of the server's tokenizer.json of the model; None where its tokenizer has no such form."""
+
+
+class HubDatasetProvenance(msgspec.Struct, frozen=True):
+    """A dataset on the Hugging Face Hub, as it was asked for."""
+
+    repository: str
+    config: str | None
+    split: str
+    text_field: str
+    revision: str | None
+
+
+class DatasetProvenance(msgspec.Struct, frozen=True):
+    """The texts that were run through the model."""
+
+    kind: str
+    description: str
+    hugging_face: HubDatasetProvenance | None
+    python_version: str | None
+    """Of the Python that carries them, for the built-in dataset."""
+    sample_offset: int
+    sample_limit: int | None
+    sha256: str
+    """Over the texts that offset and limit select, in order, each after its length in bytes of UTF-8."""
+
+
+class RunProvenance(msgspec.Struct, frozen=True):
+    """How activations were captured. Tokens that count are neither padding nor special."""
+
+    language_model: LanguageModelProvenance
+    dataset: DatasetProvenance
+    layers: list[str]
+    max_length: int
+    batch_size: int
+    dtype: str
+    padding_side: str
+    special_token_ids: list[int]
+    versions: dict[str, str]
+
+
+class TrainingProvenance(msgspec.Struct, frozen=True):
+    """How an SAE was trained."""
+
+    config: dict[str, Any]
+    """Without gaps, as metadata.json's training_config."""
+    shuffle_seed: int
+    shuffle_buffer_rows: int
+    activation_scale: float
+    dead_window: int
+    batch_count: int
+    """Stored batches of the run, which may have been incomplete then."""
+    token_count: int
+    thread_count: int
+
+
+class SaeProvenance(msgspec.Struct, frozen=True):
+    """Where an SAE comes from: a training, or the files that an import read."""
+
+    sae_class: str
+    layer: str
+    checkpoint_sha256: str
+    activation_run_id: str | None
+    run: RunProvenance | None
+    training: TrainingProvenance | None
+    metric_definitions_version: int
+    versions: dict[str, str]
+    source_files: list[FileHash] = []
+
+
+class IndexProvenance(msgspec.Struct, frozen=True):
+    """How a neuron index was made."""
+
+    sae_id: str
+    sae_checkpoint_sha256: str
+    activation_run_id: str
+    run: RunProvenance | None
+    batch_count: int
+    top_texts_per_neuron: int
+    metric_definitions_version: int
+    versions: dict[str, str]
+
+
+def plain(provenance: msgspec.Struct | None) -> dict[str, Any] | None:
+    """Return what a JSON column keeps."""
+    return None if provenance is None else msgspec.to_builtins(provenance)
