@@ -131,9 +131,15 @@ class SaeClasses:
 
 
 def registry(extra: Mapping[str, type[Sae]] | None = None) -> dict[str, SaeClass]:
-    """Import every registered class; one that cannot be imported is left out with a line in the log."""
-    points = {name: EntryPoint(name, value, GROUP) for name, value in BUILT_IN.items()}
-    points |= {point.name: point for point in entry_points(group=GROUP)}
+    """Import every registered class; one that cannot be imported is left out with a line in the log.
+
+    A name of ours stays ours: what is called TopKSae opens with mi_crow's own class.
+    """
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    for name in points.keys() & BUILT_IN.keys():
+        if points[name].value != BUILT_IN[name]:
+            log.warning("SAE class left out", name=name, value=points[name].value, reason="the name is taken")
+    points |= {name: EntryPoint(name, value, GROUP) for name, value in BUILT_IN.items()}
     classes: dict[str, SaeClass] = {}
     for name, point in points.items():
         try:

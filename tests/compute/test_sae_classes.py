@@ -57,6 +57,14 @@ def test_an_entry_point_registers_a_class_and_one_that_cannot_be_imported_is_lef
     assert {described.name for described in SaeClasses().describe()} == {"Dummy", *module.BUILT_IN}
 
 
+def test_another_packages_class_does_not_take_the_name_of_one_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    point = importlib.metadata.EntryPoint("TopKSae", "tests.compute.dummy_sae:DummySae", module.GROUP)
+    monkeypatch.setattr(module, "entry_points", lambda group: [point])
+    assert SaeClasses().get("TopKSae").sae_type.__module__.startswith("mi_crow.")
+
+
 def test_the_projects_entry_points_say_what_the_constant_says() -> None:
     points = {point.name: point.value for point in importlib.metadata.entry_points(group=module.GROUP)}
     assert not points or points.items() >= module.BUILT_IN.items()
