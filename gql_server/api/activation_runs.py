@@ -62,7 +62,9 @@ class ActivationRun(Node):
         description="The manifest, relative to the artifact directory."
     )
     provenance: ActivationRunProvenance | None = strawberry.field(
-        description="What it takes to capture the same again; null until its texts have been read."
+        description=(
+            "What it takes to capture the same again; null until there, and where an earlier version made it."
+        )
     )
     created_at: datetime = strawberry.field(description="When it was asked for.")
     completed_at: datetime | None = strawberry.field(description="When it got READY.")

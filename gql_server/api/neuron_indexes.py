@@ -36,7 +36,7 @@ class NeuronIndex:
         description="Where this server hands it out, under the same access rules as the API."
     )
     provenance: NeuronIndexProvenance | None = strawberry.field(
-        description="What it takes to make the same again."
+        description="What it takes to make the same again; null where an earlier version made it."
     )
     built_at: datetime | None = strawberry.field(description="When it got READY.")
 

@@ -75,7 +75,9 @@ class Sae(Node):
         description="Its configuration and metrics. Relative to the artifact directory."
     )
     provenance: SaeProvenance | None = strawberry.field(
-        description="What it takes to make the same again; null until it is READY."
+        description=(
+            "What it takes to make the same again; null until READY, and where an earlier version made it."
+        )
     )
     exports: list[SaeExport] = strawberry.field(
         description="What has been written of it for other libraries."
