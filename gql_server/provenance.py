@@ -93,6 +93,8 @@ class SaeProvenance(msgspec.Struct, frozen=True):
     """Where an SAE comes from: a training, or the files that an import read."""
 
     sae_class: str
+    n_inputs: int
+    n_latents: int
     layer: str
     checkpoint_sha256: str
     activation_run_id: str | None

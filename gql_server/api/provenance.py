@@ -139,6 +139,8 @@ class SaeProvenance:
 
     checkpoint_sha256: str = strawberry.field(description="SHA-256 of its checkpoint, in hexadecimal.")
     sae_class: str = strawberry.field(description="The registered SAE class.")
+    input_size: int = strawberry.field(description="Width of the activations, n_inputs.")
+    latent_count: int = strawberry.field(description="Number of neurons, n_latents.")
     layer: str = strawberry.field(description="The layer that it was made for.")
     activation_run_id: strawberry.ID | None = strawberry.field(
         description="The run that it was trained on; null where it was imported."
@@ -193,6 +195,8 @@ def sae_provenance(content: dict[str, Any] | None) -> SaeProvenance | None:
     return from_row(
         SaeProvenance,
         found,
+        input_size=found.n_inputs,
+        latent_count=found.n_latents,
         activation_run=_run(found.run),
         training=_training(found.training),
         source_files=_files(found.source_files),

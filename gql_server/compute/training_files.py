@@ -50,6 +50,8 @@ def write_training(
         _write_json(directory / "history.json", history)
         provenance = SaeProvenance(
             sae_class=task.sae_class,
+            n_inputs=rows.n_inputs,
+            n_latents=task.n_latents,
             layer=task.layer,
             checkpoint_sha256=sha256_of(saved),
             activation_run_id=task.run_id,

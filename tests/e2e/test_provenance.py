@@ -33,7 +33,7 @@ RUN = """
       sampleOffset sampleLimit sha256 }
     layers maxLength batchSize dtype paddingSide specialTokenIds versions { name version }"""
 SAE = f"""
-    checkpointSha256 saeClass layer activationRunId activationRun {{ {RUN} }}
+    checkpointSha256 saeClass inputSize latentCount layer activationRunId activationRun {{ {RUN} }}
     training {{
       config {{ epochs batchSize k learningRate l1Lambda seed device }}
       shuffleSeed shuffleBufferRows activationScale deadWindow batchCount tokenCount threadCount }}
@@ -136,7 +136,8 @@ def as_shown(stored: Any) -> Any:
     }
     if "versions" in stored:
         shown["versions"] = [{"name": name, "version": number} for name, number in stored["versions"].items()]
-    return {{"run": "activationRun"}.get(name, name): value for name, value in shown.items()}
+    names = {"run": "activationRun", "nInputs": "inputSize", "nLatents": "latentCount"}
+    return {names.get(name, name): value for name, value in shown.items()}
 
 
 async def test_the_hashes_of_model_tokenizer_and_texts_are_those_computed_by_hand(
@@ -182,6 +183,7 @@ async def test_an_SAE_says_what_it_was_trained_on_and_how(made: Made, server: Ru
     assert provenance["activationRunId"] == made.run["id"]
     assert provenance["activationRun"] == made.run["provenance"]
     assert provenance["saeClass"] == "TopKSae" and provenance["layer"] == LAYER
+    assert (provenance["inputSize"], provenance["latentCount"]) == (32, 64)
     assert provenance["sourceFiles"] == []
     assert provenance["metricDefinitionsVersion"] == DEFINITIONS_VERSION
     assert training["config"] == made.sae["trainingConfig"] and training["config"]["seed"] == 7
@@ -207,6 +209,33 @@ async def test_the_files_say_the_same_as_the_API(made: Made, server: RunningServ
     assert as_shown(metadata["provenance"]) == made.sae["provenance"]
     (file,) = server.artifact_dir.glob("store/runs/*/provenance.json")
     assert as_shown(json.loads(file.read_text())) == made.sae["neuronIndex"]["provenance"]
+
+
+async def test_what_a_provenance_says_done_again_gives_the_same_checkpoint(client: Api, made: Made) -> None:
+    said = made.sae["provenance"]
+    run, config = said["activationRun"], said["training"]["config"]
+    again = await capture(
+        client,
+        made.language_model,
+        layers=run["layers"],
+        sampleOffset=run["dataset"]["sampleOffset"],
+        sampleLimit=run["dataset"]["sampleLimit"],
+        maxLength=run["maxLength"],
+        batchSize=run["batchSize"],
+        dtype=run["dtype"],
+    )
+    assert again["provenance"] == run
+    train = {
+        "activationRunId": again["id"],
+        "saeClass": said["saeClass"],
+        "latentCount": said["latentCount"],
+        "indexNeurons": False,
+        **{name: config[name] for name in ("k", "epochs", "batchSize", "learningRate", "l1Lambda", "seed")},
+    }
+    sae, _ = await client.run_job("trainSae", input=("TrainSaeInput!", train))
+    document = "query($id: ID!) { sae(id: $id) { provenance { checkpointSha256 } } }"
+    found = (await client.ask(document, id=sae))["sae"]["provenance"]
+    assert found["checkpointSha256"] == said["checkpointSha256"]
 
 
 async def test_another_text_gives_another_hash(client: Api, made: Made) -> None:
