@@ -1,7 +1,8 @@
 """What it takes to make a run, an SAE or a neuron index again: what from, how, and by which versions.
 
 Written into the run's ``manifest.json``, the SAE's ``metadata.json`` and the index's ``provenance.json``, and
-kept as JSON in their rows. docs/provenance.md says how each hash is computed.
+kept as JSON in their rows, where it stays as it was written: a field that is added needs a default.
+docs/provenance.md says how each hash is computed.
 """
 
 from typing import Any
