@@ -153,6 +153,8 @@ class IndexNeurons(Message, frozen=True):
     min_free_bytes: int = 0
     """Bytes of the disk that the task leaves free."""
     attempt: int = 1
+    language_model: LanguageModelSource | None = None
+    """Whose unembedding says which tokens a neuron raises; None leaves that out."""
 
 
 class EvaluateSae(Message, frozen=True):

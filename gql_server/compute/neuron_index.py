@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute.language_models import LanguageModels
 from gql_server.compute.messages import Histogram, IndexNeurons, IndexResult, Log, Progress
+from gql_server.compute.neuron_directions import direction_tensors
 from gql_server.compute.neuron_statistics import Firings, NeuronStatistics, joined
 from gql_server.compute.store import ActivationStore
 from gql_server.compute.stored_texts import open_texts
@@ -29,9 +32,16 @@ MAX_DENSE_LATENTS = 8_000_000
 MAX_FIRINGS = 2_000_000
 """Latents that are not zero, kept at once until they are counted: 40 MB."""
 N_FREQUENCY_BINS = 20
+PaddingSide = Literal["left", "right"]
 
 
-def index_neurons(task: IndexNeurons, context: TaskContext, sae: Sae, store: ActivationStore) -> IndexResult:
+def index_neurons(
+    task: IndexNeurons,
+    context: TaskContext,
+    sae: Sae,
+    store: ActivationStore,
+    language_models: LanguageModels,
+) -> IndexResult:
     """Write the index as the store's run ``task.index_id``, and the top-texts file.
 
     Raises TaskError where the run or the tokenizer is not there, or they do not belong together.
@@ -48,8 +58,8 @@ def index_neurons(task: IndexNeurons, context: TaskContext, sae: Sae, store: Act
     for batch in manifest.batches:
         # Other requests may run inside a check, so it is no place for inference mode.
         context.check()
-        _check_tokens(store, manifest, batch, dataset, tokenizer)
-        for group, firings, token_count in _groups(sae, store, task, batch):
+        side = _padding_side(store, manifest, batch, dataset, tokenizer)
+        for group, firings, token_count in _groups(sae, store, task, batch, side):
             with torch.inference_mode():
                 statistics.add(firings, token_count)
                 strongest.add(firings, group)
@@ -57,6 +67,7 @@ def index_neurons(task: IndexNeurons, context: TaskContext, sae: Sae, store: Act
         context.emit(Progress(statistics.token_count, manifest.token_count))
     with torch.inference_mode():
         tensors = statistics.tensors() | strongest.tensors()
+    tensors |= direction_tensors(task, context, sae, language_models)
     n_bytes = sum(tensor.nbytes for tensor in tensors.values())
     check_free(Path(task.store_dir), n_bytes, task.min_free_bytes)
     store.put_run_batch(task.index_id, 0, tensors)
@@ -84,22 +95,34 @@ def _tokenizer(task: IndexNeurons) -> Tokenizer:
         raise TaskError(reason, "CONFLICT") from None
 
 
-def _check_tokens(
+def _padding_side(
     store: ActivationStore,
     manifest: Manifest,
     batch: ManifestBatch,
     dataset: TextDataset,
     tokenizer: Tokenizer,
-) -> None:
-    """Make sure with a batch's first text that positions mean here what they meant in the capture."""
-    captured = store.read_input_ids(manifest.run_id, batch.index)[0, : batch.lengths[0]].tolist()
-    if TokenizedText(dataset[batch.rows[0]], tokenizer, manifest.max_length).ids != captured:
+) -> PaddingSide:
+    """Return where a batch is padded, which its shortest text shows.
+
+    Raises TaskError where its shortest or longest text's tokens are not those that were captured: positions
+    would then mean something else here.
+    """
+    captured = store.read_input_ids(manifest.run_id, batch.index).tolist()
+    by_length = sorted(range(len(batch.rows)), key=lambda place: batch.lengths[place])
+    sides: list[PaddingSide] = ["right", "left"]
+    for place in (by_length[0], by_length[-1]):
+        ids = TokenizedText(dataset[batch.rows[place]], tokenizer, manifest.max_length).ids
+        length, row = batch.lengths[place], captured[place]
+        found = {"right": row[:length], "left": row[len(row) - length :]}
+        sides = [side for side in sides if found[side] == ids]
+    if not sides:
         reason = "The language model's tokenizer does not give the tokens that the activation run holds."
         raise TaskError(reason, "CONFLICT")
+    return sides[0]
 
 
 def _groups(
-    sae: Sae, store: ActivationStore, task: IndexNeurons, batch: ManifestBatch
+    sae: Sae, store: ActivationStore, task: IndexNeurons, batch: ManifestBatch, side: PaddingSide
 ) -> Iterator[tuple[TextGroup, Firings, int]]:
     """Give a stored batch in groups of whole texts whose firings fit into memory; with the token count."""
     activations = store.read_activations(task.run_id, batch.index, task.sae.layer)
@@ -114,16 +137,18 @@ def _groups(
         firing_count += len(parts[-1].values)
         full = firing_count > MAX_FIRINGS or (stop - first) * sae.context.n_latents > MAX_DENSE_LATENTS
         if full or stop == n_texts:
-            group = _text_group(batch, first, stop, n_positions, parts[0].values.device)
+            group = _text_group(batch, first, stop, n_positions, side, parts[0].values.device)
             yield group, joined(parts), int(mask[first:stop].sum())
             first, parts, firing_count = stop, [], 0
 
 
 def _text_group(
-    batch: ManifestBatch, first: int, stop: int, n_positions: int, device: torch.device
+    batch: ManifestBatch, first: int, stop: int, n_positions: int, side: PaddingSide, device: torch.device
 ) -> TextGroup:
     rows = torch.tensor(batch.rows[first:stop], device=device)
-    return TextGroup(first, rows, torch.tensor(batch.lengths[first:stop], device=device), n_positions)
+    lengths = torch.tensor(batch.lengths[first:stop], device=device)
+    begins = n_positions - lengths if side == "left" else torch.zeros_like(lengths)
+    return TextGroup(first, rows, lengths, begins, n_positions)
 
 
 def _firings(sae: Sae, tokens: Tensor, positions: Tensor) -> Firings:

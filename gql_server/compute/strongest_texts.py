@@ -13,14 +13,16 @@ WINDOW = 2 * TOKENS_AROUND + 1
 
 @dataclass(frozen=True)
 class TextGroup:
-    """Whole texts of one stored batch: ``rows`` and ``lengths`` [n_texts], the first of them at ``first``.
+    """Whole texts of one stored batch, the first of them at ``first``; the tensors are [n_texts].
 
-    ``lengths`` count the tokens as captured; ``n_positions`` is the batch's padded length.
+    ``lengths`` count the tokens as captured, ``begins`` the padding before them; ``n_positions`` is the
+    batch's padded length.
     """
 
     first: int
     rows: Tensor
     lengths: Tensor
+    begins: Tensor
     n_positions: int
 
 
@@ -53,7 +55,7 @@ class StrongestTexts:
         """Return each neuron's highest latent on each text, and its token: [n_neurons, n_texts]."""
         n_neurons, n_texts = len(self._scores), len(group.rows)
         text = firings.positions // group.n_positions - group.first
-        token = firings.positions % group.n_positions
+        token = firings.positions % group.n_positions - group.begins[text]
         place = firings.neurons * n_texts + text
         scores = torch.zeros(n_neurons * n_texts, device=place.device)
         scores.scatter_reduce_(0, place, firings.values, "amax")
@@ -84,7 +86,7 @@ class StrongestTexts:
         windows = self._windows[changed].gather(1, chosen.clamp(max=k - 1)[:, :, None].expand(-1, -1, WINDOW))
         neuron, slot = (chosen >= k).nonzero(as_tuple=True)
         text = chosen[neuron, slot] - k
-        begin = (text + group.first) * group.n_positions + start[neuron, text]
+        begin = (text + group.first) * group.n_positions + group.begins[text] + start[neuron, text]
         windows[neuron, slot] = _latents_at(
             firings, len(self._scores), changed[neuron], begin, length[neuron, text]
         )

@@ -90,8 +90,8 @@ class Toolbox:
             case TrainSae():
                 return train_sae(task, context, self._classes)
             case IndexNeurons():
-                store = ActivationStore(Path(task.store_dir))
-                result = index_neurons(task, context, self._saes.get(task.sae), store)
+                sae, store = self._saes.get(task.sae), ActivationStore(Path(task.store_dir))
+                result = index_neurons(task, context, sae, store, self.language_models)
                 return with_provenance(result, task, context, store)
             case EvaluateSae():
                 lm = self.language_models.get(task.language_model)

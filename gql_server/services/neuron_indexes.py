@@ -17,7 +17,7 @@ from gql_server.services.checks import Checks
 from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import IndexRequest, Launched
 from gql_server.settings import Settings
-from models import ActivationRun, Job, NeuronIndex, Sae
+from models import ActivationRun, Job, LanguageModel, NeuronIndex, Sae
 from models.enums import UNFINISHED, ArtifactStatus, JobKind, JobStatus, ProgressUnit
 
 DEFAULT_TOP_TEXTS_PER_NEURON = 10
@@ -118,6 +118,7 @@ class IndexHandler:
         row = await session.get_one(NeuronIndex, job.artifact_id)
         row.status = ArtifactStatus.BUILDING
         sae = await session.get_one(Sae, row.sae_id)
+        language_model = await session.get_one(LanguageModel, sae.language_model_id)
         assert row.activation_run_id is not None
         return IndexNeurons(
             index_id=row.id,
@@ -130,6 +131,7 @@ class IndexHandler:
             top_texts_path=str(self._settings.artifact_dir.resolve() / top_texts_path(sae, row.id)),
             min_free_bytes=self._settings.min_free_bytes,
             attempt=job.attempt,
+            language_model=artifacts.language_model_source(self._settings, language_model),
         )
 
     async def record(self, session: AsyncSession, job: Job, event: Event) -> None:

@@ -74,6 +74,7 @@ def task(capture: CaptureActivations, tmp_path: Path) -> IndexNeurons:
         tokenizer_dir=capture.language_model.copy_dir,
         top_texts_per_neuron=4,
         top_texts_path=str(tmp_path / "sae" / "top_texts" / "idx_a.json"),
+        language_model=capture.language_model,
     )
 
 
@@ -86,6 +87,12 @@ def make_sae(sae_class: type[Sae]) -> Sae:
         # The last neurons never fire.
         sae.sae_engine.encoder.final_block[0].bias[-3:] = -1e6
     return sae
+
+
+def index_again(task: IndexNeurons, context: RecordingContext) -> IndexResult:
+    """Index with the SAE of the fixture below."""
+    store = ActivationStore(Path(task.store_dir))
+    return index_neurons(task, context, make_sae(TopKSae), store, LanguageModels(device="cpu"))
 
 
 class ByHand:
@@ -181,7 +188,7 @@ def test_the_index_is_what_dense_numpy_gives(
     capture_activations(
         msgspec.structs.replace(capture, batch_size=batch_size), recording_context, language_models
     )
-    result = index_neurons(task, recording_context, sae, store)
+    result = index_neurons(task, recording_context, sae, store, language_models)
     index, by_hand = load_file(store.index_path("idx_a")), ByHand(store, sae)
     check_statistics(index, by_hand)
     check_texts(index, by_hand, k=4)
@@ -195,6 +202,9 @@ def test_the_index_is_what_dense_numpy_gives(
         "top_token_index": "int32",
         "window_start": "int32",
         "window_length": "int32",
+        "promoted_tokens": "int32",
+        "suppressed_tokens": "int32",
+        "similar_neurons": "int32",
     }
 
 
@@ -218,7 +228,7 @@ def indexed(
 ) -> ByHand:
     store, sae = ActivationStore(Path(task.store_dir)), make_sae(TopKSae)
     capture_activations(capture, recording_context, language_models)
-    index_neurons(task, recording_context, sae, store)
+    index_neurons(task, recording_context, sae, store, language_models)
     return ByHand(store, sae)
 
 
@@ -283,6 +293,42 @@ def test_progress_is_told_in_tokens(
     assert logs[-1].startswith(f"Indexed 48 neurons over {count:,} tokens; ")
 
 
+def test_the_index_tells_which_tokens_a_neuron_raises_and_which_neurons_are_like_it(
+    capture: CaptureActivations, task: IndexNeurons, indexed: ByHand
+) -> None:
+    index = load_file(ActivationStore(Path(task.store_dir)).index_path("idx_a"))
+    weights = load_file(Path(capture.language_model.location) / "model.safetensors")
+    rows = make_sae(TopKSae).sae_engine.dictionary._weights.detach().numpy()
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    effects = rows * weights["model.norm.weight"] @ weights["lm_head.weight"].T
+    cosines = rows @ rows.T - 2 * np.eye(N_LATENTS)
+    for neuron in range(N_LATENTS):  # The last three are dead.
+        order = np.argsort(-effects[neuron])
+        np.testing.assert_array_equal(index["promoted_tokens"][neuron], order[:50])
+        np.testing.assert_allclose(index["promoted_effects"][neuron], effects[neuron][order[:50]], rtol=1e-4)
+        np.testing.assert_array_equal(index["suppressed_tokens"][neuron], order[::-1][:50])
+        np.testing.assert_allclose(
+            index["suppressed_effects"][neuron], effects[neuron][order[::-1][:50]], rtol=1e-4
+        )
+        nearest = np.argsort(-cosines[neuron])[: N_LATENTS - 1]
+        np.testing.assert_array_equal(index["similar_neurons"][neuron, : N_LATENTS - 1], nearest)
+        assert index["similar_neurons"][neuron, N_LATENTS - 1 :].tolist() == [-1]
+
+
+def test_a_language_model_that_cannot_be_loaded_leaves_the_index_without_tokens(
+    indexed: ByHand, task: IndexNeurons, recording_context: RecordingContext, tmp_path: Path
+) -> None:
+    assert task.language_model is not None
+    gone = msgspec.structs.replace(task.language_model, location=str(tmp_path / "nowhere"))
+    result = index_again(msgspec.structs.replace(task, language_model=gone), recording_context)
+    index = load_file(ActivationStore(Path(task.store_dir)).index_path("idx_a"))
+    assert result.token_count == len(indexed.tokens)
+    assert "promoted_tokens" not in index
+    assert "similar_neurons" in index
+    logs = [event.message for event in recording_context.events if isinstance(event, Log)]
+    assert any("tokens are left out" in log and "no config.json" in log for log in logs)
+
+
 def test_other_requests_may_run_at_each_check(
     indexed: ByHand, task: IndexNeurons, recording_context: RecordingContext
 ) -> None:
@@ -290,7 +336,7 @@ def test_other_requests_may_run_at_each_check(
         assert not torch.is_inference_mode_enabled()
 
     recording_context.on_check = check  # type: ignore[method-assign]
-    index_neurons(task, recording_context, make_sae(TopKSae), ActivationStore(Path(task.store_dir)))
+    index_again(task, recording_context)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +356,7 @@ def test_what_does_not_belong_together_is_a_conflict(
 ) -> None:
     broken = msgspec.structs.replace(task, **change)
     with pytest.raises(TaskError, match=sentence) as raised:
-        index_neurons(broken, recording_context, make_sae(TopKSae), ActivationStore(Path(task.store_dir)))
+        index_again(broken, recording_context)
     assert raised.value.code == "CONFLICT"
 
 
@@ -322,7 +368,7 @@ def test_another_tokenizer_is_a_conflict(
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     broken = msgspec.structs.replace(task, tokenizer_dir=str(tmp_path))
     with pytest.raises(TaskError, match="does not give the tokens"):
-        index_neurons(broken, recording_context, make_sae(TopKSae), ActivationStore(Path(task.store_dir)))
+        index_again(broken, recording_context)
 
 
 VALUES = st.floats(2.0**-20, 2.0**40, width=32)
@@ -360,7 +406,8 @@ def test_of_equally_strong_texts_the_first_in_the_dataset_wins(order: list[int],
         positions = torch.tensor([place * 4 + token for place in range(size) for token in (1, 3)])
         values = torch.tensor([strengths[row] for row in rows for _ in range(2)])
         firings = Firings(positions, torch.zeros(2 * size, dtype=torch.int64), values)
-        group = TextGroup(0, torch.tensor(rows), torch.full((size,), 4), 4)
+        lengths, begins = torch.full((size,), 4), torch.zeros(size, dtype=torch.int64)
+        group = TextGroup(0, torch.tensor(rows), lengths, begins, 4)
         strongest.add(firings, group)
     tensors = strongest.tensors()
     assert tensors["top_rows"].tolist() == [[5, 1, 2]]
