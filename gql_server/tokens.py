@@ -1,6 +1,10 @@
-"""What stretch of a text each of its tokens stands for."""
+"""What stretch of a text each of its tokens stands for, and what a token stands for by itself."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 def pieces(text: str, offsets: Sequence[tuple[int, int]]) -> list[str]:
@@ -20,3 +24,17 @@ def pieces(text: str, offsets: Sequence[tuple[int, int]]) -> list[str]:
         done = max(begin, end)
         result.append(text[begin:done])
     return result
+
+
+def text_of(tokenizer: "Tokenizer", token_id: int) -> str:
+    """Return what a token stands for inside a text, its leading space included.
+
+    A token that is part of a character only is shown by its name in the vocabulary.
+    """
+    alone: str = tokenizer.decode([token_id], skip_special_tokens=False)
+    text = alone
+    if tokenizer.decoder is not None:
+        # Some decoders drop the space before a text's first token, so what the second one adds is taken.
+        twice: str = tokenizer.decode([token_id, token_id], skip_special_tokens=False)
+        text = twice.removeprefix(alone) if twice.startswith(alone) else alone
+    return text if text and "\ufffd" not in text else tokenizer.id_to_token(token_id) or ""

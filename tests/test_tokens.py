@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from gql_server.tokens import pieces
+from gql_server.tokens import pieces, text_of
 
 
 def test_a_space_left_out_of_the_offsets_goes_to_the_token_after_it() -> None:
@@ -54,3 +54,17 @@ def test_a_trained_tokenizer_gives_each_token_its_text() -> None:
     assert "".join(found) == text
     assert found[0] == "the"
     assert found[1] == " strings"
+
+
+def test_a_token_by_itself_keeps_its_space_and_has_a_name_where_it_is_no_character() -> None:
+    byte_level = Tokenizer(models.BPE({"Ġmat": 0, "mat": 1, "Ã": 2, "Ã©": 3, "Ċ": 4}, []))
+    byte_level.decoder = decoders.ByteLevel()
+    assert [text_of(byte_level, token) for token in range(5)] == [" mat", "mat", "Ã", "é", "\n"]
+    metaspace = Tokenizer(models.BPE({"▁mat": 0, "mat": 1, "<0xF0>": 2}, []))
+    metaspace.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    assert [text_of(metaspace, token) for token in range(3)] == [" mat", "mat", "<0xF0>"]
+    undecoded = Tokenizer(models.WordLevel({"mat": 0, "<eos>": 1}, unk_token="<eos>"))
+    undecoded.add_special_tokens(["<eos>"])
+    assert [text_of(undecoded, token) for token in (0, 1)] == ["mat", "<eos>"]

@@ -5,15 +5,17 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from strawberry.dataloader import DataLoader
 
 from gql_server.errors import Conflict, Refusal
-from gql_server.services import batches, neuron_tensors, neurons, pages, top_texts
-from gql_server.services.neuron_tensors import NeuronHistogram, NeuronStatistics
+from gql_server.services import artifacts, batches, neuron_tensors, neurons, pages, top_texts
+from gql_server.services.neuron_tensors import NeuronHistogram, NeuronStatistics, Ranked
 from gql_server.services.pages import Children, Page
+from gql_server.services.tokenizing import TokenCounter
 from models import ActivationRun, Concept, Job, JobEvent, LanguageModel, NeuronIndex, Sae, TrainingPoint
 
 if TYPE_CHECKING:
@@ -69,6 +71,14 @@ class IndexedNeuron:
 
     index_id: str
     neuron: int
+
+
+@dataclass(frozen=True)
+class TokenKey:
+    """A token of a language model's vocabulary."""
+
+    language_model_id: str
+    token_id: int
 
 
 @dataclass(frozen=True)
@@ -155,6 +165,26 @@ class Loaders:
     def neuron_histograms(self) -> DataLoader[IndexedNeuron, NeuronHistogram]:
         """A neuron's histogram in an index."""
         return self._tensors(neuron_tensors.histograms)
+
+    @cached_property
+    def promoted_tokens(self) -> DataLoader[IndexedNeuron, Ranked | None]:
+        """The tokens that a neuron raises most, as an index has them."""
+        return self._tensors(neuron_tensors.promoted_tokens)
+
+    @cached_property
+    def suppressed_tokens(self) -> DataLoader[IndexedNeuron, Ranked | None]:
+        """The tokens that a neuron lowers most, as an index has them."""
+        return self._tensors(neuron_tensors.suppressed_tokens)
+
+    @cached_property
+    def similar_neurons(self) -> DataLoader[IndexedNeuron, Ranked | None]:
+        """The neurons nearest to one, as an index has them."""
+        return self._tensors(neuron_tensors.similar_neurons)
+
+    @cached_property
+    def token_texts(self) -> DataLoader[TokenKey, str | None]:
+        """What a token stands for; None where the language model's tokenizer is not there."""
+        return _loader(self._load_token_texts)
 
     @cached_property
     def neuron_pages(self) -> DataLoader[NeuronsKey, neurons.NeuronPage]:
@@ -250,6 +280,17 @@ class Loaders:
 
     async def _load_top_text_sources(self, index_ids: list[str]) -> list[top_texts.TopTextSource | None]:
         return await top_texts.sources(self._server, index_ids)
+
+    async def _load_token_texts(self, keys: list[TokenKey]) -> list[str | None]:
+        def read(directory: Path, token_ids: list[int]) -> Sequence[str | None]:
+            tokenizer = TokenCounter.of(directory)
+            return tokenizer.texts_of(token_ids) if tokenizer else [None] * len(token_ids)
+
+        async def load(language_model_id: str, keys: list[TokenKey]) -> Sequence[str | None]:
+            directory = artifacts.copy_directory(self._server.settings, language_model_id)
+            return await asyncio.to_thread(read, directory, [key.token_id for key in keys])
+
+        return await _by_group(keys, lambda key: key.language_model_id, load)
 
     async def _load_neuron_pages(self, keys: list[NeuronsKey]) -> list[neurons.NeuronPage | Refusal]:
         async def load(

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import strawberry
+from strawberry.dataloader import DataLoader
 
 from gql_server import ids
 from gql_server.api import concepts, saes
@@ -13,9 +14,10 @@ from gql_server.api.loaders import IndexedNeuron, NeuronsKey
 from gql_server.api.neuron_filters import NeuronFilter
 from gql_server.api.pagination import Connection, connection, given
 from gql_server.api.references import ConceptRef, SaeRef
+from gql_server.api.token_effects import TokenEffect, check_ranked, token_effects
 from gql_server.compute import messages
 from gql_server.services import top_texts
-from gql_server.services.neuron_tensors import NeuronStatistics
+from gql_server.services.neuron_tensors import NeuronStatistics, Ranked
 from gql_server.services.neurons import NeuronConditions, NeuronOrder, NeuronQuery
 from models import Sae as SaeRow
 from models.enums import ArtifactStatus
@@ -40,6 +42,14 @@ class TopText:
     tokens: list[TokenActivation] = strawberry.field(
         description="Every token of the stretch with the neuron's activation on it."
     )
+
+
+@object_type
+class SimilarNeuron:
+    """A neuron whose decoder direction is near another's."""
+
+    neuron: "Neuron" = strawberry.field(description="The neuron.")
+    cosine: float = strawberry.field(description="Cosine of the two directions, -1 to 1.")
 
 
 @object_type
@@ -118,10 +128,49 @@ class Neuron(Node):
             for found in await top_texts.read(source, self.index, first)
         ]
 
+    @field
+    async def promoted_tokens(
+        self, info: Info, first: Annotated[int, argument("How many tokens to give, 1 to 50.")] = 10
+    ) -> list[TokenEffect] | None:
+        """The output tokens that its decoder direction raises most, by direct effect on the logits."""
+        check_ranked(first)
+        found = await _ranked(info, self, info.context.loaders.promoted_tokens)
+        return await token_effects(info, self.sae_row.language_model_id, found, first)
+
+    @field
+    async def suppressed_tokens(
+        self, info: Info, first: Annotated[int, argument("How many tokens to give, 1 to 50.")] = 10
+    ) -> list[TokenEffect] | None:
+        """The output tokens that its decoder direction lowers most, by direct effect on the logits."""
+        check_ranked(first)
+        found = await _ranked(info, self, info.context.loaders.suppressed_tokens)
+        return await token_effects(info, self.sae_row.language_model_id, found, first)
+
+    @field
+    async def similar_neurons(
+        self, info: Info, first: Annotated[int, argument("How many neurons to give, 1 to 50.")] = 5
+    ) -> list[SimilarNeuron] | None:
+        """The neurons whose decoder directions are nearest, by cosine."""
+        check_ranked(first)
+        found = await _ranked(info, self, info.context.loaders.similar_neurons)
+        if found is None:
+            return None
+        return [
+            SimilarNeuron(neuron=neuron(self.sae_row, index), cosine=cosine)
+            for index, cosine in found.entries(first)
+        ]
+
 
 async def _ready_index_id(info: Info, neuron: Neuron) -> str | None:
     index = await info.context.loaders.neuron_indexes.load(neuron.sae_row.id)
     return index.id if index and index.status == ArtifactStatus.READY else None
+
+
+async def _ranked(
+    info: Info, neuron: Neuron, loader: DataLoader[IndexedNeuron, Ranked | None]
+) -> Ranked | None:
+    index_id = await _ready_index_id(info, neuron)
+    return await loader.load(IndexedNeuron(index_id, neuron.index)) if index_id else None
 
 
 async def _statistics(info: Info, neuron: Neuron) -> NeuronStatistics | None:

@@ -34,6 +34,18 @@ class NeuronHistogram:
     limit: float
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """Tokens or neurons that the index names for a neuron, strongest first, with a figure each."""
+
+    indices: list[int]
+    values: list[float]
+
+    def entries(self, first: int) -> list[tuple[int, float]]:
+        """Return at most ``first`` of them."""
+        return list(zip(self.indices, self.values, strict=True))[:first]
+
+
 def path_of(settings: Settings, index_id: str) -> Path:
     """Return the file with the tensors of a neuron index."""
     return run_directory(settings, index_id) / "batch_000000.safetensors"
@@ -55,6 +67,34 @@ def histograms(path: Path, neurons: Sequence[int]) -> list[NeuronHistogram]:
         NeuronHistogram(counts=of_neuron, limit=limit)
         for of_neuron, limit in zip(counts.tolist(), limits.tolist(), strict=True)
     ]
+
+
+def promoted_tokens(path: Path, neurons: Sequence[int]) -> list[Ranked | None]:
+    """Return the tokens that neurons raise most, in the neurons' order; see ``_ranked``."""
+    return _ranked(path, "promoted_tokens", "promoted_effects", neurons)
+
+
+def suppressed_tokens(path: Path, neurons: Sequence[int]) -> list[Ranked | None]:
+    """Return the tokens that neurons lower most, in the neurons' order; see ``_ranked``."""
+    return _ranked(path, "suppressed_tokens", "suppressed_effects", neurons)
+
+
+def similar_neurons(path: Path, neurons: Sequence[int]) -> list[Ranked | None]:
+    """Return the neurons nearest to each, in the neurons' order; see ``_ranked``."""
+    return _ranked(path, "similar_neurons", "similar_cosines", neurons)
+
+
+def _ranked(path: Path, indices: str, values: str, neurons: Sequence[int]) -> list[Ranked | None]:
+    """Return two tensors' rows without the empty entries; None where the index does not have them.
+
+    An index has not where it was made before there were such tensors, or its language model was not there.
+    """
+    with _opened(path) as file:
+        if indices not in file.keys():  # noqa: SIM118  (the file is no container)
+            return [None] * len(neurons)
+    ranked = zip(*(tensor.tolist() for tensor in rows(path, (indices, values), neurons)), strict=True)
+    there = [[(index, value) for index, value in zip(*row, strict=True) if index >= 0] for row in ranked]
+    return [Ranked([index for index, _ in row], [value for _, value in row]) for row in there]
 
 
 def rows(path: Path, names: Sequence[str], neurons: Sequence[int]) -> list["np.ndarray[Any, Any]"]:

@@ -1,17 +1,19 @@
-"""Counting a text's tokens in the API process, with the tokenizer that a load has left behind."""
+"""What the API process knows of tokens, from the tokenizer that a load of the model has left behind."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from gql_server.tokens import text_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
 class TokenCounter:
-    """Tells how many tokens of a text count: those that are not special."""
+    """Tells how many tokens of a text count, those that are not special, and what a token stands for."""
 
     def __init__(self, tokenizer: "Tokenizer", special_ids: frozenset[int]) -> None:
         self._tokenizer = tokenizer
@@ -28,6 +30,10 @@ class TokenCounter:
     def count(self, text: str) -> int:
         """Return the number of tokens of a text, special ones among them."""
         return len(self._tokenizer.encode(text).ids)
+
+    def texts_of(self, token_ids: Sequence[int]) -> list[str]:
+        """Return what tokens stand for."""
+        return [text_of(self._tokenizer, token_id) for token_id in token_ids]
 
     def any_counts(self, texts: Iterable[str]) -> bool:
         """Whether any text has a token that counts."""

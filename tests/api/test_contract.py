@@ -35,11 +35,6 @@ NOT_BUILT = {
     "ContrastedNeuron",
     "ContrastedNeurons",
     "ContrastNeuronsResult",
-    "Neuron.promotedTokens",
-    "Neuron.suppressedTokens",
-    "Neuron.similarNeurons",
-    "TokenEffect",
-    "SimilarNeuron",
 }
 
 # Clients need a default branch for these: the contract says that they may grow.
