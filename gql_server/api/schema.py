@@ -12,6 +12,7 @@ from gql_server.api.common import SCALARS, object_type
 from gql_server.api.concept_configs import ConceptConfigMutations, ConceptConfigQueries
 from gql_server.api.concepts import ConceptMutations, ConceptQueries
 from gql_server.api.context import OperationContext
+from gql_server.api.contrast import ContrastQueries
 from gql_server.api.evaluations import EvaluationMutations
 from gql_server.api.exports import ExportMutations
 from gql_server.api.generation import GenerationMutations, GenerationSubscriptions
@@ -41,6 +42,7 @@ class Query(
     SaeQueries,
     NeuronQueries,
     TopNeuronQueries,
+    ContrastQueries,
     ConceptQueries,
     ConceptConfigQueries,
     JobQueries,

@@ -225,6 +225,16 @@ class FindTopNeurons(Message, frozen=True):
     per_token: bool
 
 
+class ContrastNeurons(Message, frozen=True):
+    """The neurons that fire more on one set of texts than on another. Result: ContrastResult."""
+
+    language_model: LanguageModelSource
+    sae: SaeSource
+    texts_a: list[str]
+    texts_b: list[str]
+    first: int
+
+
 class Generate(Message, frozen=True):
     """Generate text. Events: TokenGenerated, OutputFinished. Result: GenerateResult."""
 
@@ -259,6 +269,7 @@ Task = (
     | ImportSae
     | ExportSae
     | FindTopNeurons
+    | ContrastNeurons
     | Generate
 )
 
@@ -534,6 +545,20 @@ class TopNeuronsResult(Message, frozen=True):
     prompts: list[PromptNeurons]
 
 
+class ContrastedNeuron(Message, frozen=True):
+    """A neuron's mean latent over each set's tokens that count."""
+
+    neuron_index: int
+    mean_a: float
+    mean_b: float
+
+
+class ContrastResult(Message, frozen=True):
+    """The largest differences first."""
+
+    neurons: list[ContrastedNeuron]
+
+
 class GenerateResult(Message, frozen=True):
     """All outputs have been sent as events; this says that there are no more."""
 
@@ -550,6 +575,7 @@ Result = (
     | ImportResult
     | ExportResult
     | TopNeuronsResult
+    | ContrastResult
     | GenerateResult
 )
 

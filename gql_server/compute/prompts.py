@@ -25,11 +25,13 @@ class EncodedPrompt:
         return [token.token_id for token in self.tokens]
 
 
-def encode_prompts(lm: LanguageModel, prompts: Sequence[str], chat: bool = False) -> list[EncodedPrompt]:
+def encode_prompts(
+    lm: LanguageModel, prompts: Sequence[str], chat: bool = False, path: str = "prompts"
+) -> list[EncodedPrompt]:
     """Tokenise prompts, through the chat template where asked.
 
-    TaskError (INVALID) where there is no template (chat), or a prompt is longer than the model (prompts,
-    index).
+    TaskError (INVALID) where there is no template (chat), or a prompt is longer than the model (``path``,
+    the name of the argument that the prompts come in, and the prompt's index).
     """
     texts = [chat_text(lm, prompt) for prompt in prompts] if chat else list(prompts)
     limit = position_limit(lm)
@@ -39,7 +41,7 @@ def encode_prompts(lm: LanguageModel, prompts: Sequence[str], chat: bool = False
         tokens = _tokens(lm, text, add_special_tokens=not chat)
         if limit is not None and len(tokens) > limit:
             reason = f"Prompt {index} has {len(tokens)} tokens; the language model takes at most {limit}."
-            raise TaskError(reason, "INVALID", ("prompts", str(index)))
+            raise TaskError(reason, "INVALID", (path, str(index)))
         encoded.append(EncodedPrompt(prompt, tokens))
     return encoded
 

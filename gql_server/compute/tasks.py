@@ -11,6 +11,7 @@ from structlog.contextvars import bind_contextvars
 from gql_server.compute import upstream  # noqa: F401  (before anything that imports overcomplete)
 from gql_server.compute.capture import capture_activations
 from gql_server.compute.context import TaskContext
+from gql_server.compute.contrast import contrast_neurons
 from gql_server.compute.devices import devices
 from gql_server.compute.evaluation import evaluate_sae
 from gql_server.compute.generation import generate
@@ -18,6 +19,7 @@ from gql_server.compute.index_origin import with_provenance
 from gql_server.compute.language_models import LanguageModels, describe
 from gql_server.compute.messages import (
     CaptureActivations,
+    ContrastNeurons,
     Done,
     EvaluateSae,
     ExportSae,
@@ -103,6 +105,9 @@ class Toolbox:
             case FindTopNeurons():
                 lm = self.language_models.get(task.language_model)
                 return find_top_neurons(task, context, lm, self._saes.get(task.sae))
+            case ContrastNeurons():
+                lm = self.language_models.get(task.language_model)
+                return contrast_neurons(task, context, lm, self._saes.get(task.sae))
             case Generate():
                 lm = self.language_models.get(task.language_model)
                 return generate(task, context, lm, self._saes.get(task.sae) if task.sae else None)
@@ -135,6 +140,10 @@ def _subject(task: Task) -> dict[str, str]:
             return {"sae": task.sae_id, "language_model": task.language_model_id}
         case ExportSae(sae):
             return {"sae": sae.id}
-        case FindTopNeurons(sae=SaeSource() as sae) | Generate(sae=SaeSource() as sae):
+        case (
+            FindTopNeurons(sae=SaeSource() as sae)
+            | ContrastNeurons(sae=SaeSource() as sae)
+            | Generate(sae=SaeSource() as sae)
+        ):
             return {"sae": sae.id, "language_model": task.language_model.id}
     return {}

@@ -39,14 +39,14 @@ def find_top_neurons(
     """
     prompts = encode_prompts(lm, task.prompts)
     results: dict[int, PromptNeurons] = {}
-    for batch in _batches([prompt.tokens for prompt in prompts], task.sae.n_latents):
+    for batch in batches([prompt.tokens for prompt in prompts], task.sae.n_latents):
         context.check()
         ranked = _rank(task, lm, sae, [prompts[index] for index in batch])
         results.update(zip(batch, ranked, strict=True))
     return TopNeuronsResult([results[index] for index in range(len(prompts))])
 
 
-def _batches(prompts: Sequence[list[PromptToken]], n_latents: int) -> Iterator[list[int]]:
+def batches(prompts: Sequence[list[PromptToken]], n_latents: int) -> Iterator[list[int]]:
     """Split prompts, shortest first, so that a batch's padded latents stay within bounds."""
     batch: list[int] = []
     for index in sorted(range(len(prompts)), key=lambda index: len(prompts[index])):
@@ -63,10 +63,8 @@ def _rank(
     task: FindTopNeurons, lm: LanguageModel, sae: Sae, prompts: Sequence[EncodedPrompt]
 ) -> list[PromptNeurons]:
     """Rank the neurons on each prompt in one pass."""
-    batch = pad([prompt.token_ids for prompt in prompts], "right", model_device(lm))
-    device = torch.device(sae.context.device)
-    counted = batch.attention_mask.bool() & ~marks(batch.input_ids, special_token_ids(lm))
-    counted = counted.to(device)
+    batch, device = padded(lm, prompts), torch.device(sae.context.device)
+    counted = counted_positions(lm, batch).to(device)
     kept = PromptLatents(counted, sae.context.n_latents, device)
     per_position: list[list[NeuronActivation]] = []
 
@@ -76,7 +74,7 @@ def _rank(
             here = counted.flatten()[first : first + len(latents)]
             per_position.extend(strongest_per_row(latents.masked_fill(~here[:, None], 0.0), task.first))
 
-    _read_latents(lm, sae, task.sae.layer, batch, read)
+    read_latents(lm, sae, task.sae.layer, batch, read)
     width = batch.input_ids.shape[1]
     return [
         PromptNeurons(
@@ -89,7 +87,17 @@ def _rank(
     ]
 
 
-def _read_latents(lm: LanguageModel, sae: Sae, layer: str, batch: PaddedBatch, read: Reader) -> None:
+def padded(lm: LanguageModel, prompts: Sequence[EncodedPrompt]) -> PaddedBatch:
+    """Return prompts as one batch on the model's device."""
+    return pad([prompt.token_ids for prompt in prompts], "right", model_device(lm))
+
+
+def counted_positions(lm: LanguageModel, batch: PaddedBatch) -> Tensor:
+    """Return where there is neither padding nor a special token: bool [n_prompts, n_positions]."""
+    return batch.attention_mask.bool() & ~marks(batch.input_ids, special_token_ids(lm))
+
+
+def read_latents(lm: LanguageModel, sae: Sae, layer: str, batch: PaddedBatch, read: Reader) -> None:
     """Have the latents of every position at the layer read; of prompts without a token there are none."""
     if batch.input_ids.shape[1] == 0:
         return

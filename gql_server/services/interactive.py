@@ -18,23 +18,25 @@ class TaskBroken(Exception):
     """A mistake in the server, found in the worker; the message is the worker's stack."""
 
 
-def check_prompts(checks: Checks, settings: Settings, prompts: Sequence[str]) -> None:
-    """Note prompts that are empty, too long or too many."""
-    checks.require(len(prompts) > 0, "prompts", "Give at least one prompt.")
+def check_prompts(
+    checks: Checks, settings: Settings, prompts: Sequence[str], argument: str = "prompts"
+) -> None:
+    """Note prompts that are empty, too long or too many; ``argument`` is what they come in."""
+    checks.require(len(prompts) > 0, argument, "Give at least one prompt.")
     limit = settings.max_prompts
-    checks.require(len(prompts) <= limit, "prompts", f"{len(prompts)} prompts are too many; {limit} may be.")
+    checks.require(len(prompts) <= limit, argument, f"{len(prompts)} prompts are too many; {limit} may be.")
     for place, prompt in enumerate(prompts[:limit]):
         length = len(prompt)
-        checks.require(bool(prompt.strip()), ["prompts", place], "A prompt must not be empty.")
+        checks.require(bool(prompt.strip()), [argument, place], "A prompt must not be empty.")
         checks.require(
             length <= settings.max_text_characters,
-            ["prompts", place],
+            [argument, place],
             f"The prompt has {length} characters; {settings.max_text_characters} may be.",
         )
 
 
 async def check_prompt_tokens(
-    server: Server, language_model: LanguageModel, prompts: Sequence[str]
+    server: Server, language_model: LanguageModel, prompts: Sequence[str], argument: str = "prompts"
 ) -> list[int]:
     """Return each prompt's number of tokens; an empty list where the model was never loaded.
 
@@ -50,18 +52,21 @@ async def check_prompt_tokens(
     checks = Checks()
     for place, count in enumerate(counts):
         message = f"The prompt has {count} tokens; the language model takes {limit}."
-        checks.require(limit is None or count <= limit, ["prompts", place], message)
+        checks.require(limit is None or count <= limit, [argument, place], message)
     checks.done()
     return counts
 
 
-def check_request_tokens(settings: Settings, prompt_tokens: int, new_tokens: int) -> None:
+def check_request_tokens(
+    settings: Settings, prompt_tokens: int, new_tokens: int, argument: str = "prompts"
+) -> None:
     """Refuse a request with too many tokens in all.
 
     Args:
         settings: The server's.
         prompt_tokens: Of all its prompts; as far as they can be told.
         new_tokens: That it may generate.
+        argument: What the prompts come in.
 
     Raises:
         InvalidInput: There are more than ``max_request_tokens``.
@@ -70,7 +75,7 @@ def check_request_tokens(settings: Settings, prompt_tokens: int, new_tokens: int
     if total > limit:
         of_which = f", {new_tokens} of them to be generated" if new_tokens else ""
         message = f"The request has {total} tokens{of_which}; {limit} may be. Send fewer or shorter prompts"
-        raise InvalidInput.at("prompts", message + (", or ask for fewer new tokens." if new_tokens else "."))
+        raise InvalidInput.at(argument, message + (", or ask for fewer new tokens." if new_tokens else "."))
 
 
 async def describe(server: Server) -> WorkerReady:

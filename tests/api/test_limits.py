@@ -232,6 +232,10 @@ def test_every_list_has_a_size() -> None:
         # 3 prompts are run, and each reports 4 neurons of 2 fields
         ('{ topNeurons(saeId: "x", prompts: ["a", "b", "c"], first: 4) { ... on TopNeurons { prompts {'
          " neurons { activation } } } } }", 1 + 3 * 250 + 3 * (1 + 4 * 2)),
+        # 3 texts are run, and 4 neurons of 2 fields reported
+        ('{ contrastNeurons(saeId: "x", textsA: ["a"], textsB: ["b", "c"], first: 4) {'
+         " ... on ContrastedNeurons { neurons { difference meanActivationA } } } }",
+         1 + 3 * 250 + 4 * (1 + 2)),
         # 2 prompts, steered and not, 8 tokens each
         ('mutation { generate(input: {saeId: "x", prompts: ["a", "b"], maxNewTokens: 8,'
          ' compareToBaseline: true, steering: {source: {edits: []}}}) {'

@@ -21,6 +21,7 @@ from gql_server.services import (
     artifacts,
     concept_configs,
     concepts,
+    contrast,
     evaluations,
     generation,
     jobs,
@@ -383,6 +384,41 @@ async def test_top_neurons_of_nothing_are_refused(tmp_path: Path) -> None:
     assert paths(many) == [["first"]]
 
 
+@pytest.mark.parametrize(
+    ("texts_a", "texts_b", "first", "path"),
+    [
+        ([], ["a"], 5, ["textsA"]),
+        (["a"], [], 5, ["textsB"]),
+        (["a"], ["b", " "], 5, ["textsB", "1"]),
+        (["a" * 11], ["b"], 5, ["textsA", "0"]),
+        (["a"] * 3, ["b"], 5, ["textsA"]),
+        (["a", "a"], ["b", "b"], 5, ["textsB"]),
+        (["a"], ["b"], 0, ["first"]),
+        (["a"], ["b"], 101, ["first"]),
+    ],
+)
+async def test_texts_that_cannot_be_contrasted_are_refused(
+    tmp_path: Path, texts_a: list[str], texts_b: list[str], first: int, path: list[str]
+) -> None:
+    async with prepared(tmp_path, max_prompts=3 if texts_b[1:] else 2, max_text_characters=10) as (
+        server,
+        sae,
+    ):
+        refusal = await refused(server, lambda: contrast.find(server, sae.id, texts_a, texts_b, first))
+    assert paths(refusal) == [path]
+
+
+async def test_sets_of_texts_with_too_many_tokens_in_all_are_refused(
+    tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    async with prepared(tmp_path, max_request_tokens=12) as (server, sae):
+        give_tokenizer(server, sae.language_model_id, tiny_model_dir)
+        texts = ["hello", "hello"]
+        refusal = await refused(server, lambda: contrast.find(server, sae.id, texts, texts, 5))
+    assert paths(refusal) == [["textsA"]]
+    assert "12 may be" in refusal.message
+
+
 async def test_more_edits_than_may_be_are_refused_wherever_they_are_given(tmp_path: Path) -> None:
     edits = [EditRequest(number, 2.0, 0.0) for number in range(4)]
     async with prepared(tmp_path, max_edits=3) as (server, sae):
@@ -444,6 +480,7 @@ async def test_an_unknown_or_malformed_id_is_not_found_by_any_mutation(tmp_path:
             lambda: concept_configs.delete(server, id),
             lambda: generation.generate(server, dataclasses.replace(GENERATE, sae_id=id)),
             lambda: top_neurons.find(server, id, ["a"], 5, False),
+            lambda: contrast.find(server, id, ["a"], ["b"], 5),
         ]
         for call in calls:
             refusal = await refused(server, call)

@@ -111,7 +111,7 @@ def _work(type_name: str, field_name: str, below: Scope, arguments: Mapping[str,
         case "Sae.neurons":
             goes_over_all = arguments["orderBy"] != NeuronOrder.INDEX or arguments.get("filter")
             return PER_SELECTION if goes_over_all else 0
-        case "Query.topNeurons":
+        case "Query.topNeurons" | "Query.contrastNeurons":
             return PER_PROMPT * below.prompts
         case "Mutation.generate" | "Subscription.generation":
             return below.outputs * (PER_PROMPT + PER_NEW_TOKEN * below.tokens)

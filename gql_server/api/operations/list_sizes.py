@@ -79,6 +79,7 @@ SIZES: Mapping[str, Size] = {
     "PromptNeurons.neurons": _page,
     "PromptNeurons.perToken": lambda scope: scope.tokens if scope.per_token else 0,
     "TokenNeurons.neurons": _page,
+    "ContrastedNeurons.neurons": _page,
     "Generation.outputs": lambda scope: scope.outputs,
     "GenerationOutput.tokens": lambda scope: scope.tokens,
     "GenerationOutput.topNeurons": _page,
@@ -118,6 +119,11 @@ def scope_below(scope: Scope, type_name: str, field_name: str, arguments: Mappin
                 page=_clamped(arguments["first"]),
                 prompts=len(arguments["prompts"]),
                 per_token=arguments["perToken"],
+            )
+        case "Query.contrastNeurons":
+            return Scope(
+                page=_clamped(arguments["first"]),
+                prompts=len(arguments["textsA"]) + len(arguments["textsB"]),
             )
         case "Mutation.generate" | "Subscription.generation":
             return _of_generation(arguments["input"])
