@@ -55,7 +55,7 @@ class ManifestBatch(msgspec.Struct, frozen=True):
     rows: list[int]
     """The texts' row numbers in the dataset."""
     lengths: list[int]
-    """Tokens of each text as captured, special tokens among them; what comes after them is padding."""
+    """Tokens of each text as captured, special tokens among them; the other positions are padding."""
     shape: list[int]
     token_count: int
     byte_size: int
