@@ -222,6 +222,34 @@ query Sae($id: ID!) {
 }
 """
 
+EVALUATE_SAE = (
+    """
+mutation EvaluateSae($input: EvaluateSaeInput!) {
+  result: evaluateSae(input: $input) {
+    ...Launch
+  }
+}
+"""
+    + _LAUNCH
+)
+
+EVALUATION = """
+query Evaluation($id: ID!) {
+  sae(id: $id) {
+    evaluation {
+      tokenCount
+      explainedVariance
+      l0
+      deadFraction
+      ceLossOriginal
+      ceLossReconstructed
+      ceLossZeroAblated
+      ceLossRecovered
+    }
+  }
+}
+"""
+
 NEURONS = """
 query Neurons($id: ID!, $first: Int!, $filter: NeuronFilter) {
   sae(id: $id) {
@@ -230,6 +258,9 @@ query Neurons($id: ID!, $first: Int!, $filter: NeuronFilter) {
         index
         frequency
         maxActivation
+        promotedTokens(first: 4) {
+          token
+        }
         topTexts(first: 5) {
           token
           score

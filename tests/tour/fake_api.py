@@ -104,6 +104,9 @@ class FakeApi:
         self._launch("indexNeurons", input, {"__typename": "Sae", "id": "sae_1"})
         return launched
 
+    def evaluateSae(self, info: Any, input: dict[str, Any]) -> dict[str, Any]:
+        return self._launch("evaluateSae", input, {"__typename": "Sae", "id": "sae_1"})
+
     def retryJob(self, info: Any, id: str) -> dict[str, Any]:
         return self._launch("retryJob", {"id": id}, self._jobs[id]["result"])
 
@@ -136,6 +139,16 @@ class FakeApi:
             "k": 32,
             "layer": "layers_9",
             "trainingHistory": [point],
+            "evaluation": {
+                "tokenCount": 3456,
+                "explainedVariance": 0.876,
+                "l0": 31.5,
+                "deadFraction": 0.0625,
+                "ceLossOriginal": 3.25,
+                "ceLossReconstructed": 3.375,
+                "ceLossZeroAblated": 10.75,
+                "ceLossRecovered": None,
+            },
             "neurons": {"nodes": [neuron(index) for index in range(5)]},
         }
 
@@ -166,4 +179,5 @@ def neuron(index: int) -> dict[str, Any]:
         tokens = [("The", 0.0), (f" {word}", 4.0), (" is", 1.0), (" raised.", 0.0)]
         listed = [{"token": token, "activation": activation} for token, activation in tokens]
         texts.append({"token": f" {word}", "score": 4.0, "tokens": listed})
-    return {"index": index, "frequency": 0.004, "maxActivation": 4.0, "topTexts": texts}
+    statistics = {"index": index, "frequency": 0.004, "maxActivation": 4.0}
+    return statistics | {"promotedTokens": [{"token": " raise"}, {"token": "\n"}], "topTexts": texts}

@@ -39,6 +39,11 @@ async def test_the_tour_shows_metrics_neurons_texts_and_what_to_open(console: Co
         "explained variance",
         "0.750",
         "60,000 tokens",
+        "3,456 tokens",
+        "0.876",
+        "– recovered",
+        "' raise'",
+        "'\\n'",
         "The exception is raised.",
         "“exception”",
     ):
@@ -146,7 +151,8 @@ def test_the_demo_says_why_its_server_died(
 
 def test_the_table_of_neurons_keeps_its_numbers_on_a_narrow_terminal() -> None:
     tokens = [{"token": f" {place}", "activation": float(place)} for place in range(60)]
-    neuron = {"index": 1234, "frequency": 0.0125, "maxActivation": 116.25, "topTexts": [{"tokens": tokens}]}
+    statistics = {"index": 1234, "frequency": 0.0125, "maxActivation": 116.25}
+    neuron = statistics | {"promotedTokens": None, "topTexts": [{"tokens": tokens}]}
     console = Console(width=80, record=True, file=io.StringIO())
     show.neurons(console, [neuron])
     text = console.export_text()
