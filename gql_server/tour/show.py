@@ -43,8 +43,8 @@ def evaluation(console: Console, found: Mapping[str, Any]) -> None:
     """Print what the SAE is worth in its layer's place."""
     console.print(
         f"On {found['tokenCount']:,} tokens of texts that it has not seen: explained variance "
-        f"[bold]{_number(found['explainedVariance'], '.3f')}[/], {_number(found['l0'], '.1f')} active neurons "
-        f"per token, {_number(found['deadFraction'], '.1%')} of the neurons silent.",
+        f"[bold]{_number(found['explainedVariance'], '.3f')}[/], {_number(found['l0'], '.1f')} active "
+        f"neurons per token, {_number(found['deadFraction'], '.1%')} of the neurons silent.",
         highlight=False,
     )
     original, reconstructed, zeroed = (
