@@ -75,6 +75,9 @@ def test_the_layers_of_a_llama_are_told(
     assert found["model_layers_0_input_layernorm"] == ("NORM", 0)
     assert found["model_norm"] == ("NORM", None)
     assert found["lm_head"] == ("HEAD", None)
+    widths = {layer.name.removeprefix("llamaforcausallm_"): layer.width for layer in description.layers}
+    assert (widths["model_layers_1"], widths["model_layers_0_mlp"], widths["lm_head"]) == (32, 32, 600)
+    assert widths["model_layers_0_mlp_gate_proj"] == 64
     assert "model_layers" not in found
     assert "model_rotary_emb" not in found
     assert next(iter(found)) == "model"

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+from safetensors.numpy import save_file
 
 from tests.fuzz.cases import Case, Way, cases
 from tests.fuzz.checks import log_problems, problems, warnings_in
@@ -63,6 +66,7 @@ async def run(plan: Plan, directory: Path, tell: Callable[[str], None] = lambda 
     """Do everything in a directory; returns the counts with what was found. ``tell`` hears how it goes."""
     tally, began = Tally(), time.monotonic()
     models = _models(directory / "models")
+    _saes_of_others(directory / "models")
     files = _dataset_files(directory / "datasets")
     settings = SETTINGS | {
         "MODEL_DIRS": str(directory / "models"),
@@ -134,6 +138,18 @@ def _models(directory: Path) -> list[str]:
     (directory / "bare" / "model.safetensors").write_bytes(b"no tensors")
     (directory / "broken.gguf").write_bytes(b"GGUF and no more")
     return [tiny.name, *configs, "broken.gguf"]
+
+
+def _saes_of_others(directory: Path) -> None:
+    """Make an SAE that can be imported for a layer of the tiny model, and a file that is none."""
+    shapes = {"W_enc": (32, 40), "b_enc": (40,), "W_dec": (40, 32), "b_dec": (32,)}
+    dice = np.random.default_rng(0)
+    tensors = {name: dice.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    cfg = {"architecture": "standard", "d_in": 32, "d_sae": 40, "metadata": {"sae_lens_version": "6.0.0"}}
+    (directory / "sae-lens").mkdir()
+    (directory / "sae-lens" / "cfg.json").write_text(json.dumps(cfg))
+    save_file(tensors, directory / "sae-lens" / "sae_weights.safetensors")
+    (directory / "sae.pt").write_bytes(b"PK and no more")
 
 
 def _dataset_files(directory: Path) -> list[str]:

@@ -83,6 +83,7 @@ TEXTS: dict[str, Sequence[str]] = {
     "prompts": PROMPTS, "texts": PROMPTS, "stop": ["a", "\n", "for"], "csv": CONCEPT_FILES["csv"],
     "json": CONCEPT_FILES["json"], "search": ["a", "%", "_", "E", ""], "saeClass": ["TopKSae", "L1Sae"],
     "device": ["cpu"], "path": ["<<file:0>>", "<<file:1>>"], "textField": ["text", "body"],
+    "saeLens": ["sae-lens", "sae-lens", "tiny"], "miCrow": ["sae.pt", "broken.gguf"],
     "repository": ["gpt2", "owner/name"], "revision": ["main"], "split": ["train"], "config": ["default"],
     "idempotencyKey": ["first", "second", "third"], "note": ["", "seen twice", "💡"],
 }  # fmt: skip
