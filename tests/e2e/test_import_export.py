@@ -186,6 +186,21 @@ async def test_it_is_indexed_over_a_run_that_is_named(
     assert all(node["frequency"] > 0 and node["topTexts"] for node in data["sae"]["neurons"]["nodes"])
 
 
+async def test_it_is_evaluated(client: Api, site: Site, imported: tuple[str, list[dict[str, Any]]]) -> None:
+    given = {"saeId": imported[0], "dataset": {"builtIn": "PYTHON_REFERENCE"}, "sampleLimit": 8}
+    await client.run_job("evaluateSae", input=("EvaluateSaeInput!", given))
+    data = await client.ask(
+        """query($id: ID!) { sae(id: $id) { metadataPath
+          evaluation { tokenCount l0 mse ceLossOriginal ceLossReconstructed } } }""",
+        id=imported[0],
+    )
+    figures = data["sae"]["evaluation"]
+    assert figures["tokenCount"] > 0 and 0 < figures["l0"] < N_LATENTS
+    assert None not in figures.values()
+    metadata = json.loads((site.server.artifact_dir / data["sae"]["metadataPath"]).read_text())
+    assert metadata["source"]["path"] == "theirs", "an evaluation leaves where the SAE came from"
+
+
 async def test_it_steers(client: Api, imported: tuple[str, list[dict[str, Any]]]) -> None:
     strongest = (await top_neurons(client, imported[0]))[0]["neurons"][0]["neuron"]["index"]
 
