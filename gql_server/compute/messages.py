@@ -505,6 +505,7 @@ class ImportResult(Message, frozen=True):
     n_inputs: int
     n_latents: int
     k: int | None
+    provenance: SaeProvenance | None = None
 
 
 class ExportResult(Message, frozen=True):

@@ -7,19 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from gql_server.compute import sae_lens
 from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute.file_hashes import sha256_of
 from gql_server.compute.messages import ImportResult, ImportSae, Log, Progress
+from gql_server.compute.metrics import DEFINITIONS_VERSION
 from gql_server.compute.mi_crow_checkpoints import read_checkpoint
+from gql_server.compute.origins import versions
 from gql_server.compute.sae_classes import CHECKPOINT, SaeClasses
 from gql_server.compute.sae_weights import SaeWeights, build, check_finite
 from gql_server.compute.source_files import TakenFile, size_of, take
 from gql_server.disk import check_free
 from gql_server.files import TEMPORARY_PREFIX, whole_file, write_whole
+from gql_server.provenance import FileHash, SaeProvenance, plain
 from gql_server.sae_lens_config import (
     CFG_FILE,
     IMPORTED_AS,
@@ -63,10 +66,10 @@ def import_sae(task: ImportSae, context: TaskContext, classes: SaeClasses) -> Im
         for note in imported.notes:
             context.emit(Log(note))
         context.check()
-        _write(task, imported, taken, classes, beside)
+        provenance = _write(task, imported, taken, classes, beside)
     sizes_of = imported.sae.context
     context.emit(Log(f"Imported {sizes_of.n_latents:,} neurons over {sizes_of.n_inputs:,} inputs."))
-    return ImportResult(imported.sae_class, sizes_of.n_inputs, sizes_of.n_latents, imported.k)
+    return ImportResult(imported.sae_class, sizes_of.n_inputs, sizes_of.n_latents, imported.k, provenance)
 
 
 @contextmanager
@@ -183,18 +186,34 @@ def _differing_hook(task: ImportSae, config: SaeLensConfig) -> str | None:
 
 def _write(
     task: ImportSae, imported: _Imported, taken: dict[str, TakenFile], classes: SaeClasses, beside: Path
-) -> None:
+) -> SaeProvenance:
     imported.sae.context.lm_layer_signature = task.layer
     imported.sae.context.model_id = task.language_model_id
     saved = classes.get(imported.sae_class).save(imported.sae, beside, imported.k)
     directory = Path(task.sae_dir)
-    content = json.dumps(_metadata(task, imported, taken), indent=2, allow_nan=False)
+    provenance = SaeProvenance(
+        sae_class=imported.sae_class,
+        n_inputs=imported.sae.context.n_inputs,
+        n_latents=imported.sae.context.n_latents,
+        layer=task.layer,
+        checkpoint_sha256=sha256_of(saved),
+        activation_run_id=None,
+        run=None,
+        training=None,
+        metric_definitions_version=DEFINITIONS_VERSION,
+        versions=versions(),
+        source_files=[FileHash(file.name, file.byte_size, file.sha256) for file in taken.values()],
+    )
+    content = json.dumps(_metadata(task, imported, taken, provenance), indent=2, allow_nan=False)
     write_whole(directory / "metadata.json", content.encode())
     with whole_file(directory / CHECKPOINT) as temporary:
         saved.rename(temporary)
+    return provenance
 
 
-def _metadata(task: ImportSae, imported: _Imported, taken: dict[str, TakenFile]) -> dict[str, Any]:
+def _metadata(
+    task: ImportSae, imported: _Imported, taken: dict[str, TakenFile], provenance: SaeProvenance
+) -> dict[str, Any]:
     return {
         "sae_id": task.sae_id,
         "name": task.name,
@@ -214,6 +233,6 @@ def _metadata(task: ImportSae, imported: _Imported, taken: dict[str, TakenFile])
             ],
             "metadata": imported.metadata,
         },
-        "versions": {name: version(name) for name in ("mi-crow", "overcomplete", "torch")},
+        "provenance": plain(provenance),
         "created_at": datetime.now(UTC).isoformat(),
     }

@@ -12,6 +12,7 @@ from gql_server import ids, sae_lens_config
 from gql_server.compute.messages import Event, ImportResult, ImportSae, Lane, Result
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.files import resolve_inside
+from gql_server.provenance import plain
 from gql_server.sae_lens_config import CFG_FILE, WEIGHTS_FILE, NotRepresentable
 from gql_server.server import Server
 from gql_server.services import artifacts, launching, lookup, room
@@ -111,7 +112,7 @@ def _check_source(settings: Settings, request: ImportSaeRequest, width: int | No
         )
     try:
         if request.format == "MI_CROW":
-            files = {"The checkpoint": _plain_file(found)}
+            files = {Path(request.path).name: _plain_file(found)}
         else:
             files = {name: _plain_file(_inside(settings, found / name)) for name in (CFG_FILE, WEIGHTS_FILE)}
             _check_config(settings, sae_lens_config.read_file(files[CFG_FILE]), width)
@@ -209,6 +210,7 @@ class ImportHandler:
         sae.k = result.k
         sae.checkpoint_path = f"{sae.directory}/sae.pt"
         sae.metadata_path = f"{sae.directory}/metadata.json"
+        sae.provenance = plain(result.provenance)
         sae.completed_at = datetime.now(UTC)
 
     async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:

@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gql_server.compute.context import TaskCanceled, TaskError
-from gql_server.compute.messages import ImportResult, ImportSae, Log, Progress
+from gql_server.compute.messages import ImportSae, Log, Progress
 from gql_server.compute.sae_classes import SaeClasses
 from gql_server.compute.sae_import import import_sae
 from gql_server.compute.sae_weights import weights_of
+from gql_server.provenance import plain
 from tests.compute.conftest import RecordingContext
 from tests.saelens.cases import CLASSES, N_INPUTS, N_LATENTS, K, make
 from tests.saelens.recorded_files import FILES, RECORDED, made
@@ -36,10 +37,7 @@ def sae_lens(tmp_path: Path) -> Path:
 
 def task_for(source: Path, **changes: Any) -> ImportSae:
     """Return the task that imports a SAELens directory, or a checkpoint."""
-    if source.is_dir():
-        files = {name: str(source / name) for name in FILES}
-    else:
-        files = {"The checkpoint": str(source)}
+    paths = [source / name for name in FILES] if source.is_dir() else [source]
     task = ImportSae(
         sae_id="sae_1",
         name="imported",
@@ -51,7 +49,7 @@ def task_for(source: Path, **changes: Any) -> ImportSae:
         max_latents=1000,
         format="SAE_LENS" if source.is_dir() else "MI_CROW",
         source=f"shared/{source.name}",
-        files=files,
+        files={path.name: str(path) for path in paths},
         sae_dir=str(source.parent / "sae" / "sae_1"),
     )
     return msgspec.structs.replace(task, **changes)
@@ -91,7 +89,7 @@ def test_an_import_tells_where_its_weights_came_from(
 ) -> None:
     task = task_for(sae_lens)
     result = import_sae(task, recording_context, SaeClasses())
-    assert result == ImportResult("ReLUSae", N_INPUTS, N_LATENTS, None)
+    assert (result.sae_class, result.n_inputs, result.n_latents) == ("ReLUSae", N_INPUTS, N_LATENTS)
     directory = Path(task.sae_dir)
     assert {path.name for path in directory.iterdir()} == {"sae.pt", "metadata.json"}
     metadata = json.loads((directory / "metadata.json").read_text())
@@ -107,6 +105,11 @@ def test_an_import_tells_where_its_weights_came_from(
     }
     hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sae_lens.iterdir()}
     assert {file["name"]: file["sha256"] for file in metadata["source"]["files"]} == hashes
+    assert result.provenance is not None
+    assert {file.name: file.sha256 for file in result.provenance.source_files} == hashes
+    checkpoint = hashlib.sha256((directory / "sae.pt").read_bytes()).hexdigest()
+    assert result.provenance.checkpoint_sha256 == checkpoint
+    assert metadata["provenance"] == plain(result.provenance)
     progress = [event for event in recording_context.events if isinstance(event, Progress)]
     size = sum(path.stat().st_size for path in sae_lens.iterdir())
     assert progress[0] == Progress(0, size) and progress[-1] == Progress(size, size)
@@ -351,7 +354,7 @@ def test_a_checkpoint_of_each_class_is_taken_over_exactly(name: str, tmp_path: P
     task = task_for(checkpoint(name, tmp_path))
     result = import_sae(task, RecordingContext(), SaeClasses())
     k = K if name in ("TopKSae", "BiasedTopKSae", "BatchTopKSae") else None
-    assert result == ImportResult(name, N_INPUTS, N_LATENTS, k)
+    assert (result.sae_class, result.n_inputs, result.n_latents, result.k) == (name, N_INPUTS, N_LATENTS, k)
     theirs, ours = make(name), SaeClasses().get(name).load(Path(task.sae_dir) / "sae.pt")
     inputs = torch.randn(20, N_INPUTS, generator=torch.Generator().manual_seed(1)) + 2
     with torch.no_grad():

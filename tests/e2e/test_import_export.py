@@ -27,7 +27,8 @@ PROMPTS = ["The for statement is used to iterate over the elements of a sequence
 SAE = """query($id: ID!) { sae(id: $id) {
   name status origin saeClass layer inputSize latentCount k checkpointPath metadataPath
   activationRun { id } trainingConfig { epochs } trainingHistory { step } job { kind progress { unit } }
-  exports { format url byteSize } } }"""
+  exports { format url byteSize }
+  provenance { activationRunId training { shuffleSeed } sourceFiles { name byteSize sha256 } } } }"""
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,9 @@ async def test_an_imported_sae_shows_what_it_is(
     assert sae["job"] == {"kind": "IMPORT_SAE", "progress": {"unit": "BYTES"}} and sae["exports"] == []
     assert (site.server.artifact_dir / sae["checkpointPath"]).is_file()
     metadata = json.loads((site.server.artifact_dir / sae["metadataPath"]).read_text())
+    provenance = sae["provenance"]
+    assert (provenance["activationRunId"], provenance["training"]) == (None, None)
+    assert [file["name"] for file in provenance["sourceFiles"]] == ["cfg.json", "sae_weights.safetensors"]
     assert metadata["source"]["path"] == "theirs" and len(metadata["source"]["files"]) == 2
     progress = [event["progress"] for event in events if event["__typename"] == "JobProgressed"]
     size = sum(path.stat().st_size for path in (site.models / "theirs").iterdir())
