@@ -179,6 +179,39 @@ async def test_the_liveliest_neurons_agree_with_a_computation_by_hand(
         assert "".join(token["token"] for token in best["tokens"]).removeprefix("<bos>") == best["text"]
 
 
+async def test_contrasted_neurons_are_those_whose_means_by_hand_differ_most(
+    client: Api, made: Made, by_hand: ByHand
+) -> None:
+    found = await client.get(
+        "contrastNeurons",
+        """... on ContrastedNeurons { neurons {
+          neuron { index similarNeurons(first: 2) { neuron { index } cosine } }
+          meanActivationA meanActivationB difference } }""",
+        saeId=("ID!", made.sae),
+        textsA=("[String!]!", PROMPTS[:1]),
+        textsB=("[String!]!", PROMPTS[1:]),
+        first=("Int!", 100),
+    )
+    means = []
+    for prompts in (PROMPTS[:1], PROMPTS[1:]):
+        encoded = [by_hand.tokenizer(prompt)["input_ids"] for prompt in prompts]
+        special = torch.tensor(by_hand.tokenizer.all_special_ids)
+        n_tokens = sum(int((~torch.isin(torch.tensor(ids), special)).sum()) for ids in encoded)
+        together = torch.cat([by_hand.latents(ids) for ids in encoded])
+        means.append(together.double().sum(dim=0) / n_tokens)
+    difference = means[0] - means[1]
+    assert found["neurons"]
+    assert len(found["neurons"]) == min(100, int((difference > 1e-6).sum()))
+    shown = [neuron["difference"] for neuron in found["neurons"]]
+    expected = difference.sort(descending=True).values[: len(shown)].tolist()
+    assert shown == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    for neuron in found["neurons"]:
+        index = neuron["neuron"]["index"]
+        assert neuron["meanActivationA"] == pytest.approx(float(means[0][index]), rel=1e-3, abs=1e-4)
+        assert neuron["meanActivationB"] == pytest.approx(float(means[1][index]), rel=1e-3, abs=1e-4)
+        assert index not in [similar["neuron"]["index"] for similar in neuron["neuron"]["similarNeurons"]]
+
+
 async def test_top_neurons_of_prompts_of_different_lengths_equal_encode_by_hand(
     client: Api, made: Made, by_hand: ByHand
 ) -> None:
