@@ -5,6 +5,7 @@
 #   make conformance  what others publish to check GraphQL servers with: audits, clients, rules; needs Node.js
 #   make fuzz    generated operations against a real server, and a look at every answer; ARGS="--operations 500 --seed 4"
 #   make recordings  what the sae-lens package makes of SAEs from here and its own, for tests/saelens
+#   make results trainings of this server and of other packages side by side, into docs/results.md; see there
 #   make faults  workers and servers killed at random, then a look at what they left; ARGS="--kills 20 --seed 4"
 
 SHELL := bash
@@ -23,9 +24,12 @@ BUNDLE := gql_server/api/static/graphiql.js
 BUNDLE_SOURCES := frontend/package-lock.json frontend/build.mjs $(wildcard frontend/src/* frontend/src/tabs/*)
 # What tests of others need; npm writes that file last.
 OTHERS_PACKAGES := $(patsubst %,tests/%/node_modules/.package-lock.json,conformance clients) tests/clients/.venv/stamp
+# The packages that make results trains with, each in an environment of its own.
+PEERS := $(patsubst %,.peers/%/stamp,dictionary_learning eai_sparsify) tests/saelens/.venv/stamp
 ARGS ?=
 
 .PHONY: help demo serve test conformance faults fuzz recordings check format schema release-schema graphiql try-graphiql others try-others clean
+.PHONY: help demo serve test conformance faults fuzz results check format schema release-schema graphiql try-graphiql others try-others clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -51,6 +55,9 @@ fuzz: .venv/dev.stamp
 recordings: .venv/dev.stamp tests/saelens/.venv/stamp
 	@$(BIN)/python -m tests.saelens.cases
 	@tests/saelens/.venv/bin/python tests/saelens/recorder.py tests/saelens/recorded
+
+results: .venv/dev.stamp $(PEERS)
+	@$(BIN)/python -m benchmarks.results $(ARGS)
 
 check: .venv/dev.stamp
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted as ruff would: make format mends it."; exit 1; }
@@ -90,6 +97,8 @@ try-others:
 clean:
 	rm -rf .venv frontend/node_modules gql_server/api/static
 	rm -rf tests/conformance/node_modules tests/clients/.venv tests/clients/node_modules tests/saelens/.venv
+	rm -rf .venv .peers frontend/node_modules gql_server/api/static
+	rm -rf tests/conformance/node_modules tests/clients/.venv tests/clients/node_modules
 
 $(BUNDLE): $(BUNDLE_SOURCES)
 	@echo "Building GraphiQL (a quarter of a minute) …"
@@ -125,6 +134,14 @@ tests/clients/.venv/stamp: requirements/ariadne-codegen.txt .venv/runtime.stamp
 # sae-lens needs numpy 2, which mi-crow does not go with.
 tests/saelens/.venv/stamp: requirements/sae-lens.txt .venv/runtime.stamp
 	@echo "Installing sae-lens (two minutes, 2 GB) …"
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --no-input -qq install torch==2.13.0
+	@$(@D)/bin/python -m pip --disable-pip-version-check --no-input -qq install --no-deps --requirement $<
+	@touch $@
+
+# What these packages need goes together neither with mi-crow nor with one another.
+.peers/%/stamp: benchmarks/peers/%/requirements.txt .venv/runtime.stamp
+	@echo "Installing $* (a minute, 1 GB) …"
 	@$(BIN)/python -m venv --clear $(@D)
 	@$(@D)/bin/python -m pip --disable-pip-version-check --no-input -qq install torch==2.13.0
 	@$(@D)/bin/python -m pip --disable-pip-version-check --no-input -qq install --no-deps --requirement $<

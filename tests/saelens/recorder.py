@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sae_lens import (  # type: ignore[import-not-found]
+from sae_lens import (
     SAE,
     JumpReLUSAE,
     JumpReLUSAEConfig,

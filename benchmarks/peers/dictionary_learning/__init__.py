@@ -1,0 +1,1 @@
+"""dictionary-learning (saprmarks/dictionary_learning)."""

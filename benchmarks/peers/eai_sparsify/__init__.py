@@ -1,0 +1,1 @@
+"""eai-sparsify (EleutherAI/sparsify)."""

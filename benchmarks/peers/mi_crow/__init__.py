@@ -1,0 +1,1 @@
+"""mi_crow as it is, without this server."""
