@@ -1,6 +1,6 @@
 """How long an index takes, and how much of it is what the weights tell: nearest neurons, tokens.
 
-``python benchmarks/index_time.py``: an SAE of 4,096 neurons (k 32) with random weights over SmolLM2-135M,
+``python -m benchmarks.index_time``: an SAE of 4,096 neurons (k 32) with random weights over SmolLM2-135M,
 block 9, on the Python reference. The language model is loaded for the first index, as in a worker that has
 let go of it. Times of the clock, and of all processors together, which other programs disturb less.
 """
@@ -11,21 +11,17 @@ import time
 from pathlib import Path
 
 import torch
-from latency import model_file
 
-from gql_server.compute.capture import capture_activations
-from gql_server.compute.language_models import LanguageModels
-from gql_server.compute.messages import (
-    CaptureActivations,
-    Event,
-    IndexNeurons,
-    LanguageModelSource,
-    SaeSource,
-)
-from gql_server.compute.neuron_directions import direction_tensors
-from gql_server.compute.neuron_index import index_neurons
-from gql_server.compute.sae_classes import SaeClasses, place
-from gql_server.compute.store import ActivationStore
+from benchmarks.latency import model_file
+from gql_server.compute.capturing.capture import capture_activations
+from gql_server.compute.indexing.directions import direction_tensors
+from gql_server.compute.indexing.neuron_index import index_neurons
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.messages.events import Event
+from gql_server.compute.messages.sources import LanguageModelSource, SaeSource
+from gql_server.compute.messages.tasks import CaptureActivations, IndexNeurons
+from gql_server.compute.saes.classes import SaeClasses, place
+from gql_server.compute.stored.store import ActivationStore
 from gql_server.datasets import built_in_python_reference, write_texts
 
 LAYER = "llamaforcausallm_model_layers_9"

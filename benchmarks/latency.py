@@ -1,6 +1,6 @@
 """How long ``{ jobs { nodes { id } } }`` takes while the server is idle, captures, trains and indexes.
 
-``python benchmarks/latency.py``: on SmolLM2-135M from its wheel, block 9, over the Python reference. Idle and
+``python -m benchmarks.latency``: on SmolLM2-135M from its wheel, block 9, over the Python reference. Idle and
 busy alternate in one run: the idle figure is measured before each job and after the last.
 """
 

@@ -1,6 +1,6 @@
 """How long a page of neurons takes in an index of 65,536, by every order and filter.
 
-``python benchmarks/neurons.py``: an index of made-up numbers, read by what the API's resolvers call: the page
+``python -m benchmarks.neurons``: an index of made-up numbers, read by what the API's resolvers call: the page
 and its 100 neurons' statistics, one page after the other. Without HTTP and GraphQL.
 """
 

@@ -1,6 +1,6 @@
 """How long a server takes from the start of its process to its first answer.
 
-``python benchmarks/start_up.py``: several starts, on a new artifact directory and on one that is there.
+``python -m benchmarks.start_up``: several starts, on a new artifact directory and on one that is there.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """What strengths of steering make of a text: the measured part of docs/steering.md.
 
-``python benchmarks/steering.py --write docs/steering.md`` trains as the tour does (ten minutes on two cores;
+``python -m benchmarks.steering --write docs/steering.md`` trains as the tour does (ten minutes on two cores;
 nothing where ``--artifacts`` names a directory in which a tour was), steers with the neuron that the tour
 chooses, and puts the tables between the marks in that file. Without ``--write`` it prints them.
 """

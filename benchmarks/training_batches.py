@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gql_server.compute.stored_rows import ACTIVATIONS_KEY
-from gql_server.compute.training_store import TrainingStore
+from gql_server.compute.stored.rows import ACTIVATIONS_KEY
+from gql_server.compute.training.training_store import TrainingStore
 
 from mi_crow.store.store import Store
 

@@ -23,7 +23,7 @@ from gql_server.api.transport import graphiql, sign_in
 from gql_server.api.transport.access import Access
 from gql_server.api.transport.guard import Guard
 from gql_server.api.transport.view import GraphQLView
-from gql_server.compute.messages import LanguageModelChanged
+from gql_server.compute.messages.wire import LanguageModelChanged
 from gql_server.database import Database
 from gql_server.health import Health
 from gql_server.jobs.bell import Bell

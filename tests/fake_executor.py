@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from gql_server.compute.messages import Lane, SaeClassDescription, Task, WorkerReady
+from gql_server.compute.messages.tasks import Task
+from gql_server.compute.messages.wire import Lane, SaeClassDescription, WorkerReady
 from gql_server.jobs.executor import TaskCanceled, TaskRun, WorkerLost
 
 Script = Callable[[Task, TaskRun], None]

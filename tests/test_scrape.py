@@ -8,16 +8,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from gql_server import __version__
-from gql_server.compute.messages import (
-    FindTopNeurons,
-    Generate,
-    GeneratedToken,
-    GenerateResult,
-    Task,
-    TaskFailed,
-    TokenGenerated,
-    TopNeuronsResult,
-)
+from gql_server.compute.messages.events import GeneratedToken, TokenGenerated
+from gql_server.compute.messages.results import GenerateResult, TopNeuronsResult
+from gql_server.compute.messages.tasks import FindTopNeurons, Generate, Task
+from gql_server.compute.messages.wire import TaskFailed
 from gql_server.errors import QueueFull
 from gql_server.jobs.executor import TaskFailure, TaskRun
 from gql_server.server import Server

@@ -29,7 +29,7 @@ from gql_server.api.generation_outputs import (
 )
 from gql_server.api.neuron_indexes import top_texts_url
 from gql_server.api.references import SaeRef
-from gql_server.compute import messages
+from gql_server.compute.messages import events
 from gql_server.services import generation as generation_service
 from models import Sae as SaeRow
 
@@ -94,9 +94,9 @@ GenerationEvent = Annotated[
 
 
 def _event(
-    sae_row: SaeRow | None, event: messages.TokenGenerated | messages.OutputFinished
+    sae_row: SaeRow | None, event: events.TokenGenerated | events.OutputFinished
 ) -> GenerationToken | GenerationFinished:
-    if isinstance(event, messages.OutputFinished):
+    if isinstance(event, events.OutputFinished):
         return GenerationFinished(output=generation_output(sae_row, event))
     return GenerationToken(
         prompt_index=event.prompt_index,

@@ -6,7 +6,7 @@ import strawberry
 
 from gql_server.api.common import describe_enum, finite_number, object_type
 from gql_server.api.neurons import NeuronActivation, neuron_activations
-from gql_server.compute import messages
+from gql_server.compute.messages import events
 from models import Sae as SaeRow
 
 
@@ -93,7 +93,7 @@ class GenerationOutput:
     elapsed_milliseconds: float = strawberry.field(description="How long it took.")
 
 
-def generated_token(sae_row: SaeRow | None, token: messages.GeneratedToken) -> GeneratedToken:
+def generated_token(sae_row: SaeRow | None, token: events.GeneratedToken) -> GeneratedToken:
     """Return a worker's token as it is shown."""
     return GeneratedToken(
         index=token.index,
@@ -112,7 +112,7 @@ def generated_token(sae_row: SaeRow | None, token: messages.GeneratedToken) -> G
     )
 
 
-def generation_output(sae_row: SaeRow | None, output: messages.OutputFinished) -> GenerationOutput:
+def generation_output(sae_row: SaeRow | None, output: events.OutputFinished) -> GenerationOutput:
     """Return a worker's output as it is shown."""
     return GenerationOutput(
         prompt_index=output.prompt_index,

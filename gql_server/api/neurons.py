@@ -15,7 +15,7 @@ from gql_server.api.neuron_filters import NeuronFilter
 from gql_server.api.pagination import Connection, connection, given
 from gql_server.api.references import ConceptRef, SaeRef
 from gql_server.api.token_effects import TokenEffect, check_ranked, token_effects
-from gql_server.compute import messages
+from gql_server.compute.messages import events
 from gql_server.services import top_texts
 from gql_server.services.neuron_tensors import NeuronStatistics, Ranked
 from gql_server.services.neurons import NeuronConditions, NeuronOrder, NeuronQuery
@@ -226,7 +226,7 @@ class NeuronActivation:
 
 
 def neuron_activations(
-    sae_row: SaeRow | None, activations: list[messages.NeuronActivation]
+    sae_row: SaeRow | None, activations: list[events.NeuronActivation]
 ) -> list[NeuronActivation]:
     """Return what a worker reports of an SAE's neurons as it is shown; nothing without an SAE."""
     if sae_row is None:

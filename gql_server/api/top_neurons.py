@@ -7,7 +7,7 @@ import strawberry
 from gql_server.api.common import Conflict, InvalidInput, NotFound, QueueFull, argument, field, object_type
 from gql_server.api.context import Info
 from gql_server.api.neurons import NeuronActivation, neuron_activations
-from gql_server.compute import messages
+from gql_server.compute.messages import results
 from gql_server.services import top_neurons as top_neuron_service
 from models import Sae as SaeRow
 
@@ -58,7 +58,7 @@ TopNeuronsResult = Annotated[
 ]
 
 
-def _prompt_neurons(sae_row: SaeRow, found: messages.PromptNeurons) -> PromptNeurons:
+def _prompt_neurons(sae_row: SaeRow, found: results.PromptNeurons) -> PromptNeurons:
     return PromptNeurons(
         prompt=found.prompt,
         tokens=[

@@ -6,7 +6,7 @@ import threading
 
 import msgspec
 
-from gql_server.compute.messages import FromWorker, ToWorker
+from gql_server.compute.messages.wire import FromWorker, ToWorker
 
 _LENGTH = struct.Struct(">I")
 

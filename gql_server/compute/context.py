@@ -2,7 +2,7 @@
 
 from typing import Literal, Protocol
 
-from gql_server.compute.messages import Event
+from gql_server.compute.messages.events import Event
 
 
 class TaskCanceled(Exception):

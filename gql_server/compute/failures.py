@@ -6,7 +6,7 @@ import traceback
 import structlog
 
 from gql_server.compute.context import TaskError
-from gql_server.compute.messages import TaskFailed
+from gql_server.compute.messages.wire import TaskFailed
 from gql_server.disk import FULL, causes, problem_of
 
 log = structlog.get_logger(__name__)

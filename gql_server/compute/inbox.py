@@ -5,7 +5,7 @@ import threading
 from collections import deque
 
 from gql_server.compute.channel import Channel
-from gql_server.compute.messages import (
+from gql_server.compute.messages.wire import (
     CancelTask,
     Lane,
     StartTask,

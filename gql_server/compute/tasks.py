@@ -9,45 +9,40 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from gql_server.compute import upstream  # noqa: F401  (before anything that imports overcomplete)
-from gql_server.compute.capture import capture_activations
+from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.context import TaskContext
-from gql_server.compute.contrast import contrast_neurons
 from gql_server.compute.devices import devices
-from gql_server.compute.evaluation import evaluate_sae
-from gql_server.compute.generation import generate
-from gql_server.compute.index_origin import with_provenance
-from gql_server.compute.language_models import LanguageModels, describe
-from gql_server.compute.messages import (
+from gql_server.compute.evaluating.evaluation import evaluate_sae
+from gql_server.compute.exchange.sae_export import export_sae
+from gql_server.compute.exchange.sae_import import import_sae
+from gql_server.compute.generating.generation import generate
+from gql_server.compute.indexing.neuron_index import index_neurons
+from gql_server.compute.language_models.loading import LanguageModels, describe
+from gql_server.compute.looking.contrast import contrast_neurons
+from gql_server.compute.looking.top_neurons import find_top_neurons
+from gql_server.compute.messages.events import Log, Progress
+from gql_server.compute.messages.results import Done, LanguageModelDescription, Result
+from gql_server.compute.messages.sources import LanguageModelSource, SaeSource
+from gql_server.compute.messages.tasks import (
     CaptureActivations,
     ContrastNeurons,
-    Done,
     EvaluateSae,
     ExportSae,
     FindTopNeurons,
     Generate,
     ImportSae,
     IndexNeurons,
-    LanguageModelChanged,
-    LanguageModelDescription,
-    LanguageModelSource,
     LoadLanguageModel,
-    Log,
-    Progress,
-    Result,
-    SaeSource,
     Task,
     TrainSae,
     UnloadLanguageModel,
-    WorkerReady,
 )
-from gql_server.compute.neuron_index import index_neurons
-from gql_server.compute.sae_classes import SaeClasses
-from gql_server.compute.sae_export import export_sae
-from gql_server.compute.sae_import import import_sae
-from gql_server.compute.saes import Saes
-from gql_server.compute.store import ActivationStore
-from gql_server.compute.top_neurons import find_top_neurons
-from gql_server.compute.training import train_sae
+from gql_server.compute.messages.wire import LanguageModelChanged, WorkerReady
+from gql_server.compute.origins.index_provenance import with_provenance
+from gql_server.compute.saes.classes import SaeClasses
+from gql_server.compute.saes.loaded import Saes
+from gql_server.compute.stored.store import ActivationStore
+from gql_server.compute.training.training import train_sae
 
 log = structlog.get_logger(__name__)
 

@@ -19,12 +19,12 @@ from gql_server.compute.channel import Channel
 from gql_server.compute.context import TaskCanceled, TaskContext
 from gql_server.compute.failures import failure_of
 from gql_server.compute.inbox import Inbox
-from gql_server.compute.messages import (
-    Event,
+from gql_server.compute.messages.events import Event
+from gql_server.compute.messages.results import Result
+from gql_server.compute.messages.tasks import Task
+from gql_server.compute.messages.wire import (
     FromWorker,
-    Result,
     StartTask,
-    Task,
     TaskBegan,
     TaskCanceled as TaskCanceledMessage,
     TaskEvent,

@@ -4,15 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
-from gql_server.compute.messages import (
-    Event,
-    Lane,
-    Progress,
-    Result,
-    Task,
-    TaskFailed,
-    WorkerReady,
-)
+from gql_server.compute.messages.events import Event, Progress
+from gql_server.compute.messages.results import Result
+from gql_server.compute.messages.tasks import Task
+from gql_server.compute.messages.wire import Lane, TaskFailed, WorkerReady
 
 
 class TaskEnded(Exception):

@@ -4,7 +4,10 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server.compute.messages import Event, Lane, Result, Task
+from gql_server.compute.messages.events import Event
+from gql_server.compute.messages.results import Result
+from gql_server.compute.messages.tasks import Task
+from gql_server.compute.messages.wire import Lane
 from models import Job
 from models.enums import JobStatus, ProgressUnit
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import structlog
 
-from gql_server.compute.messages import Lane, LanguageModelChanged, Task, WorkerReady
+from gql_server.compute.messages.tasks import Task
+from gql_server.compute.messages.wire import Lane, LanguageModelChanged, WorkerReady
 from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.jobs.vigil import Patience
 from gql_server.jobs.worker_process import WorkerProcess

@@ -8,7 +8,10 @@ from datetime import timedelta
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from gql_server.compute.messages import Event, Lane, Log, Progress, Result, Task, TrainingPoint
+from gql_server.compute.messages.events import Event, Log, Progress, TrainingPoint
+from gql_server.compute.messages.results import Result
+from gql_server.compute.messages.tasks import Task
+from gql_server.compute.messages.wire import Lane
 from gql_server.database import Database
 from gql_server.disk import problem_of
 from gql_server.jobs import ends, log as job_log, queue

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gql_server.compute.messages import WorkerAlive
+from gql_server.compute.messages.wire import WorkerAlive
 
 SILENT = "The worker gave no sign of life any more, and was ended."
 STUCK = "The worker did not get on with its task any more, and was ended."

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from gql_server.compute.messages import (
+from gql_server.compute.messages.tasks import Task
+from gql_server.compute.messages.wire import (
     CancelTask,
     FromWorker,
     Lane,
     LanguageModelChanged,
     StartTask,
-    Task,
     TaskBegan,
     TaskCanceled as TaskCanceledMessage,
     TaskEvent,

@@ -9,14 +9,11 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
-from gql_server.compute.messages import (
-    CaptureActivations,
-    CaptureResult,
-    Event,
-    HubDataset,
-    Lane,
-    Result,
-)
+from gql_server.compute.messages.events import Event
+from gql_server.compute.messages.results import CaptureResult, Result
+from gql_server.compute.messages.sources import HubDataset
+from gql_server.compute.messages.tasks import CaptureActivations
+from gql_server.compute.messages.wire import Lane
 from gql_server.errors import Conflict
 from gql_server.manifest import MANIFEST_FILE, Manifest, assemble, write_manifest
 from gql_server.provenance import plain

@@ -4,7 +4,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from gql_server.compute.messages import SNAPSHOT_FILE, LanguageModelSource, SaeSource
+from gql_server.compute.messages.sources import LanguageModelSource, SaeSource
+from gql_server.compute.messages.tasks import SNAPSHOT_FILE
 from gql_server.settings import Settings
 from models import LanguageModel, Sae
 

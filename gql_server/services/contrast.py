@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from gql_server.compute.messages import ContrastNeurons, ContrastResult
+from gql_server.compute.messages.results import ContrastResult
+from gql_server.compute.messages.tasks import ContrastNeurons
 from gql_server.server import Server
 from gql_server.services import artifacts, interactive, lookup
 from gql_server.services.checks import Checks

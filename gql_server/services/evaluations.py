@@ -7,7 +7,11 @@ from typing import Any
 from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server.compute.messages import EvaluateSae, EvaluationResult, Event, HubDataset, Lane, Result
+from gql_server.compute.messages.events import Event
+from gql_server.compute.messages.results import EvaluationResult, Result
+from gql_server.compute.messages.sources import HubDataset
+from gql_server.compute.messages.tasks import EvaluateSae
+from gql_server.compute.messages.wire import Lane
 from gql_server.errors import Conflict
 from gql_server.server import Server
 from gql_server.services import artifacts, kept_texts, launching, lookup

@@ -8,7 +8,9 @@ from pathlib import Path
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
-from gql_server.compute.messages import Edit, Generate, OutputFinished, TokenGenerated
+from gql_server.compute.messages.events import OutputFinished, TokenGenerated
+from gql_server.compute.messages.sources import Edit
+from gql_server.compute.messages.tasks import Generate
 from gql_server.errors import Conflict
 from gql_server.server import Server
 from gql_server.services import artifacts, concept_configs, interactive, lookup

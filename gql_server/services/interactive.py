@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
-from gql_server.compute.messages import Result, Task, WorkerReady
+from gql_server.compute.messages.results import Result
+from gql_server.compute.messages.tasks import Task
+from gql_server.compute.messages.wire import WorkerReady
 from gql_server.errors import Conflict, InvalidInput, QueueFull
 from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost
 from gql_server.server import Server

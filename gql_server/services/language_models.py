@@ -9,15 +9,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
-from gql_server.compute.messages import (
-    Event,
-    Lane,
-    LanguageModelChanged,
-    LanguageModelDescription,
-    LoadLanguageModel,
-    Result,
-    UnloadLanguageModel,
-)
+from gql_server.compute.messages.events import Event
+from gql_server.compute.messages.results import LanguageModelDescription, Result
+from gql_server.compute.messages.tasks import LoadLanguageModel, UnloadLanguageModel
+from gql_server.compute.messages.wire import Lane, LanguageModelChanged
 from gql_server.database import Database
 from gql_server.errors import Conflict
 from gql_server.files import resolve_inside

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
-from gql_server.compute.messages import Lane
+from gql_server.compute.messages.wire import Lane
 from gql_server.jobs import queue
 from gql_server.server import Server
 from gql_server.services.requests import Launched

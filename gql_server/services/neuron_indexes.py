@@ -7,7 +7,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
-from gql_server.compute.messages import Event, IndexNeurons, IndexResult, Lane, Result
+from gql_server.compute.messages.events import Event
+from gql_server.compute.messages.results import IndexResult, Result
+from gql_server.compute.messages.tasks import IndexNeurons
+from gql_server.compute.messages.wire import Lane
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.jobs import queue
 from gql_server.provenance import plain

@@ -7,7 +7,10 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import __version__
-from gql_server.compute.messages import Event, ExportResult, ExportSae, Lane, Result
+from gql_server.compute.messages.events import Event
+from gql_server.compute.messages.results import ExportResult, Result
+from gql_server.compute.messages.tasks import ExportSae
+from gql_server.compute.messages.wire import Lane
 from gql_server.errors import Conflict
 from gql_server.sae_lens_config import EXPORTED_AS
 from gql_server.server import Server

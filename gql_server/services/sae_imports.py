@@ -9,7 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids, sae_lens_config
-from gql_server.compute.messages import Event, ImportResult, ImportSae, Lane, Result
+from gql_server.compute.messages.events import Event
+from gql_server.compute.messages.results import ImportResult, Result
+from gql_server.compute.messages.tasks import ImportSae
+from gql_server.compute.messages.wire import Lane
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.files import resolve_inside
 from gql_server.provenance import plain

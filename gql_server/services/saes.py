@@ -10,18 +10,10 @@ from sqlalchemy import delete as delete_rows, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
-from gql_server.compute.messages import (
-    Event,
-    Lane,
-    Result,
-    SaeClassDescription,
-    TrainingConfigChosen,
-    TrainingPoint,
-    TrainingResumed,
-    TrainResult,
-    TrainSae,
-    WorkerReady,
-)
+from gql_server.compute.messages.events import Event, TrainingConfigChosen, TrainingPoint, TrainingResumed
+from gql_server.compute.messages.results import Result, TrainResult
+from gql_server.compute.messages.tasks import TrainSae
+from gql_server.compute.messages.wire import Lane, SaeClassDescription, WorkerReady
 from gql_server.database import after_commit
 from gql_server.errors import Conflict
 from gql_server.provenance import plain

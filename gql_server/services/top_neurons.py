@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from gql_server.compute.messages import FindTopNeurons, TopNeuronsResult
+from gql_server.compute.messages.results import TopNeuronsResult
+from gql_server.compute.messages.tasks import FindTopNeurons
 from gql_server.errors import InvalidInput
 from gql_server.server import Server
 from gql_server.services import artifacts, interactive, lookup

@@ -4,7 +4,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server.compute.messages import TrainSae
+from gql_server.compute.messages.tasks import TrainSae
 from gql_server.database import Database, after_commit
 from models import Job, Sae, TrainingPoint
 from models.base import now

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from gql_server import ids
 from gql_server.api.context import Context
 from gql_server.api.schema import schema
-from gql_server.compute.messages import WorkerReady
+from gql_server.compute.messages.wire import WorkerReady
 from gql_server.datasets import write_texts
 from gql_server.jobs import log as job_log
 from gql_server.server import Server

@@ -18,8 +18,8 @@ from benchmarks.peers import handover, trainings
 from benchmarks.peers.mi_crow import train as mi_crow_peer
 from benchmarks.results_page import BEGIN, END, Circumstances, Measured
 from benchmarks.training_batches import write_batches
-from gql_server.compute.sae_classes import SaeClasses
-from gql_server.compute.training import train_sae
+from gql_server.compute.saes.classes import SaeClasses
+from gql_server.compute.training.training import train_sae
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
 from tests.compute.test_training import LAYER, make_task, write_run

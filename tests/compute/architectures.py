@@ -7,7 +7,7 @@ import torch
 import transformers
 from transformers import PreTrainedTokenizerFast
 
-from gql_server.compute.messages import LanguageModelSource
+from gql_server.compute.messages.sources import LanguageModelSource
 
 _LLAMA_LIKE = {
     "hidden_size": 32,

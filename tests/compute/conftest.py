@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from gql_server.compute.language_models import LanguageModels
-from gql_server.compute.messages import CaptureActivations, Event, LanguageModelSource
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.messages.events import Event
+from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.compute.messages.tasks import CaptureActivations
 from gql_server.datasets import write_texts
 from tests.tiny_model import make_tiny_model
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.messages import SaeSource
-from gql_server.compute.sae_classes import SaeClasses, place
+from gql_server.compute.messages.sources import SaeSource
+from gql_server.compute.saes.classes import SaeClasses, place
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae

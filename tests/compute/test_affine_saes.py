@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.affine_engine import BANDWIDTH, BatchTopKEngine, JumpReLUEngine
-from gql_server.compute.affine_saes import AffineSae, BatchTopKSae, BiasedTopKSae, JumpReLUSae, ReLUSae
-from gql_server.compute.sae_classes import SaeClass
+from gql_server.compute.saes.affine_engine import BANDWIDTH, BatchTopKEngine, JumpReLUEngine
+from gql_server.compute.saes.affine_saes import AffineSae, BatchTopKSae, BiasedTopKSae, JumpReLUSae, ReLUSae
+from gql_server.compute.saes.classes import SaeClass
 
 N_INPUTS, N_LATENTS, K = 6, 20, 3
 ALL = [ReLUSae, BiasedTopKSae, BatchTopKSae, JumpReLUSae]

@@ -15,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gql_server.compute.capture import capture_activations
+from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.context import TaskCanceled, TaskError
-from gql_server.compute.language_models import LanguageModels
-from gql_server.compute.messages import CaptureActivations, HubDataset, LanguageModelSource, Log, Progress
-from gql_server.compute.store import ActivationStore
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.messages.events import Log, Progress
+from gql_server.compute.messages.sources import HubDataset, LanguageModelSource
+from gql_server.compute.messages.tasks import CaptureActivations
+from gql_server.compute.stored.store import ActivationStore
 from gql_server.manifest import Manifest, read_manifest
 from tests.compute.conftest import RecordingContext, capture_task
 

@@ -10,11 +10,14 @@ import msgspec
 import pytest
 import torch
 
-from gql_server.compute.capture import capture_activations
+from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.context import TaskCanceled, TaskError
-from gql_server.compute.language_models import LanguageModels
-from gql_server.compute.messages import CaptureActivations, CaptureResult, LanguageModelSource, Log
-from gql_server.compute.store import ActivationStore
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.messages.events import Log
+from gql_server.compute.messages.results import CaptureResult
+from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.compute.messages.tasks import CaptureActivations
+from gql_server.compute.stored.store import ActivationStore
 from gql_server.manifest import Manifest, assemble, read_manifest
 from tests.compute.conftest import RecordingContext, capture_task
 

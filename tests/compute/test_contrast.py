@@ -9,11 +9,14 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gql_server.compute import hooks, top_neurons
 from gql_server.compute.context import TaskError
-from gql_server.compute.contrast import contrast_neurons
-from gql_server.compute.language_models import LanguageModels
-from gql_server.compute.messages import ContrastedNeuron, ContrastNeurons, LanguageModelSource
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.looking import top_neurons
+from gql_server.compute.looking.contrast import contrast_neurons
+from gql_server.compute.messages.results import ContrastedNeuron
+from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.compute.messages.tasks import ContrastNeurons
+from gql_server.compute.saes import hooks
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import N_LATENTS, K, make_sae, sae_source
 

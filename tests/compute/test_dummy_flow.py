@@ -6,20 +6,15 @@ from typing import Any
 import pytest
 import torch
 
-from gql_server.compute.generation import generate
-from gql_server.compute.language_models import LanguageModels
-from gql_server.compute.messages import (
-    Edit,
-    FindTopNeurons,
-    Generate,
-    LanguageModelSource,
-    OutputFinished,
-    SaeSource,
-)
-from gql_server.compute.sae_classes import SaeClasses
-from gql_server.compute.saes import Saes
-from gql_server.compute.top_neurons import find_top_neurons
-from gql_server.compute.training import train_sae
+from gql_server.compute.generating.generation import generate
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.looking.top_neurons import find_top_neurons
+from gql_server.compute.messages.events import OutputFinished
+from gql_server.compute.messages.sources import Edit, LanguageModelSource, SaeSource
+from gql_server.compute.messages.tasks import FindTopNeurons, Generate
+from gql_server.compute.saes.classes import SaeClasses
+from gql_server.compute.saes.loaded import Saes
+from gql_server.compute.training.training import train_sae
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
 from tests.compute.memory_store import MemoryStore

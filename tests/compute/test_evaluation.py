@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from gql_server.compute import evaluation
 from gql_server.compute.context import TaskCanceled, TaskError
-from gql_server.compute.evaluation import evaluate_sae
-from gql_server.compute.language_models import LanguageModels
-from gql_server.compute.messages import EvaluateSae, EvaluationResult, LanguageModelSource, Log, Progress
+from gql_server.compute.evaluating import evaluation
+from gql_server.compute.evaluating.evaluation import evaluate_sae
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.messages.events import Log, Progress
+from gql_server.compute.messages.results import EvaluationResult
+from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.compute.messages.tasks import EvaluateSae
 from gql_server.datasets import write_texts
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae

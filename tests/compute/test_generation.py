@@ -9,11 +9,13 @@ import msgspec
 import pytest
 import torch
 
-from gql_server.compute import hooks
 from gql_server.compute.context import TaskCanceled, TaskError
-from gql_server.compute.generation import generate
-from gql_server.compute.language_models import LanguageModels
-from gql_server.compute.messages import Edit, Generate, LanguageModelSource, OutputFinished, TokenGenerated
+from gql_server.compute.generating.generation import generate
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.messages.events import OutputFinished, TokenGenerated
+from gql_server.compute.messages.sources import Edit, LanguageModelSource
+from gql_server.compute.messages.tasks import Generate
+from gql_server.compute.saes import hooks
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import LAYER, N_LATENTS, layer_output, logits, make_sae, sae_source
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gql_server.compute.capture import capture_activations
-from gql_server.compute.language_models import LanguageModels
-from gql_server.compute.messages import CaptureActivations, IndexNeurons, LanguageModelSource
-from gql_server.compute.neuron_index import index_neurons
-from gql_server.compute.store import MASKS, ActivationStore
+from gql_server.compute.capturing.capture import capture_activations
+from gql_server.compute.indexing.neuron_index import index_neurons
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.compute.messages.tasks import CaptureActivations, IndexNeurons
+from gql_server.compute.stored.store import MASKS, ActivationStore
 from gql_server.datasets import TextDataset, built_in_python_reference
 from gql_server.manifest import PlannedBatch, assemble, read_manifest, read_plan, write_manifest, write_plan
 from gql_server.top_texts import load_tokenizer, read_top_texts

@@ -21,10 +21,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from gql_server.compute import model_files
 from gql_server.compute.context import TaskError
-from gql_server.compute.language_models import LanguageModels, depth_order, describe
-from gql_server.compute.messages import LanguageModelChanged, LanguageModelSource
+from gql_server.compute.language_models import model_files
+from gql_server.compute.language_models.loading import LanguageModels, depth_order, describe
+from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.compute.messages.wire import LanguageModelChanged
 from models.enums import LayerKind
 from tests.tiny_model import make_tiny_model
 

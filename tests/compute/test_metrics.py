@@ -5,9 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from gql_server.compute.evaluation_metrics import PredictionMetrics, ReconstructionMetrics, Targets
-from gql_server.compute.metrics import DeadNeurons, IntervalMetrics
-from gql_server.compute.padding import PaddedBatch
+from gql_server.compute.evaluating.metrics import PredictionMetrics, ReconstructionMetrics, Targets
+from gql_server.compute.language_models.padding import PaddedBatch
+from gql_server.compute.training.metrics import DeadNeurons, IntervalMetrics
 
 
 def numpy_explained_variance(x: NDArray[np.float32], x_hat: NDArray[np.float32]) -> float:

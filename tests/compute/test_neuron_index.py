@@ -12,23 +12,18 @@ from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from gql_server.compute import neuron_index
-from gql_server.compute.capture import capture_activations
+from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.context import TaskError
-from gql_server.compute.language_models import LanguageModels
-from gql_server.compute.messages import (
-    CaptureActivations,
-    IndexNeurons,
-    IndexResult,
-    LanguageModelSource,
-    Log,
-    Progress,
-    SaeSource,
-)
-from gql_server.compute.neuron_index import index_neurons
-from gql_server.compute.neuron_statistics import N_BINS, Firings, NeuronStatistics
-from gql_server.compute.store import ActivationStore
-from gql_server.compute.strongest_texts import StrongestTexts, TextGroup
+from gql_server.compute.indexing import neuron_index
+from gql_server.compute.indexing.neuron_index import index_neurons
+from gql_server.compute.indexing.statistics import N_BINS, Firings, NeuronStatistics
+from gql_server.compute.indexing.strongest_texts import StrongestTexts, TextGroup
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.messages.events import Log, Progress
+from gql_server.compute.messages.results import IndexResult
+from gql_server.compute.messages.sources import LanguageModelSource, SaeSource
+from gql_server.compute.messages.tasks import CaptureActivations, IndexNeurons
+from gql_server.compute.stored.store import ActivationStore
 from gql_server.datasets import TextDataset, built_in_python_reference
 from gql_server.manifest import read_manifest
 from gql_server.top_texts import load_tokenizer, read_top_texts

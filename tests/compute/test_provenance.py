@@ -12,15 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gql_server.compute import model_files
-from gql_server.compute.capture import capture_activations
+from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.context import TaskCanceled
-from gql_server.compute.file_hashes import hash_files, sha256_of
-from gql_server.compute.language_models import LanguageModels
-from gql_server.compute.messages import CaptureActivations, LanguageModelSource, Log
-from gql_server.compute.origins import language_model_provenance, provenance_of_run
-from gql_server.compute.store import ActivationStore
-from gql_server.compute.training_store import TrainingStore
+from gql_server.compute.language_models import model_files
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.messages.events import Log
+from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.compute.messages.tasks import CaptureActivations
+from gql_server.compute.origins.file_hashes import hash_files, sha256_of
+from gql_server.compute.origins.provenance import language_model_provenance, provenance_of_run
+from gql_server.compute.stored.store import ActivationStore
+from gql_server.compute.training.training_store import TrainingStore
 from gql_server.manifest import read_manifest, write_manifest
 from tests.compute.conftest import RecordingContext, capture_task
 

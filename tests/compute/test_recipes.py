@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.affine_engine import AffineEngine
-from gql_server.compute.linear_engine import has_linear_engine
-from gql_server.compute.recipes import (
+from gql_server.compute.saes.affine_engine import AffineEngine
+from gql_server.compute.saes.classes import SaeClasses
+from gql_server.compute.saes.linear_engine import has_linear_engine
+from gql_server.compute.training.recipes import (
     AUXILIARY_WEIGHT,
     BELOW_THRESHOLD_WEIGHT,
     FAST,
@@ -21,9 +22,8 @@ from gql_server.compute.recipes import (
     auxiliary_loss,
     recipe_for,
 )
-from gql_server.compute.sae_classes import SaeClasses
-from gql_server.compute.trainer import ReportingTrainer
-from gql_server.compute.training import train_sae
+from gql_server.compute.training.trainer import ReportingTrainer
+from gql_server.compute.training.training import train_sae
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
 from tests.compute.test_training import WIDTH, Run, make_task, points, run, structured_rows

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from gql_server.compute import (
-    sae_classes as module,
-    upstream,  # noqa: F401
-)
+from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
-from gql_server.compute.messages import SaeClassDescription, SaeSource
-from gql_server.compute.sae_classes import SaeClasses
-from gql_server.compute.saes import Saes
+from gql_server.compute.messages.sources import SaeSource
+from gql_server.compute.messages.wire import SaeClassDescription
+from gql_server.compute.saes import classes as module
+from gql_server.compute.saes.classes import SaeClasses
+from gql_server.compute.saes.loaded import Saes
 from tests.compute.dummy_sae import DummySae
 
 

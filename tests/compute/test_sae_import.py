@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gql_server.compute.context import TaskCanceled, TaskError
-from gql_server.compute.messages import ImportSae, Log, Progress
-from gql_server.compute.sae_classes import SaeClasses
-from gql_server.compute.sae_import import import_sae
-from gql_server.compute.sae_weights import weights_of
+from gql_server.compute.exchange.sae_import import import_sae
+from gql_server.compute.messages.events import Log, Progress
+from gql_server.compute.messages.tasks import ImportSae
+from gql_server.compute.saes.classes import SaeClasses
+from gql_server.compute.saes.weights import weights_of
 from gql_server.provenance import plain
 from tests.compute.conftest import RecordingContext
 from tests.saelens.cases import CLASSES, N_INPUTS, N_LATENTS, K, make

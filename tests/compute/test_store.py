@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gql_server.compute.store import MASKS, ActivationStore
+from gql_server.compute.stored.store import MASKS, ActivationStore
 from gql_server.files import TEMPORARY_PREFIX
 
 from mi_crow.store.local_store import LocalStore

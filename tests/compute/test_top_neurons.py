@@ -4,12 +4,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from gql_server.compute import hooks, top_neurons
 from gql_server.compute.context import TaskError
-from gql_server.compute.language_models import LanguageModels
-from gql_server.compute.messages import FindTopNeurons, LanguageModelSource, NeuronActivation, PromptNeurons
-from gql_server.compute.ranking import strongest, strongest_per_row
-from gql_server.compute.top_neurons import find_top_neurons
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.looking import top_neurons
+from gql_server.compute.looking.ranking import strongest, strongest_per_row
+from gql_server.compute.looking.top_neurons import find_top_neurons
+from gql_server.compute.messages.events import NeuronActivation
+from gql_server.compute.messages.results import PromptNeurons
+from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.compute.messages.tasks import FindTopNeurons
+from gql_server.compute.saes import hooks
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import N_LATENTS, layer_output, make_sae, sae_source
 

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskCanceled, TaskError
-from gql_server.compute.linear_engine import fold_scale, initialise
-from gql_server.compute.messages import Log, Progress, TrainingConfigChosen, TrainingPoint, TrainSae
-from gql_server.compute.recipes import activation_scale
-from gql_server.compute.sae_classes import SaeClasses, place
-from gql_server.compute.training import train_sae
-from gql_server.compute.training_report import MAX_POINTS, Schedule
-from gql_server.compute.training_store import TrainingStore
+from gql_server.compute.messages.events import Log, Progress, TrainingConfigChosen, TrainingPoint
+from gql_server.compute.messages.tasks import TrainSae
+from gql_server.compute.saes.classes import SaeClasses, place
+from gql_server.compute.saes.linear_engine import fold_scale, initialise
+from gql_server.compute.training.recipes import activation_scale
+from gql_server.compute.training.report import MAX_POINTS, Schedule
+from gql_server.compute.training.training import train_sae
+from gql_server.compute.training.training_store import TrainingStore
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
 from tests.compute.memory_store import MemoryStore

@@ -14,19 +14,18 @@ from torch import Tensor, nn
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskCanceled
-from gql_server.compute.messages import (
-    SNAPSHOT_FILE,
+from gql_server.compute.messages.events import (
     Event,
     Log,
     Progress,
     TrainingConfigChosen,
     TrainingPoint,
     TrainingResumed,
-    TrainSae,
 )
-from gql_server.compute.sae_classes import SaeClasses
-from gql_server.compute.snapshots import QUICK_BYTES, Snapshot, Snapshots, UnusableSnapshot
-from gql_server.compute.training import train_sae
+from gql_server.compute.messages.tasks import SNAPSHOT_FILE, TrainSae
+from gql_server.compute.saes.classes import SaeClasses
+from gql_server.compute.training.snapshots import QUICK_BYTES, Snapshot, Snapshots, UnusableSnapshot
+from gql_server.compute.training.training import train_sae
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
 from tests.compute.test_training import LAYER, WIDTH, Run, epoch, make_task, points, training_store, write_run

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.sae_classes import place
+from gql_server.compute.saes.classes import place
 
 from mi_crow.hooks.controller import Controller
 from mi_crow.hooks.detector import Detector

@@ -9,17 +9,10 @@ from collections.abc import Callable
 
 from gql_server.compute.channel import Channel
 from gql_server.compute.context import TaskContext
-from gql_server.compute.messages import (
-    Done,
-    FromWorker,
-    LanguageModelChanged,
-    LoadLanguageModel,
-    Log,
-    Result,
-    Task,
-    UnloadLanguageModel,
-    WorkerReady,
-)
+from gql_server.compute.messages.events import Log
+from gql_server.compute.messages.results import Done, Result
+from gql_server.compute.messages.tasks import LoadLanguageModel, Task, UnloadLanguageModel
+from gql_server.compute.messages.wire import FromWorker, LanguageModelChanged, WorkerReady
 from gql_server.compute.worker import Worker, ignore_signals_to_stop
 
 

@@ -6,7 +6,9 @@ from typing import Any
 from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.testing import capture_logs
 
-from gql_server.compute.messages import Task, TaskFailed, TrainingPoint
+from gql_server.compute.messages.events import TrainingPoint
+from gql_server.compute.messages.tasks import Task
+from gql_server.compute.messages.wire import TaskFailed
 from gql_server.jobs.executor import TaskFailure, TaskRun
 from gql_server.server import Server
 from gql_server.services import jobs, saes

@@ -9,22 +9,16 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server.compute.messages import (
-    CaptureActivations,
+from gql_server.compute.messages.events import Log, Progress, TrainingConfigChosen, TrainingPoint
+from gql_server.compute.messages.results import (
     CapturedLayer,
     CaptureResult,
     Histogram,
-    IndexNeurons,
     IndexResult,
-    Log,
-    Progress,
-    Task,
-    TaskFailed,
-    TrainingConfigChosen,
-    TrainingPoint,
     TrainResult,
-    TrainSae,
 )
+from gql_server.compute.messages.tasks import CaptureActivations, IndexNeurons, Task, TrainSae
+from gql_server.compute.messages.wire import TaskFailed
 from gql_server.disk import FULL
 from gql_server.errors import Conflict, NotFound
 from gql_server.jobs import supervisor

@@ -9,14 +9,11 @@ from typing import Any
 
 import pytest
 
-from gql_server.compute.messages import (
-    Done,
-    Lane,
-    LanguageModelSource,
-    LoadLanguageModel,
-    Log,
-    UnloadLanguageModel,
-)
+from gql_server.compute.messages.events import Log
+from gql_server.compute.messages.results import Done
+from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.compute.messages.tasks import LoadLanguageModel, UnloadLanguageModel
+from gql_server.compute.messages.wire import Lane
 from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
 from gql_server.jobs.vigil import Patience
 from gql_server.jobs.worker_process import WorkerProcess

@@ -11,10 +11,12 @@ from pathlib import Path
 import torch
 
 from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.affine_saes import AffineSae
-from gql_server.compute.messages import Event, ExportSae, SaeSource
-from gql_server.compute.sae_classes import SaeClasses, place
-from gql_server.compute.sae_export import export_sae
+from gql_server.compute.exchange.sae_export import export_sae
+from gql_server.compute.messages.events import Event
+from gql_server.compute.messages.sources import SaeSource
+from gql_server.compute.messages.tasks import ExportSae
+from gql_server.compute.saes.affine_saes import AffineSae
+from gql_server.compute.saes.classes import SaeClasses, place
 from tests.saelens.recorded_files import RECORDED
 
 from mi_crow.mechanistic.sae.sae import Sae

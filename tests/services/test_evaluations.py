@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from gql_server import ids
-from gql_server.compute.messages import EvaluatedDataset, EvaluateSae, EvaluationResult, HubDataset, Task
+from gql_server.compute.messages.results import EvaluatedDataset, EvaluationResult
+from gql_server.compute.messages.sources import HubDataset
+from gql_server.compute.messages.tasks import EvaluateSae, Task
 from gql_server.datasets import TextDataset
 from gql_server.errors import Conflict, NotFound
 from gql_server.jobs.executor import TaskRun, WorkerLost

@@ -13,7 +13,9 @@ import pytest
 from pydantic import SecretStr
 
 from gql_server import ids
-from gql_server.compute.messages import ExportResult, ExportSae, ImportResult, ImportSae, TaskFailed
+from gql_server.compute.messages.results import ExportResult, ImportResult
+from gql_server.compute.messages.tasks import ExportSae, ImportSae
+from gql_server.compute.messages.wire import TaskFailed
 from gql_server.errors import Conflict, InvalidInput, NotFound
 from gql_server.jobs.executor import TaskFailure, TaskRun
 from gql_server.server import Server

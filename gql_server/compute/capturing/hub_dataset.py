@@ -1,0 +1,94 @@
+"""Texts from the Hugging Face Hub, kept as a dataset of the server's own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute.messages.sources import HubDataset
+from gql_server.datasets import write_texts
+
+_ROWS_BETWEEN_CHECKS = 256
+
+
+def download(hub: HubDataset, directory: Path, wanted: int | None, limit: int, context: TaskContext) -> None:
+    """Write the first ``wanted`` texts, or all, as the dataset ``directory``, unless it is there.
+
+    Raises TaskError INVALID where there are more than ``limit``, CONFLICT where the Hub does not give them.
+    """
+    if directory.is_dir():
+        return
+    if wanted is not None and wanted > limit:
+        raise TaskError(_too_many(limit), "INVALID", ("dataset",))
+    write_texts(directory, _checked(_texts(hub), wanted, limit, context))
+
+
+def _too_many(limit: int) -> str:
+    return f"The dataset has more than the {limit} texts that a run may have; give a sampleLimit."
+
+
+def _texts(hub: HubDataset) -> Iterator[str]:
+    _check_repository(hub.repository)
+    try:
+        for number, row in enumerate(_rows(hub)):
+            yield _text(hub, number, row)
+    except (TaskError, MemoryError):
+        raise
+    except Exception as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = f"The dataset {hub.repository} could not be had from the Hub: {first_line}."
+        raise TaskError(reason, "CONFLICT") from error
+
+
+def _check_repository(repository: str) -> None:
+    """Refuse what the datasets library would take for a path or for the name of one of its file readers."""
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        validate_repo_id(repository)
+        is_name = repository not in _PACKAGED_DATASETS_MODULES
+    except HFValidationError:
+        is_name = False
+    if not is_name:
+        reason = f"{repository!r} is not the name of a dataset on the Hub, such as owner/name."
+        raise TaskError(reason, "INVALID", ("dataset", "huggingFace", "repository"))
+
+
+def _rows(hub: HubDataset) -> Any:
+    """Return the rows, streamed; all of them out of files on the Hub."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    # Without the prefix a directory of that name here would be read.
+    place = f"hf://datasets/{hub.repository}"
+    builder = datasets.load_dataset_builder(place, hub.config, revision=hub.revision)
+    files = [file for split in (builder.config.data_files or {}).values() for file in split]
+    # Trap: a repository's own README may list any path as one of its files, also one on this machine.
+    if not all(str(file).rpartition("::")[2].startswith("hf://") for file in files):
+        raise TaskError(f"The dataset {hub.repository} lists files that are not on the Hub.", "CONFLICT")
+    return builder.as_streaming_dataset(split=hub.split)
+
+
+def _text(hub: HubDataset, number: int, row: dict[str, Any]) -> str:
+    text = row.get(hub.text_field)
+    if isinstance(text, str):
+        return text
+    if hub.text_field not in row:
+        columns = ", ".join(repr(column) for column in row)
+        reason = f"The dataset {hub.repository} has no column {hub.text_field!r}; its columns: {columns}."
+    else:
+        reason = f"{hub.text_field!r} is not a string in row {number} of the dataset {hub.repository}."
+    raise TaskError(reason, "INVALID", ("dataset",))
+
+
+def _checked(texts: Iterator[str], wanted: int | None, limit: int, context: TaskContext) -> Iterator[str]:
+    for number, text in enumerate(texts):
+        if number == wanted:
+            return
+        if number == limit:
+            raise TaskError(_too_many(limit), "INVALID", ("dataset",))
+        if number % _ROWS_BETWEEN_CHECKS == 0:
+            context.check()
+        yield text

@@ -1,0 +1,136 @@
+"""A run's plan: made by the first attempt at a capture, taken up by the later ones."""
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
+from gql_server.compute.capturing.capture_plan import PADDING_SIDE, CapturePlan, plan_capture
+from gql_server.compute.context import TaskContext
+from gql_server.compute.language_models.loading import special_token_ids
+from gql_server.compute.messages.events import Log
+from gql_server.compute.messages.tasks import CaptureActivations
+from gql_server.compute.origins.provenance import dataset_provenance, versions
+from gql_server.compute.stored.store import ActivationStore
+from gql_server.datasets import TextDataset
+from gql_server.manifest import (
+    FORMAT_VERSION,
+    Manifest,
+    ManifestDataset,
+    ManifestLanguageModel,
+    ManifestLayer,
+    RunPlan,
+    read_plan,
+    write_plan,
+)
+from gql_server.provenance import LanguageModelProvenance, RunProvenance
+
+from mi_crow.language_model.language_model import LanguageModel
+
+
+def run_plan(
+    task: CaptureActivations,
+    lm: LanguageModel,
+    origin: LanguageModelProvenance,
+    layers: list[str],
+    dataset: TextDataset,
+    store: ActivationStore,
+    context: TaskContext,
+) -> RunPlan:
+    """Return the plan of an earlier attempt, or make one; batches of any other plan are removed.
+
+    Raises TaskError INVALID where no text is left to capture.
+    """
+    directory = store.run_directory(task.run_id)
+    earlier = read_plan(directory)
+    manifest = _manifest(task, lm, layers, dataset)
+    if earlier is not None and _same(earlier.manifest, manifest, origin):
+        return earlier
+    if store.list_run_batches(task.run_id):
+        context.emit(
+            Log("The batches of an earlier attempt are of another plan, so the capture begins anew.")
+        )
+        store.delete_run(task.run_id)
+    capture = plan_capture(task, lm, dataset, context)
+    _log_start(task, capture, context)
+    manifest = msgspec.structs.replace(
+        manifest,
+        dataset=msgspec.structs.replace(manifest.dataset, sha256=capture.sha256),
+        provenance=_provenance(task, manifest, origin, capture.sha256),
+    )
+    plan = RunPlan(manifest, capture.batches)
+    write_plan(directory, plan)
+    return plan
+
+
+def _same(earlier: Manifest, now: Manifest, origin: LanguageModelProvenance) -> bool:
+    """Whether an earlier attempt wants the same of the same language model, so that its batches count."""
+    if earlier.provenance is not None and earlier.provenance.language_model != origin:
+        return False
+    return _asks_for(earlier) == _asks_for(now)
+
+
+def _asks_for(manifest: Manifest) -> Manifest:
+    """Return a manifest's part that decides what is stored: not the texts' hash, versions and times."""
+    dataset = msgspec.structs.replace(manifest.dataset, sha256="")
+    return msgspec.structs.replace(manifest, dataset=dataset, versions={}, created_at="", provenance=None)
+
+
+def _provenance(
+    task: CaptureActivations, manifest: Manifest, origin: LanguageModelProvenance, sha256: str
+) -> RunProvenance:
+    return RunProvenance(
+        language_model=origin,
+        dataset=dataset_provenance(task, sha256),
+        layers=[layer.name for layer in manifest.layers],
+        max_length=task.max_length,
+        batch_size=task.batch_size,
+        dtype=task.dtype,
+        padding_side=PADDING_SIDE,
+        special_token_ids=manifest.special_token_ids,
+        versions=versions(),
+    )
+
+
+def _manifest(
+    task: CaptureActivations, lm: LanguageModel, layers: list[str], dataset: TextDataset
+) -> Manifest:
+    """Return the manifest without what only the texts and stored batches tell."""
+    source = task.language_model
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        run_id=task.run_id,
+        language_model=ManifestLanguageModel(
+            source.id, source.kind, source.location, source.revision, source.dtype
+        ),
+        layers=[ManifestLayer(name, None) for name in layers],
+        dataset=ManifestDataset(
+            kind=task.dataset_kind,
+            description=task.dataset_description,
+            sha256="",
+            sample_offset=task.sample_offset,
+            sample_limit=task.sample_limit,
+            sample_count=len(dataset),
+            directory=Path(task.dataset_dir).name,
+        ),
+        max_length=task.max_length,
+        batch_size=task.batch_size,
+        dtype=task.dtype,
+        special_token_ids=sorted(special_token_ids(lm)),
+        sample_count=0,
+        token_count=0,
+        byte_size=0,
+        batches=[],
+        versions={name: version(name) for name in ("mi-crow", "torch", "transformers")},
+        created_at=datetime.now(UTC).isoformat(),
+    )
+
+
+def _log_start(task: CaptureActivations, plan: CapturePlan, context: TaskContext) -> None:
+    layers = "1 layer" if len(task.layers) == 1 else f"{len(task.layers)} layers"
+    dropped = f"; {plan.dropped_count} without a token left out" if plan.dropped_count else ""
+    n_texts = sum(len(batch.rows) for batch in plan.batches)
+    sentence = f"Capturing {layers} over {n_texts:,} texts in {len(plan.batches):,} batches{dropped}."
+    context.emit(Log(sentence))

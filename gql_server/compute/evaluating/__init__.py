@@ -1,0 +1,1 @@
+"""Measuring SAEs in their layers' places."""

@@ -1,0 +1,229 @@
+"""Measures an SAE in its layer's place: how near its reconstructions are, and what they do to the model."""
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
+from gql_server.compute.capturing.capture_plan import SelectedTexts, select_texts, tokenizer_options
+from gql_server.compute.capturing.hub_dataset import download
+from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute.evaluating.metrics import PredictionMetrics, ReconstructionMetrics, Targets
+from gql_server.compute.language_models.forward import model_device
+from gql_server.compute.language_models.loading import position_limit, special_token_ids
+from gql_server.compute.language_models.padding import PaddedBatch, marks, pad
+from gql_server.compute.messages.events import Log, Progress
+from gql_server.compute.messages.results import EvaluatedDataset, EvaluationResult
+from gql_server.compute.messages.tasks import EvaluateSae
+from gql_server.compute.saes.hooks import MAX_DENSE_LATENTS, ReplacementHook, attached
+from gql_server.compute.saes.metadata import note_evaluation
+from gql_server.compute.stored.texts import OF_AN_EVALUATION, open_texts
+from gql_server.compute.training.metrics import DEFINITIONS_VERSION
+from gql_server.datasets import TextDataset
+
+from mi_crow.language_model.language_model import LanguageModel
+from mi_crow.mechanistic.sae.sae import Sae
+
+DEFAULT_MAX_LENGTH = 128
+"""Tokens per text where the SAE was trained on no run of this server."""
+MAX_LOGITS = 2**24
+"""Logits of a batch, unless a single text has more: 64 MB of float32, and two passes' at once."""
+MAX_TOKENS = 2048
+"""Tokens of a batch, padding among them, likewise: for models of few words."""
+
+
+def evaluate_sae(task: EvaluateSae, context: TaskContext, lm: LanguageModel, sae: Sae) -> EvaluationResult:
+    """Measure an SAE on a task's texts, and note the figures in its metadata.json.
+
+    What is measured, on which tokens, and after whom: docs/evaluation.md. Raises TaskError where the texts
+    are not there or have no token that counts, or the SAE does not fit the layer.
+    """
+    if task.attempt > 1:
+        context.emit(Log("An evaluation is made in one go, so it begins anew."))
+    dataset = _open_dataset(task, context)
+    max_length, why = _max_length(task, lm)
+    stop = task.sample_offset + task.sample_limit
+    texts = select_texts(lm, dataset, task.sample_offset, stop, max_length, context)
+    if not texts.kept:
+        reason = "No text is left to measure on: none of those selected has a token that is not special."
+        raise TaskError(reason, "INVALID", ("dataset",))
+    context.emit(Log(_opening(task, texts, max_length, why)))
+    evaluation = Evaluation(lm, sae, task.sae.layer, context)
+    _pass_over(lm, texts.kept, dataset, max_length, evaluation, context)
+    result = _result(task, texts, len(dataset), max_length, evaluation)
+    noted = note_evaluation(Path(task.sae.directory), result)
+    context.emit(Log(_closing(result)))
+    if not noted:
+        context.emit(Log("The SAE has no metadata.json that the figures could be written into as well."))
+    return result
+
+
+def _open_dataset(task: EvaluateSae, context: TaskContext) -> TextDataset:
+    directory = Path(task.dataset_dir)
+    if task.hub_dataset is not None:
+        context.emit(Log(f"Getting texts from {task.hub_dataset.repository}."))
+        wanted = task.sample_offset + task.sample_limit
+        download(task.hub_dataset, directory, wanted, task.max_texts, context)
+    return open_texts(directory, OF_AN_EVALUATION)
+
+
+def _max_length(task: EvaluateSae, lm: LanguageModel) -> tuple[int, str]:
+    """Choose where texts are cut, and say why there: an SAE knows the positions that it was trained on."""
+    limit = position_limit(lm)
+    if task.trained_max_length is not None:
+        chosen, why = task.trained_max_length, "as in the run that it was trained on"
+    else:
+        chosen, why = DEFAULT_MAX_LENGTH, "as it was trained on no run of this server"
+    if limit is not None and limit < chosen:
+        return limit, "which is as many as the language model takes"
+    return chosen, why
+
+
+class Evaluation:
+    """Takes texts batch by batch, in three passes each: the model as it is, reconstructed, zero-ablated."""
+
+    def __init__(self, lm: LanguageModel, sae: Sae, layer: str, context: TaskContext) -> None:
+        self._lm, self._sae, self._layer, self._context = lm, sae, layer, context
+        self.reconstructions = ReconstructionMetrics(sae.context.n_latents)
+        self.predictions = PredictionMetrics()
+
+    def add(self, batch: PaddedBatch) -> None:
+        """Measure a batch; where it is padded, and where a token is special, everything stays as it is."""
+        counted = batch.attention_mask.bool() & ~marks(batch.input_ids, special_token_ids(self._lm))
+        targets = Targets.of(batch, counted)
+        hook = ReplacementHook()
+        own = self._logits(batch, hook)
+        x = self._checked(hook.output, batch)
+        hook.replacement = self._reconstruct(x, counted)
+        reconstructed = self._logits(batch, hook)
+        with torch.inference_mode():
+            self.predictions.update(own, reconstructed, targets)
+        del own, reconstructed
+        hook.replacement = x.masked_fill(counted[:, :, None].to(x.device), 0.0)
+        zero_ablated = self._logits(batch, hook)
+        with torch.inference_mode():
+            self.predictions.update_zero_ablated(zero_ablated, targets)
+
+    def _logits(self, batch: PaddedBatch, hook: ReplacementHook) -> Tensor:
+        """Run the model with the hook on the layer; return its logits [n_texts, n_positions, vocabulary]."""
+        # Other requests may run inside a check, so no hook is on the model and no inference mode on.
+        self._context.check()
+        with torch.inference_mode(), attached(self._lm, self._layer, hook):
+            output = self._lm.model(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+            )
+        logits: Tensor = output.logits
+        return logits
+
+    def _checked(self, x: Tensor | None, batch: PaddedBatch) -> Tensor:
+        n_inputs = self._sae.context.n_inputs
+        if x is None or x.shape != (*batch.input_ids.shape, n_inputs):
+            reason = f"The layer {self._layer} does not give {n_inputs} numbers per token, as the SAE takes."
+            raise TaskError(reason, "CONFLICT")
+        return x
+
+    def _reconstruct(self, x: Tensor, counted: Tensor) -> Tensor:
+        """Return the layer's output with the SAE's in its place where tokens count; measure that."""
+        with torch.inference_mode():
+            result = x.clone()
+            rows = result.view(-1, x.shape[-1])
+            size = max(1, MAX_DENSE_LATENTS // self._sae.context.n_latents)
+            for places in counted.flatten().nonzero().flatten().to(x.device).split(size):
+                activations = rows[places].to(self._sae.context.device, torch.float32)
+                latents = self._sae.encode(activations)
+                x_hat = self._sae.decode(latents)
+                self.reconstructions.update(activations, x_hat, latents)
+                rows[places] = x_hat.to(rows.device, rows.dtype)
+        return result
+
+
+def _pass_over(
+    lm: LanguageModel,
+    kept: Sequence[tuple[int, int]],
+    dataset: TextDataset,
+    max_length: int,
+    evaluation: Evaluation,
+    context: TaskContext,
+) -> None:
+    start, done = time.monotonic(), 0
+    for rows in _batches(kept, lm.model.config.get_text_config().vocab_size):
+        texts = [dataset[row] for row in rows]
+        token_ids = lm.tokenizer(texts, truncation=True, **tokenizer_options(max_length))["input_ids"]
+        evaluation.add(pad(token_ids, "right", model_device(lm)))
+        done += len(rows)
+        context.emit(Progress(done, len(kept), done / max(time.monotonic() - start, 1e-9)))
+
+
+def _batches(kept: Sequence[tuple[int, int]], n_vocabulary: int) -> Iterator[list[int]]:
+    """Put rows into batches by length, longest first, so that what a batch takes stays within bounds."""
+    batch: list[int] = []
+    longest, most = 0, min(MAX_TOKENS, MAX_LOGITS // n_vocabulary)
+    for row, length in sorted(kept, key=lambda pair: -pair[1]):
+        if batch and (len(batch) + 1) * longest > most:
+            yield batch
+            batch = []
+        longest = length if not batch else longest
+        batch.append(row)
+    yield batch
+
+
+def _result(
+    task: EvaluateSae, texts: SelectedTexts, stored: int, max_length: int, evaluation: Evaluation
+) -> EvaluationResult:
+    near, predicted = evaluation.reconstructions.summary(), evaluation.predictions.summary()
+    known = task.dataset_sample_count
+    dataset = EvaluatedDataset(
+        kind=task.dataset_kind,
+        description=task.dataset_description,
+        sample_count=stored if known is None else known,
+        sample_offset=task.sample_offset,
+        sample_limit=task.sample_limit,
+        sha256=texts.sha256,
+    )
+    return EvaluationResult(
+        dataset=dataset,
+        sample_count=len(texts.kept),
+        max_length=max_length,
+        token_count=near.token_count,
+        predicted_token_count=predicted.token_count,
+        mse=near.mse,
+        explained_variance=near.explained_variance,
+        l0=near.l0,
+        dead_fraction=near.dead_fraction,
+        dead_window_tokens=near.token_count,
+        cosine_similarity=near.cosine_similarity,
+        relative_reconstruction_bias=near.relative_reconstruction_bias,
+        ce_loss_original=predicted.original,
+        ce_loss_reconstructed=predicted.reconstructed,
+        ce_loss_zero_ablated=predicted.zero_ablated,
+        ce_loss_recovered=predicted.recovered,
+        kl_divergence_reconstructed=predicted.kl_divergence,
+        metric_definitions_version=DEFINITIONS_VERSION,
+        evaluated_at=datetime.now(UTC).isoformat(),
+    )
+
+
+def _opening(task: EvaluateSae, texts: SelectedTexts, max_length: int, why: str) -> str:
+    dropped = f"; {texts.dropped_count:,} without a token left out" if texts.dropped_count else ""
+    return (
+        f"Measuring {task.sae.sae_class} with {task.sae.n_latents:,} neurons in the place of "
+        f"{task.sae.layer} on {len(texts.kept):,} texts, cut at {max_length} tokens, {why}{dropped}."
+    )
+
+
+def _closing(result: EvaluationResult) -> str:
+    return (
+        f"Measured on {result.token_count:,} tokens: explained variance {_shown(result.explained_variance)}, "
+        f"{_shown(result.l0, 1)} active neurons per token, {_shown(result.dead_fraction)} of the neurons "
+        f"dead; on {result.predicted_token_count:,} predicted tokens: cross-entropy "
+        f"{_shown(result.ce_loss_original)} as it is, {_shown(result.ce_loss_reconstructed)} reconstructed, "
+        f"{_shown(result.ce_loss_zero_ablated)} zeroed, {_shown(result.ce_loss_recovered)} recovered."
+    )
+
+
+def _shown(value: float | None, digits: int = 4) -> str:
+    return "undefined" if value is None else f"{value:.{digits}f}"

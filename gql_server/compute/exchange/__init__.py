@@ -1,0 +1,1 @@
+"""SAEs from and for other libraries."""

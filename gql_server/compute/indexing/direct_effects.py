@@ -1,0 +1,61 @@
+"""The output tokens that each neuron raises and lowers most, by direct effect on the logits.
+
+A neuron that fires adds its latent times its decoder direction d to the residual stream, and what is added
+stays in it up to the final norm. The direct effect on the logits is what that does if nothing in between
+reacts to it: ``scale * weight (gain * centred(d)) / size(x)`` per unit of the latent (unembedding.py has the
+words), where size(x) belongs to the token at hand. Leaving size(x) out gives one number per neuron and token;
+it is one positive factor for all, so order and proportion are those at any token.
+
+Sources: nostalgebraist 2020 (interpreting GPT: the logit lens); Elhage et al. 2021 (A Mathematical Framework
+for Transformer Circuits: the residual stream, direct paths, norms folded into the unembedding); Bricken et
+al. 2023 (Towards Monosemanticity: a feature's logit weights).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from gql_server.compute.indexing.strongest_columns import strongest_columns
+from gql_server.compute.language_models.unembedding import NoUnembedding, Unembedding
+from gql_server.compute.saes.decoder_directions import MAX_DENSE_VALUES
+
+TOKENS_KEPT = 50
+
+
+def direct_effects(
+    directions: Tensor, unembedding: Unembedding, check: Callable[[], None]
+) -> dict[str, Tensor]:
+    """Return the tokens that directions [n_latents, width] raise and lower most, strongest first.
+
+    Of equal effects the lower token id comes first; entries without an effect of the right sign are -1 and 0.
+    ``check`` is called between portions. Raises NoUnembedding where the directions are of another width.
+    """
+    weight = unembedding.weight
+    if directions.shape[1] != weight.shape[1]:
+        reason = f"The SAE's layer is {directions.shape[1]} wide, the residual stream {weight.shape[1]}."
+        raise NoUnembedding(reason)
+    seen = torch.nan_to_num(unembedding.seen(directions))
+    rows = max(1, MAX_DENSE_VALUES // len(weight))
+    parts: list[tuple[Tensor, ...]] = []
+    for start in range(0, len(seen), rows):
+        check()
+        with torch.inference_mode():
+            effects = _logits(seen[start : start + rows], weight)
+            promoted = strongest_columns(effects, TOKENS_KEPT, above=0.0)
+            suppressed = strongest_columns(effects.neg_(), TOKENS_KEPT, above=0.0)
+            parts.append((promoted[0], promoted[1], suppressed[0], -suppressed[1]))
+    names = ("promoted_tokens", "promoted_effects", "suppressed_tokens", "suppressed_effects")
+    columns = [torch.cat(column).cpu().contiguous() for column in zip(*parts, strict=True)]
+    return dict(zip(names, columns, strict=True))
+
+
+def _logits(seen: Tensor, weight: Tensor) -> Tensor:
+    """Return seen [n, width] times the weight, float32 [n, n_tokens], whatever the weight's precision."""
+    if weight.dtype == torch.float32:
+        return seen @ weight.T
+    rows = max(1, MAX_DENSE_VALUES // weight.shape[1])
+    logits = torch.empty(len(seen), len(weight), device=weight.device)
+    for start in range(0, len(weight), rows):
+        logits[:, start : start + rows] = seen @ weight[start : start + rows].float().T
+    return logits

@@ -1,0 +1,42 @@
+"""What an index tells of decoder directions: which tokens they raise and lower, and which are alike."""
+
+import torch
+from torch import Tensor
+
+from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute.indexing.direct_effects import direct_effects
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.language_models.unembedding import NoUnembedding, find_unembedding
+from gql_server.compute.messages.events import Log
+from gql_server.compute.messages.tasks import IndexNeurons
+from gql_server.compute.saes.decoder_directions import decoder_directions, similar_neurons
+
+from mi_crow.mechanistic.sae.sae import Sae
+
+
+def direction_tensors(
+    task: IndexNeurons, context: TaskContext, sae: Sae, language_models: LanguageModels
+) -> dict[str, Tensor]:
+    """Return the index's tensors of decoder directions; [n_latents, at most 50] each, -1 where there is none.
+
+    The language model is loaded for its unembedding. Where it cannot be, or there is no way from the layer to
+    the logits that can be told, a log line says so, and the effects are left out.
+    """
+    directions = decoder_directions(sae, context.check)
+    tensors = similar_neurons(directions, context.check)
+    try:
+        return tensors | _effects(task, context, directions, language_models)
+    except (NoUnembedding, TaskError, MemoryError, torch.OutOfMemoryError) as error:
+        reason = str(error) or "There was not enough memory for the language model."
+        context.emit(Log(f"Promoted and suppressed tokens are left out. {reason}"))
+        return tensors
+
+
+def _effects(
+    task: IndexNeurons, context: TaskContext, directions: Tensor, language_models: LanguageModels
+) -> dict[str, Tensor]:
+    if task.language_model is None:
+        raise NoUnembedding("The index was asked for without its language model.")
+    unembedding = find_unembedding(language_models.get(task.language_model), task.sae.layer)
+    return direct_effects(directions, unembedding, context.check)

@@ -1,0 +1,1 @@
+"""Language models: loading them, their layers, forward passes, and tokens."""

@@ -1,0 +1,171 @@
+"""The language models that a worker has loaded."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
+from gql_server.compute.context import TaskError
+from gql_server.compute.devices import devices
+from gql_server.compute.language_models.layers import depth_order, describe_layers
+from gql_server.compute.language_models.model_files import (
+    DTYPES,
+    name_of,
+    place_to_load,
+    stamp_of,
+    without_places,
+    write_tokenizer,
+)
+from gql_server.compute.messages.results import LanguageModelDescription
+from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.compute.messages.wire import LanguageModelChanged
+
+from mi_crow.language_model.language_model import LanguageModel
+from mi_crow.store.local_store import LocalStore
+
+__all__ = ["LanguageModels", "OnChange", "depth_order", "describe", "position_limit", "special_token_ids"]
+
+OnChange = Callable[[LanguageModelChanged], None]
+
+
+@dataclass
+class _Loaded:
+    source: LanguageModelSource
+    place: str
+    """The directory that it was loaded from."""
+    stamp: tuple[tuple[str, int, int], ...]
+    """Of a directory's files, before they were read."""
+    lm: LanguageModel
+    last_used: float = 0.0
+
+
+class LanguageModels:
+    """Loads language models when they are first asked for, and keeps them until told to let go.
+
+    ``on_change`` is told of each load, failure and unload. Models are put on ``device``, or the best one
+    here.
+    """
+
+    def __init__(self, on_change: OnChange | None = None, device: str | None = None) -> None:
+        self._on_change = on_change or (lambda change: None)
+        self._device = device or devices()[0]
+        self._loaded: dict[str, _Loaded] = {}
+
+    def get(self, source: LanguageModelSource) -> LanguageModel:
+        """Return a model in evaluation mode, loaded if need be, and anew where its files have changed.
+
+        Raises TaskError CONFLICT with a sentence where it cannot be loaded.
+        """
+        loaded = self._loaded.get(source.id)
+        stamp = stamp_of(source)
+        # A directory that has gone takes no loaded model with it.
+        if loaded is None or loaded.source != source or (stamp and loaded.stamp != stamp):
+            self._loaded.pop(source.id, None)
+            loaded = self._load(source, stamp)
+            self._loaded[source.id] = loaded
+        loaded.last_used = time.monotonic()
+        return loaded.lm
+
+    def place(self, source: LanguageModelSource) -> str:
+        """Return the directory that a model was loaded from; of a repository, its download."""
+        self.get(source)
+        return self._loaded[source.id].place
+
+    def unload(self, language_model_id: str) -> None:
+        """Let go of a model, if it is loaded; a task that holds it goes on with it."""
+        if self._loaded.pop(language_model_id, None) is not None:
+            self._tell(language_model_id, "UNLOADED")
+
+    def unload_idle(self, seconds: float) -> None:
+        """Let go of the models that nothing has asked for in so long; not to be called while a task runs."""
+        now = time.monotonic()
+        for language_model_id, loaded in list(self._loaded.items()):
+            if now - loaded.last_used >= seconds:
+                self.unload(language_model_id)
+
+    def _load(self, source: LanguageModelSource, stamp: tuple[tuple[str, int, int], ...]) -> _Loaded:
+        self._tell(source.id, "LOADING")
+        try:
+            place, lm = _load(source, self._device)
+        except Exception as error:
+            self._tell(source.id, "FAILED", str(error))
+            raise
+        self._tell(source.id, "LOADED")
+        return _Loaded(source, place, stamp, lm)
+
+    def _tell(
+        self,
+        language_model_id: str,
+        status: Literal["UNLOADED", "LOADING", "LOADED", "FAILED"],
+        message: str | None = None,
+    ) -> None:
+        self._on_change(LanguageModelChanged(language_model_id, status, message))
+
+
+def _load(source: LanguageModelSource, device: str) -> tuple[str, LanguageModel]:
+    try:
+        place = place_to_load(source)
+        lm = _from_place(source, place, device)
+    except (TaskError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        sentence = without_places(_first_sentence(error), source)
+        reason = f"The language model {name_of(source)} could not be loaded: {sentence}"
+        raise TaskError(reason, "CONFLICT") from error
+    write_tokenizer(source, lm.tokenizer, special_token_ids(lm))
+    _set_up_tokenizer(lm.tokenizer)
+    lm.model.eval()
+    return place, lm
+
+
+def _from_place(source: LanguageModelSource, place: str, device: str) -> LanguageModel:
+    return LanguageModel.from_huggingface(
+        place, LocalStore(source.copy_dir), model_params={"dtype": DTYPES[source.dtype]}, device=device
+    )
+
+
+def _first_sentence(error: BaseException) -> str:
+    """Return the first line of what really went wrong; upstream wraps it in a RuntimeError of its own."""
+    cause = error.__cause__ or error
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    return lines[0].rstrip(".") + "."
+
+
+def _set_up_tokenizer(tokenizer: Any) -> None:
+    """Give the tokenizer a padding token, and have it cut texts at their end.
+
+    Upstream would add a token to a tokenizer without one and resize the model for it. Which token pads is
+    without effect: the attention mask leaves padding out, by place and not by token.
+    """
+    tokenizer.truncation_side = "right"
+    if tokenizer.pad_token is None:
+        stand_ins = (tokenizer.eos_token, tokenizer.bos_token, tokenizer.unk_token)
+        tokenizer.pad_token = next(filter(None, stand_ins), None) or tokenizer.convert_ids_to_tokens(0)
+
+
+def special_token_ids(lm: LanguageModel) -> set[int]:
+    """Return the ids of the tokens that never count."""
+    return set(lm.context.special_token_ids or ())
+
+
+def position_limit(lm: LanguageModel) -> int | None:
+    """Return how many tokens the model takes, where its config says."""
+    limit = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
+    return limit if isinstance(limit, int) else None
+
+
+def describe(lm: LanguageModel) -> LanguageModelDescription:
+    """Say what a loaded language model is."""
+    config: Any = lm.model.config
+    embedding: Any = lm.model.get_input_embeddings()
+    return LanguageModelDescription(
+        architecture=type(lm.model).__name__,
+        parameter_count=sum(parameter.numel() for parameter in lm.model.parameters()),
+        hidden_size=int(config.get_text_config().hidden_size),
+        vocabulary_size=int(embedding.weight.shape[0]),
+        layers=describe_layers(lm),
+        context_length=position_limit(lm),
+    )

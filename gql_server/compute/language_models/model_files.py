@@ -1,0 +1,159 @@
+"""Where language models are loaded from: the Hub, directories, and GGUF files, which are converted once."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from huggingface_hub import snapshot_download
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from gql_server.compute.context import TaskError
+from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.compute.origins.file_hashes import hash_file
+from gql_server.files import whole_directory, write_whole
+from gql_server.provenance import FileHash
+
+DTYPES = {"FLOAT32": torch.float32, "FLOAT16": torch.float16, "BFLOAT16": torch.bfloat16}
+
+TOKENIZER_FILE = "tokenizer.json"
+SPECIAL_TOKENS_FILE = "special_token_ids.json"
+CONVERTED_DIRECTORY = "converted"
+CONVERTED_FROM_FILE = "converted_from.json"
+"""In the converted copy: the name, size and hash of the file that it was made from."""
+
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
+"""What a load needs of a repository, but for weights in PyTorch's own format."""
+_OTHER_HUB_FILES = ["*/*", "consolidated*"]
+"""Other programs' copies of the weights."""
+
+
+def place_to_load(source: LanguageModelSource) -> str:
+    """Return a directory that transformers can load; downloads or converts what is not one yet.
+
+    Raises TaskError CONFLICT where there is no such file or directory, or it is of another kind; and whatever
+    huggingface_hub raises where the Hub does not give the repository.
+    """
+    if source.kind == "HUGGING_FACE":
+        return _downloaded(source)
+    if source.kind == "GGUF":
+        return str(_converted(source))
+    if source.kind == "DIRECTORY" and not (Path(source.location) / "config.json").is_file():
+        raise TaskError(
+            f"{name_of(source)} is not a language model's directory: it has no config.json.", "CONFLICT"
+        )
+    return source.location
+
+
+def name_of(source: LanguageModelSource) -> str:
+    """Return what a place is called in messages: not where on this machine it is."""
+    return source.location if source.kind == "HUGGING_FACE" else Path(source.location).name
+
+
+def without_places(text: str, source: LanguageModelSource) -> str:
+    """Return a text, such as an error's, with names in the place of this machine's paths."""
+    own = [] if source.kind == "HUGGING_FACE" else [source.location]
+    for place in (*own, source.copy_dir):
+        text = text.replace(f"{Path(place).parent}/", "")
+    return text
+
+
+def _downloaded(source: LanguageModelSource) -> str:
+    """Download a repository's files, unless they are in the Hub's cache; its weights in one format alone.
+
+    transformers itself would take a directory of that name here for the repository.
+    """
+
+    def download(patterns: list[str]) -> str:
+        return snapshot_download(
+            source.location,
+            revision=source.revision,
+            allow_patterns=patterns,
+            ignore_patterns=_OTHER_HUB_FILES,
+        )
+
+    directory = download(_HUB_FILES)
+    return directory if any(Path(directory).glob("*.safetensors")) else download([*_HUB_FILES, "*.bin"])
+
+
+def _converted(source: LanguageModelSource) -> Path:
+    copy = Path(source.copy_dir) / CONVERTED_DIRECTORY
+    if not copy.is_dir():
+        file = Path(source.location)
+        if not _is_gguf(file):
+            raise TaskError(f"{file.name} is not a GGUF file.", "CONFLICT")
+        # A GGUF takes transformers many seconds each time; the copy less than one.
+        with whole_directory(copy) as directory:
+            write_whole(directory / CONVERTED_FROM_FILE, msgspec.json.encode(hash_file(file)))
+            _convert(file, directory, DTYPES[source.dtype])
+    return copy
+
+
+def converted_file(source: LanguageModelSource) -> FileHash | None:
+    """Return which GGUF file a model was converted from, whatever is in its place by now.
+
+    None where the copy is of a version that did not note it, and the file has changed since.
+    """
+    copy = Path(source.copy_dir) / CONVERTED_DIRECTORY
+    note, file = copy / CONVERTED_FROM_FILE, Path(source.location)
+    if not note.exists():
+        if not file.exists() or file.stat().st_mtime > copy.stat().st_mtime:
+            return None
+        write_whole(note, msgspec.json.encode(hash_file(file)))
+    return msgspec.json.decode(note.read_bytes(), type=FileHash)
+
+
+def files_of_model(directory: Path) -> list[Path]:
+    """Return the files that make a directory's model what it is: its configuration and its weights."""
+    weights = sorted(directory.glob("*.safetensors")) or sorted(directory.glob("*.bin"))
+    return [*directory.glob("config.json"), *weights]
+
+
+def stamp_of(source: LanguageModelSource) -> tuple[tuple[str, int, int], ...]:
+    """Return names, sizes and modification times of a directory's files; () of what is none, or has gone."""
+    stamps = list[tuple[str, int, int]]()
+    directory = Path(source.location)
+    if source.kind == "DIRECTORY":
+        for file in (*files_of_model(directory), directory / TOKENIZER_FILE):
+            with suppress(FileNotFoundError):
+                status = file.stat()
+                stamps.append((file.name, status.st_size, status.st_mtime_ns))
+    return tuple(stamps)
+
+
+def _is_gguf(file: Path) -> bool:
+    try:
+        with file.open("rb") as content:
+            return content.read(4) == b"GGUF"
+    except OSError:
+        return False
+
+
+def _convert(file: Path, directory: Path, dtype: torch.dtype) -> None:
+    place, options = str(file.parent), {"gguf_file": file.name}
+    model: Any = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options)
+    # transformers would refuse to save what it takes for quantized; the weights are plain by now.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.hf_quantizer = None
+    model.save_pretrained(directory)
+    AutoTokenizer.from_pretrained(place, **options).save_pretrained(directory)
+
+
+def write_tokenizer(source: LanguageModelSource, tokenizer: Any, special_token_ids: set[int]) -> None:
+    """Write what tokenises without transformers: tokenizer.json and the special tokens' ids, unless there.
+
+    A tokenizer that has no fast form leaves nothing.
+    """
+    if not tokenizer.is_fast:
+        return
+    directory = Path(source.copy_dir)
+    for name, content in (
+        (SPECIAL_TOKENS_FILE, json.dumps(sorted(special_token_ids)).encode()),
+        (TOKENIZER_FILE, tokenizer.backend_tokenizer.to_str().encode()),
+    ):
+        path = directory / name
+        if not path.exists() or path.read_bytes() != content:
+            write_whole(path, content)

@@ -1,0 +1,1 @@
+"""Which neurons fire on prompts and texts that somebody asks about."""

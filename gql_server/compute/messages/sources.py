@@ -1,0 +1,50 @@
+"""What tasks are about: language models, SAEs, datasets, edits."""
+
+from typing import Literal
+
+from gql_server.compute.messages.base import Message
+
+
+class LanguageModelSource(Message, frozen=True):
+    """How to load a language model."""
+
+    id: str
+    kind: Literal["HUGGING_FACE", "DIRECTORY", "GGUF"]
+    location: str
+    """Repository name, or absolute path."""
+    revision: str | None
+    dtype: str
+    """FLOAT32, FLOAT16 or BFLOAT16."""
+    copy_dir: str
+    """The server's own directory for it: the tokenizer's file, and a GGUF file's converted copy."""
+
+
+class SaeSource(Message, frozen=True):
+    """How to load an SAE."""
+
+    id: str
+    sae_class: str
+    directory: str
+    """Holds sae.pt, metadata.json and perhaps concepts/concepts.json."""
+    layer: str
+    n_inputs: int
+    n_latents: int
+    k: int | None
+
+
+class HubDataset(Message, frozen=True):
+    """Texts on the Hugging Face Hub."""
+
+    repository: str
+    config: str | None
+    split: str
+    text_field: str
+    revision: str | None
+
+
+class Edit(Message, frozen=True):
+    """latent * multiplier + bias on one neuron."""
+
+    neuron_index: int
+    multiplier: float
+    bias: float

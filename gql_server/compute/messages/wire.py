@@ -1,0 +1,104 @@
+"""What API process and worker say to each other around tasks."""
+
+from typing import Literal
+
+from gql_server.compute.messages.base import Message
+from gql_server.compute.messages.events import Event
+from gql_server.compute.messages.results import Result
+from gql_server.compute.messages.tasks import Task
+
+Lane = Literal["jobs", "interactive"]
+
+
+class StartTask(Message, frozen=True):
+    """API to worker."""
+
+    task_id: int
+    lane: Lane
+    task: Task
+
+
+class CancelTask(Message, frozen=True):
+    """API to worker: stop at the next check."""
+
+    task_id: int
+
+
+class SaeClassDescription(Message, frozen=True):
+    """An SAE class that can be trained."""
+
+    name: str
+    needs_k: bool
+
+
+class WorkerReady(Message, frozen=True):
+    """Worker to API, once its libraries are imported."""
+
+    devices: list[str]
+    """Best first."""
+    sae_classes: list[SaeClassDescription]
+
+
+class LanguageModelChanged(Message, frozen=True):
+    """Worker to API: a model was loaded, let go of, or could not be loaded, for whatever task."""
+
+    language_model_id: str
+    status: Literal["UNLOADED", "LOADING", "LOADED", "FAILED"]
+    message: str | None = None
+
+
+class WorkerAlive(Message, frozen=True):
+    """Worker to API, every second."""
+
+    seconds_at_step: float
+    """For how long the task in hand, if any, has not got from one step to the next."""
+
+
+class TaskBegan(Message, frozen=True):
+    """Worker to API: the task waits no more. Until then a cancellation just takes it out of the queue."""
+
+    task_id: int
+
+
+class TaskEvent(Message, frozen=True):
+    """Worker to API."""
+
+    task_id: int
+    event: Event
+
+
+class TaskSucceeded(Message, frozen=True):
+    """Worker to API: the last word on a task."""
+
+    task_id: int
+    result: Result
+
+
+class TaskFailed(Message, frozen=True):
+    """Worker to API: the last word on a task. ``reason`` is one sentence for people."""
+
+    task_id: int
+    code: Literal["INVALID", "CONFLICT", "FAILED", "OUT_OF_MEMORY", "INTERNAL"]
+    reason: str
+    path: list[str]
+    """For INVALID: where in the request's input."""
+    traceback: str
+
+
+class TaskCanceled(Message, frozen=True):
+    """Worker to API: the last word on a task."""
+
+    task_id: int
+
+
+ToWorker = StartTask | CancelTask
+FromWorker = (
+    WorkerReady
+    | WorkerAlive
+    | LanguageModelChanged
+    | TaskBegan
+    | TaskEvent
+    | TaskSucceeded
+    | TaskFailed
+    | TaskCanceled
+)

@@ -1,0 +1,71 @@
+"""What each of an SAE's neurons adds to the reconstruction, and which neurons add nearly the same."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute.indexing.strongest_columns import strongest_columns
+
+from mi_crow.mechanistic.sae.sae import Sae
+
+NEIGHBOURS = 50
+MAX_DENSE_VALUES = 2**24
+"""Values that are dense in memory at once: 64 MB of float32, and a few times that on the way."""
+_SAMPLE = 8
+_TOLERANCE = 1e-3
+
+
+def decoder_directions(sae: Sae, check: Callable[[], None]) -> Tensor:
+    """Return what one unit of each latent adds to the reconstruction, float32 [n_latents, n_inputs].
+
+    That is decode(e_i) - decode(0). A dictionary that the engine shows is taken for it where it says the same
+    of some neurons; else every neuron is decoded. ``check`` is called between portions.
+    """
+    dictionary = getattr(sae.sae_engine, "get_dictionary", None)
+    n_latents = sae.context.n_latents
+    with torch.inference_mode():
+        shown: Tensor | None = dictionary().float() if dictionary else None
+        if shown is not None and shown.shape == (n_latents, sae.context.n_inputs):
+            sample = torch.linspace(0, n_latents - 1, min(_SAMPLE, n_latents)).long()
+            decoded = _decoded(sae, sample)
+            size = float(decoded.abs().max())
+            if torch.allclose(shown[sample.to(shown.device)], decoded, _TOLERANCE, _TOLERANCE * size):
+                return shown
+    portion, parts = max(1, MAX_DENSE_VALUES // n_latents), []
+    for start in range(0, n_latents, portion):
+        check()
+        with torch.inference_mode():
+            parts.append(_decoded(sae, torch.arange(start, min(start + portion, n_latents))))
+    return torch.cat(parts)
+
+
+def _decoded(sae: Sae, neurons: Tensor) -> Tensor:
+    device = torch.device(sae.context.device)
+    latents = torch.zeros(len(neurons) + 1, sae.context.n_latents, device=device)
+    latents[torch.arange(len(neurons)), neurons] = 1.0
+    decoded: Tensor = sae.decode(latents).float()
+    return decoded[:-1] - decoded[-1]
+
+
+def similar_neurons(directions: Tensor, check: Callable[[], None]) -> dict[str, Tensor]:
+    """Return each neuron's nearest neighbours by the cosine of directions [n_latents, n_inputs].
+
+    Itself is left out, and whose direction is zero. ``check`` is called between portions.
+    """
+    directions = torch.nan_to_num(directions)
+    lengths = directions.norm(dim=1, keepdim=True)
+    units, nothing = directions / lengths.clamp(min=torch.finfo(torch.float32).tiny), lengths[:, 0] == 0
+    portion, indices, cosines = max(1, MAX_DENSE_VALUES // len(units)), list[Tensor](), list[Tensor]()
+    for start in range(0, len(units), portion):
+        check()
+        with torch.inference_mode():
+            found = (units[start : start + portion] @ units.T).clamp_(-1.0, 1.0)
+            found[:, nothing] = -torch.inf
+            found[nothing[start : start + portion]] = -torch.inf
+            found.diagonal(start).fill_(-torch.inf)
+            columns, values = strongest_columns(found, NEIGHBOURS, above=-torch.inf)
+            indices.append(columns.cpu())
+            cosines.append(values.cpu())
+    return {"similar_neurons": torch.cat(indices), "similar_cosines": torch.cat(cosines)}

@@ -1,0 +1,169 @@
+"""An SAE on a layer of a language model: reads its latents, and steers by editing them."""
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute.context import TaskError
+from gql_server.compute.messages.sources import Edit
+
+from mi_crow.hooks.controller import Controller
+from mi_crow.hooks.detector import Detector
+from mi_crow.hooks.hook import HOOK_FUNCTION_INPUT, HOOK_FUNCTION_OUTPUT, HookType
+from mi_crow.language_model.language_model import LanguageModel
+from mi_crow.mechanistic.sae.sae import Sae
+
+Mode = Literal["OBSERVE", "ERROR_PRESERVING", "RECONSTRUCTION"]
+Reader = Callable[[Tensor, int], None]
+"""Takes latents [n, n_latents] of n positions, text after text, and the number of the first of them."""
+
+MAX_DENSE_LATENTS = 2**24
+"""Latents that are dense in memory at once: 64 MB of float32, and a few times that inside the SAE."""
+
+
+class SaeHook(Controller, Detector):
+    """Encodes what a layer puts out, and changes it as ``mode`` says.
+
+    OBSERVE never touches the output. ERROR_PRESERVING adds ``decode(edited) - decode(latents)``, and touches
+    no position at which nothing is edited. RECONSTRUCTION puts ``decode(edited)`` in the output's place
+    everywhere, as mi_crow's own hook does.
+
+    ``editable`` [n_texts, n_positions], set before each forward pass, says where edits apply: where there is
+    neither padding nor a special token; None means everywhere. After the pass ``latents`` [n_texts,
+    n_positions, n_latents] are the SAE's sparse codes before edits, float32 on the SAE's device. Where a
+    ``reader`` is set it gets them instead, portion by portion: whole, those of long prompts fill a memory.
+
+    Traps that this goes round: mi_crow's hook reports pre-codes, builds a Python dict of every latent, and
+    adds its bias of ones to all latents as soon as one is edited. The edits here are the hook's own, never
+    the shared SAE's.
+    """
+
+    def __init__(self, sae: Sae, mode: Mode = "OBSERVE", edits: Sequence[Edit] = ()) -> None:
+        Controller.__init__(self, hook_type=HookType.FORWARD, hook_id=f"gql_server-{uuid.uuid4().hex}")
+        self.sae = sae
+        self.mode = mode
+        self.editable: Tensor | None = None
+        self.latents: Tensor | None = None
+        self.reader: Reader | None = None
+        effective = [edit for edit in edits if (edit.multiplier, edit.bias) != (1.0, 0.0)]
+        device = sae.context.device
+        self._neurons = torch.tensor(
+            [edit.neuron_index for edit in effective], dtype=torch.long, device=device
+        )
+        self._multipliers = torch.tensor([edit.multiplier for edit in effective], device=device)
+        self._biases = torch.tensor([edit.bias for edit in effective], device=device)
+
+    def process_activations(
+        self, module: nn.Module, input: HOOK_FUNCTION_INPUT, output: HOOK_FUNCTION_OUTPUT
+    ) -> None:
+        """Do nothing: upstream swallows what goes wrong here, so the encoding is in modify_activations."""
+
+    def modify_activations(
+        self, module: nn.Module, inputs: Tensor | None, output: Tensor | None
+    ) -> Tensor | None:
+        """Keep the latents of the output [n_texts, n_positions, n_inputs]; return what replaces it."""
+        if output is None:
+            return None
+        kept: list[Tensor] = []
+        read = self.reader or (lambda latents, first: kept.append(latents))
+        with torch.no_grad():
+            rows = output.reshape(-1, output.shape[-1])
+            changed: Tensor | None = None
+            size = max(1, MAX_DENSE_LATENTS // self.sae.context.n_latents)
+            for first in range(0, len(rows), size):
+                changes = self._pass(rows[first : first + size], first, read)
+                if changes is not None:
+                    changed = rows.clone() if changed is None else changed
+                    changed[first : first + size] = changes.to(rows.device, rows.dtype)
+            self.latents = torch.cat(kept).reshape(*output.shape[:-1], -1) if kept else None
+            return None if changed is None else changed.reshape(output.shape)
+
+    def _pass(self, rows: Tensor, first: int, read: Reader) -> Tensor | None:
+        """Encode a portion of the output's rows [n, n_inputs]; return what replaces them."""
+        activations = rows.to(self.sae.context.device, torch.float32)
+        latents = self.sae.encode(activations)
+        read(latents, first)
+        if self.mode == "OBSERVE":
+            return None
+        where = None if self.editable is None else self.editable.flatten()[first : first + len(rows)]
+        return self._change(activations, latents, where)
+
+    def _change(self, activations: Tensor, latents: Tensor, where: Tensor | None) -> Tensor | None:
+        """Return the activations [n, n_inputs] as the mode changes them, or None where nothing changes."""
+        edited = self._edit(latents, where)
+        if self.mode == "RECONSTRUCTION":
+            return self._decode(edited)
+        rows = (edited != latents).any(dim=1).nonzero().flatten()
+        if len(rows) == 0:
+            return None
+        activations = activations.clone()
+        activations[rows] += self._decode(edited[rows]) - self._decode(latents[rows])
+        return activations
+
+    def _edit(self, latents: Tensor, where: Tensor | None = None) -> Tensor:
+        """Return latents * multiplier + bias on the edited neurons alone, ``where`` [n] says so."""
+        if len(self._neurons) == 0:
+            return latents
+        before = latents[:, self._neurons]
+        after = before * self._multipliers + self._biases
+        if where is not None:
+            after = torch.where(where[:, None].to(latents.device), after, before)
+        edited = latents.clone()
+        edited[:, self._neurons] = after
+        return edited
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        reconstruction: Tensor = self.sae.decode(latents)
+        return reconstruction
+
+
+class ReplacementHook(Controller, Detector):
+    """Keeps what a layer puts out, or puts a ``replacement`` in its place.
+
+    Without a replacement the pass is left alone, and ``output`` [n_texts, n_positions, n_inputs] is a copy of
+    the layer's output, which a later layer may change in place.
+    """
+
+    def __init__(self) -> None:
+        Controller.__init__(self, hook_type=HookType.FORWARD, hook_id=f"gql_server-{uuid.uuid4().hex}")
+        self.output: Tensor | None = None
+        self.replacement: Tensor | None = None
+
+    def process_activations(
+        self, module: nn.Module, input: HOOK_FUNCTION_INPUT, output: HOOK_FUNCTION_OUTPUT
+    ) -> None:
+        """Do nothing, as SaeHook."""
+
+    def modify_activations(
+        self, module: nn.Module, inputs: Tensor | None, output: Tensor | None
+    ) -> Tensor | None:
+        """Keep the output, or return what replaces it."""
+        if self.replacement is None and output is not None:
+            self.output = output.detach().clone(memory_format=torch.contiguous_format)
+        return self.replacement
+
+
+SomeHook = TypeVar("SomeHook", SaeHook, ReplacementHook)
+
+
+@contextmanager
+def attached(lm: LanguageModel, layer: str, hook: SomeHook) -> Iterator[SomeHook]:
+    """Register the hook on a layer for as long as the block lasts.
+
+    Hooks sit on the shared model, so keep the block to a forward pass. TaskError (CONFLICT) where the model
+    has no such layer.
+    """
+    if layer not in lm.layers.name_to_layer:
+        raise TaskError(
+            f"The language model has no layer {layer!r}, which the SAE was trained on.", "CONFLICT"
+        )
+    lm.layers.register_hook(layer, hook)
+    try:
+        yield hook
+    finally:
+        lm.layers.unregister_hook(hook)

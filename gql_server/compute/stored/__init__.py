@@ -1,0 +1,1 @@
+"""What captures have stored: LocalStore made safe, the rows in it that count, and their texts."""

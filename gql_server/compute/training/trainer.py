@@ -1,0 +1,158 @@
+"""mi_crow's SaeTrainer with ears: what it computes becomes training points, and it writes nothing itself."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute.context import TaskCanceled
+from gql_server.compute.training.recipes import FAST, Recipe, auxiliary_loss
+from gql_server.compute.training.report import Schedule, TrainingReport
+from gql_server.compute.training.snapshots import (
+    Snapshot,
+    Snapshots,
+    engine_state,
+    load_engine_state,
+    random_state,
+    set_random_state,
+)
+
+from mi_crow.mechanistic.sae.sae_trainer import SaeTrainer, SaeTrainingConfig
+
+Criterion = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+class Steps:
+    """What train_sae takes for a scheduler: it is asked once the weights have taken a step.
+
+    Then comes the next step's learning rate, what there is to say, and now and then a snapshot.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        report: TrainingReport,
+        snapshots: Snapshots,
+    ) -> None:
+        self._recipe = recipe
+        self._sae = recipe.sae
+        self._optimizer = optimizer
+        self._rates = LambdaLR(optimizer, schedule.learning_rate_factor)
+        self._report = report
+        self._snapshots = snapshots
+
+    @property
+    def learning_rate(self) -> float:
+        """The coming step's."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def step(self) -> None:
+        """End a step."""
+        self._recipe.after_step()
+        self._rates.step()
+        self._report.tell()
+        if self._snapshots.due():
+            self._snapshots.write(self.snapshot())
+
+    def snapshot(self) -> Snapshot:
+        """Return the training as it is between two steps."""
+        return Snapshot(
+            step=self._report.step,
+            engine=engine_state(self._sae.sae_engine),
+            optimizer=self._optimizer.state_dict(),
+            schedule=self._rates.state_dict(),
+            random=random_state(self._sae.context.device),
+            report=self._report.state_dict(),
+        )
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot whose engine and report are loaded."""
+        self._optimizer.load_state_dict(snapshot.optimizer)
+        self._rates.load_state_dict(snapshot.schedule)
+        set_random_state(snapshot.random)
+
+
+class ReportingTrainer(SaeTrainer):
+    """The SaeTrainer that a training puts in ``sae.trainer``; see the classes above for what it does more."""
+
+    def __init__(
+        self, recipe: Recipe, report: TrainingReport, schedule: Schedule, snapshots: Snapshots
+    ) -> None:
+        super().__init__(recipe.sae)
+        self._recipe = recipe
+        self._report = report
+        self._schedule = schedule
+        self._snapshots = snapshots
+        self._resumed: Snapshot | None = None
+        self._steps: Steps | None = None
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot; UnusableSnapshot, and nothing has changed, where it does not fit."""
+        load_engine_state(self.sae.sae_engine, snapshot.engine)
+        self._report.load_state_dict(snapshot.report)
+        self._snapshots.step_on_disk = snapshot.step
+        self._resumed = snapshot
+
+    def train(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Train as mi_crow does; a training that is canceled leaves a snapshot where that is quick."""
+        try:
+            history: dict[str, Any] = super().train(*args, **kwargs)
+        except TaskCanceled:
+            # It comes from between two batches or from the end of a step, so the step is a whole one.
+            if self._steps is not None:
+                self._snapshots.write_if_quick(self._steps.snapshot())
+            raise
+        return history
+
+    def _create_optimizer(self, cfg: SaeTrainingConfig) -> torch.optim.Optimizer:
+        """Make mi_crow's own optimizer, and what takes the scheduler's place, which needs it.
+
+        Its decay of the weights is off: it would pull biases away from what they have to be.
+        """
+        optimizer: torch.optim.Optimizer = super()._create_optimizer(cfg)
+        if fast := self._recipe.fast_parameters():
+            _move_to_own_group(optimizer, fast, cfg.lr * FAST)
+        for group in optimizer.param_groups:
+            group["weight_decay"] = 0.0
+        self._steps = Steps(self._recipe, optimizer, self._schedule, self._report, self._snapshots)
+        if self._resumed is not None:
+            self._steps.resume(self._resumed)
+            self._resumed = None
+        cfg.scheduler = self._steps
+        return optimizer
+
+    def _create_criterion(self, cfg: SaeTrainingConfig) -> Criterion:
+        """Wrap mi_crow's own loss: the one place of a step that sees inputs, latents and reconstruction.
+
+        The recipe adds its terms; what is reported is the whole.
+        """
+        loss_of: Criterion = super()._create_criterion(cfg)
+
+        def criterion(x: Tensor, x_hat: Tensor, z_pre: Tensor, z: Tensor, dictionary: Tensor) -> Tensor:
+            dead = self._report.neurons_to_revive()
+            loss = loss_of(x, x_hat, z_pre, z, dictionary) + self._recipe.penalty(z_pre, dead)
+            if self._recipe.revives and dead.any():
+                loss = loss + auxiliary_loss(x, x_hat, z_pre, dictionary, dead)
+            with torch.no_grad():
+                self._report.record(x, x_hat, z, float(loss), cfg.scheduler.learning_rate)
+            return loss
+
+        return criterion
+
+    def _save_training_to_store(self, *args: Any, **kwargs: Any) -> None:
+        """Save nothing. Trap: upstream writes a checkpoint that lacks k into runs/, and swallows errors."""
+
+
+def _move_to_own_group(
+    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], learning_rate: float
+) -> None:
+    """Give some of an optimizer's parameters a learning rate of their own."""
+    moved = {id(parameter) for parameter in parameters}
+    for group in optimizer.param_groups:
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in moved]
+    optimizer.add_param_group({"params": parameters, "lr": learning_rate})
