@@ -86,7 +86,7 @@ def test_the_auxiliary_loss_is_what_gao_and_others_say() -> None:
         total = 0.0
         for token in range(n):
             chosen = sorted(np.flatnonzero(dead), key=lambda latent: -z_pre[token, latent])[:k]
-            e_hat = sum(z_pre[token, latent] * dictionary[latent] for latent in chosen)
+            e_hat = sum(max(z_pre[token, latent], 0) * dictionary[latent] for latent in chosen)
             total += float(np.square(x[token] - x_hat[token] - e_hat).sum())
         expected = AUXILIARY_WEIGHT * k / 4 * total / (n * n_inputs)
         found = auxiliary_loss(*(torch.tensor(array) for array in (x, x_hat, z_pre, dictionary, dead)))
@@ -117,7 +117,7 @@ def test_jump_relus_penalty_is_the_distance_from_k_and_of_the_dead_from_their_th
     z, theta = z_pre.detach().double().numpy(), engine.threshold.detach().double().numpy()
     l0 = np.mean(np.sum((z > theta) & (z > 0), axis=1))
     below = np.mean(np.sum(np.maximum(theta - z, 0)[:, dead.numpy()], axis=1))
-    variance = np.mean(np.var(rows.double().numpy() * recipe.scale, axis=0, ddof=1))
+    variance = np.mean(np.var(rows.double().numpy() * recipe.scale, axis=0, ddof=0))
     expected = variance * (L0_WEIGHT * (l0 / 3 - 1) ** 2 + BELOW_THRESHOLD_WEIGHT * below)
     assert float(torch.as_tensor(recipe.penalty(z_pre, dead)).detach()) == pytest.approx(expected, rel=1e-4)
 
@@ -158,6 +158,17 @@ def test_every_class_learns_and_ends_as_sparse_as_asked(
         assert float((latents > 0).double().sum(dim=1).mean()) == pytest.approx(k, rel=0.35)
     if isinstance(sae.sae_engine, AffineEngine):
         np.testing.assert_allclose(sae.sae_engine.decoder_weight.norm(dim=1), 1, rtol=1e-4)
+
+
+def test_batch_top_k_ends_with_a_threshold_for_the_weights_as_they_are(
+    run: Run, tmp_path: Path, recording_context: RecordingContext
+) -> None:
+    """In a short training thresholds fall so quickly that a mean over recent steps would be far too high."""
+    task = make_task(tmp_path, sae_class="BatchTopKSae", epochs=2, learning_rate=0.02)
+    train_sae(task, recording_context, SaeClasses())
+    sae = SaeClasses().get("BatchTopKSae").load(Path(task.sae_dir) / "sae.pt")
+    active = (sae.encode(run.rows) > 0).double().sum(dim=1).mean()
+    assert float(active) == pytest.approx(3, rel=0.05)
 
 
 @pytest.mark.parametrize(("name", "k"), OURS)

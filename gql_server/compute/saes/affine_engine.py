@@ -6,14 +6,19 @@ SAELens' ``apply_b_dec_to_input``.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 BANDWIDTH = 0.1
-"""How far from its threshold a latent still moves it, in units of the scaled activations' per-input size."""
-_THRESHOLD_MOMENTUM = 0.98
+"""How far from its threshold a latent still moves it, on scaled activations, whose inputs are of size 1.
+
+The paper takes 0.001 of inputs whose vectors have length 1, for trainings of billions of tokens; so narrow a
+window would move hardly a threshold in some hundred steps.
+"""
+_THRESHOLD_MOMENTUM = 0.9
 
 
 class AffineEngine(nn.Module, ABC):
@@ -100,8 +105,9 @@ class TopKEngine(AffineEngine):
 class BatchTopKEngine(AffineEngine):
     """In training f keeps the k n largest of a batch of n tokens; then, those above one threshold.
 
-    The threshold is the mean over recent batches of the smallest latent kept (Bussmann et al. 2024, BatchTopK
-    Sparse Autoencoders).
+    The threshold is the mean over batches of the smallest latent kept (Bussmann et al. 2024, BatchTopK Sparse
+    Autoencoders): in training over recent ones, an estimate that lags behind the weights, and in the end, by
+    settle(), over some batches for the weights as they are.
     """
 
     threshold: Tensor
@@ -112,7 +118,7 @@ class BatchTopKEngine(AffineEngine):
         self.register_buffer("threshold", torch.full((), -1.0, device=device))
 
     def activate(self, pre_codes: Tensor) -> Tensor:
-        """Keep the largest."""
+        """Keep the largest, or what is above the threshold."""
         positive = torch.relu(pre_codes)
         if not self.training:
             return positive * (positive > self.threshold)
@@ -120,6 +126,15 @@ class BatchTopKEngine(AffineEngine):
         smallest = self._smallest_kept(positive.detach(), wanted)
         self._remember(smallest)
         return positive * (positive >= smallest)
+
+    @torch.no_grad()
+    def settle(self, batches: Sequence[Tensor]) -> None:
+        """Set the threshold from batches [n, n_inputs], for the weights as they are."""
+        kept = []
+        for batch in batches:
+            positive = torch.relu(self.pre_codes(batch))
+            kept.append(self._smallest_kept(positive, min(self.k * len(batch), positive.numel())))
+        self.threshold.copy_(torch.stack(kept).mean())
 
     def _smallest_kept(self, positive: Tensor, wanted: int) -> Tensor:
         # To sort all of a batch's latents takes several times as long as the rest of a step.
@@ -149,8 +164,9 @@ class BatchTopKEngine(AffineEngine):
 
 
 class JumpReLUEngine(AffineEngine):
-    """f keeps a positive pre-code above its latent's own threshold (Rajamanoharan et al. 2024).
+    """f keeps a positive pre-code above its latent's own threshold.
 
+    Rajamanoharan et al. 2024, Jumping Ahead: Improving Reconstruction Fidelity with JumpReLU SAEs.
     ``threshold`` [n_latents] is a parameter: the steps at it get that paper's pseudo-derivatives, with a
     rectangle as the kernel. ``k`` is the mean number of active latents per token that training aims at.
     """

@@ -43,7 +43,7 @@ class AffineSae(L1Sae):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what save() wrote, onto the CPU; ValueError where another class wrote it."""
+        """Read what save() wrote, onto the CPU, ready to encode; ValueError where another class wrote it."""
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["sae_class"] != cls.__name__:
             raise ValueError(f"the checkpoint is one of {content['sae_class']}, not of {cls.__name__}")
@@ -52,6 +52,8 @@ class AffineSae(L1Sae):
             sae.sae_engine = cast("Any", sae)._initialize_sae_engine(k=content["k"])
         sae.sae_engine.subtracts_bias = content["subtracts_bias"]
         sae.sae_engine.load_state_dict(content["state_dict"])
+        # In training mode BatchTopKSae would encode by batches, and change its threshold.
+        sae.sae_engine.eval()
         return sae
 
 

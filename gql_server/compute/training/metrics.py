@@ -12,8 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-DEFINITIONS_VERSION = 1
-"""Written beside figures of trainings and evaluations; grows when a definition changes."""
+DEFINITIONS_VERSION = 2
+"""Written beside figures of trainings and evaluations; grows when a definition changes.
+
+2: a training's loss has the class's further terms.
+"""
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ class TrainingPlan:
     """A configuration without gaps.
 
     ``l1_lambda`` is mi_crow's: the loss on the activations as they are is
-    mean((x - x_hat)²) + l1_lambda * mean(|latents|); ``activation_scale`` is what the training multiplies x
-    with.
+    mean((x - x_hat)²) + l1_lambda * mean(|latents|), plus what the recipe adds;
+    ``activation_scale`` is what the training multiplies x with.
     """
 
     config: TrainingConfigChosen
@@ -49,7 +49,7 @@ def make_plan(
         seed=task.seed,
         device=device,
     )
-    revival_window = min(MAX_DEAD_WINDOW, total_steps * task.batch_size // _REVIVALS)
+    revival_window = min(MAX_DEAD_WINDOW, max(task.batch_size, total_steps * task.batch_size // _REVIVALS))
     return TrainingPlan(config, recipe.scale, revival_window)
 
 
