@@ -61,9 +61,9 @@ TRAININGS = (
     PeerTraining("mi_crow", MI_CROW),
     PeerTraining("mi_crow", MI_CROW, {"lr": 4e-3, "use_amp": False}),
     PeerTraining("sae_lens", SAE_LENS),
-    PeerTraining("sae_lens", SAE_LENS, {"lr": 1.2e-3, "dead_feature_window": 47}),
+    PeerTraining("sae_lens", SAE_LENS, {"lr": 3e-3, "dead_feature_window": 47}),
     PeerTraining("dictionary_learning", DICTIONARY_LEARNING),
-    PeerTraining("dictionary_learning", DICTIONARY_LEARNING, {"lr": 1.6e-3}),
+    PeerTraining("dictionary_learning", DICTIONARY_LEARNING, {"lr": 4e-3}),
     PeerTraining("eai_sparsify", SPARSIFY),
     PeerTraining("eai_sparsify", SPARSIFY, {"lr": 4e-3}),
 )
