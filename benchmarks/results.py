@@ -31,7 +31,7 @@ from gql_server.settings import Settings
 from gql_server.tour.client import RemoteApi, wait_until_healthy
 from gql_server.tour.steps import model_file
 
-OUR_CLASSES = ("BiasedTopKSae", "TopKSae")
+OUR_CLASSES = ("BatchTopKSae", "BiasedTopKSae", "TopKSae")
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 
 
