@@ -8,22 +8,20 @@ chooses, and puts the tables between the marks in that file. Without ``--write``
 import argparse
 import asyncio
 import json
-import math
-import os
-import socket
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
+from benchmarks.own_server import own_server
+from gql_server.compute.stored.rows import StoredRows
+from gql_server.compute.stored.store import ActivationStore
 from gql_server.tour import documents, show, steering, steps
-from gql_server.tour.client import RemoteApi
+from gql_server.tour.client import RemoteApi, wait_until_healthy
 
 STRENGTHS = (0.5, 1, 2, 4)
 """In shares of the neuron's highest activation."""
@@ -43,9 +41,9 @@ query ($id: ID!, $filter: NeuronFilter, $after: String) {
 SAE = """
 query ($id: ID!) {
   sae(id: $id) {
-    id saeClass inputSize latentCount k layer
+    id saeClass latentCount k layer
+    activationRun { id }
     trainingHistory(maxPoints: 1) { explainedVariance }
-    provenance { training { activationScale } }
   }
 }"""
 
@@ -70,8 +68,10 @@ def main() -> None:
     )
     parser.add_argument("--write", type=Path, help="page whose measured part is put in anew")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary, server(options.artifacts or Path(temporary)) as url:
-        measured = asyncio.run(measure(url))
+    with tempfile.TemporaryDirectory() as temporary:
+        artifacts = options.artifacts or Path(temporary)
+        with own_server(artifacts, [steps.model_file().parent]) as url:
+            measured = asyncio.run(measure(url, artifacts))
     if options.write is None:
         print(measured)
         return
@@ -80,48 +80,31 @@ def main() -> None:
     options.write.write_text(f"{before}{BEGIN}\n\n{measured}\n{END}{rest.partition(END)[2]}")
 
 
-@contextmanager
-def server(artifacts: Path) -> Iterator[str]:
-    """Run a server on a free port that may load the tour's model; give its URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "gql_server",
-        "serve",
-        "--port",
-        str(port),
-        "--artifacts",
-        str(artifacts),
-    ]
-    environment = os.environ | {"GQL_SERVER_MODEL_DIRS": str(steps.model_file().parent)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-async def measure(url: str) -> str:
+async def measure(url: str, artifacts: Path) -> str:
     """Return the page's measured part, as Markdown."""
+    await wait_until_healthy(url)
     await steps.run(url, Console(stderr=True))
     api = RemoteApi(url)
     newest = (await api.ask("{ saes(first: 1) { nodes { id } } }"))["saes"]["nodes"][0]["id"]
     sae = (await api.ask(SAE, id=newest))["sae"]
     neurons = await named_neurons(api, newest)
     strongest, middle = neurons[0], neurons[len(neurons) // 2]
-    length = math.sqrt(sae["inputSize"]) / sae["provenance"]["training"]["activationScale"]
+    length, centred = lengths(artifacts, sae["activationRun"]["id"], sae["layer"])
     parts = [
-        *introduce(sae, length, middle),
-        *await sweep(api, middle, length, "A middling neuron"),
-        *await sweep(api, strongest, length, "The strongest"),
+        *introduce(sae, length, centred, middle),
+        *await sweep(api, middle, centred, "A middling neuron"),
+        *await sweep(api, strongest, centred, "The strongest"),
         *await compare_modes(api, middle),
         *await where_it_fires(api, strongest),
     ]
     return "\n".join(parts)
+
+
+def lengths(artifacts: Path, run_id: str, layer: str) -> tuple[float, float]:
+    """Return the median length of a run's activations, as they are and without their mean."""
+    stored = StoredRows(ActivationStore(artifacts / "store"), run_id, layer, check=lambda: None)
+    rows = torch.cat([stored.read(index) for index in stored.indices])
+    return tuple(float(x.norm(dim=1).median()) for x in (rows, rows - rows.mean(dim=0)))  # type: ignore[return-value]
 
 
 async def named_neurons(api: RemoteApi, sae_id: str) -> list[Neuron]:
@@ -141,14 +124,15 @@ async def named_neurons(api: RemoteApi, sae_id: str) -> list[Neuron]:
         after = page["pageInfo"]["endCursor"]
 
 
-def introduce(sae: Mapping[str, Any], length: float, neuron: Neuron) -> list[str]:
+def introduce(sae: Mapping[str, Any], length: float, centred: float, neuron: Neuron) -> list[str]:
     """Say what is steered, and how it is asked for."""
     explained = sae["trainingHistory"][-1]["explainedVariance"]
     return [
         f"The SAE is a {sae['saeClass']} with {sae['latentCount']:,} neurons, k {sae['k']}, on",
         f"`{sae['layer']}` of {steps.MODEL_NAME}, trained as `make demo` does: explained variance",
-        f"{explained:.3f} at the end of the training. The layer's activations have a median length of about",
-        f"{length:.0f}. A request, as `input` of the mutation at the end of this page:",
+        f"{explained:.3f} at the end of the training. The layer's activations have a median length of "
+        f"{length:.0f}; {centred:.0f} without",
+        "what they have in common. A request, as `input` of the mutation at the end of this page:",
         "",
         "```json",
         json.dumps(
@@ -188,7 +172,7 @@ async def sweep(api: RemoteApi, neuron: Neuron, length: float, title: str) -> li
         f"### {title}",
         "",
         f"Neuron {neuron.index} peaks on “{neuron.word}”. It fires on {neuron.frequency:.2%} of the tokens,",
-        f"with {neuron.max_activation:.1f} at most: {share:.0%} of the activations' length. Clamped, that is",
+        f"with {neuron.max_activation:.1f} at most: {share:.0%} of that length. Clamped, that is",
         "multiplier 0 and the bias:",
         "",
         "| times the maximum | bias | the word | what becomes of the text |",
