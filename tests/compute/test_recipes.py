@@ -86,7 +86,7 @@ def test_the_auxiliary_loss_is_what_gao_and_others_say() -> None:
         total = 0.0
         for token in range(n):
             chosen = sorted(np.flatnonzero(dead), key=lambda latent: -z_pre[token, latent])[:k]
-            e_hat = sum(max(z_pre[token, latent], 0) * dictionary[latent] for latent in chosen)
+            e_hat = sum(z_pre[token, latent] * dictionary[latent] for latent in chosen)
             total += float(np.square(x[token] - x_hat[token] - e_hat).sum())
         expected = AUXILIARY_WEIGHT * k / 4 * total / (n * n_inputs)
         found = auxiliary_loss(*(torch.tensor(array) for array in (x, x_hat, z_pre, dictionary, dead)))

