@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gql_server.compute.context import TaskError
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.looking import top_neurons
+from gql_server.compute.looking import contrast as contrast_module, top_neurons
 from gql_server.compute.looking.contrast import contrast_neurons
 from gql_server.compute.messages.results import ContrastedNeuron
 from gql_server.compute.messages.sources import LanguageModelSource
@@ -92,6 +92,22 @@ def test_a_set_is_not_told_apart_from_itself(
     lm: LanguageModel, sae: Sae, tiny_source: LanguageModelSource
 ) -> None:
     assert contrast(lm, sae, tiny_source, TEXTS_A, TEXTS_A) == []
+
+
+def test_latents_are_added_up_where_there_is_float64(
+    lm: LanguageModel, sae: Sae, tiny_source: LanguageModelSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is a device without numbers here, so that whatever is added up on it shows."""
+    asked = []
+
+    def elsewhere(device: torch.device) -> torch.device:
+        asked.append(device)
+        return torch.device("meta")
+
+    monkeypatch.setattr(contrast_module, "float64_device", elsewhere)
+    with pytest.raises(NotImplementedError, match="meta"):
+        contrast(lm, sae, tiny_source, TEXTS_A, TEXTS_B)
+    assert asked == [torch.device("cpu")]
 
 
 @pytest.mark.parametrize(

@@ -389,6 +389,15 @@ def test_histograms_do_not_depend_on_the_portions(portions: list[list[tuple[int,
             np.testing.assert_array_equal(tensors["histogram_counts"][neuron].numpy(), counts)
 
 
+def test_statistics_are_counted_on_the_cpu_where_the_device_has_no_float64() -> None:
+    statistics = NeuronStatistics(3, torch.device("mps"))
+    neurons, values = torch.tensor([0, 2, 2]), torch.tensor([1.0, 2.0, 4.0])
+    statistics.add(Firings(torch.arange(3), neurons, values), 8)
+    tensors = statistics.tensors()
+    assert tensors["mean_activation"].tolist() == [1.0, 0.0, 3.0]
+    assert tensors["frequency"].tolist() == [0.125, 0.0, 0.25]
+
+
 @settings(max_examples=60, deadline=None)
 @given(order=st.permutations(range(6)), sizes=st.sampled_from([[6], [1, 5], [2, 2, 2], [1] * 6]))
 def test_of_equally_strong_texts_the_first_in_the_dataset_wins(order: list[int], sizes: list[int]) -> None:

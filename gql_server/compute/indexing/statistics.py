@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gql_server.compute.training.metrics import float64_device
+
 N_BINS = 32
 _LOWEST_EXPONENT = -100
 
@@ -20,6 +22,10 @@ class Firings:
     positions: Tensor
     neurons: Tensor
     values: Tensor
+
+    def to(self, device: torch.device) -> "Firings":
+        """Return them on a device."""
+        return Firings(self.positions.to(device), self.neurons.to(device), self.values.to(device))
 
 
 def joined(parts: Sequence[Firings]) -> Firings:
@@ -36,10 +42,11 @@ class NeuronStatistics:
 
     A histogram has equal bins from 0 to the smallest power of two above the neuron's maximum. The limit
     doubles when it is passed, and bins merge in pairs: counts stay exact, and do not depend on how the tokens
-    came in portions.
+    came in portions. They are kept on the device, or on the CPU where it has no float64.
     """
 
     def __init__(self, n_neurons: int, device: torch.device) -> None:
+        device = float64_device(device)
         self.token_count = 0
         self.firing_count = torch.zeros(n_neurons, dtype=torch.int64, device=device)
         self.sums = torch.zeros(n_neurons, dtype=torch.float64, device=device)
@@ -50,6 +57,7 @@ class NeuronStatistics:
     def add(self, firings: Firings, token_count: int) -> None:
         """Count some tokens' firings."""
         n_neurons = len(self.firing_count)
+        firings = firings.to(self.firing_count.device)
         neurons, values = firings.neurons, firings.values
         self.token_count += token_count
         self.firing_count += torch.bincount(neurons, minlength=n_neurons)

@@ -167,7 +167,8 @@ def _scale(lm: LanguageModel, end: _End) -> float:
     """Return what the unembedding's output is multiplied with."""
     if getattr(lm.model.config.get_text_config(), "final_logit_softcapping", None):
         return 1.0
-    output, logits = end.head_output.double().flatten(), end.logits.double().flatten()
+    # On the CPU, since not every device has float64.
+    output, logits = (tensor.cpu().double().flatten() for tensor in (end.head_output, end.logits))
     if output.shape != logits.shape:
         raise NoUnembedding("The language model's logits are not what its output layer gives.")
     scale = float((output * logits).sum() / output.square().sum())

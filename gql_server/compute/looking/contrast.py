@@ -11,6 +11,7 @@ from gql_server.compute.language_models.prompts import EncodedPrompt, encode_pro
 from gql_server.compute.looking.top_neurons import batches, counted_positions, padded, read_latents
 from gql_server.compute.messages.results import ContrastedNeuron, ContrastResult
 from gql_server.compute.messages.tasks import ContrastNeurons
+from gql_server.compute.training.metrics import float64_device
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
@@ -55,7 +56,8 @@ def _mean(
 ) -> Tensor:
     """Return the mean latents over all tokens that count, float64 [n_latents] on the CPU."""
     device = torch.device(sae.context.device)
-    sums = torch.zeros(sae.context.n_latents, dtype=torch.float64, device=device)
+    wide = float64_device(device)
+    sums = torch.zeros(sae.context.n_latents, dtype=torch.float64, device=wide)
     token_count = 0
     for numbers in batches([prompt.tokens for prompt in prompts], sae.context.n_latents):
         context.check()
@@ -64,7 +66,7 @@ def _mean(
 
         def read(latents: Tensor, first: int, counted: Tensor = counted) -> None:
             here = counted[first : first + len(latents)]
-            sums.add_(latents[here].sum(dim=0, dtype=torch.float64))
+            sums.add_(latents[here].to(wide).sum(dim=0, dtype=torch.float64))
 
         read_latents(lm, sae, task.sae.layer, batch, read)
         token_count += int(counted.sum())

@@ -131,10 +131,14 @@ class DeadNeurons:
         vars(self).update(state)
 
 
+def float64_device(device: torch.device) -> torch.device:
+    """Return where float64 can be: the device, or the CPU where it has none (Apple's)."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def float64(x: Tensor) -> Tensor:
-    """Widen a tensor, on the CPU where the device has no float64 (Apple's)."""
-    x = x.detach()
-    return x.cpu().double() if x.device.type == "mps" else x.double()
+    """Widen a tensor, on the CPU where the device has no float64."""
+    return x.detach().to(float64_device(x.device)).double()
 
 
 def finite(value: float) -> float | None:
