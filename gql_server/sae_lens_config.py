@@ -35,11 +35,22 @@ KEPT_METADATA = (
     "dataset_path",
     "context_size",
     "prepend_bos",
+    "model_class_name",
     "neuronpedia_id",
     "sae_lens_version",
     "sae_lens_training_version",
 )
 """What is kept of a file's metadata, where it is a plain value."""
+MODEL_ARGUMENTS = "model_from_pretrained_kwargs"
+"""In the metadata: what sae-lens loads the language model with."""
+_PROCESSING = (
+    "fold_ln",
+    "center_writing_weights",
+    "center_unembed",
+    "fold_value_biases",
+    "refactor_factored_attn_matrices",
+)
+"""Arguments with which TransformerLens changes a model's weights."""
 _MAX_KEPT_CHARACTERS = 300
 _MAX_SHOWN_CHARACTERS = 60
 _OLD_NAMES = {
@@ -76,8 +87,10 @@ class SaeLensConfig:
     """apply_b_dec_to_input."""
     rescales: bool
     """rescale_acts_by_decoder_norm; of topk alone."""
+    says_unprocessed: bool
+    """Whether it says that the language model's weights were left as they are."""
     metadata: dict[str, Any]
-    """The plain values among KEPT_METADATA."""
+    """The plain values among KEPT_METADATA, and MODEL_ARGUMENTS."""
 
     @property
     def tensor_shapes(self) -> dict[str, list[int]]:
@@ -112,7 +125,8 @@ def read_file(path: Path) -> SaeLensConfig:
 def read(content: bytes) -> SaeLensConfig:
     """Return what the content of a cfg.json says; raises NotRepresentable."""
     cfg = _parse(content)
-    if _is_old(cfg):
+    old = _is_old(cfg)
+    if old:
         cfg = _modernised(cfg)
     metadata = cfg.get("metadata", {})
     if not isinstance(metadata, dict):
@@ -128,6 +142,7 @@ def read(content: bytes) -> SaeLensConfig:
         dtype=_dtype(cfg),
         subtracts_bias=_flag(cfg, "apply_b_dec_to_input", default=True),
         rescales=architecture == "topk" and _flag(cfg, "rescale_acts_by_decoder_norm", default=False),
+        says_unprocessed=_says_unprocessed(metadata, old=old),
         metadata=_kept(metadata),
     )
     if config.k is not None and config.k > n_latents:
@@ -175,7 +190,9 @@ def _modernised(old: dict[str, Any]) -> dict[str, Any]:
     if isinstance(normalize, bool):
         cfg["normalize_activations"] = "expected_average_only_in" if normalize else "none"
     return cfg | {
-        "metadata": {name: cfg[name] for name in (*KEPT_METADATA, "hook_head_index") if name in cfg}
+        "metadata": {
+            name: cfg[name] for name in (*KEPT_METADATA, MODEL_ARGUMENTS, "hook_head_index") if name in cfg
+        }
     }
 
 
@@ -243,8 +260,27 @@ def _dtype(cfg: dict[str, Any]) -> str:
     return dtype
 
 
+def _says_unprocessed(metadata: dict[str, Any], *, old: bool) -> bool:
+    """Say so of a file's metadata.
+
+    sae-lens 6 loads models with TransformerLens' from_pretrained_no_processing, older versions with its
+    from_pretrained, which centres what is written into the residual stream where nothing else is said.
+    """
+    if metadata.get("model_class_name") == "AutoModelForCausalLM":
+        return True
+    arguments = metadata.get(MODEL_ARGUMENTS)
+    if not isinstance(arguments, dict) or any(arguments.get(name) for name in _PROCESSING):
+        return False
+    return not old or arguments.get("center_writing_weights") is False
+
+
 def _kept(metadata: dict[str, Any]) -> dict[str, Any]:
-    return {name: _plain(metadata[name]) for name in KEPT_METADATA if _is_plain(metadata.get(name))}
+    kept = {name: _plain(metadata[name]) for name in KEPT_METADATA if _is_plain(metadata.get(name))}
+    arguments = metadata.get(MODEL_ARGUMENTS)
+    if isinstance(arguments, dict) and len(str(arguments)) <= _MAX_KEPT_CHARACTERS:
+        plain = {_plain(name): _plain(value) for name, value in arguments.items() if _is_plain(value)}
+        kept[MODEL_ARGUMENTS] = plain
+    return kept
 
 
 def _is_plain(value: Any) -> bool:

@@ -12,14 +12,14 @@ from gql_server.compute.messages.results import ExportResult, Result
 from gql_server.compute.messages.tasks import ExportSae
 from gql_server.compute.messages.wire import Lane
 from gql_server.errors import Conflict
-from gql_server.sae_lens_config import EXPORTED_AS
+from gql_server.sae_lens_config import EXPORTED_AS, MODEL_ARGUMENTS
 from gql_server.server import Server
 from gql_server.services import artifacts, launching, lookup, room
 from gql_server.services.checks import Checks
 from gql_server.services.requests import ExportSaeRequest, Launched
 from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, Sae
-from models.enums import JobKind, JobStatus, LanguageModelSourceKind, LayerKind, ProgressUnit
+from models.enums import JobKind, JobStatus, LanguageModelSourceKind, LayerKind, ProgressUnit, SaeOrigin
 
 _BYTES_PER_WEIGHT = 4
 _WRITTEN_TWICE = 2
@@ -136,6 +136,8 @@ async def _metadata(session: AsyncSession, sae: Sae) -> dict[str, Any]:
         "hook_name": f"blocks.{layer['depth']}.hook_resid_post" if layer and is_block else None,
         "mi_crow_layer": sae.layer,
         "context_size": run.max_length if run else None,
+        # No arguments: sae-lens then leaves the model's weights as they were in the training here.
+        MODEL_ARGUMENTS: {} if sae.origin == SaeOrigin.TRAINED else None,
         "sae_class": sae.sae_class,
         "gql_server_version": __version__,
     }

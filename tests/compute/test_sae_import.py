@@ -308,13 +308,14 @@ def test_what_a_killed_attempt_has_left_is_cleared_away(sae_lens: Path) -> None:
         ("BLOCK", 0, "blocks.1.hook_resid_pre", False),
         ("BLOCK", 1, "blocks.0.hook_resid_post", True),
         ("MLP", 0, "blocks.0.hook_resid_post", True),
-        ("MLP", 3, "blocks.3.hook_mlp_out", False),
+        ("MLP", 3, "blocks.3.hook_mlp_out", True),
+        ("ATTENTION", 3, "blocks.3.hook_attn_out", True),
         ("BLOCK", 3, "blocks.3.hook_mlp_out", True),
         ("BLOCK", 0, "model.layers.7", False),
         ("BLOCK", 0, None, False),
     ],
 )
-def test_a_hook_at_another_place_is_told_of(
+def test_a_hook_that_may_be_at_another_place_is_told_of(
     kind: str, depth: int, hook: str | None, differs: bool, sae_lens: Path
 ) -> None:
     set_cfg(sae_lens, metadata={"sae_lens_version": "6.0.0", "hook_name": hook})
@@ -322,6 +323,63 @@ def test_a_hook_at_another_place_is_told_of(
     import_sae(task_for(sae_lens, kind=kind, depth=depth), context, SaeClasses())
     notes = [event.message for event in context.events if isinstance(event, Log) and "hook" in event.message]
     assert len(notes) == differs and all(str(hook) in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("said", "is_told"),
+    [
+        ({}, True),
+        ({"model_from_pretrained_kwargs": None}, True),
+        ({"model_from_pretrained_kwargs": {}}, False),
+        ({"model_from_pretrained_kwargs": {"center_writing_weights": False}}, False),
+        ({"model_from_pretrained_kwargs": {"center_writing_weights": True}}, True),
+        ({"model_from_pretrained_kwargs": {"fold_ln": True, "center_writing_weights": False}}, True),
+        ({"model_class_name": "AutoModelForCausalLM"}, False),
+    ],
+)
+def test_an_sae_that_may_be_for_processed_weights_is_told_of(
+    said: dict[str, Any], is_told: bool, sae_lens: Path
+) -> None:
+    set_cfg(sae_lens, metadata={"sae_lens_version": "6.0.0", **said})
+    assert processing_told_of(sae_lens) is is_told
+    kept = json.loads((sae_lens.parent / "sae" / "sae_1" / "metadata.json").read_text())["source"]["metadata"]
+    assert {name: kept[name] for name in said if name in kept} == {
+        name: value for name, value in said.items() if value is not None
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_told"),
+    [(None, True), ({}, True), ({"center_writing_weights": False}, False)],
+)
+def test_before_version_6_weights_were_processed_where_nothing_else_is_said(
+    arguments: dict[str, Any] | None, is_told: bool, tmp_path: Path
+) -> None:
+    source = made("topk_of_version_5", tmp_path / "theirs")
+    set_cfg(source, model_from_pretrained_kwargs=arguments)
+    assert processing_told_of(source) is is_told
+
+
+def processing_told_of(source: Path) -> bool:
+    context = RecordingContext()
+    import_sae(task_for(source), context, SaeClasses())
+    return any("unprocessed weights" in log.message for log in logs(context))
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"dtype": "\ud800", "n": [1]}, {"a": "x" * 400}, {"\ud800": float("inf")}]
+)
+def test_arguments_that_no_file_takes_are_left_out(arguments: dict[str, Any], sae_lens: Path) -> None:
+    text = json.dumps({"sae_lens_version": "6.0.0", "model_from_pretrained_kwargs": arguments})
+    cfg = json.loads((sae_lens / "cfg.json").read_text())
+    del cfg["metadata"]
+    (sae_lens / "cfg.json").write_text(
+        json.dumps(cfg)[:-1] + ', "metadata": ' + text.replace("Infinity", "1e999") + "}"
+    )
+    task = task_for(sae_lens)
+    import_sae(task, RecordingContext(), SaeClasses())
+    kept = json.loads((Path(task.sae_dir) / "metadata.json").read_text())["source"]["metadata"]
+    assert kept.get("model_from_pretrained_kwargs") in (None, {}, {"dtype": "?"})
 
 
 def test_a_width_that_is_not_known_is_told_of(sae_lens: Path, recording_context: RecordingContext) -> None:

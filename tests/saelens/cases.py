@@ -23,10 +23,11 @@ from mi_crow.mechanistic.sae.sae import Sae
 
 N_INPUTS, N_LATENTS, K = 16, 64, 5
 CLASSES = ("TopKSae", "L1Sae", "ReLUSae", "BiasedTopKSae", "BatchTopKSae", "JumpReLUSae")
-METADATA: Mapping[str, str | int | None] = {
+METADATA: Mapping[str, str | int | dict[str, str] | None] = {
     "model_name": "tiny",
     "hook_name": "blocks.0.hook_resid_post",
     "context_size": 64,
+    "model_from_pretrained_kwargs": {},
     "prepend_bos": None,
 }
 

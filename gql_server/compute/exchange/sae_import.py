@@ -29,6 +29,7 @@ from gql_server.sae_lens_config import (
     CFG_FILE,
     IMPORTED_AS,
     MAX_CFG_BYTES,
+    MODEL_ARGUMENTS,
     WEIGHTS_FILE,
     NotRepresentable,
     SaeLensConfig,
@@ -166,6 +167,18 @@ def _notes(task: ImportSae, config: SaeLensConfig) -> list[str]:
         notes.append(
             f"Its cfg.json names the hook {hook}, which is another place than the layer {task.layer}: what it"
             " reconstructs there may mean nothing."
+        )
+    elif (found := config.block_and_place) is not None and found[1] in ("attn_out", "mlp_out"):
+        notes.append(
+            f"Its cfg.json names the hook {config.metadata['hook_name']}: in models with a norm behind that,"
+            " such as Gemma 2, SAELens takes what comes out of the norm, and this server what goes into it."
+        )
+    if not config.says_unprocessed:
+        arguments = config.metadata.get(MODEL_ARGUMENTS)
+        said = "none" if arguments is None else json.dumps(arguments)
+        notes.append(
+            "Its cfg.json does not say that it was trained on a model with unprocessed weights"
+            f" ({MODEL_ARGUMENTS}: {said}): its inputs may not be what this server's model gives."
         )
     return notes
 
