@@ -209,9 +209,20 @@ def assert_as_if_never_interrupted(task: TrainSae, context: RecordingContext, di
 
 @pytest.mark.parametrize("buffer_bytes", [MEMORY, POOL], ids=["memory", "pool"])
 @pytest.mark.parametrize(
-    ("sae_class", "k"), [("TopKSae", 3), ("L1Sae", None), ("DummySae", None), ("RestlessSae", None)]
+    ("sae_class", "k", "place"),
+    [
+        *(
+            (sae_class, k, place)
+            for sae_class, k in [("TopKSae", 3), ("L1Sae", None), ("DummySae", None), ("RestlessSae", None)]
+            for place in ["first step", "mid-epoch", "epoch's end", "next epoch", "last step"]
+        ),
+        *(
+            (sae_class, 3, place)
+            for sae_class in ["BatchTopKSae", "BiasedTopKSae", "JumpReLUSae"]
+            for place in ["first step", "next epoch"]
+        ),
+    ],
 )
-@pytest.mark.parametrize("place", ["first step", "mid-epoch", "epoch's end", "next epoch", "last step"])
 def test_a_canceled_training_goes_on_at_its_step_as_if_never_interrupted(
     run: Run,
     steps_per_epoch: int,
