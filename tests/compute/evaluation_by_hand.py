@@ -63,6 +63,7 @@ class NumpyAffineSae:
     def __init__(self, sae: Sae) -> None:
         weights = {name: value.double().numpy() for name, value in sae.sae_engine.state_dict().items()}
         self.weights, self.k = weights, sae.sae_engine.k
+        self.subtracted = weights["decoder_bias"] if sae.sae_engine.subtracts_bias else 0.0
         self.threshold = weights.get("threshold", np.zeros(()))
         self.per_token = "threshold" not in weights and self.k is not None
 
@@ -73,7 +74,7 @@ class NumpyAffineSae:
     def latents(self, x: Array) -> Array:
         """Return the sparse codes [n, n_latents]."""
         weights = self.weights
-        codes = (x - weights["decoder_bias"]) @ weights["encoder_weight"].T + weights["encoder_bias"]
+        codes = (x - self.subtracted) @ weights["encoder_weight"].T + weights["encoder_bias"]
         codes = np.where(codes > np.maximum(self.threshold, 0), codes, 0)
         if self.per_token:
             codes = np.where(codes >= np.sort(codes, axis=1)[:, -self.k, None], codes, 0)

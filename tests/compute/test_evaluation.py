@@ -91,16 +91,27 @@ def test_every_figure_is_that_of_plain_transformers_and_numpy_however_the_texts_
     assert (result.sample_count, result.max_length, result.dead_window_tokens) == (6, 20, result.token_count)
 
 
-@pytest.mark.parametrize("sae_class", ["ReLUSae", "BiasedTopKSae", "BatchTopKSae", "JumpReLUSae"])
+@pytest.mark.parametrize(
+    ("sae_class", "subtracts_bias"),
+    [
+        ("ReLUSae", True),
+        ("BiasedTopKSae", True),
+        ("BatchTopKSae", True),
+        ("JumpReLUSae", True),
+        ("JumpReLUSae", False),
+    ],
+)
 def test_saes_with_a_decoder_bias_are_measured_as_they_are_after_training(
     task: EvaluateSae,
     tiny_model_dir: Path,
     language_models: LanguageModels,
     recording_context: RecordingContext,
     sae_class: str,
+    subtracts_bias: bool,
 ) -> None:
     lm = language_models.get(task.language_model)
     sae = make_sae(lm, sae_class)
+    sae.sae_engine.subtracts_bias = subtracts_bias
     sae.sae_engine.decoder_bias.normal_(generator=torch.Generator().manual_seed(1))
     if hasattr(sae.sae_engine, "threshold"):
         sae.sae_engine.threshold.data.fill_(0.7)
