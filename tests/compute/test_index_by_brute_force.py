@@ -21,6 +21,7 @@ from gql_server.datasets import TextDataset, built_in_python_reference
 from gql_server.manifest import PlannedBatch, assemble, read_manifest, read_plan, write_manifest, write_plan
 from gql_server.top_texts import load_tokenizer, read_top_texts
 from tests.compute.conftest import RecordingContext, capture_task
+from tests.compute.evaluation_by_hand import NumpyAffineSae, NumpySae
 from tests.compute.sae_fixtures import LAYER, N_LATENTS, K, make_sae, sae_source
 
 from mi_crow.mechanistic.sae.sae import Sae
@@ -45,19 +46,16 @@ TEXTS = [
 class ByHand:
     """All latents of all texts, in float64: the model runs on one text at a time, without padding."""
 
-    def __init__(self, directory: Path, sae: Sae) -> None:
+    def __init__(self, directory: Path, sae: NumpySae | NumpyAffineSae) -> None:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(directory)
         model: Any = AutoModelForCausalLM.from_pretrained(directory).eval()
-        encoder = sae.sae_engine.encoder.final_block[0]
-        weight, bias = encoder.weight.detach().double().numpy(), encoder.bias.detach().double().numpy()
         self.latents: dict[int, Array] = {}
         """By row: [n_tokens, n_latents], NaN at special tokens."""
         for row, text in enumerate(TEXTS):
             ids = self.tokenizer(text, truncation=True, max_length=MAX_LENGTH)["input_ids"]
             with torch.no_grad():
                 states = model(torch.tensor([ids]), output_hidden_states=True).hidden_states[1][0]
-            latents = np.maximum(states.double().numpy() @ weight.T + bias, 0)
-            np.put_along_axis(latents, np.argsort(-latents, axis=1)[:, K:], 0, axis=1)
+            latents = sae.latents(states.double().numpy())
             latents[np.isin(ids, self.tokenizer.all_special_ids)] = np.nan
             self.latents[row] = latents
         together = np.concatenate(list(self.latents.values()))
@@ -76,17 +74,29 @@ def capture(tiny_source: LanguageModelSource, tmp_path: Path) -> CaptureActivati
     )
 
 
+@pytest.fixture(params=["TopKSae", "BatchTopKSae", "JumpReLUSae"])
+def sae_class(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-def sae(language_models: LanguageModels, tiny_source: LanguageModelSource) -> Sae:
-    sae = make_sae(language_models.get(tiny_source))
+def sae(sae_class: str, language_models: LanguageModels, tiny_source: LanguageModelSource) -> Sae:
+    sae = make_sae(language_models.get(tiny_source), sae_class)
+    engine = sae.sae_engine
     with torch.no_grad():
-        sae.sae_engine.encoder.final_block[0].bias[-3:] = -1e6  # Dead.
+        if sae_class == "TopKSae":
+            engine.encoder.final_block[0].bias[-3:] = -1e6  # Dead.
+            return sae
+        engine.encoder_bias[-3:] = -1e6
+        engine.decoder_bias.normal_(generator=torch.Generator().manual_seed(1))
+        engine.threshold.copy_(0.7 if engine.threshold.ndim == 0 else torch.linspace(0.2, 1.2, N_LATENTS))
     return sae
 
 
 @pytest.fixture
-def by_hand(tiny_model_dir: Path, sae: Sae) -> ByHand:
-    return ByHand(tiny_model_dir, sae)
+def by_hand(tiny_model_dir: Path, sae: Sae, sae_class: str) -> ByHand:
+    return ByHand(tiny_model_dir, NumpySae(sae, K) if sae_class == "TopKSae" else NumpyAffineSae(sae))
 
 
 def pad_left(capture: CaptureActivations, directory: Path) -> None:
@@ -127,6 +137,7 @@ def index(
     request: pytest.FixtureRequest,
     capture: CaptureActivations,
     sae: Sae,
+    sae_class: str,
     tiny_model_dir: Path,
     language_models: LanguageModels,
     recording_context: RecordingContext,
@@ -138,7 +149,7 @@ def index(
         pad_left(capture, tiny_model_dir)
     task = IndexNeurons(
         index_id="idx_a",
-        sae=msgspec.structs.replace(sae_source(), layer=LAYER),
+        sae=msgspec.structs.replace(sae_source(sae_class), layer=LAYER),
         run_id="run_a",
         store_dir=capture.store_dir,
         dataset_dir=capture.dataset_dir,
