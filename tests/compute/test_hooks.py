@@ -64,6 +64,30 @@ def test_error_preserving_adds_what_the_edit_changes_in_the_reconstruction(lm: L
     torch.testing.assert_close(found, torch.from_numpy(expected), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["ReLUSae", "BiasedTopKSae", "BatchTopKSae", "JumpReLUSae"])
+def test_a_decoder_bias_of_any_size_cancels_where_the_error_is_preserved(
+    lm: LanguageModel, name: str
+) -> None:
+    sae = make_sae(lm, name)
+    engine = sae.sae_engine
+    engine.decoder_bias.fill_(300.0)
+    if hasattr(engine, "threshold"):
+        engine.threshold.data.fill_(0.5)
+    output = 300 + torch.randn(1, 40, 32, generator=torch.Generator().manual_seed(0))
+    fires = sae.encode(output[0]) > 0
+    neuron = int(((fires.sum(dim=0) > 3) & (fires.sum(dim=0) < 37)).nonzero()[0])
+    silent = SaeHook(sae, "ERROR_PRESERVING", [Edit(neuron, 3.0, 0.0)])
+    assert silent.modify_activations(lm.model, None, output[:, ~fires[:, neuron]]) is None
+    assert SaeHook(sae, "ERROR_PRESERVING").modify_activations(lm.model, None, output) is None
+    found = SaeHook(sae, "ERROR_PRESERVING", [Edit(neuron, 3.0, 0.5)]).modify_activations(
+        lm.model, None, output
+    )
+    assert found is not None
+    change = 2.0 * sae.encode(output[0])[:, neuron].double() + 0.5
+    expected = change[:, None] * engine.decoder_weight[neuron].double()
+    torch.testing.assert_close((found - output)[0].double(), expected, atol=5e-4, rtol=0)
+
+
 def test_a_multiplier_leaves_positions_alone_where_the_neuron_does_not_fire(lm: LanguageModel) -> None:
     sae = make_sae(lm)
     before = layer_output(lm, IDS)
