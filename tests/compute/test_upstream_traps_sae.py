@@ -22,6 +22,8 @@ from mi_crow.mechanistic.sae.sae_trainer import SaeTrainer, SaeTrainingConfig
 from mi_crow.store.local_store import LocalStore
 from mi_crow.store.store_dataloader import StoreDataloader
 from overcomplete.sae.dictionary import DictionaryLayer
+from overcomplete.sae.jump_sae import JumpReLU
+from overcomplete.sae.kernels import rectangle_kernel
 
 WIDTH = 6
 
@@ -164,6 +166,18 @@ def test_a_saved_dictionary_is_not_normalised_after_the_last_step() -> None:
     with torch.no_grad():
         layer._weights.mul_(3)
     assert float(layer.state_dict()["_weights"].norm(dim=1).max()) > 1.5
+
+
+def test_the_pseudo_derivative_of_a_jump_relu_divides_by_the_bandwidth_twice() -> None:
+    """Workaround: affine_engine.py has its own.
+
+    By eq. 11 of Rajamanoharan et al. 2024 (Jumping Ahead) it is -threshold / bandwidth for a latent within
+    half a bandwidth of the threshold.
+    """
+    threshold = torch.tensor([0.5], requires_grad=True)
+    JumpReLU.apply(torch.tensor([[0.52]]), threshold, rectangle_kernel, 0.1).sum().backward()
+    assert threshold.grad is not None
+    assert float(threshold.grad) == pytest.approx(-0.5 / 0.1 / 0.1)
 
 
 def test_the_seams_that_our_trainer_stands_on_are_there() -> None:
