@@ -1,14 +1,19 @@
 """SAEs of every class that can be exported, with weights that matter; and the directories that are recorded.
 
-``python -m tests.saelens.cases`` writes their exports anew, for the recorder: see ``make recordings``.
+``python -m tests.saelens.cases`` writes their exports anew, and a model's activations on prompts, for the
+recorder: see ``make recordings``.
 """
 
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.exchange.sae_export import export_sae
@@ -18,11 +23,17 @@ from gql_server.compute.messages.tasks import ExportSae
 from gql_server.compute.saes.affine_saes import AffineSae
 from gql_server.compute.saes.classes import SaeClasses, place
 from tests.saelens.recorded_files import RECORDED
+from tests.tiny_model import make_tiny_model
 
 from mi_crow.mechanistic.sae.sae import Sae
 
 N_INPUTS, N_LATENTS, K = 16, 64, 5
 CLASSES = ("TopKSae", "L1Sae", "ReLUSae", "BiasedTopKSae", "BatchTopKSae", "JumpReLUSae")
+PROMPTS = (
+    "for x in range(10): print(x)",
+    "The for statement is used to iterate over the elements of a sequence.",
+    "naïve 😀",
+)
 METADATA: Mapping[str, str | int | dict[str, str] | None] = {
     "model_name": "tiny",
     "hook_name": "blocks.0.hook_resid_post",
@@ -76,14 +87,26 @@ def unpack(path: Path, directory: Path) -> Path:
     return directory
 
 
+def activations() -> Tensor:
+    """Return what block 0 of the tiny model puts out on the prompts, one after the other: [n_tokens, 32]."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = make_tiny_model(Path(directory))
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path).eval()
+    ids = [tokenizer(prompt, return_tensors="pt")["input_ids"] for prompt in PROMPTS]
+    with torch.no_grad():
+        return torch.cat([model(one, output_hidden_states=True).hidden_states[1][0] for one in ids])
+
+
 def main() -> None:
-    """Write all exports anew, and remove what was recorded."""
+    """Write all exports and the activations anew, and remove what was recorded."""
     shutil.rmtree(RECORDED, ignore_errors=True)
     for name in CLASSES:
         directory = RECORDED / "exported" / name
         export(name, directory / "export.zip")
         unpack(directory / "export.zip", directory)
         (directory / "export.zip").unlink()
+    save_file({"activations": activations()}, RECORDED / "prompts.safetensors")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 Makes SAEs with sae-lens under ``DIRECTORY/made``, then loads those, and what is under
 ``DIRECTORY/exported``, as its users would, and writes beside each what it computes: ``said.safetensors`` with
-inputs [n, d_in], latents [n, d_sae] and reconstructions [n, d_in].
+inputs [n, d_in], latents [n, d_sae] and reconstructions [n, d_in]. The inputs are random numbers, but where
+an SAE is as wide as the model, its activations on prompts: ``DIRECTORY/prompts.safetensors``.
 """
 
 import json
@@ -22,10 +23,11 @@ from sae_lens import (
     TopKSAE,
     TopKSAEConfig,
 )
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 N_INPUTS, N_LATENTS, K, N_ROWS = 16, 64, 5, 24
 SIZES = {"d_in": N_INPUTS, "d_sae": N_LATENTS}
+MODEL_SIZES = {"d_in": 32, "d_sae": N_LATENTS}
 METADATA = {"model_name": "tiny", "hook_name": "blocks.0.hook_resid_post", "context_size": 64}
 
 
@@ -36,8 +38,9 @@ def main(directory: Path) -> None:
     as_before_version_6(
         directory / "made" / "topk_without_rescaling", directory / "made" / "topk_of_version_5"
     )
+    activations = load_file(directory / "prompts.safetensors")["activations"]
     for path in sorted(directory.glob("*/*/cfg.json")):
-        record(path.parent)
+        record(path.parent, activations)
 
 
 def made() -> dict[str, Any]:
@@ -50,6 +53,8 @@ def made() -> dict[str, Any]:
         "topk_with_rescaling": TopKSAE(TopKSAEConfig(rescale_acts_by_decoder_norm=True, **topk)),
         "topk_without_rescaling": TopKSAE(TopKSAEConfig(rescale_acts_by_decoder_norm=False, **topk)),
         "jumprelu": JumpReLUSAE(JumpReLUSAEConfig(apply_b_dec_to_input=False, **SIZES)),
+        "topk_on_prompts": TopKSAE(TopKSAEConfig(k=K, **MODEL_SIZES)),
+        "jumprelu_on_prompts": JumpReLUSAE(JumpReLUSAEConfig(apply_b_dec_to_input=False, **MODEL_SIZES)),
     }
     for seed, sae in enumerate(saes.values()):
         fill(sae, seed)
@@ -59,16 +64,17 @@ def made() -> dict[str, Any]:
 def fill(sae: Any, seed: int) -> None:
     """Give an SAE random weights."""
     generator = torch.Generator().manual_seed(seed)
+    n_inputs = sae.cfg.d_in
 
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator)
 
     lengths = torch.rand(N_LATENTS, 1, generator=generator) + 0.25
     tensors = {
-        "W_enc": random(N_INPUTS, N_LATENTS),
+        "W_enc": random(n_inputs, N_LATENTS),
         "b_enc": random(N_LATENTS),
-        "W_dec": random(N_LATENTS, N_INPUTS) * lengths,
-        "b_dec": random(N_INPUTS) + 4,
+        "W_dec": random(N_LATENTS, n_inputs) * lengths,
+        "b_dec": random(n_inputs) + 4,
     }
     if isinstance(sae, JumpReLUSAE):
         tensors["threshold"] = random(N_LATENTS) + 0.5  # Some of them below 0.
@@ -98,12 +104,13 @@ def as_before_version_6(source: Path, target: Path) -> None:
     (target / "sae_weights.safetensors").write_bytes((source / "sae_weights.safetensors").read_bytes())
 
 
-def record(directory: Path) -> None:
-    """Load an SAE as a user of sae-lens does, and write down what it computes."""
+def record(directory: Path, activations: torch.Tensor) -> None:
+    """Load an SAE as a user of sae-lens does, and write down what it computes of inputs that fit it."""
     # The weights as they are stored, computed with in float32.
     sae = SAE.load_from_disk(directory, dtype="float32")
     generator = torch.Generator().manual_seed(sum(directory.name.encode()))
     inputs = torch.randn(N_ROWS, N_INPUTS, generator=generator) * 2 + 3
+    inputs = activations if sae.cfg.d_in == activations.shape[1] else inputs
     with torch.no_grad():
         latents = sae.encode(inputs)
         said = {"inputs": inputs, "latents": latents, "reconstructions": sae(inputs)}

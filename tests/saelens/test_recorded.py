@@ -18,7 +18,7 @@ from gql_server.compute.messages.results import ImportResult
 from gql_server.compute.messages.tasks import ImportSae
 from gql_server.compute.saes.classes import SaeClasses
 from tests.compute.conftest import RecordingContext
-from tests.saelens.cases import CLASSES, N_INPUTS, N_LATENTS, K, export, make, unpack
+from tests.saelens.cases import CLASSES, N_LATENTS, K, export, make, unpack
 from tests.saelens.recorded_files import FILES, RECORDED
 
 from mi_crow.mechanistic.sae.sae import Sae
@@ -32,6 +32,8 @@ MADE = {
     "topk_without_rescaling": ("BiasedTopKSae", K, True),
     "topk_of_version_5": ("BiasedTopKSae", K, True),
     "jumprelu": ("JumpReLUSae", None, False),
+    "topk_on_prompts": ("BiasedTopKSae", K, True),
+    "jumprelu_on_prompts": ("JumpReLUSae", None, False),
 }
 
 
@@ -44,7 +46,7 @@ def imported(source: Path, directory: Path) -> tuple[ImportResult, Sae]:
         layer="m_layers_0",
         kind="BLOCK",
         depth=0,
-        n_inputs=N_INPUTS,
+        n_inputs=json.loads((source / "cfg.json").read_text())["d_in"],
         max_latents=N_LATENTS,
         format="SAE_LENS",
         source=source.name,
@@ -71,10 +73,12 @@ def test_what_sae_lens_made_computes_the_same_here(name: str, tmp_path: Path) ->
     source = RECORDED / "made" / name
     result, sae = imported(source, tmp_path / "sae")
     sae_class, k, subtracts_bias = MADE[name]
-    assert (result.sae_class, result.n_inputs, result.n_latents) == (sae_class, N_INPUTS, N_LATENTS)
+    said = load_file(source / "said.safetensors")
+    n_inputs = said["inputs"].shape[1]
+    assert (result.sae_class, result.n_inputs, result.n_latents) == (sae_class, n_inputs, N_LATENTS)
     assert result.k == k
     assert sae.sae_engine.subtracts_bias is subtracts_bias
-    assert_computes(sae, load_file(source / "said.safetensors"))
+    assert_computes(sae, said)
 
 
 @pytest.mark.parametrize("name", CLASSES)
