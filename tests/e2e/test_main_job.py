@@ -1,7 +1,9 @@
 """The main job, whole, on a tiny transformer over HTTP and WebSocket: from nothing to a steered sentence."""
 
 import asyncio
+import io
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -356,6 +358,15 @@ async def test_top_texts_of_a_request_are_written_and_handed_out(
     reported = {n["neuron"]["index"] for o in generated["outputs"] for n in o["topNeurons"]}
     assert reported <= {entry["neuron"] for entry in handed_out["neurons"]}
     assert httpx.get(f"{tiny_server.url}/top-texts/{made.sae}/..%2Fsae.pt").status_code == 404
+
+
+async def test_an_export_says_that_it_is_for_the_models_own_activations(
+    client: Api, made: Made, tiny_server: RunningServer
+) -> None:
+    await client.run_job("exportSae", input=("ExportSaeInput!", {"saeId": made.sae}))
+    file = httpx.get(f"{tiny_server.url}/exports/{made.sae}/sae_lens.zip").content
+    metadata = json.loads(zipfile.ZipFile(io.BytesIO(file)).read("cfg.json"))["metadata"]
+    assert (metadata["model_from_pretrained_kwargs"], metadata["mi_crow_layer"]) == ({}, BLOCKS[0])
 
 
 async def test_named_neurons_carry_their_concept(client: Api, made: Made) -> None:
