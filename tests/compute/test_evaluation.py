@@ -295,6 +295,46 @@ def test_a_canceled_evaluation_ends_between_passes_and_leaves_neither_hook_nor_f
     assert json.loads((Path(task.sae.directory) / "metadata.json").read_text()) == {"seed": 7}
 
 
+@pytest.mark.parametrize(
+    ("tensor", "what"), [("encoder_weight", "neurons' activations"), ("decoder_weight", "reconstructions")]
+)
+def test_an_sae_whose_values_are_not_finite_is_a_conflict_and_has_no_figures(
+    task: EvaluateSae,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    tensor: str,
+    what: str,
+) -> None:
+    lm = language_models.get(task.language_model)
+    sae = make_sae(lm, "ReLUSae")
+    sae.id = "sae_1"
+    getattr(sae.sae_engine, tensor).fill_(3e38)
+    with pytest.raises(TaskError, match=f"SAE sae_1 gives {what} that are not finite") as error:
+        evaluate_sae(task, recording_context, lm, sae)
+    assert error.value.code == "CONFLICT"
+    assert json.loads((Path(task.sae.directory) / "metadata.json").read_text()) == {"seed": 7}
+
+
+def test_a_reconstruction_with_which_the_model_overflows_has_a_reason_in_the_log(
+    task: EvaluateSae, language_models: LanguageModels, recording_context: RecordingContext
+) -> None:
+    lm = language_models.get(task.language_model)
+    sae = make_sae(lm, "ReLUSae")
+    sae.sae_engine.subtracts_bias = False
+    sae.sae_engine.decoder_bias.fill_(3e38)
+    # The tiny model's norm makes zeros of what is that large; here something before it overflows.
+    handle = lm.model.model.norm.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 2 / 2,))
+    try:
+        result = evaluate_sae(task, recording_context, lm, sae)
+    finally:
+        handle.remove()
+    assert result.mse == pytest.approx(9e76, rel=1e-3) and result.ce_loss_original is not None
+    assert (result.ce_loss_reconstructed, result.kl_divergence_reconstructed) == (None, None)
+    assert "the language model's numbers are out of range" in str(recording_context.events[-1])
+    evaluate_sae(task, recording_context, lm, make_sae(lm))
+    assert "out of range" not in str(recording_context.events[-1])
+
+
 def test_another_attempt_says_that_it_begins_anew(
     task: EvaluateSae, language_models: LanguageModels, recording_context: RecordingContext
 ) -> None:

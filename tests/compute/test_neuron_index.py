@@ -139,6 +139,23 @@ def check_statistics(index: dict[str, Array], by_hand: ByHand) -> None:
         np.testing.assert_array_equal(index["histogram_counts"][neuron], counts)
 
 
+def test_infinite_latents_are_a_conflict_and_leave_no_index(
+    capture: CaptureActivations,
+    task: IndexNeurons,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+) -> None:
+    capture_activations(capture, recording_context, language_models)
+    store, sae = ActivationStore(Path(task.store_dir)), make_sae(L1Sae)
+    sae.id = "sae_a"
+    with torch.no_grad():
+        sae.sae_engine.encoder.final_block[0].weight[7].fill_(3e38)
+    with pytest.raises(TaskError, match="SAE sae_a gives neurons' activations that are not fin") as caught:
+        index_neurons(task, recording_context, sae, store, language_models)
+    assert caught.value.code == "CONFLICT"
+    assert not store.index_path("idx_a").exists()
+
+
 def check_texts(index: dict[str, Array], by_hand: ByHand, k: int) -> None:
     for neuron in range(N_LATENTS):
         expected = by_hand.top(neuron, k)

@@ -122,6 +122,7 @@ def test_an_sae_is_loaded_once_until_its_checkpoint_changes(saved: Path) -> None
     saes = Saes(SaeClasses())
     first = saes.get(source(saved))
     assert saes.get(source(saved)) is first
+    assert first.id == source(saved).id
     sae_class = SaeClasses().get("TopKSae")
     sae_class.save(sae_class.build(n_latents=10, n_inputs=6, k=3, device="cpu"), saved, k=3)
     again = saes.get(source(saved))

@@ -19,6 +19,7 @@ from gql_server.compute.language_models.padding import PaddedBatch, marks, pad
 from gql_server.compute.messages.events import Log, Progress
 from gql_server.compute.messages.results import EvaluatedDataset, EvaluationResult
 from gql_server.compute.messages.tasks import EvaluateSae
+from gql_server.compute.saes.finite import decode, encode
 from gql_server.compute.saes.hooks import MAX_DENSE_LATENTS, ReplacementHook, attached
 from gql_server.compute.saes.metadata import note_evaluation
 from gql_server.compute.stored.texts import OF_AN_EVALUATION, open_texts
@@ -35,12 +36,18 @@ MAX_LOGITS = 2**24
 MAX_TOKENS = 2048
 """Tokens of a batch, padding among them, likewise: for models of few words."""
 
+_OUT_OF_RANGE = (
+    "With the reconstructions in the layer's place the language model's numbers are out of range, so nothing "
+    "can be said of its predictions there."
+)
+
 
 def evaluate_sae(task: EvaluateSae, context: TaskContext, lm: LanguageModel, sae: Sae) -> EvaluationResult:
     """Measure an SAE on a task's texts, and note the figures in its metadata.json.
 
     What is measured, on which tokens, and after whom: docs/evaluation.md. Raises TaskError where the texts
-    are not there or have no token that counts, or the SAE does not fit the layer.
+    are not there or have no token that counts, or the SAE does not fit the layer or gives values that are
+    not finite.
     """
     if task.attempt > 1:
         context.emit(Log("An evaluation is made in one go, so it begins anew."))
@@ -57,6 +64,8 @@ def evaluate_sae(task: EvaluateSae, context: TaskContext, lm: LanguageModel, sae
     result = _result(task, texts, len(dataset), max_length, evaluation)
     noted = note_evaluation(Path(task.sae.directory), result)
     context.emit(Log(_closing(result)))
+    if result.ce_loss_original is not None and result.ce_loss_reconstructed is None:
+        context.emit(Log(_OUT_OF_RANGE))
     if not noted:
         context.emit(Log("The SAE has no metadata.json that the figures could be written into as well."))
     return result
@@ -134,8 +143,8 @@ class Evaluation:
             size = max(1, MAX_DENSE_LATENTS // self._sae.context.n_latents)
             for places in counted.flatten().nonzero().flatten().to(x.device).split(size):
                 activations = rows[places].to(self._sae.context.device, torch.float32)
-                latents = self._sae.encode(activations)
-                x_hat = self._sae.decode(latents)
+                latents = encode(self._sae, activations)
+                x_hat = decode(self._sae, latents)
                 self.reconstructions.update(activations, x_hat, latents)
                 rows[places] = x_hat.to(rows.device, rows.dtype)
         return result

@@ -117,6 +117,7 @@ class Decoding:
                 yield
                 return
             self._hook.editable = self._countable(input_ids)
+            self._hook.told = self._attention_mask[:, -input_ids.shape[1] :].bool()
             with attached(self._lm, self._layer, self._hook):
                 yield
 

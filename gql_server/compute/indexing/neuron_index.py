@@ -20,6 +20,7 @@ from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.messages.events import Log, Progress
 from gql_server.compute.messages.results import Histogram, IndexResult
 from gql_server.compute.messages.tasks import IndexNeurons
+from gql_server.compute.saes.finite import encode
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.compute.stored.texts import open_texts
 from gql_server.datasets import TextDataset
@@ -46,7 +47,8 @@ def index_neurons(
 ) -> IndexResult:
     """Write the index as the store's run ``task.index_id``, and the top-texts file.
 
-    Raises TaskError where the run or the tokenizer is not there, or they do not belong together.
+    Raises TaskError where the run or the tokenizer is not there, or they do not belong together, or latents
+    are not finite.
     """
     manifest = _manifest(task, store)
     dataset = open_texts(Path(task.dataset_dir))
@@ -161,7 +163,7 @@ def _firings(sae: Sae, tokens: Tensor, positions: Tensor) -> Firings:
     for start in range(0, len(tokens), portion):
         # The sparse codes: what mi_crow's own hook reports are the codes before ReLU and top-k.
         with torch.inference_mode():
-            codes = sae.encode(tokens[start : start + portion].to(device, torch.float32))
+            codes = encode(sae, tokens[start : start + portion].to(device, torch.float32))
             token, neuron = codes.nonzero(as_tuple=True)
             parts.append(Firings(positions.to(device)[start + token], neuron, codes[token, neuron]))
     return joined(parts)

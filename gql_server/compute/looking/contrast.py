@@ -68,6 +68,6 @@ def _mean(
             here = counted[first : first + len(latents)]
             sums.add_(latents[here].to(wide).sum(dim=0, dtype=torch.float64))
 
-        read_latents(lm, sae, task.sae.layer, batch, read)
+        read_latents(lm, sae, task.sae.layer, batch, counted, read)
         token_count += int(counted.sum())
     return (sums / token_count).cpu()

@@ -69,7 +69,7 @@ def _rank(
             here = counted.flatten()[first : first + len(latents)]
             per_position.extend(strongest_per_row(latents.masked_fill(~here[:, None], 0.0), task.first))
 
-    read_latents(lm, sae, task.sae.layer, batch, read)
+    read_latents(lm, sae, task.sae.layer, batch, counted, read)
     width = batch.input_ids.shape[1]
     return [
         PromptNeurons(
@@ -92,12 +92,17 @@ def counted_positions(lm: LanguageModel, batch: PaddedBatch) -> Tensor:
     return batch.attention_mask.bool() & ~marks(batch.input_ids, special_token_ids(lm))
 
 
-def read_latents(lm: LanguageModel, sae: Sae, layer: str, batch: PaddedBatch, read: Reader) -> None:
-    """Have the latents of every position at the layer read; of prompts without a token there are none."""
+def read_latents(
+    lm: LanguageModel, sae: Sae, layer: str, batch: PaddedBatch, counted: Tensor, read: Reader
+) -> None:
+    """Have the latents of every position at the layer read; of prompts without a token there are none.
+
+    TaskError (CONFLICT) where they are not finite at a ``counted`` position [n_prompts, n_positions].
+    """
     if batch.input_ids.shape[1] == 0:
         return
     hook = SaeHook(sae)
-    hook.reader = read
+    hook.reader, hook.told = read, counted
     with torch.inference_mode(), attached(lm, layer, hook), stopping_after(lm, layer):
         lm.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
 

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
 from gql_server.compute.messages.sources import Edit
+from gql_server.compute.saes.finite import all_finite, decode, encode
+from gql_server.disk import causes
 
 from mi_crow.hooks.controller import Controller
 from mi_crow.hooks.detector import Detector
-from mi_crow.hooks.hook import HOOK_FUNCTION_INPUT, HOOK_FUNCTION_OUTPUT, HookType
+from mi_crow.hooks.hook import HOOK_FUNCTION_INPUT, HOOK_FUNCTION_OUTPUT, HookError, HookType
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -34,7 +36,8 @@ class SaeHook(Controller, Detector):
     everywhere, as mi_crow's own hook does.
 
     ``editable`` [n_texts, n_positions], set before each forward pass, says where edits apply: where there is
-    neither padding nor a special token; None means everywhere. After the pass ``latents`` [n_texts,
+    neither padding nor a special token; None means everywhere. ``told`` of the same shape says whose latents
+    anybody is told: those must be finite, else a TaskError says so. After the pass ``latents`` [n_texts,
     n_positions, n_latents] are the SAE's sparse codes before edits, float32 on the SAE's device. Where a
     ``reader`` is set it gets them instead, portion by portion: whole, those of long prompts fill a memory.
 
@@ -48,6 +51,7 @@ class SaeHook(Controller, Detector):
         self.sae = sae
         self.mode = mode
         self.editable: Tensor | None = None
+        self.told: Tensor | None = None
         self.latents: Tensor | None = None
         self.reader: Reader | None = None
         effective = [edit for edit in edits if (edit.multiplier, edit.bias) != (1.0, 0.0)]
@@ -86,23 +90,34 @@ class SaeHook(Controller, Detector):
     def _pass(self, rows: Tensor, first: int, read: Reader) -> Tensor | None:
         """Encode a portion of the output's rows [n, n_inputs]; return what replaces them."""
         activations = rows.to(self.sae.context.device, torch.float32)
-        latents = self.sae.encode(activations)
+        here = slice(first, first + len(rows))
+        told = None if self.told is None else self.told.flatten()[here]
+        latents = encode(self.sae, activations, told)
         read(latents, first)
         if self.mode == "OBSERVE":
             return None
-        where = None if self.editable is None else self.editable.flatten()[first : first + len(rows)]
-        return self._change(activations, latents, where)
-
-    def _change(self, activations: Tensor, latents: Tensor, where: Tensor | None) -> Tensor | None:
-        """Return the activations [n, n_inputs] as the mode changes them, or None where nothing changes."""
-        edited = self._edit(latents, where)
+        edited = self._edit(latents, None if self.editable is None else self.editable.flatten()[here])
         if self.mode == "RECONSTRUCTION":
-            return self._decode(edited)
+            return self._reconstruct(edited, latents, told)
+        return self._shift(activations, edited, latents, told)
+
+    def _reconstruct(self, edited: Tensor, latents: Tensor, told: Tensor | None) -> Tensor:
+        reconstruction: Tensor = self.sae.decode(edited)
+        if not all_finite(reconstruction):
+            # Either the edits do that, which the logits will show, or the SAE does so without any.
+            decode(self.sae, latents, told)
+        return reconstruction
+
+    def _shift(
+        self, activations: Tensor, edited: Tensor, latents: Tensor, told: Tensor | None
+    ) -> Tensor | None:
+        """Return the activations [n, n_inputs] with what the edits change added, or None if nothing does."""
         rows = (edited != latents).any(dim=1).nonzero().flatten()
         if len(rows) == 0:
             return None
         activations = activations.clone()
-        activations[rows] += self._decode(edited[rows]) - self._decode(latents[rows])
+        before = decode(self.sae, latents[rows], None if told is None else told.to(rows.device)[rows])
+        activations[rows] += self.sae.decode(edited[rows]) - before
         return activations
 
     def _edit(self, latents: Tensor, where: Tensor | None = None) -> Tensor:
@@ -116,10 +131,6 @@ class SaeHook(Controller, Detector):
         edited = latents.clone()
         edited[:, self._neurons] = after
         return edited
-
-    def _decode(self, latents: Tensor) -> Tensor:
-        reconstruction: Tensor = self.sae.decode(latents)
-        return reconstruction
 
 
 class ReplacementHook(Controller, Detector):
@@ -156,7 +167,7 @@ def attached(lm: LanguageModel, layer: str, hook: SomeHook) -> Iterator[SomeHook
     """Register the hook on a layer for as long as the block lasts.
 
     Hooks sit on the shared model, so keep the block to a forward pass. TaskError (CONFLICT) where the model
-    has no such layer.
+    has no such layer, and whichever the hook raises: trap, mi_crow raises errors of its own for it.
     """
     if layer not in lm.layers.name_to_layer:
         raise TaskError(
@@ -165,5 +176,10 @@ def attached(lm: LanguageModel, layer: str, hook: SomeHook) -> Iterator[SomeHook
     lm.layers.register_hook(layer, hook)
     try:
         yield hook
+    except HookError as error:
+        for cause in causes(error):
+            if isinstance(cause, TaskError):
+                raise cause from None
+        raise
     finally:
         lm.layers.unregister_hook(hook)

@@ -72,6 +72,8 @@ class Saes:
                 f"not {source.n_latents} over {source.n_inputs}.",
                 "CONFLICT",
             )
+        # What a hook of mi_crow's is called; sentences about the SAE say it.
+        sae.id = source.id
         return sae
 
 
