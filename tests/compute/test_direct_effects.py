@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
+from gql_server.compute.context import TaskError
 from gql_server.compute.indexing import direct_effects as effects_module
 from gql_server.compute.indexing.direct_effects import direct_effects
 from gql_server.compute.indexing.strongest_columns import strongest_columns
@@ -196,6 +197,15 @@ def test_a_direction_without_length_raises_no_token(load: Any) -> None:
     assert (found["suppressed_tokens"] == -1).all()
 
 
+@pytest.mark.parametrize("name", ["LlamaForCausalLM", "GPT2LMHeadModel"])
+def test_effects_that_float32_cannot_hold_are_not_told(load: Any, name: str) -> None:
+    lm, _ = load(name)
+    directions = torch.randn(2, 32)
+    directions[1] = directions[1].sign() * 3e38
+    with pytest.raises(TaskError, match="effects on the logits are not finite"):
+        direct_effects(directions, find_unembedding(lm, block(lm)), nothing)
+
+
 VALUES = st.sampled_from([-2.0, -1.0, 0.0, 1.0, 1.0, 2.0, 3.0])
 
 
@@ -243,6 +253,37 @@ def test_a_direction_is_what_one_unit_of_the_latent_adds_to_the_reconstruction(
             torch.testing.assert_close(
                 directions[neuron], (sae.decode(more) - sae.decode(latents))[0], atol=1e-4, rtol=1e-4
             )
+
+
+def test_a_large_decoder_bias_leaves_the_directions_as_they_are() -> None:
+    torch.manual_seed(5)
+    sae = JumpReLUSae(n_latents=40, n_inputs=12)
+    with torch.no_grad():
+        sae.sae_engine.decoder_bias.fill_(3e38)
+    assert torch.equal(decoder_directions(sae, nothing), sae.sae_engine.decoder_weight)
+
+
+@pytest.mark.parametrize("length", [3e38, 1e-30, 1e-38])
+def test_cosines_are_right_for_directions_whose_squares_float32_cannot_hold(length: float) -> None:
+    rng = np.random.default_rng(8)
+    directions = (rng.uniform(-1, 1, size=(20, 6)) * length).astype(np.float32)
+    found = similar_neurons(torch.tensor(directions), nothing)
+    units = directions.astype(np.float64) / length
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    for neuron, (others, cosines) in enumerate(
+        zip(found["similar_neurons"].tolist(), found["similar_cosines"].tolist(), strict=True)
+    ):
+        expected = np.delete(np.arange(20), neuron)
+        expected = expected[np.argsort(-(units[expected] @ units[neuron]))]
+        assert others == [*expected, -1]
+        np.testing.assert_allclose(cosines[:-1], units[expected] @ units[neuron], atol=1e-5)
+
+
+def test_a_direction_that_is_not_finite_is_like_no_other() -> None:
+    directions = torch.ones(4, 6)
+    directions[1, 2], directions[2, 0] = torch.nan, torch.inf
+    found = similar_neurons(directions, nothing)
+    assert found["similar_neurons"].tolist() == [[3, *[-1] * 3], [-1] * 4, [-1] * 4, [0, *[-1] * 3]]
 
 
 def test_similar_neurons_are_the_nearest_by_cosine(monkeypatch: pytest.MonkeyPatch) -> None:

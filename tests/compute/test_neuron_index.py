@@ -23,6 +23,7 @@ from gql_server.compute.messages.events import Log, Progress
 from gql_server.compute.messages.results import IndexResult
 from gql_server.compute.messages.sources import LanguageModelSource, SaeSource
 from gql_server.compute.messages.tasks import CaptureActivations, IndexNeurons
+from gql_server.compute.saes.affine_saes import ReLUSae
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.datasets import TextDataset, built_in_python_reference
 from gql_server.manifest import read_manifest
@@ -339,6 +340,22 @@ def test_a_language_model_that_cannot_be_loaded_leaves_the_index_without_tokens(
     assert "similar_neurons" in index
     logs = [event.message for event in recording_context.events if isinstance(event, Log)]
     assert any("tokens are left out" in log and "no config.json" in log for log in logs)
+
+
+def test_directions_too_long_for_effects_leave_the_index_without_tokens(
+    indexed: ByHand, task: IndexNeurons, recording_context: RecordingContext
+) -> None:
+    torch.manual_seed(3)
+    sae = ReLUSae(n_latents=N_LATENTS, n_inputs=32)
+    with torch.no_grad():
+        sae.sae_engine.decoder_weight.copy_(sae.sae_engine.decoder_weight.sign() * 3e38)
+    store = ActivationStore(Path(task.store_dir))
+    index_neurons(task, recording_context, sae, store, LanguageModels(device="cpu"))
+    index = load_file(store.index_path("idx_a"))
+    assert "promoted_tokens" not in index
+    assert float(index["similar_cosines"][:, 0].min()) > 0.1
+    logs = [event.message for event in recording_context.events if isinstance(event, Log)]
+    assert any("tokens are left out" in log and "not finite" in log for log in logs)
 
 
 def test_other_requests_may_run_at_each_check(

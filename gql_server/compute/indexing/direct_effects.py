@@ -16,11 +16,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gql_server.compute.context import TaskError
 from gql_server.compute.indexing.strongest_columns import strongest_columns
 from gql_server.compute.language_models.unembedding import NoUnembedding, Unembedding
 from gql_server.compute.saes.decoder_directions import MAX_DENSE_VALUES
+from gql_server.compute.saes.finite import all_finite
 
 TOKENS_KEPT = 50
+_NOT_FINITE = "The SAE's decoder directions are so long that their effects on the logits are not finite."
 
 
 def direct_effects(
@@ -29,19 +32,22 @@ def direct_effects(
     """Return the tokens that directions [n_latents, width] raise and lower most, strongest first.
 
     Of equal effects the lower token id comes first; entries without an effect of the right sign are -1 and 0.
-    ``check`` is called between portions. Raises NoUnembedding where the directions are of another width.
+    ``check`` is called between portions. Raises NoUnembedding where the directions are of another width, and
+    TaskError where an effect is not finite.
     """
     weight = unembedding.weight
     if directions.shape[1] != weight.shape[1]:
         reason = f"The SAE's layer is {directions.shape[1]} wide, the residual stream {weight.shape[1]}."
         raise NoUnembedding(reason)
-    seen = torch.nan_to_num(unembedding.seen(directions))
+    seen = unembedding.seen(directions)
     rows = max(1, MAX_DENSE_VALUES // len(weight))
     parts: list[tuple[Tensor, ...]] = []
     for start in range(0, len(seen), rows):
         check()
         with torch.inference_mode():
             effects = _logits(seen[start : start + rows], weight)
+            if not all_finite(effects):
+                raise TaskError(_NOT_FINITE)
             promoted = strongest_columns(effects, TOKENS_KEPT, above=0.0)
             suppressed = strongest_columns(effects.neg_(), TOKENS_KEPT, above=0.0)
             parts.append((promoted[0], promoted[1], suppressed[0], -suppressed[1]))

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.indexing.strongest_columns import strongest_columns
+from gql_server.compute.saes.affine_engine import AffineEngine
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -20,9 +21,12 @@ _TOLERANCE = 1e-3
 def decoder_directions(sae: Sae, check: Callable[[], None]) -> Tensor:
     """Return what one unit of each latent adds to the reconstruction, float32 [n_latents, n_inputs].
 
-    That is decode(e_i) - decode(0). A dictionary that the engine shows is taken for it where it says the same
-    of some neurons; else every neuron is decoded. ``check`` is called between portions.
+    That is decode(e_i) - decode(0), which beside a large decoder bias would be rounded away: engines of ours
+    show it exactly. Another engine's dictionary is taken for it where it says the same of some neurons; else
+    every neuron is decoded. ``check`` is called between portions.
     """
+    if isinstance(sae.sae_engine, AffineEngine):
+        return sae.sae_engine.decoder_weight.detach().float()
     dictionary = getattr(sae.sae_engine, "get_dictionary", None)
     n_latents = sae.context.n_latents
     with torch.inference_mode():
@@ -52,11 +56,12 @@ def _decoded(sae: Sae, neurons: Tensor) -> Tensor:
 def similar_neurons(directions: Tensor, check: Callable[[], None]) -> dict[str, Tensor]:
     """Return each neuron's nearest neighbours by the cosine of directions [n_latents, n_inputs].
 
-    Itself is left out, and whose direction is zero. ``check`` is called between portions.
+    Itself is left out, and whose direction is zero or not finite. ``check`` is called between portions.
     """
-    directions = torch.nan_to_num(directions)
-    lengths = directions.norm(dim=1, keepdim=True)
-    units, nothing = directions / lengths.clamp(min=torch.finfo(torch.float32).tiny), lengths[:, 0] == 0
+    # By the largest entry first: squares of very long and very short directions do not fit into float32.
+    largest = directions.abs().amax(dim=1, keepdim=True)
+    nothing = ~((largest > 0) & largest.isfinite())[:, 0]
+    units = nn.functional.normalize((directions / largest).masked_fill(nothing[:, None], 0.0), dim=1)
     portion, indices, cosines = max(1, MAX_DENSE_VALUES // len(units)), list[Tensor](), list[Tensor]()
     for start in range(0, len(units), portion):
         check()
