@@ -11,7 +11,6 @@ from gql_server.api.common import (
     QueueFull,
     argument,
     field,
-    finite_number,
     object_type,
 )
 from gql_server.api.context import Info
@@ -67,9 +66,9 @@ class ContrastQueries:
             neurons=[
                 ContrastedNeuron(
                     neuron=neuron(row, found.neuron_index),
-                    mean_activation_a=finite_number(found.mean_a),
-                    mean_activation_b=finite_number(found.mean_b),
-                    difference=finite_number(found.mean_a - found.mean_b),
+                    mean_activation_a=found.mean_a,
+                    mean_activation_b=found.mean_b,
+                    difference=found.mean_a - found.mean_b,
                 )
                 for found in result.neurons
             ]

@@ -1,5 +1,6 @@
 """Histograms."""
 
+import math
 from collections.abc import Sequence
 
 import strawberry
@@ -20,8 +21,13 @@ def histogram(edges: Sequence[float], counts: Sequence[int]) -> Histogram:
     return Histogram(edges=list(edges), counts=[BigInt(count) for count in counts])
 
 
-def even_histogram(limit: float, counts: Sequence[int]) -> Histogram:
-    """Return the histogram whose bins divide 0 to ``limit`` evenly; without values it has no bins."""
+def even_histogram(limit: float, counts: Sequence[int]) -> Histogram | None:
+    """Return the histogram whose bins divide 0 to ``limit`` evenly; without values it has no bins.
+
+    None where the limit is not finite, as in indexes of infinite activations made before those were refused.
+    """
+    if not math.isfinite(limit):
+        return None
     if not limit > 0:
         return histogram([0.0], [])
     return histogram([limit * place / len(counts) for place in range(len(counts) + 1)], counts)

@@ -1,5 +1,6 @@
 """Neurons: what their index and their names say of them."""
 
+import math
 from typing import Annotated
 
 import strawberry
@@ -7,7 +8,7 @@ from strawberry.dataloader import DataLoader
 
 from gql_server import ids
 from gql_server.api import concepts, saes
-from gql_server.api.common import Node, argument, field, finite, finite_number, object_type
+from gql_server.api.common import Node, argument, field, finite, object_type
 from gql_server.api.context import Info
 from gql_server.api.histograms import Histogram, even_histogram
 from gql_server.api.loaders import IndexedNeuron, NeuronsKey
@@ -114,18 +115,20 @@ class Neuron(Node):
         source = await info.context.loaders.top_text_sources.load(index_id) if index_id else None
         if source is None:
             return None
+        found = await top_texts.read(source, self.index, first)
+        if not all(math.isfinite(text.score) for text in found):
+            return None
         return [
             TopText(
-                text=found.text,
-                score=finite_number(found.score),
-                token_index=found.token_index,
-                token=found.token,
+                text=text.text,
+                score=text.score,
+                token_index=text.token_index,
+                token=text.token,
                 tokens=[
-                    TokenActivation(token=token, activation=finite_number(activation))
-                    for token, activation in found.tokens
+                    TokenActivation(token=token, activation=activation) for token, activation in text.tokens
                 ],
             )
-            for found in await top_texts.read(source, self.index, first)
+            for text in found
         ]
 
     @field
@@ -234,7 +237,7 @@ def neuron_activations(
     return [
         NeuronActivation(
             neuron=neuron(sae_row, found.neuron_index),
-            activation=finite_number(found.activation),
+            activation=found.activation,
             token_index=found.token_index,
         )
         for found in activations

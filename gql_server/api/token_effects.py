@@ -1,8 +1,10 @@
 """The output tokens that a neuron raises and lowers."""
 
+import math
+
 import strawberry
 
-from gql_server.api.common import finite_number, object_type
+from gql_server.api.common import object_type
 from gql_server.api.context import Info
 from gql_server.api.loaders import TokenKey
 from gql_server.services.cursors import check_first
@@ -38,14 +40,14 @@ async def token_effects(
     info: Info, language_model_id: str, ranked: Ranked | None, first: int
 ) -> list[TokenEffect] | None:
     """Return ranked tokens as they are shown; None where they cannot be told, or not what they stand for."""
-    if ranked is None:
+    entries = ranked.entries(first) if ranked else []
+    if ranked is None or not all(math.isfinite(effect) for _, effect in entries):
         return None
-    entries = ranked.entries(first)
     texts = await info.context.loaders.token_texts.load_many(
         [TokenKey(language_model_id, token_id) for token_id, _ in entries]
     )
     shown = [
-        TokenEffect(token=text, token_id=token_id, effect=finite_number(effect))
+        TokenEffect(token=text, token_id=token_id, effect=effect)
         for text, (token_id, effect) in zip(texts, entries, strict=True)
         if text is not None
     ]

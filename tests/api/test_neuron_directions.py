@@ -57,6 +57,17 @@ async def test_tokens_cannot_be_told_without_the_tokenizer(server: Server) -> No
     }
 
 
+async def test_effects_that_are_not_finite_are_not_told(server: Server) -> None:
+    sae, index_id = await add_indexed(server)
+    write_directions(server, sae.language_model_id, index_id, strongest=float("inf"))
+    query = """query ($id: ID!) { sae(id: $id) { neuron(index: 0) {
+      promotedTokens { effect } suppressedTokens { effect } } } }"""
+    assert (await ask(server, query, id=sae.id))["sae"]["neuron"] == {
+        "promotedTokens": None,
+        "suppressedTokens": [{"effect": -1.0}],
+    }
+
+
 async def add_indexed(server: Server) -> tuple[Sae, str]:
     """Insert an SAE of 32 neurons with a READY index; return it and the index's ID."""
     run = await add_run(server, await add_language_model(server))
@@ -73,7 +84,9 @@ async def add_indexed(server: Server) -> tuple[Sae, str]:
     return sae, index.id
 
 
-def write_directions(server: Server, language_model_id: str, index_id: str, without: bool = False) -> None:
+def write_directions(
+    server: Server, language_model_id: str, index_id: str, without: bool = False, strongest: float = 3.0
+) -> None:
     """Write an index in which every neuron raises two tokens and lowers one, and is like the next neuron."""
     import numpy as np
     from safetensors.numpy import save_file
@@ -88,7 +101,7 @@ def write_directions(server: Server, language_model_id: str, index_id: str, with
     following = np.append(np.arange(1, 32), -1).astype(np.int32)
     tensors = {
         "promoted_tokens": np.tile(np.array([1, 2, 0], dtype=np.int32), (32, 1)),
-        "promoted_effects": np.tile(np.array([3, 2, 1], dtype=np.float32), (32, 1)),
+        "promoted_effects": np.tile(np.array([strongest, 2, 1], dtype=np.float32), (32, 1)),
         "suppressed_tokens": np.tile(np.array([0, -1, -1], dtype=np.int32), (32, 1)),
         "suppressed_effects": np.tile(np.array([-1, 0, 0], dtype=np.float32), (32, 1)),
         "similar_neurons": following[:, None],

@@ -203,7 +203,7 @@ async def add_index(server: Server, sae: Sae) -> None:
             "max_activation": np.array([1, 0, 2, np.inf], dtype=np.float32),
             "mean_activation": np.array([1, np.nan, 2, 3], dtype=np.float32),
             "histogram_counts": np.array([[5] + [0] * 31, [0] * 32, [25, 25] + [0] * 30, [0] * 31 + [5]]),
-            "histogram_limit": np.array([1, 0, 2, 32], dtype=np.float32),
+            "histogram_limit": np.array([1, 0, 2, np.inf], dtype=np.float32),
         },
         path,
     )
@@ -320,6 +320,6 @@ async def test_statistics_of_neurons_are_those_of_the_index(server: Server, inde
     }
     assert most["activationHistogram"]["counts"] == [25, 25] + [0] * 30
     assert most["activationHistogram"]["edges"] == [place / 16 for place in range(33)]
-    assert infinite["maxActivation"] is None
+    assert infinite["maxActivation"] is infinite["activationHistogram"] is None
     assert (dead["dead"], dead["meanActivation"]) == (True, None)
     assert dead["activationHistogram"] == {"edges": [0.0], "counts": []}

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -523,6 +524,18 @@ async def test_top_texts_quote_the_run_that_was_indexed(server: Server) -> None:
         "token": None,
         "tokens": None,
     }
+    make_a_score_infinite(neuron_tensors.path_of(server.settings, index.id), neuron=7)
+    nodes = (await ask(server, query, id=sae.id))["sae"]["neurons"]["nodes"]
+    assert [number for number, node in enumerate(nodes) if node["topTexts"] is None] == [7]
+
+
+def make_a_score_infinite(path: Path, neuron: int) -> None:
+    """Change an index into one of those made before infinite activations were refused."""
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(path)
+    tensors["top_scores"][neuron] = float("inf")
+    save_file(tensors, path)
 
 
 def write_index(server: Server, language_model_id: str, run_id: str, index_id: str) -> None:

@@ -211,6 +211,7 @@ def test_the_index_is_what_dense_numpy_gives(
     assert {name: str(tensor.dtype) for name, tensor in index.items() if tensor.dtype != np.float32} == {
         "firing_count": "int64",
         "histogram_counts": "int64",
+        "histogram_limit": "float64",
         "top_rows": "int32",
         "top_token_index": "int32",
         "window_start": "int32",
@@ -398,6 +399,18 @@ def test_another_tokenizer_is_a_conflict(
     broken = msgspec.structs.replace(task, tokenizer_dir=str(tmp_path))
     with pytest.raises(TaskError, match="does not give the tokens"):
         index_again(broken, recording_context)
+
+
+def test_the_histogram_of_the_largest_activations_has_a_limit_too() -> None:
+    largest = float(np.finfo(np.float32).max)
+    values = [largest, largest / 2, largest / 4, 1.0]
+    statistics = NeuronStatistics(2, torch.device("cpu"))
+    statistics.add(Firings(torch.arange(4), torch.zeros(4, dtype=torch.int64), torch.tensor(values)), 4)
+    tensors = statistics.tensors()
+    assert tensors["histogram_limit"].tolist() == [2.0**128, 0.0]
+    expected, _ = np.histogram(values, N_BINS, (0, 2.0**128))
+    assert tensors["histogram_counts"][0].tolist() == expected.tolist()
+    assert float(tensors["mean_activation"][0]) == pytest.approx(np.mean(values))
 
 
 VALUES = st.floats(2.0**-20, 2.0**40, width=32)

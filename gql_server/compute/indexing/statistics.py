@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,13 +84,14 @@ class NeuronStatistics:
     def tensors(self) -> dict[str, Tensor]:
         """Return what is stored of them, on the CPU, by the names that the index has for it."""
         fired = self.firing_count.clamp(min=1)
-        limits = torch.where(self.maxima > 0, torch.ldexp(torch.ones_like(self.maxima), self._exponents), 0.0)
+        # In float64, on the CPU, which all devices have: the largest limit, 2**128, is none in float32.
+        limits = torch.from_numpy(np.ldexp(1.0, self._exponents.cpu().numpy()))
         tensors = {
             "firing_count": self.firing_count,
             "frequency": (self.firing_count.double() / max(1, self.token_count)).float(),
             "max_activation": self.maxima,
             "mean_activation": (self.sums / fired).float(),
             "histogram_counts": self._histograms,
-            "histogram_limit": limits,
+            "histogram_limit": torch.where(self.maxima.cpu() > 0, limits, 0.0),
         }
         return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
