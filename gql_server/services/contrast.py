@@ -13,6 +13,7 @@ from gql_server.telemetry.tracing import Attributes
 from models import LanguageModel, Sae
 
 MAX_FIRST = 100
+_TOGETHER = " in both sets together"
 
 
 async def find(
@@ -53,10 +54,10 @@ async def find(
 
 def _check(settings: Settings, texts_a: Sequence[str], texts_b: Sequence[str], first: int) -> None:
     checks = Checks()
-    interactive.check_prompts(checks, settings, texts_a, "textsA")
-    interactive.check_prompts(checks, settings, texts_b, "textsB")
+    interactive.check_prompts(checks, settings, texts_a, "textsA", _TOGETHER)
+    interactive.check_prompts(checks, settings, texts_b, "textsB", _TOGETHER)
     checks.whole_number("first", first, 1, MAX_FIRST)
     checks.done()
     total, limit = len(texts_a) + len(texts_b), settings.max_prompts
-    checks.require(total <= limit, "textsB", f"{total} texts in both sets are too many; {limit} may be.")
+    checks.require(total <= limit, "textsB", f"{total} texts are too many; {limit} may be{_TOGETHER}.")
     checks.done()

@@ -21,12 +21,16 @@ class TaskBroken(Exception):
 
 
 def check_prompts(
-    checks: Checks, settings: Settings, prompts: Sequence[str], argument: str = "prompts"
+    checks: Checks, settings: Settings, prompts: Sequence[str], argument: str = "prompts", together: str = ""
 ) -> None:
-    """Note prompts that are empty, too long or too many; ``argument`` is what they come in."""
+    """Note prompts that are empty, too long or too many; ``argument`` is what they come in.
+
+    ``together`` says what else the most that may be is for.
+    """
     checks.require(len(prompts) > 0, argument, "Give at least one prompt.")
     limit = settings.max_prompts
-    checks.require(len(prompts) <= limit, argument, f"{len(prompts)} prompts are too many; {limit} may be.")
+    message = f"{len(prompts)} prompts are too many; {limit} may be{together}."
+    checks.require(len(prompts) <= limit, argument, message)
     for place, prompt in enumerate(prompts[:limit]):
         length = len(prompt)
         checks.require(bool(prompt.strip()), [argument, place], "A prompt must not be empty.")

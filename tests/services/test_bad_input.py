@@ -408,6 +408,22 @@ async def test_texts_that_cannot_be_contrasted_are_refused(
     assert paths(refusal) == [path]
 
 
+@pytest.mark.parametrize(
+    ("n_a", "n_b", "sentence"),
+    [
+        (4, 1, "4 prompts are too many; 3 may be in both sets together."),
+        (1, 4, "4 prompts are too many; 3 may be in both sets together."),
+        (2, 2, "4 texts are too many; 3 may be in both sets together."),
+    ],
+)
+async def test_too_many_texts_are_told_that_the_limit_is_for_both_sets(
+    tmp_path: Path, n_a: int, n_b: int, sentence: str
+) -> None:
+    async with prepared(tmp_path, max_prompts=3) as (server, sae):
+        refusal = await refused(server, lambda: contrast.find(server, sae.id, ["a"] * n_a, ["b"] * n_b, 5))
+    assert sentence in refusal.message
+
+
 async def test_sets_of_texts_with_too_many_tokens_in_all_are_refused(
     tmp_path: Path, tiny_model_dir: Path
 ) -> None:
