@@ -541,10 +541,11 @@ CHECKPOINT_REFUSALS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     "a value repeated without memory": (
         "TopKSae",
         set_item(STATE, WEIGHT, value=torch.zeros(1).expand(SHAPE)),
-        "no plain tensor",
+        "do not lie in its file one after another",
     ),
-    "no tensor": ("TopKSae", set_item(STATE, WEIGHT, value=[1.0]), "no plain tensor"),
-    "no tensors": ("L1Sae", set_item(STATE, value=[1]), "no dictionary of tensors"),
+    "no tensor": ("TopKSae", set_item(STATE, WEIGHT, value=1.0), "no plain tensor"),
+    "no tensors": ("L1Sae", set_item(STATE, value="none"), "no dictionary of tensors"),
+    "a list": ("L1Sae", set_item("epoch", value=[1]), "holds more than tensors and plain values"),
     "a tensor too many": ("L1Sae", set_item(STATE, "x", value=torch.zeros(1)), "are not those of L1Sae"),
     "an infinite dictionary": (
         "L1Sae",

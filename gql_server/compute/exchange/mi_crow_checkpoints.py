@@ -1,12 +1,9 @@
 """Checkpoints that others name: read as tensors and plain values alone, and every field checked.
 
-torch's unpickler for weights (``weights_only``) runs no code that a file brings. Before it sees the file,
-what the pickle refers to is looked up in a list of what such a checkpoint has: so that a file with anything
-else is refused by name, and none of torch's other ways to make a tensor is open.
+No unpickler sees the file, not even torch's (``weights_only``): checkpoint_pickles reads what it describes,
+and a tensor's bytes are read once its shape is the one that the SAE's sizes give.
 """
 
-import pickletools
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,26 +13,15 @@ import torch
 from torch import Tensor
 
 from gql_server.compute.context import TaskError
+from gql_server.compute.exchange.checkpoint_files import CheckpointFile, opened
+from gql_server.compute.exchange.checkpoint_pickles import StoredTensor
 from gql_server.compute.saes.affine_saes import AffineSae
-from gql_server.compute.saes.classes import SaeClasses
+from gql_server.compute.saes.classes import SaeClass, SaeClasses
 from gql_server.compute.saes.linear_engine import has_linear_engine
 from gql_server.compute.saes.weights import check_finite
 
 from mi_crow.mechanistic.sae.sae import Sae
 
-MAX_PICKLE_BYTES = 1024 * 1024
-MAX_ENTRIES = 100
-_STORAGES = ("FloatStorage", "HalfStorage", "BFloat16Storage", "DoubleStorage")
-_ALLOWED = {
-    "collections OrderedDict",
-    "torch._utils _rebuild_tensor_v2",
-    "torch._utils _rebuild_parameter",
-    *(f"torch {storage}" for storage in _STORAGES),
-}
-"""All that a checkpoint's pickle refers to by name."""
-_REFUSED_OPCODES = {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"}
-"""Ways to refer to something that torch.save does not use."""
-_UNREADABLE = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 _TRAINER_ROOTS = ("model", "model_epoch_")
 _AFFINE_KEYS = {"sae_class", "n_inputs", "n_latents", "k", "subtracts_bias", "state_dict"}
 _MI_CROW_KEYS = {"sae_state_dict", "mi_crow_metadata"}
@@ -65,64 +51,22 @@ def read_checkpoint(path: Path, classes: SaeClasses, n_inputs: int | None, max_l
     Raises:
         TaskError: It says what is wrong with the file.
     """
-    root = _check_archive(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever a damaged file makes it stumble over.
-        raise TaskError("The checkpoint is damaged: torch cannot read its tensors.") from error
-    if isinstance(content, dict) and content.keys() >= _MI_CROW_KEYS:
-        return _mi_crow(content, root, classes, n_inputs, max_latents)
-    if isinstance(content, dict) and content.keys() == _AFFINE_KEYS:
-        return _affine(content, classes, n_inputs, max_latents)
+    with opened(path) as file:
+        content = file.content
+        if isinstance(content, dict) and content.keys() >= _MI_CROW_KEYS:
+            return _mi_crow(file, classes, n_inputs, max_latents)
+        if isinstance(content, dict) and content.keys() == _AFFINE_KEYS:
+            return _affine(file, classes, n_inputs, max_latents)
     raise TaskError(
         "It is no checkpoint of an SAE: name a file that the save() of TopKSae or L1Sae has written."
     )
 
 
-def _check_archive(path: Path) -> str:
-    """Look at the file without unpickling it; return the name that it was saved under."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            if len(entries) > MAX_ENTRIES or any(one.compress_type != zipfile.ZIP_STORED for one in entries):
-                raise TaskError("The checkpoint is packed in a way in which torch.save does not.")
-            pickles = [one for one in entries if one.filename.endswith(".pkl")]
-            if len(pickles) != 1 or not pickles[0].filename.endswith("/data.pkl"):
-                raise TaskError("The checkpoint is no file of tensors, as torch.save writes it.")
-            if pickles[0].file_size > MAX_PICKLE_BYTES:
-                raise TaskError("The checkpoint describes more than the few tensors of an SAE.")
-            _check_pickle(archive.read(pickles[0]))
-            if (damaged := archive.testzip()) is not None:
-                raise TaskError(f"The checkpoint is damaged, in {damaged[:100]!a}.")
-            return pickles[0].filename.rpartition("/")[0]
-    except _UNREADABLE as error:
-        raise TaskError("It is no checkpoint as torch.save has written it since version 1.6.") from error
-
-
-def _check_pickle(content: bytes) -> None:
-    """Raise TaskError where a pickle refers to anything but what tensors are made of."""
-    try:
-        for opcode, argument, _ in pickletools.genops(content):
-            if opcode.name == "GLOBAL" and argument not in _ALLOWED:
-                raise TaskError(
-                    f"The checkpoint holds more than tensors: it refers to {str(argument)[:80]!a}. Nothing of"
-                    " it was run; name a file that the save() of an SAE has written."
-                )
-            if opcode.name in _REFUSED_OPCODES:
-                raise TaskError("The checkpoint holds more than tensors. Nothing of it was run.")
-    except TaskError:
-        raise
-    except Exception as error:
-        raise TaskError("The checkpoint is damaged: its description of the tensors ends early.") from error
-
-
-def _mi_crow(
-    content: Mapping[str, Any], root: str, classes: SaeClasses, n_inputs: int | None, max_latents: int
-) -> Checkpoint:
-    metadata = content["mi_crow_metadata"]
+def _mi_crow(file: CheckpointFile, classes: SaeClasses, n_inputs: int | None, max_latents: int) -> Checkpoint:
+    metadata = file.content["mi_crow_metadata"]
     if not isinstance(metadata, dict):
         raise TaskError("The checkpoint's mi_crow_metadata is no dictionary, as save() writes it.")
-    if "k" not in metadata and root.startswith(_TRAINER_ROOTS):
+    if "k" not in metadata and file.root.startswith(_TRAINER_ROOTS):
         raise TaskError(
             "It is mi_crow's own training output, which leaves out the k of a TopKSae: save the SAE with"
             " sae.save(name, path), and import that."
@@ -130,14 +74,13 @@ def _mi_crow(
     sizes = _sizes(metadata, n_inputs, max_latents)
     k = _whole_number(metadata, "k", sizes[0]) if "k" in metadata else None
     name = "L1Sae" if k is None else "TopKSae"
-    sae = _filled(classes, name, sizes, k, content["sae_state_dict"])
+    sae = _filled(file, "sae_state_dict", classes.get(name), sizes, k)
     notes = ["The checkpoint names no k, so it is an L1Sae's."] if k is None else []
-    return Checkpoint(name, sae, k, notes + _notes_of_edits(metadata.get("concepts_state"), sizes[0]))
+    return Checkpoint(name, sae, k, notes + _notes_of_edits(file, metadata.get("concepts_state"), sizes[0]))
 
 
-def _affine(
-    content: Mapping[str, Any], classes: SaeClasses, n_inputs: int | None, max_latents: int
-) -> Checkpoint:
+def _affine(file: CheckpointFile, classes: SaeClasses, n_inputs: int | None, max_latents: int) -> Checkpoint:
+    content = file.content
     name = content["sae_class"]
     known = {cls.__name__ for cls in AffineSae.__subclasses__()}
     if not isinstance(name, str) or name not in known:
@@ -149,7 +92,7 @@ def _affine(
     k = None if content["k"] is None else _whole_number(content, "k", sizes[0])
     if (k is None and name in ("BiasedTopKSae", "BatchTopKSae")) or (k is not None and name == "ReLUSae"):
         raise TaskError(f"The checkpoint's k, {k}, does not go with its class {name}.")
-    sae = _filled(classes, name, sizes, k, content["state_dict"])
+    sae = _filled(file, "state_dict", classes.get(name), sizes, k)
     sae.sae_engine.subtracts_bias = content["subtracts_bias"]
     return Checkpoint(name, sae, k, [])
 
@@ -171,15 +114,17 @@ def _whole_number(metadata: Mapping[str, Any], name: str, most: int) -> int:
     return value
 
 
-def _filled(classes: SaeClasses, name: str, sizes: tuple[int, int], k: int | None, state: Any) -> Sae:
-    """Make an SAE with the tensors of a checkpoint, whose shapes are looked at before it is made."""
+def _filled(
+    file: CheckpointFile, where: str, sae_class: SaeClass, sizes: tuple[int, int], k: int | None
+) -> Sae:
+    """Make an SAE with the tensors of a checkpoint, whose shapes are looked at before they are read."""
+    name, state = sae_class.name, file.content[where]
     if not isinstance(state, dict):
         raise TaskError("The checkpoint has no dictionary of tensors, as save() writes it.")
-    sae_class = classes.get(name)
-    wanted = _shapes(name, *sizes, classes)
+    wanted = _shapes(sae_class, *sizes)
     if state.keys() != wanted.keys():
         raise TaskError(f"The checkpoint's tensors are not those of {name}, which has {', '.join(wanted)}.")
-    tensors = {key: _checked(key, state[key], shape) for key, shape in wanted.items()}
+    tensors = {key: _checked(file, key, state[key], shape) for key, shape in wanted.items()}
     if float(tensors.get("dictionary.multiplier", torch.zeros(()))) > _LARGEST_EXPONENT:
         raise TaskError("The tensor dictionary.multiplier is too large: its exponential is infinite.")
     sae = sae_class.build(*sizes, k, "cpu")
@@ -189,31 +134,32 @@ def _filled(classes: SaeClasses, name: str, sizes: tuple[int, int], k: int | Non
     return sae
 
 
-def _shapes(name: str, n_latents: int, n_inputs: int, classes: SaeClasses) -> dict[str, list[int]]:
+def _shapes(sae_class: SaeClass, n_latents: int, n_inputs: int) -> dict[str, list[int]]:
     """Return the shapes of an engine's tensors: of a tiny one, with its sizes replaced."""
-    tiny = classes.get(name).build(3, 2, 1, "cpu").sae_engine.state_dict()
+    tiny = sae_class.build(3, 2, 1, "cpu").sae_engine.state_dict()
     sizes = {3: n_latents, 2: n_inputs}
     return {key: [sizes[size] for size in tensor.shape] for key, tensor in tiny.items()}
 
 
-def _checked(name: str, tensor: Any, shape: list[int]) -> Tensor:
-    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or not tensor.is_contiguous():
+def _checked(file: CheckpointFile, name: str, stored: Any, shape: list[int]) -> Tensor:
+    if not isinstance(stored, StoredTensor):
         raise TaskError(f"What the checkpoint calls {name} is no plain tensor.")
-    if list(tensor.shape) != shape:
-        raise TaskError(f"The tensor {name} has the shape {list(tensor.shape)}; its sizes say {shape}.")
-    if tensor.dtype != torch.float32:
-        raise TaskError(f"The tensor {name} is {str(tensor.dtype).removeprefix('torch.')}, not float32.")
+    if list(stored.shape) != shape:
+        raise TaskError(f"The tensor {name} has the shape {list(stored.shape)}; its sizes say {shape}.")
+    if stored.dtype != "float32":
+        raise TaskError(f"The tensor {name} is {stored.dtype}, not float32.")
+    tensor = file.tensor(stored)
     check_finite(name, tensor)
-    return tensor.detach()
+    return tensor
 
 
-def _notes_of_edits(concepts: Any, n_latents: int) -> list[str]:
+def _notes_of_edits(file: CheckpointFile, concepts: Any, n_latents: int) -> list[str]:
     """Tell of a checkpoint's own edits, which are not taken over: here, edits are concept configs."""
     if not isinstance(concepts, dict):
         return []
     shape = [n_latents]
-    multiplication = _checked("multiplication", concepts.get("multiplication"), shape)
-    bias = _checked("bias", concepts.get("bias"), shape)
+    multiplication = _checked(file, "multiplication", concepts.get("multiplication"), shape)
+    bias = _checked(file, "bias", concepts.get("bias"), shape)
     # Trap: mi_crow takes a bias of ones, which it begins with, for none; only beside multipliers of 1.
     untouched = bool((multiplication == 1).all()) and bool((bias == 1).all())
     edited = int(((multiplication != 1) | (bias != 0)).sum())
