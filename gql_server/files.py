@@ -1,11 +1,14 @@
 """Files that appear whole, and paths that stay inside the directories they may be in."""
 
+import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 TEMPORARY_PREFIX = ".partial-"
 
@@ -87,3 +90,41 @@ def resolve_inside(path: str, roots: Sequence[Path]) -> Path | None:
         except (OSError, RuntimeError, ValueError):
             continue  # Too long a name, a link to itself, or no name at all: there is no such file.
     return None
+
+
+def open_inside(path: Path, roots: Sequence[Path]) -> BinaryIO:
+    """Open a plain file under one of ``roots`` to read it, following no link below that one.
+
+    What ``resolve_inside`` has found may have changed since: a directory on the way may be a link to another
+    place by now. So each is opened in the one above it, and none by a path.
+
+    Args:
+        path: A real path, without links and ``..``.
+        roots: Real paths of directories.
+
+    Raises:
+        OSError: It is not there, no plain file, behind a link, or under none of them; or cannot be read.
+    """
+    above = [root for root in roots if root in path.parents]
+    if not above or ".." in path.parts:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    # The outermost: what lies above another one can have been exchanged by whoever writes to this one.
+    root = min(above, key=lambda root: len(root.parts))
+    *directories, name = path.relative_to(root).parts
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for directory in directories:
+        descriptor = _open_in(descriptor, directory, os.O_DIRECTORY)
+    # Without O_NONBLOCK a pipe would be waited for.
+    descriptor = _open_in(descriptor, name, os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Not a plain file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def _open_in(directory: int, name: str, flags: int) -> int:
+    """Open what a directory has, and close the directory."""
+    try:
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=directory)
+    finally:
+        os.close(directory)

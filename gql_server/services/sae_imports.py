@@ -14,9 +14,9 @@ from gql_server.compute.messages.results import ImportResult, Result
 from gql_server.compute.messages.tasks import ImportSae
 from gql_server.compute.messages.wire import Lane
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.files import resolve_inside
+from gql_server.files import open_inside, resolve_inside
 from gql_server.provenance import plain
-from gql_server.sae_lens_config import CFG_FILE, WEIGHTS_FILE, NotRepresentable
+from gql_server.sae_lens_config import CFG_FILE, MAX_CFG_BYTES, WEIGHTS_FILE, NotRepresentable
 from gql_server.server import Server
 from gql_server.services import artifacts, launching, lookup, room
 from gql_server.services.checks import Checks
@@ -118,7 +118,8 @@ def _check_source(settings: Settings, request: ImportSaeRequest, width: int | No
             files = {Path(request.path).name: _plain_file(found)}
         else:
             files = {name: _plain_file(_inside(settings, found / name)) for name in (CFG_FILE, WEIGHTS_FILE)}
-            _check_config(settings, sae_lens_config.read_file(files[CFG_FILE]), width)
+            with open_inside(files[CFG_FILE], _roots(settings)) as cfg:
+                _check_config(settings, sae_lens_config.read(cfg.read(MAX_CFG_BYTES + 1)), width)
     except NotRepresentable as error:
         raise InvalidInput.at(path, error.reason) from error
     except OSError as error:
@@ -126,6 +127,10 @@ def _check_source(settings: Settings, request: ImportSaeRequest, width: int | No
     n_bytes = sum(file.stat().st_size for file in files.values())
     room.check(path, _COPIES * n_bytes, "The SAE's files", settings)
     return files
+
+
+def _roots(settings: Settings) -> list[Path]:
+    return [root.resolve() for root in settings.model_dirs]
 
 
 def _inside(settings: Settings, path: Path) -> Path:
@@ -194,6 +199,7 @@ class ImportHandler:
             format=wanted["format"],
             source=wanted["source"],
             files=wanted["files"],
+            roots=[str(root) for root in _roots(self._settings)],
             sae_dir=str(artifacts.sae_directory(self._settings, sae)),
             min_free_bytes=self._settings.min_free_bytes,
             attempt=job.attempt,

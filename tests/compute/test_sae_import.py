@@ -51,6 +51,7 @@ def task_for(source: Path, **changes: Any) -> ImportSae:
         format="SAE_LENS" if source.is_dir() else "MI_CROW",
         source=f"shared/{source.name}",
         files={path.name: str(path) for path in paths},
+        roots=[str(source.parent)],
         sae_dir=str(source.parent / "sae" / "sae_1"),
     )
     return msgspec.structs.replace(task, **changes)
@@ -273,6 +274,37 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(sae_lens: Path, tmp_path:
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
     assert "is not a plain file any more" in refusal(sae_lens)
+
+
+def test_a_link_in_the_place_of_a_directory_is_not_followed(sae_lens: Path, tmp_path: Path) -> None:
+    task = task_for(sae_lens)
+    outside = tmp_path / "elsewhere"
+    sae_lens.rename(outside)
+    sae_lens.symlink_to(outside)
+    with pytest.raises(TaskError, match=r"cfg.json is not a plain file any more, or a directory above it"):
+        import_sae(task, RecordingContext(), SaeClasses())
+
+
+def test_directories_that_are_exchanged_while_files_are_read_change_nothing(
+    sae_lens: Path, tmp_path: Path, recording_context: RecordingContext
+) -> None:
+    other = made("topk_of_version_5", tmp_path / "outside")
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sae_lens.iterdir()}
+
+    def exchange() -> None:
+        if not sae_lens.is_symlink():
+            sae_lens.rename(tmp_path / "moved")
+            sae_lens.symlink_to(other)
+
+    recording_context.on_check = exchange  # type: ignore[method-assign]
+    result = import_sae(task_for(sae_lens), recording_context, SaeClasses())
+    assert sae_lens.is_symlink() and result.sae_class == "ReLUSae" and result.provenance is not None
+    assert {file.name: file.sha256 for file in result.provenance.source_files} == hashes
+
+
+def test_files_under_no_model_directory_are_not_read(sae_lens: Path, tmp_path: Path) -> None:
+    assert "cfg.json is not there any more" in refusal(sae_lens, roots=[str(tmp_path / "models")])
+    assert "cfg.json is not there any more" in refusal(sae_lens, roots=[])
 
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(sae_lens: Path) -> None:

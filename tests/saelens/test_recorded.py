@@ -51,6 +51,7 @@ def imported(source: Path, directory: Path) -> tuple[ImportResult, Sae]:
         format="SAE_LENS",
         source=source.name,
         files={name: str(source / name) for name in FILES},
+        roots=[str(source)],
         sae_dir=str(directory),
     )
     classes = SaeClasses()

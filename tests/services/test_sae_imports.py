@@ -92,6 +92,7 @@ async def test_an_import_makes_an_sae_whose_sizes_are_known_when_it_has_been_rea
         assert isinstance(task, ImportSae)
         assert (task.kind, task.depth, task.n_inputs, task.source) == ("BLOCK", 1, 16, "theirs")
         theirs = (tmp_path / "models" / "theirs").resolve()
+        assert task.roots == [str(theirs.parent)]
         assert list(task.files.items()) == [
             (name, str(theirs / name)) for name in ("cfg.json", "sae_weights.safetensors")
         ]
@@ -162,6 +163,27 @@ async def test_links_out_of_the_model_directories_are_refused_and_those_inside_f
         weights.symlink_to(models / "blob")
         job = await end_of(server, await sae_imports.import_(server, request))
         assert job.request["files"]["sae_weights.safetensors"] == str((models / "blob").resolve())
+
+
+async def test_a_directory_that_becomes_a_link_after_it_was_looked_at_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with prepared(tmp_path) as (server, _, request):
+        theirs, outside = tmp_path / "models" / "theirs", tmp_path / "outside"
+        look = sae_imports._plain_file
+
+        def look_and_exchange(path: Path) -> Path:
+            found = look(path)
+            if not theirs.is_symlink():
+                theirs.rename(outside)
+                (outside / "cfg.json").write_text('{"architecture": "secret"}')
+                theirs.symlink_to(outside)
+            return found
+
+        monkeypatch.setattr(sae_imports, "_inside", lambda settings, path: path)
+        monkeypatch.setattr(sae_imports, "_plain_file", look_and_exchange)
+        refusal = await refused(server, lambda: sae_imports.import_(server, request))
+        assert "The files cannot be read" in refusal.message and "secret" not in refusal.message
 
 
 async def test_a_model_that_was_never_loaded_or_is_unknown_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.exchange import sae_lens
 from gql_server.compute.exchange.mi_crow_checkpoints import read_checkpoint
-from gql_server.compute.exchange.source_files import TakenFile, size_of, take
+from gql_server.compute.exchange.source_files import TakenFile, check_size, opened, take
 from gql_server.compute.messages.events import Log, Progress
 from gql_server.compute.messages.results import ImportResult
 from gql_server.compute.messages.tasks import ImportSae
@@ -60,11 +60,7 @@ def import_sae(task: ImportSae, context: TaskContext, classes: SaeClasses) -> Im
     Nothing is left where it fails. Raises TaskError with why it cannot be taken over.
     """
     with _working_directory(Path(task.sae_dir)) as beside:
-        sizes = {
-            name: size_of(name, Path(path), _most_bytes(task, name)) for name, path in task.files.items()
-        }
-        check_free(beside, _COPIES * sum(sizes.values()), task.min_free_bytes)
-        taken = _take_all(task, sizes, beside, context)
+        taken = _take_all(task, beside, context)
         imported = _read(task, taken, classes)
         for note in imported.notes:
             context.emit(Log(note))
@@ -89,12 +85,12 @@ def _working_directory(directory: Path) -> Iterator[Path]:
             directory.rmdir()
 
 
-def _most_bytes(task: ImportSae, name: str) -> int:
-    """Return how large a file can be that is still worth copying."""
+def _most_bytes(task: ImportSae, name: str, taken: dict[str, TakenFile]) -> int:
+    """Return how large a file can be that is still worth copying, by what those before it say."""
     if name == CFG_FILE:
         return MAX_CFG_BYTES
     if task.format == "SAE_LENS":
-        return sae_lens.most_bytes(_config(task, Path(task.files[CFG_FILE])))
+        return sae_lens.most_bytes(_config(task, taken[CFG_FILE].path))
     width = task.n_inputs or _WIDEST
     return 4 * (2 * width + 8) * task.max_latents + 64 * 1024 * 1024
 
@@ -113,10 +109,8 @@ def _config(task: ImportSae, path: Path) -> SaeLensConfig:
     return config
 
 
-def _take_all(
-    task: ImportSae, sizes: dict[str, int], beside: Path, context: TaskContext
-) -> dict[str, TakenFile]:
-    done, total = 0, sum(sizes.values())
+def _take_all(task: ImportSae, beside: Path, context: TaskContext) -> dict[str, TakenFile]:
+    done, taken = 0, dict[str, TakenFile]()
 
     def tell(more: int) -> None:
         nonlocal done
@@ -124,11 +118,18 @@ def _take_all(
         context.check()
         context.emit(Progress(done, total))
 
-    tell(0)
-    return {
-        name: take(name, Path(path), beside / f"source_{place}", sizes[name], tell)
-        for place, (name, path) in enumerate(task.files.items())
-    }
+    with ExitStack() as stack:
+        # cfg.json first: its copy says how large the weights can be.
+        names = sorted(task.files, key=lambda name: name != CFG_FILE)
+        roots = [Path(root) for root in task.roots]
+        sources = [stack.enter_context(opened(name, Path(task.files[name]), roots)) for name in names]
+        total = sum(source.byte_size for source in sources)
+        tell(0)
+        for place, source in enumerate(sources):
+            check_size(source, _most_bytes(task, source.name, taken))
+            check_free(beside, _COPIES * source.byte_size, task.min_free_bytes)
+            taken[source.name] = take(source, beside / f"source_{place}", tell)
+    return taken
 
 
 def _read(task: ImportSae, taken: dict[str, TakenFile], classes: SaeClasses) -> _Imported:

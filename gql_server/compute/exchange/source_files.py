@@ -1,16 +1,30 @@
 """Files of somebody else: copied before they are read, so that what is read is what the hash is of."""
 
+import errno
 import hashlib
 import os
-import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from gql_server.compute.context import TaskError
+from gql_server.files import open_inside
 
 CHUNK_BYTES = 8 * 1024 * 1024
+_NOT_PLAIN = {errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO}
+"""How systems say that there is a link, a directory or a pipe where a file is opened."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of somebody else, open."""
+
+    name: str
+    """For sentences."""
+    file: BinaryIO
+    byte_size: int
 
 
 @dataclass(frozen=True)
@@ -23,35 +37,49 @@ class TakenFile:
     sha256: str
 
 
-def size_of(name: str, path: Path, most_bytes: int) -> int:
-    """Return a file's size; TaskError where it is none that can be read, or larger than it may be."""
+@contextmanager
+def opened(name: str, path: Path, roots: Sequence[Path]) -> Iterator[Source]:
+    """Open a file under one of ``roots``, with no link on the way.
+
+    Raises TaskError where there is none that can be read.
+    """
     try:
-        status = path.lstat()
-    except OSError as error:
+        file = open_inside(path, roots)
+    except FileNotFoundError as error:
         raise TaskError(f"{name} is not there any more.") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise TaskError(f"{name} is not a plain file any more.")
-    if status.st_size > most_bytes:
-        raise TaskError(f"{name} has {status.st_size:,} bytes; it can have {most_bytes:,} at the most.")
-    return status.st_size
+    except OSError as error:
+        if error.errno in _NOT_PLAIN:
+            raise TaskError(
+                f"{name} is not a plain file any more, or a directory above it has become a link."
+            ) from error
+        raise TaskError(f"{name} cannot be read: {error.strerror}.") from error
+    with file:
+        yield Source(name, file, os.fstat(file.fileno()).st_size)
 
 
-def take(name: str, path: Path, copy: Path, size: int, on_bytes: Callable[[int], None]) -> TakenFile:
-    """Copy a file of the given size.
+def check_size(source: Source, most_bytes: int) -> None:
+    """Raise TaskError where a file is larger than it may be."""
+    if source.byte_size > most_bytes:
+        raise TaskError(
+            f"{source.name} has {source.byte_size:,} bytes; it can have {most_bytes:,} at the most."
+        )
+
+
+def take(source: Source, copy: Path, on_bytes: Callable[[int], None]) -> TakenFile:
+    """Copy a file.
 
     Args:
-        name: For sentences.
-        path: The file; where a link has taken its place, it is not followed.
+        source: The file.
         copy: Where to.
-        size: How many bytes it has.
         on_bytes: Called after each piece with its length.
 
     Raises:
-        TaskError: It has changed meanwhile.
+        TaskError: It has changed since it was opened.
     """
+    name, size = source.name, source.byte_size
     digest, taken = hashlib.sha256(), 0
-    with _opened(name, path) as source, copy.open("xb") as target:
-        while piece := source.read(min(CHUNK_BYTES, size + 1 - taken)):
+    with copy.open("xb") as target:
+        while piece := source.file.read(min(CHUNK_BYTES, size + 1 - taken)):
             taken += len(piece)
             if taken > size:
                 break
@@ -61,11 +89,3 @@ def take(name: str, path: Path, copy: Path, size: int, on_bytes: Callable[[int],
     if taken != size:
         raise TaskError(f"{name} changed while it was read; import it again.")
     return TakenFile(name, copy, size, digest.hexdigest())
-
-
-def _opened(name: str, path: Path) -> BinaryIO:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise TaskError(f"{name} cannot be read: {error.strerror}.") from error
-    return os.fdopen(descriptor, "rb")

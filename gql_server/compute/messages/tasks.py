@@ -135,6 +135,8 @@ class ImportSae(Message, frozen=True):
     """As the client has named it."""
     files: dict[str, str]
     """Real paths by name: cfg.json and sae_weights.safetensors, or the checkpoint's."""
+    roots: list[str]
+    """Real paths of the model directories, under which the files must still lie."""
     sae_dir: str
     min_free_bytes: int = 0
     """Bytes of the disk that the task leaves free."""
