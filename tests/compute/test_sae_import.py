@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -239,10 +240,40 @@ def test_rows_of_zeros_by_whose_length_is_divided_are_refused(tmp_path: Path) ->
     assert "Rows of W_dec are zero" in refusal(source)
 
 
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+def test_rows_whose_length_sae_lens_cannot_compute_are_refused_for_that(
+    factor: float, tmp_path: Path
+) -> None:
+    source = made("topk_with_rescaling", tmp_path / "theirs")
+    weights = load_file(source / "sae_weights.safetensors")["W_dec"] * factor
+    theirs = weights.norm(dim=1)
+    assert bool((weights != 0).any(dim=1).all()) and bool(((theirs == 0) | (theirs == torch.inf)).all())
+    set_tensors(source, W_dec=weights)
+    reason = refusal(source)
+    assert "so short or so long that SAELens, which computes their lengths in float32" in reason
+    assert "zero" not in reason
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e-12, 1e12])
+def test_rows_of_any_length_that_sae_lens_can_compute_become_unit(factor: float, tmp_path: Path) -> None:
+    source = made("topk_with_rescaling", tmp_path / "theirs")
+    tensors = load_file(source / "sae_weights.safetensors")
+    set_cfg(source, dtype="float64")  # In which even the squares of the shortest are no zeros.
+    set_tensors(source, W_dec=tensors["W_dec"] * factor)
+    task = task_for(source)
+    import_sae(task, RecordingContext(), SaeClasses())
+    ours = weights_of(SaeClasses().get("BiasedTopKSae").load(Path(task.sae_dir) / "sae.pt"))
+    rows = (tensors["W_dec"] * factor).double().numpy()
+    lengths = np.sqrt((rows**2).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(ours.decoder_weight.numpy(), rows / lengths, rtol=1e-6)
+    encoder = tensors["W_enc"].double().numpy().T * lengths
+    np.testing.assert_allclose(ours.encoder_weight.numpy(), encoder, rtol=1e-6)
+
+
 def test_rows_so_long_that_the_encoder_becomes_infinite_are_refused(tmp_path: Path) -> None:
     source = made("topk_with_rescaling", tmp_path / "theirs")
-    weights = load_file(source / "sae_weights.safetensors")["W_dec"]
-    set_tensors(source, W_dec=weights * 1e37)
+    tensors = load_file(source / "sae_weights.safetensors")
+    set_tensors(source, W_dec=tensors["W_dec"] * 1e15, W_enc=tensors["W_enc"] * 1e30)
     assert "NaN or infinite" in refusal(source)
 
 
@@ -261,6 +292,13 @@ def test_a_damaged_file_of_weights_is_refused(damage: Callable[[bytes], bytes], 
     path = sae_lens / "sae_weights.safetensors"
     path.write_bytes(damage(path.read_bytes()))
     assert "sae_weights.safetensors is damaged, or no safetensors file" in refusal(sae_lens)
+
+
+def test_a_type_that_safetensors_does_not_know_is_told_of_in_a_sentence(sae_lens: Path) -> None:
+    path = sae_lens / "sae_weights.safetensors"
+    path.write_bytes(path.read_bytes().replace(b'"F32"', b'"F99"', 1))
+    reason = refusal(sae_lens)
+    assert "types that safetensors knows" in reason and "expected" not in reason and reason.endswith(".")
 
 
 def test_a_file_of_weights_that_is_larger_than_its_tensors_is_not_even_copied(sae_lens: Path) -> None:

@@ -40,14 +40,10 @@ def read_weights(path: Path, config: SaeLensConfig) -> SaeWeights:
     encoder_weight, encoder_bias = tensors["W_enc"].T, tensors["b_enc"]
     decoder_weight = tensors["W_dec"]
     if config.rescales:
-        norms = decoder_weight.norm(dim=1)
-        if bool((norms == 0).any()):
-            raise TaskError(
-                "Rows of W_dec are zero, by whose length rescale_acts_by_decoder_norm divides: SAELens itself"
-                " gives NaN there."
-            )
-        encoder_weight, encoder_bias = encoder_weight * norms[:, None], encoder_bias * norms
-        decoder_weight = decoder_weight / norms[:, None]
+        norms = _lengths(decoder_weight, config.dtype)
+        encoder_weight = (encoder_weight * norms[:, None]).float()
+        encoder_bias = (encoder_bias * norms).float()
+        decoder_weight = (decoder_weight / norms[:, None]).float()
     # Latents are positive, so that a threshold below 0 lets pass what 0 does.
     threshold = tensors["threshold"].clamp(min=0) if "threshold" in tensors else None
     return SaeWeights(
@@ -61,6 +57,24 @@ def read_weights(path: Path, config: SaeLensConfig) -> SaeWeights:
     )
 
 
+def _lengths(decoder_weight: Tensor, dtype: str) -> Tensor:
+    """Return the lengths of the decoder's rows in float64 [n_latents], all of them fit to divide by."""
+    norms: Tensor = torch.linalg.vector_norm(decoder_weight, dim=1, dtype=torch.float64)
+    if bool((norms == 0).any()):
+        raise TaskError(
+            "Rows of W_dec are zero, by whose length rescale_acts_by_decoder_norm divides: SAELens itself"
+            " gives NaN there."
+        )
+    theirs = decoder_weight.to(_type(dtype)).norm(dim=1)
+    if not bool((torch.isfinite(theirs) & (theirs > 0)).all()):
+        raise TaskError(
+            f"Rows of W_dec are so short or so long that SAELens, which computes their lengths in {dtype} for"
+            " rescale_acts_by_decoder_norm, gets 0 or infinity: what it gives there is no number. Scale them"
+            " before the SAE is saved."
+        )
+    return norms
+
+
 def _read(path: Path, config: SaeLensConfig) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
@@ -72,7 +86,10 @@ def _read(path: Path, config: SaeLensConfig) -> dict[str, Tensor]:
                 _check_header(name, file.get_slice(name), shape, config.dtype)
             return {name: _exactly_float32(name, file.get_tensor(name)) for name in config.tensor_shapes}
     except SafetensorError as error:
-        raise TaskError(f"{WEIGHTS_FILE} is damaged, or no safetensors file: {_first_line(error)}") from error
+        raise TaskError(
+            f"{WEIGHTS_FILE} is damaged, or no safetensors file: its header does not describe tensors of"
+            " types that safetensors knows, which fill the file. Save it with SAELens again."
+        ) from error
 
 
 def _check_names(names: set[str], config: SaeLensConfig) -> None:
@@ -158,8 +175,3 @@ def _product(shape: list[int]) -> int:
     for size in shape:
         product *= size
     return product
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200].rstrip(".") + "."
