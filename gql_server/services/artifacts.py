@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gql_server.compute.messages.sources import LanguageModelSource, SaeSource
 from gql_server.compute.messages.tasks import SNAPSHOT_FILE
+from gql_server.files import TEMPORARY_PREFIX
 from gql_server.settings import Settings
 from models import LanguageModel, Sae
 
@@ -82,3 +83,10 @@ def remove(paths: Sequence[Path]) -> None:
             except FileNotFoundError:
                 continue  # Something in it went in between; on with the rest.
         path.unlink(missing_ok=True)
+
+
+def remove_partial(directory: Path) -> None:
+    """Remove what a killed writer has left in a directory, and the directory where that was all it had."""
+    remove(list(directory.glob(f"{TEMPORARY_PREFIX}*")))
+    if directory.is_dir() and not any(directory.iterdir()):
+        directory.rmdir()

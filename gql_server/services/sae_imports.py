@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -25,6 +26,8 @@ from gql_server.services.requests import ImportSaeRequest, Launched
 from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, Sae
 from models.enums import ArtifactStatus, JobKind, JobStatus, LayerKind, ProgressUnit, SaeOrigin
+
+log = structlog.get_logger(__name__)
 
 _PATHS = {"SAE_LENS": ["source", "saeLens"], "MI_CROW": ["source", "miCrow"]}
 _COPIES = 3
@@ -223,9 +226,15 @@ class ImportHandler:
         sae.completed_at = datetime.now(UTC)
 
     async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
-        """Nothing of the SAE is usable; a retry begins anew."""
+        """Nothing of the SAE is usable, and copies that a killed worker has left go; a retry begins anew."""
         sae = await session.get_one(Sae, job.artifact_id)
         sae.status = ArtifactStatus.FAILED if status == JobStatus.FAILED else ArtifactStatus.PARTIAL
+        directory = artifacts.sae_directory(self._settings, sae)
+        try:
+            # Not after the commit: another attempt may write there by then.
+            await asyncio.to_thread(artifacts.remove_partial, directory)
+        except OSError as error:
+            log.warning("copies of a failed import are left", directory=str(directory), reason=str(error))
 
     async def is_lost(self, session: AsyncSession, job: Job) -> bool:
         """Whether the checkpoint is missing that was there."""

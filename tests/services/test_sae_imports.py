@@ -17,7 +17,7 @@ from gql_server.compute.messages.results import ExportResult, ImportResult
 from gql_server.compute.messages.tasks import ExportSae, ImportSae
 from gql_server.compute.messages.wire import TaskFailed
 from gql_server.errors import Conflict, InvalidInput, NotFound
-from gql_server.jobs.executor import TaskFailure, TaskRun
+from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerOutOfMemory
 from gql_server.server import Server
 from gql_server.services import artifacts, jobs, lookup, reconciliation, sae_exports, sae_imports, saes
 from gql_server.services.requests import ExportSaeRequest, ImportSaeRequest, Launched
@@ -232,6 +232,34 @@ async def test_a_failed_import_leaves_an_sae_that_is_not_usable_and_can_be_delet
         await saes.delete(server, sae.id)
         with pytest.raises(NotFound):
             await jobs.retry(server, job.id)
+
+
+@pytest.mark.parametrize("status", [JobStatus.FAILED, JobStatus.CANCELED])
+async def test_copies_that_a_killed_import_has_left_go_with_its_end(
+    status: JobStatus, tmp_path: Path
+) -> None:
+    executor = Holding()
+    async with prepared(tmp_path, executor) as (server, _, request):
+        launched = await sae_imports.import_(server, request)
+        run = await executor.started.get()
+        directory = artifacts.sae_directory(server.settings, await sae_of(server, launched.job.result_id))
+        (directory / ".partial-killed").mkdir(parents=True)
+        (directory / ".partial-killed" / "source_0").write_bytes(b"x")
+        (directory / ".partial-file").write_bytes(b"x")
+        if status == JobStatus.CANCELED:
+            await jobs.cancel(server, launched.job.id)
+        else:
+            run.finish(WorkerOutOfMemory())
+        assert (await end_of(server, launched)).status == status
+        assert not directory.exists() and directory.parent.exists()
+
+
+def test_files_beside_the_copies_of_a_killed_import_stay(tmp_path: Path) -> None:
+    (tmp_path / ".partial-killed").mkdir()
+    (tmp_path / "sae.pt").write_bytes(b"x")
+    artifacts.remove_partial(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["sae.pt"]
+    artifacts.remove_partial(tmp_path / "none")
 
 
 async def test_a_key_makes_one_import_and_a_running_one_keeps_its_sae(tmp_path: Path) -> None:
