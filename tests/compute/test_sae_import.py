@@ -494,6 +494,17 @@ def test_a_checkpoint_of_each_class_is_taken_over_exactly(name: str, tmp_path: P
     assert ours.context.lm_layer_signature in ("m_layers_0", None)
 
 
+def test_no_unpickler_sees_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = checkpoint("TopKSae", tmp_path)
+
+    def forbidden(*_: Any, **__: Any) -> None:
+        raise AssertionError("it was unpickled")
+
+    for module, name in ((torch, "load"), (pickle, "load"), (pickle, "loads"), (pickle, "Unpickler")):
+        monkeypatch.setattr(module, name, forbidden)
+    assert import_sae(task_for(path), RecordingContext(), SaeClasses()).sae_class == "TopKSae"
+
+
 class _Evil:
     """Writes a file when it is unpickled."""
 

@@ -306,5 +306,5 @@ def _tensor(arguments: Any) -> StoredTensor:
 
 def _size(value: Any) -> int:
     if not isinstance(value, int) or not 0 <= value <= _MOST:
-        raise _more_than_tensors()
+        raise TaskError("The checkpoint has a tensor whose size or place is not one that a file can have.")
     return value
