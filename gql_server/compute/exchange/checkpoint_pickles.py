@@ -7,6 +7,7 @@ nothing but strings is hashed, tensors stay descriptions, and the number of step
 The opcodes are those of Python's ``pickletools``.
 """
 
+import io
 import pickletools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ MAX_TUPLE = 8
 """Items of a tuple, and so dimensions of a tensor; what describes a tensor has seven."""
 _MOST = 2**48
 """Of a tensor's sizes and places: more than there is memory."""
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 _STORAGES = {
     "torch FloatStorage": "float32",
     "torch HalfStorage": "float16",
@@ -85,11 +87,27 @@ def read_pickle(content: bytes) -> Any:
 
 
 def _steps(content: bytes) -> Iterator[tuple[str, Any]]:
+    """Give the opcodes with their arguments; of one that is not allowed, no argument is read."""
+    stream, name = io.BytesIO(content), ""
     try:
-        for opcode, argument, _ in pickletools.genops(content):
-            yield opcode.name, argument
+        while name != "STOP":
+            code = stream.read(1)
+            opcode = _OPCODES.get(code.decode("latin-1"))
+            if code and (opcode is None or opcode.name not in _STEPS):
+                raise _more_than_tensors()
+            if opcode is None:
+                raise ValueError("no more opcodes")
+            name = opcode.name
+            yield name, _argument(opcode, stream)
     except ValueError as error:
         raise TaskError("The checkpoint is damaged: its description of the tensors ends early.") from error
+
+
+def _argument(opcode: pickletools.OpcodeInfo, stream: io.BytesIO) -> Any:
+    if opcode.name == "GLOBAL":  # pickletools warns of odd escapes in it.
+        names = (stream.readline().removesuffix(b"\n") for _ in range(2))
+        return " ".join(name.decode("ascii", "backslashreplace") for name in names)
+    return opcode.arg.reader(stream) if opcode.arg else None
 
 
 def _more_than_tensors() -> TaskError:
@@ -109,9 +127,7 @@ class _Machine:
         self._memo: dict[int, Any] = {}
 
     def do(self, name: str, argument: Any) -> None:
-        """Take one step."""
-        if name not in _STEPS:
-            raise _more_than_tensors()
+        """Take one step, one of _STEPS."""
         _STEPS[name](self, argument)
 
     def push(self, value: Any) -> None:
