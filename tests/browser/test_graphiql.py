@@ -145,6 +145,8 @@ async def test_the_steps_of_the_second_tab_lead_to_steered_text(
     assert found["looked"]["sae"]["neurons"]["nodes"]
     assert found["named"]["name"] == "a name for what it stands for"
     assert [output["variant"] for output in found["steered"]] == ["BASELINE", "STEERED"]
+    assert found["measured"]["tokenCount"] > 0
+    assert found["measured"]["explainedVariance"] < 1
 
 
 def payloads(frames: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:

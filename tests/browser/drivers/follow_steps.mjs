@@ -44,5 +44,7 @@ await visit(async ({ page, shoot, variables }) => {
   await fillIn(page, { neuronIndex: 1 });
   const { setConcept } = await step("Step7NameNeuron");
   const { generate } = await step("Step8Steer");
-  return { looked, named: setConcept.concept, steered: generate.outputs };
+  await launch("Step9Measure");
+  const { sae } = await step("Step10ReadFigures");
+  return { looked, named: setConcept.concept, steered: generate.outputs, measured: sae.evaluation };
 });
