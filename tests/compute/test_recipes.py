@@ -41,7 +41,7 @@ def build(name: str, k: int | None) -> Sae:
 
 
 @pytest.mark.parametrize(("name", "k"), OURS)
-def test_the_decoder_bias_starts_as_the_mean_and_the_encoder_as_the_decoders_transpose(
+def test_the_decoder_bias_starts_as_the_mean_and_the_encoder_along_the_decoders_transpose(
     name: str, k: int | None
 ) -> None:
     sae = build(name, k)
@@ -53,8 +53,23 @@ def test_the_decoder_bias_starts_as_the_mean_and_the_encoder_as_the_decoders_tra
     assert recipe.scale == 2.0 ** round(math.log2(recipe.scale)) != 1.0
     assert 0.7 < float(scaled.norm(dim=1).median()) / math.sqrt(WIDTH) < 1.42
     np.testing.assert_allclose(engine.decoder_bias.detach(), scaled.mean(dim=0), rtol=1e-5)
-    assert torch.equal(engine.encoder_weight, engine.decoder_weight)
+    factor = float((engine.encoder_weight * engine.decoder_weight).detach().sum(dim=1).mean())
+    torch.testing.assert_close(engine.encoder_weight, factor * engine.decoder_weight)
+    assert_no_other_length_is_better(engine, scaled, k)
     np.testing.assert_allclose(engine.decoder_weight.detach().norm(dim=1), 1, rtol=1e-5)
+
+
+def assert_no_other_length_is_better(engine: AffineEngine, x: torch.Tensor, k: int | None) -> None:
+    """Assert that a longer and a shorter encoder make the first reconstruction worse."""
+    centred = (x - engine.decoder_bias).detach().double().numpy()
+    w_enc, w_dec = (
+        weight.detach().double().numpy() for weight in (engine.encoder_weight, engine.decoder_weight)
+    )
+    latents = np.maximum(centred @ w_enc.T, 0)
+    if k is not None:
+        latents[latents < np.sort(latents, axis=1)[:, -k, None]] = 0
+    errors = [np.square(centred - factor * latents @ w_dec).sum() for factor in (0.95, 1.0, 1.05)]
+    assert errors[1] == min(errors)
 
 
 def test_jump_relu_starts_with_about_k_active_latents() -> None:
