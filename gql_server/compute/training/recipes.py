@@ -90,9 +90,9 @@ class AffineRecipe(Recipe):
     The bias starts as the activations' mean, so that latents describe how tokens differ: with it 0 % of 4,096
     neurons were dead after 188 steps on SmolLM2's layer 9, without it 33 %, and explained variance on
     held-out tokens was 0.871 against 0.857. Bricken et al. 2023 start it as the geometric median, which a few
-    far tokens move less. The encoder starts as the decoder's transpose (Gao et al. 2024), as long as suits the
-    first reconstruction best: k directions overlap the more, the fewer inputs there are. The dictionary's rows
-    are put back to length 1 after each step.
+    far tokens move less. The encoder starts as the decoder's transpose (Gao et al. 2024), as long as makes
+    the first error smallest: k directions overlap the more, the fewer inputs there are. The dictionary's
+    rows are put back to length 1 after each step.
     """
 
     revives = True
