@@ -27,6 +27,12 @@ class Recipe:
     """Whether dead neurons get a loss of their own."""
     gradient_norm = 1.0
     """To which a step's gradient is cut where it is longer."""
+    l1_penalty = 1.0
+    """Default of l1Lambda on scaled activations, over n_latents / n_inputs.
+
+    Measured with L1Sae, 4,096 neurons, 184 steps of 1,024 on 47,371 tokens of SmolLM2's layer 9; explained
+    variance and active neurons per token on 6,553 held-out ones: 0.913 with 181 at 0.5, 0.878 with 65 at 1.
+    """
 
     def __init__(self, sae: Sae) -> None:
         self.sae = sae
@@ -96,6 +102,8 @@ class AffineRecipe(Recipe):
     """
 
     revives = True
+    l1_penalty = 1.5
+    """Measured likewise with ReLUSae: 0.935 with 312 at 0.5, 0.879 with 77 at 1.6, 0.821 with 35 at 3.2."""
     engine: AffineEngine
 
     def __init__(self, sae: Sae) -> None:
