@@ -66,7 +66,22 @@ def of_layer(task: EvaluateSae, layer: str) -> EvaluateSae:
 
 def assert_same(result: EvaluationResult, figures: dict[str, float], tolerance: float = 1e-5) -> None:
     found = {name: getattr(result, name) for name in figures}
-    assert found == pytest.approx(figures, rel=tolerance, abs=tolerance)
+    # The share recovered is one of small differences between cross-entropies, which it is held against below.
+    found.pop("ce_loss_recovered")
+    expected = {name: figure for name, figure in figures.items() if name in found}
+    assert found == pytest.approx(expected, rel=tolerance, abs=tolerance)
+    recovered, room = result.ce_loss_recovered, ce_room(result)
+    assert recovered == pytest.approx((found["ce_loss_zero_ablated"] - found["ce_loss_reconstructed"]) / room)
+    assert recovered is not None
+    error = tolerance * found["ce_loss_original"] * (1 + abs(recovered)) / abs(room)
+    assert recovered == pytest.approx(figures["ce_loss_recovered"], rel=tolerance, abs=2 * error)
+
+
+def ce_room(result: EvaluationResult) -> float:
+    """Return how much worse the model is with the layer zeroed."""
+    assert result.ce_loss_zero_ablated is not None
+    assert result.ce_loss_original is not None
+    return result.ce_loss_zero_ablated - result.ce_loss_original
 
 
 @pytest.mark.parametrize("side", [None, "left", "right"])
