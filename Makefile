@@ -6,6 +6,7 @@
 #   make fuzz    generated operations against a real server, and a look at every answer; ARGS="--operations 500 --seed 4"
 #   make recordings  what the sae-lens package makes of SAEs from here and its own, for tests/saelens
 #   make results trainings of this server and of other packages side by side, into docs/results.md; see there
+#   make bench   speed and memory beside what they are to be measured by, into benchmarks/README.md
 #   make faults  workers and servers killed at random, then a look at what they left; ARGS="--kills 20 --seed 4"
 
 SHELL := bash
@@ -24,12 +25,12 @@ BUNDLE := gql_server/api/static/graphiql.js
 BUNDLE_SOURCES := frontend/package-lock.json frontend/build.mjs $(wildcard frontend/src/* frontend/src/tabs/*)
 # What tests of others need; npm writes that file last.
 OTHERS_PACKAGES := $(patsubst %,tests/%/node_modules/.package-lock.json,conformance clients) tests/clients/.venv/stamp
-# The packages that make results trains with, each in an environment of its own.
+# The packages that make results and make bench train with, each in an environment of its own.
 PEERS := $(patsubst %,.peers/%/stamp,dictionary_learning eai_sparsify) tests/saelens/.venv/stamp
 ARGS ?=
 
-.PHONY: help demo serve test conformance faults fuzz recordings check format schema release-schema graphiql try-graphiql others try-others clean
-.PHONY: help demo serve test conformance faults fuzz results check format schema release-schema graphiql try-graphiql others try-others clean
+.PHONY: help demo serve test conformance faults fuzz recordings results bench check format schema release-schema graphiql
+.PHONY: try-graphiql others try-others clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -58,6 +59,9 @@ recordings: .venv/dev.stamp tests/saelens/.venv/stamp
 
 results: .venv/dev.stamp $(PEERS)
 	@$(BIN)/python -m benchmarks.results $(ARGS)
+
+bench: .venv/dev.stamp $(PEERS)
+	@$(BIN)/python -m benchmarks.bench $(ARGS)
 
 check: .venv/dev.stamp
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted as ruff would: make format mends it."; exit 1; }
@@ -95,10 +99,8 @@ try-others:
 	else $(MAKE) -s others || echo "The clients of others could not be installed."; fi
 
 clean:
-	rm -rf .venv frontend/node_modules gql_server/api/static
-	rm -rf tests/conformance/node_modules tests/clients/.venv tests/clients/node_modules tests/saelens/.venv
 	rm -rf .venv .peers frontend/node_modules gql_server/api/static
-	rm -rf tests/conformance/node_modules tests/clients/.venv tests/clients/node_modules
+	rm -rf tests/conformance/node_modules tests/clients/.venv tests/clients/node_modules tests/saelens/.venv
 
 $(BUNDLE): $(BUNDLE_SOURCES)
 	@echo "Building GraphiQL (a quarter of a minute) …"

@@ -23,6 +23,7 @@ from benchmarks.comparison import (
     K,
 )
 from benchmarks.own_server import own_server
+from benchmarks.pages import machine
 from benchmarks.peers import trainings
 from benchmarks.results_page import Circumstances, Measured
 from benchmarks.training_batches import write_batches
@@ -47,7 +48,7 @@ def main() -> None:
     wanted = [training for training in trainings.TRAININGS if given.only in training.name]
     with tempfile.TemporaryDirectory(prefix="results-") as directory:
         measured = asyncio.run(compare(Path(directory), given.epochs, wanted))
-    given.page.write_text(results_page.put_between_marks(page, measured))
+    given.page.write_text(results_page.MARKS.put_between(page, measured))
 
 
 async def compare(directory: Path, epochs: int, wanted: list[trainings.PeerTraining]) -> str:
@@ -71,7 +72,7 @@ async def compare(directory: Path, epochs: int, wanted: list[trainings.PeerTrain
             for sae_id, measured in scored
         ]
         circumstances = _circumstances(complete, n_steps, await comparison.token_count())
-    return results_page.render(complete, circumstances, results_page.machine())
+    return results_page.render(complete, circumstances, machine())
 
 
 def _write_batches(artifacts: Path, run_id: str, path: Path, epochs: int) -> int:

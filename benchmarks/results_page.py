@@ -1,15 +1,12 @@
-"""What was measured, as the tables that stand between two marks in docs/results.md."""
+"""What was measured, as the tables of docs/results.md."""
 
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-BEGIN = "<!-- measured: make results writes what follows -->"
-END = "<!-- end of what make results writes -->"
+from benchmarks.pages import Marks
+
+MARKS = Marks("make results")
 UNKNOWN = "–"
 
 
@@ -130,34 +127,3 @@ def _setting(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def put_between_marks(page: str, measured: str) -> str:
-    """Return the page with what stands between the marks replaced; ValueError where it lacks them."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the page needs the marks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{measured}\n\n{END}{after}"
-
-
-def machine() -> str:
-    """Describe this machine and what runs on it."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "mi-crow"))
-    python = platform.python_version()
-    return f"{os.cpu_count()} cores of {_processor()}, {memory:.0f} GB; Python {python}, {versions}."
-
-
-def _processor() -> str:
-    """Return the processor's name as Linux has it, with its bfloat16 instructions, which AMP lives on."""
-    information = Path("/proc/cpuinfo")
-    if not information.exists():
-        return platform.processor() or platform.machine()
-    lines = information.read_text().splitlines()
-    pairs = (line.partition(":") for line in lines)
-    fields = {name.strip(): value.strip() for name, _, value in pairs}
-    flags = fields.get("flags", "").split()
-    kinds = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags]
-    has = f"with {' and '.join(kinds)}" if kinds else "without bfloat16 instructions"
-    return f"{fields.get('model name', platform.machine())} {has}"

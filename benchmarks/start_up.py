@@ -3,11 +3,9 @@
 ``python -m benchmarks.start_up``: several starts, on a new artifact directory and on one that is there.
 """
 
-import argparse
 import json
 import os
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -15,22 +13,35 @@ import time
 import urllib.request
 from pathlib import Path
 
+from benchmarks import rows
+from benchmarks.rows import Row, Spread
+
+GOAL = 1.5
 QUERY = b'{"query": "{ jobs { nodes { id } } server { version } }"}'
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = rows.parser(__doc__)
     parser.add_argument("--runs", type=int, default=7)
-    runs = parser.parse_args().runs
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        fresh = [seconds_to_answer(Path(directory) / f"fresh-{run}") for run in range(runs)]
+        fresh = [seconds_to_answer(Path(directory) / f"fresh-{run}") for run in range(given.runs)]
         kept = Path(directory) / "kept"
         seconds_to_answer(kept)
-        again = [seconds_to_answer(kept) for _ in range(runs)]
-    for name, seconds in (("new artifact directory", fresh), ("existing one", again)):
-        print(
-            f"{name}: median {statistics.median(seconds):.2f} s, {min(seconds):.2f} to {max(seconds):.2f} s"
-        )
+        again = [seconds_to_answer(kept) for _ in range(given.runs)]
+    named = (("a new artifact directory", fresh), ("one that is there", again))
+    rows.hand_over([row(name, Spread.of(seconds)) for name, seconds in named], given)
+
+
+def row(name: str, seconds: Spread) -> Row:
+    return Row(
+        what=f"API start to first answer, {name}",
+        ours=seconds.show("s", ".2f"),
+        measured=f"{seconds.median:.2f} s",
+        goal=f"≤ {GOAL:g} s",
+        reached=seconds.median <= GOAL,
+        precision=rows.UNKNOWN,
+    )
 
 
 def seconds_to_answer(artifacts: Path) -> float:

@@ -16,7 +16,7 @@ from benchmarks import results, results_documents, results_page
 from benchmarks.comparison import seconds_of
 from benchmarks.peers import handover, trainings
 from benchmarks.peers.mi_crow import train as mi_crow_peer
-from benchmarks.results_page import BEGIN, END, Circumstances, Measured
+from benchmarks.results_page import MARKS, Circumstances, Measured
 from benchmarks.training_batches import write_batches
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.training.training import train_sae
@@ -158,11 +158,14 @@ def test_the_page_gets_what_was_measured_and_keeps_the_rest() -> None:
     given = [measured("ours", 0.9, seen={"explainedVariance": 0.95}, dead=0.0125), measured("theirs", None)]
     circumstances = Circumstances(391, 1024, 929, 50_000, 100, 5_000, 100)
 
-    page = results_page.put_between_marks(
-        f"# Title\n\n{BEGIN}\nold\n{END}\n\nRest\n", results_page.render(given, circumstances, "a machine")
+    page = MARKS.put_between(
+        f"# Title\n\n{MARKS.begin}\nold\n{MARKS.end}\n\nRest\n",
+        results_page.render(given, circumstances, "a machine"),
     )
 
-    assert page.startswith(f"# Title\n\n{BEGIN}\n\na machine\n") and page.endswith(f"\n\n{END}\n\nRest\n")
+    assert page.startswith(f"# Title\n\n{MARKS.begin}\n\na machine\n") and page.endswith(
+        f"\n\n{MARKS.end}\n\nRest\n"
+    )
     assert "old" not in page
     lines = page.splitlines()
     assert "|  | ours | theirs |" in lines
@@ -175,11 +178,11 @@ def test_the_page_gets_what_was_measured_and_keeps_the_rest() -> None:
 
 def test_a_page_without_marks_is_refused() -> None:
     with pytest.raises(ValueError, match="needs the marks"):
-        results_page.put_between_marks("# Title\n", "tables")
+        MARKS.put_between("# Title\n", "tables")
 
 
 def test_the_projects_page_has_the_marks() -> None:
-    assert "tables" in results_page.put_between_marks(results.PAGE.read_text(), "tables")
+    assert "tables" in MARKS.put_between(results.PAGE.read_text(), "tables")
 
 
 def test_a_trainings_time_is_the_sum_over_its_points() -> None:
