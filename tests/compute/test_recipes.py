@@ -12,6 +12,7 @@ from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.linear_engine import has_linear_engine
+from gql_server.compute.training.passes import Pass, way_through
 from gql_server.compute.training.recipes import (
     AUXILIARY_WEIGHT,
     BELOW_THRESHOLD_WEIGHT,
@@ -88,6 +89,19 @@ def test_each_engine_has_its_recipe() -> None:
     assert not recipe_for(DummySae(4, 2)).revives
 
 
+def pass_of(x_hat: Any, z_pre: Any, dictionary: Any) -> Pass:
+    """Return a forward pass that gave these arrays."""
+    nothing = torch.tensor(0)
+    return Pass(
+        x_hat=torch.tensor(x_hat),
+        dictionary=torch.tensor(dictionary),
+        mean_latent=nothing,
+        active_count=nothing,
+        fired=nothing,
+        pre_codes=lambda neurons: torch.tensor(z_pre)[:, neurons],
+    )
+
+
 def test_the_auxiliary_loss_is_what_gao_and_others_say() -> None:
     """By NumPy: the dead latents with the largest pre-codes reconstruct what is left over."""
     rng = np.random.default_rng(1)
@@ -104,7 +118,7 @@ def test_the_auxiliary_loss_is_what_gao_and_others_say() -> None:
             e_hat = sum(z_pre[token, latent] * dictionary[latent] for latent in chosen)
             total += float(np.square(x[token] - x_hat[token] - e_hat).sum())
         expected = AUXILIARY_WEIGHT * k / 4 * total / (n * n_inputs)
-        found = auxiliary_loss(*(torch.tensor(array) for array in (x, x_hat, z_pre, dictionary, dead)))
+        found = auxiliary_loss(torch.tensor(x), pass_of(x_hat, z_pre, dictionary), torch.tensor(dead))
         assert float(found) == pytest.approx(expected)
 
 
@@ -114,8 +128,7 @@ def test_the_auxiliary_loss_moves_nothing_but_the_dead() -> None:
     dead = torch.zeros(24, dtype=torch.bool)
     dead[[4, 7]] = True
     x = structured_rows(50)
-    z_pre, _, x_hat = engine(x)
-    auxiliary_loss(x, x_hat, z_pre, engine.get_dictionary(), dead).backward()
+    auxiliary_loss(x, way_through(sae)(x), dead).backward()
     for weights in (engine.encoder_weight, engine.decoder_weight):
         assert (weights.grad.abs().sum(dim=1) > 0).tolist() == dead.tolist()
 
@@ -128,13 +141,15 @@ def test_jump_relus_penalty_is_the_distance_from_k_and_of_the_dead_from_their_th
     engine: Any = sae.sae_engine
     dead = torch.zeros(24, dtype=torch.bool)
     dead[[2, 9]] = True
+    engine.train()
     z_pre = engine.pre_codes(rows * recipe.scale)
+    passed = way_through(sae)(rows * recipe.scale)
     z, theta = z_pre.detach().double().numpy(), engine.threshold.detach().double().numpy()
     l0 = np.mean(np.sum((z > theta) & (z > 0), axis=1))
     below = np.mean(np.sum(np.maximum(theta - z, 0)[:, dead.numpy()], axis=1))
     variance = np.mean(np.var(rows.double().numpy() * recipe.scale, axis=0, ddof=0))
     expected = variance * (L0_WEIGHT * (l0 / 3 - 1) ** 2 + BELOW_THRESHOLD_WEIGHT * below)
-    assert float(torch.as_tensor(recipe.penalty(z_pre, dead)).detach()) == pytest.approx(expected, rel=1e-4)
+    assert float(torch.as_tensor(recipe.penalty(passed, dead)).detach()) == pytest.approx(expected, rel=1e-4)
 
 
 def test_thresholds_have_a_learning_rate_of_their_own(

@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gql_server.compute.saes.active_latents import Pattern, Places, portions
+from gql_server.compute.saes.selection import strongest
+
 BANDWIDTH = 0.1
 """How far from its threshold a latent still moves it, on scaled activations, whose inputs are of size 1.
 
@@ -19,6 +22,8 @@ The paper takes 0.001 of inputs whose vectors have length 1, for trainings of bi
 window would move hardly a threshold in some hundred steps.
 """
 _THRESHOLD_MOMENTUM = 0.9
+_SURELY_BELOW = 0.8
+"""Of the threshold that is remembered: a batch's own is hardly ever lower."""
 
 
 class AffineEngine(nn.Module, ABC):
@@ -52,6 +57,25 @@ class AffineEngine(nn.Module, ABC):
         """Return pre-codes and latents, both [n, n_latents]."""
         pre_codes = self.pre_codes(x)
         return pre_codes, self.activate(pre_codes)
+
+    @property
+    def centre(self) -> Tensor | None:
+        """What the encoder subtracts, [n_inputs]; None where it subtracts nothing."""
+        return self.decoder_bias if self.subtracts_bias else None
+
+    @torch.no_grad()
+    def places(self, x: Tensor) -> Places:
+        """Return where latents of x [n, n_inputs] may be other than 0, and the pre-codes there."""
+        parts = [self.choose(self.pre_codes(rows)) for rows in portions(x, self.nb_concepts)]
+        return Places.joined(parts)
+
+    @abstractmethod
+    def choose(self, pre_codes: Tensor) -> Places:
+        """Return where latents may be other than 0 for pre-codes [n, n_latents], token by token."""
+
+    def activate_at(self, pre_codes: Tensor, pattern: Pattern) -> Tensor:
+        """Return the latents [n_places] for the pre-codes at the places that places() gave."""
+        return torch.relu(pre_codes)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the reconstruction [n, n_inputs] of latents [n, n_latents]."""
@@ -88,6 +112,10 @@ class ReLUEngine(AffineEngine):
         """Return the positive part."""
         return torch.relu(pre_codes)
 
+    def choose(self, pre_codes: Tensor) -> Places:
+        """Return the positive ones."""
+        return Places.at(pre_codes, pre_codes > 0)
+
 
 class TopKEngine(AffineEngine):
     """f keeps the k largest of each token's positive pre-codes (Gao et al. 2024)."""
@@ -98,8 +126,13 @@ class TopKEngine(AffineEngine):
 
     def activate(self, pre_codes: Tensor) -> Tensor:
         """Keep the largest; fewer than k where fewer are positive."""
-        values, indices = torch.relu(pre_codes).topk(self.k, dim=-1, sorted=False)
-        return torch.zeros_like(pre_codes).scatter(-1, indices, values)
+        values, neurons = strongest(pre_codes, self.k)
+        return torch.zeros_like(pre_codes).scatter(-1, neurons, torch.relu(values))
+
+    def choose(self, pre_codes: Tensor) -> Places:
+        """Return the largest, where fewer than k are positive also some that are not."""
+        values, neurons = strongest(pre_codes, self.k)
+        return Places.of_each(values, neurons, self.nb_concepts)
 
 
 class BatchTopKEngine(AffineEngine):
@@ -123,24 +156,46 @@ class BatchTopKEngine(AffineEngine):
         if not self.training:
             return positive * (positive > self.threshold)
         wanted = min(self.k * positive[..., 0].numel(), positive.numel())
-        smallest = self._smallest_kept(positive.detach(), wanted)
+        smallest = positive.detach().flatten().topk(wanted, sorted=False).values.min()
         self._remember(smallest)
         return positive * (positive >= smallest)
+
+    def choose(self, pre_codes: Tensor) -> Places:
+        """Return those above the threshold."""
+        return Places.at(pre_codes, pre_codes > self.threshold.clamp(min=0))
+
+    @torch.no_grad()
+    def places(self, x: Tensor) -> Places:
+        """As for all; in training the k n largest of the n tokens together."""
+        if not self.training:
+            return super().places(x)
+        likely, smallest = self._largest(x)
+        self._remember(smallest)
+        return likely.where(likely.values >= smallest)
 
     @torch.no_grad()
     def settle(self, batches: Sequence[Tensor]) -> None:
         """Set the threshold from batches [n, n_inputs], for the weights as they are."""
-        kept = []
-        for batch in batches:
-            positive = torch.relu(self.pre_codes(batch))
-            kept.append(self._smallest_kept(positive, min(self.k * len(batch), positive.numel())))
-        self.threshold.copy_(torch.stack(kept).mean())
+        smallest = [self._largest(batch)[1] for batch in batches]
+        self.threshold.copy_(torch.stack(smallest).mean())
 
-    def _smallest_kept(self, positive: Tensor, wanted: int) -> Tensor:
+    def _largest(self, x: Tensor) -> tuple[Places, Tensor]:
+        """Return the k n largest positive pre-codes of n tokens, among others, and the smallest of them."""
+        wanted = min(self.k * len(x), len(x) * self.nb_concepts)
         # To sort all of a batch's latents takes several times as long as the rest of a step.
-        likely = positive[positive > self.threshold / 2]
-        candidates = likely if len(likely) >= wanted else positive.flatten()
-        return candidates.topk(wanted, sorted=False).values.min()
+        likely = self._above(x, _SURELY_BELOW * self.threshold.clamp(min=0))
+        if len(likely.values) < wanted:
+            likely = self._above(x, torch.zeros_like(self.threshold))
+        if len(likely.values) < wanted:
+            return likely, torch.zeros_like(self.threshold)
+        return likely, likely.values.topk(wanted, sorted=False).values.min()
+
+    def _above(self, x: Tensor, bound: Tensor) -> Places:
+        parts = []
+        for rows in portions(x, self.nb_concepts):
+            pre_codes = self.pre_codes(rows)
+            parts.append(Places.at(pre_codes, pre_codes > bound))
+        return Places.joined(parts)
 
     @torch.no_grad()
     def _remember(self, smallest: Tensor) -> None:
@@ -180,13 +235,27 @@ class JumpReLUEngine(AffineEngine):
         """Keep what is above."""
         if not self.training:
             return torch.relu(pre_codes) * (pre_codes > self.threshold)
-        latents: Tensor = _Jump.apply(pre_codes, self.threshold)  # type: ignore[no-untyped-call]
+        thresholds = self.threshold.expand_as(pre_codes)
+        latents: Tensor = _Jump.apply(pre_codes, thresholds)  # type: ignore[no-untyped-call]
         return latents
 
-    def l0(self, pre_codes: Tensor) -> Tensor:
+    def choose(self, pre_codes: Tensor) -> Places:
+        """Return those above their thresholds, and in training those that are near enough to move them."""
+        if self.training:
+            return Places.at(pre_codes, pre_codes > self.threshold - BANDWIDTH / 2)
+        return Places.at(pre_codes, (pre_codes > self.threshold) & (pre_codes > 0))
+
+    def activate_at(self, pre_codes: Tensor, pattern: Pattern) -> Tensor:
+        """As for all, by each latent's own threshold."""
+        latents: Tensor = _Jump.apply(pre_codes, self.threshold[pattern.neurons])  # type: ignore[no-untyped-call]
+        return latents
+
+    def l0(self, places: Places) -> Tensor:
         """Return the mean number of active latents per token, with a gradient for the thresholds alone."""
-        steps: Tensor = _Step.apply(pre_codes.detach(), self.threshold)  # type: ignore[no-untyped-call]
-        return steps.sum() / pre_codes.shape[0]
+        pattern = places.pattern
+        thresholds = self.threshold[pattern.neurons]
+        steps: Tensor = _Step.apply(places.values.detach(), thresholds)  # type: ignore[no-untyped-call]
+        return steps.sum() / pattern.n_tokens
 
     @torch.no_grad()
     def scale_latents(self, factors: Tensor | float) -> None:
@@ -216,7 +285,7 @@ class _Jump(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         pre_codes, threshold = ctx.saved_tensors
         passes = (pre_codes > threshold) & (pre_codes > 0)
-        slope = threshold * (_near(pre_codes, threshold) * gradient).sum(dim=0)
+        slope = threshold * _near(pre_codes, threshold) * gradient
         return gradient * passes, -slope / BANDWIDTH
 
 
@@ -231,8 +300,7 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
         pre_codes, threshold = ctx.saved_tensors
-        slope = (_near(pre_codes, threshold) * gradient).sum(dim=0)
-        return None, -slope / BANDWIDTH
+        return None, -(_near(pre_codes, threshold) * gradient) / BANDWIDTH
 
 
 def _near(pre_codes: Tensor, threshold: Tensor) -> Tensor:

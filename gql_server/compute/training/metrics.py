@@ -49,14 +49,14 @@ class IntervalMetrics:
         self._mean: Tensor | None = None
         self._deviation = 0.0
 
-    def update(self, x: Tensor, x_hat: Tensor, latents: Tensor, loss: float) -> None:
-        """Add a batch: x and x_hat [n, n_inputs], latents [n, n_latents], and the batch's loss."""
+    def update(self, x: Tensor, x_hat: Tensor, active_count: int, loss: float) -> None:
+        """Add a batch: x and x_hat [n, n_inputs], how many latents are not 0 in it, and its loss."""
         if x.shape[0] == 0:
             return
         wide = float64(x)
         self._loss += loss * x.shape[0]
         self._squared_error += float((wide - float64(x_hat)).square().sum())
-        self._active += int(torch.count_nonzero(latents))
+        self._active += active_count
         self._merge(wide)
 
     def summary(self) -> IntervalSummary:
@@ -106,11 +106,10 @@ class DeadNeurons:
         self._seen = 0
         self._last_fired = torch.zeros(n_latents, dtype=torch.int64)
 
-    def update(self, latents: Tensor) -> None:
-        """Add a batch of latents [n, n_latents]."""
-        self._seen += latents.shape[0]
-        fired = (latents != 0).any(dim=0).cpu()
-        self._last_fired[fired] = self._seen
+    def update(self, fired: Tensor, n_tokens: int) -> None:
+        """Add a batch of so many tokens on which the neurons ``fired``, bool [n_latents]."""
+        self._seen += n_tokens
+        self._last_fired[fired.cpu()] = self._seen
 
     def share(self) -> float | None:
         """Return the share of dead neurons; None before a full window of tokens has passed."""

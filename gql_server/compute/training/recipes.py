@@ -4,10 +4,12 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine, BatchTopKEngine, JumpReLUEngine
 from gql_server.compute.saes.linear_engine import fold_scale, has_linear_engine, initialise
+from gql_server.compute.training.passes import Pass
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -51,8 +53,8 @@ class Recipe:
         """
         return max(LOWEST_LEARNING_RATE, min(8e-3, 8e-3 * math.pow(64 / total_steps, 0.75)))
 
-    def penalty(self, z_pre: Tensor, dead: Tensor) -> Tensor | float:
-        """Return what the loss grows by for pre-codes [n, n_latents], beside mi_crow's own terms.
+    def penalty(self, passed: Pass, dead: Tensor) -> Tensor | float:
+        """Return what the loss of a forward pass grows by, beside mi_crow's own terms.
 
         ``dead`` [n_latents], bool, is true for neurons that have not fired for long.
         """
@@ -134,7 +136,7 @@ class AffineRecipe(Recipe):
         """
         return max(LOWEST_LEARNING_RATE, min(4e-3, 4e-3 * math.sqrt(400 / total_steps)))
 
-    def penalty(self, z_pre: Tensor, dead: Tensor) -> Tensor | float:
+    def penalty(self, passed: Pass, dead: Tensor) -> Tensor | float:
         """Return, for JumpReLU, how far L0 is from k, and how far dead neurons are from their thresholds.
 
         Rajamanoharan et al. 2024 (Jumping Ahead) for the first; for the second, which brings thresholds down
@@ -143,9 +145,11 @@ class AffineRecipe(Recipe):
         """
         if not isinstance(self.engine, JumpReLUEngine) or self.engine.k is None:
             return 0.0
-        from_k = (self.engine.l0(z_pre) / self.engine.k - 1).square()
-        dead = dead.to(z_pre.device)
-        below = torch.relu(self.engine.threshold[dead] - z_pre[:, dead]).sum() / len(z_pre)
+        assert passed.places is not None
+        from_k = (self.engine.l0(passed.places) / self.engine.k - 1).square()
+        indices = dead.to(passed.x_hat.device).nonzero().flatten()
+        pre_codes = passed.pre_codes(indices)
+        below = torch.relu(self.engine.threshold[indices] - pre_codes).sum() / len(pre_codes)
         return self._variance * (L0_WEIGHT * from_k + BELOW_THRESHOLD_WEIGHT * below)
 
     def fast_parameters(self) -> list[nn.Parameter]:
@@ -155,7 +159,8 @@ class AffineRecipe(Recipe):
     @torch.no_grad()
     def after_step(self) -> None:
         """Put the dictionary's rows back to length 1, and thresholds above 0."""
-        self.engine.decoder_weight.copy_(nn.functional.normalize(self.engine.decoder_weight, dim=1))
+        rows = self.engine.decoder_weight
+        rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_(min=1e-12))
         if isinstance(self.engine, JumpReLUEngine):
             self.engine.threshold.clamp_(min=0)
 
@@ -187,25 +192,27 @@ def activation_scale(rows: Tensor) -> float:
     return float(2.0 ** max(-60, min(60, exponent)))
 
 
-def auxiliary_loss(x: Tensor, x_hat: Tensor, z_pre: Tensor, dictionary: Tensor, dead: Tensor) -> Tensor:
+def auxiliary_loss(x: Tensor, passed: Pass, dead: Tensor) -> Tensor:
     """Return the loss that brings dead neurons back: AuxK of Gao et al. 2024, appendix A.2.
 
     The dead ones with the largest pre-codes, half as many as inputs, reconstruct what the others leave of x:
-    mean((e - e_hat)²), e = x - x_hat, times AUXILIARY_WEIGHT; less where there are fewer dead ones. z_pre [n,
-    n_latents], dictionary [n_latents, n_inputs], dead [n_latents].
+    mean((e - e_hat)²), e = x - x_hat, times AUXILIARY_WEIGHT; less where there are fewer dead ones.
+    ``passed`` is the forward pass of x [n, n_inputs], ``dead`` bool [n_latents].
 
     Pre-codes below 0 take part, though no latent will ever be: they bring back neurons that are far from
     firing. With positive ones alone 4.0 % of BiasedTopKSae's neurons ended dead instead of 0.3 % (4,096
     neurons, 368 steps on 47,371 tokens of SmolLM2's layer 9), at the same explained variance.
     """
     wanted = max(1, x.shape[1] // 2)
-    indices = dead.to(z_pre.device).nonzero().flatten()
+    indices = dead.to(x.device).nonzero().flatten()
     k = min(wanted, len(indices))
-    values, places = z_pre[:, indices].topk(k, dim=1, sorted=False)
-    latents = torch.zeros_like(z_pre[:, indices]).scatter(1, places, values)
-    error = (x - x_hat).detach()
-    loss: Tensor = AUXILIARY_WEIGHT * k / wanted * (error - latents @ dictionary[indices]).square().mean()
-    return loss
+    latents = passed.pre_codes(indices)
+    if k < len(indices):
+        values, places = latents.topk(k, dim=1, sorted=False)
+        latents = torch.zeros_like(latents).scatter(1, places, values)
+    error = (x - passed.x_hat).detach()
+    loss: Tensor = mse_loss(latents @ passed.dictionary[indices], error)
+    return AUXILIARY_WEIGHT * k / wanted * loss
 
 
 def _first_factor(engine: AffineEngine, rows: Tensor) -> float:

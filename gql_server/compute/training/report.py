@@ -12,6 +12,7 @@ from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.messages.events import Progress, TrainingPoint
 from gql_server.compute.training.metrics import DeadNeurons, IntervalMetrics
+from gql_server.compute.training.passes import Pass
 from gql_server.compute.training.plan import TrainingPlan
 
 from mi_crow.mechanistic.sae.sae import Sae
@@ -87,7 +88,7 @@ class TrainingReport:
         """Say which neurons have been silent for long enough for a remedy: bool [n_latents]."""
         return self._dead_neurons.silent_for(self._revival_window)
 
-    def record(self, x: Tensor, x_hat: Tensor, latents: Tensor, loss: float, learning_rate: float) -> None:
+    def record(self, x: Tensor, passed: Pass, loss: float, learning_rate: float) -> None:
         """Take in one step's scaled batch; TaskError where its loss is not finite."""
         self.step += 1
         self._tokens += x.shape[0]
@@ -95,8 +96,8 @@ class TrainingReport:
         if not math.isfinite(loss):
             reason = f"The loss was not finite any more at step {self.step} of {self.total_steps}"
             raise TaskError(f"{reason}; {self._remedy(learning_rate)}.")
-        self._metrics.update(x, x_hat, latents, loss)
-        self._dead_neurons.update(latents)
+        self._metrics.update(x, passed.x_hat, int(passed.active_count), loss)
+        self._dead_neurons.update(passed.fired, len(x))
 
     def tell(self) -> None:
         """Emit what the step just recorded gives to say."""

@@ -1,14 +1,16 @@
-"""mi_crow's SaeTrainer with ears: what it computes becomes training points, and it writes nothing itself."""
+"""mi_crow's SaeTrainer with steps of our own, which become training points; it writes nothing itself."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 from torch.optim.lr_scheduler import LambdaLR
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskCanceled
+from gql_server.compute.training.passes import Pass, way_through
 from gql_server.compute.training.recipes import FAST, Recipe, auxiliary_loss
 from gql_server.compute.training.report import Schedule, TrainingReport
 from gql_server.compute.training.snapshots import (
@@ -22,13 +24,11 @@ from gql_server.compute.training.snapshots import (
 
 from mi_crow.mechanistic.sae.sae_trainer import SaeTrainer, SaeTrainingConfig
 
-Criterion = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-
 
 class Steps:
-    """What train_sae takes for a scheduler: it is asked once the weights have taken a step.
+    """What comes once the weights have taken a step.
 
-    Then comes the next step's learning rate, what there is to say, and now and then a snapshot.
+    The next step's learning rate, what there is to say, and now and then a snapshot.
     """
 
     def __init__(
@@ -110,15 +110,14 @@ class ReportingTrainer(SaeTrainer):
         return history
 
     def _create_optimizer(self, cfg: SaeTrainingConfig) -> torch.optim.Optimizer:
-        """Make mi_crow's own optimizer, and what takes the scheduler's place, which needs it.
+        """Make mi_crow's own optimizer, in one pass over the weights, and what comes after its steps.
 
         Its decay of the weights is off: it would pull biases away from what they have to be.
         """
-        optimizer: torch.optim.Optimizer = super()._create_optimizer(cfg)
-        if fast := self._recipe.fast_parameters():
-            _move_to_own_group(optimizer, fast, cfg.lr * FAST)
-        for group in optimizer.param_groups:
-            group["weight_decay"] = 0.0
+        fast = self._recipe.fast_parameters()
+        others = [one for one in self.sae.sae_engine.parameters() if all(one is not other for other in fast)]
+        groups = [{"params": others}, *([{"params": fast, "lr": cfg.lr * FAST}] if fast else [])]
+        optimizer = torch.optim.AdamW(groups, lr=cfg.lr, weight_decay=0.0, fused=True)
         self._steps = Steps(self._recipe, optimizer, self._schedule, self._report, self._snapshots)
         if self._resumed is not None:
             self._steps.resume(self._resumed)
@@ -126,33 +125,36 @@ class ReportingTrainer(SaeTrainer):
         cfg.scheduler = self._steps
         return optimizer
 
-    def _create_criterion(self, cfg: SaeTrainingConfig) -> Criterion:
-        """Wrap mi_crow's own loss: the one place of a step that sees inputs, latents and reconstruction.
+    def _run_training(
+        self,
+        cfg: SaeTrainingConfig,
+        dataloader: Iterable[Tensor],
+        criterion: object,
+        optimizer: torch.optim.Optimizer,
+        *others: object,
+    ) -> dict[str, Any]:
+        """Take all steps. Trap: overcomplete's train_sae passes over all latents several times a step."""
+        way, steps = way_through(self.sae), cfg.scheduler
+        for _ in range(cfg.epochs):
+            self.sae.sae_engine.train()
+            for x in dataloader:
+                optimizer.zero_grad()
+                self._loss(way(x), x, cfg, steps.learning_rate).backward()
+                nn.utils.clip_grad_norm_(self.sae.sae_engine.parameters(), cfg.clip_grad)
+                optimizer.step()
+                steps.step()
+        return {}
 
-        The recipe adds its terms; what is reported is the whole.
-        """
-        loss_of: Criterion = super()._create_criterion(cfg)
-
-        def criterion(x: Tensor, x_hat: Tensor, z_pre: Tensor, z: Tensor, dictionary: Tensor) -> Tensor:
-            dead = self._report.neurons_to_revive()
-            loss = loss_of(x, x_hat, z_pre, z, dictionary) + self._recipe.penalty(z_pre, dead)
-            if self._recipe.revives and dead.any():
-                loss = loss + auxiliary_loss(x, x_hat, z_pre, dictionary, dead)
-            with torch.no_grad():
-                self._report.record(x, x_hat, z, float(loss), cfg.scheduler.learning_rate)
-            return loss
-
-        return criterion
+    def _loss(self, passed: Pass, x: Tensor, cfg: SaeTrainingConfig, learning_rate: float) -> Tensor:
+        """Return mi_crow's own loss and the recipe's terms; what is reported is the whole."""
+        dead = self._report.neurons_to_revive()
+        loss: Tensor = mse_loss(passed.x_hat, x) + cfg.l1_lambda * passed.mean_latent
+        loss = loss + self._recipe.penalty(passed, dead)
+        if self._recipe.revives and dead.any():
+            loss = loss + auxiliary_loss(x, passed, dead)
+        with torch.no_grad():
+            self._report.record(x, passed, float(loss), learning_rate)
+        return loss
 
     def _save_training_to_store(self, *args: Any, **kwargs: Any) -> None:
         """Save nothing. Trap: upstream writes a checkpoint that lacks k into runs/, and swallows errors."""
-
-
-def _move_to_own_group(
-    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], learning_rate: float
-) -> None:
-    """Give some of an optimizer's parameters a learning rate of their own."""
-    moved = {id(parameter) for parameter in parameters}
-    for group in optimizer.param_groups:
-        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in moved]
-    optimizer.add_param_group({"params": parameters, "lr": learning_rate})

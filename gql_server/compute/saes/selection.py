@@ -1,0 +1,41 @@
+"""Choosing the largest of each token's pre-codes, faster than by looking at all of them."""
+
+import math
+
+import torch
+from torch import Tensor
+
+_FEWEST_FOR_GROUPS = 512
+
+
+def strongest(pre_codes: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return values and places of the k largest of each row of pre_codes [..., m], unordered: [..., k] each.
+
+    Exact. The columns are looked at in groups: a group's largest value is one pass, and the k largest of a
+    row are all in the k groups whose largest values are largest. So the k are chosen from those groups'
+    members and not from all columns. Of equal values at the border any may be chosen.
+    """
+    n_columns = pre_codes.shape[-1]
+    size = _group_size(n_columns, k)
+    if size == 1:
+        values, places = pre_codes.topk(k, dim=-1, sorted=False)
+        return values, places
+    n_groups = n_columns // size
+    # Column i is in group i modulo n_groups: so the pass runs along the memory.
+    members = pre_codes[..., : n_groups * size].unflatten(-1, (size, n_groups))
+    groups = members.amax(dim=-2).topk(k, dim=-1, sorted=False).indices[..., None, :]
+    steps = torch.arange(0, n_groups * size, n_groups, device=groups.device)[:, None]
+    candidates = members.gather(-1, groups.expand(*groups.shape[:-2], size, k)).flatten(-2)
+    places = (groups + steps).flatten(-2)
+    rest = torch.arange(n_groups * size, n_columns, device=groups.device)
+    if len(rest):
+        candidates = torch.cat([candidates, pre_codes[..., n_groups * size :]], dim=-1)
+        places = torch.cat([places, rest.expand(*places.shape[:-1], -1)], dim=-1)
+    values, chosen = candidates.topk(k, dim=-1, sorted=False)
+    return values, places.gather(-1, chosen)
+
+
+def _group_size(n_columns: int, k: int) -> int:
+    """Return the size that makes groups and candidates together fewest; 1 where groups do not pay."""
+    size = int(2 ** round(math.log2(max(1.0, math.sqrt(n_columns / k)))))
+    return size if n_columns >= _FEWEST_FOR_GROUPS and n_columns >= 2 * k * size else 1
