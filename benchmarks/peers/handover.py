@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,12 +59,13 @@ def read_order() -> Order:
     parser.add_argument("--latents", type=int, required=True)
     parser.add_argument("--k", type=int, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="fewer than there are batches")
     parser.add_argument("--options", type=json.loads, default={})
     parser.add_argument("--directory", type=Path, required=True)
     given = parser.parse_args()
     given.directory.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(given.seed)
-    batches = np.load(given.batches, mmap_mode="r")
+    batches = np.load(given.batches, mmap_mode="r")[: given.steps]
     return Order(batches, given.latents, given.k, given.seed, given.options, given.directory)
 
 
@@ -84,9 +87,16 @@ def report(order: Order, stopwatch: Stopwatch, package: str, lr: float, **settin
         "package": package,
         "version": version(package),
         "seconds": stopwatch.seconds,
+        "peak_megabytes": peak_megabytes(),
         "settings": {"lr": lr, **settings},
     }
     (order.directory / REPORT).write_text(json.dumps(said))
+
+
+def peak_megabytes() -> float:
+    """Return the most memory that this process has held, in 10**6 bytes."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def save_topk(order: Order, *, encoder: Tensor, encoder_bias: Tensor, decoder: Tensor, bias: Tensor) -> None:

@@ -79,11 +79,23 @@ class Trained:
     """For importSae."""
     version: str
     seconds: float
+    peak_megabytes: float
     settings: dict[str, Any]
 
 
-def train(training: PeerTraining, batches: Path, saes: Path, *, n_latents: int, k: int, seed: int) -> Trained:
+def train(
+    training: PeerTraining,
+    batches: Path,
+    saes: Path,
+    *,
+    n_latents: int,
+    k: int,
+    seed: int,
+    n_steps: int | None = None,
+) -> Trained:
     """Run a training; the SAE comes to be in a directory of its own under ``saes``.
+
+    ``n_steps`` may be fewer than there are batches.
 
     Raises:
         PeerFailed: It ended with an error.
@@ -91,6 +103,7 @@ def train(training: PeerTraining, batches: Path, saes: Path, *, n_latents: int, 
     directory = saes / training.name
     command = [training.python, "-m", f"benchmarks.peers.{training.peer}.train"]
     command += ["--batches", str(batches), "--latents", str(n_latents), "--k", str(k), "--seed", str(seed)]
+    command += [] if n_steps is None else ["--steps", str(n_steps)]
     command += ["--options", json.dumps(training.options), "--directory", str(directory)]
     # Nothing of the environment that this runs in is to be found from the other.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -101,7 +114,14 @@ def train(training: PeerTraining, batches: Path, saes: Path, *, n_latents: int, 
         printed = ended.stdout.decode(errors="replace").strip().splitlines()[-15:]
         raise PeerFailed("\n".join([f"{training.name} ended with {ended.returncode}:", *printed]))
     said = json.loads((directory / REPORT).read_text())
-    return Trained(training, source(directory), said["version"], said["seconds"], said["settings"])
+    return Trained(
+        training,
+        source(directory),
+        said["version"],
+        said["seconds"],
+        said["peak_megabytes"],
+        said["settings"],
+    )
 
 
 def source(directory: Path) -> dict[str, str]:
