@@ -102,6 +102,11 @@ class Places:
         return cls(values.flatten(), Pattern(neurons.flatten(), offsets, n_latents))
 
     @classmethod
+    def above(cls, values: Tensor, bound: Tensor | float) -> "Places":
+        """Make them of the values [n_tokens, n_latents] above a bound, and of those that are NaN."""
+        return cls.at(values, values.le(bound).logical_not_())
+
+    @classmethod
     def at(cls, values: Tensor, there: Tensor) -> "Places":
         """Make them of the values [n_tokens, n_latents] for which ``there``, bool, is true."""
         tokens, neurons = there.nonzero(as_tuple=True)

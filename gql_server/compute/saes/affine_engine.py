@@ -114,7 +114,7 @@ class ReLUEngine(AffineEngine):
 
     def choose(self, pre_codes: Tensor) -> Places:
         """Return the positive ones."""
-        return Places.at(pre_codes, pre_codes > 0)
+        return Places.above(pre_codes, 0.0)
 
 
 class TopKEngine(AffineEngine):
@@ -162,7 +162,7 @@ class BatchTopKEngine(AffineEngine):
 
     def choose(self, pre_codes: Tensor) -> Places:
         """Return those above the threshold."""
-        return Places.at(pre_codes, pre_codes > self.threshold.clamp(min=0))
+        return Places.above(pre_codes, self.threshold.clamp(min=0))
 
     @torch.no_grad()
     def places(self, x: Tensor) -> Places:
@@ -193,8 +193,7 @@ class BatchTopKEngine(AffineEngine):
     def _above(self, x: Tensor, bound: Tensor) -> Places:
         parts = []
         for rows in portions(x, self.nb_concepts):
-            pre_codes = self.pre_codes(rows)
-            parts.append(Places.at(pre_codes, pre_codes > bound))
+            parts.append(Places.above(self.pre_codes(rows), bound))
         return Places.joined(parts)
 
     @torch.no_grad()
@@ -242,8 +241,8 @@ class JumpReLUEngine(AffineEngine):
     def choose(self, pre_codes: Tensor) -> Places:
         """Return those above their thresholds, and in training those that are near enough to move them."""
         if self.training:
-            return Places.at(pre_codes, pre_codes > self.threshold - BANDWIDTH / 2)
-        return Places.at(pre_codes, (pre_codes > self.threshold) & (pre_codes > 0))
+            return Places.above(pre_codes, self.threshold - BANDWIDTH / 2)
+        return Places.above(pre_codes, self.threshold.clamp(min=0))
 
     def activate_at(self, pre_codes: Tensor, pattern: Pattern) -> Tensor:
         """As for all, by each latent's own threshold."""

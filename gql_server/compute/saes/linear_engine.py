@@ -65,7 +65,7 @@ class LinearEngine:
 
     def _choose(self, pre_codes: Tensor) -> Places:
         if self._k is None:
-            return Places.at(pre_codes, pre_codes > 0)
+            return Places.above(pre_codes, 0.0)
         values, neurons = strongest(pre_codes, self._k)
         return Places.of_each(values, neurons, pre_codes.shape[1])
 
