@@ -1,6 +1,7 @@
 """The tokens of a stored activation run that count, stored batch by stored batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -43,6 +44,22 @@ class StoredRows:
     def read(self, index: int) -> Tensor:
         """Return a stored batch's rows that count, float32 [n, n_inputs]."""
         self._check()
+        return self._read(index)
+
+    def read_ahead(self, indices: Iterable[int]) -> Iterator[Tensor]:
+        """Give some stored batches' rows; while one is used, a thread reads the next."""
+        with ThreadPoolExecutor(1, "read-ahead") as reader:
+            coming: Future[Tensor] | None = None
+            for index in indices:
+                here, coming = coming, reader.submit(self._read, index)
+                if here is not None:
+                    self._check()
+                    yield here.result()
+            if coming is not None:
+                self._check()
+                yield coming.result()
+
+    def _read(self, index: int) -> Tensor:
         stored = self._tensor(index, self._layer, ACTIVATIONS_KEY, f"activations of layer {self._layer}")
         mask = self._mask(index)
         rows = stored.reshape(-1, stored.shape[-1])

@@ -55,7 +55,7 @@ class IntervalMetrics:
             return
         wide = float64(x)
         self._loss += loss * x.shape[0]
-        self._squared_error += float((wide - float64(x_hat)).square().sum())
+        self._squared_error += _squares(wide - float64(x_hat))
         self._active += active_count
         self._merge(wide)
 
@@ -85,7 +85,7 @@ class IntervalMetrics:
     def _merge(self, x: Tensor) -> None:
         """Merge mean and squared deviation by Chan's formula: sums of squares cancel at large means."""
         n_new, mean_new = x.shape[0], x.mean(dim=0)
-        deviation_new = float((x - mean_new).square().sum())
+        deviation_new = _squares(x - mean_new)
         # A mean that was loaded is on the CPU.
         mean = torch.zeros_like(mean_new) if self._mean is None else self._mean.to(mean_new.device)
         n_all = self._n_rows + n_new
@@ -128,6 +128,12 @@ class DeadNeurons:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what state_dict() returned."""
         vars(self).update(state)
+
+
+def _squares(values: Tensor) -> float:
+    """Return the sum of squares, in one pass over the memory."""
+    flat = values.flatten()
+    return float(flat.dot(flat))
 
 
 def float64_device(device: torch.device) -> torch.device:

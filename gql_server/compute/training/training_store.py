@@ -143,7 +143,7 @@ class TrainingStore(Store):
     def _batches_from_memory(self, generator: torch.Generator, first: int) -> Iterator[Tensor]:
         if self._everything is None:
             self._everything = torch.empty(self.token_count, self.n_inputs)
-            self._fill(self._everything, 0, iter(self._stored.indices), [])
+            self._fill(self._everything, 0, self._stored.read_ahead(self._stored.indices), [])
         order = torch.randperm(self.token_count, generator=generator)
         for batch in range(first, self.steps_per_epoch):
             start = batch * self._batch_size
@@ -151,7 +151,7 @@ class TrainingStore(Store):
 
     def _batches_through_pool(self, generator: torch.Generator) -> Iterator[Tensor]:
         pool = torch.empty(max(self._capacity, 2 * self._batch_size), self.n_inputs)
-        source = iter(self._shuffled_stored_batches(generator))
+        source = self._stored.read_ahead(self._shuffled_stored_batches(generator))
         left_over: list[Tensor] = []
         n_held, n_unread = 0, self.token_count
         while n_held + n_unread >= self._batch_size:
@@ -164,10 +164,10 @@ class TrainingStore(Store):
                 yield pool[order[start : start + self._batch_size]]
             n_held = _close_holes(pool, n_held, order[:n_out])
 
-    def _fill(self, pool: Tensor, n_held: int, source: Iterator[int], left_over: list[Tensor]) -> int:
+    def _fill(self, pool: Tensor, n_held: int, source: Iterator[Tensor], left_over: list[Tensor]) -> int:
         """Read stored batches into free rows; what has no room goes to ``left_over``. Returns rows held."""
         while n_held < len(pool):
-            rows = left_over.pop() if left_over else self._next_rows(source)
+            rows = left_over.pop() if left_over else next(source, None)
             if rows is None:
                 break
             n_new = min(len(rows), len(pool) - n_held)
@@ -176,10 +176,6 @@ class TrainingStore(Store):
             if n_new < len(rows):
                 left_over.append(rows[n_new:])
         return n_held
-
-    def _next_rows(self, source: Iterator[int]) -> Tensor | None:
-        index = next(source, None)
-        return None if index is None else self._stored.read(index)
 
     def _shuffled_stored_batches(self, generator: torch.Generator) -> list[int]:
         indices = self._stored.indices
