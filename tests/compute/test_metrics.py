@@ -25,7 +25,7 @@ def test_batches_of_uneven_size_merge_into_what_numpy_says_of_all_rows(offset: f
     metrics = IntervalMetrics()
     for begin, end in [(0, 1), (1, 300), (300, 301), (301, 700)]:
         rows, rows_hat, codes = (torch.from_numpy(array[begin:end]) for array in (x, x_hat, latents))
-        metrics.update(rows, rows_hat, int((codes != 0).sum()), loss=float(begin))
+        metrics.update(rows, rows_hat, (codes != 0).sum(), loss=torch.tensor(float(begin)))
     summary = metrics.summary()
     error = x.astype(np.float64) - x_hat.astype(np.float64)
     assert summary.explained_variance == pytest.approx(numpy_explained_variance(x, x_hat), abs=1e-9)
@@ -39,27 +39,27 @@ def test_predicting_the_mean_of_each_dimension_explains_nothing() -> None:
     x = torch.randn(500, 4, generator=torch.Generator().manual_seed(0)) + torch.tensor([1e4, -1e4, 3.0, 0.0])
     metrics = IntervalMetrics()
     mean = x.double().mean(dim=0)
-    metrics.update(x, mean.expand_as(x), 0, 0.0)
+    metrics.update(x, mean.expand_as(x), torch.tensor(0), torch.tensor(0.0))
     assert metrics.summary().explained_variance == pytest.approx(0.0, abs=1e-9)
 
 
 def test_rows_that_do_not_vary_have_no_explained_variance() -> None:
     metrics = IntervalMetrics()
-    metrics.update(torch.ones(8, 3), torch.zeros(8, 3), 0, 1.0)
+    metrics.update(torch.ones(8, 3), torch.zeros(8, 3), torch.tensor(0), torch.tensor(1.0))
     assert metrics.summary().explained_variance is None
     assert metrics.summary().mse == 1.0
 
 
 def test_what_is_not_finite_becomes_none() -> None:
     metrics = IntervalMetrics()
-    metrics.update(torch.randn(8, 3), torch.full((8, 3), torch.nan), 0, torch.inf)
+    metrics.update(torch.randn(8, 3), torch.full((8, 3), torch.nan), torch.tensor(0), torch.tensor(torch.inf))
     summary = metrics.summary()
     assert (summary.loss, summary.mse, summary.explained_variance) == (None, None, None)
 
 
 def test_an_interval_begins_anew_after_a_reset() -> None:
     metrics = IntervalMetrics()
-    metrics.update(torch.randn(8, 3), torch.randn(8, 3), 16, 1.0)
+    metrics.update(torch.randn(8, 3), torch.randn(8, 3), torch.tensor(16), torch.tensor(1.0))
     metrics.reset()
     assert metrics.summary().n_rows == 0
     assert metrics.summary().explained_variance is None

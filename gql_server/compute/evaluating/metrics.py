@@ -43,7 +43,7 @@ class ReconstructionMetrics:
 
     def update(self, x: Tensor, x_hat: Tensor, latents: Tensor) -> None:
         """Add tokens: x and x_hat [n, n_inputs], latents [n, n_latents]."""
-        self._interval.update(x, x_hat, int(torch.count_nonzero(latents)), loss=0.0)
+        self._interval.update(x, x_hat, torch.count_nonzero(latents), loss=torch.zeros(()))
         self._fired |= (latents != 0).any(dim=0).cpu()
         x, x_hat = float64(x), float64(x_hat)
         products = (x * x_hat).sum(dim=1)

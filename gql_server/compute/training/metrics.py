@@ -43,35 +43,38 @@ class IntervalMetrics:
         """Begin a new interval."""
         self._n_rows = 0
         self._n_inputs = 0
-        self._loss = 0.0
-        self._squared_error = 0.0
-        self._active = 0
         self._mean: Tensor | None = None
-        self._deviation = 0.0
+        self._sums: Tensor | None = None
 
-    def update(self, x: Tensor, x_hat: Tensor, active_count: int, loss: float) -> None:
-        """Add a batch: x and x_hat [n, n_inputs], how many latents are not 0 in it, and its loss."""
+    def update(self, x: Tensor, x_hat: Tensor, active_count: Tensor, loss: Tensor) -> None:
+        """Add a batch: x and x_hat [n, n_inputs], how many latents are not 0 in it, and its loss.
+
+        Nothing is read from the device, so that it need not be waited for.
+        """
         if x.shape[0] == 0:
             return
         wide = float64(x)
-        self._loss += loss * x.shape[0]
-        self._squared_error += _squares(wide - float64(x_hat))
-        self._active += active_count
-        self._merge(wide)
+        error = _squares(wide - float64(x_hat))
+        added = [float64(loss) * len(wide), error, float64(active_count), self._merge(wide)]
+        new = torch.stack([one.to(wide.device) for one in added])
+        # Sums that were loaded are on the CPU.
+        self._sums = new if self._sums is None else self._sums.to(new.device) + new
 
     def summary(self) -> IntervalSummary:
         """Read the averages of the interval so far."""
         n = self._n_rows
         if n == 0:
             return IntervalSummary(0, None, None, None, None)
+        assert self._sums is not None
+        loss, squared_error, active, deviation = self._sums.tolist()
         # A NaN deviation compares false too, and is undefined just as no deviation is.
-        share = self._squared_error / self._deviation if self._deviation > 0 else math.nan
+        share = squared_error / deviation if deviation > 0 else math.nan
         return IntervalSummary(
             n_rows=n,
-            loss=finite(self._loss / n),
-            mse=finite(self._squared_error / (n * self._n_inputs)),
+            loss=finite(loss / n),
+            mse=finite(squared_error / (n * self._n_inputs)),
             explained_variance=finite(1.0 - share),
-            l0=self._active / n,
+            l0=active / n,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -82,17 +85,21 @@ class IntervalMetrics:
         """Go on from what state_dict() returned."""
         vars(self).update(state)
 
-    def _merge(self, x: Tensor) -> None:
-        """Merge mean and squared deviation by Chan's formula: sums of squares cancel at large means."""
+    def _merge(self, x: Tensor) -> Tensor:
+        """Merge the mean; return what the squared deviation grows by.
+
+        By Chan's formula: sums of squares cancel at large means.
+        """
         n_new, mean_new = x.shape[0], x.mean(dim=0)
         deviation_new = _squares(x - mean_new)
         # A mean that was loaded is on the CPU.
         mean = torch.zeros_like(mean_new) if self._mean is None else self._mean.to(mean_new.device)
         n_all = self._n_rows + n_new
         shift = mean_new - mean
-        self._deviation += deviation_new + float(shift.square().sum()) * self._n_rows * n_new / n_all
+        deviation = deviation_new + _squares(shift) * (self._n_rows * n_new / n_all)
         self._mean = mean + shift * (n_new / n_all)
         self._n_rows, self._n_inputs = n_all, x.shape[1]
+        return deviation
 
 
 class DeadNeurons:
@@ -109,7 +116,7 @@ class DeadNeurons:
     def update(self, fired: Tensor, n_tokens: int) -> None:
         """Add a batch of so many tokens on which the neurons ``fired``, bool [n_latents]."""
         self._seen += n_tokens
-        self._last_fired[fired.cpu()] = self._seen
+        self._last_fired = self._last_fired.to(fired.device).masked_fill(fired, self._seen)
 
     def share(self) -> float | None:
         """Return the share of dead neurons; None before a full window of tokens has passed."""
@@ -130,10 +137,10 @@ class DeadNeurons:
         vars(self).update(state)
 
 
-def _squares(values: Tensor) -> float:
+def _squares(values: Tensor) -> Tensor:
     """Return the sum of squares, in one pass over the memory."""
     flat = values.flatten()
-    return float(flat.dot(flat))
+    return flat.dot(flat)
 
 
 def float64_device(device: torch.device) -> torch.device:

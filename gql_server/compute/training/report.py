@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import torch
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
@@ -69,6 +70,7 @@ class TrainingReport:
         self._l1_lambda = plan.config.l1_lambda
         self._metrics = IntervalMetrics()
         self._learning_rate = math.nan
+        self._first_bad_step = torch.zeros((), dtype=torch.int64)
         self._first_step = 0
         self._tokens = 0
         self._point_started = time.monotonic()
@@ -88,19 +90,29 @@ class TrainingReport:
         """Say which neurons have been silent for long enough for a remedy: bool [n_latents]."""
         return self._dead_neurons.silent_for(self._revival_window)
 
-    def record(self, x: Tensor, passed: Pass, loss: float, learning_rate: float) -> None:
-        """Take in one step's scaled batch; TaskError where its loss is not finite."""
+    def record(self, x: Tensor, passed: Pass, loss: Tensor, learning_rate: float) -> None:
+        """Take in one step's scaled batch; nothing is read from the device."""
         self.step += 1
         self._tokens += x.shape[0]
         self._learning_rate = learning_rate
-        if not math.isfinite(loss):
-            reason = f"The loss was not finite any more at step {self.step} of {self.total_steps}"
-            raise TaskError(f"{reason}; {self._remedy(learning_rate)}.")
-        self._metrics.update(x, passed.x_hat, int(passed.active_count), loss)
+        bad = ~loss.isfinite() & (self._first_bad_step.to(loss.device) == 0)
+        self._first_bad_step = self._first_bad_step.to(loss.device).masked_fill(bad, self.step)
+        self._metrics.update(x, passed.x_hat, passed.active_count, loss)
         self._dead_neurons.update(passed.fired, len(x))
 
+    @property
+    def loss_is_finite(self) -> bool:
+        """Whether all steps' losses were."""
+        return not self._first_bad_step
+
+    def check_loss(self) -> None:
+        """Raise TaskError where a step's loss was not finite."""
+        if step := int(self._first_bad_step):
+            reason = f"The loss was not finite any more at step {step} of {self.total_steps}"
+            raise TaskError(f"{reason}; {self._remedy(self._learning_rate)}.")
+
     def tell(self) -> None:
-        """Emit what the step just recorded gives to say."""
+        """Emit what the step just recorded gives to say; TaskError as above where there is something."""
         if self.step % self._schedule.steps_per_point == 0 or self.step == self.total_steps:
             self._emit_point()
         self._emit_progress()
@@ -138,6 +150,7 @@ class TrainingReport:
         return f"choose {' or '.join(choices)}" if choices else "look at the activations that it was fed"
 
     def _emit_point(self) -> None:
+        self.check_loss()
         summary = self._metrics.summary()
         now = time.monotonic()
         point = TrainingPoint(
@@ -163,6 +176,7 @@ class TrainingReport:
         recent = now - self._progress_sent < _SECONDS_BETWEEN_PROGRESS
         if recent and n_steps > 1 and self.step != total:
             return
+        self.check_loss()
         self._progress_sent = now
         rate = n_steps / max(now - self._started, 1e-9)
         self._context.emit(Progress(self.step, total, rate))

@@ -57,6 +57,7 @@ class Steps:
         self._rates.step()
         self._report.tell()
         if self._snapshots.due():
+            self._report.check_loss()
             self._snapshots.write(self.snapshot())
 
     def snapshot(self) -> Snapshot:
@@ -104,7 +105,7 @@ class ReportingTrainer(SaeTrainer):
             history: dict[str, Any] = super().train(*args, **kwargs)
         except TaskCanceled:
             # It comes from between two batches or from the end of a step, so the step is a whole one.
-            if self._steps is not None:
+            if self._steps is not None and self._report.loss_is_finite:
                 self._snapshots.write_if_quick(self._steps.snapshot())
             raise
         return history
@@ -153,7 +154,7 @@ class ReportingTrainer(SaeTrainer):
         if self._recipe.revives and dead.any():
             loss = loss + auxiliary_loss(x, passed, dead)
         with torch.no_grad():
-            self._report.record(x, passed, float(loss), learning_rate)
+            self._report.record(x, passed, loss, learning_rate)
         return loss
 
     def _save_training_to_store(self, *args: Any, **kwargs: Any) -> None:
