@@ -1,6 +1,7 @@
 """Where torch can compute on this machine."""
 
 import torch
+from torch import Tensor
 
 from gql_server.compute.context import TaskError
 
@@ -25,3 +26,10 @@ def choose_device(asked: str | None) -> str:
             f"There is no device {asked!r} here; there are {', '.join(available)}.", "INVALID", ("device",)
         )
     return asked
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on a device; CUDA takes it over while the program goes on."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -182,6 +182,8 @@ def test_the_pseudo_derivative_of_a_jump_relu_divides_by_the_bandwidth_twice() -
 
 def test_the_seams_that_our_trainer_stands_on_are_there() -> None:
     """trainer.py overrides these."""
-    assert {"_create_optimizer", "_run_training", "_save_training_to_store"} <= set(vars(SaeTrainer))
+    assert {"_create_dataloader", "_create_optimizer", "_run_training", "_save_training_to_store"} <= set(
+        vars(SaeTrainer)
+    )
     parameters = list(inspect.signature(SaeTrainer._run_training).parameters)
-    assert parameters[1:5] == ["cfg", "dataloader", "criterion", "optimizer"]
+    assert parameters[1:6] == ["cfg", "dataloader", "criterion", "optimizer", "device"]

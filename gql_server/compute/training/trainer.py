@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskCanceled
+from gql_server.compute.devices import moved
 from gql_server.compute.training.passes import Pass, way_through
 from gql_server.compute.training.recipes import FAST, Recipe, auxiliary_loss
 from gql_server.compute.training.report import Schedule, TrainingReport
@@ -23,6 +24,7 @@ from gql_server.compute.training.snapshots import (
 )
 
 from mi_crow.mechanistic.sae.sae_trainer import SaeTrainer, SaeTrainingConfig
+from mi_crow.store.store import Store
 
 
 class Steps:
@@ -126,19 +128,28 @@ class ReportingTrainer(SaeTrainer):
         cfg.scheduler = self._steps
         return optimizer
 
+    def _create_dataloader(
+        self, store: Store, run_id: str, layer_signature: str | int, cfg: SaeTrainingConfig, device: object
+    ) -> Iterable[Tensor]:
+        """Make upstream's, which gives batches on the CPU: from there they go without being waited for."""
+        loader: Iterable[Tensor] = super()._create_dataloader(store, run_id, layer_signature, cfg, None)
+        return loader
+
     def _run_training(
         self,
         cfg: SaeTrainingConfig,
         dataloader: Iterable[Tensor],
         criterion: object,
         optimizer: torch.optim.Optimizer,
+        device: torch.device,
         *others: object,
     ) -> dict[str, Any]:
         """Take all steps. Trap: overcomplete's train_sae passes over all latents several times a step."""
         way, steps = way_through(self.sae), cfg.scheduler
         for _ in range(cfg.epochs):
             self.sae.sae_engine.train()
-            for x in dataloader:
+            for rows in dataloader:
+                x = moved(rows, device)
                 optimizer.zero_grad()
                 self._loss(way(x), x, cfg, steps.learning_rate).backward()
                 nn.utils.clip_grad_norm_(self.sae.sae_engine.parameters(), cfg.clip_grad)
