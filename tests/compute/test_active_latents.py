@@ -88,11 +88,21 @@ def test_portions_are_as_large_as_memory_allows(monkeypatch: pytest.MonkeyPatch)
     assert [len(part) for part in portions(torch.zeros(2, 3), 1000)] == [1, 1]
 
 
-def test_what_is_not_a_number_is_not_lost() -> None:
-    values = torch.tensor([[0.5, float("nan"), -1.0], [float("inf"), 0.0, 2.0]])
-    places = Places.above(values, 0.5)
-    assert places.pattern.neurons.tolist() == [1, 0, 2]
-    assert places.pattern.tokens.tolist() == [0, 1, 1]
+@pytest.mark.parametrize("n_columns", [3, 16, 64, 70])
+@pytest.mark.parametrize("bounds", ["a number", "a tensor", "one each"])
+def test_what_is_above_a_bound_is_found_and_what_is_not_a_number_is_not_lost(
+    n_columns: int, bounds: str
+) -> None:
+    generator = torch.Generator().manual_seed(4)
+    values = torch.randn(30, n_columns, generator=generator)
+    values[4, 1], values[7, 0], values[9] = float("nan"), float("inf"), -5.0
+    bound: Any = {"a number": 0.5, "a tensor": torch.tensor(0.5), "one each": torch.rand(n_columns)}[bounds]
+    places = Places.above(values, bound)
+    dense = torch.zeros_like(values)
+    dense[places.pattern.tokens, places.pattern.neurons] = places.values
+    expected = np.where(~(values.numpy() <= np.asarray(bound)), values.numpy(), 0)
+    np.testing.assert_array_equal(dense.numpy(), expected)
+    assert len(places.values) == np.count_nonzero(expected)
 
 
 @pytest.mark.parametrize(

@@ -245,3 +245,39 @@ def _crippled(start: Any) -> Any:
             weight[:6] *= 1e-3
 
     return crippled
+
+
+@pytest.mark.parametrize(("name", "k"), [("TopKSae", 10), ("L1Sae", None)])
+def test_without_a_decoder_bias_a_neuron_starts_as_the_mean_and_the_others_around_it(
+    name: str, k: int | None
+) -> None:
+    sae = build(name, k)
+    recipe = recipe_for(sae)
+    rows = structured_rows(500)
+    recipe.start(rows)
+    x = (rows * recipe.scale).double().numpy()
+    mean = x.mean(axis=0)
+    dictionary = sae.sae_engine.dictionary._weights.detach().double().numpy()
+    np.testing.assert_allclose(dictionary[0], mean / np.linalg.norm(mean), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(dictionary, axis=1), 1, atol=1e-5)
+    pre_codes = sae.sae_engine.encode(rows * recipe.scale)[0].detach().double().numpy()
+    np.testing.assert_allclose(pre_codes[:, 0], x @ dictionary[0], atol=1e-3)
+    differences = (x - mean) @ dictionary[1:].T
+    factor = (pre_codes[:, 1:] * differences).sum() / (differences**2).sum()
+    np.testing.assert_allclose(pre_codes[:, 1:], factor * differences, atol=1e-3)
+    latents = np.maximum(differences, 0)
+    if k is not None:
+        latents[latents < np.sort(latents, axis=1)[:, -(k - 1), None]] = 0
+    errors = [
+        np.square(x - mean - one * latents @ dictionary[1:]).sum()
+        for one in factor * np.array([0.95, 1, 1.05])
+    ]
+    assert errors[1] == min(errors)
+
+
+def test_few_active_neurons_are_left_to_what_differs() -> None:
+    sae = build("TopKSae", 3)
+    recipe_for(sae).start(structured_rows(500))
+    encoder = sae.sae_engine.encoder.final_block[0]
+    assert torch.equal(encoder.weight, sae.sae_engine.dictionary._weights)
+    assert not encoder.bias.any()

@@ -424,7 +424,7 @@ def test_a_class_of_ones_own_trains_on_a_store_in_memory(
 def test_an_engine_for_scaled_activations_folds_exactly_into_one_for_the_activations(sae_class: str) -> None:
     torch.manual_seed(0)
     sae = SaeClasses().get(sae_class).build(n_latents=24, n_inputs=WIDTH, k=3, device="cpu")
-    initialise(sae)
+    initialise(sae, structured_rows(200))
     with torch.no_grad():
         sae.sae_engine.encoder.final_block[0].bias.normal_()
     place(sae, "cpu")

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-MAX_DENSE_LATENTS = 2**22
-"""Pre-codes that are dense in memory at once: 16 MB of float32."""
+from gql_server.compute.saes.selection import above
+
+MAX_DENSE_LATENTS = 2**25
+"""Pre-codes that are dense in memory at once: 128 MB of float32. Less makes the encoder's product slower."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,12 @@ class Pattern:
     neurons: Tensor
     offsets: Tensor
     n_latents: int
+
+    @classmethod
+    def of(cls, tokens: Tensor, neurons: Tensor, shape: Sequence[int]) -> "Pattern":
+        """Make it of tokens, ascending, and neurons [n_places], for a shape [n_tokens, n_latents]."""
+        n_tokens, n_latents = shape
+        return cls(neurons, _offsets(torch.bincount(tokens, minlength=n_tokens)), n_latents)
 
     @property
     def n_tokens(self) -> int:
@@ -104,14 +112,14 @@ class Places:
     @classmethod
     def above(cls, values: Tensor, bound: Tensor | float) -> "Places":
         """Make them of the values [n_tokens, n_latents] above a bound, and of those that are NaN."""
-        return cls.at(values, values.le(bound).logical_not_())
+        tokens, neurons, found = above(values, bound)
+        return cls(found, Pattern.of(tokens, neurons, values.shape))
 
     @classmethod
     def at(cls, values: Tensor, there: Tensor) -> "Places":
         """Make them of the values [n_tokens, n_latents] for which ``there``, bool, is true."""
         tokens, neurons = there.nonzero(as_tuple=True)
-        counts = torch.bincount(tokens, minlength=len(values))
-        return cls(values[tokens, neurons], Pattern(neurons, _offsets(counts), values.shape[1]))
+        return cls(values[tokens, neurons], Pattern.of(tokens, neurons, values.shape))
 
     @classmethod
     def joined(cls, parts: "Sequence[Places]") -> "Places":

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 _FEWEST_FOR_GROUPS = 512
+_GROUP_TO_LOOK_AT = 16
 
 
 def strongest(pre_codes: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -33,6 +34,25 @@ def strongest(pre_codes: Tensor, k: int) -> tuple[Tensor, Tensor]:
         places = torch.cat([places, rest.expand(*places.shape[:-1], -1)], dim=-1)
     values, chosen = candidates.topk(k, dim=-1, sorted=False)
     return values, places.gather(-1, chosen)
+
+
+def above(values: Tensor, bound: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rows, columns and values where values [n, m] are above a bound, or NaN: [n_found] each, by row.
+
+    Of one bound for all columns, and columns that can be grouped, a group's largest value says first whether
+    there is anything in it: to look at each value by itself takes several times as long.
+    """
+    n_columns = values.shape[1]
+    one_bound = not isinstance(bound, Tensor) or bound.ndim == 0
+    if not one_bound or n_columns % _GROUP_TO_LOOK_AT:
+        rows, columns = values.le(bound).logical_not_().nonzero(as_tuple=True)
+        return rows, columns, values[rows, columns]
+    n_groups = n_columns // _GROUP_TO_LOOK_AT
+    members = values.unflatten(1, (_GROUP_TO_LOOK_AT, n_groups))
+    rows, groups = members.amax(dim=1).le(bound).logical_not_().nonzero(as_tuple=True)
+    candidates = members[rows, :, groups]
+    place, member = candidates.le(bound).logical_not_().nonzero(as_tuple=True)
+    return rows[place], member * n_groups + groups[place], candidates[place, member]
 
 
 def _group_size(n_columns: int, k: int) -> int:

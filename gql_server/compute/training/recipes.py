@@ -9,11 +9,11 @@ from torch.nn.functional import mse_loss
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine, BatchTopKEngine, JumpReLUEngine
 from gql_server.compute.saes.linear_engine import fold_scale, has_linear_engine, initialise
+from gql_server.compute.saes.starting import first_factor, spread_batches
 from gql_server.compute.training.passes import Pass
 
 from mi_crow.mechanistic.sae.sae import Sae
 
-_ROWS_PER_BATCH = 1024
 LOWEST_LEARNING_RATE = 2e-4
 FAST = 10.0
 AUXILIARY_WEIGHT = 1 / 32
@@ -83,9 +83,9 @@ class LinearRecipe(Recipe):
     gradient_norm = 0.01
 
     def start(self, rows: Tensor) -> None:
-        """Scale, and start the encoder as the dictionary's transpose."""
+        """Scale, and start encoder and dictionary as each other's transposes, around the rows' mean."""
         self.scale = activation_scale(rows)
-        initialise(self.sae)
+        initialise(self.sae, rows * self.scale)
 
     def finish(self) -> None:
         """Fold the scale into the bias."""
@@ -122,7 +122,10 @@ class AffineRecipe(Recipe):
         self._variance = float(rows.var(dim=0, correction=0).mean())
         self._sample = rows
         self.engine.decoder_bias.copy_(rows.mean(dim=0))
-        self.engine.encoder_weight.mul_(_first_factor(self.engine, _batches(rows)[0]))
+        some = spread_batches(rows)[0]
+        centred, engine = some - self.engine.decoder_bias, self.engine
+        pre_codes = engine.pre_codes(some)
+        engine.encoder_weight.mul_(first_factor(centred, pre_codes, engine.decoder_weight, engine.k))
         if isinstance(self.engine, JumpReLUEngine):
             self.engine.threshold.fill_(_threshold_for(self.engine, rows))
 
@@ -167,7 +170,7 @@ class AffineRecipe(Recipe):
     def finish(self) -> None:
         """Settle BatchTopK's threshold, and fold the scale into biases and thresholds."""
         if isinstance(self.engine, BatchTopKEngine):
-            self.engine.settle(_batches(self._sample))
+            self.engine.settle(spread_batches(self._sample))
         self.engine.fold_scale(self.scale)
 
 
@@ -215,30 +218,10 @@ def auxiliary_loss(x: Tensor, passed: Pass, dead: Tensor) -> Tensor:
     return AUXILIARY_WEIGHT * k / wanted * loss
 
 
-def _first_factor(engine: AffineEngine, rows: Tensor) -> float:
-    """Return what to multiply the encoder with for the least squared error of k latents per token, or of all.
-
-    A regression through the origin: sum(x x_hat) / sum(x_hat²), both without the decoder bias.
-    """
-    positive = torch.relu(engine.pre_codes(rows))
-    if engine.k is not None:
-        values, indices = positive.topk(engine.k, dim=1, sorted=False)
-        positive = torch.zeros_like(positive).scatter(1, indices, values)
-    x_hat = positive @ engine.decoder_weight
-    factor = float(((rows - engine.decoder_bias) * x_hat).sum() / x_hat.square().sum())
-    return factor if math.isfinite(factor) and factor > 0 else 1.0
-
-
 def _threshold_for(engine: JumpReLUEngine, rows: Tensor) -> float:
     """Return the threshold above which k latents per token are active, for an engine that has just begun."""
     if engine.k is None:
         return 0.0
-    positive = torch.relu(engine.pre_codes(_batches(rows)[0]))
+    positive = torch.relu(engine.pre_codes(spread_batches(rows)[0]))
     per_token = positive.topk(min(engine.k + 1, positive.shape[1]), dim=1).values[:, -1]
     return float(per_token.mean())
-
-
-def _batches(rows: Tensor) -> list[Tensor]:
-    """Cut rows into batches of at most 1,024, each from all over them: they come text by text."""
-    n_batches = math.ceil(len(rows) / _ROWS_PER_BATCH)
-    return [rows[first::n_batches] for first in range(n_batches)]
