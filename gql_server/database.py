@@ -32,6 +32,8 @@ class Database:
         self._read_sessions = async_sessionmaker(self._readers, expire_on_commit=False)
         self._write_sessions = async_sessionmaker(self._writers, expire_on_commit=False)
         self._writing = asyncio.Lock()
+        self.commits = 0
+        """How often this process has written; who has read since the last time need not read again."""
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -47,6 +49,7 @@ class Database:
         """
         async with self._writing, self._write_sessions() as session, session.begin():
             yield session
+        self.commits += 1
         for work in session.info.pop(_AFTER_COMMIT, ()):
             try:
                 await work(self)

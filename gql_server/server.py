@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from gql_server.database import Database
+from gql_server.flights import Flights
 from gql_server.jobs.bell import Bell
 from gql_server.jobs.executor import Executor
 from gql_server.jobs.supervisor import Supervisor
@@ -24,6 +26,8 @@ class Server:
     bell: Bell
     telemetry: Telemetry = field(default_factory=Telemetry)
     in_use: InUse = field(default_factory=InUse)
+    answers: Flights[Any] = field(default_factory=Flights)
+    """What subscribers who ask the same at the same moment are being answered."""
 
     @cached_property
     def tails(self) -> Tails:

@@ -1,7 +1,7 @@
 """What resolvers are given: the server's parts, and loaders that live as long as one operation."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING
 
 import strawberry
@@ -27,6 +27,11 @@ class Context:
         self.refusal: str | None = None
         """The ErrorCode of what was refused in the operation's data, where that is no error."""
         self.loaders = Loaders(server)
+        self.moment: Hashable = None
+        """Names the event that a subscription is at, and the state of all that may be shown with it.
+
+        None where nobody else is given it. What an operation may see does not depend on whose it is.
+        """
         self.connection_params: dict[str, object] | None = None
         """The payload of a socket's connection_init; Strawberry sets it."""
 

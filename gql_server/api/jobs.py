@@ -195,10 +195,12 @@ class JobSubscriptions:
         the job has ended and all has been sent. A retry of the job goes on with the same numbering in a
         later attempt.
         """
-        async with closing(job_service.watch(info.context.server, id, after)) as events:
+        context, tails = info.context, info.context.server.tails
+        async with closing(job_service.watch(context.server, id, after)) as events:
             async for event in events:
-                info.context.renew_loaders()
-                info.context.loaders.jobs.prime(id, info.context.server.tails.job(id))
+                context.renew_loaders()
+                context.loaders.jobs.prime(id, tails.job(id))
+                context.moment = tails.moment(id, event.sequence)
                 yield job_event(event)
 
     @subscription

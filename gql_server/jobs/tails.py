@@ -84,6 +84,16 @@ class Tails:
         tail = self._tails.get(id)
         return tail.job if tail else None
 
+    def moment(self, id: str, sequence: int) -> tuple[str, int, int, int] | None:
+        """Name an event of a job together with the state of the database; None where one alone watches it.
+
+        Whoever is at the same moment finds the same, in this job and everywhere.
+        """
+        tail = self._tails.get(id)
+        if tail is None or tail.job is None or tail.watchers < 2:
+            return None
+        return id, sequence, tail.job.revision, self._database.commits
+
     async def follow(self, job_id: str, after: int) -> AsyncIterator[JobEvent]:
         """Give a job's events above a sequence number, the past first, until it has ended and all are given.
 

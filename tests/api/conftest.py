@@ -1,13 +1,20 @@
+import asyncio
 import shutil
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from gql_server.migrate import migrate
 from gql_server.server import Server
 from gql_server.settings import Settings
-from tests.serving import serving
+from tests.jobs.test_tails import until
+from tests.serving import endpoint, serving
+
+BUFFER_BYTES = 16 * 1024
+"""Of a socket's end in the kernel, which otherwise holds megabytes."""
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +31,17 @@ async def server(tmp_path: Path, migrated: Path) -> AsyncIterator[Server]:
     shutil.copy(migrated, Settings(artifact_dir=tmp_path).database_path)
     async with serving(tmp_path) as parts:
         yield parts
+
+
+@pytest.fixture
+async def address(server: Server) -> AsyncIterator[tuple[str, int]]:
+    """Give the address of a server over real sockets with small buffers, in this process."""
+    config = uvicorn.Config(endpoint(server), ws="websockets-sansio", lifespan="off", log_config=None)
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+    served = uvicorn.Server(config)
+    serving = asyncio.create_task(served.serve([listener]))
+    await until(lambda: served.started)
+    yield listener.getsockname()
+    served.should_exit = True
+    await serving

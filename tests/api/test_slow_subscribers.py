@@ -8,37 +8,20 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 
 from gql_server.server import Server
 from gql_server.services import jobs
 from models import Job, JobEvent
 from models.enums import JobEventType, JobStatus
+from tests.api.conftest import BUFFER_BYTES
 from tests.jobs.test_tails import add_job, append, until, watched_by
-from tests.serving import endpoint
 
 EVENTS = 6000
 MESSAGE = "x" * 1000
-BUFFER_BYTES = 16 * 1024
-"""Of a socket's end in the kernel, which otherwise holds megabytes."""
 DOCUMENT = """subscription($id: ID!, $after: Int!) { jobProgress(id: $id, after: $after) {
   sequence ... on JobLogged { message } } }"""
 SECONDS = 60
-
-
-@pytest.fixture
-async def address(server: Server) -> AsyncIterator[tuple[str, int]]:
-    """Give the address of a server over real sockets with small buffers, in this process."""
-    config = uvicorn.Config(endpoint(server), ws="websockets-sansio", lifespan="off", log_config=None)
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
-    served = uvicorn.Server(config)
-    serving = asyncio.create_task(served.serve([listener]))
-    await until(lambda: served.started)
-    yield listener.getsockname()
-    served.should_exit = True
-    await serving
 
 
 @pytest.fixture

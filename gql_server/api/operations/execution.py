@@ -1,21 +1,68 @@
-"""What no event of a subscription may leave behind."""
+"""How operations are executed: events of a subscription leave nothing behind, and alike ones are shared."""
 
+import json
+from collections.abc import Awaitable, Hashable
+from functools import cached_property
 from typing import Any
 
-from graphql import GraphQLObjectType
+from graphql import ExecutionResult, GraphQLObjectType
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+
+from gql_server.api.operations.variables import used_within_events
+
+
+class SharedData(dict[str, Any]):
+    """An answer's data that goes to several subscribers, who must not change it."""
+
+    @cached_property
+    def text(self) -> str:
+        """The same as JSON, written once for all of them."""
+        return json.dumps(self, separators=(",", ":"))
 
 
 class Execution(StrawberryGraphQLCoreExecutionContext):
-    """An executor that collects what a selection asks for once for all events of a subscription.
+    """An executor for subscriptions with many events and many subscribers.
 
-    graphql-core remembers that by the identity of a list that it makes anew for each event: it never finds it
-    again, and keeps all of it until the subscription ends (some 4 kB an event).
+    graphql-core remembers what a selection asks for by the identity of a list that it makes anew for each
+    event: it never finds it again, and keeps all of it until the subscription ends (some 4 kB an event). This
+    one collects it once for all events.
+
+    Subscribers who ask the same of the same event at the same moment share one execution.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._subfields: dict[tuple[Any, ...], Any] = {}
+        self._asked: tuple[Hashable, ...] | None = None
+
+    def build_per_event_executor(self, payload: Any) -> Any:
+        """Return a copy of this one for an event; what is asked of all of them is found out once."""
+        if self._asked is None:
+            self._asked = self._what_is_asked()
+        return super().build_per_event_executor(payload)
+
+    def execute_operation(self, serially: bool | None = None) -> Any:
+        """Return what becomes of the operation, or of an event, which others may be asking for as well."""
+        moment = self.context_value.moment
+        return super().execute_operation(serially) if moment is None else self._execute_with_others(moment)
+
+    async def _execute_with_others(self, moment: Hashable) -> ExecutionResult:
+        flights = self.context_value.server.answers
+        shared = await flights.join((moment, self._asked), self._execute_for_all)
+        return self._own if shared is None else ExecutionResult(shared, None)
+
+    async def _execute_for_all(self) -> SharedData | None:
+        """Return the data for whoever waits for it; None where there are errors: each is told its own."""
+        result: Any = super().execute_operation(False)
+        self._own: ExecutionResult = await result if isinstance(result, Awaitable) else result
+        return None if self._own.errors or self._own.data is None else SharedData(self._own.data)
+
+    def _what_is_asked(self) -> tuple[Hashable, ...]:
+        """Return what tells apart what is asked of an event: the document, and variables that count in it."""
+        values = self.variable_values.coerced
+        used = used_within_events(self.operation, self.fragment_definitions)
+        # Documents are shared between operations with the same text; repr() tells 1 from True and 1.0.
+        return (id(self.operation), *((name, repr(values[name])) for name in sorted(used & values.keys())))
 
     def collect_subfields(self, return_type: GraphQLObjectType, field_details_list: list[Any]) -> Any:
         """Return what is selected of a type, remembered by the places in the document that select it."""

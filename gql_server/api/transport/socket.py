@@ -20,6 +20,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import Bas
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import SubscribeMessage
 
 from gql_server.api.context import Context
+from gql_server.api.operations.execution import SharedData
 from gql_server.api.operations.limits import too_complex
 from gql_server.settings import Settings
 
@@ -114,7 +115,19 @@ class SocketAdapter(ASGIWebSocketAdapter):
         """Send a message, or raise WebSocketDisconnected."""
         if self._is_closed:
             raise WebSocketDisconnected
-        await super().send_json(message)
+        match message:
+            case {"type": "next", "id": id, "payload": {"data": SharedData() as data, **rest}} if not rest:
+                await self._send_text(
+                    f'{{"id":{json.dumps(id)},"type":"next","payload":{{"data":{data.text}}}}}'
+                )
+            case _:
+                await super().send_json(message)
+
+    async def _send_text(self, text: str) -> None:
+        try:
+            await self.ws.send_text(text)
+        except WebSocketDisconnect as error:
+            raise WebSocketDisconnected from error
 
     async def close(self, code: int, reason: str) -> None:
         """Close the socket, unless it is closed."""
