@@ -11,6 +11,7 @@ from gql_server.api.loaders import Loaders
 
 if TYPE_CHECKING:
     from gql_server.server import Server
+    from models import Job
 
 
 class Context:
@@ -41,9 +42,9 @@ class Context:
         context.renew_loaders()
         return context
 
-    def renew_loaders(self) -> None:
-        """Forget what has been read: a subscription does so before each event."""
-        self.loaders = Loaders(self.server)
+    def renew_loaders(self, job: "Job | None" = None) -> None:
+        """Forget what has been read, but for a job: a subscription does so before each event."""
+        self.loaders = Loaders(self.server, job)
 
 
 Info = strawberry.Info[Context, None]

@@ -198,8 +198,7 @@ class JobSubscriptions:
         context, tails = info.context, info.context.server.tails
         async with closing(job_service.watch(context.server, id, after)) as events:
             async for event in events:
-                context.renew_loaders()
-                context.loaders.jobs.prime(id, tails.job(id))
+                context.renew_loaders(tails.job(id))
                 context.moment = tails.moment(id, event.sequence)
                 yield job_event(event)
 

@@ -96,8 +96,10 @@ class Loaders:
     Each reads in a session of its own, since siblings are resolved at once and sessions cannot be shared.
     """
 
-    def __init__(self, server: "Server") -> None:
+    def __init__(self, server: "Server", job: Job | None = None) -> None:
+        """Make them; a job that is known is not read."""
         self._server = server
+        self._job = job
 
     # Each is made when it is first asked for: a subscription has new ones for each of its events.
 
@@ -119,7 +121,10 @@ class Loaders:
     @cached_property
     def jobs(self) -> DataLoader[str, Job | None]:
         """Jobs by ID."""
-        return self._rows(Job)
+        loader = self._rows(Job)
+        if self._job is not None:
+            loader.prime(self._job.id, self._job)
+        return loader
 
     @cached_property
     def neuron_indexes(self) -> DataLoader[str, NeuronIndex | None]:
