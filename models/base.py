@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, Enum, MetaData
+from sqlalchemy import DateTime, Dialect, Enum, MetaData, UnaryExpression
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.types import TypeDecorator
 
 NAMING_CONVENTION = {
@@ -49,6 +50,14 @@ def enum_column_type(enum: type[StrEnum]) -> Enum:
 
 def _values(enum: type[Any]) -> list[str]:
     return [member.value for member in enum]
+
+
+def without_index(column: Any) -> Any:
+    """Return a column as SQLite looks for in no index, for a condition that most rows may well fulfil.
+
+    Else it would find and sort all of those, where an index in the order of the result ends at the first few.
+    """
+    return UnaryExpression(column.expression, operator=custom_op("+"), type_=column.type)
 
 
 def now() -> datetime:

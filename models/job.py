@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Index, String
+from sqlalchemy import JSON, BigInteger, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, UtcDateTime, enum_column_type, now
@@ -14,7 +14,17 @@ class Job(Base):
     """A long task: what to do, how far it is, and the number of its newest event."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index(None, "status", "lane", "queued_at", "id"),)
+    __table_args__ = (
+        Index(None, "status", "lane", "queued_at", "id"),
+        Index(None, "created_at", "id", "status", "kind"),
+        Index(None, "kind", "status", "lane"),
+        Index(
+            "ix_jobs_finished_at_id_with_log",
+            "finished_at",
+            "id",
+            sqlite_where=text("removed_sequence < last_sequence"),
+        ),
+    )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     kind: Mapped[JobKind] = mapped_column(enum_column_type(JobKind))

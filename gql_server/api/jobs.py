@@ -25,7 +25,7 @@ from gql_server.api.enums import JobKind, JobStatus
 from gql_server.api.job_events import JobEvent, job_event
 from gql_server.api.launches import LaunchResult, job_launched
 from gql_server.api.loaders import JobEventsKey
-from gql_server.api.pagination import After, Connection, First, listing
+from gql_server.api.pagination import After, Connection, First, given, listing
 from gql_server.api.progress import JobProgress, job_progress
 from gql_server.api.references import ActivationRunRef, LanguageModelRef, SaeRef
 from gql_server.services import jobs as job_service
@@ -129,11 +129,7 @@ class JobQueries:
         kind: Annotated[list[JobKind] | None, argument("Only jobs of these kinds.")] = strawberry.UNSET,
     ) -> Connection[Job]:
         """Jobs."""
-        conditions = []
-        if isinstance(status, list):
-            conditions.append(JobRow.status.in_(set(status)))
-        if isinstance(kind, list):
-            conditions.append(JobRow.kind.in_(set(kind)))
+        conditions = job_service.conditions(given(status), given(kind))
         return await listing(info, JobRow, conditions, job, first, after)
 
     @field

@@ -75,7 +75,7 @@ async def _usual_seconds(session: AsyncSession, lane: str) -> float:
         Job.started_at.is_not(None),
         Job.finished_at.is_not(None),
     )
-    newest = await session.execute(query.order_by(Job.finished_at.desc()).limit(_JOBS_TO_LEARN_FROM))
+    newest = await session.execute(query.order_by(Job.queued_at.desc()).limit(_JOBS_TO_LEARN_FROM))
     lengths = [(end - start).total_seconds() for start, end in newest if start and end]
     return statistics.median(lengths) if lengths else _SECONDS_OF_A_JOB
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.jobs import ends, log, queue
@@ -21,6 +21,7 @@ from gql_server.services.sae_imports import ImportHandler
 from gql_server.services.saes import TrainHandler
 from gql_server.settings import Settings
 from models import Job, JobEvent
+from models.base import without_index
 from models.enums import UNFINISHED, JobKind, JobStatus
 
 JOBS_AT_ONCE = 100
@@ -39,6 +40,20 @@ def handlers(settings: Settings) -> dict[JobKind, JobHandler]:
         JobKind.IMPORT_SAE: ImportHandler(settings),
         JobKind.EXPORT_SAE: ExportHandler(settings),
     }
+
+
+def conditions(
+    statuses: Collection[JobStatus] | None, kinds: Collection[JobKind] | None
+) -> list[ColumnElement[bool]]:
+    """Return the conditions for jobs in one of some states and of some kinds; None for all."""
+    found = []
+    if statuses is not None:
+        # Few jobs are unfinished; of the others there may be any number.
+        status = Job.status if set(statuses) <= set(UNFINISHED) else without_index(Job.status)
+        found.append(status.in_(set(statuses)))
+    if kinds is not None:
+        found.append(without_index(Job.kind).in_(set(kinds)))
+    return found
 
 
 async def cancel(server: Server, id: str) -> Job:

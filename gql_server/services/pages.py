@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from gql_server.services import cursors
 from models import ActivationRun, Base, Concept, ConceptConfig, Sae
+from models.base import UtcDateTime
 
 Item = TypeVar("Item")
 
@@ -131,8 +132,8 @@ def _beyond(table: Any, after: str | None) -> list[ColumnElement[bool]]:
         raise cursors.bad_cursor(after) from None
     if created_at.tzinfo is None:
         raise cursors.bad_cursor(after)
-    older = or_(table.created_at < in_utc, and_(table.created_at == in_utc, table.id < id))
-    return [older]
+    # Compared as a pair, for which SQLite goes to the place in the index; for the same with OR it does not.
+    return [tuple_(table.created_at, table.id) < tuple_(literal(in_utc, UtcDateTime), literal(id))]
 
 
 def _page(table: Any, rows: list[Any], first: int, after: str | None) -> Page[Any]:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gql_server.database import Database
 from gql_server.settings import Settings
 from models import Job, JobEvent
-from models.base import now
+from models.base import now, without_index
 from models.enums import JobStatus
 
 log = structlog.get_logger(__name__)
@@ -65,7 +65,9 @@ def _limit(days: float | None) -> datetime | None:
 
 async def _some_with_old_logs(session: AsyncSession, before: datetime) -> list[Job]:
     query = select(Job).where(
-        Job.status.in_(ENDED), Job.finished_at < before, Job.removed_sequence < Job.last_sequence
+        without_index(Job.status).in_(ENDED),
+        Job.finished_at < before,
+        Job.removed_sequence < Job.last_sequence,
     )
     some: list[Job] = []
     events = 0
