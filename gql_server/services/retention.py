@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 SECONDS_BETWEEN = 3600
 JOBS_AT_ONCE = 50
 EVENTS_AT_ONCE = 5000
-"""The writer is let go of after so many jobs or events; a single log may be longer."""
+"""The writer is let go of after so many jobs or events."""
 
 ENDED = tuple(status for status in JobStatus if status.ended)
 
@@ -37,19 +37,21 @@ async def keep_removing(database: Database, settings: Settings) -> None:
 async def remove_old_logs(database: Database, settings: Settings) -> int:
     """Remove the logs of jobs that ended longer ago than is to be kept; returns of how many jobs.
 
-    A log goes as a whole or not at all, and its job stays.
+    A log goes from its beginning to its end, a long one in several portions, and its job stays.
     """
     before = _limit(settings.retention_days)
     removed = 0
     while before is not None:
         async with database.write() as session:
             jobs = await _some_with_old_logs(session, before)
-            await session.execute(delete(JobEvent).where(JobEvent.job_id.in_([job.id for job in jobs])))
             for job in jobs:
-                job.removed_sequence = job.last_sequence
+                job.removed_sequence = min(job.last_sequence, job.removed_sequence + EVENTS_AT_ONCE)
+            of_them = JobEvent.job_id.in_([job.id for job in jobs])
+            gone = select(Job.removed_sequence).where(Job.id == JobEvent.job_id).scalar_subquery()
+            await session.execute(delete(JobEvent).where(of_them, JobEvent.sequence <= gone))
         if not jobs:
             break
-        removed += len(jobs)
+        removed += sum(job.removed_sequence == job.last_sequence for job in jobs)
     if removed:
         log.info("removed logs of old jobs", jobs=removed)
     return removed
