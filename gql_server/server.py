@@ -13,6 +13,7 @@ from gql_server.jobs.tails import Tails
 from gql_server.services.in_use import InUse
 from gql_server.settings import Settings
 from gql_server.telemetry.telemetry import Telemetry
+from models import Job
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Server:
     in_use: InUse = field(default_factory=InUse)
     answers: Flights[Any] = field(default_factory=Flights)
     """What subscribers who ask the same at the same moment are being answered."""
+    changes: Flights[list[Job]] = field(default_factory=Flights)
+    """Jobs that have changed, while they are read for whoever watches all of them."""
 
     @cached_property
     def tails(self) -> Tails:

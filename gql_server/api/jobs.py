@@ -207,8 +207,9 @@ class JobSubscriptions:
         """The unfinished jobs as they are, then a job each time its status or progress changes. Never
         completes; begins anew at each connection.
         """
-        kinds = kind if isinstance(kind, list) else None
-        async with closing(job_service.watch_all(info.context.server, kinds)) as rows:
+        context = info.context
+        async with closing(job_service.watch_all(context.server, given(kind))) as rows:
             async for row in rows:
-                info.context.renew_loaders()
+                context.renew_loaders()
+                context.moment = (row.id, row.revision, context.server.database.commits)
                 yield job(row)

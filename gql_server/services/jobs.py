@@ -132,9 +132,15 @@ async def watch_all(server: Server, kinds: Collection[JobKind] | None) -> AsyncI
 async def _changed_since(server: Server, revision: int) -> list[Job]:
     while True:
         seen = server.bell.count
-        async with server.database.read() as session:
-            query = select(Job).where(Job.revision > revision).order_by(Job.revision).limit(JOBS_AT_ONCE)
-            jobs = list(await session.scalars(query))
+        # Who has been woken by the same ring shares a read, but never one from before the last commit.
+        moment = (revision, server.database.commits)
+        jobs = await server.changes.join(moment, lambda: _read_changed(server, revision))
         if jobs:
             return jobs
         await server.bell.wait(seen, LOOK_AGAIN_SECONDS)
+
+
+async def _read_changed(server: Server, revision: int) -> list[Job]:
+    async with server.database.read() as session:
+        query = select(Job).where(Job.revision > revision).order_by(Job.revision).limit(JOBS_AT_ONCE)
+        return list(await session.scalars(query))

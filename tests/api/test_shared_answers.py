@@ -20,6 +20,8 @@ from gql_server.api.operations.variables import used_within_events
 from gql_server.api.schema import schema
 from gql_server.flights import Flights
 from gql_server.server import Server
+from gql_server.services import jobs as job_service
+from models import Job
 from models.enums import JobStatus
 from tests.api.asking import follow
 from tests.jobs.test_tails import add_job, append, until, watched_by
@@ -223,7 +225,44 @@ async def test_of_shared_answers_only_the_last_is_kept_until_the_next_comes(
         for _ in range(100):
             assert json.loads(await socket.recv())["type"] == "next"
         assert len(executed) == 50
-        assert sum(isinstance(found, SharedData) for found in gc.get_objects()) <= 2
+        assert sum(type(found) is SharedData for found in gc.get_objects()) <= 2
+
+
+async def test_those_who_watch_all_jobs_share_reads_and_answers(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await add_job(server)
+    shown, reads, read = 0, 0, job_service._read_changed
+
+    async def counted(server: Server, revision: int) -> list[Job]:
+        nonlocal reads
+        reads += 1
+        return await read(server, revision)
+
+    monkeypatch.setattr(job_service, "_read_changed", counted)
+
+    async def watch(kinds: list[str]) -> list[Any]:
+        document = "subscription($kinds: [JobKind!]) { jobs(kind: $kinds) { id status attempt } }"
+        stream = await schema.subscribe(document, {"kinds": kinds}, Context(server))
+        nonlocal shown
+        got: list[Any] = []
+        async for result in stream:
+            shown += 1
+            assert result.data is not None
+            got.append(result.data["jobs"]["status"])
+            if len(got) == 2:
+                break
+        await stream.aclose()
+        return got
+
+    asked = [["CAPTURE_ACTIVATIONS"], ["CAPTURE_ACTIVATIONS", "TRAIN_SAE"]] * 10
+    watching = asyncio.gather(*(watch(kinds) for kinds in asked))
+    async with asyncio.timeout(30):
+        await until(lambda: shown == len(asked))
+        await append(server, job.id, 0, JobStatus.FAILED)
+        assert await watching == [["RUNNING", "FAILED"]] * len(asked)
+    assert reads < 10
+    assert not server.changes._under_way
 
 
 @pytest.mark.parametrize(
