@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.latency import model_file
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.indexing.directions import direction_tensors
 from gql_server.compute.indexing.neuron_index import index_neurons
@@ -23,6 +22,7 @@ from gql_server.compute.messages.tasks import CaptureActivations, IndexNeurons
 from gql_server.compute.saes.classes import SaeClasses, place
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.datasets import built_in_python_reference, write_texts
+from gql_server.tour.steps import model_file
 
 LAYER = "llamaforcausallm_model_layers_9"
 

