@@ -17,6 +17,7 @@ from gql_server.services.neuron_tensors import NeuronHistogram, NeuronStatistics
 from gql_server.services.pages import Children, Page
 from gql_server.services.tokenizing import TokenCounter
 from models import ActivationRun, Concept, Job, JobEvent, LanguageModel, NeuronIndex, Sae, TrainingPoint
+from models.enums import ArtifactStatus
 
 if TYPE_CHECKING:
     from gql_server.server import Server
@@ -162,9 +163,9 @@ class Loaders:
         return _loader(self._load_training_points)
 
     @cached_property
-    def neuron_statistics(self) -> DataLoader[IndexedNeuron, NeuronStatistics]:
-        """What an index says of a neuron."""
-        return self._tensors(neuron_tensors.statistics)
+    def neuron_statistics(self) -> DataLoader[tuple[str, int], NeuronStatistics | None]:
+        """What is shown of a neuron, by its SAE's ID and its index; None where the SAE is not indexed."""
+        return _loader(self._load_statistics)
 
     @cached_property
     def neuron_histograms(self) -> DataLoader[IndexedNeuron, NeuronHistogram]:
@@ -230,16 +231,35 @@ class Loaders:
         """Return a loader that reads each index's tensors once, in a thread."""
 
         async def load_index(index_id: str, keys: list[IndexedNeuron]) -> Sequence[V | Conflict]:
-            path = neuron_tensors.path_of(self._server.settings, index_id)
-            try:
-                return await asyncio.to_thread(read, path, [key.neuron for key in keys])
-            except Conflict as gone:
-                return [gone] * len(keys)
+            return await self._read_index(read, index_id, [key.neuron for key in keys])
 
         async def load(keys: list[IndexedNeuron]) -> list[V | Conflict]:
             return await _by_group(keys, lambda key: key.index_id, load_index)
 
         return _loader(load)
+
+    async def _read_index(
+        self, read: Callable[..., list[V]], index_id: str, neurons: list[int]
+    ) -> Sequence[V | Conflict]:
+        path = neuron_tensors.path_of(self._server.settings, index_id)
+        try:
+            return await asyncio.to_thread(read, path, neurons)
+        except Conflict as gone:
+            return [gone] * len(neurons)
+
+    async def _load_statistics(self, keys: list[tuple[str, int]]) -> list[NeuronStatistics | Conflict | None]:
+        # Each of a neuron's fields asks for them: looking for the index here spares each of them one wait.
+        await self.neuron_indexes.load_many({sae_id for sae_id, _ in keys})
+
+        async def load(
+            sae_id: str, keys: list[tuple[str, int]]
+        ) -> Sequence[NeuronStatistics | Conflict | None]:
+            index = await self.neuron_indexes.load(sae_id)
+            if index is None or index.status != ArtifactStatus.READY:
+                return [None] * len(keys)
+            return await self._read_index(neuron_tensors.statistics, index.id, [key[1] for key in keys])
+
+        return await _by_group(keys, lambda key: key[0], load)
 
     async def _load_children(self, keys: list[ChildrenKey]) -> list[Page[Any]]:
         async def load(
@@ -315,7 +335,8 @@ class _Loader(DataLoader[K, V]):
 
     def load(self, key: K) -> Awaitable[V]:
         """Return what becomes the key's value."""
-        return asyncio.shield(super().load(key))
+        loading = asyncio.ensure_future(super().load(key))
+        return loading if loading.done() else asyncio.shield(loading)
 
 
 def _loader(load: Callable[[list[K]], Awaitable[Sequence[V | Refusal]]]) -> DataLoader[K, V]:

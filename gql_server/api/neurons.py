@@ -177,10 +177,7 @@ async def _ranked(
 
 
 async def _statistics(info: Info, neuron: Neuron) -> NeuronStatistics | None:
-    index_id = await _ready_index_id(info, neuron)
-    if index_id is None:
-        return None
-    return await info.context.loaders.neuron_statistics.load(IndexedNeuron(index_id, neuron.index))
+    return await info.context.loaders.neuron_statistics.load((neuron.sae_row.id, neuron.index))
 
 
 def neuron(sae_row: SaeRow, index: int) -> Neuron:
