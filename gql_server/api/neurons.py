@@ -12,6 +12,7 @@ from gql_server.api.common import Node, argument, field, finite, object_type
 from gql_server.api.context import Info
 from gql_server.api.histograms import Histogram, even_histogram
 from gql_server.api.loaders import IndexedNeuron, NeuronsKey
+from gql_server.api.neuron_figures import NeuronPlace, figure, statistics_of_page
 from gql_server.api.neuron_filters import NeuronFilter
 from gql_server.api.pagination import Connection, connection, given
 from gql_server.api.references import ConceptRef, SaeRef
@@ -58,7 +59,14 @@ class Neuron(Node):
     """One unit of an SAE's hidden layer, elsewhere called a latent or feature; not an MLP neuron."""
 
     sae_row: strawberry.Private[SaeRow]
+    statistics: strawberry.Private[NeuronStatistics | None] = None
+    """What the index says of it, where that has been read with its page."""
     index: int = strawberry.field(description="Its place in the hidden layer, counted from 0.")
+
+    @property
+    def place(self) -> NeuronPlace:
+        """Its SAE's ID and its index."""
+        return self.sae_row.id, self.index
 
     @field
     def sae(self) -> SaeRef:
@@ -68,32 +76,28 @@ class Neuron(Node):
     @field
     async def concept(self, info: Info) -> ConceptRef | None:
         """What people or an import call it."""
-        row = await info.context.loaders.concepts.load((self.sae_row.id, self.index))
+        row = await info.context.loaders.concepts.load(self.place)
         return concepts.concept(row) if row else None
 
     @field
-    async def frequency(self, info: Info) -> float | None:
+    def frequency(self, info: Info) -> float | None:
         """Share of tokens on which it fires. Null, like the next ones, until the SAE has been indexed."""
-        statistics = await _statistics(info, self)
-        return finite(statistics.frequency) if statistics else None
+        return figure(info, self.place, self.statistics, lambda found: finite(found.frequency))
 
     @field
-    async def max_activation(self, info: Info) -> float | None:
+    def max_activation(self, info: Info) -> float | None:
         """Its highest activation; 0 if it never fired."""
-        statistics = await _statistics(info, self)
-        return finite(statistics.max_activation) if statistics else None
+        return figure(info, self.place, self.statistics, lambda found: finite(found.max_activation))
 
     @field
-    async def mean_activation(self, info: Info) -> float | None:
+    def mean_activation(self, info: Info) -> float | None:
         """Mean over the tokens on which it fires."""
-        statistics = await _statistics(info, self)
-        return finite(statistics.mean_activation) if statistics else None
+        return figure(info, self.place, self.statistics, lambda found: finite(found.mean_activation))
 
     @field
-    async def dead(self, info: Info) -> bool | None:
+    def dead(self, info: Info) -> bool | None:
         """Whether it never fired."""
-        statistics = await _statistics(info, self)
-        return statistics.firing_count == 0 if statistics else None
+        return figure(info, self.place, self.statistics, lambda found: found.firing_count == 0)
 
     @field
     async def activation_histogram(self, info: Info) -> Histogram | None:
@@ -176,13 +180,10 @@ async def _ranked(
     return await loader.load(IndexedNeuron(index_id, neuron.index)) if index_id else None
 
 
-async def _statistics(info: Info, neuron: Neuron) -> NeuronStatistics | None:
-    return await info.context.loaders.neuron_statistics.load((neuron.sae_row.id, neuron.index))
-
-
-def neuron(sae_row: SaeRow, index: int) -> Neuron:
+def neuron(sae_row: SaeRow, index: int, statistics: NeuronStatistics | None = None) -> Neuron:
     """Return a neuron of an SAE that has it."""
-    return Neuron(id=strawberry.ID(ids.neuron_id(sae_row.id, index)), sae_row=sae_row, index=index)
+    id = strawberry.ID(ids.neuron_id(sae_row.id, index))
+    return Neuron(id=id, sae_row=sae_row, index=index, statistics=statistics)
 
 
 def neuron_if_any(sae_row: SaeRow, index: int) -> Neuron | None:
@@ -203,10 +204,12 @@ async def neuron_connection(
     query = NeuronQuery(first, given(after), order, conditions)
     found = await info.context.loaders.neuron_pages.load(NeuronsKey(sae_row.id, query, sae_row))
 
+    statistics = await statistics_of_page(info, sae_row.id, found.page.items)
+
     async def count() -> int:
         return found.count
 
-    return connection(found.page, lambda index: neuron(sae_row, index), count)
+    return connection(found.page, lambda index: neuron(sae_row, index, statistics.get(index)), count)
 
 
 # --------------------------------------------------------------- what fires on given texts
