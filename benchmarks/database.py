@@ -94,6 +94,7 @@ class Questions:
             "100 events of a job out of the middle of a long log",
             lambda: self._client.ask(EVENTS, id=self._full.long_log, after=after),
         )
+        yield self._timed("totalCount of FAILED jobs", lambda: self._client.ask(COUNT))
 
     def lists(self) -> Iterator[Timed]:
         """Give lists of jobs: the first page by each filter, and pages from deep cursors."""
@@ -111,7 +112,6 @@ class Questions:
             yield self._timed(f"jobs, {name}", partial(self._client.ask, JOBS, **conditions))
             from_middle = partial(self._client.ask, JOBS, after=deep, **conditions)
             yield self._timed(f"jobs, {name}, from the middle", from_middle)
-        yield self._timed("jobs, totalCount of FAILED", lambda: self._client.ask(COUNT))
 
     def _deep_cursor(self) -> str:
         """Return the cursor of the job in the middle, as a page that shows it has it."""
