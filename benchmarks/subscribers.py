@@ -28,6 +28,7 @@ DOCUMENT = """subscription($id: ID!) { jobProgress(id: $id) { __typename sequenc
 CONNECTING_AT_ONCE = 50
 PING = '{"type":"ping"}'
 GOAL_MILLISECONDS = 500
+SLOWEST_SHOWN = 5
 
 Received = tuple[float, str]
 """When a message came, in seconds since the epoch, and what it says."""
@@ -67,6 +68,8 @@ class Result:
     """Of the whole job; every one got each of them once."""
     delays: list[float]
     """Milliseconds of each event to each subscriber, of those after all had begun."""
+    slowest: list[tuple[dict[str, Any], float]]
+    """Those events, and after how many milliseconds the last subscriber had each."""
     megabytes_before: float
     megabytes_with_all: float
     connecting_seconds: float
@@ -110,7 +113,8 @@ async def follow_all(server: Served, job: str, count: int, deflate: bool) -> Res
     await following
     logs = [one.events() for one in subscribers]
     check(logs)
-    return Result(count, len(logs[0]), delays(logs, all_began), before, most, all_began - began)
+    timed, slowest = delays(logs, all_began), slowest_of(logs, all_began)
+    return Result(count, len(logs[0]), timed, slowest, before, most, all_began - began)
 
 
 def check(logs: list[list[tuple[float, dict[str, Any]]]]) -> None:
@@ -124,13 +128,26 @@ def check(logs: list[list[tuple[float, dict[str, Any]]]]) -> None:
 def delays(logs: list[list[tuple[float, dict[str, Any]]]], since: float) -> list[float]:
     """Return the milliseconds that the events since a time took."""
     found = [
-        1000 * (received - at)
-        for log in logs
-        for received, event in log
-        if (at := datetime.fromisoformat(event["at"]).timestamp()) > since
+        1000 * (received - at) for log in logs for received, event in log if (at := time_of(event)) > since
     ]
     assert found, "the job was over before all had subscribed; give it more texts"
     return found
+
+
+def slowest_of(
+    logs: list[list[tuple[float, dict[str, Any]]]], since: float
+) -> list[tuple[dict[str, Any], float]]:
+    """Return the events since a time, and after how many milliseconds the last subscriber had each."""
+    return [
+        (of_event[0][1], 1000 * (max(received for received, _ in of_event) - time_of(of_event[0][1])))
+        for of_event in zip(*logs, strict=True)
+        if time_of(of_event[0][1]) > since
+    ]
+
+
+def time_of(event: dict[str, Any]) -> float:
+    """Return when an event happened, in seconds since the epoch."""
+    return datetime.fromisoformat(event["at"]).timestamp()
 
 
 def launch(client: Client, given: argparse.Namespace) -> str:
@@ -173,7 +190,7 @@ def main() -> None:
     parser = rows.parser(__doc__)
     parser.add_argument("--model", type=Path, help="a directory or GGUF file; SmolLM2-135M if left out")
     parser.add_argument("--subscribers", type=int, default=1000)
-    parser.add_argument("--texts", type=int, default=500, help="texts of the capture, for its length")
+    parser.add_argument("--texts", type=int, default=1000, help="texts of the capture, for its length")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--deflate", action="store_true", help="compress messages, as browsers do")
     given = parser.parse_args()
@@ -181,7 +198,9 @@ def main() -> None:
     with served(MODEL_DIRS=str(directory), WORKER_THREADS="1") as server:
         job = launch(server.client, given)
         result = asyncio.run(follow_all(server, job, given.subscribers, given.deflate))
-    print(f"All had subscribed after {result.connecting_seconds:.1f} s.")
+    print(f"All had subscribed after {result.connecting_seconds:.1f} s. The events that took longest to all:")
+    for one in sorted(result.slowest, key=lambda one: -one[1])[:SLOWEST_SHOWN]:
+        print(f"  number {one[0]['sequence']}, {one[0]['__typename']}: {one[1]:.0f} ms")
     rows.hand_over(lines(result), given)
 
 

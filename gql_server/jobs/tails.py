@@ -114,6 +114,8 @@ class Tails:
                     after = newer.sequence
                     yield newer
                 elif job.status.ended:
+                    # Ending a subscription takes longer than an event; first all shall have the last event.
+                    await asyncio.sleep(0)
                     return
                 else:
                     await tail.bell.wait(seen)
