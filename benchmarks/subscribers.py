@@ -60,6 +60,18 @@ class Subscriber:
 
 
 @dataclass(frozen=True)
+class Spreading:
+    """How an event came to all subscribers, in milliseconds after it had happened.
+
+    Until the first has it, it is written to the disk beside what the capture writes.
+    """
+
+    name: str
+    first: float
+    last: float
+
+
+@dataclass(frozen=True)
 class Result:
     """What the subscribers found."""
 
@@ -68,8 +80,8 @@ class Result:
     """Of the whole job; every one got each of them once."""
     delays: list[float]
     """Milliseconds of each event to each subscriber, of those after all had begun."""
-    slowest: list[tuple[dict[str, Any], float]]
-    """Those events, and after how many milliseconds the last subscriber had each."""
+    events_spread: list[Spreading]
+    """The same event by event."""
     megabytes_before: float
     megabytes_with_all: float
     connecting_seconds: float
@@ -113,8 +125,8 @@ async def follow_all(server: Served, job: str, count: int, deflate: bool) -> Res
     await following
     logs = [one.events() for one in subscribers]
     check(logs)
-    timed, slowest = delays(logs, all_began), slowest_of(logs, all_began)
-    return Result(count, len(logs[0]), timed, slowest, before, most, all_began - began)
+    timed, spread = delays(logs, all_began), spreading(logs, all_began)
+    return Result(count, len(logs[0]), timed, spread, before, most, all_began - began)
 
 
 def check(logs: list[list[tuple[float, dict[str, Any]]]]) -> None:
@@ -134,15 +146,15 @@ def delays(logs: list[list[tuple[float, dict[str, Any]]]], since: float) -> list
     return found
 
 
-def slowest_of(
-    logs: list[list[tuple[float, dict[str, Any]]]], since: float
-) -> list[tuple[dict[str, Any], float]]:
-    """Return the events since a time, and after how many milliseconds the last subscriber had each."""
-    return [
-        (of_event[0][1], 1000 * (max(received for received, _ in of_event) - time_of(of_event[0][1])))
-        for of_event in zip(*logs, strict=True)
-        if time_of(of_event[0][1]) > since
-    ]
+def spreading(logs: list[list[tuple[float, dict[str, Any]]]], since: float) -> list[Spreading]:
+    """Return how each event since a time came to all."""
+    found = []
+    for of_event in zip(*logs, strict=True):
+        event = of_event[0][1]
+        came = [1000 * (received - time_of(event)) for received, _ in of_event]
+        if time_of(event) > since:
+            found.append(Spreading(f"{event['sequence']}, {event['__typename']}", min(came), max(came)))
+    return found
 
 
 def time_of(event: dict[str, Any]) -> float:
@@ -199,8 +211,8 @@ def main() -> None:
         job = launch(server.client, given)
         result = asyncio.run(follow_all(server, job, given.subscribers, given.deflate))
     print(f"All had subscribed after {result.connecting_seconds:.1f} s. The events that took longest to all:")
-    for one in sorted(result.slowest, key=lambda one: -one[1])[:SLOWEST_SHOWN]:
-        print(f"  number {one[0]['sequence']}, {one[0]['__typename']}: {one[1]:.0f} ms")
+    for event in sorted(result.events_spread, key=lambda event: -event.last)[:SLOWEST_SHOWN]:
+        print(f"  {event.name}: {event.first:.0f} ms to the first, {event.last:.0f} ms to the last of them")
     rows.hand_over(lines(result), given)
 
 

@@ -1,5 +1,6 @@
 """Runs the application under uvicorn, from the first connection to a clean end."""
 
+import gc
 import resource
 import signal
 import socket
@@ -46,6 +47,8 @@ def serve(settings: Settings) -> bool:
     # uvicorn raises the signal that stopped it once more when it has ended: that is no failure.
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _end)
+    # What is there by now stays: the garbage collector need not go through all of it (40 ms) again and again.
+    gc.freeze()
     server.run()
     return server.started
 
