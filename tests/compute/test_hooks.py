@@ -88,6 +88,30 @@ def test_a_decoder_bias_of_any_size_cancels_where_the_error_is_preserved(
     torch.testing.assert_close((found - output)[0].double(), expected, atol=5e-4, rtol=0)
 
 
+@pytest.mark.parametrize("mode", ["ERROR_PRESERVING", "RECONSTRUCTION"])
+@pytest.mark.parametrize("name", ["TopKSae", "BatchTopKSae"])
+def test_an_sae_of_an_unknown_class_is_steered_by_its_own_decode(
+    lm: LanguageModel, name: str, mode: Mode
+) -> None:
+    sae, decoded = make_sae(lm, name), []
+
+    class Watched(type(sae)):  # type: ignore[misc]
+        """A class that nobody here knows."""
+
+        def decode(self, latents: Tensor) -> Tensor:
+            decoded.append(latents)
+            reconstruction: Tensor = super().decode(latents)
+            return reconstruction
+
+    edits = [Edit(3, 2.0, 1.5), Edit(11, 0.0, 0.0), Edit(30, -1.0, -0.5)]
+    expected = steered(lm, SaeHook(sae, mode, edits))
+    sae.__class__ = Watched
+    found = steered(lm, SaeHook(sae, mode, edits))
+    assert len(decoded) > 0
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
+    assert not torch.allclose(found, layer_output(lm, IDS), atol=1e-2)
+
+
 def test_a_multiplier_leaves_positions_alone_where_the_neuron_does_not_fire(lm: LanguageModel) -> None:
     sae = make_sae(lm)
     before = layer_output(lm, IDS)

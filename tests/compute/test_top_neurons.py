@@ -14,6 +14,7 @@ from gql_server.compute.messages.results import PromptNeurons
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import FindTopNeurons
 from gql_server.compute.saes import hooks
+from gql_server.compute.saes.codes import Codes
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import N_LATENTS, layer_output, make_sae, sae_source
 
@@ -147,7 +148,7 @@ def test_a_prompt_longer_than_the_model_is_invalid(
 
 def test_ties_go_to_the_lower_neuron_and_silent_neurons_are_not_listed() -> None:
     latents = torch.tensor([[0.0, 2.0, 3.0, 2.0, -1.0, 2.0], [0.0] * 6])
-    ranked = strongest_per_row(latents, 3)
+    ranked = strongest_per_row(Codes.of(latents), 3)
     assert [[entry.neuron_index for entry in row] for row in ranked] == [[2, 1, 3], []]
     assert strongest(latents[0], torch.arange(6), 9) == [
         NeuronActivation(2, 3.0, 2),
@@ -155,4 +156,4 @@ def test_ties_go_to_the_lower_neuron_and_silent_neurons_are_not_listed() -> None
         NeuronActivation(3, 2.0, 3),
         NeuronActivation(5, 2.0, 5),
     ]
-    assert strongest_per_row(latents, 0) == [[], []]
+    assert strongest_per_row(Codes.of(latents), 0) == [[], []]

@@ -11,8 +11,9 @@ from torch import Tensor
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.language_models.forward import model_device, stopping_after
 from gql_server.compute.language_models.loading import special_token_ids
-from gql_server.compute.language_models.padding import marks, pad
+from gql_server.compute.language_models.padding import pad
 from gql_server.compute.looking.peaks import PromptLatents
+from gql_server.compute.saes.codes import Codes
 from gql_server.compute.saes.hooks import SaeHook, attached
 
 from mi_crow.language_model.language_model import LanguageModel
@@ -24,8 +25,8 @@ class Step:
 
     logits: Tensor
     """[n_rows, vocabulary], float32 on the CPU: those of the next token."""
-    latents: Tensor | None
-    """[n_rows, n_latents] before edits, at the last position; None without a hook."""
+    codes: Codes | None
+    """Before edits, at the last position, on the CPU, a row for each row; None without a hook."""
     prompts: PromptLatents | None = None
     """What the first pass kept of the prompts' latents; positions are padded left."""
 
@@ -41,8 +42,8 @@ class Decoding:
         self._lm = lm
         self._layer = layer
         self._hook = hook
-        self._special = special_token_ids(lm)
         self._device = model_device(lm)
+        self._special = torch.tensor(sorted(special_token_ids(lm)), dtype=torch.long, device=self._device)
         self._attention_mask = torch.zeros(0, 0)
         self._cache: object = None
         parameters = inspect.signature(lm.model.forward).parameters
@@ -63,21 +64,21 @@ class Decoding:
             step = self._forward(batch.input_ids, batch.position_ids)
         finally:
             self._hook.reader = None
-        return Step(step.logits, kept.last, kept)
+        return Step(step.logits, kept.last.to("cpu"), kept)
 
     def advance(self, rows: Sequence[int], token_ids: Sequence[int]) -> Step:
         """Go on with some rows of the batch, each with its next token."""
         input_ids, position_ids = self._next(rows, token_ids)
         return self._forward(input_ids, position_ids)
 
-    def look(self, rows: Sequence[int], token_ids: Sequence[int]) -> Tensor:
-        """Return the latents [n_rows, n_latents] on next tokens that nothing follows."""
+    def look(self, rows: Sequence[int], token_ids: Sequence[int]) -> Codes:
+        """Return the codes on next tokens that nothing follows."""
         input_ids, position_ids = self._next(rows, token_ids)
         with self._passing(input_ids), stopping_after(self._lm, self._layer):
             self._call(input_ids, position_ids)
         assert self._hook is not None
-        assert self._hook.latents is not None
-        return self._hook.latents[:, -1]
+        assert self._hook.codes is not None
+        return self._hook.codes.to("cpu")
 
     def _next(self, rows: Sequence[int], token_ids: Sequence[int]) -> tuple[Tensor, Tensor]:
         if len(rows) < len(self._attention_mask):
@@ -93,8 +94,9 @@ class Decoding:
     def _forward(self, input_ids: Tensor, position_ids: Tensor) -> Step:
         with self._passing(input_ids):
             logits = self._call(input_ids, position_ids)
-        latents = self._hook.latents if self._hook else None
-        return Step(logits.float().cpu(), None if latents is None else latents[:, -1])
+        # None where the hook tells a reader: one position a row is what a step has.
+        codes = self._hook.codes if self._hook else None
+        return Step(logits.float().cpu(), None if codes is None else codes.to("cpu"))
 
     def _call(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
         output = self._lm.model(
@@ -123,4 +125,4 @@ class Decoding:
 
     def _countable(self, input_ids: Tensor) -> Tensor:
         real = self._attention_mask[:, -input_ids.shape[1] :].bool()
-        return real & ~marks(input_ids, self._special)
+        return real & ~torch.isin(input_ids, self._special)

@@ -24,6 +24,7 @@ from gql_server.compute.messages.events import (
 )
 from gql_server.compute.messages.results import GenerateResult
 from gql_server.compute.messages.tasks import Generate
+from gql_server.compute.saes.codes import Codes
 from gql_server.compute.saes.hooks import SaeHook
 
 from mi_crow.language_model.language_model import LanguageModel
@@ -145,7 +146,7 @@ class _VariantRun:
         if step.prompts is not None:
             self._see_prompts(rows, step.prompts)
         while rows:
-            self._choose_tokens(rows, step.logits, step.latents)
+            self._choose_tokens(rows, step.logits, step.codes)
             kept = [number for number, row in enumerate(rows) if not self._finish_if_done(row)]
             rows = [rows[number] for number in kept]
             if not rows:
@@ -157,8 +158,8 @@ class _VariantRun:
                     self._finished.add(row.output)
                 return
             step = self._decoding.advance(kept, [row.token_ids[-1] for row in rows])
-            if step.latents is not None:
-                self._see_tokens(rows, step.latents)
+            if step.codes is not None:
+                self._see_tokens(rows, step.codes)
 
     def _row(self, index: int, encoded: EncodedPrompt) -> _Row:
         def release(token: GeneratedToken) -> None:
@@ -172,22 +173,22 @@ class _VariantRun:
 
     def _see_prompts(self, rows: Sequence[_Row], prompts: PromptLatents) -> None:
         width = max(len(row.token_ids) for row in rows)
-        for row, values, places in zip(rows, prompts.values, prompts.places, strict=True):
+        for row, values, places in zip(rows, *prompts.peaks(), strict=True):
             n_tokens = len(row.token_ids)
             row.output.peaks = Peaks(values, (places - (width - n_tokens)).clamp(min=0), n_tokens)
 
-    def _see_tokens(self, rows: Sequence[_Row], latents: Tensor) -> None:
-        for row, of_row in zip(rows, latents, strict=True):
+    def _see_tokens(self, rows: Sequence[_Row], codes: Codes) -> None:
+        for row, (neurons, values) in zip(rows, codes.by_row(), strict=True):
             assert row.output.peaks is not None
-            row.output.peaks.add(of_row, row.token_ids[-1] not in self._special)
+            row.output.peaks.add(neurons, values, row.token_ids[-1] not in self._special)
 
-    def _choose_tokens(self, rows: Sequence[_Row], logits: Tensor, latents: Tensor | None) -> None:
+    def _choose_tokens(self, rows: Sequence[_Row], logits: Tensor, codes: Codes | None) -> None:
         """Give each row that goes on its next token, and send it."""
         self._check_finite(rows, logits)
         log_probabilities = logits.log_softmax(dim=1)
         neurons: list[list[NeuronActivation]] = [[] for _ in rows]
-        if latents is not None:
-            neurons = strongest_per_row(latents, self._task.top_neurons)
+        if codes is not None:
+            neurons = strongest_per_row(codes, self._task.top_neurons)
         for number, row in enumerate(rows):
             if row.output.finish_reason is None:
                 token_id = row.sampler.choose(row.token_ids, logits[number])

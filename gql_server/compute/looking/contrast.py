@@ -8,9 +8,10 @@ from torch import Tensor
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.language_models.prompts import EncodedPrompt, encode_prompts
-from gql_server.compute.looking.top_neurons import batches, counted_positions, padded, read_latents
+from gql_server.compute.looking.top_neurons import batches, counted_positions, padded, read_codes
 from gql_server.compute.messages.results import ContrastedNeuron, ContrastResult
 from gql_server.compute.messages.tasks import ContrastNeurons
+from gql_server.compute.saes.codes import Codes
 from gql_server.compute.training.metrics import float64_device
 
 from mi_crow.language_model.language_model import LanguageModel
@@ -64,10 +65,10 @@ def _mean(
         batch = padded(lm, [prompts[number] for number in numbers])
         counted = counted_positions(lm, batch).flatten().to(device)
 
-        def read(latents: Tensor, first: int, counted: Tensor = counted) -> None:
-            here = counted[first : first + len(latents)]
-            sums.add_(latents[here].to(wide).sum(dim=0, dtype=torch.float64))
+        def read(codes: Codes, first: int, counted: Tensor = counted) -> None:
+            here = codes.only(counted[first + codes.rows]).to(wide)
+            sums.index_add_(0, here.neurons, here.values.double())
 
-        read_latents(lm, sae, task.sae.layer, batch, counted, read)
+        read_codes(lm, sae, task.sae.layer, batch, counted, read)
         token_count += int(counted.sum())
     return (sums / token_count).cpu()

@@ -1,12 +1,14 @@
 """Each neuron's highest activation over a prompt and its output, and where that is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from gql_server.compute.looking.ranking import strongest
 from gql_server.compute.messages.events import NeuronActivation
+from gql_server.compute.saes.codes import Codes
+from gql_server.compute.saes.strength_keys import numbers_of, strength_keys, strengths_of
 
 
 @dataclass(frozen=True)
@@ -19,34 +21,48 @@ class _OutputToken:
 
 
 class PromptLatents:
-    """Takes in a padded batch's latents portion by portion, and keeps little of them.
+    """Takes in a padded batch's codes portion by portion, and keeps little of them.
 
-    ``values`` and ``places`` [n_prompts, n_latents] are each neuron's highest latent over the positions that
-    count in a prompt, and where it is, padding included; ``last`` [n_prompts, n_latents] the last position's.
+    ``last`` are those of each prompt's last position.
     """
 
     def __init__(self, counted: Tensor, n_latents: int, device: torch.device) -> None:
         """Begin; ``counted`` [n_prompts, n_positions] is neither padding nor special."""
-        self.values = torch.zeros(len(counted), n_latents, device=device)
-        self.places = torch.zeros(len(counted), n_latents, dtype=torch.long, device=device)
-        self.last = torch.zeros(len(counted), n_latents, device=device)
         self._counted = counted.to(device)
+        self._n_latents = n_latents
+        self._peaks = torch.zeros(len(counted) * n_latents, dtype=torch.int64, device=device)
+        """Keys of each neuron's highest latent in each prompt and its place; 0 where it never fires."""
+        self._last: list[Codes] = []
 
-    def add(self, latents: Tensor, first: int) -> None:
-        """Take in latents [n, n_latents] of positions, prompt after prompt, from the ``first`` on."""
-        width, stop = self._counted.shape[1], first + len(latents)
-        for prompt in range(first // width, (stop - 1) // width + 1):
-            begin, end = max(first, prompt * width), min(stop, (prompt + 1) * width)
-            self._add_to(prompt, begin - prompt * width, latents[begin - first : end - first])
+    def add(self, codes: Codes, first: int) -> None:
+        """Take in the codes of positions, prompt after prompt, from the ``first`` on."""
+        width = self._counted.shape[1]
+        positions = codes.rows + first
+        prompts = positions // width
+        places = positions - prompts * width
+        keys = strength_keys(codes.values, places)
+        keys.masked_fill_(~self._counted.view(-1)[positions], 0)
+        self._peaks.scatter_reduce_(0, prompts * self._n_latents + codes.neurons, keys, "amax")
+        self._last.append(replace(codes, rows=prompts, n_rows=len(self._counted)).only(places == width - 1))
 
-    def _add_to(self, prompt: int, position: int, latents: Tensor) -> None:
-        counted = self._counted[prompt, position : position + len(latents)]
-        highest = latents.masked_fill(~counted[:, None], 0.0).max(dim=0)
-        higher = highest.values > self.values[prompt]
-        self.values[prompt] = torch.where(higher, highest.values, self.values[prompt])
-        self.places[prompt] = torch.where(higher, highest.indices + position, self.places[prompt])
-        if position + len(latents) == len(self._counted[prompt]):
-            self.last[prompt] = latents[-1]
+    def peaks(self) -> tuple[Tensor, Tensor]:
+        """Return each neuron's highest latent over the positions that count in a prompt, and where it is.
+
+        Both [n_prompts, n_latents]; places count padding, and are 0 where the neuron never fires.
+        """
+        keys = self._peaks.view(-1, self._n_latents)
+        return strengths_of(keys), numbers_of(keys)
+
+    @property
+    def last(self) -> Codes:
+        """Return the codes at the prompts' last positions, a row for each prompt."""
+        return Codes(
+            torch.cat([codes.rows for codes in self._last]),
+            torch.cat([codes.neurons for codes in self._last]),
+            torch.cat([codes.values for codes in self._last]),
+            len(self._counted),
+            self._n_latents,
+        )
 
 
 class Peaks:
@@ -63,11 +79,9 @@ class Peaks:
         self._prompt_length = prompt_length
         self._output: list[_OutputToken] = []
 
-    def add(self, latents: Tensor, counted: bool) -> None:
-        """Add the next output token's latents [n_latents]."""
-        latents = latents.cpu()
-        neurons = latents.nonzero().flatten()
-        self._output.append(_OutputToken(neurons, latents[neurons], counted))
+    def add(self, neurons: Tensor, values: Tensor, counted: bool) -> None:
+        """Add the next output token's latents that are not zero, [n_firings] both."""
+        self._output.append(_OutputToken(neurons.cpu(), values.cpu(), counted))
 
     def settle(self, n_tokens: int) -> None:
         """Take in the first ``n_tokens`` of the output."""

@@ -16,6 +16,7 @@ from gql_server.compute.looking.ranking import strongest, strongest_per_row
 from gql_server.compute.messages.events import NeuronActivation
 from gql_server.compute.messages.results import PromptNeurons, PromptToken, TokenNeurons, TopNeuronsResult
 from gql_server.compute.messages.tasks import FindTopNeurons
+from gql_server.compute.saes.codes import Codes
 from gql_server.compute.saes.hooks import Reader, SaeHook, attached
 
 from mi_crow.language_model.language_model import LanguageModel
@@ -63,19 +64,20 @@ def _rank(
     kept = PromptLatents(counted, sae.context.n_latents, device)
     per_position: list[list[NeuronActivation]] = []
 
-    def read(latents: Tensor, first: int) -> None:
-        kept.add(latents, first)
+    def read(codes: Codes, first: int) -> None:
+        kept.add(codes, first)
         if task.per_token:
-            here = counted.flatten()[first : first + len(latents)]
-            per_position.extend(strongest_per_row(latents.masked_fill(~here[:, None], 0.0), task.first))
+            here = counted.flatten()[first + codes.rows]
+            per_position.extend(strongest_per_row(codes.only(here), task.first))
 
-    read_latents(lm, sae, task.sae.layer, batch, counted, read)
+    read_codes(lm, sae, task.sae.layer, batch, counted, read)
+    values, places = (tensor.cpu() for tensor in kept.peaks())
     width = batch.input_ids.shape[1]
     return [
         PromptNeurons(
             prompt.prompt,
             prompt.tokens,
-            strongest(kept.values[number], kept.places[number], task.first),
+            strongest(values[number], places[number], task.first),
             _per_token(prompt, per_position[number * width : (number + 1) * width]),
         )
         for number, prompt in enumerate(prompts)
@@ -92,10 +94,10 @@ def counted_positions(lm: LanguageModel, batch: PaddedBatch) -> Tensor:
     return batch.attention_mask.bool() & ~marks(batch.input_ids, special_token_ids(lm))
 
 
-def read_latents(
+def read_codes(
     lm: LanguageModel, sae: Sae, layer: str, batch: PaddedBatch, counted: Tensor, read: Reader
 ) -> None:
-    """Have the latents of every position at the layer read; of prompts without a token there are none.
+    """Have the codes of every position at the layer read; of prompts without a token there are none.
 
     TaskError (CONFLICT) where they are not finite at a ``counted`` position [n_prompts, n_positions].
     """

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
 from gql_server.compute.messages.sources import Edit
-from gql_server.compute.saes.finite import all_finite, decode, encode
+from gql_server.compute.saes.codes import Codes, codes_of
+from gql_server.compute.saes.finite import all_finite, decode
+from gql_server.compute.saes.linear_decoder import linear_decoder
 from gql_server.disk import causes
 
 from mi_crow.hooks.controller import Controller
@@ -21,8 +23,8 @@ from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
 
 Mode = Literal["OBSERVE", "ERROR_PRESERVING", "RECONSTRUCTION"]
-Reader = Callable[[Tensor, int], None]
-"""Takes latents [n, n_latents] of n positions, text after text, and the number of the first of them."""
+Reader = Callable[[Codes, int], None]
+"""Takes the codes of consecutive positions, text after text, and the number of the first of them."""
 
 MAX_DENSE_LATENTS = 2**24
 """Latents that are dense in memory at once: 64 MB of float32, and a few times that inside the SAE."""
@@ -37,9 +39,9 @@ class SaeHook(Controller, Detector):
 
     ``editable`` [n_texts, n_positions], set before each forward pass, says where edits apply: where there is
     neither padding nor a special token; None means everywhere. ``told`` of the same shape says whose latents
-    anybody is told: those must be finite, else a TaskError says so. After the pass ``latents`` [n_texts,
-    n_positions, n_latents] are the SAE's sparse codes before edits, float32 on the SAE's device. Where a
-    ``reader`` is set it gets them instead, portion by portion: whole, those of long prompts fill a memory.
+    anybody is told: those must be finite, else a TaskError says so. The ``reader`` gets the SAE's sparse
+    codes before edits, float32 on the SAE's device, portion by portion. Where none is set, ``codes`` are
+    those of the whole pass.
 
     Traps that this goes round: mi_crow's hook reports pre-codes, builds a Python dict of every latent, and
     adds its bias of ones to all latents as soon as one is edited. The edits here are the hook's own, never
@@ -52,15 +54,28 @@ class SaeHook(Controller, Detector):
         self.mode = mode
         self.editable: Tensor | None = None
         self.told: Tensor | None = None
-        self.latents: Tensor | None = None
+        self.codes: Codes | None = None
         self.reader: Reader | None = None
+        self._shape: Sequence[int] = ()
         effective = [edit for edit in edits if (edit.multiplier, edit.bias) != (1.0, 0.0)]
         device = sae.context.device
+        # A registered class may decode in any way; the classes here need the edited neurons' rows alone.
+        self._decoder = None if mode == "OBSERVE" else linear_decoder(sae)
         self._neurons = torch.tensor(
             [edit.neuron_index for edit in effective], dtype=torch.long, device=device
         )
+        self._edit_of = torch.full((sae.context.n_latents,), -1, device=device)
+        """Which of the edits is each neuron's, [n_latents]; -1 for none."""
+        self._edit_of[self._neurons] = torch.arange(len(effective), device=device)
+        if self._decoder is not None:
+            self._directions = self._decoder.weight[self._neurons]
         self._multipliers = torch.tensor([edit.multiplier for edit in effective], device=device)
         self._biases = torch.tensor([edit.bias for edit in effective], device=device)
+
+    @property
+    def latents(self) -> Tensor | None:
+        """Return the codes with their zeros, [n_texts, n_positions, n_latents]."""
+        return None if self.codes is None else self.codes.dense().reshape(*self._shape, -1)
 
     def process_activations(
         self, module: nn.Module, input: HOOK_FUNCTION_INPUT, output: HOOK_FUNCTION_OUTPUT
@@ -70,11 +85,11 @@ class SaeHook(Controller, Detector):
     def modify_activations(
         self, module: nn.Module, inputs: Tensor | None, output: Tensor | None
     ) -> Tensor | None:
-        """Keep the latents of the output [n_texts, n_positions, n_inputs]; return what replaces it."""
+        """Tell the codes of the output [n_texts, n_positions, n_inputs]; return what replaces it."""
         if output is None:
             return None
-        kept: list[Tensor] = []
-        read = self.reader or (lambda latents, first: kept.append(latents))
+        kept: list[Codes] = []
+        read = self.reader or (lambda codes, first: kept.append(codes))
         with torch.no_grad():
             rows = output.reshape(-1, output.shape[-1])
             changed: Tensor | None = None
@@ -84,7 +99,7 @@ class SaeHook(Controller, Detector):
                 if changes is not None:
                     changed = rows.clone() if changed is None else changed
                     changed[first : first + size] = changes.to(rows.device, rows.dtype)
-            self.latents = torch.cat(kept).reshape(*output.shape[:-1], -1) if kept else None
+            self.codes, self._shape = Codes.joined(kept) if kept else None, output.shape[:-1]
             return None if changed is None else changed.reshape(output.shape)
 
     def _pass(self, rows: Tensor, first: int, read: Reader) -> Tensor | None:
@@ -92,33 +107,56 @@ class SaeHook(Controller, Detector):
         activations = rows.to(self.sae.context.device, torch.float32)
         here = slice(first, first + len(rows))
         told = None if self.told is None else self.told.flatten()[here]
-        latents = encode(self.sae, activations, told)
-        read(latents, first)
+        codes = codes_of(self.sae, activations, told)
+        read(codes, first)
         if self.mode == "OBSERVE":
             return None
-        edited = self._edit(latents, None if self.editable is None else self.editable.flatten()[here])
+        where = None if self.editable is None else self.editable.flatten()[here]
         if self.mode == "RECONSTRUCTION":
-            return self._reconstruct(edited, latents, told)
-        return self._shift(activations, edited, latents, told)
+            return self._reconstruct(codes, where, told)
+        return self._shift(activations, codes, where, told)
 
-    def _reconstruct(self, edited: Tensor, latents: Tensor, told: Tensor | None) -> Tensor:
-        reconstruction: Tensor = self.sae.decode(edited)
+    def _reconstruct(self, codes: Codes, where: Tensor | None, told: Tensor | None) -> Tensor:
+        """Return the reconstruction [n, n_inputs] of the edited latents."""
+        if self._decoder is None:
+            reconstruction: Tensor = self.sae.decode(self._edit(codes.dense(), where))
+        else:
+            reconstruction = self._decoder.decode(codes)
+            if len(self._neurons):
+                reconstruction += self._change(codes, where) @ self._directions
         if not all_finite(reconstruction):
             # Either the edits do that, which the logits will show, or the SAE does so without any.
-            decode(self.sae, latents, told)
+            decode(self.sae, codes.dense(), told)
         return reconstruction
 
     def _shift(
-        self, activations: Tensor, edited: Tensor, latents: Tensor, told: Tensor | None
+        self, activations: Tensor, codes: Codes, where: Tensor | None, told: Tensor | None
     ) -> Tensor | None:
         """Return the activations [n, n_inputs] with what the edits change added, or None if nothing does."""
-        rows = (edited != latents).any(dim=1).nonzero().flatten()
+        if len(self._neurons) == 0:
+            return None
+        change = self._change(codes, where)
+        rows = change.any(dim=1).nonzero().flatten()
         if len(rows) == 0:
             return None
+        shift = None if self._decoder is None else change[rows] @ self._directions
+        if shift is None or not all_finite(shift):
+            latents, told = codes.dense(), None if told is None else told.to(rows.device)[rows]
+            before = decode(self.sae, latents[rows], told)
+            if shift is None:
+                shift = self.sae.decode(self._edit(latents, where)[rows]) - before
         activations = activations.clone()
-        before = decode(self.sae, latents[rows], None if told is None else told.to(rows.device)[rows])
-        activations[rows] += self.sae.decode(edited[rows]) - before
+        activations[rows] += shift
         return activations
+
+    def _change(self, codes: Codes, where: Tensor | None) -> Tensor:
+        """Return what the edits add to the edited neurons' latents, [n, n_edits]."""
+        before = torch.zeros(codes.n_rows, len(self._neurons), device=codes.values.device)
+        edit = self._edit_of[codes.neurons]
+        is_edited = (edit >= 0).nonzero().flatten()
+        before[codes.rows[is_edited], edit[is_edited]] = codes.values[is_edited]
+        change = before * self._multipliers + self._biases - before
+        return change if where is None else change.masked_fill_(~where[:, None].to(change.device), 0.0)
 
     def _edit(self, latents: Tensor, where: Tensor | None = None) -> Tensor:
         """Return latents * multiplier + bias on the edited neurons alone, ``where`` [n] says so."""

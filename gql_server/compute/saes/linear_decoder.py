@@ -1,0 +1,47 @@
+"""Decoding sparse codes by the few rows of the dictionary that they name."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute.saes.affine_saes import BatchTopKSae, BiasedTopKSae, JumpReLUSae, ReLUSae
+from gql_server.compute.saes.codes import Codes
+from gql_server.compute.saes.linear_engine import has_linear_engine
+
+from mi_crow.mechanistic.sae.sae import Sae
+
+_SPARSE = 16
+"""A dense product is the faster one where more than one latent of so many is not zero."""
+
+
+@dataclass(frozen=True)
+class LinearDecoder:
+    """decode(z) = z weight + bias, with ``weight`` [n_latents, n_inputs] and ``bias`` [n_inputs]."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def decode(self, codes: Codes) -> Tensor:
+        """Return the reconstruction [n_rows, n_inputs]."""
+        if len(codes.values) * _SPARSE > codes.n_rows * codes.n_latents:
+            reconstruction = codes.dense() @ self.weight
+        else:
+            reconstruction = nn.functional.embedding_bag(
+                codes.neurons,
+                self.weight,
+                codes.begins(),
+                mode="sum",
+                per_sample_weights=codes.values,
+            )
+        return reconstruction if self.bias is None else reconstruction + self.bias
+
+
+def linear_decoder(sae: Sae) -> LinearDecoder | None:
+    """Return the decoder of an SAE in evaluation mode; None where its class may decode in another way."""
+    engine = sae.sae_engine
+    if type(sae) in (ReLUSae, BiasedTopKSae, BatchTopKSae, JumpReLUSae):
+        return LinearDecoder(engine.decoder_weight.detach(), engine.decoder_bias.detach())
+    if has_linear_engine(sae):
+        return LinearDecoder(engine.get_dictionary().detach(), None)
+    return None
