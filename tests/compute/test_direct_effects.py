@@ -211,12 +211,16 @@ VALUES = st.sampled_from([-2.0, -1.0, 0.0, 1.0, 1.0, 2.0, 3.0])
 
 @settings(max_examples=80, deadline=None)
 @given(
-    width=st.integers(1, 200), k=st.integers(1, 50), seed=st.integers(0, 1000), above=st.sampled_from([-9, 0])
+    width=st.integers(1, 900),
+    k=st.integers(1, 50),
+    seed=st.integers(0, 1000),
+    above=st.sampled_from([-(10**6), 0]),
+    largest=st.sampled_from([3, 100, 10**5]),
 )
 def test_the_largest_of_a_row_are_chosen_and_ties_go_to_the_lower_column(
-    width: int, k: int, seed: int, above: float
+    width: int, k: int, seed: int, above: float, largest: int
 ) -> None:
-    values = np.random.default_rng(seed).integers(-3, 4, size=(3, width)).astype(np.float32)
+    values = np.random.default_rng(seed).integers(-largest, largest + 1, size=(3, width)).astype(np.float32)
     values[2] = 0
     columns, found = strongest_columns(torch.tensor(values), k, above)
     for row in range(3):
