@@ -1,11 +1,12 @@
 """The texts on which a neuron fires most strongly, out of its index, with the stretch around the peak."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from gql_server.datasets import TextDataset
 from gql_server.tokens import pieces
@@ -24,21 +25,14 @@ class TopText:
 
 
 class TokenizedText:
-    """A text with its tokens as captured: special ones among them, cut at ``max_length``, not padded.
+    """A text with its tokens as captured: special ones among them, cut at a length, not padded."""
 
-    Sets the tokenizer's truncation, so a tokenizer belongs to one caller at a time.
-    """
-
-    def __init__(self, text: str, tokenizer: Tokenizer, max_length: int) -> None:
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(max_length)
-        encoding = tokenizer.encode(text)
+    def __init__(self, text: str, encoding: Encoding) -> None:
         self.ids: list[int] = encoding.ids
         self._text = text
+        self._encoding = encoding
         self._offsets = encoding.offsets
-        self._pieces = pieces(text, encoding.offsets)
-        shown = zip(self._pieces, encoding.special_tokens_mask, encoding.tokens, strict=True)
-        self._shown = [name if special else piece for piece, special, name in shown]
+        self._pieces = pieces(text, self._offsets)
 
     def stretch(self, start: int, length: int) -> str:
         """Return the text that ``length`` tokens from ``start`` on stand for."""
@@ -46,12 +40,25 @@ class TokenizedText:
 
     def tokens(self, start: int, length: int) -> list[str]:
         """Return those tokens' own texts, as in ``pieces``; a special token is shown by its name."""
-        return self._shown[start : start + length]
+        special, names = self._encoding.special_tokens_mask, self._encoding.tokens
+        places = range(start, min(start + length, len(self.ids)))
+        return [names[place] if special[place] else self._pieces[place] for place in places]
 
     def token(self, index: int) -> str:
         """Return a token's own text; of a character split over several tokens each is the whole character."""
         begin, end = self._offsets[index]
         return self._pieces[index] or self._text[begin:end]
+
+
+def tokenize(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> list[TokenizedText]:
+    """Tokenise texts, on all processors.
+
+    Sets the tokenizer's truncation, so a tokenizer belongs to one caller at a time.
+    """
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length)
+    encodings = tokenizer.encode_batch(list(texts))
+    return [TokenizedText(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
@@ -89,7 +96,7 @@ def _slice(file: Any, name: str, neuron: int, first: int) -> Any:
 
 
 def _top_text(entry: dict[str, Any], dataset: TextDataset, tokenizer: Tokenizer, max_length: int) -> TopText:
-    text = TokenizedText(dataset[int(entry["top_rows"])], tokenizer, max_length)
+    (text,) = tokenize([dataset[int(entry["top_rows"])]], tokenizer, max_length)
     start, length = int(entry["window_start"]), int(entry["window_length"])
     token_index = int(entry["top_token_index"])
     activations = [float(value) for value in entry["window_activations"][:length]]

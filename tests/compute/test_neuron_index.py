@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.context import TaskError
-from gql_server.compute.indexing import neuron_index
+from gql_server.compute.indexing import text_groups
 from gql_server.compute.indexing.neuron_index import index_neurons
 from gql_server.compute.indexing.statistics import N_BINS, Firings, NeuronStatistics
 from gql_server.compute.indexing.strongest_texts import StrongestTexts, TextGroup
@@ -195,8 +195,8 @@ def test_the_index_is_what_dense_numpy_gives(
     dense_latents: int,
     sae_class: type[Sae],
 ) -> None:
-    monkeypatch.setattr(neuron_index, "MAX_DENSE_LATENTS", dense_latents)
-    monkeypatch.setattr(neuron_index, "MAX_FIRINGS", dense_latents // 20)
+    monkeypatch.setattr(text_groups, "MAX_DENSE_LATENTS", dense_latents)
+    monkeypatch.setattr(text_groups, "MAX_FIRINGS", dense_latents // 20)
     store, sae = ActivationStore(Path(task.store_dir)), make_sae(sae_class)
     capture_activations(
         msgspec.structs.replace(capture, batch_size=batch_size), recording_context, language_models
@@ -457,8 +457,7 @@ def test_of_equally_strong_texts_the_first_in_the_dataset_wins(order: list[int],
         positions = torch.tensor([place * 4 + token for place in range(size) for token in (1, 3)])
         values = torch.tensor([strengths[row] for row in rows for _ in range(2)])
         firings = Firings(positions, torch.zeros(2 * size, dtype=torch.int64), values)
-        lengths, begins = torch.full((size,), 4), torch.zeros(size, dtype=torch.int64)
-        group = TextGroup(0, torch.tensor(rows), lengths, begins, 4)
+        group = TextGroup(torch.tensor(rows), torch.full((size,), 4), n_positions=4)
         strongest.add(firings, group)
     tensors = strongest.tensors()
     assert tensors["top_rows"].tolist() == [[5, 1, 2]]

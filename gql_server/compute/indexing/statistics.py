@@ -15,9 +15,9 @@ _LOWEST_EXPONENT = -100
 
 @dataclass(frozen=True)
 class Firings:
-    """The non-zero latents of some tokens; all [n_firings], ordered by position and then by neuron.
+    """The non-zero latents of some tokens; all [n_firings], ordered by position.
 
-    ``positions`` count a batch's tokens row by row, padding among them: text * n_positions + token.
+    ``positions`` count the tokens of some texts: text * n_positions + token.
     """
 
     positions: Tensor

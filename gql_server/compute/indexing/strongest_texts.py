@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gql_server.compute.indexing.statistics import Firings
+from gql_server.compute.saes.strength_keys import numbers_of, renumbered, strength_keys, strengths_of
 
 TOKENS_AROUND = 16
 WINDOW = 2 * TOKENS_AROUND + 1
@@ -13,16 +14,14 @@ WINDOW = 2 * TOKENS_AROUND + 1
 
 @dataclass(frozen=True)
 class TextGroup:
-    """Whole texts of one stored batch, the first of them at ``first``; the tensors are [n_texts].
+    """Whole texts, of one stored batch or several; the tensors are [n_texts].
 
-    ``lengths`` count the tokens as captured, ``begins`` the padding before them; ``n_positions`` is the
-    batch's padded length.
+    ``rows`` are theirs in the dataset, ``lengths`` count the tokens as captured, none more than
+    ``n_positions``. A firing's position is text * n_positions + token, both counted from 0.
     """
 
-    first: int
     rows: Tensor
     lengths: Tensor
-    begins: Tensor
     n_positions: int
 
 
@@ -34,88 +33,76 @@ class StrongestTexts:
     """
 
     def __init__(self, n_neurons: int, k: int, device: torch.device) -> None:
-        self._scores = torch.zeros(n_neurons, k, device=device)
-        self._rows = torch.full((n_neurons, k), -1, dtype=torch.int32, device=device)
-        self._token_index = torch.zeros(n_neurons, k, dtype=torch.int32, device=device)
-        self._start = torch.zeros(n_neurons, k, dtype=torch.int32, device=device)
-        self._length = torch.zeros(n_neurons, k, dtype=torch.int32, device=device)
+        self._keys = torch.zeros(n_neurons, k, dtype=torch.int64, device=device)
+        """Strength and row of each text; 0 where there is none."""
+        self._tokens = torch.zeros(n_neurons, k, dtype=torch.int32, device=device)
+        self._lengths = torch.zeros(n_neurons, k, dtype=torch.int32, device=device)
+        """Of the texts."""
         self._windows = torch.zeros(n_neurons, k, WINDOW, device=device)
 
     def add(self, firings: Firings, group: TextGroup) -> None:
         """Take in the firings of a group of whole texts."""
         if len(firings.values) == 0:
             return
-        scores, tokens = self._peaks(firings, group)
-        best = scores.amax(dim=1)
-        changed = ((best > 0) & (best >= self._scores[:, -1])).nonzero().flatten()
-        if len(changed):
-            self._merge(changed, scores[changed], tokens[changed], firings, group)
+        n_neurons, k = self._keys.shape
+        text = firings.positions // group.n_positions
+        token = firings.positions - text * group.n_positions
+        # Text by text, as the firings come: what follows each other is then close in memory.
+        place = text * n_neurons + firings.neurons
+        peaks = torch.zeros(len(group.rows) * n_neurons, dtype=torch.int64, device=place.device)
+        peaks.scatter_reduce_(0, place, strength_keys(firings.values, token), "amax")
+        peaks = peaks.view(-1, n_neurons).T.contiguous()
+        best = renumbered(peaks, group.rows).topk(min(k, len(group.rows)), dim=1)
+        tokens = numbers_of(peaks.gather(1, best.indices))
+        entries = self._merge(best.values, tokens.int(), group.lengths[best.indices].int())
+        wanted = torch.full((len(group.rows), n_neurons), -1, dtype=torch.int32, device=place.device)
+        wanted.scatter_(0, best.indices.T, entries.T)
+        self._fill_windows(wanted.view(-1)[place], token, firings.values)
 
-    def _peaks(self, firings: Firings, group: TextGroup) -> tuple[Tensor, Tensor]:
-        """Return each neuron's highest latent on each text, and its token: [n_neurons, n_texts]."""
-        n_neurons, n_texts = len(self._scores), len(group.rows)
-        text = firings.positions // group.n_positions - group.first
-        token = firings.positions % group.n_positions - group.begins[text]
-        place = firings.neurons * n_texts + text
-        scores = torch.zeros(n_neurons * n_texts, device=place.device)
-        scores.scatter_reduce_(0, place, firings.values, "amax")
-        at_peak = firings.values == scores[place]
-        tokens = torch.full_like(scores, group.n_positions, dtype=torch.int64)
-        tokens.scatter_reduce_(0, place[at_peak], token[at_peak], "amin")
-        return scores.view(n_neurons, n_texts), tokens.view(n_neurons, n_texts)
+    def _merge(self, keys: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Keep the best of what was kept and of m texts of each neuron, strongest first: [n_neurons, m] each.
 
-    def _merge(
-        self, changed: Tensor, scores: Tensor, tokens: Tensor, firings: Firings, group: TextGroup
-    ) -> None:
-        """Put the best of what was kept and of what is new back, strongest first."""
-        k, n_texts = self._scores.shape[1], len(group.rows)
-        new_rows = torch.where(scores > 0, group.rows.int(), -1)
-        all_scores = torch.cat([self._scores[changed], scores], dim=1)
-        all_rows = torch.cat([self._rows[changed], new_rows], dim=1)
-        # Two stable sorts: by strength, and where that is equal by row.
-        by_row = all_rows.argsort(dim=1, stable=True)
-        by_score = all_scores.gather(1, by_row).argsort(dim=1, descending=True, stable=True)
-        chosen = by_row.gather(1, by_score)[:, :k]
+        Returns which entries they are now, counted over all neurons, or -1; the windows of these are empty.
+        """
+        n_neurons, k = self._keys.shape
+        merged = torch.cat([self._keys, keys], dim=1).topk(k, dim=1)
+        self._keys = merged.values
+        self._tokens = torch.cat([self._tokens, tokens], dim=1).gather(1, merged.indices)
+        self._lengths = torch.cat([self._lengths, lengths], dim=1).gather(1, merged.indices)
+        numbers = torch.arange(k, device=keys.device)
+        changed = (merged.indices != numbers).any(dim=1).nonzero().flatten()
+        chosen = merged.indices[changed][:, :, None]
+        windows = self._windows[changed].gather(1, chosen.clamp(max=k - 1).expand(-1, -1, WINDOW))
+        self._windows[changed] = windows.masked_fill_(chosen >= k, 0.0)
+        entries = torch.arange(n_neurons * k, dtype=torch.int32, device=keys.device).view(n_neurons, k)
+        places = torch.full((n_neurons, k + keys.shape[1]), -1, dtype=torch.int32, device=keys.device)
+        places.scatter_(1, merged.indices, entries.masked_fill(merged.values == 0, -1))
+        return places[:, k:]
 
-        def pick(kept: Tensor, new: Tensor) -> Tensor:
-            return torch.cat([kept[changed], new], dim=1).gather(1, chosen)
+    def _fill_windows(self, entry: Tensor, token: Tensor, values: Tensor) -> None:
+        """Put latents into windows. ``entry`` [n_firings] is neuron * k + text's place, or -1 for none."""
+        here = (entry >= 0).nonzero().flatten()
+        entry, token = entry[here].long(), token[here]
+        start, length = (spans.view(-1) for spans in self._spans())
+        offset = token - start[entry]
+        inside = ((offset >= 0) & (offset < length[entry])).nonzero().flatten()
+        self._windows.view(-1)[entry[inside] * WINDOW + offset[inside]] = values[here[inside]]
 
-        lengths = group.lengths.expand(len(changed), n_texts)
-        start = (tokens - TOKENS_AROUND).clamp(min=0)
-        length = torch.minimum(tokens + TOKENS_AROUND + 1, lengths) - start
-        windows = self._windows[changed].gather(1, chosen.clamp(max=k - 1)[:, :, None].expand(-1, -1, WINDOW))
-        neuron, slot = (chosen >= k).nonzero(as_tuple=True)
-        text = chosen[neuron, slot] - k
-        begin = (text + group.first) * group.n_positions + group.begins[text] + start[neuron, text]
-        windows[neuron, slot] = _latents_at(
-            firings, len(self._scores), changed[neuron], begin, length[neuron, text]
-        )
-        self._token_index[changed] = pick(self._token_index, tokens.int())
-        self._start[changed] = pick(self._start, start.int())
-        self._length[changed] = pick(self._length, length.int())
-        self._scores[changed] = all_scores.gather(1, chosen)
-        self._rows[changed] = all_rows.gather(1, chosen)
-        self._windows[changed] = windows
+    def _spans(self) -> tuple[Tensor, Tensor]:
+        """Return where the windows begin in their texts, and how long they are: [n_neurons, k]."""
+        start = (self._tokens - TOKENS_AROUND).clamp(min=0)
+        return start, torch.minimum(self._tokens + TOKENS_AROUND + 1, self._lengths) - start
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what is stored of them, on the CPU; entries without a text are 0, and their row is -1."""
-        there = self._rows >= 0
+        there = self._keys > 0
+        start, length = self._spans()
         tensors = {
-            "top_scores": self._scores,
-            "top_rows": self._rows,
-            "top_token_index": self._token_index * there,
-            "window_start": self._start * there,
-            "window_length": self._length * there,
+            "top_scores": strengths_of(self._keys),
+            "top_rows": numbers_of(self._keys, nothing=-1).int(),
+            "top_token_index": self._tokens * there,
+            "window_start": start * there,
+            "window_length": length * there,
             "window_activations": self._windows * there[:, :, None],
         }
         return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _latents_at(firings: Firings, n_neurons: int, neurons: Tensor, begin: Tensor, length: Tensor) -> Tensor:
-    """Return the n neurons' latents [n, WINDOW] at ``length`` positions from ``begin`` on, 0 after those."""
-    steps = torch.arange(WINDOW, device=begin.device)
-    wanted = (begin[:, None] + steps) * n_neurons + neurons[:, None]
-    known = firings.positions * n_neurons + firings.neurons
-    place = torch.searchsorted(known, wanted).clamp(max=len(known) - 1)
-    inside = (steps < length[:, None]) & (known[place] == wanted)
-    return torch.where(inside, firings.values[place], 0.0)

@@ -1,8 +1,6 @@
 """The top-texts JSON file: each neuron with its statistics and the texts on which it fires most strongly."""
 
 from collections.abc import Iterator
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,11 @@ from gql_server.compute.context import TaskContext
 from gql_server.compute.messages.tasks import IndexNeurons
 from gql_server.datasets import TextDataset
 from gql_server.files import whole_file
-from gql_server.top_texts import TokenizedText
+from gql_server.top_texts import tokenize
 
-_TEXTS_BETWEEN_CHECKS = 256
+_TEXTS_AT_ONCE = 256
+Shown = tuple[str, str]
+"""A stretch of a text, and the token at its peak."""
 
 
 def write_top_texts_file(
@@ -48,32 +48,33 @@ def _shown(
     tokenizer: Tokenizer,
     max_length: int,
     context: TaskContext,
-) -> dict[tuple[int, int], tuple[str, str]]:
-    """Return stretch and token of each (neuron, place); texts are tokenised once, in the dataset's order."""
-    rows, starts = tensors["top_rows"].tolist(), tensors["window_start"].tolist()
-    lengths, peaks = tensors["window_length"].tolist(), tensors["top_token_index"].tolist()
-    entries = sorted(
-        (row, n, place) for n, places in enumerate(rows) for place, row in enumerate(places) if row >= 0
-    )
-    shown = {}
-    for number, (row, group) in enumerate(groupby(entries, key=itemgetter(0))):
-        if number % _TEXTS_BETWEEN_CHECKS == 0:
-            context.check()
-        text = TokenizedText(dataset[row], tokenizer, max_length)
-        for _, n, place in group:
-            stretch = text.stretch(starts[n][place], lengths[n][place])
-            shown[n, place] = (stretch, text.token(peaks[n][place]))
+) -> list[Shown | None]:
+    """Return what is shown of each entry of ``top_rows``, neuron by neuron; None where there is no text.
+
+    Texts are tokenised once, in the dataset's order.
+    """
+    rows = tensors["top_rows"].flatten()
+    names = ("window_start", "window_length", "top_token_index")
+    starts, lengths, peaks = (tensors[name].flatten().tolist() for name in names)
+    shown: list[Shown | None] = [None] * len(rows)
+    sorted_rows, order = rows.sort(stable=True)
+    used, counts = sorted_rows[sorted_rows >= 0].unique_consecutive(return_counts=True)
+    entries = iter(order[sorted_rows >= 0].split(counts.tolist()))
+    for some in used.split(_TEXTS_AT_ONCE):
+        context.check()
+        for text in tokenize([dataset[row] for row in some.tolist()], tokenizer, max_length):
+            for entry in next(entries).tolist():
+                shown[entry] = (text.stretch(starts[entry], lengths[entry]), text.token(peaks[entry]))
     return shown
 
 
-def _neurons(
-    tensors: dict[str, Tensor], shown: dict[tuple[int, int], tuple[str, str]]
-) -> Iterator[dict[str, Any]]:
+def _neurons(tensors: dict[str, Tensor], shown: list[Shown | None]) -> Iterator[dict[str, Any]]:
     scores, tokens = tensors["top_scores"].tolist(), tensors["top_token_index"].tolist()
     frequency, maxima = tensors["frequency"].tolist(), tensors["max_activation"].tolist()
     means, counts = tensors["mean_activation"].tolist(), tensors["firing_count"].tolist()
+    k = tensors["top_rows"].shape[1]
     for neuron in range(len(counts)):
-        places = [place for place in range(len(scores[neuron])) if (neuron, place) in shown]
+        texts = zip(shown[neuron * k : (neuron + 1) * k], scores[neuron], tokens[neuron], strict=True)
         yield {
             "neuron": neuron,
             "frequency": frequency[neuron],
@@ -81,12 +82,8 @@ def _neurons(
             "mean_activation": means[neuron],
             "dead": counts[neuron] == 0,
             "texts": [
-                {
-                    "text": shown[neuron, place][0],
-                    "score": scores[neuron][place],
-                    "token": shown[neuron, place][1],
-                    "token_index": tokens[neuron][place],
-                }
-                for place in places
+                {"text": text[0], "score": score, "token": text[1], "token_index": token}
+                for text, score, token in texts
+                if text is not None
             ],
         }

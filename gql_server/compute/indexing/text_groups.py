@@ -1,0 +1,177 @@
+"""A stored run's texts with what fires on them, in groups of whole texts that fit into memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute.indexing.statistics import Firings, joined
+from gql_server.compute.indexing.strongest_texts import TextGroup
+from gql_server.compute.messages.events import Progress
+from gql_server.compute.saes.codes import codes_of
+from gql_server.compute.stored.store import ActivationStore
+from gql_server.datasets import TextDataset
+from gql_server.manifest import Manifest, ManifestBatch
+from gql_server.top_texts import tokenize
+
+from mi_crow.mechanistic.sae.sae import Sae
+
+MAX_DENSE_LATENTS = 8_000_000
+"""Latents that are dense in memory at once: 32 MB of float32, and a few times that inside the SAE."""
+MAX_FIRINGS = 1_000_000
+"""Latents that are not zero, kept at once until they are counted: 20 MB, and a few times that on the way."""
+MAX_PLACES = 4_000_000
+"""Texts of a group times neurons: 32 MB for each of a few tables."""
+PaddingSide = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Whole texts of a stored batch, and those of their tokens that count, text by text."""
+
+    rows: list[int]
+    """The texts' in the dataset."""
+    lengths: list[int]
+    activations: Tensor
+    """[n_tokens, n_inputs]"""
+    texts: Tensor
+    """Which text each token is of, counted in the portion: [n_tokens]."""
+    tokens: Tensor
+    """Its place in that text, padding left out: [n_tokens]."""
+
+
+@dataclass(frozen=True)
+class StoredTexts:
+    """One layer's activations on a run's texts."""
+
+    store: ActivationStore
+    manifest: Manifest
+    layer: str
+    dataset: TextDataset
+    tokenizer: Tokenizer
+
+    def portions(self, batch: ManifestBatch, most: int) -> Iterator[Portion]:
+        """Give a stored batch in portions of at most so many tokens, though never less than a text.
+
+        Raises TaskError where its tokens are not those that the tokenizer gives.
+        """
+        side = self._padding_side(batch)
+        activations = self.store.read_activations(self.manifest.run_id, batch.index, self.layer)
+        mask = self.store.read_mask(self.manifest.run_id, batch.index)
+        padding = torch.zeros(len(mask), dtype=torch.int64)
+        if side == "left":
+            padding = mask.shape[1] - torch.tensor(batch.lengths)
+        for start, stop in _runs(mask.sum(dim=1).tolist(), most):
+            here = mask[start:stop]
+            texts, places = here.nonzero(as_tuple=True)
+            yield Portion(
+                batch.rows[start:stop],
+                batch.lengths[start:stop],
+                activations[start:stop][here],
+                texts,
+                places - padding[start + texts],
+            )
+
+    def _padding_side(self, batch: ManifestBatch) -> PaddingSide:
+        """Return where a batch is padded, which its shortest text shows.
+
+        Raises TaskError where its shortest or longest text's tokens are not those that were captured:
+        positions would then mean something else here.
+        """
+        captured = self.store.read_input_ids(self.manifest.run_id, batch.index)
+        by_length = sorted(range(len(batch.rows)), key=lambda place: batch.lengths[place])
+        sides: list[PaddingSide] = ["right", "left"]
+        places = (by_length[0], by_length[-1])
+        texts = [self.dataset[batch.rows[place]] for place in places]
+        tokenized = tokenize(texts, self.tokenizer, self.manifest.max_length)
+        for place, text in zip(places, tokenized, strict=True):
+            length, row = batch.lengths[place], captured[place].tolist()
+            found = {"right": row[:length], "left": row[len(row) - length :]}
+            sides = [side for side in sides if found[side] == text.ids]
+        if not sides:
+            reason = "The language model's tokenizer does not give the tokens that the activation run holds."
+            raise TaskError(reason, "CONFLICT")
+        return sides[0]
+
+
+def _runs(sizes: list[int], most: int) -> Iterator[tuple[int, int]]:
+    """Split consecutive things of some sizes into runs of at most ``most``, though never less than one."""
+    start, total = 0, 0
+    for place, size in enumerate(sizes):
+        if place > start and total + size > most:
+            yield start, place
+            start, total = place, 0
+        total += size
+    if sizes:
+        yield start, len(sizes)
+
+
+class _Gathered:
+    """Texts and their firings, until there are enough of them for a group."""
+
+    def __init__(self, sae: Sae, n_positions: int) -> None:
+        self._sae = sae
+        self._n_positions = n_positions
+        self._device = torch.device(sae.context.device)
+        self._rows: list[int] = []
+        self._lengths: list[int] = []
+        self._parts: list[Firings] = []
+        self._n_firings = 0
+        self._n_tokens = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be added."""
+        n_places = len(self._rows) * self._sae.context.n_latents
+        return self._n_firings > MAX_FIRINGS or n_places > MAX_PLACES
+
+    def add(self, portion: Portion) -> None:
+        """Encode some texts; keep what is not zero."""
+        positions = (len(self._rows) + portion.texts) * self._n_positions + portion.tokens
+        size = max(1, MAX_DENSE_LATENTS // self._sae.context.n_latents)
+        parts = zip(portion.activations.split(size), positions.to(self._device).split(size), strict=True)
+        for activations, places in parts:
+            with torch.inference_mode():
+                codes = codes_of(self._sae, activations.to(self._device, torch.float32))
+                self._parts.append(Firings(places[codes.rows], codes.neurons, codes.values))
+                self._n_firings += len(codes.values)
+        self._rows += portion.rows
+        self._lengths += portion.lengths
+        self._n_tokens += len(portion.activations)
+
+    def take(self) -> Iterator[tuple[TextGroup, Firings, int]]:
+        """Give what was gathered, if there is anything, and forget it."""
+        if self._parts:
+            rows = torch.tensor(self._rows, device=self._device)
+            lengths = torch.tensor(self._lengths, device=self._device)
+            parts, n_tokens = self._parts, self._n_tokens
+            self._rows, self._lengths, self._parts = [], [], []
+            self._n_firings = self._n_tokens = 0
+            yield TextGroup(rows, lengths, self._n_positions), joined(parts), n_tokens
+
+
+def text_groups(
+    sae: Sae, stored: StoredTexts, context: TaskContext
+) -> Iterator[tuple[TextGroup, Firings, int]]:
+    """Encode a run; give its texts in groups, with their firings and the number of tokens that count.
+
+    Tells the context how many tokens have been encoded. TaskError where latents are not finite.
+    """
+    manifest, encoded = stored.manifest, 0
+    gathered = _Gathered(sae, manifest.max_length)
+    for batch in manifest.batches:
+        # Other requests may run inside a check, so it is no place for inference mode.
+        context.check()
+        for portion in stored.portions(batch, max(1, MAX_DENSE_LATENTS // sae.context.n_latents)):
+            gathered.add(portion)
+            if gathered.full:
+                yield from gathered.take()
+            context.check()
+        encoded += batch.token_count
+        context.emit(Progress(encoded, manifest.token_count))
+    yield from gathered.take()
