@@ -15,7 +15,17 @@ from pathlib import Path
 from benchmarks.pages import Marks, machine
 from benchmarks.rows import Row, read, table
 
-BENCHMARKS = ("start_up", "latency", "subscribers", "neurons", "database")
+BENCHMARKS = (
+    "training",
+    "looking",
+    "steered",
+    "index_time",
+    "start_up",
+    "latency",
+    "subscribers",
+    "neurons",
+    "database",
+)
 """In the order of the table."""
 PAGE = Path(__file__).with_name("README.md")
 MARKS = Marks("make bench")
