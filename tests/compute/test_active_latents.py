@@ -7,13 +7,9 @@ import pytest
 import torch
 
 from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.context import TaskError
 from gql_server.compute.saes import active_latents
 from gql_server.compute.saes.active_latents import Places, portions
-from gql_server.compute.saes.classes import SaeClasses, place
 from gql_server.compute.saes.selection import strongest
-from gql_server.compute.saes.sparse_codes import sparse_codes
-from tests.compute.dummy_sae import DummySae
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -103,49 +99,3 @@ def test_what_is_above_a_bound_is_found_and_what_is_not_a_number_is_not_lost(
     expected = np.where(~(values.numpy() <= np.asarray(bound)), values.numpy(), 0)
     np.testing.assert_array_equal(dense.numpy(), expected)
     assert len(places.values) == np.count_nonzero(expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "k"),
-    [
-        ("TopKSae", 4),
-        ("BiasedTopKSae", 4),
-        ("BatchTopKSae", 4),
-        ("JumpReLUSae", 4),
-        ("L1Sae", None),
-        ("ReLUSae", None),
-    ],
-)
-def test_sparse_codes_are_what_encode_gives_by_token_and_neuron(name: str, k: int | None) -> None:
-    torch.manual_seed(2)
-    sae = SaeClasses().get(name).build(900, 12, k, "cpu")
-    engine: Any = sae.sae_engine
-    if hasattr(engine, "threshold"):
-        engine.threshold.data.fill_(0.3)
-    place(sae, "cpu")
-    x = torch.randn(50, 12)
-    dense = sae.encode(x).detach()
-    codes = sparse_codes(sae, x)
-    tokens, neurons = dense.nonzero(as_tuple=True)
-    assert torch.equal(codes.pattern.tokens, tokens)
-    assert torch.equal(codes.pattern.neurons, neurons)
-    torch.testing.assert_close(codes.values, dense[tokens, neurons])
-
-
-def test_sparse_codes_of_somebody_elses_class_are_what_it_encodes() -> None:
-    torch.manual_seed(2)
-    sae = DummySae(30, 12)
-    x = torch.randn(5, 12)
-    codes, dense = sparse_codes(sae, x), sae.encode(x).detach()
-    assert torch.equal(codes.pattern.neurons, dense.nonzero()[:, 1])
-    assert torch.equal(codes.values, dense[dense != 0])
-
-
-@pytest.mark.parametrize("name", ["BatchTopKSae", "TopKSae", "L1Sae"])
-def test_sparse_codes_that_are_not_finite_are_refused(name: str) -> None:
-    sae = SaeClasses().get(name).build(900, 12, None if name == "L1Sae" else 4, "cpu")
-    place(sae, "cpu")
-    x = torch.randn(5, 12)
-    x[3, 4] = float("nan")
-    with pytest.raises(TaskError, match="activations are not finite"):
-        sparse_codes(sae, x)

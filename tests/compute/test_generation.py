@@ -16,6 +16,7 @@ from gql_server.compute.messages.events import OutputFinished, TokenGenerated
 from gql_server.compute.messages.sources import Edit, LanguageModelSource
 from gql_server.compute.messages.tasks import Generate
 from gql_server.compute.saes import hooks
+from gql_server.compute.saes.codes import Codes, codes_of
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import LAYER, N_LATENTS, layer_output, logits, make_sae, sae_source
 
@@ -469,14 +470,13 @@ def test_latents_are_dense_for_a_few_positions_at_once_with_the_same_outcome(
 ) -> None:
     changes = {"sae": sae_source(), "edits": STRONG, "mode": mode, "compare_to_baseline": True}
     whole = ask(**changes)
-    sizes, encode = [], sae.encode
+    sizes = []
 
-    def watched(activations: torch.Tensor) -> torch.Tensor:
+    def watched(sae: Sae, activations: torch.Tensor, counted: torch.Tensor | None = None) -> Codes:
         sizes.append(len(activations))
-        latents: torch.Tensor = encode(activations)
-        return latents
+        return codes_of(sae, activations, counted)
 
-    monkeypatch.setattr(sae, "encode", watched)
+    monkeypatch.setattr(hooks, "codes_of", watched)
     monkeypatch.setattr(hooks, "MAX_DENSE_LATENTS", rows * N_LATENTS + 1)
     for one, same in zip(whole, ask(**changes), strict=True):
         assert ids(one) == ids(same)

@@ -14,7 +14,7 @@ from gql_server.compute.messages.results import PromptNeurons
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import FindTopNeurons
 from gql_server.compute.saes import hooks
-from gql_server.compute.saes.codes import Codes
+from gql_server.compute.saes.codes import Codes, codes_of
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import N_LATENTS, layer_output, make_sae, sae_source
 
@@ -108,14 +108,13 @@ def test_latents_are_dense_for_a_few_positions_at_once(
     rows: int,
 ) -> None:
     whole = find(lm, sae, tiny_source, PROMPTS)
-    sizes, encode = [], sae.encode
+    sizes = []
 
-    def watched(activations: Tensor) -> Tensor:
+    def watched(sae: Sae, activations: Tensor, counted: Tensor | None = None) -> Codes:
         sizes.append(len(activations))
-        latents: Tensor = encode(activations)
-        return latents
+        return codes_of(sae, activations, counted)
 
-    monkeypatch.setattr(sae, "encode", watched)
+    monkeypatch.setattr(hooks, "codes_of", watched)
     monkeypatch.setattr(hooks, "MAX_DENSE_LATENTS", rows * N_LATENTS + 1)
     for one, same in zip(whole, find(lm, sae, tiny_source, PROMPTS), strict=True):
         assert as_dict(one.neurons) == pytest.approx(as_dict(same.neurons), abs=1e-5)

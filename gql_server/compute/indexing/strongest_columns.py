@@ -1,9 +1,9 @@
 """The k largest values of each row of a matrix, ties settled."""
 
-from math import isqrt
-
 import torch
 from torch import Tensor
+
+from gql_server.compute.saes.selection import candidates
 
 
 def strongest_columns(values: Tensor, k: int, above: float) -> tuple[Tensor, Tensor]:
@@ -24,27 +24,14 @@ def strongest_columns(values: Tensor, k: int, above: float) -> tuple[Tensor, Ten
 
 
 def _largest(values: Tensor, k: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Return columns and values of each row's k largest, and in which rows [n] others equal the last of them.
-
-    Exact, in two stages: columns are dealt out to groups, and the k largest values lie in the k groups with
-    the largest maxima. torch.topk alone passes several times over all columns.
-    """
-    width = values.shape[1]
-    size = isqrt(width // k)
-    n_groups = width // size
-    dealt = values[:, : size * n_groups].unflatten(1, (size, n_groups))
-    maxima = dealt.amax(dim=1)
-    groups = maxima.topk(k, dim=1, sorted=False).indices
-    rounds = torch.arange(size, device=values.device)[:, None] * n_groups
-    columns = (groups[:, None, :] + rounds).flatten(1)
-    rest = torch.arange(size * n_groups, width, device=values.device).expand(len(values), -1)
-    columns = torch.cat([columns, rest], dim=1)
-    candidates = values.gather(1, columns)
-    found = candidates.topk(k, dim=1)
+    """Return columns and values of each row's k largest, and in which rows [n] more equal the last one."""
+    among = candidates(values, k)
+    found = among.values.topk(k, dim=1)
+    columns = found.indices if among.columns is None else among.columns.gather(1, found.indices)
     smallest = found.values[:, -1:]
     # Where more than k groups reach the smallest, so do more than k values; else all of them are candidates.
-    more = ((candidates >= smallest).sum(dim=1) > k) | ((maxima >= smallest).sum(dim=1) > k)
-    return (columns.gather(1, found.indices), found.values), more
+    more = ((among.values >= smallest).sum(dim=1) > k) | ((among.maxima >= smallest).sum(dim=1) > k)
+    return (columns, found.values), more
 
 
 def _by_column(columns: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute.saes.affine_engine import AffineEngine
 from gql_server.compute.saes.finite import all_finite, encode
+from gql_server.compute.saes.linear_engine import LinearEngine, has_linear_engine
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -80,8 +82,23 @@ def codes_of(sae: Sae, activations: Tensor, counted: Tensor | None = None) -> Co
     ``counted`` [n_rows] says on which rows they matter, None that they do on all. TaskError (CONFLICT) where
     they are not finite there.
     """
-    codes = Codes.of(sae.encode(activations))
+    codes = _encoded(sae, activations)
     if not all_finite(codes.values):
         # Says so, where it matters.
         encode(sae, activations, counted)
     return codes
+
+
+def _encoded(sae: Sae, activations: Tensor) -> Codes:
+    """Encode, without passes over all latents where the engine is known."""
+    engine = sae.sae_engine
+    if not isinstance(engine, AffineEngine):
+        if not has_linear_engine(sae):
+            return Codes.of(sae.encode(activations))
+        engine = LinearEngine(sae)
+    with torch.no_grad():
+        places = engine.places(activations)
+        latents = engine.activate_at(places.values, places.pattern)
+    pattern = places.pattern
+    codes = Codes(pattern.tokens, pattern.neurons, latents.float(), pattern.n_tokens, pattern.n_latents)
+    return codes.only(latents != 0)

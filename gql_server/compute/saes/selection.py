@@ -1,6 +1,7 @@
 """Choosing the largest of each token's pre-codes, faster than by looking at all of them."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,31 +10,51 @@ _FEWEST_FOR_GROUPS = 512
 _GROUP_TO_LOOK_AT = 16
 
 
-def strongest(pre_codes: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return values and places of the k largest of each row of pre_codes [..., m], unordered: [..., k] each.
+def strongest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest of each row of values [..., m] and their columns, unordered: [..., k] each.
 
-    Exact. The columns are looked at in groups: a group's largest value is one pass, and the k largest of a
-    row are all in the k groups whose largest values are largest. So the k are chosen from those groups'
-    members and not from all columns. Of equal values at the border any may be chosen.
+    Of equal values at the border any may be chosen.
     """
-    n_columns = pre_codes.shape[-1]
+    among = candidates(values, k)
+    found, places = among.values.topk(k, dim=-1, sorted=False)
+    return found, places if among.columns is None else among.columns.gather(-1, places)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Some ``values`` [..., n] of each row, among which its k largest are, and their ``columns`` [..., n].
+
+    ``columns`` is None where they are all columns. ``maxima`` [..., n_groups] are those of groups of columns.
+    """
+
+    values: Tensor
+    columns: Tensor | None
+    maxima: Tensor
+
+
+def candidates(values: Tensor, k: int) -> Candidates:
+    """Narrow down where the k largest of each row of values [..., m] are, exactly.
+
+    The columns are dealt out to groups. A group's largest value is one pass, and the k largest of a row are
+    all in the k groups whose largest values are largest: so those groups' members are enough.
+    """
+    n_columns = values.shape[-1]
     size = _group_size(n_columns, k)
     if size == 1:
-        values, places = pre_codes.topk(k, dim=-1, sorted=False)
-        return values, places
+        return Candidates(values, None, values)
     n_groups = n_columns // size
     # Column i is in group i modulo n_groups: so the pass runs along the memory.
-    members = pre_codes[..., : n_groups * size].unflatten(-1, (size, n_groups))
-    groups = members.amax(dim=-2).topk(k, dim=-1, sorted=False).indices[..., None, :]
-    steps = torch.arange(0, n_groups * size, n_groups, device=groups.device)[:, None]
-    candidates = members.gather(-1, groups.expand(*groups.shape[:-2], size, k)).flatten(-2)
-    places = (groups + steps).flatten(-2)
-    rest = torch.arange(n_groups * size, n_columns, device=groups.device)
+    members = values[..., : n_groups * size].unflatten(-1, (size, n_groups))
+    maxima = members.amax(dim=-2)
+    groups = maxima.topk(k, dim=-1, sorted=False).indices[..., None, :]
+    steps = torch.arange(0, n_groups * size, n_groups, device=values.device)[:, None]
+    found = members.gather(-1, groups.expand(*groups.shape[:-2], size, k)).flatten(-2)
+    columns = (groups + steps).flatten(-2)
+    rest = torch.arange(n_groups * size, n_columns, device=values.device)
     if len(rest):
-        candidates = torch.cat([candidates, pre_codes[..., n_groups * size :]], dim=-1)
-        places = torch.cat([places, rest.expand(*places.shape[:-1], -1)], dim=-1)
-    values, chosen = candidates.topk(k, dim=-1, sorted=False)
-    return values, places.gather(-1, chosen)
+        found = torch.cat([found, values[..., n_groups * size :]], dim=-1)
+        columns = torch.cat([columns, rest.expand(*columns.shape[:-1], -1)], dim=-1)
+    return Candidates(found, columns, maxima)
 
 
 def above(values: Tensor, bound: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:

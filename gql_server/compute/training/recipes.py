@@ -32,8 +32,9 @@ class Recipe:
     l1_penalty = 1.0
     """Default of l1Lambda on scaled activations, over n_latents / n_inputs.
 
-    Measured with L1Sae, 4,096 neurons, 184 steps of 1,024 on 47,371 tokens of SmolLM2's layer 9; explained
-    variance and active neurons per token on 6,553 held-out ones: 0.913 with 181 at 0.5, 0.878 with 65 at 1.
+    Measured with L1Sae, 4,096 neurons, 188 steps of 1,024 on 48,741 tokens of SmolLM2's layer 9; explained
+    variance and active neurons per token on 5,183 held-out ones: 0.918 with 159 at 0.5, 0.890 with 62 at 1,
+    0.864 with 26 at 2.
     """
 
     def __init__(self, sae: Sae) -> None:
