@@ -7,6 +7,7 @@ import torch
 
 from gql_server.compute.stored.store import MASKS, ActivationStore
 from gql_server.files import TEMPORARY_PREFIX
+from gql_server.manifest import PlannedBatch
 
 from mi_crow.store.local_store import LocalStore
 
@@ -35,6 +36,25 @@ def test_a_batch_is_stored_exactly_as_stock_mi_crow_stores_it(tmp_path: Path) ->
     put(ActivationStore(tmp_path / "ours"), activations)
     put(LocalStore(tmp_path / "stock"), activations)
     assert files(tmp_path / "ours") == files(tmp_path / "stock")
+
+
+def test_a_captured_batch_is_stored_exactly_as_stock_mi_crow_stores_it_beside_its_record(
+    tmp_path: Path,
+) -> None:
+    mask = torch.tensor([[False, True, True], [False, True, False]])
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        activations = torch.arange(24.0).view(2, 3, 4).to(dtype)
+        tensors = {
+            LAYER: {"activations": activations},
+            MASKS: {"input_ids": mask.long(), "attention_mask": mask},
+        }
+        metadata = {LAYER: {"activations_shape": (2, 3, 4)}, MASKS: {"naïve": 1}}
+        ours, stock = ActivationStore(tmp_path / f"ours-{dtype}"), LocalStore(tmp_path / f"stock-{dtype}")
+        ours.put_batch("run_a", 0, PlannedBatch([5, 7], [3, 2]), metadata, tensors)
+        stock.put_detector_metadata("run_a", 0, metadata, tensors)
+        found = files(ours.base_path)
+        assert b'"rows":[5,7]' in found.pop("runs/run_a/batch_0/batch.json")
+        assert found == files(stock.base_path)
 
 
 def test_the_masked_tokens_of_a_batch_are_read(store: ActivationStore) -> None:

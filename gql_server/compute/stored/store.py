@@ -1,6 +1,7 @@
 """mi_crow's LocalStore with batches that appear whole, run ids that stay inside it, and masked reading."""
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.context import TaskError
-from gql_server.files import whole_directory, whole_file, write_whole
+from gql_server.files import whole_directory, whole_file
 from gql_server.manifest import (
     PLAN_FILE,
     RECORD_FILE,
@@ -83,7 +84,7 @@ class ActivationStore(LocalStore):
         """Write a captured batch and its record beside their place and rename them; return the record."""
         place = self.batch_directory(run_id, batch_index)
         with whole_directory(place) as directory:
-            _OneDirectory(directory).put_detector_metadata(run_id, batch_index, metadata, tensor_metadata)
+            _write_batch(directory, metadata, tensor_metadata)
             mask = tensor_metadata[MASKS]["attention_mask"]
             record = BatchRecord(
                 ManifestBatch(
@@ -104,7 +105,7 @@ class ActivationStore(LocalStore):
                     for file in sorted(directory.rglob("*.safetensors"))
                 },
             )
-            write_whole(directory / RECORD_FILE, msgspec.json.encode(record))
+            (directory / RECORD_FILE).write_bytes(msgspec.json.encode(record))
         return record
 
     def check_batches(self, run_id: str) -> None:
@@ -201,6 +202,17 @@ class ActivationStore(LocalStore):
 
     def _run_key(self, run_id: str) -> Path:
         return self.run_directory(run_id)
+
+
+def _write_batch(directory: Path, metadata: dict[str, Any], tensor_metadata: TensorMetadata) -> None:
+    """Write a batch's contiguous tensors where mi_crow writes them, which first copies each, with threads."""
+    names = {layer: list(tensors) for layer, tensors in tensor_metadata.items() if tensors}
+    told = json.dumps({**metadata, "_tensor_metadata_names": names}, ensure_ascii=False, indent=2)
+    (directory / "metadata.json").write_text(told, "utf-8")
+    for layer, tensors in tensor_metadata.items():
+        for key, tensor in tensors.items():
+            (directory / layer).mkdir(parents=True, exist_ok=True)
+            save_file({"tensor": tensor}, directory / layer / f"{key}.safetensors")
 
 
 def _named(tensors: list[torch.Tensor] | dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
