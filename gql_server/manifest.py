@@ -5,6 +5,7 @@ the manifest can be put together from what is there.
 """
 
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -15,6 +16,7 @@ FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 PLAN_FILE = "plan.json"
 RECORD_FILE = "batch.json"
+Plan = TypeVar("Plan")
 
 
 class ManifestLanguageModel(msgspec.Struct, frozen=True):
@@ -110,6 +112,13 @@ class RunPlan(msgspec.Struct, frozen=True):
     batches: list[PlannedBatch]
 
 
+class _PlanOutline(msgspec.Struct, frozen=True):
+    """A plan whose batches, which may tell of a million texts, are not taken apart."""
+
+    manifest: Manifest
+    batches: list[msgspec.Raw]
+
+
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write a manifest whole."""
     write_whole(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
@@ -122,8 +131,12 @@ def write_plan(run_directory: Path, plan: RunPlan) -> None:
 
 def read_plan(run_directory: Path) -> RunPlan | None:
     """Return a run's plan, or None where there is none that can be read."""
+    return _read_plan(run_directory, RunPlan)
+
+
+def _read_plan(run_directory: Path, type_: type[Plan]) -> Plan | None:
     try:
-        return msgspec.json.decode((run_directory / PLAN_FILE).read_bytes(), type=RunPlan)
+        return msgspec.json.decode((run_directory / PLAN_FILE).read_bytes(), type=type_)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -152,7 +165,7 @@ def bytes_of(batch_directory: Path) -> int:
 
 def assemble(run_directory: Path) -> Manifest | None:
     """Put the manifest together from a run's plan and the batches that are there; None without a plan."""
-    plan = read_plan(run_directory)
+    plan = _read_plan(run_directory, _PlanOutline)
     if plan is None:
         return None
     places = (run_directory / f"batch_{index}" for index in range(len(plan.batches)))
