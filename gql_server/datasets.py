@@ -49,8 +49,9 @@ class TextDataset:
         """
         import pyarrow as pa
 
+        self._file = str(directory / FILE_NAME)
         try:
-            self._reader: Any = pa.ipc.open_file(pa.memory_map(str(directory / FILE_NAME)))
+            self._reader: Any = pa.ipc.open_file(pa.memory_map(self._file))
         except pa.ArrowInvalid as error:
             raise UnreadableTexts from error
         batches = self._reader.num_record_batches
@@ -75,9 +76,14 @@ class TextDataset:
 
     def slice(self, start: int, stop: int) -> Iterator[str]:
         """Give the texts of the rows from ``start`` to before ``stop``, a batch in memory at a time."""
+        import pyarrow as pa
+
         stop = min(stop, self._length)
-        while start < stop:
-            batch, place = divmod(start, ROWS_PER_BATCH)
-            count = min(ROWS_PER_BATCH - place, stop - start)
-            yield from self._reader.get_batch(batch).column(0).slice(place, count).to_pylist()
-            start += count
+        # Not through the mapping: what has been read there counts as this process's memory from then on.
+        with pa.OSFile(self._file) as file:
+            reader = pa.ipc.open_file(file)
+            while start < stop:
+                batch, place = divmod(start, ROWS_PER_BATCH)
+                count = min(ROWS_PER_BATCH - place, stop - start)
+                yield from reader.get_batch(batch).column(0).slice(place, count).to_pylist()
+                start += count

@@ -3,6 +3,8 @@
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -59,6 +61,28 @@ def test_rows_are_found_across_batches_of_the_file(tmp_path: Path) -> None:
     assert list(dataset.slice(count - 1, count + 5)) == [f"text {count - 1}"]
     with pytest.raises(IndexError):
         dataset[count]
+
+
+def test_memory_does_not_grow_with_what_was_read_of_a_file(tmp_path: Path) -> None:
+    size = 64 * 2**20
+    write_texts(tmp_path / "run", ("x" * 2**14 for _ in range(size // 2**14)))
+    program = """
+import re, sys
+from pathlib import Path
+from gql_server.datasets import TextDataset
+
+def resident():
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+dataset = TextDataset(Path(sys.argv[1]))
+next(iter(dataset))
+before = resident()
+print(sum(len(text) for text in dataset), resident() - before)
+"""
+    told = subprocess.check_output([sys.executable, "-c", program, tmp_path / "run"], text=True).split()
+    assert int(told[0]) == size
+    # A batch of the file has 16 MB here.
+    assert int(told[1]) < size * 3 / 4
 
 
 def test_a_dataset_whose_texts_break_off_does_not_appear(tmp_path: Path) -> None:
