@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from gql_server.compute.context import TaskCanceled
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.messages.events import Event
+from gql_server.compute.messages.events import Event, Progress
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import CaptureActivations
 from gql_server.datasets import write_texts
@@ -33,6 +34,24 @@ class RecordingContext:
 
     def on_check(self) -> None:
         """Nothing here; a test may put something in its place."""
+
+
+class CanceledContext(RecordingContext):
+    """A context whose task is canceled once so much progress is told of."""
+
+    def __init__(self, n_events: int) -> None:
+        super().__init__()
+        self._n_events = n_events
+
+    def on_check(self) -> None:
+        """Stop the task."""
+        if len([event for event in self.events if isinstance(event, Progress)]) >= self._n_events:
+            raise TaskCanceled
+
+    def emit(self, event: Event) -> None:
+        """Remember the event, and stop the task."""
+        super().emit(event)
+        self.on_check()
 
 
 def capture_task(

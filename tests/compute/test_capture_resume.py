@@ -19,7 +19,7 @@ from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import CaptureActivations
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.manifest import Manifest, assemble, read_manifest
-from tests.compute.conftest import RecordingContext, capture_task
+from tests.compute.conftest import CanceledContext, RecordingContext, capture_task
 
 LAYER = "llamaforcausallm_model_layers_0"
 TEXTS = [f"Text number {n} says {'more ' * n}and ends." for n in range(9)]
@@ -30,27 +30,23 @@ def task(tiny_source: LanguageModelSource, tmp_path: Path) -> CaptureActivations
     return capture_task(tiny_source, tmp_path, TEXTS, batch_size=2)
 
 
-class Canceled(RecordingContext):
-    """A context whose task is canceled once so many batches are stored."""
-
-    def __init__(self, store: ActivationStore, n_batches: int) -> None:
-        super().__init__()
-        self._store, self._n_batches = store, n_batches
-
-    def on_check(self) -> None:
-        if len(self._store.list_run_batches("run_a")) >= self._n_batches:
-            raise TaskCanceled
-
-
 def store_of(task: CaptureActivations) -> ActivationStore:
     return ActivationStore(Path(task.store_dir))
 
 
 def interrupt(task: CaptureActivations, lms: LanguageModels, n_batches: int) -> Path:
-    """Run a capture until so many batches are stored; returns the run's directory."""
+    """Run a capture until so many batches are stored; returns the run's directory.
+
+    Batches that were computed by then are stored as well, and taken away here.
+    """
     with pytest.raises(TaskCanceled):
-        capture_activations(task, Canceled(store_of(task), n_batches), lms)
-    return store_of(task).run_directory("run_a")
+        capture_activations(task, CanceledContext(n_batches), lms)
+    store = store_of(task)
+    stored = store.list_run_batches("run_a")
+    assert stored == list(range(len(stored))) and len(stored) >= n_batches
+    for index in stored[n_batches:]:
+        shutil.rmtree(store.batch_directory("run_a", index))
+    return store.run_directory("run_a")
 
 
 def go_on(task: CaptureActivations, lms: LanguageModels) -> tuple[CaptureResult, list[str]]:

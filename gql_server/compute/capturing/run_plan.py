@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
-from gql_server.compute.capturing.capture_plan import PADDING_SIDE, CapturePlan, plan_capture
+from gql_server.compute.capturing.capture_plan import CapturePlan, plan_capture
+from gql_server.compute.capturing.token_ids import PADDING_SIDE, TokenIds
 from gql_server.compute.context import TaskContext
 from gql_server.compute.language_models.loading import special_token_ids
 from gql_server.compute.messages.events import Log
@@ -38,8 +39,11 @@ def run_plan(
     dataset: TextDataset,
     store: ActivationStore,
     context: TaskContext,
+    token_ids: TokenIds,
 ) -> RunPlan:
     """Return the plan of an earlier attempt, or make one; batches of any other plan are removed.
+
+    Making one tokenises the texts into ``token_ids``.
 
     Raises TaskError INVALID where no text is left to capture.
     """
@@ -53,7 +57,7 @@ def run_plan(
             Log("The batches of an earlier attempt are of another plan, so the capture begins anew.")
         )
         store.delete_run(task.run_id)
-    capture = plan_capture(task, lm, dataset, context)
+    capture = plan_capture(task, lm, dataset, context, token_ids)
     _log_start(task, capture, context)
     manifest = msgspec.structs.replace(
         manifest,

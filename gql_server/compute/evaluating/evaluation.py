@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
-from gql_server.compute.capturing.capture_plan import SelectedTexts, select_texts, tokenizer_options
+from gql_server.compute.capturing.capture_plan import SelectedTexts, select_texts
 from gql_server.compute.capturing.hub_dataset import download
+from gql_server.compute.capturing.token_ids import Ids, tokenise, tokenizer_options
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.evaluating.metrics import PredictionMetrics, ReconstructionMetrics, Targets
 from gql_server.compute.language_models.forward import model_device
@@ -54,8 +55,12 @@ def evaluate_sae(task: EvaluateSae, context: TaskContext, lm: LanguageModel, sae
     dataset = _open_dataset(task, context)
     max_length, why = _max_length(task, lm)
     stop = task.sample_offset + task.sample_limit
-    texts = select_texts(lm, dataset, task.sample_offset, stop, max_length, context)
-    if not texts.kept:
+
+    def token_ids(row: int, texts: list[str]) -> list[Ids]:
+        return tokenise(lm.tokenizer, texts, max_length)
+
+    texts = select_texts(lm, dataset, task.sample_offset, stop, token_ids, context)
+    if not len(texts.rows):
         reason = "No text is left to measure on: none of those selected has a token that is not special."
         raise TaskError(reason, "INVALID", ("dataset",))
     context.emit(Log(_opening(task, texts, max_length, why)))
@@ -195,7 +200,7 @@ def _result(
     )
     return EvaluationResult(
         dataset=dataset,
-        sample_count=len(texts.kept),
+        sample_count=len(texts.rows),
         max_length=max_length,
         token_count=near.token_count,
         predicted_token_count=predicted.token_count,
@@ -220,7 +225,7 @@ def _opening(task: EvaluateSae, texts: SelectedTexts, max_length: int, why: str)
     dropped = f"; {texts.dropped_count:,} without a token left out" if texts.dropped_count else ""
     return (
         f"Measuring {task.sae.sae_class} with {task.sae.n_latents:,} neurons in the place of "
-        f"{task.sae.layer} on {len(texts.kept):,} texts, cut at {max_length} tokens, {why}{dropped}."
+        f"{task.sae.layer} on {len(texts.rows):,} texts, cut at {max_length} tokens, {why}{dropped}."
     )
 
 

@@ -1,0 +1,196 @@
+"""A run's way through its batches: forward passes here, writing in a thread beside them."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
+from gql_server.compute.capturing.batch_writer import BatchWriter
+from gql_server.compute.capturing.captured_batch import CapturedBatch, padded, shapes_of
+from gql_server.compute.capturing.detector import Arriving, Detector, to_device
+from gql_server.compute.capturing.passes import ForwardPass, joined, passes, tokens_per_pass
+from gql_server.compute.capturing.token_ids import Ids, TokenIds
+from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute.language_models.forward import model_device, stopping_after
+from gql_server.compute.language_models.loading import special_token_ids
+from gql_server.compute.language_models.model_files import DTYPES
+from gql_server.compute.messages.events import Log, Progress
+from gql_server.compute.messages.tasks import CaptureActivations
+from gql_server.compute.stored.store import ActivationStore
+from gql_server.disk import check_free, used_bytes
+from gql_server.manifest import PlannedBatch
+
+from mi_crow.language_model.language_model import LanguageModel
+
+
+class Room:
+    """What a capture may still write."""
+
+    def __init__(self, task: CaptureActivations, store: ActivationStore) -> None:
+        self._task, self._directory = task, store.base_path
+        limit = task.max_artifact_bytes
+        self._bytes_left = None if limit is None else limit - used_bytes(Path(task.artifact_dir))
+
+    def take(self, n_bytes: int) -> None:
+        """Raise OSError where the disk has no room for so much, TaskError where the limit has none."""
+        check_free(self._directory, n_bytes, self._task.min_free_bytes)
+        self._bytes_left = None if self._bytes_left is None else self._bytes_left - n_bytes
+        if self._bytes_left is not None and self._bytes_left < 0:
+            raise TaskError(
+                "The artifact directory may take no more (GQL_SERVER_MAX_ARTIFACT_BYTES): "
+                "delete runs or SAEs, and retry the job."
+            )
+
+
+class BatchCapture:
+    """Captures what is missing of a run."""
+
+    def __init__(
+        self,
+        task: CaptureActivations,
+        context: TaskContext,
+        lm: LanguageModel,
+        layers: Sequence[str],
+        store: ActivationStore,
+        token_ids: TokenIds,
+        batches: Sequence[PlannedBatch],
+    ) -> None:
+        """Take the layers in the order in which they finish, the deepest last."""
+        self._task, self._context, self._lm = task, context, lm
+        self._layers, self._store, self._token_ids, self._batches = layers, store, token_ids, batches
+        self._room = Room(task, store)
+        self._device = model_device(lm)
+        self._pad_id = int(lm.tokenizer.pad_token_id)
+        self._special_ids = sorted(special_token_ids(lm))
+
+    def run(self) -> None:
+        """Store every batch that is not there yet; a Progress event says that it is there to stay."""
+        stored = self._stored()
+        progress = _Progress(self._batches, stored, self._context)
+        max_tokens = tokens_per_pass(self._device)
+        with BatchWriter() as writer:
+            for group in joined(self._batches, max_tokens):
+                missing = [index for index in group if index not in stored]
+                captured = self._capture(list(passes(self._batches, group, max_tokens)), missing)
+                for index in group:
+                    self._context.check()
+                    self._put(writer, index, captured.pop(index, None))
+                    progress.tell(writer.written())
+            progress.tell(writer.finish())
+
+    def _put(self, writer: BatchWriter, index: int, captured: CapturedBatch | None) -> None:
+        if captured is None:
+            writer.put(index, 0, _nothing)
+        else:
+            writer.put(index, captured.arriving.n_bytes, partial(self._write, index, captured))
+
+    def _stored(self) -> set[int]:
+        """Return which batches an earlier attempt has left, and say so."""
+        stored = set()
+        for index in self._store.list_run_batches(self._task.run_id):
+            self._context.check()
+            if index < len(self._batches) and self._store.has_batch(
+                self._task.run_id, index, self._batches[index]
+            ):
+                stored.add(index)
+        if stored:
+            there = f"{len(stored):,} of {len(self._batches):,} batches are there"
+            self._context.emit(Log(f"Going on where an earlier attempt ended: {there}."))
+        return stored
+
+    def _capture(
+        self, forward_passes: Sequence[ForwardPass], missing: Sequence[int]
+    ) -> dict[int, CapturedBatch]:
+        """Run passes through the model and return the missing batches; no pass where there are none."""
+        shapes = {index: _shape(self._batches[index]) for index in missing}
+        detectors = [Detector(layer, DTYPES[self._task.dtype], shapes) for layer in self._layers]
+        token_ids: dict[int, list[Ids]] = {index: [] for index in missing}
+        for one in forward_passes if missing else ():
+            self._context.check()
+            ids = self._ids(one)
+            self._forward(one, ids, detectors)
+            for part in one.parts:
+                if part.batch in token_ids:
+                    token_ids[part.batch] += ids[part.places]
+        return {
+            index: CapturedBatch(self._batches[index], token_ids[index], _arriving(index, detectors))
+            for index in missing
+        }
+
+    def _ids(self, one: ForwardPass) -> list[Ids]:
+        ids = self._token_ids.of(one.rows)
+        if [len(of_text) for of_text in ids] != one.lengths:
+            raise TaskError(
+                "The language model's tokenizer gives other tokens than when the capture was planned: "
+                "delete the run and capture it again."
+            )
+        return ids
+
+    def _forward(self, one: ForwardPass, ids: Sequence[Ids], detectors: Sequence[Detector]) -> None:
+        input_ids, mask = (to_device(tensor, self._device) for tensor in padded(ids, self._pad_id))
+        for detector in detectors:
+            detector.forward_pass = one
+        with torch.inference_mode(), self._hooked(detectors), stopping_after(self._lm, self._layers[-1]):
+            self._lm.model(input_ids=input_ids, attention_mask=mask, use_cache=False)
+
+    @contextmanager
+    def _hooked(self, detectors: Sequence[Detector]) -> Iterator[None]:
+        """Have the detectors, and no one's controllers, on the shared model for one forward pass."""
+        controllers = [one for one in self._lm.layers.get_controllers() if one.enabled]
+        try:
+            for controller in controllers:
+                controller.disable()
+            for detector in detectors:
+                self._lm.layers.register_hook(detector.layer_signature, detector)
+            yield
+        finally:
+            for detector in detectors:
+                self._lm.layers.unregister_hook(detector)
+            for controller in controllers:
+                controller.enable()
+
+    def _write(self, index: int, captured: CapturedBatch) -> None:
+        """Write a batch; in the writer's thread."""
+        tensors = captured.tensors(self._pad_id, self._special_ids)
+        self._room.take(sum(tensor.nbytes for of_layer in tensors.values() for tensor in of_layer.values()))
+        # Upstream's lm.save_detector_metadata saves every detector on the model, somebody else's too.
+        self._store.put_batch(self._task.run_id, index, captured.planned, shapes_of(tensors), tensors)
+
+
+class _Progress:
+    """Tells in texts how many batches are there."""
+
+    def __init__(self, batches: Sequence[PlannedBatch], stored: set[int], context: TaskContext) -> None:
+        self._batches, self._stored, self._context = batches, stored, context
+        self._total = sum(len(batch.rows) for batch in batches)
+        self._completed = self._computed = 0
+        self._start = time.monotonic()
+
+    def tell(self, written: Iterable[int]) -> None:
+        """Send an event for each batch that is there now."""
+        for index in written:
+            n_texts = len(self._batches[index].rows)
+            self._completed += n_texts
+            self._computed += 0 if index in self._stored else n_texts
+            rate = self._computed / (time.monotonic() - self._start) if self._computed else None
+            self._context.emit(Progress(self._completed, self._total, rate))
+
+
+def _nothing() -> None:
+    """Write nothing: an earlier attempt has."""
+
+
+def _shape(batch: PlannedBatch) -> tuple[int, int]:
+    return len(batch.rows), max(batch.lengths)
+
+
+def _arriving(index: int, detectors: Sequence[Detector]) -> Arriving:
+    """Fetch a batch's activations; TaskError where a layer did not give a vector per token."""
+    for detector in detectors:
+        if index not in detector.kept:
+            raise TaskError(f"The layer {detector.layer_signature} did not give one vector per token.")
+    return Arriving({str(one.layer_signature): one.kept.pop(index) for one in detectors})

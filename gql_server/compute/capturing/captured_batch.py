@@ -1,0 +1,64 @@
+"""A batch as it is stored: token ids, the mask of those that count, and the layers' activations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gql_server.compute.capturing.detector import Arriving
+from gql_server.compute.capturing.token_ids import Ids
+from gql_server.compute.context import TaskError
+from gql_server.compute.stored.store import MASKS
+from gql_server.manifest import PlannedBatch
+
+from mi_crow.store.store import TensorMetadata
+
+
+def padded(token_ids: Sequence[Ids], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Pad at the right: token ids, and 1 where they are a text's; both int64 [n_texts, n_positions]."""
+    lengths = np.array([len(ids) for ids in token_ids])
+    real = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.full(real.shape, pad_id, np.int64)
+    ids[real] = np.concatenate(token_ids)
+    return torch.from_numpy(ids), torch.from_numpy(real.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class CapturedBatch:
+    """A planned batch with what was captured.
+
+    ``tensors`` runs beside the forward passes, in another thread, so none of it is a parallel operation of
+    torch's: its second team of threads would keep the first one from its processors.
+    """
+
+    planned: PlannedBatch
+    token_ids: list[Ids]
+    """Of each text."""
+    arriving: Arriving
+    """The activations by layer, [n_texts, n_positions, width]."""
+
+    def tensors(self, pad_id: int, special_ids: Sequence[int]) -> TensorMetadata:
+        """Return all that is stored; TaskError (INVALID) where FLOAT16 does not hold a token's activations.
+
+        The mask leaves out padding and special tokens.
+        """
+        ids, real = padded(self.token_ids, pad_id)
+        mask = real.numpy().astype(bool) & ~np.isin(ids.numpy(), special_ids)
+        found = self.arriving.wait()
+        for layer, activations in found.items():
+            if activations.dtype == torch.float16 and not np.isfinite(activations.numpy()[mask]).all():
+                reason = f"Activations of {layer} do not fit into FLOAT16; BFLOAT16 holds them."
+                raise TaskError(reason, "INVALID", ("dtype",))
+        tensors: TensorMetadata = {layer: {"activations": values} for layer, values in found.items()}
+        return tensors | {MASKS: {"input_ids": ids, "attention_mask": torch.from_numpy(mask)}}
+
+
+def shapes_of(tensors: TensorMetadata) -> dict[str, Any]:
+    """Return what mi_crow's detectors say of their tensors beside them."""
+    return {
+        layer: {f"{key}_shape": tuple(tensor.shape) for key, tensor in of_layer.items()}
+        for layer, of_layer in tensors.items()
+    }

@@ -1,0 +1,90 @@
+"""Which texts go through the language model together: batches are joined or cut to one size of pass."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from gql_server.manifest import PlannedBatch
+
+CPU_TOKENS = 2048
+"""Tokens of a forward pass, padding among them: more make no CPU faster, and take memory."""
+GPU_TOKENS = 16_384
+"""The same, where few tokens leave most of the device idle."""
+MOST_PADDED = 1.125
+"""Batches are joined as long as the pass has at most so many times the tokens that they have alone."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Neighbouring texts of a batch that are neighbours in a forward pass as well."""
+
+    batch: int
+    texts: slice
+    """Places in the batch."""
+    places: slice
+    """Places in the pass."""
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """The dataset rows of one pass through the model, and their lengths in tokens."""
+
+    rows: list[int]
+    lengths: list[int]
+    parts: list[Part]
+
+    @property
+    def width(self) -> int:
+        """Return how many positions there are."""
+        return max(self.lengths)
+
+
+def tokens_per_pass(device: torch.device) -> int:
+    """Return how many tokens a pass has at most, unless one text has more."""
+    return CPU_TOKENS if device.type == "cpu" else GPU_TOKENS
+
+
+def joined(batches: Sequence[PlannedBatch], max_tokens: int) -> Iterator[list[int]]:
+    """Give the indices of neighbouring batches that go through the model in one pass, all of them once.
+
+    It depends on the plan alone, and not on which batches are stored already: the last bits of a text's
+    activations depend on the texts beside it, and a capture that goes on must store the same.
+    """
+    group: list[int] = []
+    n_texts = longest = alone = 0
+    for index, batch in enumerate(batches):
+        n, width = len(batch.rows), max(batch.lengths)
+        together = (n_texts + n) * max(longest, width)
+        if group and (together > max_tokens or together > MOST_PADDED * (alone + n * width)):
+            yield group
+            group, n_texts, longest, alone = [], 0, 0, 0
+        group.append(index)
+        n_texts, longest, alone = n_texts + n, max(longest, width), alone + n * width
+    if group:
+        yield group
+
+
+def passes(batches: Sequence[PlannedBatch], group: Sequence[int], max_tokens: int) -> Iterator[ForwardPass]:
+    """Give the passes of a group of batches: one, or several even ones where a batch has too many tokens."""
+    if len(group) == 1:
+        yield from _cut(group[0], batches[group[0]], max_tokens)
+        return
+    rows: list[int] = []
+    lengths: list[int] = []
+    parts = []
+    for index in group:
+        n = len(batches[index].rows)
+        parts.append(Part(index, slice(0, n), slice(len(rows), len(rows) + n)))
+        rows += batches[index].rows
+        lengths += batches[index].lengths
+    yield ForwardPass(rows, lengths, parts)
+
+
+def _cut(index: int, batch: PlannedBatch, max_tokens: int) -> Iterator[ForwardPass]:
+    n = len(batch.rows)
+    n_passes = min(n, -(-n * max(batch.lengths) // max_tokens))
+    for number in range(n_passes):
+        texts = slice(n * number // n_passes, n * (number + 1) // n_passes)
+        part = Part(index, texts, slice(0, texts.stop - texts.start))
+        yield ForwardPass(batch.rows[texts], batch.lengths[texts], [part])
