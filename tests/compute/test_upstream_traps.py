@@ -145,6 +145,20 @@ def test_inference_autocasts_unless_told_not_to(lm: LanguageModel) -> None:
     assert inspect.signature(lm.inference.execute_inference).parameters["autocast"].default is True
 
 
+def test_inference_keeps_a_key_value_cache(lm: LanguageModel) -> None:
+    caches = []
+    handle = lm.layers.name_to_layer[DEEP].register_forward_pre_hook(
+        lambda module, inputs, options: caches.append(options["past_key_values"]), with_kwargs=True
+    )
+    lm.inference.execute_inference(["one text"])
+    handle.remove()
+    assert caches != [None]
+
+
+def test_storing_copies_each_tensor_first() -> None:
+    assert "tensor.clone()" in inspect.getsource(LocalStore.put_detector_metadata)
+
+
 def test_a_tokenizer_without_padding_gets_a_new_token_and_the_model_a_new_row(lm: LanguageModel) -> None:
     lm.tokenizer.eos_token = lm.tokenizer.pad_token = None
     lm.tokenize(["one text"], padding=True)

@@ -43,7 +43,8 @@ class CapturedBatch:
     def tensors(self, pad_id: int, special_ids: Sequence[int]) -> TensorMetadata:
         """Return all that is stored; TaskError (INVALID) where FLOAT16 does not hold a token's activations.
 
-        The mask leaves out padding and special tokens.
+        The mask leaves out padding and special tokens. (Upstream's ModelInputDetector, which makes such a
+        one, is filled at anybody's inference.)
         """
         ids, real = padded(self.token_ids, pad_id)
         mask = real.numpy().astype(bool) & ~np.isin(ids.numpy(), special_ids)
