@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.capturing.passes import CPU_TOKENS
+from gql_server.compute.capturing.passes import tokens_per_pass
 from gql_server.compute.context import TaskCanceled, TaskError
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.language_models.model_files import DTYPES
@@ -136,8 +136,9 @@ def test_passes_are_of_about_one_size(
     first = Passes(language_models.get(task.language_model).model.model.layers[0])
     capture_activations(changed(task, batch_size=batch_size), RecordingContext(), language_models)
     tokens = [n_texts * n_positions for n_texts, n_positions in first.shapes[1:]]
-    assert max(tokens) <= CPU_TOKENS
-    assert sum(tokens) / len(tokens) > CPU_TOKENS / 8
+    limit = tokens_per_pass(torch.device("cpu"))
+    assert max(tokens) <= limit
+    assert sum(tokens) / len(tokens) > limit / 8
 
 
 class CountingTokenizer:

@@ -17,12 +17,12 @@ def plan(*lengths: list[int]) -> list[PlannedBatch]:
 
 
 def test_short_batches_go_through_together_up_to_the_limit() -> None:
-    batches = plan([9, 9], [8, 8], [8, 7], [8, 8], [8, 8])
+    batches = plan([9, 9], [9, 8], [9, 7], [8, 8], [8, 8])
     assert list(joined(batches, 54)) == [[0, 1, 2], [3, 4]]
     (one,) = passes(batches, [0, 1, 2], 54)
     assert one == ForwardPass(
         rows=[0, 1, 2, 3, 4, 5],
-        lengths=[9, 9, 8, 8, 8, 7],
+        lengths=[9, 9, 9, 8, 9, 7],
         parts=[
             Part(0, slice(0, 2), slice(0, 2)),
             Part(1, slice(0, 2), slice(2, 4)),

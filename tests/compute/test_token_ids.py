@@ -1,6 +1,5 @@
-"""Token ids that are kept outside of memory."""
+"""Token ids that are kept for later."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,45 +31,48 @@ def tokenizer(tiny_model_dir: Path) -> CountingTokenizer:
 
 
 @pytest.fixture
-def token_ids(tokenizer: CountingTokenizer, tmp_path: Path) -> Iterator[TokenIds]:
+def dataset(tmp_path: Path) -> TextDataset:
     write_texts(tmp_path / "texts", TEXTS)
-    with TokenIds(tokenizer, TextDataset(tmp_path / "texts"), 8, tmp_path / "store") as ids:
-        yield ids
+    return TextDataset(tmp_path / "texts")
 
 
-def expected(tiny_model_dir: Path, row: int) -> list[int]:
+def expected(tiny_model_dir: Path, rows: list[int]) -> list[list[int]]:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
-    ids: list[int] = tokenizer(TEXTS[row], truncation=True, max_length=8)["input_ids"]
-    return ids
+    return [tokenizer(TEXTS[row], truncation=True, max_length=8)["input_ids"] for row in rows]
+
+
+def of(token_ids: TokenIds, rows: list[int]) -> list[list[int]]:
+    return [ids.tolist() for ids in token_ids.of(rows)]
 
 
 def test_added_rows_are_had_again_without_the_tokenizer(
-    token_ids: TokenIds, tokenizer: CountingTokenizer, tiny_model_dir: Path
+    tokenizer: CountingTokenizer, dataset: TextDataset, tiny_model_dir: Path
 ) -> None:
-    token_ids.add(1, TEXTS[1:3])
-    token_ids.add(3, TEXTS[3:4])
-    assert [ids.tolist() for ids in token_ids.of([3, 1, 2])] == [
-        expected(tiny_model_dir, row) for row in (3, 1, 2)
-    ]
+    token_ids = TokenIds(tokenizer, dataset, 8)
+    added = [ids.tolist() for ids in token_ids.add(1, TEXTS[1:3]) + token_ids.add(3, TEXTS[3:4])]
+    assert added == expected(tiny_model_dir, [1, 2, 3])
+    assert of(token_ids, [3, 1, 2]) == expected(tiny_model_dir, [3, 1, 2])
     assert tokenizer.texts == TEXTS[1:4]
 
 
 def test_other_rows_are_tokenised_when_they_are_asked_for(
-    token_ids: TokenIds, tokenizer: CountingTokenizer, tiny_model_dir: Path
+    tokenizer: CountingTokenizer, dataset: TextDataset, tiny_model_dir: Path
 ) -> None:
-    assert [ids.tolist() for ids in token_ids.of([4, 0])] == [
-        expected(tiny_model_dir, 4),
-        expected(tiny_model_dir, 0),
-    ]
+    token_ids = TokenIds(tokenizer, dataset, 8)
+    assert of(token_ids, [4, 0]) == expected(tiny_model_dir, [4, 0])
+    token_ids.add(1, TEXTS[1:3])
+    tokenizer.texts.clear()
+    assert of(token_ids, [2, 4, 1, 0]) == expected(tiny_model_dir, [2, 4, 1, 0])
     assert tokenizer.texts == [TEXTS[4], TEXTS[0]]
 
 
-def test_rows_are_added_one_after_the_other(token_ids: TokenIds) -> None:
+def test_so_many_tokens_are_kept_and_the_other_texts_are_tokenised_again(
+    tokenizer: CountingTokenizer, dataset: TextDataset, tiny_model_dir: Path
+) -> None:
+    lengths = [len(ids) for ids in expected(tiny_model_dir, [0, 1])]
+    token_ids = TokenIds(tokenizer, dataset, 8, max_kept=sum(lengths))
     token_ids.add(0, TEXTS[:2])
-    with pytest.raises(ValueError, match="row 3 does not follow"):
-        token_ids.add(3, TEXTS[3:])
-
-
-def test_nothing_is_left_in_the_directory(token_ids: TokenIds, tmp_path: Path) -> None:
-    token_ids.add(0, TEXTS)
-    assert list((tmp_path / "store").iterdir()) == []
+    token_ids.add(2, TEXTS[2:])
+    tokenizer.texts.clear()
+    assert of(token_ids, [4, 1, 3, 0, 2]) == expected(tiny_model_dir, [4, 1, 3, 0, 2])
+    assert tokenizer.texts == [TEXTS[4], TEXTS[3], TEXTS[2]]

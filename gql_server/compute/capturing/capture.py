@@ -37,10 +37,10 @@ def capture_activations(
     _check_max_length(lm, task.max_length)
     dataset = _open_dataset(task, context)
     origin = language_model_provenance(task.language_model, language_models, context.check)
-    with TokenIds(lm.tokenizer, dataset, task.max_length, store.base_path) as token_ids:
-        plan = run_plan(task, lm, origin, layers, dataset, store, context, token_ids)
-        BatchCapture(task, context, lm, layers, store, token_ids, plan.batches).run()
-    del plan
+    token_ids = TokenIds(lm.tokenizer, dataset, task.max_length)
+    plan = run_plan(task, lm, origin, layers, dataset, store, context, token_ids)
+    BatchCapture(task, context, lm, layers, store, token_ids, plan.batches).run()
+    del plan, token_ids
     manifest = assemble(store.run_directory(task.run_id))
     assert manifest is not None
     write_manifest(store.manifest_path(task.run_id), manifest)

@@ -2,9 +2,6 @@
 
 from array import array
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryFile
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,6 +10,8 @@ from numpy.typing import NDArray
 from gql_server.datasets import TextDataset
 
 PADDING_SIDE = "right"
+MAX_KEPT = 2**24
+"""Tokens whose ids are kept: 64 MB, a small part of what is stored of so many."""
 Ids = NDArray[np.int32]
 
 
@@ -31,51 +30,41 @@ def tokenise(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[Ids]
 
 
 class TokenIds:
-    """Tokenises a dataset's texts, and keeps the ids in a file without a name, so that they take no memory.
+    """Tokenises a dataset's texts, and keeps the ids of the first ones, up to ``max_kept`` tokens."""
 
-    Memory grows by eight bytes for each text that was added.
-    """
-
-    def __init__(self, tokenizer: Any, dataset: TextDataset, max_length: int, directory: Path) -> None:
-        """Begin without any; the file is in ``directory``, which is made if need be."""
-        self._tokenizer, self._dataset, self._max_length = tokenizer, dataset, max_length
-        directory.mkdir(parents=True, exist_ok=True)
-        self._file = TemporaryFile(dir=directory)  # noqa: SIM115  (closed by __exit__)
-        self._first_row = 0
-        self._ends = array("q", [0])
-
-    def __enter__(self) -> "TokenIds":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    def __init__(
+        self, tokenizer: Any, dataset: TextDataset, max_length: int, max_kept: int = MAX_KEPT
     ) -> None:
-        self._file.close()
+        self._tokenizer, self._dataset, self._max_length = tokenizer, dataset, max_length
+        self._max_kept = max_kept
+        self._first_row = 0
+        self._ids, self._ends = array("i"), array("q", [0])
 
     def add(self, first_row: int, texts: Sequence[str]) -> list[Ids]:
         """Tokenise the texts of the next rows, ``first_row`` and on; return their ids, and keep them.
 
-        Raises ValueError where the rows are not those after the rows added last.
+        Rows that do not follow those that are kept are not kept, nor is any that finds no room.
         """
         if len(self._ends) == 1:
             self._first_row = first_row
-        if first_row != self._first_row + len(self._ends) - 1:
-            raise ValueError(f"row {first_row} does not follow the rows that were added")
         found = tokenise(self._tokenizer, texts, self._max_length)
-        for ids in found:
-            self._file.write(ids.tobytes())
-            self._ends.append(self._ends[-1] + len(ids))
+        for row, ids in enumerate(found, first_row):
+            if row == self._rows_kept.stop and len(self._ids) + len(ids) <= self._max_kept:
+                self._ids.frombytes(ids.tobytes())
+                self._ends.append(len(self._ids))
         return found
 
     def of(self, rows: Sequence[int]) -> list[Ids]:
-        """Return the rows' ids: those that were added out of the file, else the texts are tokenised now."""
-        there = range(self._first_row, self._first_row + len(self._ends) - 1)
-        if any(row not in there for row in rows):
-            return tokenise(self._tokenizer, [self._dataset[row] for row in rows], self._max_length)
-        return [self._read(row - self._first_row) for row in rows]
+        """Return the rows' ids; texts whose ids are not kept are tokenised now."""
+        others = [row for row in rows if row not in self._rows_kept]
+        texts = [self._dataset[row] for row in others]
+        found = iter(tokenise(self._tokenizer, texts, self._max_length) if texts else ())
+        return [self._kept(row) if row in self._rows_kept else next(found) for row in rows]
 
-    def _read(self, place: int) -> Ids:
-        start, end = self._ends[place], self._ends[place + 1]
-        item = np.dtype(np.int32).itemsize
-        self._file.seek(start * item)
-        return np.frombuffer(self._file.read((end - start) * item), np.int32)
+    @property
+    def _rows_kept(self) -> range:
+        return range(self._first_row, self._first_row + len(self._ends) - 1)
+
+    def _kept(self, row: int) -> Ids:
+        place = row - self._first_row
+        return np.array(self._ids[self._ends[place] : self._ends[place + 1]], np.int32)
