@@ -1,5 +1,6 @@
 """What tests of the computing share: a tiny model on disk, a cache that loads it, a task context."""
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.context import TaskCanceled
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.messages.events import Event, Progress
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import CaptureActivations
+from gql_server.compute.stored.store import ActivationStore
 from gql_server.datasets import write_texts
 from tests.tiny_model import make_tiny_model
 
@@ -76,6 +79,21 @@ def capture_task(
         max_texts=100,
     )
     return msgspec.structs.replace(task, **more)
+
+
+def interrupted_capture(task: CaptureActivations, language_models: LanguageModels, n_batches: int) -> Path:
+    """Run a capture until so many batches are told of, and leave these; returns the run's directory.
+
+    Batches that were computed by then are stored as well, and taken away here.
+    """
+    with pytest.raises(TaskCanceled):
+        capture_activations(task, CanceledContext(n_batches), language_models)
+    store = ActivationStore(Path(task.store_dir))
+    stored = store.list_run_batches(task.run_id)
+    assert stored == list(range(len(stored))) and len(stored) >= n_batches
+    for index in stored[n_batches:]:
+        shutil.rmtree(store.batch_directory(task.run_id, index))
+    return store.run_directory(task.run_id)
 
 
 @pytest.fixture(scope="session")

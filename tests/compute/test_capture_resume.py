@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.context import TaskCanceled, TaskError
+from gql_server.compute.context import TaskError
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.messages.events import Log
 from gql_server.compute.messages.results import CaptureResult
@@ -19,7 +19,7 @@ from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import CaptureActivations
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.manifest import Manifest, assemble, read_manifest
-from tests.compute.conftest import CanceledContext, RecordingContext, capture_task
+from tests.compute.conftest import RecordingContext, capture_task, interrupted_capture
 
 LAYER = "llamaforcausallm_model_layers_0"
 TEXTS = [f"Text number {n} says {'more ' * n}and ends." for n in range(9)]
@@ -32,21 +32,6 @@ def task(tiny_source: LanguageModelSource, tmp_path: Path) -> CaptureActivations
 
 def store_of(task: CaptureActivations) -> ActivationStore:
     return ActivationStore(Path(task.store_dir))
-
-
-def interrupt(task: CaptureActivations, lms: LanguageModels, n_batches: int) -> Path:
-    """Run a capture until so many batches are stored; returns the run's directory.
-
-    Batches that were computed by then are stored as well, and taken away here.
-    """
-    with pytest.raises(TaskCanceled):
-        capture_activations(task, CanceledContext(n_batches), lms)
-    store = store_of(task)
-    stored = store.list_run_batches("run_a")
-    assert stored == list(range(len(stored))) and len(stored) >= n_batches
-    for index in stored[n_batches:]:
-        shutil.rmtree(store.batch_directory("run_a", index))
-    return store.run_directory("run_a")
 
 
 def go_on(task: CaptureActivations, lms: LanguageModels) -> tuple[CaptureResult, list[str]]:
@@ -70,7 +55,7 @@ def test_a_resumed_capture_is_that_of_an_uninterrupted_one(
 ) -> None:
     whole = msgspec.structs.replace(task, store_dir=str(tmp_path / "whole"))
     expected = capture_activations(whole, RecordingContext(), language_models)
-    directory = interrupt(task, language_models, n_batches)
+    directory = interrupted_capture(task, language_models, n_batches)
     kept = {path: path.stat().st_mtime_ns for path in directory.rglob("*.safetensors")}
     result, log = go_on(task, language_models)
     assert result == expected
@@ -87,7 +72,7 @@ def test_a_resumed_capture_is_that_of_an_uninterrupted_one(
 def test_what_an_interrupted_capture_has_stored_is_told_by_a_manifest_of_its_own(
     task: CaptureActivations, language_models: LanguageModels
 ) -> None:
-    directory = interrupt(task, language_models, 2)
+    directory = interrupted_capture(task, language_models, 2)
     partial = assemble(directory)
     assert partial is not None and not partial.complete
     assert [batch.index for batch in partial.batches] == [0, 1]
@@ -117,7 +102,7 @@ def remove_record(file: Path) -> None:
 def test_a_stored_batch_that_is_not_whole_is_captured_again(
     task: CaptureActivations, language_models: LanguageModels, damage: Any
 ) -> None:
-    directory = interrupt(task, language_models, 3)
+    directory = interrupted_capture(task, language_models, 3)
     whole = tensors(directory)
     damage(directory / "batch_1" / LAYER / "activations.safetensors")
     _, log = go_on(task, language_models)
@@ -128,7 +113,7 @@ def test_a_stored_batch_that_is_not_whole_is_captured_again(
 def test_batches_of_another_plan_are_not_mixed_with_new_ones(
     task: CaptureActivations, language_models: LanguageModels
 ) -> None:
-    directory = interrupt(task, language_models, 2)
+    directory = interrupted_capture(task, language_models, 2)
     plan = json.loads((directory / "plan.json").read_text())
     plan["manifest"]["max_length"] = 8
     (directory / "plan.json").write_text(json.dumps(plan))

@@ -18,13 +18,12 @@ from gql_server.compute.language_models import model_files
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.messages.events import Log
 from gql_server.compute.messages.sources import LanguageModelSource
-from gql_server.compute.messages.tasks import CaptureActivations
 from gql_server.compute.origins.file_hashes import hash_files, sha256_of
 from gql_server.compute.origins.provenance import language_model_provenance, provenance_of_run
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.compute.training.training_store import TrainingStore
 from gql_server.manifest import read_manifest, write_manifest
-from tests.compute.conftest import RecordingContext, capture_task
+from tests.compute.conftest import RecordingContext, capture_task, interrupted_capture
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 LAYER = "llamaforcausallm_model_layers_0"
@@ -151,19 +150,6 @@ def test_of_a_gguf_the_file_is_told_that_was_converted(
     assert language_model_provenance(source, language_models, nothing).files[0].sha256 == sha256_of(file)
 
 
-def interrupted(task: CaptureActivations, language_models: LanguageModels) -> None:
-    """Capture until two batches are stored."""
-    store = ActivationStore(Path(task.store_dir))
-
-    class Canceled(RecordingContext):
-        def on_check(self) -> None:
-            if len(store.list_run_batches(task.run_id)) >= 2:
-                raise TaskCanceled
-
-    with pytest.raises(TaskCanceled):
-        capture_activations(task, Canceled(), language_models)
-
-
 def logged(context: RecordingContext) -> str:
     return " ".join(event.message for event in context.events if isinstance(event, Log))
 
@@ -172,12 +158,12 @@ def test_a_capture_goes_on_only_with_the_model_that_it_began_with(
     own_source: LanguageModelSource, language_models: LanguageModels, tmp_path: Path
 ) -> None:
     task = capture_task(own_source, tmp_path, TEXTS, batch_size=1)
-    interrupted(task, language_models)
+    interrupted_capture(task, language_models, 2)
     going_on = RecordingContext()
     capture_activations(msgspec.structs.replace(task, attempt=2), going_on, language_models)
     assert "2 of 6 batches are there" in logged(going_on)
     other = msgspec.structs.replace(task, store_dir=str(tmp_path / "other"))
-    interrupted(other, language_models)
+    interrupted_capture(other, language_models, 2)
     change_weights(Path(own_source.location), lambda weight: weight * 2)
     anew = RecordingContext()
     result = capture_activations(msgspec.structs.replace(other, attempt=2), anew, language_models)
