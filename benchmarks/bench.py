@@ -16,10 +16,12 @@ from benchmarks.pages import Marks, machine
 from benchmarks.rows import Row, read, table
 
 BENCHMARKS = (
+    "capture",
     "training",
     "looking",
     "steered",
     "index_time",
+    "memory",
     "start_up",
     "latency",
     "subscribers",
