@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from benchmarks.latency import model_file
 from gql_server.compute.messages.events import Event
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import CaptureActivations
+from gql_server.tour.steps import model_file
 
 
 class Silent:
