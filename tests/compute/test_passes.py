@@ -1,7 +1,7 @@
 """Which texts go through a language model together."""
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from gql_server.compute.capturing.passes import MOST_PADDED, ForwardPass, Part, joined, passes
 from gql_server.manifest import PlannedBatch
@@ -53,6 +53,7 @@ def test_a_text_of_too_many_tokens_goes_alone(limit: int) -> None:
     assert [one.rows for one in passes(plan([10, 10]), [0], limit)] == [[0], [1]]
 
 
+@example(lengths=[5, 5, 1], batch_size=3, limit=8)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 300))
 def test_every_text_goes_once_and_no_pass_has_too_many_tokens(
     lengths: list[int], batch_size: int, limit: int

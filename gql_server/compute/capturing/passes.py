@@ -86,7 +86,7 @@ def passes(batches: Sequence[PlannedBatch], group: Sequence[int], max_tokens: in
 
 def _cut(index: int, batch: PlannedBatch, max_tokens: int) -> Iterator[ForwardPass]:
     n = len(batch.rows)
-    n_passes = min(n, -(-n * max(batch.lengths) // max_tokens))
+    n_passes = -(-n // max(1, max_tokens // max(batch.lengths)))
     for number in range(n_passes):
         texts = slice(n * number // n_passes, n * (number + 1) // n_passes)
         part = Part(index, texts, slice(0, texts.stop - texts.start))
