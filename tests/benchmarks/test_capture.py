@@ -59,7 +59,6 @@ def test_each_task_is_measured(source: LanguageModelSource, tmp_path: Path) -> N
     orders = memory.orders(source, tmp_path / "once", N_TEXTS, N_TEXTS)
     peaks = {name: memory.peak_of(order) / 1e6 for name, order in orders.items()}
     assert len(peaks) == 4 and min(peaks.values()) > 50
-    assert list(peaks.values()) == sorted(peaks.values())  # In one process it cannot fall.
     row = memory.row("an index", N_TEXTS, 100.0, 121.0)
     assert (row.measured, row.goal, row.reached) == ("1.21 ×", "≤ 1.2 ×", False)
 
