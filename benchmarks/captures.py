@@ -2,10 +2,16 @@
 
 from pathlib import Path
 
+from gql_server.compute.capturing.capture import capture_activations
+from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.messages.events import Event
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import CaptureActivations
+from gql_server.compute.stored.store import ActivationStore
+from gql_server.datasets import built_in_python_reference, write_texts
 from gql_server.tour.steps import model_file
+
+RUN = "run"
 
 
 class Silent:
@@ -18,7 +24,7 @@ class Silent:
         """Go on."""
 
 
-def smollm2(directory: Path, dtype: str) -> LanguageModelSource:
+def smollm2(directory: Path, dtype: str = "FLOAT32") -> LanguageModelSource:
     """Name the language model; a directory holds its converted copy, which the first load makes."""
     copy = str(directory / f"smollm2-{dtype}")
     return LanguageModelSource("lm_smollm2", "GGUF", str(model_file()), None, dtype, copy)
@@ -32,7 +38,7 @@ def block(number: int) -> str:
 def capture_of(source: LanguageModelSource, layer: str, directory: Path) -> CaptureActivations:
     """Return a capture of the dataset ``directory / "texts"``, stored in the precision of the model."""
     return CaptureActivations(
-        run_id="run",
+        run_id=RUN,
         language_model=source,
         layers=[layer],
         dataset_dir=str(directory / "texts"),
@@ -47,3 +53,11 @@ def capture_of(source: LanguageModelSource, layer: str, directory: Path) -> Capt
         store_dir=str(directory / "store"),
         max_texts=10_000_000,
     )
+
+
+def capture_reference(directory: Path, n_texts: int) -> ActivationStore:
+    """Capture block 9 over the Python reference's first texts as the store's run RUN, in float32."""
+    write_texts(directory / "texts", built_in_python_reference()[:n_texts])
+    task = capture_of(smollm2(directory), block(9), directory)
+    capture_activations(task, Silent(), LanguageModels(device="cpu"))
+    return ActivationStore(Path(task.store_dir))

@@ -16,8 +16,9 @@ import torch
 
 from benchmarks import rows
 from benchmarks.alternating import alternate, seconds
+from benchmarks.captures import Silent
 from benchmarks.rows import Row, Spread, at_least, at_most
-from benchmarks.smollm2 import N_LATENTS, K, Silent, Subject, smollm2
+from benchmarks.smollm2 import N_LATENTS, K, Subject, block_9
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.indexing.directions import direction_tensors
 from gql_server.compute.indexing.neuron_index import index_neurons
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        run = capture(Path(directory), smollm2(Path(directory)), built_in_python_reference()[: given.texts])
+        run = capture(Path(directory), block_9(Path(directory)), built_in_python_reference()[: given.texts])
         table = [row for name in CLASSES for row in measure(run, name, given.neurons, given.rounds)]
     rows.hand_over(table, given)
 

@@ -12,8 +12,9 @@ import torch
 
 from benchmarks import rows
 from benchmarks.alternating import alternate, milliseconds
+from benchmarks.captures import Silent
 from benchmarks.rows import Row, Spread, at_most
-from benchmarks.smollm2 import N_LATENTS, Silent, Subject, random_sae, smollm2
+from benchmarks.smollm2 import N_LATENTS, Subject, block_9, random_sae
 from gql_server.compute.looking.top_neurons import find_top_neurons
 from gql_server.compute.messages.tasks import FindTopNeurons
 
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--neurons", type=int, default=N_LATENTS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        subject = smollm2(Path(directory))
+        subject = block_9(Path(directory))
         table = [
             row
             for name in CLASSES

@@ -8,7 +8,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from benchmarks.captured import LAYER, RUN, Silent
+from benchmarks.captures import RUN, Silent, block
 from benchmarks.peers.handover import peak_megabytes
 from gql_server.compute.messages.events import Event, TrainingPoint
 from gql_server.compute.messages.tasks import TrainSae
@@ -60,7 +60,7 @@ def train(given: argparse.Namespace, directory: Path) -> float:
         language_model_id="lm_a",
         run_id=RUN,
         store_dir=str(given.store),
-        layer=LAYER,
+        layer=block(9),
         n_latents=given.latents,
         k=given.k,
         epochs=given.epochs,

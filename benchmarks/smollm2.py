@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import captures
 from gql_server.compute.language_models.forward import stopping_after
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.messages.events import Event
 from gql_server.compute.messages.sources import LanguageModelSource, SaeSource
 from gql_server.compute.saes.classes import SaeClasses, place
 from gql_server.datasets import built_in_python_reference
-from gql_server.tour.steps import model_file
 
 from mi_crow.hooks.utils import extract_tensor_from_output
 from mi_crow.language_model.language_model import LanguageModel
@@ -21,16 +20,6 @@ from mi_crow.mechanistic.sae.sae import Sae
 
 N_LATENTS = 4096
 K = 32
-
-
-class Silent:
-    """A task context that nobody listens to."""
-
-    def emit(self, event: Event) -> None:
-        """Pass over the event."""
-
-    def check(self) -> None:
-        """Go on."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +79,9 @@ class Subject:
         return caught[0]
 
 
-def smollm2(directory: Path) -> Subject:
-    """Return its block 9; its converted copy comes under a directory."""
-    copy = directory / "models" / "lm_a"
-    source = LanguageModelSource("lm_a", "GGUF", str(model_file()), None, "FLOAT32", str(copy))
-    return Subject(source, LanguageModels(device="cpu"), "llamaforcausallm_model_layers_9")
+def block_9(directory: Path) -> Subject:
+    """Return it as a subject; the model's converted copy comes under a directory."""
+    return Subject(captures.smollm2(directory), LanguageModels(device="cpu"), captures.block(9))
 
 
 def random_sae(name: str, activations: Tensor, n_latents: int) -> Sae:

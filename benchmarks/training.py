@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import rows
-from benchmarks.captured import LAYER, RUN, capture
+from benchmarks.captures import RUN, block, capture_reference
 from benchmarks.peers import trainings
 from benchmarks.peers.trainings import PeerTraining
 from benchmarks.rows import Row, Spread
@@ -97,12 +97,12 @@ def points(results: Results, name: str, what: str) -> list[tuple[int, float]]:
 
 def measure(directory: Path, n_texts: int, sizes: Sequence[Size]) -> Results:
     """Capture what is trained on, and have the trainers take turns."""
-    captured = capture(directory, n_texts)
+    store = capture_reference(directory, n_texts)
     batches = directory / "batches.npy"
     n_batches = write_batches(
-        captured.store,
+        store,
         RUN,
-        LAYER,
+        block(9),
         batches,
         batch_size=BATCH_SIZE,
         epochs=2,
@@ -115,7 +115,7 @@ def measure(directory: Path, n_texts: int, sizes: Sequence[Size]) -> Results:
         n_steps = min(size.n_steps, n_batches)
         for _ in range(size.n_rounds):
             for sae_class in OURS:
-                note(by_name[sae_class], n_steps, *ours(captured.store_dir, sae_class, size, n_steps))
+                note(by_name[sae_class], n_steps, *ours(store.base_path, sae_class, size, n_steps))
             for training in PEERS:
                 steps = min(n_steps, AMP_STEPS) if training.options.get("use_amp") else n_steps
                 note(by_name[training.title], steps, *theirs(training, batches, size, steps))
