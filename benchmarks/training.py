@@ -22,6 +22,7 @@ from benchmarks.peers.trainings import PeerTraining
 from benchmarks.rows import Row, Spread
 from benchmarks.training_batches import write_batches
 from benchmarks.training_plot import draw
+from gql_server.compute.stored.store import ActivationStore
 
 K = 32
 BATCH_SIZE = 1024
@@ -75,7 +76,8 @@ def main() -> None:
     given = parser.parse_args()
     sizes = [size for size in SIZES if not given.latents or size.n_latents in given.latents]
     with tempfile.TemporaryDirectory(prefix="training-") as directory:
-        results = measure(Path(directory), given.texts, sizes)
+        store = capture_reference(Path(directory), given.texts)
+        results = measure(store, Path(directory), sizes)
     draw(
         {name: points(results, name, "tokens_per_second") for name in names()},
         {name: points(results, name, "megabytes") for name in names()},
@@ -95,9 +97,10 @@ def points(results: Results, name: str, what: str) -> list[tuple[int, float]]:
     return [(n_latents, Spread.of(values).median) for n_latents, values in found if values]
 
 
-def measure(directory: Path, n_texts: int, sizes: Sequence[Size]) -> Results:
-    """Capture what is trained on, and have the trainers take turns."""
-    store = capture_reference(directory, n_texts)
+def measure(
+    store: ActivationStore, directory: Path, sizes: Sequence[Size], peers: Sequence[PeerTraining] = PEERS
+) -> Results:
+    """Have the trainers take turns on the captured run; the directory is for files."""
     batches = directory / "batches.npy"
     n_batches = write_batches(
         store,
@@ -116,7 +119,7 @@ def measure(directory: Path, n_texts: int, sizes: Sequence[Size]) -> Results:
         for _ in range(size.n_rounds):
             for sae_class in OURS:
                 note(by_name[sae_class], n_steps, *ours(store.base_path, sae_class, size, n_steps))
-            for training in PEERS:
+            for training in peers:
                 steps = min(n_steps, AMP_STEPS) if training.options.get("use_amp") else n_steps
                 note(by_name[training.title], steps, *theirs(training, batches, size, steps))
     return results
@@ -151,7 +154,8 @@ def theirs(training: PeerTraining, batches: Path, size: Size, n_steps: int) -> t
 def compare(size: Size, measured: dict[str, Measured]) -> list[Row]:
     """Compare each class of ours with the fastest of the others, in speed; and say what memory both take."""
     speeds = {name: Spread.of(one.tokens_per_second) for name, one in measured.items()}
-    fastest = max((training.title for training in PEERS), key=lambda name: speeds[name].median)
+    peers = [name for name in measured if name not in OURS]
+    fastest = max(peers, key=lambda name: speeds[name].median)
     made = []
     for sae_class in OURS:
         what = f"training {sae_class}, {size.n_latents:,} latents, k {K}, width 576"
@@ -160,10 +164,7 @@ def compare(size: Size, measured: dict[str, Measured]) -> list[Row]:
         )
         made.append(row if size.goal else without_goal(row))
     memory = {name: f"{Spread.of(one.megabytes).median:,.0f} MB" for name, one in measured.items()}
-    others = ", ".join(
-        f"{training.title} {speeds[training.title].median:,.0f} tokens/s, {memory[training.title]}"
-        for training in PEERS
-    )
+    others = ", ".join(f"{name} {speeds[name].median:,.0f} tokens/s, {memory[name]}" for name in peers)
     made.append(
         Row(
             what=f"memory of that, {size.n_latents:,} latents",
