@@ -70,7 +70,7 @@ async def test_a_subscriber_that_is_cut_off_and_comes_back_gets_each_event_exact
     settings = {"MODEL_DIRS": str(tiny_model_dir), "PROGRESS_INTERVAL_SECONDS": "0.001"}
     with server_process(tmp_path, **settings) as server:
         async with api(server.url) as client:
-            job_id = await start_capture(client, tiny_model_dir, sampleLimit=150)
+            job_id = await start_capture(client, tiny_model_dir, sampleLimit=400)
             url = f"{server.url.replace('http', 'ws')}/graphql"
             subscribers = [Subscriber(url, job_id, random.Random(seed)) for seed in range(SUBSCRIBERS)]
             room = asyncio.Semaphore(AT_ONCE)
