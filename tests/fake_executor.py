@@ -16,12 +16,17 @@ class FakeExecutor:
         self.script = script
         self.tasks: list[tuple[Lane, Task]] = []
         self._runs: list[TaskRun] = []
+        self._closed = False
 
     async def start(self, lane: Lane, task: Task) -> TaskRun:
         run = TaskRun()
         self._runs.append(run)
         self.tasks.append((lane, task))
-        self.script(task, run)
+        if self._closed:
+            # A lane that took a job as the server was ending would wait for it for ever.
+            run.finish(WorkerLost("closed"))
+        else:
+            self.script(task, run)
         return run
 
     async def cancel(self, run: TaskRun) -> None:
@@ -34,5 +39,6 @@ class FakeExecutor:
         )
 
     async def close(self, grace_seconds: float) -> None:
+        self._closed = True
         for run in self._runs:
             run.finish(WorkerLost("closed"))
