@@ -16,7 +16,7 @@ import torch
 
 from benchmarks import rows
 from benchmarks.alternating import alternate, seconds
-from benchmarks.captures import Silent
+from benchmarks.captures import RUN, Silent, capture_of
 from benchmarks.rows import Row, Spread, at_least, at_most
 from benchmarks.smollm2 import N_LATENTS, K, Subject, block_9
 from gql_server.compute.capturing.capture import capture_activations
@@ -24,7 +24,7 @@ from gql_server.compute.indexing.directions import direction_tensors
 from gql_server.compute.indexing.neuron_index import index_neurons
 from gql_server.compute.indexing.text_groups import MAX_DENSE_LATENTS
 from gql_server.compute.messages.sources import SaeSource
-from gql_server.compute.messages.tasks import CaptureActivations, IndexNeurons, TrainSae
+from gql_server.compute.messages.tasks import IndexNeurons, TrainSae
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.loaded import Saes
 from gql_server.compute.stored.store import ActivationStore
@@ -111,23 +111,8 @@ def measure(run: Run, name: str, n_latents: int, rounds: int) -> list[Row]:
 
 def capture(directory: Path, subject: Subject, texts: Sequence[str]) -> Run:
     """Capture a run of the layer."""
-    write_texts(directory / "datasets" / "run_a", list(texts))
-    task = CaptureActivations(
-        run_id="run_a",
-        language_model=subject.source,
-        layers=[subject.layer],
-        dataset_dir=str(directory / "datasets" / "run_a"),
-        hub_dataset=None,
-        dataset_kind="BUILT_IN",
-        dataset_description="PYTHON_REFERENCE",
-        sample_offset=0,
-        sample_limit=None,
-        batch_size=16,
-        max_length=MAX_LENGTH,
-        dtype="FLOAT32",
-        store_dir=str(directory / "store"),
-        max_texts=len(texts),
-    )
+    write_texts(directory / "texts", list(texts))
+    task = capture_of(subject.source, subject.layer, directory)
     token_count = capture_activations(task, Silent(), subject.language_models).token_count
     store = ActivationStore(Path(task.store_dir))
     return Run(directory, subject, store, texts, token_count)
@@ -141,7 +126,7 @@ def train(run: Run, name: str, n_latents: int) -> SaeSource:
         name=name,
         sae_class=name,
         language_model_id=run.subject.source.id,
-        run_id="run_a",
+        run_id=RUN,
         store_dir=str(run.store.base_path),
         layer=run.subject.layer,
         n_latents=n_latents,
@@ -164,9 +149,9 @@ def index_task(run: Run, sae: SaeSource) -> IndexNeurons:
     return IndexNeurons(
         index_id="idx_a",
         sae=sae,
-        run_id="run_a",
+        run_id=RUN,
         store_dir=str(run.store.base_path),
-        dataset_dir=str(run.directory / "datasets" / "run_a"),
+        dataset_dir=str(run.directory / "texts"),
         tokenizer_dir=run.subject.source.copy_dir,
         top_texts_per_neuron=TOP_TEXTS,
         top_texts_path=str(run.directory / "top_texts.json"),
@@ -177,8 +162,8 @@ def index_task(run: Run, sae: SaeSource) -> IndexNeurons:
 def encode_all(run: Run, sae: Sae) -> None:
     """Read the run's activations and encode those that count, in portions as large as the index's."""
     portion = max(1, MAX_DENSE_LATENTS // sae.context.n_latents)
-    for index in run.store.list_run_batches("run_a"):
-        activations = run.store.read_masked("run_a", index, run.subject.layer)
+    for index in run.store.list_run_batches(RUN):
+        activations = run.store.read_masked(RUN, index, run.subject.layer)
         for start in range(0, len(activations), portion):
             with torch.inference_mode():
                 sae.encode(activations[start : start + portion])

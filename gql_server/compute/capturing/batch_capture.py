@@ -11,10 +11,11 @@ import torch
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.capturing.batch_writer import BatchWriter
 from gql_server.compute.capturing.captured_batch import CapturedBatch, padded, shapes_of
-from gql_server.compute.capturing.detector import Arriving, Detector, to_device
+from gql_server.compute.capturing.detector import Arriving, Detector
 from gql_server.compute.capturing.passes import ForwardPass, joined, passes, tokens_per_pass
 from gql_server.compute.capturing.token_ids import Ids, TokenIds
 from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute.devices import moved
 from gql_server.compute.language_models.forward import model_device, stopping_after
 from gql_server.compute.language_models.loading import special_token_ids
 from gql_server.compute.language_models.model_files import DTYPES
@@ -131,7 +132,7 @@ class BatchCapture:
         return ids
 
     def _forward(self, one: ForwardPass, ids: Sequence[Ids], detectors: Sequence[Detector]) -> None:
-        input_ids, mask = (to_device(tensor, self._device) for tensor in padded(ids, self._pad_id))
+        input_ids, mask = (moved(tensor, self._device) for tensor in padded(ids, self._pad_id))
         for detector in detectors:
             detector.forward_pass = one
         # Upstream's inference tokenises anew, keeps a key-value cache, and on CUDA computes in float16.

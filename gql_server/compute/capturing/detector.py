@@ -85,10 +85,3 @@ def _to_cpu(tensor: Tensor) -> Tensor:
     # A copy into memory that is not pinned would stop this thread, and with it the next pass.
     pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     return pinned.copy_(tensor, non_blocking=True)
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor of the CPU on a device, without waiting for what the device has still to do."""
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
