@@ -16,7 +16,8 @@ from gql_server.compute.messages.events import OutputFinished, TokenGenerated
 from gql_server.compute.messages.sources import Edit, LanguageModelSource
 from gql_server.compute.messages.tasks import Generate
 from gql_server.compute.saes import hooks
-from gql_server.compute.saes.codes import Codes, codes_of
+from gql_server.compute.saes.codes import Codes
+from gql_server.compute.saes.encoding import codes_of
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import LAYER, N_LATENTS, layer_output, logits, make_sae, sae_source
 

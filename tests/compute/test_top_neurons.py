@@ -14,7 +14,8 @@ from gql_server.compute.messages.results import PromptNeurons
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import FindTopNeurons
 from gql_server.compute.saes import hooks
-from gql_server.compute.saes.codes import Codes, codes_of
+from gql_server.compute.saes.codes import Codes
+from gql_server.compute.saes.encoding import codes_of
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import N_LATENTS, layer_output, make_sae, sae_source
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.saes import active_latents
+from gql_server.compute.saes import codes
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.training.passes import Pass, dense_pass, way_through
 from gql_server.compute.training.recipes import auxiliary_loss, recipe_for
@@ -118,7 +118,7 @@ def test_the_size_of_portions_changes_nothing(
     name: str, k: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = trained(name, k, torch.float64, True)
-    monkeypatch.setattr(active_latents, "MAX_DENSE_LATENTS", 10 * N_LATENTS)
+    monkeypatch.setattr(codes, "MAX_DENSE_LATENTS", 10 * N_LATENTS)
     cut, _ = trained(name, k, torch.float64, True)
     for weights, expected in zip(cut.sae_engine.parameters(), whole.sae_engine.parameters(), strict=True):
         torch.testing.assert_close(weights, expected, rtol=0, atol=1e-8)

@@ -20,7 +20,7 @@ from gql_server.compute.language_models.padding import PaddedBatch, marks, pad
 from gql_server.compute.messages.events import Log, Progress
 from gql_server.compute.messages.results import EvaluatedDataset, EvaluationResult
 from gql_server.compute.messages.tasks import EvaluateSae
-from gql_server.compute.saes.finite import decode, encode
+from gql_server.compute.saes.encoding import decode, encode
 from gql_server.compute.saes.hooks import MAX_DENSE_LATENTS, ReplacementHook, attached
 from gql_server.compute.saes.metadata import note_evaluation
 from gql_server.compute.stored.texts import OF_AN_EVALUATION, open_texts

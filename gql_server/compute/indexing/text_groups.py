@@ -13,7 +13,7 @@ from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.indexing.statistics import Firings, joined
 from gql_server.compute.indexing.strongest_texts import TextGroup
 from gql_server.compute.messages.events import Progress
-from gql_server.compute.saes.codes import codes_of
+from gql_server.compute.saes.encoding import codes_of
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.datasets import TextDataset
 from gql_server.manifest import Manifest, ManifestBatch

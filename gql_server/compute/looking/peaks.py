@@ -1,13 +1,13 @@
 """Each neuron's highest activation over a prompt and its output, and where that is."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gql_server.compute.looking.ranking import strongest
 from gql_server.compute.messages.events import NeuronActivation
-from gql_server.compute.saes.codes import Codes
+from gql_server.compute.saes.codes import Codes, Pattern
 from gql_server.compute.saes.strength_keys import numbers_of, strength_keys, strengths_of
 
 
@@ -32,7 +32,8 @@ class PromptLatents:
         self._n_latents = n_latents
         self._peaks = torch.zeros(len(counted) * n_latents, dtype=torch.int64, device=device)
         """Keys of each neuron's highest latent in each prompt and its place; 0 where it never fires."""
-        self._last: list[Codes] = []
+        self._last: list[tuple[Tensor, Tensor, Tensor]] = []
+        """Of the last positions, prompt after prompt: prompts, neurons and values."""
 
     def add(self, codes: Codes, first: int) -> None:
         """Take in the codes of positions, prompt after prompt, from the ``first`` on."""
@@ -43,7 +44,8 @@ class PromptLatents:
         keys = strength_keys(codes.values, places)
         keys.masked_fill_(~self._counted.view(-1)[positions], 0)
         self._peaks.scatter_reduce_(0, prompts * self._n_latents + codes.neurons, keys, "amax")
-        self._last.append(replace(codes, rows=prompts, n_rows=len(self._counted)).only(places == width - 1))
+        is_last = places == width - 1
+        self._last.append((prompts[is_last], codes.neurons[is_last], codes.values[is_last]))
 
     def peaks(self) -> tuple[Tensor, Tensor]:
         """Return each neuron's highest latent over the positions that count in a prompt, and where it is.
@@ -56,13 +58,8 @@ class PromptLatents:
     @property
     def last(self) -> Codes:
         """Return the codes at the prompts' last positions, a row for each prompt."""
-        return Codes(
-            torch.cat([codes.rows for codes in self._last]),
-            torch.cat([codes.neurons for codes in self._last]),
-            torch.cat([codes.values for codes in self._last]),
-            len(self._counted),
-            self._n_latents,
-        )
+        prompts, neurons, values = (torch.cat(parts) for parts in zip(*self._last, strict=True))
+        return Codes(values, Pattern.of(prompts, neurons, (len(self._counted), self._n_latents)))
 
 
 class Peaks:

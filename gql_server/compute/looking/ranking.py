@@ -18,7 +18,7 @@ def strongest_per_row(codes: Codes, first: int) -> list[list[NeuronActivation]]:
     row_of, neuron_of = codes.rows.cpu().numpy()[fires], codes.neurons.cpu().numpy()[fires]
     values = codes.values.float().cpu().numpy()[fires]
     order = np.lexsort((neuron_of, -values, row_of))
-    begins = np.searchsorted(row_of, np.arange(codes.n_rows + 1))
+    begins = np.searchsorted(row_of, np.arange(codes.pattern.n_rows + 1))
     ranked = []
     for begin, end in pairwise(begins.tolist()):
         best = order[begin : min(begin + first, end)]

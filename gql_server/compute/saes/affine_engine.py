@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gql_server.compute.saes.active_latents import Pattern, Places, portions
+from gql_server.compute.saes.codes import Codes, Pattern, portions
 from gql_server.compute.saes.selection import strongest
 
 BANDWIDTH = 0.1
@@ -64,17 +64,17 @@ class AffineEngine(nn.Module, ABC):
         return self.decoder_bias if self.subtracts_bias else None
 
     @torch.no_grad()
-    def places(self, x: Tensor) -> Places:
+    def chosen(self, x: Tensor) -> Codes:
         """Return where latents of x [n, n_inputs] may be other than 0, and the pre-codes there."""
         parts = [self.choose(self.pre_codes(rows)) for rows in portions(x, self.nb_concepts)]
-        return Places.joined(parts)
+        return Codes.joined(parts)
 
     @abstractmethod
-    def choose(self, pre_codes: Tensor) -> Places:
+    def choose(self, pre_codes: Tensor) -> Codes:
         """Return where latents may be other than 0 for pre-codes [n, n_latents], token by token."""
 
     def activate_at(self, pre_codes: Tensor, pattern: Pattern) -> Tensor:
-        """Return the latents [n_places] for the pre-codes at the places that places() gave."""
+        """Return the latents [n_places] for the pre-codes at the places that chosen() gave."""
         return torch.relu(pre_codes)
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -112,9 +112,9 @@ class ReLUEngine(AffineEngine):
         """Return the positive part."""
         return torch.relu(pre_codes)
 
-    def choose(self, pre_codes: Tensor) -> Places:
+    def choose(self, pre_codes: Tensor) -> Codes:
         """Return the positive ones."""
-        return Places.above(pre_codes, 0.0)
+        return Codes.above(pre_codes, 0.0)
 
 
 class TopKEngine(AffineEngine):
@@ -129,10 +129,10 @@ class TopKEngine(AffineEngine):
         values, neurons = strongest(pre_codes, self.k)
         return torch.zeros_like(pre_codes).scatter(-1, neurons, torch.relu(values))
 
-    def choose(self, pre_codes: Tensor) -> Places:
+    def choose(self, pre_codes: Tensor) -> Codes:
         """Return the largest, where fewer than k are positive also some that are not."""
         values, neurons = strongest(pre_codes, self.k)
-        return Places.of_each(values, neurons, self.nb_concepts)
+        return Codes.of_each(values, neurons, self.nb_concepts)
 
 
 class BatchTopKEngine(AffineEngine):
@@ -160,18 +160,18 @@ class BatchTopKEngine(AffineEngine):
         self._remember(smallest)
         return positive * (positive >= smallest)
 
-    def choose(self, pre_codes: Tensor) -> Places:
+    def choose(self, pre_codes: Tensor) -> Codes:
         """Return those above the threshold."""
-        return Places.above(pre_codes, self.threshold.clamp(min=0))
+        return Codes.above(pre_codes, self.threshold.clamp(min=0))
 
     @torch.no_grad()
-    def places(self, x: Tensor) -> Places:
+    def chosen(self, x: Tensor) -> Codes:
         """As for all; in training the k n largest of the n tokens together."""
         if not self.training:
-            return super().places(x)
+            return super().chosen(x)
         likely, smallest = self._largest(x)
         self._remember(smallest)
-        return likely.where(likely.values >= smallest)
+        return likely.only(likely.values >= smallest)
 
     @torch.no_grad()
     def settle(self, batches: Sequence[Tensor]) -> None:
@@ -179,7 +179,7 @@ class BatchTopKEngine(AffineEngine):
         smallest = [self._largest(batch)[1] for batch in batches]
         self.threshold.copy_(torch.stack(smallest).mean())
 
-    def _largest(self, x: Tensor) -> tuple[Places, Tensor]:
+    def _largest(self, x: Tensor) -> tuple[Codes, Tensor]:
         """Return the k n largest positive pre-codes of n tokens, among others, and the smallest of them."""
         wanted = min(self.k * len(x), len(x) * self.nb_concepts)
         # To sort all of a batch's latents takes several times as long as the rest of a step.
@@ -190,11 +190,11 @@ class BatchTopKEngine(AffineEngine):
             return likely, torch.zeros_like(self.threshold)
         return likely, likely.values.topk(wanted, sorted=False).values.min()
 
-    def _above(self, x: Tensor, bound: Tensor) -> Places:
+    def _above(self, x: Tensor, bound: Tensor) -> Codes:
         parts = []
         for rows in portions(x, self.nb_concepts):
-            parts.append(Places.above(self.pre_codes(rows), bound))
-        return Places.joined(parts)
+            parts.append(Codes.above(self.pre_codes(rows), bound))
+        return Codes.joined(parts)
 
     @torch.no_grad()
     def _remember(self, smallest: Tensor) -> None:
@@ -238,23 +238,23 @@ class JumpReLUEngine(AffineEngine):
         latents: Tensor = _Jump.apply(pre_codes, thresholds)  # type: ignore[no-untyped-call]
         return latents
 
-    def choose(self, pre_codes: Tensor) -> Places:
+    def choose(self, pre_codes: Tensor) -> Codes:
         """Return those above their thresholds, and in training those that are near enough to move them."""
         if self.training:
-            return Places.above(pre_codes, self.threshold - BANDWIDTH / 2)
-        return Places.above(pre_codes, self.threshold.clamp(min=0))
+            return Codes.above(pre_codes, self.threshold - BANDWIDTH / 2)
+        return Codes.above(pre_codes, self.threshold.clamp(min=0))
 
     def activate_at(self, pre_codes: Tensor, pattern: Pattern) -> Tensor:
         """As for all, by each latent's own threshold."""
         latents: Tensor = _Jump.apply(pre_codes, self.threshold[pattern.neurons])  # type: ignore[no-untyped-call]
         return latents
 
-    def l0(self, places: Places) -> Tensor:
+    def l0(self, places: Codes) -> Tensor:
         """Return the mean number of active latents per token, with a gradient for the thresholds alone."""
         pattern = places.pattern
         thresholds = self.threshold[pattern.neurons]
         steps: Tensor = _Step.apply(places.values.detach(), thresholds)  # type: ignore[no-untyped-call]
-        return steps.sum() / pattern.n_tokens
+        return steps.sum() / pattern.n_rows
 
     @torch.no_grad()
     def scale_latents(self, factors: Tensor | float) -> None:

@@ -1,29 +1,107 @@
-"""The latents of some tokens without their zeros, which are nearly all of them."""
+"""Sparse codes: the latents of some rows that are active, without the others; k of thousands each.
+
+Of a token's latents nearly all are zero. What comes after the encoder's product touches the active ones
+alone: ranking, decoding, and the gradients of a training step (Gao et al. 2024, Scaling and evaluating sparse
+autoencoders, on sparse kernels). They are a sparse matrix [n_rows, n_latents], kept row by row.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
-from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.saes.affine_engine import AffineEngine
-from gql_server.compute.saes.finite import all_finite, encode
-from gql_server.compute.saes.linear_engine import LinearEngine, has_linear_engine
+from gql_server.compute.saes.selection import above
 
-from mi_crow.mechanistic.sae.sae import Sae
+MAX_DENSE_LATENTS = 2**25
+"""Pre-codes that are dense in memory at once: 128 MB of float32. Less makes the encoder's product slower."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Which latents of which rows may be active: the places of a sparse matrix [n_rows, n_latents].
+
+    ``neurons`` [n_places], int64, row by row; those of row r are from ``offsets[r]`` to ``offsets[r + 1]``,
+    int64 [n_rows + 1].
+    """
+
+    neurons: Tensor
+    offsets: Tensor
+    n_latents: int
+
+    @classmethod
+    def of(cls, rows: Tensor, neurons: Tensor, shape: Sequence[int]) -> "Pattern":
+        """Make it of rows, ascending, and neurons [n_places], for a shape [n_rows, n_latents]."""
+        n_rows, n_latents = shape
+        return cls(neurons, _offsets(torch.bincount(rows, minlength=n_rows)), n_latents)
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows the matrix has."""
+        return len(self.offsets) - 1
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """To which row each place belongs: int64 [n_places]."""
+        numbers = torch.arange(self.n_rows, device=self.neurons.device)
+        return torch.repeat_interleave(numbers, self.offsets.diff(), output_size=len(self.neurons))
+
+    @cached_property
+    def _by_neuron(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the order of the transposed matrix, its places' rows, and its offsets [n_latents + 1]."""
+        order = self.neurons.argsort(stable=True)
+        counts = torch.bincount(self.neurons, minlength=self.n_latents)
+        return order, self.rows[order], _offsets(counts)
+
+    def times(self, values: Tensor, matrix: Tensor) -> Tensor:
+        """Multiply the sparse matrix of ``values`` [n_places] with one [n_latents, n]: [n_rows, n]."""
+        return _bags(self.neurons, self.offsets, values, matrix)
+
+    def transposed_times(self, values: Tensor, matrix: Tensor) -> Tensor:
+        """Multiply its transpose with one [n_rows, n]: [n_latents, n]."""
+        order, rows, offsets = self._by_neuron
+        return _bags(rows, offsets, values[order], matrix)
+
+    def products(self, left: Tensor, right: Tensor) -> Tensor:
+        """Return left [n_rows, n] times the transpose of right [n_latents, n] at the places: [n_places]."""
+        # torch has no public operation for it but embedding_bag's gradient for the weights of its samples.
+        products: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+            left, right, self.neurons, self.offsets, self.rows, 0
+        )
+        return products
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Return each neuron's sum of values: [n_latents]."""
+        return torch.bincount(self.neurons, values, minlength=self.n_latents).to(values.dtype)
+
+    def where(self, kept: Tensor) -> "Pattern":
+        """Keep the places for which ``kept`` [n_places] is true."""
+        return Pattern(self.neurons[kept], _offsets(kept)[self.offsets], self.n_latents)
+
+
+def _bags(indices: Tensor, offsets: Tensor, weights: Tensor, matrix: Tensor) -> Tensor:
+    """Return weighted sums of a matrix's rows, one for each bag of indices."""
+    return embedding_bag(
+        indices, matrix, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
+    )
+
+
+def _offsets(counts: Tensor) -> Tensor:
+    """Return where each of some consecutive parts begins, and where the last one ends."""
+    offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
+    torch.cumsum(counts, 0, out=offsets[1:])
+    return offsets
 
 
 @dataclass(frozen=True)
 class Codes:
-    """The latents of n rows that are not zero: three tensors [n_firings], ordered by row."""
+    """Some rows' ``values`` [n_places] at a pattern's places: latents, or pre-codes."""
 
-    rows: Tensor
-    neurons: Tensor
     values: Tensor
-    n_rows: int
-    n_latents: int
+    pattern: Pattern
 
     @classmethod
     def of(cls, latents: Tensor) -> "Codes":
@@ -31,74 +109,66 @@ class Codes:
         flat = latents.reshape(-1)
         places = flat.nonzero().view(-1)
         rows = places // latents.shape[1]
-        return cls(rows, places - rows * latents.shape[1], flat[places].float(), *latents.shape)
+        pattern = Pattern.of(rows, places - rows * latents.shape[1], latents.shape)
+        return cls(flat[places], pattern)
 
     @classmethod
-    def joined(cls, parts: Sequence["Codes"]) -> "Codes":
-        """Put the codes of consecutive rows together; there is at least one part."""
+    def of_each(cls, values: Tensor, neurons: Tensor, n_latents: int) -> "Codes":
+        """Make them of equally many for each row: values and neurons [n_rows, k]."""
+        n_rows, k = neurons.shape
+        offsets = torch.arange(0, n_rows * k + 1, k, device=neurons.device)
+        return cls(values.flatten(), Pattern(neurons.flatten(), offsets, n_latents))
+
+    @classmethod
+    def above(cls, values: Tensor, bound: Tensor | float) -> "Codes":
+        """Make them of the values [n_rows, n_latents] above a bound, and of those that are NaN."""
+        rows, neurons, found = above(values, bound)
+        return cls(found, Pattern.of(rows, neurons, values.shape))
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Codes]") -> "Codes":
+        """Put those of consecutive rows together; there is at least one part."""
         if len(parts) == 1:
             return parts[0]
-        firsts = [0, *accumulate(part.n_rows for part in parts)]
-        return cls(
-            torch.cat([part.rows + first for part, first in zip(parts, firsts, strict=False)]),
-            torch.cat([part.neurons for part in parts]),
-            torch.cat([part.values for part in parts]),
-            firsts[-1],
-            parts[0].n_latents,
-        )
+        patterns = [part.pattern for part in parts]
+        counts = torch.cat([pattern.offsets.diff() for pattern in patterns])
+        neurons = torch.cat([pattern.neurons for pattern in patterns])
+        values = torch.cat([part.values for part in parts])
+        return cls(values, Pattern(neurons, _offsets(counts), patterns[0].n_latents))
+
+    @property
+    def rows(self) -> Tensor:
+        """The pattern's."""
+        return self.pattern.rows
+
+    @property
+    def neurons(self) -> Tensor:
+        """The pattern's."""
+        return self.pattern.neurons
 
     def only(self, wanted: Tensor) -> "Codes":
-        """Leave out what is not ``wanted``, bool [n_firings]."""
-        return replace(self, rows=self.rows[wanted], neurons=self.neurons[wanted], values=self.values[wanted])
+        """Keep those for which ``wanted``, bool [n_places], is true; the rows stay."""
+        return Codes(self.values[wanted], self.pattern.where(wanted))
 
     def to(self, device: torch.device | str) -> "Codes":
         """Return them on a device."""
-        return replace(
-            self,
-            rows=self.rows.to(device),
-            neurons=self.neurons.to(device),
-            values=self.values.to(device),
-        )
+        pattern = self.pattern
+        neurons, offsets = pattern.neurons.to(device), pattern.offsets.to(device)
+        return Codes(self.values.to(device), Pattern(neurons, offsets, pattern.n_latents))
 
     def by_row(self) -> list[tuple[Tensor, Tensor]]:
         """Return each row's neurons and values."""
-        stops = [*self.begins().tolist(), len(self.rows)]
-        return [(self.neurons[begin:end], self.values[begin:end]) for begin, end in pairwise(stops)]
-
-    def begins(self) -> Tensor:
-        """Return where each row's begin among them: int64 [n_rows]."""
-        return torch.searchsorted(self.rows, torch.arange(self.n_rows, device=self.rows.device))
+        stops = pairwise(self.pattern.offsets.tolist())
+        return [(self.neurons[begin:end], self.values[begin:end]) for begin, end in stops]
 
     def dense(self) -> Tensor:
         """Return them with their zeros, [n_rows, n_latents]."""
-        latents = torch.zeros(self.n_rows, self.n_latents, dtype=self.values.dtype, device=self.values.device)
+        latents = self.values.new_zeros(self.pattern.n_rows, self.pattern.n_latents)
         latents[self.rows, self.neurons] = self.values
         return latents
 
 
-def codes_of(sae: Sae, activations: Tensor, counted: Tensor | None = None) -> Codes:
-    """Return the codes of activations [n_rows, n_inputs], as they were encoded, before edits.
-
-    ``counted`` [n_rows] says on which rows they matter, None that they do on all. TaskError (CONFLICT) where
-    they are not finite there.
-    """
-    codes = _encoded(sae, activations)
-    if not all_finite(codes.values):
-        # Says so, where it matters.
-        encode(sae, activations, counted)
-    return codes
-
-
-def _encoded(sae: Sae, activations: Tensor) -> Codes:
-    """Encode, without passes over all latents where the engine is known."""
-    engine = sae.sae_engine
-    if not isinstance(engine, AffineEngine):
-        if not has_linear_engine(sae):
-            return Codes.of(sae.encode(activations))
-        engine = LinearEngine(sae)
-    with torch.no_grad():
-        places = engine.places(activations)
-        latents = engine.activate_at(places.values, places.pattern)
-    pattern = places.pattern
-    codes = Codes(pattern.tokens, pattern.neurons, latents.float(), pattern.n_tokens, pattern.n_latents)
-    return codes.only(latents != 0)
+def portions(rows: Tensor, n_latents: int) -> tuple[Tensor, ...]:
+    """Cut rows [n, n_inputs] so that a portion's latents are at most MAX_DENSE_LATENTS."""
+    parts: tuple[Tensor, ...] = rows.split(max(1, MAX_DENSE_LATENTS // n_latents))
+    return parts

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
 from gql_server.compute.messages.sources import Edit
-from gql_server.compute.saes.codes import Codes, codes_of
-from gql_server.compute.saes.finite import all_finite, decode
+from gql_server.compute.saes.codes import Codes
+from gql_server.compute.saes.encoding import all_finite, codes_of, decode
 from gql_server.compute.saes.linear_decoder import linear_decoder
 from gql_server.disk import causes
 
@@ -151,7 +151,7 @@ class SaeHook(Controller, Detector):
 
     def _change(self, codes: Codes, where: Tensor | None) -> Tensor:
         """Return what the edits add to the edited neurons' latents, [n, n_edits]."""
-        before = torch.zeros(codes.n_rows, len(self._neurons), device=codes.values.device)
+        before = torch.zeros(codes.pattern.n_rows, len(self._neurons), device=codes.values.device)
         edit = self._edit_of[codes.neurons]
         is_edited = (edit >= 0).nonzero().flatten()
         before[codes.rows[is_edited], edit[is_edited]] = codes.values[is_edited]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.saes.affine_saes import BatchTopKSae, BiasedTopKSae, JumpReLUSae, ReLUSae
@@ -24,16 +24,10 @@ class LinearDecoder:
 
     def decode(self, codes: Codes) -> Tensor:
         """Return the reconstruction [n_rows, n_inputs]."""
-        if len(codes.values) * _SPARSE > codes.n_rows * codes.n_latents:
+        if len(codes.values) * _SPARSE > codes.pattern.n_rows * codes.pattern.n_latents:
             reconstruction = codes.dense() @ self.weight
         else:
-            reconstruction = nn.functional.embedding_bag(
-                codes.neurons,
-                self.weight,
-                codes.begins(),
-                mode="sum",
-                per_sample_weights=codes.values,
-            )
+            reconstruction = codes.pattern.times(codes.values, self.weight)
         return reconstruction if self.bias is None else reconstruction + self.bias
 
 

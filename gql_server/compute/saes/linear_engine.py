@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.saes.active_latents import Pattern, Places, portions
+from gql_server.compute.saes.codes import Codes, Pattern, portions
 from gql_server.compute.saes.selection import strongest
 from gql_server.compute.saes.starting import first_factor, spread_batches
 
@@ -58,20 +58,20 @@ class LinearEngine:
         return weights
 
     @torch.no_grad()
-    def places(self, x: Tensor) -> Places:
+    def chosen(self, x: Tensor) -> Codes:
         """Return where latents of x [n, n_inputs] may be other than 0, and the pre-codes there."""
         n_latents = len(self.encoder_bias)
-        return Places.joined([self._choose(self._encoder(rows)) for rows in portions(x, n_latents)])
+        return Codes.joined([self._choose(self._encoder(rows)) for rows in portions(x, n_latents)])
 
     def activate_at(self, pre_codes: Tensor, pattern: Pattern) -> Tensor:
         """Return the latents [n_places] for the pre-codes there."""
         return torch.relu(pre_codes)
 
-    def _choose(self, pre_codes: Tensor) -> Places:
+    def _choose(self, pre_codes: Tensor) -> Codes:
         if self._k is None:
-            return Places.above(pre_codes, 0.0)
+            return Codes.above(pre_codes, 0.0)
         values, neurons = strongest(pre_codes, self._k)
-        return Places.of_each(values, neurons, pre_codes.shape[1])
+        return Codes.of_each(values, neurons, pre_codes.shape[1])
 
 
 def has_linear_engine(sae: Sae) -> bool:

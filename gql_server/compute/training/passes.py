@@ -14,8 +14,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.saes.active_latents import Pattern, Places
 from gql_server.compute.saes.affine_engine import AffineEngine
+from gql_server.compute.saes.codes import Codes, Pattern
 from gql_server.compute.saes.linear_engine import LinearEngine, has_linear_engine
 
 from mi_crow.mechanistic.sae.sae import Sae
@@ -37,7 +37,7 @@ class Pass:
     """Which neurons have such a latent: bool [n_latents], without gradients."""
     pre_codes: Callable[[Tensor], Tensor]
     """Gives some neurons' pre-codes [n, n_neurons]."""
-    places: Places | None = None
+    places: Codes | None = None
     """Pre-codes where latents may be other than 0; None for an engine that is not known."""
 
 
@@ -69,7 +69,7 @@ def dense_pass(engine: nn.Module, x: Tensor) -> Pass:
 def sparse_pass(engine: AffineEngine | LinearEngine, x: Tensor) -> Pass:
     """Pass through an engine that is known; the same numbers to rounding."""
     dictionary = engine.get_dictionary()
-    chosen, centre = engine.places(x), engine.centre
+    chosen, centre = engine.chosen(x), engine.centre
     pattern = chosen.pattern
     centred = x if centre is None else x - centre.detach()
     weight, bias = engine.encoder_weight, engine.encoder_bias
@@ -92,7 +92,7 @@ def sparse_pass(engine: AffineEngine | LinearEngine, x: Tensor) -> Pass:
         active_count=active.sum(),
         fired=fired,
         pre_codes=some_pre_codes,
-        places=Places(pre_codes, pattern),
+        places=Codes(pre_codes, pattern),
     )
 
 

@@ -1,9 +1,13 @@
 """Encoding and decoding with an SAE, refusing what is not finite: no figures are made of that."""
 
+import torch
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
+from gql_server.compute.saes.affine_engine import AffineEngine
+from gql_server.compute.saes.codes import Codes
+from gql_server.compute.saes.linear_engine import LinearEngine, has_linear_engine
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -26,6 +30,28 @@ def encode(sae: Sae, activations: Tensor, counted: Tensor | None = None) -> Tens
     if not all_finite(activations[bad]):
         raise TaskError(_OF_THE_MODEL, "CONFLICT")
     raise _of_the_sae(sae, "neurons' activations")
+
+
+def codes_of(sae: Sae, activations: Tensor, counted: Tensor | None = None) -> Codes:
+    """Return the latents of activations [n, n_inputs] that are not 0; ``counted`` and errors as above."""
+    codes = _encoded(sae, activations)
+    if not all_finite(codes.values):
+        # Says so, where it matters.
+        encode(sae, activations, counted)
+    return codes
+
+
+def _encoded(sae: Sae, activations: Tensor) -> Codes:
+    """Encode, without passes over all latents where the engine is known."""
+    engine = sae.sae_engine
+    if not isinstance(engine, AffineEngine):
+        if not has_linear_engine(sae):
+            return Codes.of(sae.encode(activations).float())
+        engine = LinearEngine(sae)
+    with torch.no_grad():
+        chosen = engine.chosen(activations)
+        latents = engine.activate_at(chosen.values, chosen.pattern)
+    return Codes(latents.float(), chosen.pattern).only(latents != 0)
 
 
 def decode(sae: Sae, latents: Tensor, counted: Tensor | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from gql_server.compute.looking.contrast import contrast_neurons
 from gql_server.compute.looking.top_neurons import find_top_neurons
 from gql_server.compute.messages.sources import Edit, LanguageModelSource
 from gql_server.compute.messages.tasks import ContrastNeurons, FindTopNeurons, Generate
-from gql_server.compute.saes.finite import all_finite
+from gql_server.compute.saes.encoding import all_finite
 from gql_server.compute.saes.hooks import Mode, SaeHook
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import LAYER, make_sae, sae_source

@@ -1,0 +1,58 @@
+"""Codes of every class against encode() over all latents."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute.context import TaskError
+from gql_server.compute.saes.classes import SaeClasses, place
+from gql_server.compute.saes.encoding import codes_of
+from tests.compute.dummy_sae import DummySae
+
+
+@pytest.mark.parametrize(
+    ("name", "k"),
+    [
+        ("TopKSae", 4),
+        ("BiasedTopKSae", 4),
+        ("BatchTopKSae", 4),
+        ("JumpReLUSae", 4),
+        ("L1Sae", None),
+        ("ReLUSae", None),
+    ],
+)
+def test_codes_are_what_encode_gives_by_row(name: str, k: int | None) -> None:
+    torch.manual_seed(2)
+    sae = SaeClasses().get(name).build(900, 12, k, "cpu")
+    engine: Any = sae.sae_engine
+    if hasattr(engine, "threshold"):
+        engine.threshold.data.fill_(0.3)
+    place(sae, "cpu")
+    x = torch.randn(50, 12)
+    dense = sae.encode(x).detach()
+    codes = codes_of(sae, x)
+    assert torch.equal(codes.rows, codes.rows.sort().values)
+    assert (codes.values != 0).all()
+    assert len(codes.values) == int((dense != 0).sum()) > 50
+    torch.testing.assert_close(codes.dense(), dense)
+
+
+def test_codes_of_somebody_elses_class_are_what_it_encodes() -> None:
+    torch.manual_seed(2)
+    sae = DummySae(30, 12)
+    x = torch.randn(5, 12)
+    codes, dense = codes_of(sae, x), sae.encode(x).detach()
+    assert torch.equal(codes.neurons, dense.nonzero()[:, 1])
+    assert torch.equal(codes.values, dense[dense != 0])
+
+
+@pytest.mark.parametrize("name", ["BatchTopKSae", "TopKSae", "L1Sae"])
+def test_codes_that_are_not_finite_are_refused(name: str) -> None:
+    sae = SaeClasses().get(name).build(900, 12, None if name == "L1Sae" else 4, "cpu")
+    place(sae, "cpu")
+    x = torch.randn(5, 12)
+    x[3, 4] = float("nan")
+    with pytest.raises(TaskError, match="activations are not finite"):
+        codes_of(sae, x)
