@@ -73,6 +73,8 @@ class RunProvenance(msgspec.Struct, frozen=True):
     padding_side: str
     special_token_ids: list[int]
     versions: dict[str, str]
+    matmul_precision: str = "highest"
+    """As a training's."""
 
 
 class TrainingProvenance(msgspec.Struct, frozen=True):
@@ -88,6 +90,8 @@ class TrainingProvenance(msgspec.Struct, frozen=True):
     """Stored batches of the run, which may have been incomplete then."""
     token_count: int
     thread_count: int
+    matmul_precision: str = "highest"
+    """As ``torch.set_float32_matmul_precision`` has it; earlier versions had nothing else."""
 
 
 class SaeProvenance(msgspec.Struct, frozen=True):

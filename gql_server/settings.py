@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PathList = Annotated[tuple[Path, ...], NoDecode]
 OriginList = Annotated[tuple[str, ...], NoDecode]
+MatmulPrecision = Literal["highest", "high", "medium"]
 
 
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
@@ -54,6 +55,10 @@ class Settings(BaseSettings):
     """Worker processes: one for jobs and one for interactive work, or 1 for both, between a job's batches."""
     worker_threads: int | None = Field(default=None, ge=1)
     """Threads of a worker's tensor operations; left to torch if not set."""
+    worker_device: str | None = None
+    """Where workers compute: cuda, cuda:1, mps or cpu; the best that is there if not set."""
+    worker_matmul_precision: MatmulPrecision = "highest"
+    """Of float32 matrix products, as torch has it: high is TF32, medium bfloat16 where that is faster."""
     worker_memory_bytes: int | None = Field(default=None, ge=1)
     """Memory that a worker may have (its data, as RLIMIT_DATA counts it); a task that wants more fails."""
     worker_silence_seconds: float = Field(default=60, gt=0)

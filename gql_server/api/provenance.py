@@ -10,6 +10,11 @@ from gql_server.api.common import BigInt, finite_number, from_row, object_type
 from gql_server.api.enums import DatasetKind, FloatType, LanguageModelSourceKind
 from gql_server.api.training import TrainingConfig, training_config
 
+MATMUL_PRECISION = (
+    "Precision of float32 matrix products: highest, or high (TF32) or medium (bfloat16) where the server"
+    " is set to that."
+)
+
 
 @object_type
 class PackageVersion:
@@ -101,6 +106,7 @@ class ActivationRunProvenance:
     dtype: FloatType = strawberry.field(description="Precision of the stored activations.")
     padding_side: str = strawberry.field(description="Where shorter texts of a batch were padded: right.")
     special_token_ids: list[int] = strawberry.field(description="Tokens that do not count, beside padding.")
+    matmul_precision: str = strawberry.field(description=MATMUL_PRECISION)
     versions: list[PackageVersion] = strawberry.field(description="What captured it.")
 
 
@@ -131,6 +137,7 @@ class TrainingProvenance:
     thread_count: int = strawberry.field(
         description="Threads of torch on the CPU; another number gives other last digits."
     )
+    matmul_precision: str = strawberry.field(description=MATMUL_PRECISION)
 
 
 @object_type

@@ -25,7 +25,7 @@ class Server:
 
     @field
     async def devices(self, info: Info) -> list[str]:
-        """Where a training can be computed, best first."""
+        """Where a training can be computed; the first is where this server computes if not told."""
         return (await interactive.describe(info.context.server)).devices
 
 

@@ -122,7 +122,7 @@ class TrainSaeInput:
     seed: int = strawberry.field(
         default=0, description="The same seed gives the same SAE on the same machine."
     )
-    device: str | None = strawberry.field(description="One of Server.devices; the best of them if left out.")
+    device: str | None = strawberry.field(description="One of Server.devices; the first of them if left out.")
     index_neurons: bool = strawberry.field(
         default=True,
         description=(

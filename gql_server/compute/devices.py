@@ -6,25 +6,29 @@ from torch import Tensor
 from gql_server.compute.context import TaskError
 
 
-def devices() -> list[str]:
-    """List torch's names of the devices here, best first."""
+def devices(first: str | None = None) -> list[str]:
+    """List torch's names of the devices here, best first; ``first`` before the others where it is here."""
     found = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         found.append("mps")
-    return [*found, "cpu"]
+    found.append("cpu")
+    return sorted(found, key=lambda name: name != _named(first, found))
 
 
 def choose_device(asked: str | None) -> str:
     """Return the device asked for, or the best; TaskError (INVALID, device) where there is none such."""
     available = devices()
-    if asked is None:
-        return available[0]
-    if asked == "cuda" and available[0].startswith("cuda"):
-        return available[0]
-    if asked not in available:
+    device = _named(asked, available)
+    if device not in available:
         raise TaskError(
             f"There is no device {asked!r} here; there are {', '.join(available)}.", "INVALID", ("device",)
         )
+    return device
+
+
+def _named(asked: str | None, available: list[str]) -> str:
+    if asked is None or (asked == "cuda" and available[0].startswith("cuda")):
+        return available[0]
     return asked
 
 

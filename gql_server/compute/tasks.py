@@ -5,13 +5,15 @@ from collections.abc import Callable
 from contextvars import Context
 from pathlib import Path
 
+import msgspec
 import structlog
+import torch
 from structlog.contextvars import bind_contextvars
 
 from gql_server.compute import upstream  # noqa: F401  (before anything that imports overcomplete)
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.context import TaskContext
-from gql_server.compute.devices import devices
+from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute.devices import choose_device, devices
 from gql_server.compute.evaluating.evaluation import evaluate_sae
 from gql_server.compute.exchange.sae_export import export_sae
 from gql_server.compute.exchange.sae_import import import_sae
@@ -48,16 +50,28 @@ log = structlog.get_logger(__name__)
 
 
 class Toolbox:
-    """Does any task. ``on_change`` is told of language models that come and go."""
+    """Does any task. ``on_change`` is told of language models that come and go.
 
-    def __init__(self, on_change: Callable[[LanguageModelChanged], None]) -> None:
-        self.language_models = LanguageModels(on_change)
+    ``device`` is torch's name of where to compute, or None for the best here; ``matmul_precision`` that of
+    ``torch.set_float32_matmul_precision``, for the whole process.
+    """
+
+    def __init__(
+        self,
+        on_change: Callable[[LanguageModelChanged], None],
+        device: str | None = None,
+        matmul_precision: str = "highest",
+    ) -> None:
+        torch.set_float32_matmul_precision(matmul_precision)
+        self._asked = device
+        self._devices = devices(device)
+        self.language_models = LanguageModels(on_change, self._devices[0])
         self._classes = SaeClasses()
-        self._saes = Saes(self._classes, device=devices()[0])
+        self._saes = Saes(self._classes, self._devices[0])
 
     def describe(self) -> WorkerReady:
         """Return what this worker offers."""
-        return WorkerReady(devices=devices(), sae_classes=self._classes.describe())
+        return WorkerReady(devices=self._devices, sae_classes=self._classes.describe())
 
     def rest(self, idle_seconds: float) -> None:
         """Let go of language models that nothing has used for so long."""
@@ -71,9 +85,16 @@ class Toolbox:
     def _do_and_tell(self, task: Task, context: TaskContext) -> Result:
         bind_contextvars(**_subject(task))
         began = time.perf_counter()
+        self._check_device()
         result = self._do(task, context)
         log.info("task done", task=type(task).__name__, seconds=round(time.perf_counter() - began, 3))
         return result
+
+    def _check_device(self) -> None:
+        try:
+            choose_device(self._asked)
+        except TaskError as error:
+            raise TaskError(f"GQL_SERVER_WORKER_DEVICE is wrong. {error}", "CONFLICT") from error
 
     def _do(self, task: Task, context: TaskContext) -> Result:
         match task:
@@ -85,7 +106,8 @@ class Toolbox:
             case CaptureActivations():
                 return capture_activations(task, context, self.language_models)
             case TrainSae():
-                return train_sae(task, context, self._classes)
+                here = msgspec.structs.replace(task, device=task.device or self._devices[0])
+                return train_sae(here, context, self._classes)
             case IndexNeurons():
                 sae, store = self._saes.get(task.sae), ActivationStore(Path(task.store_dir))
                 result = index_neurons(task, context, sae, store, self.language_models)

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -150,6 +151,8 @@ def main() -> None:
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--idle-unload-seconds", type=float, default=900)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--device")
+    parser.add_argument("--matmul-precision", default="highest")
     parser.add_argument("--hub", choices=["on", "off"], default="on")
     parser.add_argument("--low-priority", action="store_true")
     parser.add_argument("--memory-bytes", type=int)
@@ -166,7 +169,9 @@ def main() -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
     if options.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    Worker(Channel(socket.socket(fileno=options.descriptor)), _toolbox, options.idle_unload_seconds).serve()
+    channel = Channel(socket.socket(fileno=options.descriptor))
+    make_tools = partial(_toolbox, options.device, options.matmul_precision)
+    Worker(channel, make_tools, options.idle_unload_seconds).serve()
 
 
 def ignore_signals_to_stop() -> None:
@@ -175,10 +180,10 @@ def ignore_signals_to_stop() -> None:
         signal.signal(stop, signal.SIG_IGN)
 
 
-def _toolbox(send: Send) -> Tools:
+def _toolbox(device: str | None, matmul_precision: str, send: Send) -> Tools:
     from gql_server.compute.tasks import Toolbox  # It imports torch.
 
-    return Toolbox(send)
+    return Toolbox(send, device, matmul_precision)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,10 @@ def _options(settings: Settings, *, low_priority: bool) -> list[str]:
         f"--log-level={settings.log_level}",
         f"--idle-unload-seconds={settings.idle_unload_seconds}",
         f"--hub={'on' if settings.hub_enabled else 'off'}",
+        f"--matmul-precision={settings.worker_matmul_precision}",
     ]
+    if settings.worker_device is not None:
+        options.append(f"--device={settings.worker_device}")
     if settings.worker_threads is not None:
         options.append(f"--threads={settings.worker_threads}")
     if settings.worker_memory_bytes is not None:

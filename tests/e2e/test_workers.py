@@ -112,3 +112,40 @@ def test_only_one_server_owns_an_artifact_directory(tmp_path: Path) -> None:
         second = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert second.returncode == 1
     assert f"uses {tmp_path}" in second.stderr
+
+
+async def test_workers_compute_where_and_how_the_settings_say(tiny_model_dir: Path, tmp_path: Path) -> None:
+    settings = {"MODEL_DIRS": str(tiny_model_dir), "WORKER_MATMUL_PRECISION": "high"}
+    with server_process(tmp_path / "high", WORKER_DEVICE="cpu", **settings) as server:
+        async with api(server.url) as client:
+            job = await start_capture(client, tiny_model_dir, sampleLimit=30, batchSize=8)
+            assert (await client.follow(job))[-1]["status"] == "SUCCEEDED"
+            data = await client.ask(
+                "{ activationRuns { nodes { id provenance { matmulPrecision } } } server { devices } }"
+            )
+            run = data["activationRuns"]["nodes"][0]
+            assert run["provenance"]["matmulPrecision"] == "high" and data["server"]["devices"][0] == "cpu"
+            train = {"activationRunId": run["id"], "latentCount": 64, "k": 4, "batchSize": 64}
+            sae, _ = await client.run_job("trainSae", input=("TrainSaeInput!", train))
+            document = "query($id: ID!) { sae(id: $id) { provenance { training { matmulPrecision } } } }"
+            trained = (await client.ask(document, id=sae))["sae"]
+            assert trained["provenance"]["training"]["matmulPrecision"] == "high"
+
+
+async def test_a_device_that_is_not_there_is_named(tiny_model_dir: Path, tmp_path: Path) -> None:
+    settings = {"MODEL_DIRS": str(tiny_model_dir), "WORKER_DEVICE": "cuda:99"}
+    with server_process(tmp_path, **settings) as server:
+        async with api(server.url) as client:
+            added = await client.do(
+                "addLanguageModel",
+                "... on LanguageModelAdded { languageModel { id } }",
+                input=("AddLanguageModelInput!", {"name": "tiny", "source": {"path": str(tiny_model_dir)}}),
+            )
+            launched = await client.do(
+                "loadLanguageModel",
+                "... on JobLaunched { job { id } }",
+                id=("ID!", added["languageModel"]["id"]),
+            )
+            failed = (await client.follow(launched["job"]["id"]))[-1]
+            assert failed["status"] == "FAILED"
+            assert "WORKER_DEVICE is wrong. There is no device 'cuda:99' here" in failed["error"]

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
+import torch
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.capturing.capture_plan import CapturePlan, plan_capture
@@ -71,8 +72,10 @@ def run_plan(
 
 def _same(earlier: Manifest, now: Manifest, origin: LanguageModelProvenance) -> bool:
     """Whether an earlier attempt wants the same of the same language model, so that its batches count."""
-    if earlier.provenance is not None and earlier.provenance.language_model != origin:
-        return False
+    if earlier.provenance is not None:
+        computed = (earlier.provenance.language_model, earlier.provenance.matmul_precision)
+        if computed != (origin, torch.get_float32_matmul_precision()):
+            return False
     return _asks_for(earlier) == _asks_for(now)
 
 
@@ -95,6 +98,7 @@ def _provenance(
         padding_side=PADDING_SIDE,
         special_token_ids=manifest.special_token_ids,
         versions=versions(),
+        matmul_precision=torch.get_float32_matmul_precision(),
     )
 
 

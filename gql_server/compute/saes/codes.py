@@ -36,7 +36,7 @@ class Pattern:
     def of(cls, rows: Tensor, neurons: Tensor, shape: Sequence[int]) -> "Pattern":
         """Make it of rows, ascending, and neurons [n_places], for a shape [n_rows, n_latents]."""
         n_rows, n_latents = shape
-        return cls(neurons, _offsets(torch.bincount(rows, minlength=n_rows)), n_latents)
+        return cls(neurons, _offsets(_counts(rows, n_rows)), n_latents)
 
     @property
     def n_rows(self) -> int:
@@ -53,8 +53,7 @@ class Pattern:
     def _by_neuron(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the order of the transposed matrix, its places' rows, and its offsets [n_latents + 1]."""
         order = self.neurons.argsort(stable=True)
-        counts = torch.bincount(self.neurons, minlength=self.n_latents)
-        return order, self.rows[order], _offsets(counts)
+        return order, self.rows[order], _offsets(_counts(self.neurons, self.n_latents))
 
     def times(self, values: Tensor, matrix: Tensor) -> Tensor:
         """Multiply the sparse matrix of ``values`` [n_places] with one [n_latents, n]: [n_rows, n]."""
@@ -75,7 +74,14 @@ class Pattern:
 
     def sums(self, values: Tensor) -> Tensor:
         """Return each neuron's sum of values: [n_latents]."""
-        return torch.bincount(self.neurons, values, minlength=self.n_latents).to(values.dtype)
+        order, _, offsets = self._by_neuron
+        # In an order of its own on any device, as adding to places of a GPU's memory is not.
+        return torch.segment_reduce(values[order], "sum", offsets=offsets)
+
+    def fired(self, active: Tensor) -> Tensor:
+        """Say which neurons have a place for which ``active`` [n_places] is true: bool [n_latents]."""
+        counts = torch.zeros(self.n_latents, dtype=torch.int64, device=active.device)
+        return counts.scatter_add_(0, self.neurons, active.long()) > 0
 
     def where(self, kept: Tensor) -> "Pattern":
         """Keep the places for which ``kept`` [n_places] is true."""
@@ -87,6 +93,12 @@ def _bags(indices: Tensor, offsets: Tensor, weights: Tensor, matrix: Tensor) -> 
     return embedding_bag(
         indices, matrix, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
     )
+
+
+def _counts(numbers: Tensor, n: int) -> Tensor:
+    """Count how often each number below n is there; as torch.bincount, which waits for the device."""
+    counts = torch.zeros(n, dtype=torch.int64, device=numbers.device)
+    return counts.scatter_add_(0, numbers, torch.ones_like(numbers))
 
 
 def _offsets(counts: Tensor) -> Tensor:

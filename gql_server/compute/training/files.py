@@ -76,6 +76,7 @@ def _training(plan: TrainingPlan, report: TrainingReport, rows: TrainingStore) -
         batch_count=rows.batch_count,
         token_count=rows.token_count,
         thread_count=torch.get_num_threads(),
+        matmul_precision=torch.get_float32_matmul_precision(),
     )
 
 

@@ -122,7 +122,8 @@ class DeadNeurons:
         """Return the share of dead neurons; None before a full window of tokens has passed."""
         if self._seen < self.window:
             return None
-        return float(self.silent_for(self.window).double().mean())
+        silent = self.silent_for(self.window)
+        return int(silent.sum()) / len(silent)
 
     def silent_for(self, n_tokens: int) -> Tensor:
         """Say which neurons have not fired over the last ``n_tokens`` tokens: bool [n_latents]."""

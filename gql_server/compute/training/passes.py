@@ -79,8 +79,6 @@ def sparse_pass(engine: AffineEngine | LinearEngine, x: Tensor) -> Pass:
     if engine.decoder_bias is not None:
         x_hat = x_hat + engine.decoder_bias
     active = latents.detach() != 0
-    fired = torch.zeros(pattern.n_latents, dtype=torch.bool, device=x.device)
-    fired[pattern.neurons[active]] = True
 
     def some_pre_codes(neurons: Tensor) -> Tensor:
         return linear(x if centre is None else x - centre, weight[neurons], bias[neurons])
@@ -90,7 +88,7 @@ def sparse_pass(engine: AffineEngine | LinearEngine, x: Tensor) -> Pass:
         dictionary=dictionary,
         mean_latent=latents.abs().sum() / (len(x) * pattern.n_latents),
         active_count=active.sum(),
-        fired=fired,
+        fired=pattern.fired(active),
         pre_codes=some_pre_codes,
         places=Codes(pre_codes, pattern),
     )

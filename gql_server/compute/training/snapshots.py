@@ -38,6 +38,7 @@ def fingerprint(task: TrainSae, plan: TrainingPlan, rows: TrainingStore) -> Fing
         "format": _FORMAT,
         "torch version": str(torch.__version__),
         "device": plan.config.device,
+        "precision of matrix products": torch.get_float32_matmul_precision(),
         "activation run": task.run_id,
         "layer": task.layer,
         "token count": rows.token_count,
