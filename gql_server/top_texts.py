@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from safetensors import safe_open
@@ -50,25 +52,41 @@ class TokenizedText:
         return self._pieces[index] or self._text[begin:end]
 
 
-def tokenize(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> list[TokenizedText]:
-    """Tokenise texts, on all processors.
+class TextTokenizer:
+    """A language model's tokenizer, which threads may share."""
 
-    Sets the tokenizer's truncation, so a tokenizer belongs to one caller at a time.
-    """
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
-    encodings = tokenizer.encode_batch(list(texts))
-    return [TokenizedText(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._tokenizing = Lock()
+
+    def tokenize(self, texts: Sequence[str], max_length: int) -> list[TokenizedText]:
+        """Tokenise texts as a capture does that cuts them at a length; on all processors."""
+        with self._tokenizing:
+            self._tokenizer.no_padding()
+            self._tokenizer.enable_truncation(max_length)
+            encodings = self._tokenizer.encode_batch(list(texts))
+        return [TokenizedText(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
 
 
-def load_tokenizer(directory: Path) -> Tokenizer:
-    """Load a language model's tokenizer.json. Raises FileNotFoundError where there is none."""
+def load_tokenizer(directory: Path) -> TextTokenizer:
+    """Return a language model's tokenizer, loaded once; FileNotFoundError where it has no tokenizer.json."""
     path = directory / "tokenizer.json"
-    return Tokenizer.from_buffer(path.read_bytes())
+    return _load_tokenizer(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _load_tokenizer(path: Path, _written_at: int) -> TextTokenizer:
+    """Read a tokenizer once for each time that it was written: that takes up to a second."""
+    return TextTokenizer(Tokenizer.from_buffer(path.read_bytes()))
 
 
 def read_top_texts(
-    tensors_path: Path, neuron: int, first: int, dataset: TextDataset, tokenizer: Tokenizer, max_length: int
+    tensors_path: Path,
+    neuron: int,
+    first: int,
+    dataset: TextDataset,
+    tokenizer: TextTokenizer,
+    max_length: int,
 ) -> list[TopText]:
     """Return a neuron's strongest texts, at most ``first``, strongest first; reads only its part of the file.
 
@@ -95,8 +113,10 @@ def _slice(file: Any, name: str, neuron: int, first: int) -> Any:
     return tensor[neuron : neuron + 1, : min(first, top_texts_per_neuron)][0]
 
 
-def _top_text(entry: dict[str, Any], dataset: TextDataset, tokenizer: Tokenizer, max_length: int) -> TopText:
-    (text,) = tokenize([dataset[int(entry["top_rows"])]], tokenizer, max_length)
+def _top_text(
+    entry: dict[str, Any], dataset: TextDataset, tokenizer: TextTokenizer, max_length: int
+) -> TopText:
+    (text,) = tokenizer.tokenize([dataset[int(entry["top_rows"])]], max_length)
     start, length = int(entry["window_start"]), int(entry["window_length"])
     token_index = int(entry["top_token_index"])
     activations = [float(value) for value in entry["window_activations"][:length]]

@@ -14,19 +14,9 @@ from gql_server.settings import Settings
 from models import ActivationRun, NeuronIndex
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
     from gql_server.datasets import TextDataset
     from gql_server.server import Server
-    from gql_server.top_texts import TopText
-
-
-@dataclass(frozen=True)
-class SharedTokenizer:
-    """A language model's tokenizer, which serves one caller at a time."""
-
-    tokenizer: "Tokenizer"
-    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+    from gql_server.top_texts import TextTokenizer, TopText
 
 
 @dataclass(frozen=True)
@@ -35,8 +25,10 @@ class TopTextSource:
 
     tensors_path: Path
     dataset: "TextDataset"
-    shared: SharedTokenizer
+    tokenizer: "TextTokenizer"
     max_length: int
+    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """The dataset's reader is for one thread."""
 
 
 async def sources(server: "Server", index_ids: Sequence[str]) -> list[TopTextSource | None]:
@@ -54,38 +46,22 @@ async def sources(server: "Server", index_ids: Sequence[str]) -> list[TopTextSou
 def _open_all(
     settings: Settings, index_ids: Sequence[str], runs: dict[str, ActivationRun]
 ) -> list[TopTextSource | None]:
-    # A tokenizer takes up to a second to load, and many SAEs are of one language model.
-    tokenizers = {
-        id: _load_tokenizer(settings, id) for id in {run.language_model_id for run in runs.values()}
-    }
-    sources: list[TopTextSource | None] = []
-    for index_id in index_ids:
-        run = runs.get(index_id)
-        shared = tokenizers[run.language_model_id] if run else None
-        sources.append(_open(settings, index_id, run, shared) if run and shared else None)
-    return sources
+    return [_open(settings, index_id, runs.get(index_id)) for index_id in index_ids]
 
 
-def _load_tokenizer(settings: Settings, language_model_id: str) -> SharedTokenizer | None:
+def _open(settings: Settings, index_id: str, run: ActivationRun | None) -> TopTextSource | None:
+    if run is None:
+        return None
+    # Imported here, so that the server answers before numpy and pyarrow are there.
+    from gql_server.datasets import TextDataset
     from gql_server.top_texts import load_tokenizer
 
     try:
-        return SharedTokenizer(load_tokenizer(artifacts.copy_directory(settings, language_model_id)))
-    except FileNotFoundError:
-        return None
-
-
-def _open(
-    settings: Settings, index_id: str, run: ActivationRun, shared: SharedTokenizer
-) -> TopTextSource | None:
-    # Imported here, so that the server answers before numpy and pyarrow are there.
-    from gql_server.datasets import TextDataset
-
-    try:
         dataset = TextDataset(artifacts.dataset_directory(settings, run.id))
+        tokenizer = load_tokenizer(artifacts.copy_directory(settings, run.language_model_id))
     except FileNotFoundError:
         return None
-    return TopTextSource(neuron_tensors.path_of(settings, index_id), dataset, shared, run.max_length)
+    return TopTextSource(neuron_tensors.path_of(settings, index_id), dataset, tokenizer, run.max_length)
 
 
 async def read(source: TopTextSource, neuron: int, first: int) -> "list[TopText]":
@@ -96,7 +72,7 @@ async def read(source: TopTextSource, neuron: int, first: int) -> "list[TopText]
     cursors.check_first(first)
     from gql_server.top_texts import read_top_texts
 
-    async with source.shared.one_at_a_time:
+    async with source.one_at_a_time:
         try:
             return await asyncio.to_thread(
                 read_top_texts,
@@ -104,7 +80,7 @@ async def read(source: TopTextSource, neuron: int, first: int) -> "list[TopText]
                 neuron,
                 first,
                 source.dataset,
-                source.shared.tokenizer,
+                source.tokenizer,
                 source.max_length,
             )
         except FileNotFoundError:

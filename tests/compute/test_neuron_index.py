@@ -1,6 +1,7 @@
 """The neuron index, held against dense NumPy on the same activations."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from tokenizers import Tokenizer
 
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.context import TaskError
@@ -393,7 +395,7 @@ def test_what_does_not_belong_together_is_a_conflict(
 def test_another_tokenizer_is_a_conflict(
     indexed: ByHand, task: IndexNeurons, recording_context: RecordingContext, tmp_path: Path
 ) -> None:
-    tokenizer = load_tokenizer(Path(task.tokenizer_dir))
+    tokenizer = Tokenizer.from_file(str(Path(task.tokenizer_dir) / "tokenizer.json"))
     tokenizer.add_tokens(["the", "of"])
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     broken = msgspec.structs.replace(task, tokenizer_dir=str(tmp_path))
@@ -467,3 +469,31 @@ def test_of_equally_strong_texts_the_first_in_the_dataset_wins(order: list[int],
         [0.0, 2.0, 0.0, 2.0, 0.0],
         [0.0, 2.0, 0.0, 2.0, 0.0],
     ]
+
+
+def test_a_tokenizer_is_loaded_once_until_it_is_written_anew(task: IndexNeurons, tmp_path: Path) -> None:
+    content = (Path(task.tokenizer_dir) / "tokenizer.json").read_bytes()
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    loaded = load_tokenizer(tmp_path)
+    assert load_tokenizer(tmp_path) is loaded
+    other = Tokenizer.from_buffer(content)
+    other.add_tokens(["wholly"])
+    other.save(str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(tmp_path) is not loaded
+    assert len(load_tokenizer(tmp_path).tokenize(["wholly"], 8)[0].ids) < len(
+        loaded.tokenize(["wholly"], 8)[0].ids
+    )
+
+
+def test_threads_that_share_a_tokenizer_get_texts_cut_at_their_own_lengths(task: IndexNeurons) -> None:
+    tokenizer = load_tokenizer(Path(task.tokenizer_dir))
+    lengths = [2, 5, 9] * 40
+
+    def cut(length: int) -> int:
+        return max(
+            len(text.ids)
+            for text in tokenizer.tokenize(["many words follow each other here, so many"] * 8, length)
+        )
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(cut, lengths)) == lengths

@@ -5,7 +5,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
@@ -23,7 +22,7 @@ from gql_server.compute.stored.store import ActivationStore
 from gql_server.compute.stored.texts import open_texts
 from gql_server.disk import check_free
 from gql_server.manifest import Manifest, read_manifest
-from gql_server.top_texts import load_tokenizer
+from gql_server.top_texts import TextTokenizer, load_tokenizer
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -70,7 +69,7 @@ def _manifest(task: IndexNeurons, store: ActivationStore) -> Manifest:
     return manifest
 
 
-def _tokenizer(task: IndexNeurons) -> Tokenizer:
+def _tokenizer(task: IndexNeurons) -> TextTokenizer:
     try:
         return load_tokenizer(Path(task.tokenizer_dir))
     except FileNotFoundError:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
@@ -17,7 +16,7 @@ from gql_server.compute.saes.encoding import codes_of
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.datasets import TextDataset
 from gql_server.manifest import Manifest, ManifestBatch
-from gql_server.top_texts import tokenize
+from gql_server.top_texts import TextTokenizer
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -53,7 +52,7 @@ class StoredTexts:
     manifest: Manifest
     layer: str
     dataset: TextDataset
-    tokenizer: Tokenizer
+    tokenizer: TextTokenizer
 
     def portions(self, batch: ManifestBatch, most: int) -> Iterator[Portion]:
         """Give a stored batch in portions of at most so many tokens, though never less than a text.
@@ -88,7 +87,7 @@ class StoredTexts:
         sides: list[PaddingSide] = ["right", "left"]
         places = (by_length[0], by_length[-1])
         texts = [self.dataset[batch.rows[place]] for place in places]
-        tokenized = tokenize(texts, self.tokenizer, self.manifest.max_length)
+        tokenized = self.tokenizer.tokenize(texts, self.manifest.max_length)
         for place, text in zip(places, tokenized, strict=True):
             length, row = batch.lengths[place], captured[place].tolist()
             found = {"right": row[:length], "left": row[len(row) - length :]}

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from gql_server.compute.context import TaskContext
 from gql_server.compute.messages.tasks import IndexNeurons
 from gql_server.datasets import TextDataset
 from gql_server.files import whole_file
-from gql_server.top_texts import tokenize
+from gql_server.top_texts import TextTokenizer
 
 _TEXTS_AT_ONCE = 256
 Shown = tuple[str, str]
@@ -23,7 +22,7 @@ def write_top_texts_file(
     task: IndexNeurons,
     tensors: dict[str, Tensor],
     dataset: TextDataset,
-    tokenizer: Tokenizer,
+    tokenizer: TextTokenizer,
     max_length: int,
     context: TaskContext,
 ) -> None:
@@ -45,7 +44,7 @@ def write_top_texts_file(
 def _shown(
     tensors: dict[str, Tensor],
     dataset: TextDataset,
-    tokenizer: Tokenizer,
+    tokenizer: TextTokenizer,
     max_length: int,
     context: TaskContext,
 ) -> list[Shown | None]:
@@ -62,7 +61,7 @@ def _shown(
     entries = iter(order[sorted_rows >= 0].split(counts.tolist()))
     for some in used.split(_TEXTS_AT_ONCE):
         context.check()
-        for text in tokenize([dataset[row] for row in some.tolist()], tokenizer, max_length):
+        for text in tokenizer.tokenize([dataset[row] for row in some.tolist()], max_length):
             for entry in next(entries).tolist():
                 shown[entry] = (text.stretch(starts[entry], lengths[entry]), text.token(peaks[entry]))
     return shown
