@@ -17,6 +17,7 @@ import msgspec
 
 from benchmarks import rows
 from benchmarks.captures import Silent, block, capture_of, smollm2
+from benchmarks.peers.handover import peak_megabytes
 from benchmarks.rows import Row, Spread
 from gql_server.compute.messages.sources import LanguageModelSource, SaeSource
 from gql_server.compute.messages.tasks import CaptureActivations, IndexNeurons, LoadLanguageModel, TrainSae
@@ -157,14 +158,7 @@ def peak_of(order: Order) -> int:
             write_texts(place, read_file(Path(order.texts_file), "text"))
     Toolbox(lambda change: None).do(order.task, Silent())
     del given  # Whoever gives texts as a list holds them as well.
-    return peak()
-
-
-def peak() -> int:
-    """Return the highest resident memory in bytes; the kernel's ru_maxrss would tell the parent's."""
-    status = Path("/proc/self/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
+    return round(peak_megabytes() * 1e6)
 
 
 if __name__ == "__main__":

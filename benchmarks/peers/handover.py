@@ -3,7 +3,6 @@
 import argparse
 import json
 import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo  # By now, since the first optimizer imports it, for seconds of nobody's training.
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
@@ -94,9 +94,15 @@ def report(order: Order, stopwatch: Stopwatch, package: str, lr: float, **settin
 
 
 def peak_megabytes() -> float:
-    """Return the most memory that this process has held, in 10**6 bytes."""
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kilobytes * (1 if sys.platform == "darwin" else 1024) / 1e6
+    """Return the most memory that this process has held, in 10**6 bytes.
+
+    Linux counts in ru_maxrss what the parent held when it started this process, so it is asked otherwise.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def save_topk(order: Order, *, encoder: Tensor, encoder_bias: Tensor, decoder: Tensor, bias: Tensor) -> None:
