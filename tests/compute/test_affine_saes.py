@@ -11,6 +11,7 @@ from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.saes.affine_engine import BANDWIDTH, BatchTopKEngine, JumpReLUEngine
 from gql_server.compute.saes.affine_saes import AffineSae, BatchTopKSae, BiasedTopKSae, JumpReLUSae, ReLUSae
 from gql_server.compute.saes.classes import SaeClass
+from gql_server.compute.saes.codes import Codes
 
 N_INPUTS, N_LATENTS, K = 6, 20, 3
 ALL = [ReLUSae, BiasedTopKSae, BatchTopKSae, JumpReLUSae]
@@ -150,6 +151,38 @@ def test_batch_top_k_keeps_k_per_token_on_average_and_then_the_mean_of_the_small
     engine.eval()
     _, latents = engine.encode(torch.randn(2000, N_INPUTS))
     assert float((latents > 0).sum()) / 2000 == pytest.approx(K, rel=0.15)
+
+
+@pytest.mark.parametrize("remembered", [-1.0, 0.0, 0.1, 100.0])
+@pytest.mark.parametrize("bias", [0.0, -4.0])
+def test_batch_top_k_finds_the_largest_of_a_batch_whatever_threshold_it_remembers(
+    remembered: float, bias: float
+) -> None:
+    torch.manual_seed(8)
+    engine = BatchTopKEngine(N_INPUTS, 600, K)
+    with torch.no_grad():
+        engine.threshold.fill_(remembered)
+        engine.encoder_bias.fill_(bias)
+    engine.train()
+    x = torch.randn(200, N_INPUTS)
+    codes = engine.chosen(x)
+    pre = engine.pre_codes(x).detach().numpy()
+    largest = [place for place in np.argsort(-pre, axis=None)[: 200 * K] if pre.flat[place] > 0]
+    assert len(largest) == 200 * K or bias < 0
+    assert sorted((codes.rows * 600 + codes.neurons).tolist()) == sorted(largest)
+    np.testing.assert_array_equal(codes.dense().numpy()[codes.rows, codes.neurons], pre.flat[sorted(largest)])
+
+
+def test_batch_top_k_does_not_list_all_positive_pre_codes_of_its_first_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = BatchTopKEngine(16, 4096, 4)
+    listed = []
+    above = Codes.above
+    monkeypatch.setattr(Codes, "above", lambda *given: listed.append(above(*given)) or listed[-1])
+    engine.train()
+    engine.chosen(torch.randn(512, 16))
+    assert sum(len(codes.values) for codes in listed) < 4 * (512 * 4)
 
 
 def test_thresholds_get_the_pseudo_derivatives_of_the_paper() -> None:

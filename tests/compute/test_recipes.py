@@ -18,6 +18,7 @@ from gql_server.compute.training.recipes import (
     BELOW_THRESHOLD_WEIGHT,
     FAST,
     L0_WEIGHT,
+    REVIVED_AMONG,
     AffineRecipe,
     LinearRecipe,
     auxiliary_loss,
@@ -130,7 +131,25 @@ def test_the_auxiliary_loss_moves_nothing_but_the_dead() -> None:
     x = structured_rows(50)
     auxiliary_loss(x, way_through(sae)(x), dead).backward()
     for weights in (engine.encoder_weight, engine.decoder_weight):
-        assert (weights.grad.abs().sum(dim=1) > 0).tolist() == dead.tolist()
+        assert (weights.grad.to_dense().abs().sum(dim=1) > 0).tolist() == dead.tolist()
+
+
+def test_of_many_dead_neurons_some_are_brought_back_at_a_time_and_all_of_them_in_turn() -> None:
+    torch.manual_seed(2)
+    sae = SaeClasses().get("BiasedTopKSae").build(200, 8, 3, "cpu")
+    engine: Any = sae.sae_engine
+    dead = torch.ones(200, dtype=torch.bool)
+    dead[:20] = False
+    x = torch.randn(50, 8)
+    reached = torch.zeros(200, dtype=torch.bool)
+    for _ in range(300):
+        engine.zero_grad()
+        auxiliary_loss(x, way_through(sae)(x), dead).backward()
+        moved = engine.encoder_weight.grad.to_dense().abs().sum(dim=1) > 0
+        # Of the half as many as inputs that take part for each token.
+        assert 4 <= int(moved.sum()) <= REVIVED_AMONG * 4
+        reached |= moved
+    assert not reached[:20].any() and int(reached.sum()) > 170
 
 
 def test_jump_relus_penalty_is_the_distance_from_k_and_of_the_dead_from_their_thresholds() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
+from torch.nn.functional import embedding, linear
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine
@@ -81,7 +81,7 @@ def sparse_pass(engine: AffineEngine | LinearEngine, x: Tensor) -> Pass:
     active = latents.detach() != 0
 
     def some_pre_codes(neurons: Tensor) -> Tensor:
-        return linear(x if centre is None else x - centre, weight[neurons], bias[neurons])
+        return linear(x if centre is None else x - centre, some_rows(weight, neurons), bias[neurons])
 
     return Pass(
         x_hat=x_hat,
@@ -92,6 +92,11 @@ def sparse_pass(engine: AffineEngine | LinearEngine, x: Tensor) -> Pass:
         pre_codes=some_pre_codes,
         places=Codes(pre_codes, pattern),
     )
+
+
+def some_rows(matrix: Tensor, indices: Tensor) -> Tensor:
+    """Return some of a matrix's rows, all different; their gradient is added without zeros for the others."""
+    return embedding(indices, matrix, sparse=True)
 
 
 class _PreCodes(torch.autograd.Function):

@@ -10,13 +10,15 @@ from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine, BatchTopKEngine, JumpReLUEngine
 from gql_server.compute.saes.linear_engine import fold_scale, has_linear_engine, initialise
 from gql_server.compute.saes.starting import first_factor, spread_batches
-from gql_server.compute.training.passes import Pass
+from gql_server.compute.training.passes import Pass, some_rows
 
 from mi_crow.mechanistic.sae.sae import Sae
 
 LOWEST_LEARNING_RATE = 2e-4
 FAST = 10.0
 AUXILIARY_WEIGHT = 1 / 32
+REVIVED_AMONG = 2
+"""Of how many times as many dead neurons as take part for a token the strongest are taken."""
 L0_WEIGHT = 1.0
 """Of (L0 / k - 1)², in units of the activations' variance per input, as the next is."""
 BELOW_THRESHOLD_WEIGHT = 3e-4
@@ -206,16 +208,21 @@ def auxiliary_loss(x: Tensor, passed: Pass, dead: Tensor) -> Tensor:
     Pre-codes below 0 take part, though no latent will ever be: they bring back neurons that are far from
     firing. With positive ones alone 4.0 % of BiasedTopKSae's neurons ended dead instead of 0.3 % (4,096
     neurons, 368 steps on 47,371 tokens of SmolLM2's layer 9), at the same explained variance.
+
+    Of more dead ones than REVIVED_AMONG times as many as take part, a step looks at so many, drawn anew: all
+    of 16,384 neurons that have hardly begun to fire take longer than the rest of the step.
     """
     wanted = max(1, x.shape[1] // 2)
     indices = dead.to(x.device).nonzero().flatten()
+    if len(indices) > REVIVED_AMONG * wanted:
+        indices = indices[torch.randperm(len(indices), device=x.device)[: REVIVED_AMONG * wanted]]
     k = min(wanted, len(indices))
     latents = passed.pre_codes(indices)
     if k < len(indices):
         values, places = latents.topk(k, dim=1, sorted=False)
         latents = torch.zeros_like(latents).scatter(1, places, values)
     error = (x - passed.x_hat).detach()
-    loss: Tensor = mse_loss(latents @ passed.dictionary[indices], error)
+    loss: Tensor = mse_loss(latents @ some_rows(passed.dictionary, indices), error)
     return AUXILIARY_WEIGHT * k / wanted * loss
 
 

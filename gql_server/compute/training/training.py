@@ -11,6 +11,7 @@ from gql_server.compute.messages.events import Log, TrainingPoint, TrainingResum
 from gql_server.compute.messages.results import TrainResult
 from gql_server.compute.messages.tasks import TrainSae
 from gql_server.compute.origins.provenance import provenance_of_run
+from gql_server.compute.own_process import freed_memory_kept
 from gql_server.compute.saes.classes import SaeClass, SaeClasses
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.compute.training.files import write_training
@@ -67,7 +68,8 @@ def train_sae(
         context.emit(plan.config)
         context.emit(Log(_opening(task, rows, plan)))
         snapshots = _snapshots(task, plan, rows)
-        report = _train(task, recipe, rows, plan, snapshots, context)
+        with freed_memory_kept():
+            report = _train(task, recipe, rows, plan, snapshots, context)
     recipe.finish()
     report.check_weights(sae, plan.config.learning_rate)
     run = provenance_of_run(store, task.run_id)
