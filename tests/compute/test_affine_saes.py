@@ -177,9 +177,14 @@ def test_batch_top_k_does_not_list_all_positive_pre_codes_of_its_first_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = BatchTopKEngine(16, 4096, 4)
-    listed = []
+    listed: list[Codes] = []
     above = Codes.above
-    monkeypatch.setattr(Codes, "above", lambda *given: listed.append(above(*given)) or listed[-1])
+
+    def noted(values: torch.Tensor, bound: torch.Tensor) -> Codes:
+        listed.append(above(values, bound))
+        return listed[-1]
+
+    monkeypatch.setattr(Codes, "above", noted)
     engine.train()
     engine.chosen(torch.randn(512, 16))
     assert sum(len(codes.values) for codes in listed) < 4 * (512 * 4)
