@@ -95,8 +95,8 @@ def sparse_pass(engine: AffineEngine | LinearEngine, x: Tensor) -> Pass:
 
 
 def some_rows(matrix: Tensor, indices: Tensor) -> Tensor:
-    """Return some of a matrix's rows, all different; their gradient is added without zeros for the others."""
-    return embedding(indices, matrix, sparse=True)
+    """Return some of a matrix's rows, all different; a parameter's gradient gets no zeros for the others."""
+    return embedding(indices, matrix, sparse=matrix.is_leaf)
 
 
 class _PreCodes(torch.autograd.Function):

@@ -17,8 +17,12 @@ from mi_crow.mechanistic.sae.sae import Sae
 LOWEST_LEARNING_RATE = 2e-4
 FAST = 10.0
 AUXILIARY_WEIGHT = 1 / 32
-REVIVED_AMONG = 2
-"""Of how many times as many dead neurons as take part for a token the strongest are taken."""
+REVIVED_AMONG = 4
+"""Of how many times as many dead neurons as take part for a token the strongest are taken.
+
+With 2 a BatchTopKSae of 16,384 neurons came to an explained variance of 0.896 on held-out tokens instead of
+0.900, with 8 % dead instead of 6 % (376 steps of 1,024 tokens of SmolLM2's layer 9); with 4 as with all.
+"""
 L0_WEIGHT = 1.0
 """Of (L0 / k - 1)², in units of the activations' variance per input, as the next is."""
 BELOW_THRESHOLD_WEIGHT = 3e-4
