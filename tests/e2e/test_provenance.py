@@ -31,12 +31,13 @@ RUN = """
     languageModel { sourceKind source revision files { name byteSize sha256 } dtype tokenizerSha256 }
     dataset { kind description huggingFace { repository config split textField revision } pythonVersion
       sampleOffset sampleLimit sha256 }
-    layers maxLength batchSize dtype paddingSide specialTokenIds versions { name version }"""
+    layers maxLength batchSize dtype paddingSide specialTokenIds matmulPrecision versions { name version }"""
 SAE = f"""
     checkpointSha256 saeClass inputSize latentCount layer activationRunId activationRun {{ {RUN} }}
     training {{
       config {{ epochs batchSize k learningRate l1Lambda seed device }}
-      shuffleSeed shuffleBufferRows activationScale deadWindow batchCount tokenCount threadCount }}
+      shuffleSeed shuffleBufferRows activationScale deadWindow batchCount tokenCount threadCount
+      matmulPrecision }}
     sourceFiles {{ name }} metricDefinitionsVersion versions {{ name version }}"""
 INDEX = f"""
     saeId saeCheckpointSha256 activationRunId activationRun {{ {RUN} }} batchCount topTextsPerNeuron
@@ -170,6 +171,7 @@ async def test_the_hashes_of_model_tokenizer_and_texts_are_those_computed_by_han
     }
     assert (provenance["layers"], provenance["maxLength"], provenance["batchSize"]) == ([LAYER], 20, 4)
     assert (provenance["paddingSide"], provenance["specialTokenIds"]) == ("right", [0, 1, 2])
+    assert provenance["matmulPrecision"] == "highest"
     versions = {entry["name"]: entry["version"] for entry in provenance["versions"]}
     assert versions["gql-server"] == __version__ and versions["python"] == platform.python_version()
     for package in ("mi-crow", "overcomplete", "torch", "transformers", "tokenizers"):
@@ -191,6 +193,7 @@ async def test_an_SAE_says_what_it_was_trained_on_and_how(made: Made, server: Ru
     assert training["shuffleBufferRows"] == training["tokenCount"] == metadata["token_count"]
     assert training["activationScale"] == metadata["activation_scale"]
     assert training["deadWindow"] == metadata["dead_window"] and training["threadCount"] >= 1
+    assert training["matmulPrecision"] == "highest"
     assert training["batchCount"] == made.run["batchCount"] == 8
 
 
