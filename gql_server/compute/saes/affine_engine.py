@@ -185,9 +185,11 @@ class BatchTopKEngine(AffineEngine):
     def _largest(self, x: Tensor) -> tuple[Codes, Tensor]:
         """Return the k n largest positive pre-codes of n tokens, among others, and the smallest of them."""
         wanted = min(self.k * len(x), len(x) * self.nb_concepts)
+        parts = portions(x, self.nb_concepts)
+        kept = [self.pre_codes(x)] if len(parts) == 1 else None
         # To sort all of a batch's latents takes several times as long as the rest of a step.
         for bound in self._bounds(x):
-            likely = self._above(x, bound)
+            likely = Codes.joined([Codes.above(part, bound) for part in kept or map(self.pre_codes, parts)])
             if len(likely.values) >= wanted:
                 return likely, likely.values.topk(wanted, sorted=False).values.min()
         return likely, torch.zeros_like(self.threshold)
@@ -202,12 +204,6 @@ class BatchTopKEngine(AffineEngine):
         if guess > 0:
             yield guess
         yield torch.zeros_like(self.threshold)
-
-    def _above(self, x: Tensor, bound: Tensor) -> Codes:
-        parts = []
-        for rows in portions(x, self.nb_concepts):
-            parts.append(Codes.above(self.pre_codes(rows), bound))
-        return Codes.joined(parts)
 
     @torch.no_grad()
     def _remember(self, smallest: Tensor) -> None:
