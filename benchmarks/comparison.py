@@ -34,9 +34,12 @@ class Comparison:
     console: Console
     language_model_id: str
     run_id: str
+    n_latents: int
 
     @classmethod
-    async def begin(cls, api: RemoteApi, console: Console, model_path: str) -> "Comparison":
+    async def begin(
+        cls, api: RemoteApi, console: Console, model_path: str, n_latents: int = N_LATENTS
+    ) -> "Comparison":
         """Add a language model and capture what is trained on."""
         given: dict[str, Any] = {"name": "SmolLM2-135M-Instruct", "source": {"path": model_path}}
         added = (await api.ask(documents.ADD_LANGUAGE_MODEL, input=given))["result"]
@@ -49,7 +52,7 @@ class Comparison:
         job = await jobs.launch_and_follow(
             api, console, "Capturing activations", documents.CAPTURE_ACTIVATIONS, input=given
         )
-        return cls(api, console, language_model_id, str(job["result"]["id"]))
+        return cls(api, console, language_model_id, str(job["result"]["id"]), n_latents)
 
     async def token_count(self) -> int:
         """Return how many of the run's tokens count."""
@@ -66,7 +69,7 @@ class Comparison:
         given = {
             "activationRunId": self.run_id,
             "saeClass": sae_class,
-            "latentCount": N_LATENTS,
+            "latentCount": self.n_latents,
             "k": K,
             "epochs": epochs,
             "batchSize": BATCH_SIZE,

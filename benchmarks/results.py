@@ -23,7 +23,7 @@ from benchmarks.comparison import (
     K,
 )
 from benchmarks.own_server import own_server
-from benchmarks.pages import machine
+from benchmarks.pages import Marks, machine
 from benchmarks.peers import trainings
 from benchmarks.results_page import Circumstances, Measured
 from benchmarks.training_batches import write_batches
@@ -39,39 +39,47 @@ PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--latents", type=int, default=N_LATENTS, help="of each SAE; a table for each number")
     parser.add_argument("--page", type=Path, default=PAGE, help="whose tables are written anew")
     parser.add_argument(
         "--only", default="", help="of the other packages' trainings, those with this in the name"
     )
     given = parser.parse_args()
+    marks = marks_of(given.latents)
     page = given.page.read_text()
+    marks.put_between(page, "")  # A page without them is refused now, not when everything is trained.
     wanted = [training for training in trainings.TRAININGS if given.only in training.name]
     with tempfile.TemporaryDirectory(prefix="results-") as directory:
-        measured = asyncio.run(compare(Path(directory), given.epochs, wanted))
-    given.page.write_text(results_page.MARKS.put_between(page, measured))
+        measured = asyncio.run(compare(Path(directory), given.epochs, wanted, given.latents))
+    given.page.write_text(marks.put_between(page, measured))
 
 
-async def compare(directory: Path, epochs: int, wanted: list[trainings.PeerTraining]) -> str:
+def marks_of(n_latents: int) -> Marks:
+    """Return between which marks of the page SAEs of this size are compared."""
+    return results_page.MARKS if n_latents == N_LATENTS else Marks(f"make results with {n_latents:,} neurons")
+
+
+async def compare(directory: Path, epochs: int, wanted: list[trainings.PeerTraining], n_latents: int) -> str:
     """Train and score everything in a temporary directory; returns the page's tables."""
     console = Console()
     saes, artifacts, model = directory / "saes", directory / "artifacts", model_file()
     saes.mkdir()
     with own_server(artifacts, [model.parent, saes]) as url:
         await wait_until_healthy(url)
-        comparison = await Comparison.begin(RemoteApi(url), console, str(model))
+        comparison = await Comparison.begin(RemoteApi(url), console, str(model), n_latents)
         scored = [await comparison.ours(sae_class, epochs) for sae_class in OUR_CLASSES]
         batches = directory / "batches.npy"
         n_steps = _write_batches(artifacts, comparison.run_id, batches, epochs)
         for training in wanted:
             console.print(f"Training {training.name} …", highlight=False)
-            trained = trainings.train(training, batches, saes, n_latents=N_LATENTS, k=K, seed=SEED)
+            trained = trainings.train(training, batches, saes, n_latents=n_latents, k=K, seed=SEED)
             scored.append(await comparison.theirs(trained, n_steps * BATCH_SIZE))
         chosen = results_page.best_of_each([measured for _, measured in scored])
         complete = [
             await comparison.more_of(sae_id, measured) if measured in chosen else measured
             for sae_id, measured in scored
         ]
-        circumstances = _circumstances(complete, n_steps, await comparison.token_count())
+        circumstances = _circumstances(complete, n_latents, n_steps, await comparison.token_count())
     return results_page.render(complete, circumstances, machine())
 
 
@@ -90,8 +98,10 @@ def _write_batches(artifacts: Path, run_id: str, path: Path, epochs: int) -> int
     )
 
 
-def _circumstances(measured: list[Measured], n_steps: int, n_tokens: int) -> Circumstances:
+def _circumstances(measured: list[Measured], n_latents: int, n_steps: int, n_tokens: int) -> Circumstances:
     return Circumstances(
+        n_latents=n_latents,
+        k=K,
         n_steps=n_steps,
         batch_size=BATCH_SIZE,
         n_texts=N_TEXTS,

@@ -37,6 +37,8 @@ class Measured:
 class Circumstances:
     """What all trainings have in common."""
 
+    n_latents: int
+    k: int
     n_steps: int
     batch_size: int
     n_texts: int
@@ -85,10 +87,10 @@ def render(measured: Sequence[Measured], circumstances: Circumstances, machine: 
 
 def _common(given: Circumstances) -> str:
     return (
-        f"Every training: {given.n_steps:,} steps of {given.batch_size:,} tokens, from {given.n_tokens:,} "
-        f"tokens of {given.n_texts:,} texts. Held out: {given.n_held_out_tokens:,} tokens of the "
-        f"{given.n_held_out_texts:,} texts after those. Seen: the first {given.n_seen_texts:,} texts of the "
-        "training."
+        f"Every training: {given.n_latents:,} neurons, k {given.k}, {given.n_steps:,} steps of "
+        f"{given.batch_size:,} tokens, from {given.n_tokens:,} tokens of {given.n_texts:,} texts. Held out: "
+        f"{given.n_held_out_tokens:,} tokens of the {given.n_held_out_texts:,} texts after those. Seen: the "
+        f"first {given.n_seen_texts:,} texts of the training."
     )
 
 

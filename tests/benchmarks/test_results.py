@@ -156,7 +156,7 @@ def test_of_each_package_the_training_that_explains_most_is_shown() -> None:
 
 def test_the_page_gets_what_was_measured_and_keeps_the_rest() -> None:
     given = [measured("ours", 0.9, seen={"explainedVariance": 0.95}, dead=0.0125), measured("theirs", None)]
-    circumstances = Circumstances(391, 1024, 929, 50_000, 100, 5_000, 100)
+    circumstances = Circumstances(4096, 32, 391, 1024, 929, 50_000, 100, 5_000, 100)
 
     page = MARKS.put_between(
         f"# Title\n\n{MARKS.begin}\nold\n{MARKS.end}\n\nRest\n",
@@ -182,7 +182,20 @@ def test_a_page_without_marks_is_refused() -> None:
 
 
 def test_the_projects_page_has_the_marks() -> None:
-    assert "tables" in MARKS.put_between(results.PAGE.read_text(), "tables")
+    for n_latents in (4096, 16384):
+        assert "tables" in results.marks_of(n_latents).put_between(results.PAGE.read_text(), "tables")
+
+
+def test_a_page_without_marks_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{MARKS.begin}\n\nother tables\n\n{MARKS.end}\n")
+    monkeypatch.setattr("sys.argv", ["results", "--latents", "123", "--page", str(page)])
+    monkeypatch.setattr(results, "compare", lambda *given: pytest.fail("it began"))
+
+    with pytest.raises(ValueError, match="with 123 neurons"):
+        results.main()
 
 
 def test_a_trainings_time_is_the_sum_over_its_points() -> None:
