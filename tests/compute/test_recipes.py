@@ -13,6 +13,7 @@ from gql_server.compute.saes.affine_engine import AffineEngine
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.linear_engine import has_linear_engine
 from gql_server.compute.training.passes import Pass, way_through
+from gql_server.compute.training.plan import make_plan
 from gql_server.compute.training.recipes import (
     AUXILIARY_WEIGHT,
     BELOW_THRESHOLD_WEIGHT,
@@ -169,6 +170,21 @@ def test_jump_relus_penalty_is_the_distance_from_k_and_of_the_dead_from_their_th
     variance = np.mean(np.var(rows.double().numpy() * recipe.scale, axis=0, ddof=0))
     expected = variance * (L0_WEIGHT * (l0 / 3 - 1) ** 2 + BELOW_THRESHOLD_WEIGHT * below)
     assert float(torch.as_tensor(recipe.penalty(passed, dead)).detach()) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("n_latents", "asked", "expected"),
+    [(64, None, 4e-3), (4096, None, 4e-3), (16_384, None, 2e-3), (65_536, None, 1e-3), (65_536, 5e-3, 5e-3)],
+)
+def test_with_more_neurons_the_default_learning_rate_is_lower(
+    tmp_path: Path, n_latents: int, asked: float | None, expected: float
+) -> None:
+    task = make_task(tmp_path, sae_class="BatchTopKSae", n_latents=n_latents, learning_rate=asked)
+    recipe = recipe_for(build("BatchTopKSae", 4))
+
+    plan = make_plan(task, recipe, needs_k=True, n_inputs=WIDTH, total_steps=400, device="cpu")
+
+    assert plan.config.learning_rate == pytest.approx(expected)
 
 
 def test_thresholds_have_a_learning_rate_of_their_own(
