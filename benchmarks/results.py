@@ -48,7 +48,8 @@ def main() -> None:
     marks = marks_of(given.latents)
     page = given.page.read_text()
     marks.put_between(page, "")  # A page without them is refused now, not when everything is trained.
-    wanted = [training for training in trainings.TRAININGS if given.only in training.name]
+    choices = trainings.for_more_latents(trainings.TRAININGS, given.latents / N_LATENTS)
+    wanted = [training for training in choices if given.only in training.name]
     with tempfile.TemporaryDirectory(prefix="results-") as directory:
         measured = asyncio.run(compare(Path(directory), given.epochs, wanted, given.latents))
     given.page.write_text(marks.put_between(page, measured))

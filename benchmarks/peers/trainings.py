@@ -1,11 +1,12 @@
 """Which trainings of other packages there are, and running one in its package's own environment."""
 
 import json
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,18 @@ TRAININGS = (
     PeerTraining("eai_sparsify", SPARSIFY, {"lr": 4e-3}),
 )
 """Each package as it is, and once more with settings for a training as short as this one."""
+
+
+def for_more_latents(chosen: Sequence[PeerTraining], times: float) -> list[PeerTraining]:
+    """Add, for so many times as many latents, trainings whose learning rate falls with them as ours does."""
+    if times <= 1:
+        return list(chosen)
+    lower = [
+        replace(training, options={**training.options, "lr": training.options["lr"] / math.sqrt(times)})
+        for training in chosen
+        if "lr" in training.options
+    ]
+    return [*chosen, *lower]
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,16 @@ def test_each_training_has_a_name_and_a_script_of_its_own() -> None:
         assert (ROOT / "benchmarks" / "peers" / training.peer / "train.py").is_file()
 
 
+def test_with_more_latents_a_lower_learning_rate_is_tried_beside_the_one_that_is_set() -> None:
+    plain = trainings.PeerTraining("mi_crow", "stock", {"use_amp": False})
+    tuned = trainings.PeerTraining("mi_crow", "stock", {"lr": 4e-3, "use_amp": False})
+    lower = trainings.PeerTraining("mi_crow", "stock", {"lr": 2e-3, "use_amp": False})
+
+    assert trainings.for_more_latents([plain, tuned], 4) == [plain, tuned, lower]
+    assert trainings.for_more_latents([plain, tuned], 1) == [plain, tuned]
+    assert len({training.name for training in trainings.for_more_latents(trainings.TRAININGS, 4)}) == 12
+
+
 def test_of_each_package_the_training_that_explains_most_is_shown() -> None:
     worse, better = measured("a", 0.7), measured("a", 0.8)
     undefined, other = measured("b", None), measured("b", 0.5)
