@@ -37,9 +37,7 @@ class Comparison:
     n_latents: int
 
     @classmethod
-    async def begin(
-        cls, api: RemoteApi, console: Console, model_path: str, n_latents: int = N_LATENTS
-    ) -> "Comparison":
+    async def begin(cls, api: RemoteApi, console: Console, model_path: str, n_latents: int) -> "Comparison":
         """Add a language model and capture what is trained on."""
         given: dict[str, Any] = {"name": "SmolLM2-135M-Instruct", "source": {"path": model_path}}
         added = (await api.ask(documents.ADD_LANGUAGE_MODEL, input=given))["result"]
