@@ -173,16 +173,25 @@ def test_jump_relus_penalty_is_the_distance_from_k_and_of_the_dead_from_their_th
 
 
 @pytest.mark.parametrize(
-    ("n_latents", "asked", "expected"),
-    [(64, None, 4e-3), (4096, None, 4e-3), (16_384, None, 2e-3), (65_536, None, 1e-3), (65_536, 5e-3, 5e-3)],
+    ("n_latents", "steps", "asked", "expected"),
+    [
+        (64, 400, None, 4e-3),
+        (4096, 20, None, 4e-3),
+        (4096, 1600, None, 2e-3),
+        (16_384, 400, None, 2e-3),
+        (65_536, 400, None, 1e-3),
+        (65_536, 1600, None, 5e-4),
+        (65_536, 10**6, None, 2e-4),
+        (65_536, 400, 5e-3, 5e-3),
+    ],
 )
-def test_with_more_neurons_the_default_learning_rate_is_lower(
-    tmp_path: Path, n_latents: int, asked: float | None, expected: float
+def test_with_more_steps_or_more_neurons_the_default_learning_rate_is_lower(
+    tmp_path: Path, n_latents: int, steps: int, asked: float | None, expected: float
 ) -> None:
     task = make_task(tmp_path, sae_class="BatchTopKSae", n_latents=n_latents, learning_rate=asked)
     recipe = recipe_for(build("BatchTopKSae", 4))
 
-    plan = make_plan(task, recipe, needs_k=True, n_inputs=WIDTH, total_steps=400, device="cpu")
+    plan = make_plan(task, recipe, needs_k=True, n_inputs=WIDTH, total_steps=steps, device="cpu")
 
     assert plan.config.learning_rate == pytest.approx(expected)
 
@@ -203,6 +212,37 @@ def test_thresholds_have_a_learning_rate_of_their_own(
     assert shapes == [[(24, WIDTH), (24,), (24, WIDTH), (WIDTH,)], [(24,)]]
     slow, fast = (group["initial_lr"] for group in made[0].param_groups)
     assert fast == pytest.approx(FAST * slow)
+
+
+@pytest.mark.parametrize(("name", "k"), ALL)
+def test_adams_second_average_looks_back_over_twenty_steps(
+    run: Run,
+    tmp_path: Path,
+    recording_context: RecordingContext,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    k: int | None,
+) -> None:
+    """By NumPy, from the gradients of all steps: with torch's 1,000 the first ones would rule to the end."""
+    states: list[dict[str, torch.Tensor]] = []
+    gradients: list[Any] = []
+    original = ReportingTrainer._create_optimizer
+
+    def keep(trainer: ReportingTrainer, config: Any) -> torch.optim.Optimizer:
+        optimizer = original(trainer, config)
+        bias = next(one for one in optimizer.param_groups[0]["params"] if one.shape == (24,))
+        optimizer.register_step_pre_hook(lambda *_: gradients.append(bias.grad.double().numpy()))
+        optimizer.register_step_post_hook(lambda *_: states.append(optimizer.state[bias]))
+        return optimizer
+
+    monkeypatch.setattr(ReportingTrainer, "_create_optimizer", keep)
+    train_sae(make_task(tmp_path, sae_class=name, k=k), recording_context, SaeClasses())
+
+    expected = np.zeros(24)
+    for gradient in gradients:
+        expected += (gradient**2 - expected) / 20
+    assert len(gradients) == 4 * (len(run.rows) // 16) and expected.any()
+    np.testing.assert_allclose(states[-1]["exp_avg_sq"], expected, rtol=1e-4, atol=1e-12)
 
 
 @pytest.mark.parametrize(("name", "k"), ALL)

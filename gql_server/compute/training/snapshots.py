@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 QUICK_BYTES = 256 * 2**20
 """So much is on the disk before a server that is stopping has waited too long for it."""
 
-_FORMAT = 4
+_FORMAT = 5
 """Grows when a snapshot's content changes, or what a training makes of it."""
 _PAUSES_PER_WRITE = 20
 """A pause is at least so many times as long as the write before it, so writing takes less than 5 %."""

@@ -28,6 +28,8 @@ from mi_crow.mechanistic.sae.sae_trainer import SaeTrainingConfig
 from mi_crow.store.store import Store
 
 _SAMPLE_ROWS = 8192
+_GRADIENT_NORM = 1.0
+"""To which a step's gradient is cut where it is longer."""
 
 
 def train_sae(
@@ -130,7 +132,7 @@ def _train(
     if report.step < report.total_steps:
         epochs_done, batches_done = divmod(report.step, rows.steps_per_epoch)
         rows.start_at(epochs_done, batches_done)
-        config = _upstream_config(plan, recipe, task.epochs - epochs_done)
+        config = _upstream_config(plan, task.epochs - epochs_done)
         sae.trainer.train(rows, task.run_id, task.layer, config, training_run_id=task.sae_id)
     return report
 
@@ -152,7 +154,7 @@ def _resume(
     context.emit(TrainingResumed(report.step, list(report.points)))
 
 
-def _upstream_config(plan: TrainingPlan, recipe: Recipe, epochs: int) -> SaeTrainingConfig:
+def _upstream_config(plan: TrainingPlan, epochs: int) -> SaeTrainingConfig:
     """Say it to mi_crow. Its own monitoring is off: its numbers are not what their names say.
 
     use_amp is off: with it a training gives up the rest of an epoch after a few NaNs, and is not repeatable
@@ -164,7 +166,7 @@ def _upstream_config(plan: TrainingPlan, recipe: Recipe, epochs: int) -> SaeTrai
         lr=plan.config.learning_rate,
         l1_lambda=plan.scaled_l1_lambda,
         device=plan.config.device,
-        clip_grad=recipe.gradient_norm,
+        clip_grad=_GRADIENT_NORM,
         use_amp=False,
         monitoring=0,
         verbose=False,
