@@ -50,6 +50,23 @@ class ManifestDataset(msgspec.Struct, frozen=True):
     """Its name under the artifact directory's datasets."""
 
 
+class NotFinite(msgspec.Struct, frozen=True):
+    """Tokens that would count, but for values that are NaN or infinite: the mask leaves them out."""
+
+    in_model: int = 0
+    """Tokens with such a value in the language model's own output."""
+    as_stored: int = 0
+    """Tokens with such a value in the stored precision alone."""
+    rows: list[int] = []
+    """The rows in the dataset of the texts that have such tokens."""
+    layers: list[str] = []
+
+    @property
+    def token_count(self) -> int:
+        """All of them."""
+        return self.in_model + self.as_stored
+
+
 class ManifestBatch(msgspec.Struct, frozen=True):
     """A stored batch: ``shape`` is [n_texts, n_positions]; the lists have an entry for each text."""
 
@@ -61,6 +78,8 @@ class ManifestBatch(msgspec.Struct, frozen=True):
     shape: list[int]
     token_count: int
     byte_size: int
+    not_finite: NotFinite | None = None
+    """None where an earlier version has stored it, which has not looked."""
 
 
 class BatchRecord(msgspec.Struct, frozen=True):
@@ -101,6 +120,8 @@ class Manifest(msgspec.Struct, frozen=True):
     created_at: str
     complete: bool = True
     """Whether all planned batches are there."""
+    non_finite_token_count: int | None = None
+    """Tokens left out for values that are not finite; None where an earlier version has stored batches."""
     provenance: RunProvenance | None = None
     """What it takes to capture the same again; None in manifests of earlier versions."""
 
@@ -172,6 +193,9 @@ def assemble(run_directory: Path) -> Manifest | None:
     records = [record for place in places if (record := read_record(place)) is not None]
     batches = [record.batch for record in records]
     widths = records[0].widths if records else {}
+    found = [batch.not_finite for batch in batches if batch.not_finite is not None]
+    non_finite = sum(one.token_count for one in found) if len(found) == len(batches) else None
+    provenance = plan.manifest.provenance
     return msgspec.structs.replace(
         plan.manifest,
         layers=[ManifestLayer(layer.name, widths.get(layer.name)) for layer in plan.manifest.layers],
@@ -180,6 +204,8 @@ def assemble(run_directory: Path) -> Manifest | None:
         byte_size=sum(batch.byte_size for batch in batches),
         batches=batches,
         complete=len(batches) == len(plan.batches),
+        non_finite_token_count=non_finite,
+        provenance=provenance and msgspec.structs.replace(provenance, non_finite_token_count=non_finite),
     )
 
 

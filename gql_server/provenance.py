@@ -62,7 +62,7 @@ class DatasetProvenance(msgspec.Struct, frozen=True):
 
 
 class RunProvenance(msgspec.Struct, frozen=True):
-    """How activations were captured. Tokens that count are neither padding nor special."""
+    """How activations were captured. Tokens that count are neither padding nor special, and finite."""
 
     language_model: LanguageModelProvenance
     dataset: DatasetProvenance
@@ -75,6 +75,8 @@ class RunProvenance(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     matmul_precision: str = "highest"
     """As a training's."""
+    non_finite_token_count: int | None = None
+    """Tokens left out for values that are NaN or infinite; None where an earlier version captured."""
 
 
 class TrainingProvenance(msgspec.Struct, frozen=True):

@@ -107,6 +107,12 @@ class ActivationRunProvenance:
     padding_side: str = strawberry.field(description="Where shorter texts of a batch were padded: right.")
     special_token_ids: list[int] = strawberry.field(description="Tokens that do not count, beside padding.")
     matmul_precision: str = strawberry.field(description=MATMUL_PRECISION)
+    non_finite_token_count: BigInt | None = strawberry.field(
+        description=(
+            "Tokens left out because a captured layer has values there that are NaN or infinite; null where"
+            " an earlier version captured it."
+        )
+    )
     versions: list[PackageVersion] = strawberry.field(description="What captured it.")
 
 

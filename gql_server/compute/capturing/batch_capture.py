@@ -12,6 +12,7 @@ from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.capturing.batch_writer import BatchWriter
 from gql_server.compute.capturing.captured_batch import CapturedBatch, padded, shapes_of
 from gql_server.compute.capturing.detector import Arriving, Detector
+from gql_server.compute.capturing.non_finite import added, check_share
 from gql_server.compute.capturing.passes import ForwardPass, joined, passes, tokens_per_pass
 from gql_server.compute.capturing.token_ids import Ids, TokenIds
 from gql_server.compute.context import TaskContext, TaskError
@@ -23,7 +24,7 @@ from gql_server.compute.messages.events import Log, Progress
 from gql_server.compute.messages.tasks import CaptureActivations
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.disk import check_free, used_bytes
-from gql_server.manifest import PlannedBatch
+from gql_server.manifest import NotFinite, PlannedBatch
 
 from mi_crow.language_model.language_model import LanguageModel
 
@@ -67,6 +68,8 @@ class BatchCapture:
         self._device = model_device(lm)
         self._pad_id = int(lm.tokenizer.pad_token_id)
         self._special_ids = sorted(special_token_ids(lm))
+        self._not_finite = NotFinite()
+        self._most_tokens = sum(sum(batch.lengths) for batch in batches)
 
     def run(self) -> None:
         """Store every batch that is not there yet; a Progress event says that it is there to stay."""
@@ -118,7 +121,7 @@ class BatchCapture:
                 if part.batch in token_ids:
                     token_ids[part.batch] += ids[part.places]
         return {
-            index: CapturedBatch(self._batches[index], token_ids[index], _arriving(index, detectors))
+            index: CapturedBatch(self._batches[index], token_ids[index], *_arriving(index, detectors))
             for index in missing
         }
 
@@ -156,11 +159,15 @@ class BatchCapture:
                 controller.enable()
 
     def _write(self, index: int, captured: CapturedBatch) -> None:
-        """Write a batch; in the writer's thread."""
-        tensors = captured.tensors(self._pad_id, self._special_ids)
+        """Write a batch; in the writer's thread. TaskError where too much of the run is not finite."""
+        tensors, not_finite = captured.tensors(self._pad_id, self._special_ids)
+        self._not_finite = added(self._not_finite, not_finite)
+        check_share(self._not_finite, self._most_tokens, self._task)
         self._room.take(sum(tensor.nbytes for of_layer in tensors.values() for tensor in of_layer.values()))
         # Upstream's lm.save_detector_metadata saves every detector on the model, somebody else's too.
-        self._store.put_batch(self._task.run_id, index, captured.planned, shapes_of(tensors), tensors)
+        self._store.put_batch(
+            self._task.run_id, index, captured.planned, shapes_of(tensors), tensors, not_finite
+        )
 
 
 class _Progress:
@@ -190,9 +197,12 @@ def _shape(batch: PlannedBatch) -> tuple[int, int]:
     return len(batch.rows), max(batch.lengths)
 
 
-def _arriving(index: int, detectors: Sequence[Detector]) -> Arriving:
-    """Fetch a batch's activations; TaskError where a layer did not give a vector per token."""
+def _arriving(index: int, detectors: Sequence[Detector]) -> tuple[Arriving, Arriving]:
+    """Fetch a batch's activations and flaws; TaskError where a layer did not give a vector per token."""
     for detector in detectors:
         if index not in detector.kept:
             raise TaskError(f"The layer {detector.layer_signature} did not give one vector per token.")
-    return Arriving({str(one.layer_signature): one.kept.pop(index) for one in detectors})
+    return (
+        Arriving({str(one.layer_signature): one.kept.pop(index) for one in detectors}),
+        Arriving({str(one.layer_signature): one.flaws.pop(index) for one in detectors}),
+    )

@@ -5,6 +5,7 @@ from pathlib import Path
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.capturing.batch_capture import BatchCapture
 from gql_server.compute.capturing.hub_dataset import download
+from gql_server.compute.capturing.non_finite import tell_non_finite
 from gql_server.compute.capturing.run_plan import run_plan
 from gql_server.compute.capturing.token_ids import TokenIds
 from gql_server.compute.context import TaskContext, TaskError
@@ -45,6 +46,7 @@ def capture_activations(
     assert manifest is not None
     write_manifest(store.manifest_path(task.run_id), manifest)
     _log_end(manifest, context)
+    tell_non_finite(manifest, task, context)
     return CaptureResult(
         layers=[CapturedLayer(layer.name, layer.hidden_size or 0) for layer in manifest.layers],
         dataset_sample_count=len(dataset),

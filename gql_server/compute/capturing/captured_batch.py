@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gql_server.compute.capturing.detector import Arriving
+from gql_server.compute.capturing.detector import NOT_FINITE_AS_STORED, NOT_FINITE_IN_MODEL, Arriving
 from gql_server.compute.capturing.token_ids import Ids
-from gql_server.compute.context import TaskError
 from gql_server.compute.stored.store import MASKS
-from gql_server.manifest import PlannedBatch
+from gql_server.manifest import NotFinite, PlannedBatch
 
 from mi_crow.store.store import TensorMetadata
 
@@ -39,22 +38,30 @@ class CapturedBatch:
     """Of each text."""
     arriving: Arriving
     """The activations by layer, [n_texts, n_positions, width]."""
+    flaws: Arriving
+    """Where they are not finite, as the detector has it, by layer, [n_texts, n_positions]."""
 
-    def tensors(self, pad_id: int, special_ids: Sequence[int]) -> TensorMetadata:
-        """Return all that is stored; TaskError (INVALID) where FLOAT16 does not hold a token's activations.
+    def tensors(self, pad_id: int, special_ids: Sequence[int]) -> tuple[TensorMetadata, NotFinite]:
+        """Return all that is stored, and which tokens are not finite.
 
-        The mask leaves out padding and special tokens. (Upstream's ModelInputDetector, which makes such a
-        one, is filled at anybody's inference.)
+        The mask leaves out padding, special tokens, and those where a layer has values that are not finite.
+        (Upstream's ModelInputDetector, which makes such a mask, is filled at anybody's inference.)
         """
         ids, real = padded(self.token_ids, pad_id)
         mask = real.numpy().astype(bool) & ~np.isin(ids.numpy(), special_ids)
+        flaws = {layer: flaw.numpy() * mask for layer, flaw in self.flaws.wait().items()}
+        worst = np.maximum.reduce(list(flaws.values()))
+        rows = [row for row, bad in zip(self.planned.rows, worst.any(axis=1), strict=True) if bad]
+        not_finite = NotFinite(
+            in_model=int((worst == NOT_FINITE_IN_MODEL).sum()),
+            as_stored=int((worst == NOT_FINITE_AS_STORED).sum()),
+            rows=sorted(rows),
+            layers=[layer for layer, flaw in flaws.items() if flaw.any()],
+        )
         found = self.arriving.wait()
-        for layer, activations in found.items():
-            if activations.dtype == torch.float16 and not np.isfinite(activations.numpy()[mask]).all():
-                reason = f"Activations of {layer} do not fit into FLOAT16; BFLOAT16 holds them."
-                raise TaskError(reason, "INVALID", ("dtype",))
         tensors: TensorMetadata = {layer: {"activations": values} for layer, values in found.items()}
-        return tensors | {MASKS: {"input_ids": ids, "attention_mask": torch.from_numpy(mask)}}
+        kept = torch.from_numpy(mask & (worst == 0))
+        return tensors | {MASKS: {"input_ids": ids, "attention_mask": kept}}, not_finite
 
 
 def shapes_of(tensors: TensorMetadata) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from mi_crow.hooks.hook import HOOK_FUNCTION_INPUT, HOOK_FUNCTION_OUTPUT
 from mi_crow.hooks.implementations.layer_activation_detector import LayerActivationDetector
 from mi_crow.hooks.utils import extract_tensor_from_output
 
+NOT_FINITE_IN_MODEL, NOT_FINITE_AS_STORED = 2, 1
+
 
 class Detector(LayerActivationDetector):
     """Copies a layer's output into a tensor for each batch, in the precision that is stored, on its device.
@@ -27,6 +29,8 @@ class Detector(LayerActivationDetector):
         self.forward_pass: ForwardPass | None = None
         self.kept: dict[int, Tensor] = {}
         """By batch, [n_texts, n_positions, width]; one is missing whose output has another shape."""
+        self.flaws: dict[int, Tensor] = {}
+        """Beside them, uint8 [n_texts, n_positions]: 0, NOT_FINITE_IN_MODEL or NOT_FINITE_AS_STORED."""
         self._dtype, self._shapes = dtype, shapes
 
     def process_activations(
@@ -41,18 +45,28 @@ class Detector(LayerActivationDetector):
             or tensor.shape[:2] != (len(now.rows), now.width)
         ):
             self.kept.clear()
+            self.flaws.clear()
             return
         for part in now.parts:
             if part.batch in self._shapes:
                 width = min(now.width, self._shapes[part.batch][1])
-                into = self._kept(part.batch, tensor)
-                into[part.texts, :width].copy_(tensor[part.places, :width])
+                own = tensor[part.places, :width]
+                stored = self._kept(part.batch, tensor)[part.texts, :width]
+                self.flaws[part.batch][part.texts, :width] = _flaws(own, stored.copy_(own))
 
     def _kept(self, batch: int, like: Tensor) -> Tensor:
         if batch not in self.kept:
             shape = (*self._shapes[batch], like.shape[-1])
             self.kept[batch] = torch.zeros(shape, dtype=self._dtype, device=like.device)
+            self.flaws[batch] = torch.zeros(self._shapes[batch], dtype=torch.uint8, device=like.device)
         return self.kept[batch]
+
+
+def _flaws(own: Tensor, stored: Tensor) -> Tensor:
+    """Say of each position what is not finite there: the layer's own output, or only its stored copy."""
+    in_model = ~own.isfinite().all(dim=-1)
+    as_stored = in_model if own.dtype == stored.dtype else ~stored.isfinite().all(dim=-1)
+    return in_model.to(torch.uint8) + as_stored.to(torch.uint8)
 
 
 class Arriving:

@@ -24,6 +24,7 @@ from gql_server.compute.messages.events import (
 )
 from gql_server.compute.messages.results import GenerateResult
 from gql_server.compute.messages.tasks import Generate
+from gql_server.compute.non_finite import cause_in_model
 from gql_server.compute.saes.codes import Codes
 from gql_server.compute.saes.hooks import SaeHook
 
@@ -202,7 +203,8 @@ class _VariantRun:
             if self._variant == "STEERED" and self._task.edits:
                 reason = f"The edits drive the model's numbers out of range at {place}; "
                 raise TaskError(reason + "use smaller multipliers and biases.", "INVALID", ("steering",))
-            raise TaskError(f"The language model's numbers are out of range at {place}.")
+            why = cause_in_model(self._task.language_model.dtype)
+            raise TaskError(f"The language model's numbers are out of range at {place}. {why}")
 
     def _add_token(
         self, row: _Row, token_id: int, log_probabilities: Tensor, neurons: list[NeuronActivation]

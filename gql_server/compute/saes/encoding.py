@@ -12,8 +12,8 @@ from gql_server.compute.saes.linear_engine import LinearEngine, has_linear_engin
 from mi_crow.mechanistic.sae.sae import Sae
 
 _OF_THE_MODEL = (
-    "The language model's activations are not finite on these texts; take other texts, another layer, or a "
-    "model in FLOAT32 or BFLOAT16."
+    "The language model's activations are not finite on these texts. Where it computes in FLOAT16, add it "
+    "again with dtype BFLOAT16 or FLOAT32 (addLanguageModel); else take other texts or an earlier layer."
 )
 
 

@@ -19,6 +19,7 @@ from gql_server.manifest import (
     RECORD_FILE,
     BatchRecord,
     ManifestBatch,
+    NotFinite,
     PlannedBatch,
     bytes_of,
     read_manifest,
@@ -80,6 +81,7 @@ class ActivationStore(LocalStore):
         planned: PlannedBatch,
         metadata: dict[str, Any],
         tensor_metadata: TensorMetadata,
+        not_finite: NotFinite | None = None,
     ) -> BatchRecord:
         """Write a captured batch and its record beside their place and rename them; return the record."""
         place = self.batch_directory(run_id, batch_index)
@@ -94,6 +96,7 @@ class ActivationStore(LocalStore):
                     shape=list(mask.shape),
                     token_count=int(mask.sum()),
                     byte_size=bytes_of(directory),
+                    not_finite=not_finite,
                 ),
                 widths={
                     layer: tensors["activations"].shape[-1]
