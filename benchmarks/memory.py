@@ -21,7 +21,8 @@ from benchmarks.peers.handover import peak_megabytes
 from benchmarks.rows import Row, Spread
 from gql_server.compute.messages.sources import LanguageModelSource, SaeSource
 from gql_server.compute.messages.tasks import CaptureActivations, IndexNeurons, LoadLanguageModel, TrainSae
-from gql_server.datasets import built_in_python_reference, read_file, write_texts
+from gql_server.datasets import built_in_python_reference, write_texts
+from gql_server.text_files.reading import ReadingOptions, read_file
 
 GOAL = 1.2
 TIMES = 10
@@ -155,7 +156,7 @@ def peak_of(order: Order) -> int:
             given = texts(order.text_count)
             write_texts(place, given)
         elif order.texts_file is not None:
-            write_texts(place, read_file(Path(order.texts_file), "text"))
+            write_texts(place, read_file(Path(order.texts_file), ReadingOptions()).texts)
     Toolbox(lambda change: None).do(order.task, Silent())
     del given  # Whoever gives texts as a list holds them as well.
     return round(peak_megabytes() * 1e6)

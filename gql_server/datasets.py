@@ -1,24 +1,30 @@
 """Datasets as the server keeps them: texts in an Arrow file, read by row without loading it."""
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gql_server.files import whole_directory
 from gql_server.python_reference import python_reference as built_in_python_reference
-from gql_server.text_files import read_content, read_file
+from gql_server.text_files.rows import SkippedRows
 
-__all__ = ["TextDataset", "built_in_python_reference", "read_content", "read_file", "write_texts"]
+__all__ = ["TextDataset", "built_in_python_reference", "write_texts"]
 
 FILE_NAME = "texts.arrow"
+SKIPPED_FILE = "skipped.json"
+"""Which rows of the dataset's source are not in it; there where any are."""
 ROWS_PER_BATCH = 1024
 
 
-def write_texts(directory: Path, texts: Iterable[str]) -> int:
+def write_texts(directory: Path, texts: Iterable[str], skipped: SkippedRows | None = None) -> int:
     """Write texts as the dataset ``directory``, which appears whole; return how many there are.
 
-    Takes the texts one after the other, so they need not fit into memory.
+    Takes the texts one after the other, so they need not fit into memory. ``skipped`` is noted beside them,
+    as it is when all have been taken.
     """
     import pyarrow as pa
 
@@ -32,6 +38,8 @@ def write_texts(directory: Path, texts: Iterable[str]) -> int:
         while rows := list(islice(rest, ROWS_PER_BATCH)):
             writer.write_batch(pa.record_batch([pa.array(rows, pa.large_string())], schema=schema))
             count += len(rows)
+        if skipped is not None and skipped.count:
+            (temporary / SKIPPED_FILE).write_bytes(msgspec.json.encode(skipped))
     return count
 
 
@@ -49,6 +57,7 @@ class TextDataset:
         """
         import pyarrow as pa
 
+        self._directory = directory
         self._file = str(directory / FILE_NAME)
         try:
             self._reader: Any = pa.ipc.open_file(pa.memory_map(self._file))
@@ -57,6 +66,16 @@ class TextDataset:
         batches = self._reader.num_record_batches
         last = self._reader.get_batch(batches - 1).num_rows if batches else 0
         self._length: int = max(0, batches - 1) * ROWS_PER_BATCH + last
+
+    @cached_property
+    def skipped(self) -> SkippedRows:
+        """Return which rows of the source were left out. Raises UnreadableTexts where the note is damaged."""
+        try:
+            return msgspec.json.decode((self._directory / SKIPPED_FILE).read_bytes(), type=SkippedRows)
+        except FileNotFoundError:
+            return SkippedRows()
+        except msgspec.DecodeError as error:
+            raise UnreadableTexts from error
 
     def __len__(self) -> int:
         """Return the number of texts."""

@@ -48,6 +48,8 @@ class ManifestDataset(msgspec.Struct, frozen=True):
     """Texts in the whole dataset."""
     directory: str
     """Its name under the artifact directory's datasets."""
+    skipped_row_count: int = 0
+    """Bad rows of the source that are not among the texts."""
 
 
 class NotFinite(msgspec.Struct, frozen=True):

@@ -59,6 +59,8 @@ class DatasetProvenance(msgspec.Struct, frozen=True):
     sample_limit: int | None
     sha256: str
     """Over the texts that offset and limit select, in order, each after its length in bytes of UTF-8."""
+    skipped_row_count: int = 0
+    """Bad rows of the source that are not among the texts, so that offset and limit do not count them."""
 
 
 class RunProvenance(msgspec.Struct, frozen=True):

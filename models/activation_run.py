@@ -7,7 +7,7 @@ from sqlalchemy import JSON, BigInteger, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, UtcDateTime, enum_column_type, now
-from models.enums import ArtifactStatus, DatasetKind, FloatType
+from models.enums import ArtifactStatus, DatasetKind, FloatType, LongTexts
 
 
 class ActivationRun(Base):
@@ -25,14 +25,23 @@ class ActivationRun(Base):
     dataset_kind: Mapped[DatasetKind] = mapped_column(enum_column_type(DatasetKind))
     dataset_description: Mapped[str] = mapped_column(String)
     dataset_sample_count: Mapped[int | None]
+    dataset_skipped_count: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Bad rows of the dataset's source that were left out."""
     layers: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     """By depth: name and hidden_size (None until known) of each captured layer."""
     batch_size: Mapped[int]
     max_length: Mapped[int]
+    long_texts: Mapped[LongTexts] = mapped_column(
+        enum_column_type(LongTexts), default=LongTexts.TRUNCATE, server_default=LongTexts.TRUNCATE
+    )
     dtype: Mapped[FloatType] = mapped_column(enum_column_type(FloatType))
     sample_offset: Mapped[int] = mapped_column(default=0)
     sample_limit: Mapped[int | None]
     sample_count: Mapped[int] = mapped_column(default=0)
+    piece_count: Mapped[int | None]
+    """Pieces of texts that are stored; None where an earlier version made the run, and until it is known."""
+    truncated_text_count: Mapped[int | None]
+    """Selected texts that were cut; None as of ``piece_count``."""
     batch_count: Mapped[int] = mapped_column(default=0)
     token_count: Mapped[int] = mapped_column(BigInteger, default=0)
     """Tokens that are neither padding nor special."""

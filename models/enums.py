@@ -11,6 +11,13 @@ class FloatType(StrEnum):
     BFLOAT16 = "BFLOAT16"
 
 
+class LongTexts(StrEnum):
+    """What a capture does with texts of more tokens than it takes."""
+
+    TRUNCATE = "TRUNCATE"
+    SPLIT = "SPLIT"
+
+
 class LanguageModelStatus(StrEnum):
     """State of a language model in the interactive worker."""
 

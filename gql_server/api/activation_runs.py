@@ -90,7 +90,10 @@ class ActivationRun(Node):
 def activation_run(row: ActivationRunRow) -> ActivationRun:
     """Return a row as it is shown."""
     dataset = Dataset(
-        kind=row.dataset_kind, description=row.dataset_description, sample_count=row.dataset_sample_count
+        kind=row.dataset_kind,
+        description=row.dataset_description,
+        sample_count=row.dataset_sample_count,
+        skipped_row_count=row.dataset_skipped_count,
     )
     layers = [CapturedLayer(name=layer["name"], hidden_size=layer["hidden_size"]) for layer in row.layers]
     provenance = run_provenance(row.provenance)

@@ -22,6 +22,12 @@ class Dataset:
         description="A name for people: the repository, the file's name, or the number of inline texts."
     )
     sample_count: int | None = strawberry.field(description="How many texts it has; null until known.")
+    skipped_row_count: int = strawberry.field(
+        description=(
+            "Bad rows of its source that skipBadRows has left out, and that are none of its texts; the job's"
+            " log says what was wrong with the first ones."
+        )
+    )
 
 
 class BuiltInDataset(StrEnum):
@@ -42,24 +48,36 @@ describe_enum(
 )
 
 
+_KINDS = (
+    "TXT (a text a line), CSV, TSV, JSON lines, JSON (a list of strings or objects), Parquet; all but Parquet"
+    " also packed as .gz. The name's ending says which."
+)
+_TEXT_FIELD = (
+    "The column with the texts, for all kinds but TXT; meta.text is the field text in an object meta, unless"
+    " a column has that very name."
+)
+_SKIP_BAD_ROWS = (
+    "Leave out rows whose text is missing, no string, no valid Unicode or too long, and count them in"
+    " Dataset.skippedRowCount. Else the first of them refuses the dataset."
+)
+
+
 @input_type
 class UploadDatasetInput:
     """A file that comes with the request."""
 
-    file: Upload = strawberry.field(description="TXT (a text a line), CSV, JSON lines, Parquet.")
-    text_field: str = strawberry.field(default="text", description="For CSV, JSON lines and Parquet.")
+    file: Upload = strawberry.field(description=_KINDS)
+    text_field: str = strawberry.field(default="text", description=_TEXT_FIELD)
+    skip_bad_rows: bool = strawberry.field(default=False, description=_SKIP_BAD_ROWS)
 
 
 @input_type
 class FileDatasetInput:
     """A file on the server's machine."""
 
-    path: str = strawberry.field(
-        description=(
-            "Under one of the server's dataset directories. TXT (a text a line), CSV, JSON lines, Parquet."
-        )
-    )
-    text_field: str = strawberry.field(default="text", description="For CSV, JSON lines and Parquet.")
+    path: str = strawberry.field(description=f"Under one of the server's dataset directories. {_KINDS}")
+    text_field: str = strawberry.field(default="text", description=_TEXT_FIELD)
+    skip_bad_rows: bool = strawberry.field(default=False, description=_SKIP_BAD_ROWS)
 
 
 @input_type
@@ -69,10 +87,11 @@ class HuggingFaceDatasetInput:
     repository: str = strawberry.field(description="Owner and name, as the Hub spells them.")
     config: str | None = strawberry.field(description="One of its configurations, where it has several.")
     split: str = strawberry.field(default="train", description="One of its splits.")
-    text_field: str = strawberry.field(default="text", description="The column with the texts.")
+    text_field: str = strawberry.field(default="text", description=_TEXT_FIELD)
     revision: str | None = strawberry.field(
         description="A branch, tag or commit; its main branch if left out."
     )
+    skip_bad_rows: bool = strawberry.field(default=False, description=_SKIP_BAD_ROWS)
 
 
 @one_of_input_type
@@ -95,10 +114,19 @@ async def dataset_request(input: DatasetInput) -> DatasetRequest:
     if input.upload is not None:
         name, content = await read_upload(input.upload.file)
         return DatasetRequest(
-            DatasetKind.UPLOAD, file_name=name, content=content, text_field=input.upload.text_field
+            DatasetKind.UPLOAD,
+            file_name=name,
+            content=content,
+            text_field=input.upload.text_field,
+            skip_bad_rows=input.upload.skip_bad_rows,
         )
     if input.file is not None:
-        return DatasetRequest(DatasetKind.FILE, path=input.file.path, text_field=input.file.text_field)
+        return DatasetRequest(
+            DatasetKind.FILE,
+            path=input.file.path,
+            text_field=input.file.text_field,
+            skip_bad_rows=input.file.skip_bad_rows,
+        )
     if input.hugging_face is not None:
         return DatasetRequest(
             DatasetKind.HUGGING_FACE,
@@ -107,6 +135,7 @@ async def dataset_request(input: DatasetInput) -> DatasetRequest:
             split=input.hugging_face.split,
             text_field=input.hugging_face.text_field,
             revision=input.hugging_face.revision,
+            skip_bad_rows=input.hugging_face.skip_bad_rows,
         )
     return DatasetRequest(DatasetKind.BUILT_IN)
 

@@ -72,6 +72,7 @@ def sae_evaluation(stored: dict[str, Any]) -> SaeEvaluation:
         kind=DatasetKind(dataset["kind"]),
         description=dataset["description"],
         sample_count=dataset["sample_count"],
+        skipped_row_count=dataset.get("skipped_row_count", 0),
     )
     names = {field.name for field in dataclasses.fields(SaeEvaluation)} - {"dataset", "evaluated_at"}
     figures = {name: value for name, value in stored.items() if name in names}

@@ -92,6 +92,9 @@ class DatasetProvenance:
             " in bytes of UTF-8, as 8 bytes, most significant first, then these bytes."
         )
     )
+    skipped_row_count: int = strawberry.field(
+        description="As Dataset.skippedRowCount; offset and limit do not count these rows."
+    )
 
 
 @object_type

@@ -77,7 +77,7 @@ async def capture(server: Server, request: CaptureRequest) -> Launched:
         await lookup.get(session, LanguageModel, run.language_model_id)
         session.add(run)
 
-    return await kept_texts.launch(server, job, run.id, dataset.texts, add_run)
+    return await kept_texts.launch(server, job, run.id, dataset.texts, dataset.skipped, add_run)
 
 
 def _check(settings: Settings, request: CaptureRequest, language_model: LanguageModel) -> list[str]:
@@ -131,6 +131,7 @@ def _new_run(
         dataset_kind=dataset.kind,
         dataset_description=dataset.description,
         dataset_sample_count=len(dataset.texts) if dataset.texts is not None else None,
+        dataset_skipped_count=dataset.skipped.count,
         layers=[{"name": layer, "hidden_size": None} for layer in layers],
         batch_size=request.batch_size,
         max_length=request.max_length,
@@ -222,6 +223,7 @@ class CaptureHandler:
         run.status = ArtifactStatus.READY
         run.layers = [{"name": layer.name, "hidden_size": layer.hidden_size} for layer in result.layers]
         run.dataset_sample_count = result.dataset_sample_count
+        run.dataset_skipped_count = result.dataset_skipped_count
         run.sample_count = result.sample_count
         run.batch_count = result.batch_count
         run.token_count = result.token_count
@@ -239,6 +241,7 @@ class CaptureHandler:
         if manifest is not None:
             run.layers = [{"name": layer.name, "hidden_size": layer.hidden_size} for layer in manifest.layers]
             run.dataset_sample_count = manifest.dataset.sample_count
+            run.dataset_skipped_count = manifest.dataset.skipped_row_count
             run.sample_count = manifest.sample_count
             run.batch_count = len(manifest.batches)
             run.token_count = manifest.token_count

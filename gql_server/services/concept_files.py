@@ -1,6 +1,5 @@
 """Files of concepts: CSV and mi_crow's JSON, parsed without torch and checked against an SAE's size."""
 
-import csv
 import io
 import json
 import math
@@ -9,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gql_server.services.checks import Checks, visible
-from gql_server.text_files import json_problem
+from gql_server.text_files.delimited import COMMAS_FIRST, DelimitedText
+from gql_server.text_files.problems import FileProblem, json_problem
+from gql_server.text_files.rows import has_half_characters
 
 COLUMNS = ("neuron_idx", "concept_name", "score")
 MAX_CONCEPT_NAME_LENGTH = 500
@@ -38,6 +39,7 @@ def parse(
         InvalidInput: It names each row that is wrong; a file without any concept is wrong as a whole.
     """
     checks = Checks()
+    content = content.lstrip("\ufeff")
     read = _read_csv if format == "csv" else _read_json
     concepts = [
         concept
@@ -52,7 +54,7 @@ def parse(
 
 def format_of(content: str) -> Literal["csv", "json"]:
     """Tell an uploaded file's format by its first character."""
-    return "json" if content.lstrip().startswith(("{", "[")) else "csv"
+    return "json" if content.lstrip("\ufeff").lstrip().startswith(("{", "[")) else "csv"
 
 
 Row = tuple[str, Any, Any, Any]
@@ -60,26 +62,27 @@ Row = tuple[str, Any, Any, Any]
 
 
 def _read_csv(content: str, path: Sequence[str], n_latents: int, checks: Checks) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(content.removeprefix("\ufeff"), newline=""))
     try:
-        missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
-    except csv.Error as error:
-        checks.problem(path, f"Line 1 is not CSV: {error}.")
-        return
-    if missing:
-        checks.problem(
-            path, f"The CSV lacks {', '.join(missing)}; its first line must name {', '.join(COLUMNS)}."
-        )
-        return
-    try:
-        for row in reader:
-            where = f"line {reader.line_num}"
-            if None in row or any(row[column] is None for column in COLUMNS):
+        table = DelimitedText("The CSV", io.StringIO(content, newline=""), COMMAS_FIRST, COLUMNS)
+        missing = [column for column in COLUMNS if column not in table.columns]
+        if missing:
+            checks.problem(
+                path, f"The CSV lacks {', '.join(missing)}; its first line must name {', '.join(COLUMNS)}."
+            )
+            return
+        places = [table.columns.index(column) for column in COLUMNS]
+        for record in table:
+            where = f"line {record.line}"
+            if record.problem is not None:
+                checks.problem(path, f"In {where}: it {record.problem}.")
+            elif len(record.cells) != len(table.columns):
                 checks.problem(path, f"In {where} the number of cells differs from that of the first line.")
             else:
-                yield where, row["neuron_idx"], row["concept_name"], row["score"]
-    except csv.Error as error:
-        checks.problem(path, f"Line {reader.line_num} is not CSV: {error}.")
+                neuron, name, score = (record.cells[place] for place in places)
+                # Where semicolons stand between cells, a comma does in numbers.
+                yield where, neuron, name, score.replace(",", ".") if table.delimiter == ";" else score
+    except FileProblem as problem:
+        checks.problem(path, str(problem))
 
 
 def _read_json(content: str, path: Sequence[str], n_latents: int, checks: Checks) -> Iterator[Row]:
@@ -116,6 +119,8 @@ def _concept(
         problem = f"{neuron!r} is none of the SAE's neurons, 0 to {n_latents - 1}"
     elif not isinstance(name, str) or not visible(name) or len(name) > MAX_CONCEPT_NAME_LENGTH:
         problem = f"a name must have 1 to {MAX_CONCEPT_NAME_LENGTH} characters"
+    elif has_half_characters(name):
+        problem = "the name holds half a character"
     elif value is not None and not math.isfinite(value):
         problem = f"the score {score!r} is not a finite number"
     if problem is not None:

@@ -23,6 +23,8 @@ from gql_server.services.concept_files import (
 )
 from gql_server.services.requests import ImportConceptsRequest, SetConceptRequest
 from gql_server.settings import Settings
+from gql_server.text_files.problems import FileProblem
+from gql_server.text_files.streams import decoded_whole
 from models import Concept, Sae
 from models.base import now
 from models.enums import ConceptSource
@@ -129,11 +131,9 @@ def _parse(request: ImportConceptsRequest, n_latents: int) -> list[ImportedConce
         raise InvalidInput.at(path, f"The file is larger than {MAX_FILE_SIZE // 2**20} MB.")
     if isinstance(content, bytes):
         try:
-            content = content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise InvalidInput.at(
-                path, f"The file is not UTF-8: byte {error.start} cannot be read."
-            ) from error
+            content = decoded_whole(content, "The file")
+        except FileProblem as problem:
+            raise InvalidInput.at(path, str(problem)) from None
     return parse(content, request.format or format_of(content), path, n_latents)
 
 

@@ -51,7 +51,7 @@ async def evaluate(server: Server, request: EvaluateRequest) -> Launched:
 
     # Those after them are of no use: the limit may leave a few of a million.
     kept = None if dataset.texts is None else dataset.texts[: offset + limit]
-    return await kept_texts.launch(server, job, job.id, kept, check_sae)
+    return await kept_texts.launch(server, job, job.id, kept, dataset.skipped, check_sae)
 
 
 def _check(settings: Settings, request: EvaluateRequest) -> None:

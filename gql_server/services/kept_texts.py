@@ -14,6 +14,7 @@ from gql_server.services import artifacts, launching, removals, texts
 from gql_server.services.requests import DatasetRequest, Launched
 from gql_server.services.tokenizing import TokenCounter
 from gql_server.settings import Settings
+from gql_server.text_files.rows import SkippedRows
 from models import Job
 from models.enums import DatasetKind
 
@@ -39,7 +40,7 @@ def hub_dataset(dataset: DatasetRequest) -> dict[str, Any] | None:
     """Return what the worker needs to get texts from the Hub, where they are to come from there."""
     if dataset.kind != DatasetKind.HUGGING_FACE:
         return None
-    wanted = ("repository", "config", "split", "text_field", "revision")
+    wanted = ("repository", "config", "split", "text_field", "revision", "skip_bad_rows")
     return {name: value for name, value in asdict(dataset).items() if name in wanted}
 
 
@@ -48,6 +49,7 @@ async def launch(
     job: Job,
     owner_id: str,
     kept: Sequence[str] | None,
+    skipped: SkippedRows,
     add_artifact: Callable[[AsyncSession], Awaitable[None]],
 ) -> Launched:
     """Keep texts under their owner's ID and queue the job; without the job the texts go again.
@@ -57,6 +59,7 @@ async def launch(
         job: The job, in no session yet.
         owner_id: Of the run or job.
         kept: The texts; None where the task gets them.
+        skipped: What was left out of their file.
         add_artifact: As of ``launching.launch``.
 
     Raises:
@@ -74,7 +77,7 @@ async def launch(
     is_kept = False
     await removals.make_provisional(database, settings, directory)
     try:
-        await asyncio.to_thread(datasets.write_texts, directory, kept)
+        await asyncio.to_thread(datasets.write_texts, directory, kept, skipped)
         launched = await launching.launch(server, job, add)
         is_kept = not launched.replayed
     finally:

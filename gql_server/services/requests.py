@@ -23,6 +23,8 @@ class DatasetRequest:
     config: str | None = None
     split: str = "train"
     revision: str | None = None
+    skip_bad_rows: bool = False
+    """Leave out rows of a file or a Hub dataset without a text that can be taken, and count them."""
 
 
 @dataclass(frozen=True)

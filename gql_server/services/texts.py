@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from gql_server import datasets
 from gql_server.errors import InvalidInput
@@ -13,6 +14,9 @@ from gql_server.services.checks import Checks
 from gql_server.services.language_models import REPOSITORY
 from gql_server.services.requests import DatasetRequest
 from gql_server.settings import Settings
+from gql_server.text_files.problems import FileProblem
+from gql_server.text_files.reading import ReadingOptions, TextFile, read_texts
+from gql_server.text_files.rows import SkippedRows
 from models.enums import DatasetKind
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w./-]{0,199}", re.ASCII)
@@ -25,6 +29,8 @@ class Texts:
     kind: DatasetKind
     description: str
     texts: Sequence[str] | None
+    skipped: SkippedRows = field(default_factory=SkippedRows)
+    """Rows of a file that were left out."""
 
 
 def read(settings: Settings, request: DatasetRequest) -> Texts:
@@ -64,12 +70,7 @@ def _hub(settings: Settings, request: DatasetRequest) -> Texts:
 
 def _uploaded(settings: Settings, request: DatasetRequest) -> Texts:
     name = Path(request.file_name or "").name
-    try:
-        texts = datasets.read_content(name, request.content or b"", request.text_field)
-    except ValueError as error:
-        _refuse(["dataset", "upload"], str(error))
-    _check(settings, ["dataset", "upload"], texts)
-    return Texts(request.kind, name, texts)
+    return _from_file(settings, request, name, BytesIO(request.content or b""), ["dataset", "upload"])
 
 
 def _file(settings: Settings, request: DatasetRequest) -> Texts:
@@ -82,12 +83,32 @@ def _file(settings: Settings, request: DatasetRequest) -> Texts:
     if path.stat().st_size > settings.max_upload_bytes:
         message = f"The file has {path.stat().st_size} bytes; {settings.max_upload_bytes} may be."
         _refuse(["dataset", "file", "path"], message)
+    with path.open("rb") as source:
+        return _from_file(settings, request, path.name, source, ["dataset", "file"])
+
+
+def _from_file(
+    settings: Settings, request: DatasetRequest, name: str, source: BinaryIO, path: list[str]
+) -> Texts:
+    options = ReadingOptions(
+        text_field=request.text_field,
+        skip_bad_rows=request.skip_bad_rows,
+        max_characters=settings.max_text_characters,
+        max_texts=settings.max_texts,
+        max_bytes=settings.max_upload_bytes,
+    )
     try:
-        texts = datasets.read_file(path, request.text_field)
-    except ValueError as error:
-        _refuse(["dataset", "file"], str(error))
-    _check(settings, ["dataset", "file"], texts)
-    return Texts(request.kind, path.name, texts)
+        file = read_texts(name, source, options)
+    except FileProblem as problem:
+        _refuse(path, str(problem))
+    if not file.texts:
+        _refuse(path, _no_texts(file))
+    return Texts(request.kind, name, file.texts, file.skipped)
+
+
+def _no_texts(file: TextFile) -> str:
+    skipped = f" {file.skipped}" if file.skipped.count else ""
+    return f"There are no texts; give at least one.{skipped}"
 
 
 def _check(settings: Settings, path: list[str], texts: Sequence[str]) -> None:

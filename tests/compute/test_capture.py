@@ -335,6 +335,32 @@ def test_a_hub_dataset_is_kept_and_captured(
     assert sorted(stored_by_text(task, DEEP)) == [0, 1, 3]
 
 
+def test_bad_rows_of_a_hub_dataset_are_left_out_counted_and_told_of(
+    task: CaptureActivations,
+    hub: HubDataset,
+    builder: HubBuilder,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    tmp_path: Path,
+) -> None:
+    rows = [{"body": {"text": "one"}}, {"body": {"text": None}}, {"body": {"text": "three"}}, {"body": None}]
+    builder.file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    hub = msgspec.structs.replace(hub, text_field="body.text")
+    task = changed(task, hub_dataset=hub, dataset_dir=str(tmp_path / "datasets" / "hub"))
+    with pytest.raises(TaskError, match=r"row 1 has null in 'body\.text' instead of a string") as raised:
+        capture_activations(task, recording_context, language_models)
+    assert raised.value.code == "INVALID"
+    task = changed(task, hub_dataset=msgspec.structs.replace(hub, skip_bad_rows=True))
+    result = capture_activations(task, recording_context, language_models)
+    assert (result.dataset_sample_count, result.sample_count, result.dataset_skipped_count) == (2, 2, 2)
+    assert result.provenance is not None and result.provenance.dataset.skipped_row_count == 2
+    sentence = "row 1 has null in 'body.text' instead of a string; row 3 has"
+    logs = [event.message for event in recording_context.events if isinstance(event, Log)]
+    assert [log for log in logs if log.startswith(f"Of the dataset 2 bad rows were left out: {sentence}")]
+    # An attempt that goes on reads the note beside the texts.
+    assert capture_activations(task, recording_context, language_models).dataset_skipped_count == 2
+
+
 def test_a_hub_dataset_with_too_many_texts_is_invalid(
     task: CaptureActivations,
     hub: HubDataset,

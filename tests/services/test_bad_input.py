@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from sqlalchemy import func, select
 
 from gql_server import ids
+from gql_server.datasets import TextDataset
 from gql_server.errors import Conflict, InvalidInput, NotFound, QueueFull, Refusal
 from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.server import Server
@@ -151,6 +153,41 @@ async def test_a_capture_that_cannot_be_right_is_refused(
         request = dataclasses.replace(CAPTURE, language_model_id=sae.language_model_id, **change)
         refusal = await refused(server, lambda: activation_runs.capture(server, request))
     assert path in paths(refusal)
+
+
+BAD_ROWS = b'{"text": "one"}\n{"text": null}\n{"text": "three"}\n'
+
+
+async def test_a_file_with_bad_rows_is_refused_or_taken_without_them(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(BAD_ROWS)
+    kinds = {
+        "upload": DatasetRequest(DatasetKind.UPLOAD, file_name="a.jsonl", content=BAD_ROWS),
+        "file": DatasetRequest(DatasetKind.FILE, path="a.jsonl"),
+    }
+    async with prepared(tmp_path, dataset_dirs=(tmp_path,)) as (server, sae):
+        capture = dataclasses.replace(CAPTURE, language_model_id=sae.language_model_id)
+        evaluation = EvaluateRequest(sae.id, capture.dataset, 0, 10, None)
+        for kind, dataset in kinds.items():
+            bad_capture = dataclasses.replace(capture, dataset=dataset)
+            bad_evaluation = dataclasses.replace(evaluation, dataset=dataset)
+            for call in (
+                partial(activation_runs.capture, server, bad_capture),
+                partial(evaluations.evaluate, server, bad_evaluation),
+            ):
+                refusal = await refused(server, call)
+                assert paths(refusal) == [["dataset", kind]]
+                assert "line 2 has null in 'text' instead of a string" in refusal.message
+            skipping = dataclasses.replace(dataset, skip_bad_rows=True)
+            launched = await activation_runs.capture(server, dataclasses.replace(capture, dataset=skipping))
+            kept = TextDataset(artifacts.dataset_directory(server.settings, launched.job.artifact_id))
+            assert (list(kept), kept.skipped.count) == (["one", "three"], 1)
+            launched = await evaluations.evaluate(server, dataclasses.replace(evaluation, dataset=skipping))
+            kept = TextDataset(artifacts.dataset_directory(server.settings, launched.job.id))
+            assert (list(kept), kept.skipped.count) == (["one", "three"], 1)
+            nothing = dataclasses.replace(skipping, text_field="body")
+            request = dataclasses.replace(capture, dataset=nothing)
+            refusal = await refused(server, partial(activation_runs.capture, server, request))
+            assert "3 bad rows were left out: line 1 has no 'body'" in refusal.message
 
 
 async def test_a_link_out_of_the_dataset_directory_is_refused(tmp_path: Path) -> None:

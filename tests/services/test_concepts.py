@@ -45,9 +45,12 @@ def csv(sae: Sae, content: str, mode: str = "MERGE") -> ImportConceptsRequest:
         ("csv", "neuron_idx,concept_name,score\n-1,b,1\n", "line 2"),
         ("csv", "neuron_idx,concept_name,score\n1.5,b,1\n", "line 2"),
         ("csv", "neuron_idx,concept_name,score\n1, ,1\n", "line 2"),
-        ("csv", "x" * 140_000, "Line 1"),
+        ("csv", 'neuron_idx,concept_name,score\n1,a,1\n2,"b,1\n3,c,1\n', "line 3 that is not closed"),
+        ("csv", "neuron_idx,score,concept_name,score\n1,0.5,a,1\n", "more than one column 'score'"),
+        ("csv", "x" * 140_000, "lacks neuron_idx"),
         ("csv", "neuron_idx,concept_name,score\n1,\u200b,1\n", "line 2"),
         ("json", "{", "not JSON"),
+        ("json", '{"concepts": {"1": {"name": "a\\ud83d", "score": 1}}}', "half a character"),
         ("json", "[" * 100_000, "It is not JSON: it is nested too deeply."),
         ("json", "9" * 5000, "It is not JSON: it has a number of too many digits."),
         ("json", '{"concepts": {"1": {"name": "a", "score": 1' + "0" * 400 + "}}}", "'1'"),
@@ -79,6 +82,31 @@ async def test_a_bad_file_names_the_row_and_wipes_nothing(
     assert says in refusal.value.message
     assert refusal.value.problems[0].path == ["source", format]
     assert after == before == {3: ("paint", 0.9), 7: ("numbers", None)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "neuron_idx,concept_name,score\n3,paint; ink,0.5\n",
+        "\ufeffneuron_idx,concept_name,score\n3,paint; ink,0.5\n",
+        'neuron_idx;concept_name;score\r\n3;"paint; ink";0,5\r\n',
+        'sep=;\nscore;concept_name;neuron_idx\n0.5;"paint; ink";3\n',
+        "neuron_idx\tconcept_name\tscore\r3\tpaint; ink\t0.5\r",
+        f"neuron_idx,concept_name,score,why\n3,paint; ink,0.5,{'x' * 200_000}\n",
+        '\ufeff {"concepts": {"3": {"name": "paint; ink", "score": 0.5}}}',
+    ],
+)
+@pytest.mark.parametrize("encoding", [None, "utf-8", "utf-8-sig", "utf-16"])
+async def test_a_file_is_taken_as_spreadsheets_and_editors_write_it(
+    tmp_path: Path, content: str, encoding: str | None
+) -> None:
+    kind = "json" if "{" in content else "csv"
+    source: str | bytes = content if encoding is None else content.encode(encoding)
+    async with serving(tmp_path) as server:
+        sae = await add(server)
+        request = ImportConceptsRequest(sae.id, kind if encoding is None else None, source, "MERGE")  # type: ignore[arg-type]
+        await concepts.import_concepts(server, request)
+        assert await named(server, sae) == {3: ("paint; ink", 0.5)}
 
 
 async def test_an_import_merges_by_score_and_never_overwrites_a_person(tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ FIGURES: dict[str, Any] = {
     "ce_loss_zero_ablated": 7.0, "ce_loss_recovered": 0.9, "kl_divergence_reconstructed": 0.5,
 }  # fmt: skip
 SHOWN = """query($id: ID!) { sae(id: $id) { evaluation {
-  dataset { kind description sampleCount } sampleOffset sampleCount maxLength tokenCount predictedTokenCount
+  dataset { kind description sampleCount skippedRowCount } sampleOffset sampleCount maxLength tokenCount
+  predictedTokenCount
   mse explainedVariance l0 deadFraction deadWindowTokens cosineSimilarity relativeReconstructionBias
   ceLossOriginal ceLossReconstructed ceLossZeroAblated ceLossRecovered klDivergenceReconstructed
   metricDefinitionsVersion evaluatedAt } } }"""
@@ -129,7 +130,7 @@ async def test_the_task_gets_the_texts_that_it_may_need_and_the_figures_are_show
         name.split("_")[0] + "".join(map(str.title, name.split("_")[1:])): v for name, v in FIGURES.items()
     }
     assert shown == camel | {
-        "dataset": {"kind": "INLINE", "description": "5 texts", "sampleCount": 5},
+        "dataset": {"kind": "INLINE", "description": "5 texts", "sampleCount": 5, "skippedRowCount": 0},
         "sampleOffset": 1,
         "sampleCount": 2,
         "maxLength": 16,

@@ -55,6 +55,7 @@ def capture_activations(
         token_count=manifest.token_count,
         byte_size=manifest.byte_size,
         provenance=manifest.provenance,
+        dataset_skipped_count=manifest.dataset.skipped_row_count,
     )
 
 

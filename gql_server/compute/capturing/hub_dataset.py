@@ -7,6 +7,8 @@ from typing import Any
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.messages.sources import HubDataset
 from gql_server.datasets import write_texts
+from gql_server.text_files.problems import RowProblem
+from gql_server.text_files.rows import SkippedRows, named, text_in, value_at
 
 _ROWS_BETWEEN_CHECKS = 256
 
@@ -20,18 +22,22 @@ def download(hub: HubDataset, directory: Path, wanted: int | None, limit: int, c
         return
     if wanted is not None and wanted > limit:
         raise TaskError(_too_many(limit), "INVALID", ("dataset",))
-    write_texts(directory, _checked(_texts(hub), wanted, limit, context))
+    skipped = SkippedRows()
+    write_texts(directory, _checked(_texts(hub, skipped), wanted, limit, context), skipped)
 
 
 def _too_many(limit: int) -> str:
     return f"The dataset has more than the {limit} texts that a run may have; give a sampleLimit."
 
 
-def _texts(hub: HubDataset) -> Iterator[str]:
+def _texts(hub: HubDataset, skipped: SkippedRows) -> Iterator[str]:
     _check_repository(hub.repository)
     try:
         for number, row in enumerate(_rows(hub)):
-            yield _text(hub, number, row)
+            try:
+                yield text_in(_value(hub, row), hub.text_field)
+            except RowProblem as problem:
+                _refuse_or_skip(hub, f"row {number} {problem}", skipped)
     except (TaskError, MemoryError):
         raise
     except Exception as error:
@@ -71,16 +77,22 @@ def _rows(hub: HubDataset) -> Any:
     return builder.as_streaming_dataset(split=hub.split)
 
 
-def _text(hub: HubDataset, number: int, row: dict[str, Any]) -> str:
-    text = row.get(hub.text_field)
-    if isinstance(text, str):
-        return text
-    if hub.text_field not in row:
-        columns = ", ".join(repr(column) for column in row)
+def _value(hub: HubDataset, row: dict[str, Any]) -> Any:
+    try:
+        return value_at(row, hub.text_field)
+    except KeyError:
+        if any(hub.text_field.startswith(f"{column}.") for column in row):
+            raise RowProblem(f"has no {hub.text_field!r}") from None
+        columns = named(list(row))
         reason = f"The dataset {hub.repository} has no column {hub.text_field!r}; its columns: {columns}."
-    else:
-        reason = f"{hub.text_field!r} is not a string in row {number} of the dataset {hub.repository}."
-    raise TaskError(reason, "INVALID", ("dataset",))
+        raise TaskError(reason, "INVALID", ("dataset",)) from None
+
+
+def _refuse_or_skip(hub: HubDataset, problem: str, skipped: SkippedRows) -> None:
+    if not hub.skip_bad_rows:
+        advice = "Leave such rows out with skipBadRows, or choose another column."
+        raise TaskError(f"In the dataset {hub.repository} {problem}. {advice}", "INVALID", ("dataset",))
+    skipped.add(problem)
 
 
 def _checked(texts: Iterator[str], wanted: int | None, limit: int, context: TaskContext) -> Iterator[str]:

@@ -16,6 +16,7 @@ from gql_server.compute.messages.events import Log
 from gql_server.compute.messages.tasks import CaptureActivations
 from gql_server.compute.origins.provenance import dataset_provenance, versions
 from gql_server.compute.stored.store import ActivationStore
+from gql_server.compute.stored.texts import log_skipped
 from gql_server.datasets import TextDataset
 from gql_server.manifest import (
     FORMAT_VERSION,
@@ -59,6 +60,7 @@ def run_plan(
         )
         store.delete_run(task.run_id)
     capture = plan_capture(task, lm, dataset, context, token_ids)
+    log_skipped(dataset, context)
     _log_start(task, capture, context)
     manifest = msgspec.structs.replace(
         manifest,
@@ -90,7 +92,7 @@ def _provenance(
 ) -> RunProvenance:
     return RunProvenance(
         language_model=origin,
-        dataset=dataset_provenance(task, sha256),
+        dataset=dataset_provenance(task, sha256, manifest.dataset.skipped_row_count),
         layers=[layer.name for layer in manifest.layers],
         max_length=task.max_length,
         batch_size=task.batch_size,
@@ -122,6 +124,7 @@ def _manifest(
             sample_limit=task.sample_limit,
             sample_count=len(dataset),
             directory=Path(task.dataset_dir).name,
+            skipped_row_count=dataset.skipped.count,
         ),
         max_length=task.max_length,
         batch_size=task.batch_size,

@@ -23,7 +23,7 @@ from gql_server.compute.messages.tasks import EvaluateSae
 from gql_server.compute.saes.encoding import decode, encode
 from gql_server.compute.saes.hooks import MAX_DENSE_LATENTS, ReplacementHook, attached
 from gql_server.compute.saes.metadata import note_evaluation
-from gql_server.compute.stored.texts import OF_AN_EVALUATION, open_texts
+from gql_server.compute.stored.texts import OF_AN_EVALUATION, log_skipped, open_texts
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
 from gql_server.datasets import TextDataset
 
@@ -63,10 +63,11 @@ def evaluate_sae(task: EvaluateSae, context: TaskContext, lm: LanguageModel, sae
     if not len(texts.rows):
         reason = "No text is left to measure on: none of those selected has a token that is not special."
         raise TaskError(reason, "INVALID", ("dataset",))
+    log_skipped(dataset, context)
     context.emit(Log(_opening(task, texts, max_length, why)))
     evaluation = Evaluation(lm, sae, task.sae.layer, context)
     _pass_over(lm, texts.kept, dataset, max_length, evaluation, context)
-    result = _result(task, texts, len(dataset), max_length, evaluation)
+    result = _result(task, texts, dataset, max_length, evaluation)
     noted = note_evaluation(Path(task.sae.directory), result)
     context.emit(Log(_closing(result)))
     if result.ce_loss_original is not None and result.ce_loss_reconstructed is None:
@@ -186,17 +187,18 @@ def _batches(kept: Sequence[tuple[int, int]], n_vocabulary: int) -> Iterator[lis
 
 
 def _result(
-    task: EvaluateSae, texts: SelectedTexts, stored: int, max_length: int, evaluation: Evaluation
+    task: EvaluateSae, texts: SelectedTexts, stored: TextDataset, max_length: int, evaluation: Evaluation
 ) -> EvaluationResult:
     near, predicted = evaluation.reconstructions.summary(), evaluation.predictions.summary()
     known = task.dataset_sample_count
     dataset = EvaluatedDataset(
         kind=task.dataset_kind,
         description=task.dataset_description,
-        sample_count=stored if known is None else known,
+        sample_count=len(stored) if known is None else known,
         sample_offset=task.sample_offset,
         sample_limit=task.sample_limit,
         sha256=texts.sha256,
+        skipped_row_count=stored.skipped.count,
     )
     return EvaluationResult(
         dataset=dataset,

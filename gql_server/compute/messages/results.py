@@ -53,6 +53,7 @@ class CaptureResult(Message, frozen=True):
     token_count: int
     byte_size: int
     provenance: RunProvenance | None = None
+    dataset_skipped_count: int = 0
 
 
 class TrainResult(Message, frozen=True):
@@ -91,6 +92,8 @@ class EvaluatedDataset(Message, frozen=True):
     sample_limit: int
     sha256: str
     """Over the texts that were selected, as in a run's manifest."""
+    skipped_row_count: int = 0
+    """Bad rows of the source that are not among its texts."""
 
 
 class EvaluationResult(Message, frozen=True):

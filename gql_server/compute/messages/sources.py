@@ -40,6 +40,7 @@ class HubDataset(Message, frozen=True):
     split: str
     text_field: str
     revision: str | None
+    skip_bad_rows: bool = False
 
 
 class Edit(Message, frozen=True):

@@ -75,7 +75,7 @@ def _files(source: LanguageModelSource, check: Check) -> list[FileHash]:
     return hash_files(files_of_model(Path(source.location)), Path(source.copy_dir), check)
 
 
-def dataset_provenance(task: CaptureActivations, sha256: str) -> DatasetProvenance:
+def dataset_provenance(task: CaptureActivations, sha256: str, skipped_row_count: int) -> DatasetProvenance:
     """Say which texts a capture runs over."""
     hub = task.hub_dataset
     return DatasetProvenance(
@@ -88,6 +88,7 @@ def dataset_provenance(task: CaptureActivations, sha256: str) -> DatasetProvenan
         sample_offset=task.sample_offset,
         sample_limit=task.sample_limit,
         sha256=sha256,
+        skipped_row_count=skipped_row_count,
     )
 
 

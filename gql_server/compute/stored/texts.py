@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from gql_server.compute.context import TaskError
+from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute.messages.events import Log
 from gql_server.datasets import TextDataset, UnreadableTexts
 
 OF_A_RUN = "The run's texts are missing or damaged: delete the run and capture it again."
@@ -15,3 +16,9 @@ def open_texts(directory: Path, reason: str = OF_A_RUN) -> TextDataset:
         return TextDataset(directory)
     except (FileNotFoundError, UnreadableTexts) as error:
         raise TaskError(reason) from error
+
+
+def log_skipped(dataset: TextDataset, context: TaskContext) -> None:
+    """Tell of the rows that were left out of a dataset, where there are any."""
+    if dataset.skipped.count:
+        context.emit(Log(f"Of the dataset {dataset.skipped}"))

@@ -1,0 +1,1 @@
+"""Reading texts out of files that people have, row by row."""
