@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     workers: int = Field(default=2, ge=1, le=2)
     """Worker processes: one for jobs and one for interactive work, or 1 for both, between a job's batches."""
     worker_threads: int | None = Field(default=None, ge=1)
-    """Threads of a worker's tensor operations; left to torch if not set."""
+    """Threads of a worker's tensor operations, at all times; if not set, the workers share the processors."""
     worker_device: str | None = None
     """Where workers compute: cuda, cuda:1, mps or cpu; the best that is there if not set."""
     worker_matmul_precision: MatmulPrecision = "highest"

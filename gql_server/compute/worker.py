@@ -25,6 +25,7 @@ from gql_server.compute.messages.results import Result
 from gql_server.compute.messages.tasks import Task
 from gql_server.compute.messages.wire import (
     FromWorker,
+    Lane,
     StartTask,
     TaskBegan,
     TaskCanceled as TaskCanceledMessage,
@@ -58,6 +59,7 @@ class Context:
     def check(self) -> None:
         """Raise TaskCanceled where the task has been asked to stop."""
         self._worker.get_on()
+        self._worker.share.adjust()
         if self._message.lane == "jobs":
             while (waiting := self._worker.inbox.take("interactive")) is not None:
                 self._worker.do(waiting)
@@ -84,6 +86,32 @@ class Tools(Protocol):
         """Let go of what nothing has used for so long; called while there is no task."""
 
 
+class Share(Protocol):
+    """This worker's part of the machine's processors."""
+
+    def sign(self) -> None:
+        """Say that this worker computes; said again every second."""
+
+    def rest(self) -> None:
+        """Say that it does not any more."""
+
+    def adjust(self) -> None:
+        """Take what is this worker's part now; called between one step of a task and the next."""
+
+
+class Everything:
+    """The whole machine, whoever else computes."""
+
+    def sign(self) -> None:
+        """Tell nobody: nobody shares it."""
+
+    def rest(self) -> None:
+        """Likewise."""
+
+    def adjust(self) -> None:
+        """Leave torch its threads."""
+
+
 class Worker:
     """Does tasks, one at a time."""
 
@@ -92,6 +120,7 @@ class Worker:
         channel: Channel,
         make_tools: Callable[[Send], Tools],
         idle_seconds: float,
+        make_share: Callable[[], Share] = Everything,
     ) -> None:
         self.channel = channel
         self.inbox = Inbox(channel)
@@ -99,6 +128,8 @@ class Worker:
         threading.Thread(target=self.inbox.fill, daemon=True).start()
         # Made with the thread running: the API process may end in the seconds that importing torch takes.
         self._tools = make_tools(channel.send)
+        self.share = make_share()
+        self._tasks_in_hand = 0
         self._idle_seconds = idle_seconds
         threading.Thread(target=self._give_signs, daemon=True).start()
 
@@ -110,6 +141,8 @@ class Worker:
         """Say every second that this process is alive, and for how long its task has not got on."""
         while True:
             time.sleep(_SECONDS_BETWEEN_SIGNS)
+            if self._tasks_in_hand:
+                self.share.sign()
             try:
                 self.channel.send(WorkerAlive(time.monotonic() - self._got_on))
             except OSError:
@@ -129,6 +162,8 @@ class Worker:
     def do(self, message: StartTask) -> None:
         """Do one task and send its last word."""
         context = Context(self, message)
+        self._tasks_in_hand += 1
+        self.share.sign()
         self.channel.send(TaskBegan(message.task_id))
         try:
             context.check()
@@ -138,6 +173,8 @@ class Worker:
             answer = TaskCanceledMessage(message.task_id)
         except Exception as error:
             answer = failure_of(message.task_id, error)
+        self._tasks_in_hand -= 1
+        self.share.rest()
         self.inbox.forget(message.task_id)
         self.channel.send(answer)
 
@@ -151,6 +188,7 @@ def main() -> None:
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--idle-unload-seconds", type=float, default=900)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--lane-board", type=int)
     parser.add_argument("--device")
     parser.add_argument("--matmul-precision", default="highest")
     parser.add_argument("--hub", choices=["on", "off"], default="on")
@@ -171,7 +209,10 @@ def main() -> None:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
     channel = Channel(socket.socket(fileno=options.descriptor))
     make_tools = partial(_toolbox, options.device, options.matmul_precision)
-    Worker(channel, make_tools, options.idle_unload_seconds).serve()
+    make_share: Callable[[], Share] = Everything
+    if options.lane_board is not None:
+        make_share = partial(_thread_share, options.lane_board, options.lanes)
+    Worker(channel, make_tools, options.idle_unload_seconds, make_share).serve()
 
 
 def ignore_signals_to_stop() -> None:
@@ -184,6 +225,13 @@ def _toolbox(device: str | None, matmul_precision: str, send: Send) -> Tools:
     from gql_server.compute.tasks import Toolbox  # It imports torch.
 
     return Toolbox(send, device, matmul_precision)
+
+
+def _thread_share(descriptor: int, lane: Lane) -> Share:
+    from gql_server.compute.lane_board import LaneBoard
+    from gql_server.compute.thread_share import ThreadShare  # It imports torch.
+
+    return ThreadShare(LaneBoard(descriptor, lane), lane)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """The executor of one machine: worker processes beside the API process."""
 
 import asyncio
+import tempfile
 from collections.abc import Callable
+from typing import IO
 
 import structlog
 
 from gql_server.compute.messages.tasks import Task
-from gql_server.compute.messages.wire import Lane, LanguageModelChanged, WorkerReady
+from gql_server.compute.messages.wire import LANE_BOARD_BYTES, Lane, LanguageModelChanged, WorkerReady
 from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.jobs.vigil import Patience
 from gql_server.jobs.worker_process import WorkerProcess
@@ -32,15 +34,22 @@ class LocalExecutor:
             stall=settings.stall_seconds,
         )
 
+        # Threads that somebody has given a number keep it.
+        shared = settings.workers == 2 and settings.worker_threads is None
+        self._board = _lane_board() if shared else None
+
         def worker(*lanes: Lane) -> WorkerProcess:
             interactive = "interactive" in lanes
+            options = _options(settings, low_priority=not interactive)
+            descriptors = [] if self._board is None else [self._board.fileno()]
             return WorkerProcess(
                 lanes,
-                _options(settings, low_priority=not interactive),
+                [*options, *(f"--lane-board={descriptor}" for descriptor in descriptors)],
                 patience,
                 on_language_model if interactive else _ignore,
                 on_interactive_lost if interactive else _ignore_loss,
                 telemetry,
+                descriptors=descriptors,
             )
 
         if settings.workers == 1:
@@ -74,6 +83,15 @@ class LocalExecutor:
     async def close(self, grace_seconds: float) -> None:
         """Ask all tasks to stop, and end all workers once they have, or after so long."""
         await asyncio.gather(*(worker.close(grace_seconds) for worker in set(self._workers.values())))
+        if self._board is not None:
+            self._board.close()
+
+
+def _lane_board() -> IO[bytes]:
+    """Return the file in which the workers tell each other that they compute; it goes when nobody has it."""
+    board = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed with the executor)
+    board.truncate(LANE_BOARD_BYTES)
+    return board
 
 
 def _options(settings: Settings, *, low_priority: bool) -> list[str]:

@@ -12,9 +12,12 @@ _STANDARD_ERROR = 2
 
 
 async def spawn(
-    module: str, lanes: Sequence[str], options: Sequence[str]
+    module: str, lanes: Sequence[str], options: Sequence[str], descriptors: Sequence[int] = ()
 ) -> tuple[Process, asyncio.StreamReader, asyncio.StreamWriter]:
-    """Start a worker's module with one end of a socket; returns the process and the other end."""
+    """Start a worker's module with one end of a socket; returns the process and the other end.
+
+    ``descriptors`` are what it inherits beside the socket.
+    """
     ours, theirs = socket.socketpair()
     with theirs:
         reader, writer = await asyncio.open_connection(sock=ours)
@@ -26,7 +29,7 @@ async def spawn(
                 stdin=asyncio.subprocess.DEVNULL,
                 # Libraries print progress there: it is for neither our standard output nor the socket.
                 stdout=_STANDARD_ERROR,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *descriptors],
             )
         except BaseException:
             writer.close()

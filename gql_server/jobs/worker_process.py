@@ -66,12 +66,14 @@ class WorkerProcess:
         on_lost: Callable[[], None],
         telemetry: Telemetry,
         module: str = "gql_server.compute.worker",
+        descriptors: Sequence[int] = (),
     ) -> None:
         self.lanes = tuple(lanes)
         self._name = "+".join(lanes)
         self._metrics = telemetry.metrics.workers
         self._options = list(options)
         self._module = module
+        self._descriptors = tuple(descriptors)
         self._patience = patience
         self._on_language_model = on_language_model
         self._on_lost = on_lost
@@ -167,7 +169,7 @@ class WorkerProcess:
 
     async def _spawn(self) -> None:
         try:
-            process, reader, writer = await spawn(self._module, self.lanes, self._options)
+            process, reader, writer = await spawn(self._module, self.lanes, self._options, self._descriptors)
         finally:
             self._spawning = None
         # From here on without a pause: the process is there with all that goes with it, or not at all.

@@ -9,6 +9,9 @@ from gql_server.compute.messages.tasks import Task
 
 Lane = Literal["jobs", "interactive"]
 
+LANE_BOARD_BYTES = 32
+"""Size of the file in which the workers of one machine tell each other that they compute."""
+
 
 class StartTask(Message, frozen=True):
     """API to worker."""

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import torch
 
+from gql_server.compute.devices import all_threads
 from gql_server.compute.messages.tasks import TrainSae
 from gql_server.compute.origins.file_hashes import sha256_of
 from gql_server.compute.origins.provenance import versions
@@ -75,7 +76,7 @@ def _training(plan: TrainingPlan, report: TrainingReport, rows: TrainingStore) -
         dead_window=report.dead_window,
         batch_count=rows.batch_count,
         token_count=rows.token_count,
-        thread_count=torch.get_num_threads(),
+        thread_count=all_threads(),
         matmul_precision=torch.get_float32_matmul_precision(),
     )
 
