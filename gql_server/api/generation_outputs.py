@@ -60,7 +60,12 @@ class GeneratedToken:
 
     index: int = strawberry.field(description="Its place in the output, counted from 0.")
     token_id: int = strawberry.field(description="Its number in the vocabulary.")
-    text: str = strawberry.field(description="Its text.")
+    text: str = strawberry.field(
+        description=(
+            "Its text. A character of several tokens comes whole with the last of them, and the others have "
+            "none; bytes that make no character are U+FFFD."
+        )
+    )
     log_probability: float = strawberry.field(
         description="Natural logarithm, under the model's own softmax: no temperature, no truncation."
     )
