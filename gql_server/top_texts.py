@@ -22,8 +22,12 @@ class TopText:
     score: float
     token_index: int
     """Where the neuron fires most, counted in tokens of the whole text as it was captured."""
+    peak_index: int
+    """The same, counted in ``tokens``."""
     token: str
     tokens: list[tuple[str, float]]
+    text_count: int | None
+    """Texts of the run that have the stretch; None where an earlier version made the index."""
 
 
 class TokenizedText:
@@ -38,13 +42,19 @@ class TokenizedText:
 
     def stretch(self, start: int, length: int) -> str:
         """Return the text that ``length`` tokens from ``start`` on stand for."""
-        return "".join(self._pieces[start : start + length])
+        return "".join(self._shown(start, length))
 
     def tokens(self, start: int, length: int) -> list[str]:
         """Return those tokens' own texts, as in ``pieces``; a special token is shown by its name."""
         special, names = self._encoding.special_tokens_mask, self._encoding.tokens
         places = range(start, min(start + length, len(self.ids)))
-        return [names[place] if special[place] else self._pieces[place] for place in places]
+        shown = zip(places, self._shown(start, length), strict=True)
+        return [names[place] if special[place] else piece for place, piece in shown]
+
+    def _shown(self, start: int, length: int) -> list[str]:
+        """Return tokens' pieces; where they begin inside a character, the first has the whole of it."""
+        pieces = self._pieces[start : start + length]
+        return [self.token(start), *pieces[1:]] if pieces else []
 
     def token(self, index: int) -> str:
         """Return a token's own text; of a character split over several tokens each is the whole character."""
@@ -93,7 +103,8 @@ def read_top_texts(
     Raises OSError where there is no index, IndexError where it has no such neuron.
     """
     with safe_open(tensors_path, framework="numpy") as file:
-        part = {name: _slice(file, name, neuron, first) for name in _NAMES}
+        names = (*_NAMES, _COUNTS) if _COUNTS in file.keys() else _NAMES  # noqa: SIM118  (no container)
+        part = {name: _slice(file, name, neuron, first) for name in names}
     return [
         _top_text({name: values[place] for name, values in part.items()}, dataset, tokenizer, max_length)
         for place in range(len(part["top_rows"]))
@@ -101,6 +112,7 @@ def read_top_texts(
     ]
 
 
+_COUNTS = "top_text_counts"
 _NAMES = ("top_rows", "top_scores", "top_token_index", "window_start", "window_length", "window_activations")
 
 
@@ -124,6 +136,8 @@ def _top_text(
         text=text.stretch(start, length),
         score=float(entry["top_scores"]),
         token_index=token_index,
+        peak_index=token_index - start,
         token=text.token(token_index),
         tokens=list(zip(text.tokens(start, length), activations, strict=True)),
+        text_count=int(entry[_COUNTS]) if _COUNTS in entry else None,
     )

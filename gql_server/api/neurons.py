@@ -39,7 +39,19 @@ class TopText:
 
     text: str = strawberry.field(description="The stretch.")
     score: float = strawberry.field(description="The highest activation in it.")
-    token_index: int = strawberry.field(description="Where that is, counted in tokens.")
+    token_index: int = strawberry.field(
+        description=(
+            "Where that is in the whole text as it was captured, counted in tokens from 0; the stretch may"
+            " begin later: peakIndex counts in it."
+        )
+    )
+    peak_index: int = strawberry.field(description="Where that is in tokens, counted from 0.")
+    text_count: int | None = strawberry.field(
+        description=(
+            "In how many texts of the run this very stretch stands; it is shown once. Null where an earlier"
+            " version made the index, which may show it several times."
+        )
+    )
     token: str = strawberry.field(description="The token that it is on.")
     tokens: list[TokenActivation] = strawberry.field(
         description="Every token of the stretch with the neuron's activation on it."
@@ -127,6 +139,8 @@ class Neuron(Node):
                 text=text.text,
                 score=text.score,
                 token_index=text.token_index,
+                peak_index=text.peak_index,
+                text_count=text.text_count,
                 token=text.token,
                 tokens=[
                     TokenActivation(token=token, activation=activation) for token, activation in text.tokens

@@ -40,6 +40,11 @@ TEXTS = [
     "",
     "word",
     built_in_python_reference()[61],
+    # Twelve times each: as a whole, and up to where it is cut.
+    *(text for text in built_in_python_reference()[60:63] for _ in range(11)),
+    *(f"{built_in_python_reference()[63]} {number}" for number in range(11)),
+    # The same around many a token, not at the end.
+    *(f"{built_in_python_reference()[64][:90]} {number}" for number in range(5)),
 ]
 
 
@@ -51,10 +56,12 @@ class ByHand:
         model: Any = AutoModelForCausalLM.from_pretrained(directory).eval()
         self.latents: dict[int, Array] = {}
         """By row: [n_tokens, n_latents], NaN at special tokens."""
+        self.ids: dict[int, list[int]] = {}
         for row, text in enumerate(TEXTS):
             ids = self.tokenizer(text, truncation=True, max_length=MAX_LENGTH)["input_ids"]
             with torch.no_grad():
                 states = model(torch.tensor([ids]), output_hidden_states=True).hidden_states[1][0]
+            self.ids[row] = ids
             latents = sae.latents(states.double().numpy())
             latents[np.isin(ids, self.tokenizer.all_special_ids)] = np.nan
             self.latents[row] = latents
@@ -65,6 +72,26 @@ class ByHand:
             for row, latents in self.latents.items()
             if not np.isnan(latents).all()
         }
+
+    def stretch(self, row: int, token: int) -> tuple[int, ...]:
+        """Return the tokens that are shown around one."""
+        return tuple(self.ids[row][max(0, token - 16) : token + 17])
+
+    def top(self, neuron: int) -> list[tuple[float, tuple[int, ...]]]:
+        """Return the strongest stretches, each once, with their strengths."""
+        found: dict[tuple[int, ...], float] = {}
+        for row, peak in self.peaks.items():
+            stretch = self.stretch(row, int(np.nanargmax(self.latents[row][:, neuron])))
+            found[stretch] = max(float(peak[neuron]), found.get(stretch, 0.0))
+        return sorted(((value, one) for one, value in found.items() if value > 0), reverse=True)
+
+    def text_count(self, stretch: tuple[int, ...]) -> int:
+        """Return how many texts have a stretch around some token."""
+        return sum(
+            any(self.stretch(row, token) == stretch for token in range(len(ids)))
+            for row, ids in self.ids.items()
+            if row in self.peaks
+        )
 
 
 @pytest.fixture
@@ -181,15 +208,16 @@ def test_figures_of_every_neuron(index: dict[str, Array], by_hand: ByHand) -> No
 
 
 def test_top_texts_of_every_neuron(index: dict[str, Array], by_hand: ByHand) -> None:
+    counts: set[int] = set()
     for neuron in range(N_LATENTS):
         peaks = {row: peak[neuron] for row, peak in by_hand.peaks.items() if peak[neuron] > 0}
-        expected = sorted(peaks, key=lambda row: (-peaks[row], row))[:K_TEXTS]
+        expected = by_hand.top(neuron)[:K_TEXTS]
         rows = index["top_rows"][neuron][: len(expected)]
         assert len(set(rows.tolist())) == len(expected)
         assert (index["top_rows"][neuron][len(expected) :] == -1).all()
         # Row by row the same strength: where texts are as strong as each other to the last digits but one,
         # either may come first.
-        scores = [peaks[row] for row in expected]
+        scores = [score for score, _ in expected]
         np.testing.assert_allclose(
             index["top_scores"][neuron][: len(expected)], scores, rtol=TOLERANCE, atol=1e-6
         )
@@ -205,6 +233,14 @@ def test_top_texts_of_every_neuron(index: dict[str, Array], by_hand: ByHand) -> 
                 window[:length], latents[start : start + length], rtol=TOLERANCE, atol=1e-5
             )
             assert not window[length:].any()
+            assert index["top_text_counts"][neuron, place] == by_hand.text_count(by_hand.stretch(row, token))
+            counts.add(int(index["top_text_counts"][neuron, place]))
+        shown = [
+            by_hand.stretch(row, index["top_token_index"][neuron, place])
+            for place, row in enumerate(rows.tolist())
+        ]
+        assert len(set(shown)) == len(shown)
+    assert counts >= {1, 12}
 
 
 def test_the_marked_token_is_the_one_that_peaks(
@@ -230,6 +266,8 @@ def test_the_marked_token_is_the_one_that_peaks(
             assert decoded == text.token or "\ufffd" in decoded
             assert text.text in source
             marked = max(range(len(text.tokens)), key=lambda place: text.tokens[place][1])
+            assert text.peak_index == marked
+            assert text.text_count is not None and text.text_count >= 1
             assert marked + max(0, text.token_index - 16) == text.token_index
             assert text.tokens[marked][1] == pytest.approx(text.score)
             seen.add(row)

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ class ByHand:
         manifest = read_manifest(store.manifest_path("run_a"))
         self.latents: dict[int, Array] = {}
         """By dataset row: [n_tokens as captured, n_latents], 0 at special tokens."""
+        self.ids: dict[int, list[int]] = {}
         tokens = []
         for batch in manifest.batches:
             activations = store.read_activations("run_a", batch.index, LAYER)
@@ -110,16 +112,21 @@ class ByHand:
             tokens.append(codes[mask])
             for place, (row, length) in enumerate(zip(batch.rows, batch.lengths, strict=True)):
                 self.latents[row] = codes[place, :length]
+                self.ids[row] = store.read_input_ids("run_a", batch.index)[place, :length].tolist()
         self.tokens = np.concatenate(tokens)
 
     def top(self, neuron: int, k: int) -> list[tuple[float, int, int]]:
-        """Return score, row and token of the strongest texts."""
+        """Return score, row and token of the strongest texts, of equal stretches the first."""
         peaks = [
             (float(codes[:, neuron].max()), row, int(codes[:, neuron].argmax()))
             for row, codes in self.latents.items()
         ]
         fired = [peak for peak in peaks if peak[0] > 0]
-        return sorted(fired, key=lambda peak: (-peak[0], peak[1]))[:k]
+        found: dict[tuple[int, ...], tuple[float, int, int]] = {}
+        for peak in sorted(fired, key=lambda peak: (-peak[0], peak[1])):
+            _, row, token = peak
+            found.setdefault(tuple(self.ids[row][max(0, token - 16) : token + 17]), peak)
+        return list(found.values())[:k]
 
 
 def check_statistics(index: dict[str, Array], by_hand: ByHand) -> None:
@@ -216,6 +223,7 @@ def test_the_index_is_what_dense_numpy_gives(
         "histogram_limit": "float64",
         "top_rows": "int32",
         "top_token_index": "int32",
+        "top_text_counts": "int32",
         "window_start": "int32",
         "window_length": "int32",
         "promoted_tokens": "int32",
@@ -290,7 +298,14 @@ def test_the_top_texts_file_says_the_same(task: IndexNeurons, indexed: ByHand) -
     for number, neuron in enumerate(content["neurons"]):
         top = read_top_texts(path, number, 4, dataset, tokenizer, 64)
         expected: list[dict[str, Any]] = [
-            {"text": text.text, "score": text.score, "token": text.token, "token_index": text.token_index}
+            {
+                "text": text.text,
+                "score": text.score,
+                "token": text.token,
+                "token_index": text.token_index,
+                "peak_index": text.peak_index,
+                "text_count": text.text_count,
+            }
             for text in top
         ]
         assert neuron["texts"] == expected
@@ -459,7 +474,8 @@ def test_of_equally_strong_texts_the_first_in_the_dataset_wins(order: list[int],
         positions = torch.tensor([place * 4 + token for place in range(size) for token in (1, 3)])
         values = torch.tensor([strengths[row] for row in rows for _ in range(2)])
         firings = Firings(positions, torch.zeros(2 * size, dtype=torch.int64), values)
-        group = TextGroup(torch.tensor(rows), torch.full((size,), 4), n_positions=4)
+        stretches = torch.tensor([row * 4 + token for row in rows for token in range(4)])
+        group = TextGroup(torch.tensor(rows), torch.full((size,), 4), n_positions=4, stretches=stretches)
         strongest.add(firings, group)
     tensors = strongest.tensors()
     assert tensors["top_rows"].tolist() == [[5, 1, 2]]
@@ -469,6 +485,42 @@ def test_of_equally_strong_texts_the_first_in_the_dataset_wins(order: list[int],
         [0.0, 2.0, 0.0, 2.0, 0.0],
         [0.0, 2.0, 0.0, 2.0, 0.0],
     ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    strengths=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=24),
+    cuts=st.sets(st.integers(1, 23)),
+    k=st.integers(1, 5),
+)
+def test_of_equal_stretches_the_strongest_text_is_kept_whatever_the_groups(
+    strengths: list[tuple[int, int]], cuts: set[int], k: int
+) -> None:
+    """Each text has one token: how strongly the neuron fires on it, and which stretch it has."""
+    strongest = StrongestTexts(1, k, torch.device("cpu"))
+    bounds = [0, *sorted(cut for cut in cuts if cut < len(strengths)), len(strengths)]
+    for start, stop in pairwise(bounds):
+        some = strengths[start:stop]
+        firing = [place for place, (strength, _) in enumerate(some) if strength]
+        values = torch.tensor([float(some[place][0]) for place in firing])
+        firings = Firings(
+            torch.tensor(firing, dtype=torch.int64), torch.zeros(len(firing), dtype=torch.int64), values
+        )
+        stretches = torch.tensor([stretch for _, stretch in some])
+        group = TextGroup(
+            torch.arange(start, stop), torch.ones(stop - start, dtype=torch.int64), 1, stretches
+        )
+        strongest.add(firings, group)
+    best: dict[int, tuple[int, int]] = {}
+    for row, (strength, stretch) in enumerate(strengths):
+        if strength and (stretch not in best or strength > -best[stretch][0]):
+            best[stretch] = (-strength, row)
+    expected = sorted(best.values())[:k]
+    tensors = strongest.tensors()
+    empty = k - len(expected)
+    assert tensors["top_rows"].tolist() == [[row for _, row in expected] + empty * [-1]]
+    assert tensors["top_scores"].tolist() == [[-strength for strength, _ in expected] + empty * [0.0]]
+    assert tensors["window_activations"][0, :, 0].tolist() == tensors["top_scores"].tolist()[0]
 
 
 def test_a_tokenizer_is_loaded_once_until_it_is_written_anew(task: IndexNeurons, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Passes over a stored run with an SAE: statistics and strongest texts of every neuron."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.indexing.directions import direction_tensors
 from gql_server.compute.indexing.statistics import NeuronStatistics
+from gql_server.compute.indexing.stretches import count_texts
 from gql_server.compute.indexing.strongest_texts import StrongestTexts
 from gql_server.compute.indexing.text_groups import StoredTexts, text_groups
 from gql_server.compute.indexing.top_texts_file import write_top_texts_file
@@ -89,7 +91,20 @@ def _firing_tensors(
             statistics.add(firings, token_count)
             strongest.add(firings, group)
     with torch.inference_mode():
-        return statistics.tensors() | strongest.tensors()
+        tensors = statistics.tensors() | strongest.tensors()
+    return tensors | {"top_text_counts": _text_counts(stored, strongest, context)}
+
+
+def _text_counts(stored: StoredTexts, strongest: StrongestTexts, context: TaskContext) -> Tensor:
+    """Return in how many texts each stretch stands that a neuron's top texts show, 0 where there is none."""
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in stored.manifest.batches:
+            context.check()
+            yield stored.token_ids(batch), torch.tensor(batch.lengths)
+
+    stretches, there = strongest.stretches()
+    return count_texts(stretches, batches()) * there
 
 
 def _result(manifest: Manifest, tensors: dict[str, Tensor], context: TaskContext) -> IndexResult:

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from gql_server.compute.indexing.statistics import Firings
+from gql_server.compute.indexing.stretches import TOKENS_AROUND, WINDOW, first_of_each
 from gql_server.compute.saes.strength_keys import numbers_of, renumbered, strength_keys, strengths_of
 
-TOKENS_AROUND = 16
-WINDOW = 2 * TOKENS_AROUND + 1
+_TIMES_MORE = 4
+"""Where the strongest texts repeat each other, so many times as many are looked at."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,61 @@ class TextGroup:
     rows: Tensor
     lengths: Tensor
     n_positions: int
+    stretches: Tensor
+    """The key of each token's stretch, [n_tokens], text by text."""
+
+    def stretches_at(self, texts: Tensor, tokens: Tensor) -> Tensor:
+        """Return the keys of the stretches around tokens of texts, both counted in the group."""
+        first = self.lengths.cumsum(0) - self.lengths
+        return self.stretches[first[texts] + tokens]
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Texts of a group that may be among the strongest, [n_neurons, m] each, strongest first.
+
+    ``keys`` are 0 where there is none; ``texts`` and ``tokens`` are counted in the group and the text.
+    """
+
+    keys: Tensor
+    texts: Tensor
+    tokens: Tensor
+    stretches: Tensor
+
+    def lacking(self, last: Tensor, weakest: Tensor) -> Tensor:
+        """Return for which neurons [n] texts are missing, while others are strong enough.
+
+        ``last`` is the weakest key that was looked at, ``weakest`` the one that must be surpassed.
+        """
+        return (self.keys == 0).any(dim=1) & (last > weakest)
+
+    def put(self, rows: Tensor, others: "_Candidates") -> None:
+        """Take the candidates of some neurons from others."""
+        self.keys[rows], self.texts[rows] = others.keys, others.texts
+        self.tokens[rows], self.stretches[rows] = others.tokens, others.stretches
+
+
+def _look(
+    keys: Tensor, peaks: Tensor, group: TextGroup, n_wanted: int, n_seen: int
+) -> tuple[_Candidates, Tensor]:
+    """Return the best of each neuron's ``n_seen`` strongest texts, each stretch once; and the last's keys.
+
+    ``keys`` and ``peaks`` are of a group's texts and of their strongest tokens, [n_neurons, n_texts].
+    """
+    seen = keys.topk(n_seen, dim=1)
+    tokens = numbers_of(peaks.gather(1, seen.indices))
+    stretches = group.stretches_at(seen.indices, tokens)
+    best = first_of_each(seen.values, stretches).topk(n_wanted, dim=1)
+    columns = (values.gather(1, best.indices) for values in (seen.indices, tokens, stretches))
+    return _Candidates(best.values, *columns), seen.values[:, -1]
 
 
 class StrongestTexts:
     """The k strongest texts of n neurons. A text counts by its strongest token, the first of several.
 
-    Of texts of equal strength the one that is first in the dataset wins, so the result does not depend on the
-    order in which texts come, and memory not on their number.
+    Of texts with the same tokens around that one the strongest is kept. Of texts of equal strength the one
+    that is first in the dataset wins, so the result does not depend on the order in which texts come, and
+    memory not on their number.
     """
 
     def __init__(self, n_neurons: int, k: int, device: torch.device) -> None:
@@ -38,13 +87,14 @@ class StrongestTexts:
         self._tokens = torch.zeros(n_neurons, k, dtype=torch.int32, device=device)
         self._lengths = torch.zeros(n_neurons, k, dtype=torch.int32, device=device)
         """Of the texts."""
+        self._stretches = torch.zeros(n_neurons, k, dtype=torch.int64, device=device)
         self._windows = torch.zeros(n_neurons, k, WINDOW, device=device)
 
     def add(self, firings: Firings, group: TextGroup) -> None:
         """Take in the firings of a group of whole texts."""
         if len(firings.values) == 0:
             return
-        n_neurons, k = self._keys.shape
+        n_neurons = len(self._keys)
         text = firings.positions // group.n_positions
         token = firings.positions - text * group.n_positions
         # Text by text, as the firings come: what follows each other is then close in memory.
@@ -52,22 +102,43 @@ class StrongestTexts:
         peaks = torch.zeros(len(group.rows) * n_neurons, dtype=torch.int64, device=place.device)
         peaks.scatter_reduce_(0, place, strength_keys(firings.values, token), "amax")
         peaks = peaks.view(-1, n_neurons).T.contiguous()
-        best = renumbered(peaks, group.rows).topk(min(k, len(group.rows)), dim=1)
-        tokens = numbers_of(peaks.gather(1, best.indices))
-        entries = self._merge(best.values, tokens.int(), group.lengths[best.indices].int())
+        found = self._strongest(peaks, group)
+        entries = self._merge(found, group.lengths[found.texts].int())
         wanted = torch.full((len(group.rows), n_neurons), -1, dtype=torch.int32, device=place.device)
-        wanted.scatter_(0, best.indices.T, entries.T)
+        wanted.scatter_(0, found.texts.T, entries.T)
         self._fill_windows(wanted.view(-1)[place], token, firings.values)
 
-    def _merge(self, keys: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Keep the best of what was kept and of m texts of each neuron, strongest first: [n_neurons, m] each.
+    def _strongest(self, peaks: Tensor, group: TextGroup) -> _Candidates:
+        """Return each neuron's strongest texts of a group, each stretch once; as many as can be kept.
+
+        ``peaks`` are the keys of the strongest tokens, [n_neurons, n_texts].
+        """
+        n_texts = len(group.rows)
+        n_wanted = n_seen = min(self._keys.shape[1], n_texts)
+        keys, weakest = renumbered(peaks, group.rows), self._keys[:, -1]
+        found, last = _look(keys, peaks, group, n_wanted, n_seen)
+        rows = found.lacking(last, weakest).nonzero().flatten()
+        while len(rows) and n_seen < n_texts:
+            n_seen = min(_TIMES_MORE * n_seen, n_texts)
+            more, last = _look(keys[rows], peaks[rows], group, n_wanted, n_seen)
+            found.put(rows, more)
+            rows = rows[more.lacking(last, weakest[rows])]
+        return found
+
+    def _merge(self, found: _Candidates, lengths: Tensor) -> Tensor:
+        """Keep the best of what was kept and of m texts of each neuron, each stretch once, strongest first.
 
         Returns which entries they are now, counted over all neurons, or -1; the windows of these are empty.
         """
         n_neurons, k = self._keys.shape
-        merged = torch.cat([self._keys, keys], dim=1).topk(k, dim=1)
+        keys = torch.cat([self._keys, found.keys], dim=1)
+        stretches = torch.cat([self._stretches, found.stretches], dim=1)
+        rows = (found.keys > self._keys[:, -1:]).any(dim=1).nonzero().flatten()
+        keys[rows] = first_of_each(keys[rows], stretches[rows])
+        merged = keys.topk(k, dim=1)
         self._keys = merged.values
-        self._tokens = torch.cat([self._tokens, tokens], dim=1).gather(1, merged.indices)
+        self._stretches = stretches.gather(1, merged.indices)
+        self._tokens = torch.cat([self._tokens, found.tokens.int()], dim=1).gather(1, merged.indices)
         self._lengths = torch.cat([self._lengths, lengths], dim=1).gather(1, merged.indices)
         numbers = torch.arange(k, device=keys.device)
         changed = (merged.indices != numbers).any(dim=1).nonzero().flatten()
@@ -92,6 +163,10 @@ class StrongestTexts:
         """Return where the windows begin in their texts, and how long they are: [n_neurons, k]."""
         start = (self._tokens - TOKENS_AROUND).clamp(min=0)
         return start, torch.minimum(self._tokens + TOKENS_AROUND + 1, self._lengths) - start
+
+    def stretches(self) -> tuple[Tensor, Tensor]:
+        """Return the keys of the texts' stretches, and where there is a text; [n_neurons, k] on the CPU."""
+        return self._stretches.cpu(), (self._keys > 0).cpu()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what is stored of them, on the CPU; entries without a text are 0, and their row is -1."""

@@ -1,7 +1,7 @@
 """A stored run's texts with what fires on them, in groups of whole texts that fit into memory."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.indexing.statistics import Firings, joined
+from gql_server.compute.indexing.stretches import stretch_keys
 from gql_server.compute.indexing.strongest_texts import TextGroup
 from gql_server.compute.messages.events import Progress
 from gql_server.compute.saes.encoding import codes_of
@@ -26,6 +27,8 @@ MAX_FIRINGS = 1_000_000
 """Latents that are not zero, kept at once until they are counted: 20 MB, and a few times that on the way."""
 MAX_PLACES = 4_000_000
 """Texts of a group times neurons: 32 MB for each of a few tables."""
+MAX_TOKENS = 4_000_000
+"""Tokens of a group, whether anything fires on them or not: 32 MB."""
 PaddingSide = Literal["left", "right"]
 
 
@@ -42,6 +45,8 @@ class Portion:
     """Which text each token is of, counted in the portion: [n_tokens]."""
     tokens: Tensor
     """Its place in that text, padding left out: [n_tokens]."""
+    stretches: Tensor
+    """The key of each token's stretch, of all tokens of the texts: [sum of lengths]."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +58,35 @@ class StoredTexts:
     layer: str
     dataset: TextDataset
     tokenizer: TextTokenizer
+    _sides: dict[int, PaddingSide] = field(default_factory=dict)
+    """Where the batches are padded that were read before, by their index."""
+
+    def token_ids(self, batch: ManifestBatch) -> Tensor:
+        """Return a stored batch's token ids, int64 [n_texts, n_positions], padded at the right.
+
+        Raises TaskError where they are not those that the tokenizer gives.
+        """
+        captured = self.store.read_input_ids(self.manifest.run_id, batch.index)
+        if batch.index not in self._sides:
+            self._sides[batch.index] = self._padding_side(batch, captured)
+        if self._sides[batch.index] == "right":
+            return captured
+        n_positions = captured.shape[1]
+        padding = n_positions - torch.tensor(batch.lengths)
+        places = torch.arange(n_positions) + padding[:, None]
+        return captured.gather(1, places.clamp(max=n_positions - 1))
 
     def portions(self, batch: ManifestBatch, most: int) -> Iterator[Portion]:
         """Give a stored batch in portions of at most so many tokens, though never less than a text.
 
         Raises TaskError where its tokens are not those that the tokenizer gives.
         """
-        side = self._padding_side(batch)
+        token_ids, lengths = self.token_ids(batch), torch.tensor(batch.lengths)
         activations = self.store.read_activations(self.manifest.run_id, batch.index, self.layer)
         mask = self.store.read_mask(self.manifest.run_id, batch.index)
         padding = torch.zeros(len(mask), dtype=torch.int64)
-        if side == "left":
-            padding = mask.shape[1] - torch.tensor(batch.lengths)
+        if self._sides[batch.index] == "left":
+            padding = mask.shape[1] - lengths
         for start, stop in _runs(mask.sum(dim=1).tolist(), most):
             here = mask[start:stop]
             texts, places = here.nonzero(as_tuple=True)
@@ -74,15 +96,15 @@ class StoredTexts:
                 activations[start:stop][here],
                 texts,
                 places - padding[start + texts],
+                stretch_keys(token_ids[start:stop], lengths[start:stop]),
             )
 
-    def _padding_side(self, batch: ManifestBatch) -> PaddingSide:
+    def _padding_side(self, batch: ManifestBatch, captured: Tensor) -> PaddingSide:
         """Return where a batch is padded, which its shortest text shows.
 
         Raises TaskError where its shortest or longest text's tokens are not those that were captured:
         positions would then mean something else here.
         """
-        captured = self.store.read_input_ids(self.manifest.run_id, batch.index)
         by_length = sorted(range(len(batch.rows)), key=lambda place: batch.lengths[place])
         sides: list[PaddingSide] = ["right", "left"]
         places = (by_length[0], by_length[-1])
@@ -120,6 +142,8 @@ class _Gathered:
         self._rows: list[int] = []
         self._lengths: list[int] = []
         self._parts: list[Firings] = []
+        self._stretches: list[Tensor] = []
+        self._n_stretches = 0
         self._n_firings = 0
         self._n_tokens = 0
 
@@ -127,7 +151,7 @@ class _Gathered:
     def full(self) -> bool:
         """Whether no more should be added."""
         n_places = len(self._rows) * self._sae.context.n_latents
-        return self._n_firings > MAX_FIRINGS or n_places > MAX_PLACES
+        return self._n_firings > MAX_FIRINGS or n_places > MAX_PLACES or self._n_stretches > MAX_TOKENS
 
     def add(self, portion: Portion) -> None:
         """Encode some texts; keep what is not zero."""
@@ -139,6 +163,8 @@ class _Gathered:
                 codes = codes_of(self._sae, activations.to(self._device, torch.float32))
                 self._parts.append(Firings(places[codes.rows], codes.neurons, codes.values))
                 self._n_firings += len(codes.values)
+        self._stretches.append(portion.stretches.to(self._device))
+        self._n_stretches += len(portion.stretches)
         self._rows += portion.rows
         self._lengths += portion.lengths
         self._n_tokens += len(portion.activations)
@@ -148,10 +174,11 @@ class _Gathered:
         if self._parts:
             rows = torch.tensor(self._rows, device=self._device)
             lengths = torch.tensor(self._lengths, device=self._device)
+            group = TextGroup(rows, lengths, self._n_positions, torch.cat(self._stretches))
             parts, n_tokens = self._parts, self._n_tokens
-            self._rows, self._lengths, self._parts = [], [], []
-            self._n_firings = self._n_tokens = 0
-            yield TextGroup(rows, lengths, self._n_positions), joined(parts), n_tokens
+            self._rows, self._lengths, self._parts, self._stretches = [], [], [], []
+            self._n_firings = self._n_tokens = self._n_stretches = 0
+            yield group, joined(parts), n_tokens
 
 
 def text_groups(

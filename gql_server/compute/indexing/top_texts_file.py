@@ -69,11 +69,13 @@ def _shown(
 
 def _neurons(tensors: dict[str, Tensor], shown: list[Shown | None]) -> Iterator[dict[str, Any]]:
     scores, tokens = tensors["top_scores"].tolist(), tensors["top_token_index"].tolist()
+    starts, text_counts = tensors["window_start"].tolist(), tensors["top_text_counts"].tolist()
     frequency, maxima = tensors["frequency"].tolist(), tensors["max_activation"].tolist()
     means, counts = tensors["mean_activation"].tolist(), tensors["firing_count"].tolist()
     k = tensors["top_rows"].shape[1]
     for neuron in range(len(counts)):
-        texts = zip(shown[neuron * k : (neuron + 1) * k], scores[neuron], tokens[neuron], strict=True)
+        columns = (scores[neuron], tokens[neuron], starts[neuron], text_counts[neuron])
+        texts = zip(shown[neuron * k : (neuron + 1) * k], *columns, strict=True)
         yield {
             "neuron": neuron,
             "frequency": frequency[neuron],
@@ -81,8 +83,15 @@ def _neurons(tensors: dict[str, Tensor], shown: list[Shown | None]) -> Iterator[
             "mean_activation": means[neuron],
             "dead": counts[neuron] == 0,
             "texts": [
-                {"text": text[0], "score": score, "token": text[1], "token_index": token}
-                for text, score, token in texts
+                {
+                    "text": text[0],
+                    "score": score,
+                    "token": text[1],
+                    "token_index": token,
+                    "peak_index": token - start,
+                    "text_count": count,
+                }
+                for text, score, token, start, count in texts
                 if text is not None
             ],
         }
