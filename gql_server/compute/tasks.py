@@ -135,6 +135,8 @@ class Toolbox:
         context.emit(Progress(0, 1))
         description = describe(self.language_models.get(source))
         seconds = time.perf_counter() - began
+        for note in self.language_models.notes(source):
+            context.emit(Log(note))
         context.emit(Log(f"Loaded {description.parameter_count:,} parameters in {seconds:.1f} s."))
         return description
 

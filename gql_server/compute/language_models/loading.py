@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from transformers import AutoTokenizer
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.context import TaskError
 from gql_server.compute.devices import devices
 from gql_server.compute.language_models.layers import depth_order, describe_layers
+from gql_server.compute.language_models.load_failures import sentences_of
 from gql_server.compute.language_models.model_files import (
     DTYPES,
     name_of,
@@ -19,6 +21,7 @@ from gql_server.compute.language_models.model_files import (
     without_places,
     write_tokenizer,
 )
+from gql_server.compute.language_models.weights import load_weights
 from gql_server.compute.messages.results import LanguageModelDescription
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.wire import LanguageModelChanged
@@ -39,6 +42,8 @@ class _Loaded:
     stamp: tuple[tuple[str, int, int], ...]
     """Of a directory's files, before they were read."""
     lm: LanguageModel
+    notes: list[str]
+    """What people should know of how it was loaded."""
     last_used: float = 0.0
 
 
@@ -74,6 +79,11 @@ class LanguageModels:
         self.get(source)
         return self._loaded[source.id].place
 
+    def notes(self, source: LanguageModelSource) -> list[str]:
+        """Return sentences about how a model was loaded, such as weights that it has no place for."""
+        self.get(source)
+        return self._loaded[source.id].notes
+
     def unload(self, language_model_id: str) -> None:
         """Let go of a model, if it is loaded; a task that holds it goes on with it."""
         if self._loaded.pop(language_model_id, None) is not None:
@@ -89,12 +99,12 @@ class LanguageModels:
     def _load(self, source: LanguageModelSource, stamp: tuple[tuple[str, int, int], ...]) -> _Loaded:
         self._tell(source.id, "LOADING")
         try:
-            place, lm = _load(source, self._device)
+            place, lm, notes = _load(source, self._device)
         except Exception as error:
             self._tell(source.id, "FAILED", str(error))
             raise
         self._tell(source.id, "LOADED")
-        return _Loaded(source, place, stamp, lm)
+        return _Loaded(source, place, stamp, lm, notes)
 
     def _tell(
         self,
@@ -105,33 +115,26 @@ class LanguageModels:
         self._on_change(LanguageModelChanged(language_model_id, status, message))
 
 
-def _load(source: LanguageModelSource, device: str) -> tuple[str, LanguageModel]:
+def _load(source: LanguageModelSource, device: str) -> tuple[str, LanguageModel, list[str]]:
     try:
         place = place_to_load(source)
-        lm = _from_place(source, place, device)
+        lm, notes = _from_place(source, place, device)
     except (TaskError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        sentence = without_places(_first_sentence(error), source)
+        sentence = without_places(sentences_of(error), source)
         reason = f"The language model {name_of(source)} could not be loaded: {sentence}"
         raise TaskError(reason, "CONFLICT") from error
     write_tokenizer(source, lm.tokenizer, special_token_ids(lm))
     _set_up_tokenizer(lm.tokenizer)
-    lm.model.eval()
-    return place, lm
+    return place, lm, notes
 
 
-def _from_place(source: LanguageModelSource, place: str, device: str) -> LanguageModel:
-    return LanguageModel.from_huggingface(
-        place, LocalStore(source.copy_dir), model_params={"dtype": DTYPES[source.dtype]}, device=device
-    )
-
-
-def _first_sentence(error: BaseException) -> str:
-    """Return the first line of what really went wrong; upstream wraps it in a RuntimeError of its own."""
-    cause = error.__cause__ or error
-    lines = str(cause).strip().splitlines() or [type(cause).__name__]
-    return lines[0].rstrip(".") + "."
+def _from_place(source: LanguageModelSource, place: str, device: str) -> tuple[LanguageModel, list[str]]:
+    """Do what mi_crow's from_huggingface does, which hides what transformers tells of the weights."""
+    loaded = load_weights(place, DTYPES[source.dtype])
+    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    return LanguageModel(loaded.model, tokenizer, LocalStore(source.copy_dir), device=device), loaded.notes
 
 
 def _set_up_tokenizer(tokenizer: Any) -> None:

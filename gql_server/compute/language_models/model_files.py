@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import torch
 from huggingface_hub import snapshot_download
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from gql_server.compute.context import TaskError
+from gql_server.compute.language_models.weights import load_weights
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.origins.file_hashes import hash_file
 from gql_server.files import whole_directory, write_whole
@@ -133,7 +134,7 @@ def _is_gguf(file: Path) -> bool:
 
 def _convert(file: Path, directory: Path, dtype: torch.dtype) -> None:
     place, options = str(file.parent), {"gguf_file": file.name}
-    model: Any = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options)
+    model = load_weights(place, dtype, **options).model
     # transformers would refuse to save what it takes for quantized; the weights are plain by now.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
