@@ -25,10 +25,10 @@ from benchmarks.rows import Row, Spread
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.capturing.captured_batch import padded
 from gql_server.compute.capturing.passes import joined, passes, tokens_per_pass
-from gql_server.compute.capturing.token_ids import tokenise
 from gql_server.compute.language_models.forward import model_device
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.language_models.model_files import DTYPES
+from gql_server.compute.language_models.text_encoder import encoder_of, padding_id
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import CaptureActivations
 from gql_server.compute.stored.store import ActivationStore
@@ -111,7 +111,7 @@ def prepared(lm: LanguageModel, task: CaptureActivations) -> list[Pass]:
     for group in joined(plan.batches, max_tokens):
         for one in passes(plan.batches, group, max_tokens):
             texts = [dataset[row] for row in one.rows]
-            found.append(padded(tokenise(lm.tokenizer, texts, task.max_length), lm.tokenizer.pad_token_id))
+            found.append(padded(encoder_of(lm).encode(texts, task.max_length), padding_id(lm)))
     return found
 
 

@@ -126,6 +126,9 @@ class Manifest(msgspec.Struct, frozen=True):
     """Tokens left out for values that are not finite; None where an earlier version has stored batches."""
     provenance: RunProvenance | None = None
     """What it takes to capture the same again; None in manifests of earlier versions."""
+    begin_token_ids: list[int] | None = None
+    """What was written before each text that did not begin so by itself; None in manifests of earlier
+    versions, which wrote what the tokenizer does in any case."""
 
 
 class RunPlan(msgspec.Struct, frozen=True):

@@ -79,6 +79,10 @@ class RunProvenance(msgspec.Struct, frozen=True):
     """As a training's."""
     non_finite_token_count: int | None = None
     """Tokens left out for values that are NaN or infinite; None where an earlier version captured."""
+    add_bos: bool | None = None
+    """The language model's option; None is as its tokenizer does."""
+    begin_token_ids: list[int] | None = None
+    """As the manifest's."""
 
 
 class TrainingProvenance(msgspec.Struct, frozen=True):

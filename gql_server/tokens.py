@@ -26,6 +26,43 @@ def pieces(text: str, offsets: Sequence[tuple[int, int]]) -> list[str]:
     return result
 
 
+def covering(text: str, found: Sequence[str], begin: int = 0) -> list[str]:
+    """Return tokens' pieces with what the first and the last one leave out of a whole text.
+
+    ``begin`` is where in the text they begin, joined; tokenizers drop spaces at its ends. What comes out is
+    the text, joined, unless no token has any.
+    """
+    result = list(found)
+    filled = [place for place, piece in enumerate(result) if piece]
+    if filled:
+        end = begin + sum(map(len, result))
+        result[filled[0]] = text[:begin] + result[filled[0]]
+        result[filled[-1]] += text[end:]
+    return result
+
+
+_MAX_SKIPPED = 64
+"""Characters of a text that tokens in between may have lost."""
+
+
+def aligned(text: str, alone: Sequence[str]) -> list[str]:
+    """Return the pieces of a text that tokens stand for, given what each is decoded to by itself.
+
+    For tokenizers that do not tell offsets. What lies between two tokens goes to the second; a token that is
+    not found in the text gets "".
+    """
+    result: list[str] = []
+    lowered = text.lower() if len(text.lower()) == len(text) else text
+    done = 0
+    for piece in alone:
+        core = (piece.strip() or piece).lower()
+        place = lowered.find(core, done, done + len(core) + _MAX_SKIPPED) if core else -1
+        end = done if place < 0 else place + len(core)
+        result.append(text[done:end])
+        done = end
+    return result
+
+
 def text_of(tokenizer: "Tokenizer", token_id: int) -> str:
     """Return what a token stands for inside a text, its leading space included.
 

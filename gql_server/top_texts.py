@@ -1,6 +1,6 @@
 """The texts on which a neuron fires most strongly, out of its index, with the stretch around the peak."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -8,9 +8,10 @@ from threading import Lock
 from typing import Any
 
 from safetensors import safe_open
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from gql_server.datasets import TextDataset
+from gql_server.text_edges import TextEdges, edges_of
 from gql_server.tokens import pieces
 
 
@@ -33,23 +34,23 @@ class TopText:
 class TokenizedText:
     """A text with its tokens as captured: special ones among them, cut at a length, not padded."""
 
-    def __init__(self, text: str, encoding: Encoding) -> None:
-        self.ids: list[int] = encoding.ids
-        self._text = text
-        self._encoding = encoding
-        self._offsets = encoding.offsets
-        self._pieces = pieces(text, self._offsets)
+    def __init__(
+        self, text: str, ids: list[int], offsets: list[tuple[int, int]], names: Mapping[int, str]
+    ) -> None:
+        """Take each token's id and place in the text; ``names`` are of those that stand around it."""
+        self.ids = ids
+        self._text, self._offsets, self._names = text, offsets, names
+        self._pieces = pieces(text, offsets)
 
     def stretch(self, start: int, length: int) -> str:
         """Return the text that ``length`` tokens from ``start`` on stand for."""
         return "".join(self._shown(start, length))
 
     def tokens(self, start: int, length: int) -> list[str]:
-        """Return those tokens' own texts, as in ``pieces``; a special token is shown by its name."""
-        special, names = self._encoding.special_tokens_mask, self._encoding.tokens
+        """Return those tokens' own texts, as in ``pieces``; what stands around the text has its name."""
         places = range(start, min(start + length, len(self.ids)))
         shown = zip(places, self._shown(start, length), strict=True)
-        return [names[place] if special[place] else piece for place, piece in shown]
+        return [self._names.get(place, piece) for place, piece in shown]
 
     def _shown(self, start: int, length: int) -> list[str]:
         """Return tokens' pieces; where they begin inside a character, the first has the whole of it."""
@@ -62,32 +63,65 @@ class TokenizedText:
         return self._pieces[index] or self._text[begin:end]
 
 
-class TextTokenizer:
-    """A language model's tokenizer, which threads may share."""
+class _SharedTokenizer:
+    """A tokenizer that threads may share: one at a time."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._tokenizing = Lock()
+        self.tokenizer = tokenizer
+        self.edges = edges_of(tokenizer)
+        self.tokenizing = Lock()
+
+
+class TextTokenizer:
+    """Tokenises texts as the capture of a run did."""
+
+    def __init__(self, shared: _SharedTokenizer, begin: Sequence[int] | None) -> None:
+        """Take what the run wrote before its texts; None: what the tokenizer writes, even a second time."""
+        self._shared = shared
+        own = shared.edges
+        self._edges = TextEdges(own.begin if begin is None else begin, own.end)
+        self._writes_twice = begin is None
 
     def tokenize(self, texts: Sequence[str], max_length: int) -> list[TokenizedText]:
         """Tokenise texts as a capture does that cuts them at a length; on all processors."""
-        with self._tokenizing:
-            self._tokenizer.no_padding()
-            self._tokenizer.enable_truncation(max_length)
-            encodings = self._tokenizer.encode_batch(list(texts))
-        return [TokenizedText(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
+        tokenizer = self._shared.tokenizer
+        with self._shared.tokenizing:
+            tokenizer.no_padding()
+            tokenizer.enable_truncation(max(1, max_length - len(self._edges.end)))
+            encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [
+            self._enclosed(text, encoding.ids, encoding.offsets, max_length)
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+
+    def _enclosed(
+        self, text: str, ids: list[int], offsets: list[tuple[int, int]], max_length: int
+    ) -> TokenizedText:
+        before = self._edges.begin if self._writes_twice else self._edges.before(ids)
+        end = self._edges.end
+        room = max(0, max_length - len(before) - len(end))
+        ids, offsets = [*before, *ids[:room], *end], [_NOWHERE] * len(before) + offsets[:room]
+        places = [*range(len(before)), *range(len(offsets), len(ids))]
+        names = {place: self._shared.tokenizer.id_to_token(ids[place]) or "" for place in places}
+        return TokenizedText(text, ids, offsets + [_NOWHERE] * len(end), names)
 
 
-def load_tokenizer(directory: Path) -> TextTokenizer:
-    """Return a language model's tokenizer, loaded once; FileNotFoundError where it has no tokenizer.json."""
+_NOWHERE = (0, 0)
+
+
+def load_tokenizer(directory: Path, begin: Sequence[int] | None = None) -> TextTokenizer:
+    """Return a language model's tokenizer, loaded once; FileNotFoundError where it has no tokenizer.json.
+
+    ``begin`` is what the run wrote before its texts, as its manifest says.
+    """
     path = directory / "tokenizer.json"
-    return _load_tokenizer(path, path.stat().st_mtime_ns)
+    return TextTokenizer(_load_tokenizer(path, path.stat().st_mtime_ns), begin)
 
 
 @lru_cache(maxsize=4)
-def _load_tokenizer(path: Path, _written_at: int) -> TextTokenizer:
+def _load_tokenizer(path: Path, _written_at: int) -> _SharedTokenizer:
     """Read a tokenizer once for each time that it was written: that takes up to a second."""
-    return TextTokenizer(Tokenizer.from_buffer(path.read_bytes()))
+    return _SharedTokenizer(Tokenizer.from_buffer(path.read_bytes()))
 
 
 def read_top_texts(

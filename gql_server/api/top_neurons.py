@@ -18,7 +18,19 @@ class PromptToken:
 
     index: int = strawberry.field(description="Its place in the prompt, counted from 0.")
     token_id: int = strawberry.field(description="Its number in the vocabulary.")
-    text: str = strawberry.field(description="Its text.")
+    text: str = strawberry.field(
+        description=(
+            "Its text: joined, those of all tokens of the prompt are the prompt. A character of several"
+            " tokens belongs to the first of them; the others have an empty text. Special tokens that the"
+            " prompt does not name have their names."
+        )
+    )
+    label: str = strawberry.field(
+        description=(
+            "What to show of it by itself, never empty: its text, its name where it is special, its bytes,"
+            " such as <0xF0>, where it is part of a character only."
+        )
+    )
     special: bool = strawberry.field(description="Special tokens are listed, but never counted in a ranking.")
 
 
@@ -62,7 +74,13 @@ def _prompt_neurons(sae_row: SaeRow, found: results.PromptNeurons) -> PromptNeur
     return PromptNeurons(
         prompt=found.prompt,
         tokens=[
-            PromptToken(index=token.index, token_id=token.token_id, text=token.text, special=token.special)
+            PromptToken(
+                index=token.index,
+                token_id=token.token_id,
+                text=token.text,
+                label=token.label or token.text,
+                special=token.special,
+            )
             for token in found.tokens
         ],
         neurons=neuron_activations(sae_row, found.neurons),

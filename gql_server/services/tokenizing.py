@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gql_server.text_edges import TextEdges, edges_of
 from gql_server.tokens import text_of
 
 if TYPE_CHECKING:
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 class TokenCounter:
     """Tells how many tokens of a text count, those that are not special, and what a token stands for."""
 
-    def __init__(self, tokenizer: "Tokenizer", special_ids: frozenset[int]) -> None:
+    def __init__(self, tokenizer: "Tokenizer", edges: TextEdges, special_ids: frozenset[int]) -> None:
         self._tokenizer = tokenizer
+        self._edges = edges
         self._special_ids = special_ids
 
     @staticmethod
@@ -28,8 +30,9 @@ class TokenCounter:
             return None
 
     def count(self, text: str) -> int:
-        """Return the number of tokens of a text, special ones among them."""
-        return len(self._tokenizer.encode(text).ids)
+        """Return the number of tokens of a prompt, special ones among them; nothing stands behind it."""
+        ids = self._ids(text)
+        return len(self._edges.before(ids)) + len(ids)
 
     def texts_of(self, token_ids: Sequence[int]) -> list[str]:
         """Return what tokens stand for."""
@@ -37,9 +40,11 @@ class TokenCounter:
 
     def any_counts(self, texts: Iterable[str]) -> bool:
         """Whether any text has a token that counts."""
-        return any(
-            token not in self._special_ids for text in texts for token in self._tokenizer.encode(text).ids
-        )
+        return any(token not in self._special_ids for text in texts for token in self._ids(text))
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
 
 
 @lru_cache(maxsize=4)
@@ -48,4 +53,5 @@ def _read(copy_directory: Path, _written_at: int) -> TokenCounter:
     from tokenizers import Tokenizer
 
     special = json.loads((copy_directory / "special_token_ids.json").read_text())
-    return TokenCounter(Tokenizer.from_file(str(copy_directory / "tokenizer.json")), frozenset(special))
+    tokenizer = Tokenizer.from_file(str(copy_directory / "tokenizer.json"))
+    return TokenCounter(tokenizer, edges_of(tokenizer), frozenset(special))

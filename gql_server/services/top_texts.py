@@ -58,7 +58,8 @@ def _open(settings: Settings, index_id: str, run: ActivationRun | None) -> TopTe
 
     try:
         dataset = TextDataset(artifacts.dataset_directory(settings, run.id))
-        tokenizer = load_tokenizer(artifacts.copy_directory(settings, run.language_model_id))
+        begin = (run.provenance or {}).get("begin_token_ids")
+        tokenizer = load_tokenizer(artifacts.copy_directory(settings, run.language_model_id), begin)
     except FileNotFoundError:
         return None
     return TopTextSource(neuron_tensors.path_of(settings, index_id), dataset, tokenizer, run.max_length)

@@ -13,11 +13,13 @@ from gql_server.compute.context import TaskCanceled, TaskError
 from gql_server.compute.evaluating import evaluation
 from gql_server.compute.evaluating.evaluation import evaluate_sae
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.language_models.text_encoder import TextEncoder
 from gql_server.compute.messages.events import Log, Progress
 from gql_server.compute.messages.results import EvaluationResult
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import EvaluateSae
 from gql_server.datasets import write_texts
+from gql_server.text_edges import TextEdges
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
 from tests.compute.evaluation_by_hand import FIGURES, ByHand, NumpyAffineSae, NumpySae
@@ -246,7 +248,7 @@ def test_a_text_of_one_token_predicts_nothing_if_no_special_token_comes_before_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lm = language_models.get(task.language_model)
-    monkeypatch.setattr(evaluation, "tokenizer_options", lambda n: {"add_special_tokens": False})
+    monkeypatch.setattr(lm, "text_encoder", TextEncoder(lm.tokenizer, TextEdges()), raising=False)
     result = evaluate_sae(changed(task, sample_offset=5, sample_limit=1), recording_context, lm, make_sae(lm))
     assert (result.token_count, result.predicted_token_count) == (1, 0)
     assert result.ce_loss_original is None and result.kl_divergence_reconstructed is None

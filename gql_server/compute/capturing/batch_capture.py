@@ -14,12 +14,13 @@ from gql_server.compute.capturing.captured_batch import CapturedBatch, padded, s
 from gql_server.compute.capturing.detector import Arriving, Detector
 from gql_server.compute.capturing.non_finite import added, check_share
 from gql_server.compute.capturing.passes import ForwardPass, joined, passes, tokens_per_pass
-from gql_server.compute.capturing.token_ids import Ids, TokenIds
+from gql_server.compute.capturing.token_ids import TokenIds
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.devices import moved
 from gql_server.compute.language_models.forward import model_device, stopping_after
 from gql_server.compute.language_models.loading import special_token_ids
 from gql_server.compute.language_models.model_files import DTYPES
+from gql_server.compute.language_models.text_encoder import Ids, padding_id
 from gql_server.compute.messages.events import Log, Progress
 from gql_server.compute.messages.tasks import CaptureActivations
 from gql_server.compute.stored.store import ActivationStore
@@ -66,7 +67,7 @@ class BatchCapture:
         self._layers, self._store, self._token_ids, self._batches = layers, store, token_ids, batches
         self._room = Room(task, store)
         self._device = model_device(lm)
-        self._pad_id = int(lm.tokenizer.pad_token_id)
+        self._pad_id = padding_id(lm)
         self._special_ids = sorted(special_token_ids(lm))
         self._not_finite = NotFinite()
         self._most_tokens = sum(sum(batch.lengths) for batch in batches)

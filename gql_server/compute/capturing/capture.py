@@ -10,6 +10,7 @@ from gql_server.compute.capturing.run_plan import run_plan
 from gql_server.compute.capturing.token_ids import TokenIds
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.language_models.loading import LanguageModels, depth_order, position_limit
+from gql_server.compute.language_models.text_encoder import encoder_of
 from gql_server.compute.messages.events import Log
 from gql_server.compute.messages.results import CapturedLayer, CaptureResult
 from gql_server.compute.messages.tasks import CaptureActivations
@@ -38,7 +39,7 @@ def capture_activations(
     _check_max_length(lm, task.max_length)
     dataset = _open_dataset(task, context)
     origin = language_model_provenance(task.language_model, language_models, context.check)
-    token_ids = TokenIds(lm.tokenizer, dataset, task.max_length)
+    token_ids = TokenIds(encoder_of(lm), dataset, task.max_length)
     plan = run_plan(task, lm, origin, layers, dataset, store, context, token_ids)
     BatchCapture(task, context, lm, layers, store, token_ids, plan.batches).run()
     del plan, token_ids
@@ -60,7 +61,7 @@ def capture_activations(
 
 
 def _check_max_length(lm: LanguageModel, max_length: int) -> None:
-    n_special = lm.tokenizer.num_special_tokens_to_add()
+    n_special = encoder_of(lm).around_count
     if max_length <= n_special:
         reason = f"A text gets {n_special} special tokens, which do not count, so maxLength must be higher."
         raise TaskError(reason, "INVALID", ("maxLength",))

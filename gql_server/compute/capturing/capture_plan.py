@@ -9,9 +9,10 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from gql_server.compute.capturing.token_ids import Ids, TokenIds
+from gql_server.compute.capturing.token_ids import TokenIds
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.language_models.loading import special_token_ids
+from gql_server.compute.language_models.text_encoder import Ids, check_embedded, embedding_count
 from gql_server.compute.messages.tasks import CaptureActivations
 from gql_server.datasets import TextDataset
 from gql_server.manifest import PlannedBatch
@@ -73,8 +74,10 @@ def select_texts(
 ) -> SelectedTexts:
     """Tokenise the texts of the rows from ``start`` to before ``stop`` once, to see how long they are.
 
-    ``tokenise`` is given some texts and the row of the first.
+    ``tokenise`` is given some texts and the row of the first. TaskError INVALID where a text has a token that
+    the model has no embedding for.
     """
+    limit = embedding_count(lm)
     digest, row, special = hashlib.sha256(), start, special_token_ids(lm)
     rows, lengths = array("q"), array("i")
     texts = dataset.slice(start, stop)
@@ -82,6 +85,7 @@ def select_texts(
         context.check()
         for text, ids in zip(chunk, tokenise(row, chunk), strict=True):
             encoded = text.encode()
+            check_embedded(lm, ids, f"Text {row} of the dataset, counted from 0,", ("dataset",), limit)
             digest.update(len(encoded).to_bytes(8, "big") + encoded)
             if not special.issuperset(ids.tolist()):
                 rows.append(row)

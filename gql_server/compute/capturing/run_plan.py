@@ -9,9 +9,10 @@ import torch
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.capturing.capture_plan import CapturePlan, plan_capture
-from gql_server.compute.capturing.token_ids import PADDING_SIDE, TokenIds
+from gql_server.compute.capturing.token_ids import TokenIds
 from gql_server.compute.context import TaskContext
 from gql_server.compute.language_models.loading import special_token_ids
+from gql_server.compute.language_models.text_encoder import PADDING_SIDE, encoder_of
 from gql_server.compute.messages.events import Log
 from gql_server.compute.messages.tasks import CaptureActivations
 from gql_server.compute.origins.provenance import dataset_provenance, versions
@@ -65,7 +66,7 @@ def run_plan(
     manifest = msgspec.structs.replace(
         manifest,
         dataset=msgspec.structs.replace(manifest.dataset, sha256=capture.sha256),
-        provenance=_provenance(task, manifest, origin, capture.sha256),
+        provenance=_provenance(task, manifest, origin, capture.sha256, encoder_of(lm).add_bos),
     )
     plan = RunPlan(manifest, capture.batches)
     write_plan(directory, plan)
@@ -88,7 +89,11 @@ def _asks_for(manifest: Manifest) -> Manifest:
 
 
 def _provenance(
-    task: CaptureActivations, manifest: Manifest, origin: LanguageModelProvenance, sha256: str
+    task: CaptureActivations,
+    manifest: Manifest,
+    origin: LanguageModelProvenance,
+    sha256: str,
+    add_bos: bool | None,
 ) -> RunProvenance:
     return RunProvenance(
         language_model=origin,
@@ -101,6 +106,8 @@ def _provenance(
         special_token_ids=manifest.special_token_ids,
         versions=versions(),
         matmul_precision=torch.get_float32_matmul_precision(),
+        add_bos=add_bos,
+        begin_token_ids=manifest.begin_token_ids,
     )
 
 
@@ -136,6 +143,7 @@ def _manifest(
         batches=[],
         versions={name: version(name) for name in ("mi-crow", "torch", "transformers")},
         created_at=datetime.now(UTC).isoformat(),
+        begin_token_ids=list(encoder_of(lm).edges.begin),
     )
 
 

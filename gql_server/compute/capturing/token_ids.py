@@ -2,40 +2,23 @@
 
 from array import array
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gql_server.compute.language_models.text_encoder import Ids, TextEncoder
 from gql_server.datasets import TextDataset
 
-PADDING_SIDE = "right"
 MAX_KEPT = 2**24
 """Tokens whose ids are kept: 64 MB, a small part of what is stored of so many."""
-Ids = NDArray[np.int32]
-
-
-def tokenizer_options(max_length: int) -> dict[str, Any]:
-    """Return how a capture calls the tokenizer, whatever others have set on it meanwhile.
-
-    Token types are left out: some tokenizers give them unasked, and GPT-2 adds an embedding for them.
-    """
-    return {"max_length": max_length, "padding_side": PADDING_SIDE, "return_token_type_ids": False}
-
-
-def tokenise(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[Ids]:
-    """Return the texts' token ids, special ones among them, at most ``max_length`` each."""
-    encoded = tokenizer(list(texts), truncation=True, **tokenizer_options(max_length))["input_ids"]
-    return [np.array(ids, np.int32) for ids in encoded]
 
 
 class TokenIds:
     """Tokenises a dataset's texts, and keeps the ids of the first ones, up to ``max_kept`` tokens."""
 
     def __init__(
-        self, tokenizer: Any, dataset: TextDataset, max_length: int, max_kept: int = MAX_KEPT
+        self, encoder: TextEncoder, dataset: TextDataset, max_length: int, max_kept: int = MAX_KEPT
     ) -> None:
-        self._tokenizer, self._dataset, self._max_length = tokenizer, dataset, max_length
+        self._encoder, self._dataset, self._max_length = encoder, dataset, max_length
         self._max_kept = max_kept
         self._first_row = 0
         self._ids, self._ends = array("i"), array("q", [0])
@@ -47,7 +30,7 @@ class TokenIds:
         """
         if len(self._ends) == 1:
             self._first_row = first_row
-        found = tokenise(self._tokenizer, texts, self._max_length)
+        found = self._encoder.encode(texts, self._max_length)
         for row, ids in enumerate(found, first_row):
             if row == self._rows_kept.stop and len(self._ids) + len(ids) <= self._max_kept:
                 self._ids.frombytes(ids.tobytes())
@@ -58,7 +41,7 @@ class TokenIds:
         """Return the rows' ids; texts whose ids are not kept are tokenised now."""
         others = [row for row in rows if row not in self._rows_kept]
         texts = [self._dataset[row] for row in others]
-        found = iter(tokenise(self._tokenizer, texts, self._max_length) if texts else ())
+        found = iter(self._encoder.encode(texts, self._max_length) if texts else ())
         return [self._kept(row) if row in self._rows_kept else next(found) for row in rows]
 
     @property

@@ -11,12 +11,12 @@ from torch import Tensor
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.capturing.capture_plan import SelectedTexts, select_texts
 from gql_server.compute.capturing.hub_dataset import download
-from gql_server.compute.capturing.token_ids import Ids, tokenise, tokenizer_options
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.evaluating.metrics import PredictionMetrics, ReconstructionMetrics, Targets
 from gql_server.compute.language_models.forward import model_device
 from gql_server.compute.language_models.loading import position_limit, special_token_ids
 from gql_server.compute.language_models.padding import PaddedBatch, marks, pad
+from gql_server.compute.language_models.text_encoder import Ids, encoder_of
 from gql_server.compute.messages.events import Log, Progress
 from gql_server.compute.messages.results import EvaluatedDataset, EvaluationResult
 from gql_server.compute.messages.tasks import EvaluateSae
@@ -57,7 +57,7 @@ def evaluate_sae(task: EvaluateSae, context: TaskContext, lm: LanguageModel, sae
     stop = task.sample_offset + task.sample_limit
 
     def token_ids(row: int, texts: list[str]) -> list[Ids]:
-        return tokenise(lm.tokenizer, texts, max_length)
+        return encoder_of(lm).encode(texts, max_length)
 
     texts = select_texts(lm, dataset, task.sample_offset, stop, token_ids, context)
     if not len(texts.rows):
@@ -167,8 +167,8 @@ def _pass_over(
     start, done = time.monotonic(), 0
     for rows in _batches(kept, lm.model.config.get_text_config().vocab_size):
         texts = [dataset[row] for row in rows]
-        token_ids = lm.tokenizer(texts, truncation=True, **tokenizer_options(max_length))["input_ids"]
-        evaluation.add(pad(token_ids, "right", model_device(lm)))
+        token_ids = encoder_of(lm).encode(texts, max_length)
+        evaluation.add(pad([ids.tolist() for ids in token_ids], "right", model_device(lm)))
         done += len(rows)
         context.emit(Progress(done, len(kept), done / max(time.monotonic() - start, 1e-9)))
 

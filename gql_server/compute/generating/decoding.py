@@ -12,6 +12,7 @@ from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.language_models.forward import model_device, stopping_after
 from gql_server.compute.language_models.loading import special_token_ids
 from gql_server.compute.language_models.padding import pad
+from gql_server.compute.language_models.text_encoder import embedding_count
 from gql_server.compute.looking.peaks import PromptLatents
 from gql_server.compute.saes.codes import Codes
 from gql_server.compute.saes.hooks import SaeHook, attached
@@ -44,6 +45,7 @@ class Decoding:
         self._hook = hook
         self._device = model_device(lm)
         self._special = torch.tensor(sorted(special_token_ids(lm)), dtype=torch.long, device=self._device)
+        self._n_embeddings = embedding_count(lm)
         self._attention_mask = torch.zeros(0, 0)
         self._cache: object = None
         parameters = inspect.signature(lm.model.forward).parameters
@@ -108,7 +110,8 @@ class Decoding:
             **self._last_logits_only,
         )
         self._cache = output.past_key_values
-        logits: Tensor = output.logits[:, -1]
+        # A head with more rows than the embedding gives scores to tokens that cannot be fed again.
+        logits: Tensor = output.logits[:, -1, : self._n_embeddings]
         return logits
 
     @contextmanager

@@ -45,7 +45,7 @@ def index_neurons(
     """
     manifest = _manifest(task, store)
     dataset = open_texts(Path(task.dataset_dir))
-    tokenizer = _tokenizer(task)
+    tokenizer = _tokenizer(task, manifest)
     if task.attempt > 1:
         context.emit(Log("An index is made in one go, so it begins anew."))
     context.emit(Log(f"Indexing {sae.context.n_latents:,} neurons over {manifest.token_count:,} tokens."))
@@ -71,9 +71,9 @@ def _manifest(task: IndexNeurons, store: ActivationStore) -> Manifest:
     return manifest
 
 
-def _tokenizer(task: IndexNeurons) -> TextTokenizer:
+def _tokenizer(task: IndexNeurons, manifest: Manifest) -> TextTokenizer:
     try:
-        return load_tokenizer(Path(task.tokenizer_dir))
+        return load_tokenizer(Path(task.tokenizer_dir), manifest.begin_token_ids)
     except FileNotFoundError:
         reason = "The language model has no tokenizer.json, without which top texts cannot be shown."
         raise TaskError(reason, "CONFLICT") from None

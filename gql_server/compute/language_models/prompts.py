@@ -2,14 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
 from gql_server.compute.language_models.loading import position_limit, special_token_ids
+from gql_server.compute.language_models.text_encoder import (
+    PromptIds,
+    check_embedded,
+    embedding_count,
+    encoder_of,
+)
+from gql_server.compute.language_models.token_labels import BROKEN, decoded, token_label, token_name
 from gql_server.compute.messages.results import PromptToken
-from gql_server.tokens import pieces
+from gql_server.tokens import aligned, covering, pieces
 
 from mi_crow.language_model.language_model import LanguageModel
+
+_MAX_BYTES = 4
+"""Of a character in UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -28,20 +39,22 @@ class EncodedPrompt:
 def encode_prompts(
     lm: LanguageModel, prompts: Sequence[str], chat: bool = False, path: str = "prompts"
 ) -> list[EncodedPrompt]:
-    """Tokenise prompts, through the chat template where asked.
+    """Tokenise prompts to go on from, through the chat template where asked.
 
-    TaskError (INVALID) where there is no template (chat), or a prompt is longer than the model (``path``,
-    the name of the argument that the prompts come in, and the prompt's index).
+    TaskError (INVALID) where there is no template (chat), or a prompt is longer than the model or has a token
+    that it has no embedding for (``path``, the name of the argument that the prompts come in, and the
+    prompt's index).
     """
     texts = [chat_text(lm, prompt) for prompt in prompts] if chat else list(prompts)
-    limit = position_limit(lm)
+    limit, n_embeddings = position_limit(lm), embedding_count(lm)
     encoded = []
     for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
-        # A chat template writes the special tokens itself; the tokenizer would put a second one before them.
-        tokens = _tokens(lm, text, add_special_tokens=not chat)
+        tokens = _tokens(lm, text, chat)
+        ids, place = [token.token_id for token in tokens], (path, str(index))
+        check_embedded(lm, ids, f"Prompt {index}", place, n_embeddings)
         if limit is not None and len(tokens) > limit:
             reason = f"Prompt {index} has {len(tokens)} tokens; the language model takes at most {limit}."
-            raise TaskError(reason, "INVALID", (path, str(index)))
+            raise TaskError(reason, "INVALID", place)
         encoded.append(EncodedPrompt(prompt, tokens))
     return encoded
 
@@ -57,20 +70,40 @@ def chat_text(lm: LanguageModel, prompt: str) -> str:
     return str(text)
 
 
-def _tokens(lm: LanguageModel, text: str, add_special_tokens: bool) -> list[PromptToken]:
-    tokenizer, special = lm.tokenizer, special_token_ids(lm)
-    if tokenizer.is_fast:
-        encoding = tokenizer(text, add_special_tokens=add_special_tokens, return_offsets_mapping=True)
-        ids, texts = encoding["input_ids"], pieces(text, encoding["offset_mapping"])
-    else:
-        ids = tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"]
-        texts = [tokenizer.decode([token_id]) for token_id in ids]
+def _tokens(lm: LanguageModel, text: str, chat: bool) -> list[PromptToken]:
+    special = special_token_ids(lm)
+    ids = encoder_of(lm).encode_prompt(text, chat)
+    texts = [""] * len(ids.before) + _texts(lm.tokenizer, text, ids)
     return [
-        PromptToken(index, token_id, piece or _name(lm, token_id, special), token_id in special)
-        for index, (token_id, piece) in enumerate(zip(ids, texts, strict=True))
+        _token(lm.tokenizer, index, token_id, piece, token_id in special)
+        for index, (token_id, piece) in enumerate(zip(ids.before + ids.of_text, texts, strict=True))
     ]
 
 
-def _name(lm: LanguageModel, token_id: int, special: set[int]) -> str:
-    """Name a special token that stands nowhere in the text."""
-    return str(lm.tokenizer.convert_ids_to_tokens(token_id)) if token_id in special else ""
+def _token(tokenizer: Any, index: int, token_id: int, text: str, special: bool) -> PromptToken:
+    if special:
+        name = token_name(tokenizer, token_id)
+        return PromptToken(index, token_id, text or name, True, name)
+    return PromptToken(index, token_id, text, False, token_label(tokenizer, token_id, text))
+
+
+def _texts(tokenizer: Any, text: str, ids: PromptIds) -> list[str]:
+    """Return the text of each token of a text's own; joined, they are the text."""
+    if ids.offsets is None:
+        return covering(text, aligned(text, _alone(tokenizer, ids.of_text)))
+    begin = next((begin for begin, end in ids.offsets if begin < end), 0)
+    return covering(text, pieces(text, ids.offsets), begin)
+
+
+def _alone(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """Return what tokens stand for; those that make a character together give it to their first one."""
+    result: list[str] = []
+    group: list[int] = []
+    for token_id in ids:
+        group.append(token_id)
+        text = decoded(tokenizer, group)
+        whole = not text.endswith(BROKEN)
+        if whole or len(group) == _MAX_BYTES:
+            result += [text if whole else "", *[""] * (len(group) - 1)]
+            group = []
+    return result + [""] * len(group)

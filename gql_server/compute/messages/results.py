@@ -152,6 +152,8 @@ class PromptToken(Message, frozen=True):
     token_id: int
     text: str
     special: bool
+    label: str = ""
+    """What to show of it, never empty: the text, or bytes where it is part of a character only."""
 
 
 class TokenNeurons(Message, frozen=True):

@@ -1,0 +1,141 @@
+"""Texts as token ids: of a capture, an evaluation, a prompt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute.context import TaskError
+from gql_server.text_edges import TextEdges, chosen_begin, edges_of
+
+from mi_crow.language_model.language_model import LanguageModel
+
+PADDING_SIDE = "right"
+Ids = NDArray[np.int32]
+Offsets = list[tuple[int, int]]
+_ENCODER = "text_encoder"
+"""The attribute of a loaded model that holds its encoder."""
+_NOBODYS_ID = -1
+
+
+@dataclass(frozen=True)
+class PromptIds:
+    """A prompt's token ids."""
+
+    before: list[int]
+    """Written before the text."""
+    of_text: list[int]
+    offsets: Offsets | None
+    """Where in the text each of its own begins and ends, in characters; None where nobody tells."""
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A language model's tokenizer, with what stands before and behind each text.
+
+    The tokenizer itself writes neither here: so that an option can change them, and a prompt can be told from
+    what is put behind a text.
+    """
+
+    tokenizer: Any
+    edges: TextEdges
+    add_bos: bool | None = None
+    """The model's option; None is as the tokenizer does."""
+
+    def encode(self, texts: Sequence[str], max_length: int) -> list[Ids]:
+        """Return texts' ids, with what stands around them, at most ``max_length`` each."""
+        encoded = self.tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            truncation=True,
+            max_length=max(1, max_length - len(self.edges.end)),
+            padding_side=PADDING_SIDE,
+            # Some tokenizers give them unasked, and GPT-2 adds an embedding for them.
+            return_token_type_ids=False,
+        )["input_ids"]
+        return [np.array(self.edges.enclose(ids, max_length), np.int32) for ids in encoded]
+
+    def encode_prompt(self, text: str, chat: bool) -> "PromptIds":
+        """Return a prompt's ids to go on from.
+
+        Nothing stands behind it: a model goes on from an EOS with another document. A chat template writes
+        its own beginning, and gets another one only where the model's option asks for it.
+        """
+        offsets: Offsets | None = None
+        if self.tokenizer.is_fast:
+            found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            ids, offsets = list(found["input_ids"]), list(found["offset_mapping"])
+        else:
+            ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        before = [] if chat and not self.add_bos else list(self.edges.before(ids))
+        return PromptIds(before, ids, offsets)
+
+    @property
+    def around_count(self) -> int:
+        """Return how many tokens stand around a text that begins with none of them."""
+        return len(self.edges.begin) + len(self.edges.end)
+
+
+def make_encoder(tokenizer: Any, bos_token_id: int | None = None, add_bos: bool | None = None) -> TextEncoder:
+    """Return the encoder of a tokenizer of transformers, with a model's option."""
+    own = own_edges(tokenizer)
+    edges = TextEdges(chosen_begin(own.begin, bos_token_id, add_bos), own.end)
+    return TextEncoder(tokenizer, edges, add_bos)
+
+
+def own_edges(tokenizer: Any) -> TextEdges:
+    """Return what a tokenizer of transformers writes around a text by itself."""
+    if tokenizer.is_fast:
+        return edges_of(tokenizer.backend_tokenizer)
+    around = list(tokenizer.build_inputs_with_special_tokens([_NOBODYS_ID]))
+    place = around.index(_NOBODYS_ID)
+    return TextEdges(tuple(around[:place]), tuple(around[place + 1 :]))
+
+
+def encoder_of(lm: LanguageModel) -> TextEncoder:
+    """Return a model's encoder: the one that its load has set, or that of its tokenizer as it is."""
+    found: TextEncoder | None = getattr(lm, _ENCODER, None)
+    return found or make_encoder(lm.tokenizer)
+
+
+def set_encoder(lm: LanguageModel, encoder: TextEncoder) -> None:
+    """Keep a model's encoder beside it."""
+    setattr(lm, _ENCODER, encoder)
+
+
+def embedding_count(lm: LanguageModel) -> int:
+    """Return how many token ids the model has an embedding for: those below."""
+    embedding: Any = lm.model.get_input_embeddings()
+    return int(embedding.weight.shape[0])
+
+
+def padding_id(lm: LanguageModel) -> int:
+    """Return an id to pad with that the model has an embedding for; the mask says where it is none of a text.
+
+    A tokenizer's own may lie beyond them, where it was added without resizing the model.
+    """
+    tokenizer, limit = lm.tokenizer, embedding_count(lm)
+    wanted = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id)
+    return next((token_id for token_id in wanted if token_id is not None and token_id < limit), 0)
+
+
+def check_embedded(
+    lm: LanguageModel, ids: Sequence[int] | Ids, what: str, path: Sequence[str], limit: int | None = None
+) -> None:
+    """Refuse ids that the model has no embedding for; ``what`` names the text, ``limit`` is their number.
+
+    Raises TaskError INVALID, at ``path``.
+    """
+    limit = embedding_count(lm) if limit is None else limit
+    if not len(ids) or (highest := int(max(ids) if isinstance(ids, list) else np.max(ids))) < limit:
+        return
+    name = lm.tokenizer.convert_ids_to_tokens(highest)
+    reason = (
+        f"{what} has the token {name!r} with the ID {highest}, for which the language model has no "
+        f"embedding: it has {limit}, of the IDs 0 to {limit - 1}. Leave that token out of the text, or "
+        "enlarge the model's embedding to its tokenizer and save it anew."
+    )
+    raise TaskError(reason, "INVALID", tuple(path))
