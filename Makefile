@@ -3,6 +3,7 @@
 #   make serve   the server alone                   ARGS="--port 9000" hands options on, to demo too
 #   make test    everything that CI checks          make check   the same without the tests
 #   make conformance  what others publish to check GraphQL servers with: audits, clients, rules; needs Node.js
+#   make architectures  every architecture of language models, tiny, through every step; ARGS="--only llama,mamba"
 #   make fuzz    generated operations against a real server, and a look at every answer; ARGS="--operations 500 --seed 4"
 #   make recordings  what the sae-lens package makes of SAEs from here and its own, for tests/saelens
 #   make results trainings of this server and of other packages side by side, into docs/results.md; see there
@@ -29,7 +30,7 @@ OTHERS_PACKAGES := $(patsubst %,tests/%/node_modules/.package-lock.json,conforma
 PEERS := $(patsubst %,.peers/%/stamp,dictionary_learning eai_sparsify) tests/saelens/.venv/stamp
 ARGS ?=
 
-.PHONY: help demo serve test conformance faults fuzz recordings results bench check format schema release-schema graphiql
+.PHONY: help demo serve test conformance architectures faults fuzz recordings results bench check format schema release-schema graphiql
 .PHONY: try-graphiql others try-others clean
 
 help:
@@ -46,6 +47,9 @@ test: check try-graphiql try-others
 
 conformance: .venv/dev.stamp $(OTHERS_PACKAGES)
 	@$(BIN)/python -m pytest -q tests/conformance tests/clients $(ARGS)
+
+architectures: .venv/dev.stamp
+	@$(BIN)/python -m tests.architectures $(ARGS)
 
 faults: .venv/dev.stamp
 	@$(BIN)/python -m tests.faults $(ARGS)

@@ -1,0 +1,120 @@
+"""A language model by transformers alone: token ids, outputs of modules, logits, generation."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+Change = Callable[[Tensor], Tensor]
+"""Takes what a module puts out for one text [n_tokens, width], and returns what takes its place."""
+
+
+class Bare:
+    """A directory's model and tokenizer, one text at a time, without padding."""
+
+    def __init__(self, directory: Path) -> None:
+        self.model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(directory)
+        tokenizer = self.tokenizer
+        self.special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        """Ids of tokens that are no content: all that the tokenizer calls special, except for <unk>."""
+        parameters = inspect.signature(self.model.forward).parameters
+        self._options = {"use_cache": False} if "use_cache" in parameters else {}
+
+    def ids(self, text: str, max_length: int | None = None) -> list[int]:
+        """Return a text's token ids, cut at ``max_length``."""
+        options = {} if max_length is None else {"truncation": True, "max_length": max_length}
+        return list(self.tokenizer(text, **options)["input_ids"])
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Return a prompt's token ids without the end-of-text token that a tokenizer appends."""
+        ids = self.ids(prompt)
+        return ids[:-1] if ids[-1] == self.tokenizer.eos_token_id else ids
+
+    def module(self, layer: str) -> Any:
+        """Return the module that the server calls by this name."""
+        prefix = type(self.model).__name__.lower()
+        for path, module in self.model.named_modules():
+            if f"{prefix}_{path.replace('.', '_')}" == layer:
+                return module
+        raise KeyError(layer)
+
+    def run(
+        self, ids: Sequence[int], layers: Sequence[str] = (), change: tuple[str, Change] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return logits [n_tokens, vocabulary] and what layers put out, [n_tokens, width] each.
+
+        ``change`` puts something in the place of a layer's output, after that has been noted.
+        """
+        seen: dict[str, Tensor] = {}
+        handles = [self.module(layer).register_forward_hook(_note(seen, layer)) for layer in layers]
+        if change is not None:
+            handles.append(self.module(change[0]).register_forward_hook(_replace(change[1])))
+        try:
+            with torch.no_grad():
+                given = torch.tensor([list(ids)])
+                logits = self.model(
+                    input_ids=given, attention_mask=torch.ones_like(given), **self._options
+                ).logits
+        finally:
+            for handle in handles:
+                handle.remove()
+        return logits[0], seen
+
+    def generate(self, prompt: str, max_new_tokens: int) -> list[int]:
+        """Return what transformers' own ``generate`` writes after a prompt, greedily."""
+        return self.generate_with_logits(prompt, max_new_tokens)[0]
+
+    def generate_with_logits(self, prompt: str, max_new_tokens: int) -> tuple[list[int], Tensor]:
+        """Return the tokens and the logits that each was chosen from, [n_tokens, vocabulary]."""
+        given = torch.tensor([self.prompt_ids(prompt)])
+        with torch.no_grad():
+            output = self.model.generate(
+                given,
+                attention_mask=torch.ones_like(given),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
+        return output.sequences[0, given.shape[1] :].tolist(), torch.cat(output.logits)
+
+    @property
+    def end_ids(self) -> set[int]:
+        """Return the ids that end a text."""
+        configured = self.model.generation_config.eos_token_id
+        ids = configured if isinstance(configured, list) else [configured]
+        return {token_id for token_id in [*ids, self.tokenizer.eos_token_id] if token_id is not None}
+
+
+def tensor_of(output: Any) -> Tensor:
+    """Return the hidden states among a module's outputs."""
+    if isinstance(output, Tensor):
+        return output
+    first = output[0]
+    assert isinstance(first, Tensor)
+    return first
+
+
+def _note(seen: dict[str, Tensor], layer: str) -> Any:
+    def hook(module: Any, inputs: Any, output: Any) -> None:
+        assert layer not in seen, f"{layer} runs more than once in a forward pass"
+        seen[layer] = tensor_of(output)[0].detach().clone()
+
+    return hook
+
+
+def _replace(change: Change) -> Any:
+    def hook(module: Any, inputs: Any, output: Any) -> Any:
+        hidden = change(tensor_of(output)[0])[None]
+        if isinstance(output, Tensor):
+            return hidden
+        if isinstance(output, tuple | list):
+            return type(output)((hidden, *output[1:]))
+        raise TypeError(type(output).__name__)
+
+    return hook
