@@ -40,6 +40,7 @@ class LayerKind(StrEnum):
 
     BLOCK = "BLOCK"
     ATTENTION = "ATTENTION"
+    MIXER = "MIXER"
     MLP = "MLP"
     NORM = "NORM"
     EMBEDDING = "EMBEDDING"

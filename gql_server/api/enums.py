@@ -57,9 +57,16 @@ describe_enum(
     LayerKind,
     "What a module of a language model is.",
     {
-        "BLOCK": "A transformer block: attention and MLP together.",
+        "BLOCK": "A transformer block: attention and MLP together, or what a model has in their place.",
         "ATTENTION": "The attention of a block.",
-        "MLP": "The feed-forward part of a block.",
+        "MIXER": (
+            "What mixes a block's positions without attention: a state-space model such as Mamba, "
+            "a recurrent layer, a short convolution."
+        ),
+        "MLP": (
+            "The feed-forward part of a block, experts among them; where it is no module of its own, "
+            "its second linear layer."
+        ),
         "NORM": "A normalisation.",
         "EMBEDDING": "An embedding of tokens or positions.",
         "HEAD": "What makes logits of the last block's output.",

@@ -77,7 +77,8 @@ class LanguageModel(Node):
         self, kind: Annotated[LayerKind | None, argument("Only modules of this kind.")] = LayerKind.BLOCK
     ) -> list[Layer] | None:
         """Its hookable modules, outermost first; all kinds for null. Null until the model has been loaded
-        once.
+        once. A module that runs several times in a forward pass, or gives no vector for each token, cannot be
+        captured or steered and is left out.
         """
         if self.row.layers is None:
             return None

@@ -96,7 +96,8 @@ def _check(settings: Settings, request: CaptureRequest, language_model: Language
         checks.require(
             layer in known,
             ["layers", place],
-            f"The language model has no layer {layer!r}; LanguageModel.layers(kind: null) lists them.",
+            f"The language model has no layer {layer!r} that runs once for each text and gives a vector "
+            "for each token; LanguageModel.layers(kind: null) lists those that do.",
         )
         checks.require(
             layer not in request.layers[:place], ["layers", place], f"The layer {layer!r} is named twice."

@@ -86,8 +86,8 @@ def _check(request: ImportSaeRequest, language_model: LanguageModel) -> dict[str
     if layer is None:
         checks.problem(
             "layer",
-            f"The language model has no layer {request.layer!r};"
-            " LanguageModel.layers(kind: null) lists them.",
+            f"The language model has no layer {request.layer!r} that runs once for each text and gives a "
+            "vector for each token; LanguageModel.layers(kind: null) lists those that do.",
         )
     checks.done()
     assert layer is not None

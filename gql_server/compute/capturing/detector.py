@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.capturing.passes import ForwardPass
+from gql_server.compute.language_models.layer_outputs import vectors_of
 
 from mi_crow.hooks.hook import HOOK_FUNCTION_INPUT, HOOK_FUNCTION_OUTPUT
 from mi_crow.hooks.implementations.layer_activation_detector import LayerActivationDetector
@@ -28,22 +29,25 @@ class Detector(LayerActivationDetector):
         super().__init__(layer, f"gql_server-{uuid.uuid4().hex}", dtype)
         self.forward_pass: ForwardPass | None = None
         self.kept: dict[int, Tensor] = {}
-        """By batch, [n_texts, n_positions, width]; one is missing whose output has another shape."""
+        """By batch, [n_texts, n_positions, width]; one is missing whose output has another shape, or came
+        more than once in a pass.
+        """
         self.flaws: dict[int, Tensor] = {}
         """Beside them, uint8 [n_texts, n_positions]: 0, NOT_FINITE_IN_MODEL or NOT_FINITE_AS_STORED."""
+        self._seen: ForwardPass | None = None
+        self._fits = True
         self._dtype, self._shapes = dtype, shapes
 
     def process_activations(
         self, module: torch.nn.Module, input: HOOK_FUNCTION_INPUT, output: HOOK_FUNCTION_OUTPUT
     ) -> None:
         """Copy the parts of the output [n_texts, n_positions, width] of ``forward_pass`` that are kept."""
-        tensor, now = extract_tensor_from_output(output), self.forward_pass
-        if (
-            now is None
-            or tensor is None
-            or tensor.ndim != 3
-            or tensor.shape[:2] != (len(now.rows), now.width)
-        ):
+        found, now = extract_tensor_from_output(output), self.forward_pass
+        tensor = None
+        if now is not None and now is not self._seen and found is not None:
+            tensor = vectors_of(found, len(now.rows), now.width)
+        self._seen, self._fits = now, self._fits and tensor is not None
+        if now is None or tensor is None or not self._fits:
             self.kept.clear()
             self.flaws.clear()
             return

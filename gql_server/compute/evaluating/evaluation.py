@@ -110,7 +110,7 @@ class Evaluation:
         """Measure a batch; where it is padded, and where a token is special, everything stays as it is."""
         counted = batch.attention_mask.bool() & ~marks(batch.input_ids, special_token_ids(self._lm))
         targets = Targets.of(batch, counted)
-        hook = ReplacementHook()
+        hook = ReplacementHook(len(batch.input_ids))
         own = self._logits(batch, hook)
         x = self._checked(hook.output, batch)
         hook.replacement = self._reconstruct(x, counted)

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.context import TaskError
 from gql_server.compute.devices import devices
+from gql_server.compute.language_models.layer_trace import trace
 from gql_server.compute.language_models.layers import depth_order, describe_layers
 from gql_server.compute.language_models.load_failures import sentences_of
 from gql_server.compute.language_models.model_files import (
@@ -127,6 +128,8 @@ def _load(source: LanguageModelSource, device: str) -> tuple[str, LanguageModel,
         raise TaskError(reason, "CONFLICT") from error
     write_tokenizer(source, lm.tokenizer, special_token_ids(lm))
     _set_up_tokenizer(lm.tokenizer)
+    # Now, while nobody's hooks are on it.
+    trace(lm)
     return place, lm, notes
 
 

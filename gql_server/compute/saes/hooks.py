@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
+from gql_server.compute.language_models.layer_outputs import active_stream, with_active_stream
+from gql_server.compute.language_models.layers import why_not
 from gql_server.compute.messages.sources import Edit
 from gql_server.compute.saes.codes import Codes
 from gql_server.compute.saes.encoding import all_finite, codes_of, decode
@@ -85,13 +87,17 @@ class SaeHook(Controller, Detector):
     def modify_activations(
         self, module: nn.Module, inputs: Tensor | None, output: Tensor | None
     ) -> Tensor | None:
-        """Tell the codes of the output [n_texts, n_positions, n_inputs]; return what replaces it."""
+        """Tell the codes of the output [n_texts, n_positions, n_inputs]; return what replaces it.
+
+        layer_outputs.py has the other shapes.
+        """
         if output is None:
             return None
+        vectors = active_stream(output)
         kept: list[Codes] = []
         read = self.reader or (lambda codes, first: kept.append(codes))
         with torch.no_grad():
-            rows = output.reshape(-1, output.shape[-1])
+            rows = vectors.reshape(-1, vectors.shape[-1])
             changed: Tensor | None = None
             size = max(1, MAX_DENSE_LATENTS // self.sae.context.n_latents)
             for first in range(0, len(rows), size):
@@ -99,8 +105,8 @@ class SaeHook(Controller, Detector):
                 if changes is not None:
                     changed = rows.clone() if changed is None else changed
                     changed[first : first + size] = changes.to(rows.device, rows.dtype)
-            self.codes, self._shape = Codes.joined(kept) if kept else None, output.shape[:-1]
-            return None if changed is None else changed.reshape(output.shape)
+            self.codes, self._shape = Codes.joined(kept) if kept else None, vectors.shape[:-1]
+            return None if changed is None else with_active_stream(output, changed.reshape(vectors.shape))
 
     def _pass(self, rows: Tensor, first: int, read: Reader) -> Tensor | None:
         """Encode a portion of the output's rows [n, n_inputs]; return what replaces them."""
@@ -178,8 +184,10 @@ class ReplacementHook(Controller, Detector):
     the layer's output, which a later layer may change in place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_texts: int) -> None:
+        """Take how many texts go through the model, since some layers put out tokens in one dimension."""
         Controller.__init__(self, hook_type=HookType.FORWARD, hook_id=f"gql_server-{uuid.uuid4().hex}")
+        self._n_texts = n_texts
         self.output: Tensor | None = None
         self.replacement: Tensor | None = None
 
@@ -192,9 +200,13 @@ class ReplacementHook(Controller, Detector):
         self, module: nn.Module, inputs: Tensor | None, output: Tensor | None
     ) -> Tensor | None:
         """Keep the output, or return what replaces it."""
-        if self.replacement is None and output is not None:
-            self.output = output.detach().clone(memory_format=torch.contiguous_format)
-        return self.replacement
+        if output is None:
+            return None
+        if self.replacement is not None:
+            return with_active_stream(output, self.replacement)
+        vectors = active_stream(output).detach().clone(memory_format=torch.contiguous_format)
+        self.output = vectors.view(self._n_texts, -1, vectors.shape[-1])
+        return None
 
 
 SomeHook = TypeVar("SomeHook", SaeHook, ReplacementHook)
@@ -205,12 +217,12 @@ def attached(lm: LanguageModel, layer: str, hook: SomeHook) -> Iterator[SomeHook
     """Register the hook on a layer for as long as the block lasts.
 
     Hooks sit on the shared model, so keep the block to a forward pass. TaskError (CONFLICT) where the model
-    has no such layer, and whichever the hook raises: trap, mi_crow raises errors of its own for it.
+    has no such layer, or has not one output of it for each pass, and whichever the hook raises: trap, mi_crow
+    raises errors of its own for it.
     """
-    if layer not in lm.layers.name_to_layer:
-        raise TaskError(
-            f"The language model has no layer {layer!r}, which the SAE was trained on.", "CONFLICT"
-        )
+    if reason := why_not(lm, layer):
+        raise TaskError(f"{reason} The SAE was trained on it.", "CONFLICT")
+    own_output = lm.layers.name_to_layer[layer].register_forward_hook(_own_output)
     lm.layers.register_hook(layer, hook)
     try:
         yield hook
@@ -221,3 +233,13 @@ def attached(lm: LanguageModel, layer: str, hook: SomeHook) -> Iterator[SomeHook
         raise
     finally:
         lm.layers.unregister_hook(hook)
+        own_output.remove()
+
+
+def _own_output(module: nn.Module, inputs: tuple[object, ...], output: object) -> Tensor | None:
+    """Copy the output of a module that returns its input, such as nn.Identity.
+
+    Trap: mi_crow changes outputs in place, and others may have the input as well.
+    """
+    given = (value.data_ptr() for value in inputs if isinstance(value, Tensor))
+    return output.clone() if isinstance(output, Tensor) and output.data_ptr() in given else None

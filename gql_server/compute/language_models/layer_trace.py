@@ -1,0 +1,160 @@
+"""What a language model's modules do in a forward pass: how often they run, when, and what they give."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
+from gql_server.compute.context import TaskError
+from gql_server.compute.language_models.layer_outputs import vectors_of
+
+from mi_crow.hooks.utils import extract_tensor_from_output
+from mi_crow.language_model.language_model import LanguageModel
+
+N_TEXTS, N_POSITIONS = 3, 7
+"""Of the traced pass; numbers that no other dimension of an output is likely to have."""
+_SAME = 0.05
+"""How far a text's vectors may move, relative to their length, when another text stands before it."""
+
+
+@dataclass(frozen=True)
+class TracedLayer:
+    """What a layer did in a forward pass."""
+
+    order: int
+    """Its place among the layers by when its output came."""
+    width: int
+    """The last dimension of its output [n_texts, n_positions, width]."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a forward pass showed of a model's modules, by layer name."""
+
+    calls: Counter[str]
+    """How often each ran."""
+    layers: dict[str, TracedLayer]
+    """Those that run once and give one vector per token."""
+
+    def why_not(self, name: str) -> str | None:
+        """Say in a sentence why a module cannot be captured or steered; None where it can."""
+        if name in self.layers:
+            return None
+        if self.calls[name] > 1:
+            return (
+                f"The layer {name!r} runs {self.calls[name]} times while a text goes through the language "
+                "model, so there is no single output of it that could be captured or steered."
+            )
+        if self.calls[name] == 0:
+            return (
+                f"The layer {name!r} does not run when a text goes through the language model, "
+                "so it cannot be captured or steered."
+            )
+        return f"The layer {name!r} does not give one vector per token, so it cannot be captured or steered."
+
+
+_traces: WeakKeyDictionary[LanguageModel, Trace] = WeakKeyDictionary()
+
+
+def trace(lm: LanguageModel) -> Trace:
+    """Return what a few texts' pass through a model showed; a model is traced once, when it is loaded.
+
+    The order is seen and not read off the modules: they are listed in the order in which they were made,
+    which puts Llama's norms after the attention that they come before.
+
+    Raises TaskError CONFLICT where no text goes through the model.
+    """
+    if lm not in _traces:
+        _traces[lm] = _trace(lm)
+    return _traces[lm]
+
+
+def trace_ids(lm: LanguageModel) -> Tensor:
+    """Return token ids [N_TEXTS, N_POSITIONS] that differ, as far as the vocabulary allows."""
+    embedding: Any = lm.model.get_input_embeddings()
+    limit = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
+    n_positions = min(N_POSITIONS, limit) if isinstance(limit, int) and limit > 0 else N_POSITIONS
+    ids = torch.arange(N_TEXTS * n_positions, device=lm.context.device)
+    return ids.view(N_TEXTS, n_positions) % len(embedding.weight)
+
+
+def _trace(lm: LanguageModel) -> Trace:
+    ids, n_streams = trace_ids(lm), _n_streams(lm)
+    calls: Counter[str] = Counter()
+    layers: dict[str, TracedLayer] = {}
+    flat: dict[str, Tensor] = {}
+
+    def see(name: str, output: Tensor | None) -> None:
+        calls[name] += 1
+        if output is None or (output.ndim == 4 and len(output) != n_streams):
+            return
+        vectors = vectors_of(output, *ids.shape)
+        if vectors is not None:
+            layers[name] = TracedLayer(calls.total(), vectors.shape[-1])
+            if output.ndim == 2:
+                flat[name] = vectors.clone()
+
+    watch(lm, ids, see)
+    flat = {name: vectors for name, vectors in flat.items() if calls[name] == 1}
+    others = {name for name in layers if calls[name] > 1} | _reordered(lm, ids, flat)
+    return Trace(calls, {name: layer for name, layer in layers.items() if name not in others})
+
+
+def _n_streams(lm: LanguageModel) -> int | None:
+    """Return how many residual streams Gemma 3n's blocks stack, the active one first; else None."""
+    config = lm.model.config.get_text_config()
+    n_streams = getattr(config, "altup_num_inputs", None)
+    return n_streams if getattr(config, "altup_active_idx", None) == 0 else None
+
+
+def watch(lm: LanguageModel, ids: Tensor, see: Callable[[str, Tensor | None], None]) -> None:
+    """Run token ids through a model and show what each of its modules puts out, whenever it has run."""
+
+    def hook_for(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            see(name, extract_tensor_from_output(output))
+
+        return hook
+
+    handles = [
+        layer.register_forward_hook(hook_for(name), prepend=True)
+        for name, layer in lm.layers.name_to_layer.items()
+    ]
+    try:
+        with torch.inference_mode():
+            lm.model(input_ids=ids, use_cache=False)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        # It is the model's own code that fails, so it may be anything.
+        reason = f"No text goes through the language model: {type(error).__name__}: {error}"
+        raise TaskError(reason, "CONFLICT") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _reordered(lm: LanguageModel, ids: Tensor, flat: dict[str, Tensor]) -> set[str]:
+    """Return the layers whose rows are not text after text: those of experts may be sorted by expert.
+
+    With the texts in another order the same vectors must come in that order.
+    """
+    if not flat:
+        return set()
+    same: set[str] = set()
+
+    def see(name: str, output: Tensor | None) -> None:
+        if name in flat and output is not None:
+            before, vectors = flat[name], vectors_of(output, *ids.shape)
+            if vectors is not None and vectors.shape == before.shape:
+                difference = (vectors.roll(1, dims=0) - before).float().norm()
+                if difference <= _SAME * before.float().norm():
+                    same.add(name)
+
+    watch(lm, ids.roll(-1, dims=0), see)
+    return {*flat} - same
