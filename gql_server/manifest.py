@@ -82,6 +82,8 @@ class ManifestBatch(msgspec.Struct, frozen=True):
     byte_size: int
     not_finite: NotFinite | None = None
     """None where an earlier version has stored it, which has not looked."""
+    pieces: list[int] = []
+    """Which piece of its text each is, from 0, where long texts are split; else there is none."""
 
 
 class BatchRecord(msgspec.Struct, frozen=True):
@@ -99,6 +101,8 @@ class PlannedBatch(msgspec.Struct, frozen=True):
 
     rows: list[int]
     lengths: list[int]
+    pieces: list[int] = []
+    """As a ManifestBatch's."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -114,7 +118,7 @@ class Manifest(msgspec.Struct, frozen=True):
     dtype: str
     special_token_ids: list[int]
     sample_count: int
-    """Texts that are stored."""
+    """Texts that are stored, with at least one of their pieces."""
     token_count: int
     byte_size: int
     batches: list[ManifestBatch]
@@ -122,6 +126,12 @@ class Manifest(msgspec.Struct, frozen=True):
     created_at: str
     complete: bool = True
     """Whether all planned batches are there."""
+    long_texts: str = "TRUNCATE"
+    """Of texts with more than ``max_length`` tokens their beginning is captured, or all in pieces: SPLIT."""
+    truncated_text_count: int | None = None
+    """Selected texts of which something was cut off; None in manifests of earlier versions."""
+    piece_count: int | None = None
+    """Pieces that are stored, a text that was not split being one; None as above."""
     non_finite_token_count: int | None = None
     """Tokens left out for values that are not finite; None where an earlier version has stored batches."""
     provenance: RunProvenance | None = None
@@ -204,7 +214,8 @@ def assemble(run_directory: Path) -> Manifest | None:
     return msgspec.structs.replace(
         plan.manifest,
         layers=[ManifestLayer(layer.name, widths.get(layer.name)) for layer in plan.manifest.layers],
-        sample_count=sum(len(batch.rows) for batch in batches),
+        sample_count=_text_count(batches),
+        piece_count=sum(len(batch.rows) for batch in batches),
         token_count=sum(batch.token_count for batch in batches),
         byte_size=sum(batch.byte_size for batch in batches),
         batches=batches,
@@ -212,6 +223,12 @@ def assemble(run_directory: Path) -> Manifest | None:
         non_finite_token_count=non_finite,
         provenance=provenance and msgspec.structs.replace(provenance, non_finite_token_count=non_finite),
     )
+
+
+def _text_count(batches: list[ManifestBatch]) -> int:
+    if not any(batch.pieces for batch in batches):
+        return sum(len(batch.rows) for batch in batches)
+    return len({row for batch in batches for row in batch.rows})
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -77,6 +77,10 @@ class RunProvenance(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     matmul_precision: str = "highest"
     """As a training's."""
+    long_texts: str = "TRUNCATE"
+    """As the manifest's."""
+    truncated_text_count: int | None = None
+    """As the manifest's."""
     non_finite_token_count: int | None = None
     """Tokens left out for values that are NaN or infinite; None where an earlier version captured."""
     add_bos: bool | None = None

@@ -1,6 +1,6 @@
 """Token ids that are written before and behind a text: by its tokenizer, or as a model's options say."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,21 @@ class TextEdges:
         begin = list(self.before(ids))
         room = None if max_length is None else max(0, max_length - len(begin) - len(self.end))
         return [*begin, *ids[:room], *self.end]
+
+    def spans(self, ids: Sequence[int], max_length: int) -> Iterator[tuple[int, int]]:
+        """Give where a text's consecutive pieces begin and end that have at most so many ids in the edges.
+
+        The first is what ``enclose`` leaves of the text. At least one id fits between the edges.
+        """
+        start = 0
+        while True:
+            # As far as before() looks.
+            head = ids[start : start + len(self.begin)]
+            stop = min(len(ids), start + max(1, max_length - len(self.before(head)) - len(self.end)))
+            yield start, stop
+            start = stop
+            if start >= len(ids):
+                return
 
     def before(self, ids: Sequence[int]) -> Sequence[int]:
         """Return what is still to be written before a text's ids."""

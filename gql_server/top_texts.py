@@ -1,8 +1,9 @@
 """The texts on which a neuron fires most strongly, out of its index, with the stretch around the peak."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -22,13 +23,17 @@ class TopText:
     text: str
     score: float
     token_index: int
-    """Where the neuron fires most, counted in tokens of the whole text as it was captured."""
+    """Where the neuron fires most, counted in tokens of the whole text, or piece, as it was captured."""
     peak_index: int
     """The same, counted in ``tokens``."""
     token: str
     tokens: list[tuple[str, float]]
     text_count: int | None
-    """Texts of the run that have the stretch; None where an earlier version made the index."""
+    """Texts or pieces of the run that have the stretch; None where an earlier version made the index."""
+    row: int
+    """The text's in the dataset, from 0."""
+    piece: int
+    """Which piece of the text it is in, from 0."""
 
 
 class TokenizedText:
@@ -63,6 +68,27 @@ class TokenizedText:
         return self._pieces[index] or self._text[begin:end]
 
 
+class CutText:
+    """A text whose pieces are made when they are asked for."""
+
+    def __init__(
+        self,
+        text: str,
+        ids: list[int],
+        offsets: list[tuple[int, int]],
+        enclosed: Callable[[str, list[int], list[tuple[int, int]], int], TokenizedText],
+    ) -> None:
+        """Take all of the text's tokens, and what makes a piece of them by its number."""
+        self._text, self._ids, self._offsets, self._enclosed = text, ids, offsets, enclosed
+        self._pieces: dict[int, TokenizedText] = {}
+
+    def piece(self, number: int) -> TokenizedText:
+        """Return a piece, from 0."""
+        if number not in self._pieces:
+            self._pieces[number] = self._enclosed(self._text, self._ids, self._offsets, number)
+        return self._pieces[number]
+
+
 class _SharedTokenizer:
     """A tokenizer that threads may share: one at a time."""
 
@@ -84,23 +110,35 @@ class TextTokenizer:
 
     def tokenize(self, texts: Sequence[str], max_length: int) -> list[TokenizedText]:
         """Tokenise texts as a capture does that cuts them at a length; on all processors."""
+        return [text.piece(0) for text in self.cut(texts, max_length)]
+
+    def cut(self, texts: Sequence[str], max_length: int, split: bool = False) -> list["CutText"]:
+        """Tokenise texts as a capture does: their beginnings, or in all their pieces if ``split``."""
         tokenizer = self._shared.tokenizer
         with self._shared.tokenizing:
             tokenizer.no_padding()
-            tokenizer.enable_truncation(max(1, max_length - len(self._edges.end)))
+            if split:
+                tokenizer.no_truncation()
+            else:
+                tokenizer.enable_truncation(max(1, max_length - len(self._edges.end)))
             encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [
-            self._enclosed(text, encoding.ids, encoding.offsets, max_length)
+            CutText(text, encoding.ids, encoding.offsets, partial(self._enclosed, max_length=max_length))
             for text, encoding in zip(texts, encodings, strict=True)
         ]
 
     def _enclosed(
-        self, text: str, ids: list[int], offsets: list[tuple[int, int]], max_length: int
+        self, text: str, ids: list[int], offsets: list[tuple[int, int]], number: int, max_length: int
     ) -> TokenizedText:
+        """Return a text's piece with what stands around it; one that there is not has nothing in it."""
         before = self._edges.begin if self._writes_twice else self._edges.before(ids)
         end = self._edges.end
-        room = max(0, max_length - len(before) - len(end))
-        ids, offsets = [*before, *ids[:room], *end], [_NOWHERE] * len(before) + offsets[:room]
+        start, stop = 0, max(0, max_length - len(before) - len(end))
+        if number:
+            spans = self._edges.spans(ids, max_length)
+            start, stop = next(islice(spans, number, None), (len(ids), len(ids)))
+            before = self._edges.before(ids[start : start + len(self._edges.begin)])
+        ids, offsets = [*before, *ids[start:stop], *end], [_NOWHERE] * len(before) + offsets[start:stop]
         places = [*range(len(before)), *range(len(offsets), len(ids))]
         names = {place: self._shared.tokenizer.id_to_token(ids[place]) or "" for place in places}
         return TokenizedText(text, ids, offsets + [_NOWHERE] * len(end), names)
@@ -137,7 +175,7 @@ def read_top_texts(
     Raises OSError where there is no index, IndexError where it has no such neuron.
     """
     with safe_open(tensors_path, framework="numpy") as file:
-        names = (*_NAMES, _COUNTS) if _COUNTS in file.keys() else _NAMES  # noqa: SIM118  (no container)
+        names = [*_NAMES, *(name for name in (_COUNTS, _PIECES) if name in file.keys())]  # noqa: SIM118
         part = {name: _slice(file, name, neuron, first) for name in names}
     return [
         _top_text({name: values[place] for name, values in part.items()}, dataset, tokenizer, max_length)
@@ -146,7 +184,8 @@ def read_top_texts(
     ]
 
 
-_COUNTS = "top_text_counts"
+_COUNTS, _PIECES = "top_text_counts", "top_pieces"
+"""In indexes of earlier versions there are no counts; pieces are where long texts were split."""
 _NAMES = ("top_rows", "top_scores", "top_token_index", "window_start", "window_length", "window_activations")
 
 
@@ -162,7 +201,9 @@ def _slice(file: Any, name: str, neuron: int, first: int) -> Any:
 def _top_text(
     entry: dict[str, Any], dataset: TextDataset, tokenizer: TextTokenizer, max_length: int
 ) -> TopText:
-    (text,) = tokenizer.tokenize([dataset[int(entry["top_rows"])]], max_length)
+    row, piece = int(entry["top_rows"]), int(entry.get(_PIECES, 0))
+    (cut,) = tokenizer.cut([dataset[row]], max_length, split=_PIECES in entry)
+    text = cut.piece(piece)
     start, length = int(entry["window_start"]), int(entry["window_length"])
     token_index = int(entry["top_token_index"])
     activations = [float(value) for value in entry["window_activations"][:length]]
@@ -174,4 +215,6 @@ def _top_text(
         token=text.token(token_index),
         tokens=list(zip(text.tokens(start, length), activations, strict=True)),
         text_count=int(entry[_COUNTS]) if _COUNTS in entry else None,
+        row=row,
+        piece=piece,
     )

@@ -20,7 +20,7 @@ from gql_server.api.common import (
 )
 from gql_server.api.context import Info
 from gql_server.api.datasets import Dataset, DatasetInput, dataset_request
-from gql_server.api.enums import ArtifactStatus, FloatType
+from gql_server.api.enums import ArtifactStatus, FloatType, LongTexts
 from gql_server.api.launches import LaunchResult, job_launched
 from gql_server.api.pagination import After, Connection, First, children_connection, given, listing
 from gql_server.api.provenance import ActivationRunProvenance, run_provenance
@@ -52,9 +52,24 @@ class ActivationRun(Node):
     dataset: Dataset = strawberry.field(description="The texts that were run through the model.")
     layers: list[CapturedLayer] = strawberry.field(description="The captured layers, by depth.")
     batch_size: int = strawberry.field(description="Texts per stored batch.")
-    max_length: int = strawberry.field(description="Tokens per text; longer texts were cut.")
+    max_length: int = strawberry.field(
+        description="Tokens per text, or per piece of one; longTexts says what becomes of longer texts."
+    )
+    long_texts: LongTexts = strawberry.field(description="What is done with texts of more tokens.")
+    truncated_text_count: int | None = strawberry.field(
+        description=(
+            "Texts that were cut at maxLength, 0 with longTexts: SPLIT; null until known, and where an"
+            " earlier version made the run."
+        )
+    )
     dtype: FloatType = strawberry.field(description="Precision of the stored activations.")
     sample_count: int = strawberry.field(description="Texts whose activations are stored.")
+    piece_count: int | None = strawberry.field(
+        description=(
+            "Pieces of texts that are stored, a text that was not split being one; null until known, and"
+            " where an earlier version made the run."
+        )
+    )
     batch_count: int = strawberry.field(description="Batches that are stored.")
     token_count: BigInt = strawberry.field(description="Tokens that count: no padding, no special tokens.")
     byte_size: BigInt = strawberry.field(description="Bytes on disk.")
@@ -155,9 +170,16 @@ class CaptureActivationsInput:
         default=0,
         description="Leave out this many texts at the start: how to hold text out for an evaluation.",
     )
-    sample_limit: int | None = strawberry.field(description="At most this many texts.")
+    sample_limit: int | None = strawberry.field(description="At most this many texts, however long they are.")
     batch_size: int = strawberry.field(default=16, description="Texts per batch.")
-    max_length: int = strawberry.field(default=128, description="Tokens per text; longer texts are cut.")
+    max_length: int = strawberry.field(
+        default=128,
+        description="Tokens per text, or per piece of one, those that the tokenizer adds included.",
+    )
+    long_texts: LongTexts = strawberry.field(
+        default=LongTexts.TRUNCATE,
+        description="What to do with texts of more tokens than maxLength.",
+    )
     dtype: FloatType = strawberry.field(
         default=FloatType.FLOAT32, description="Precision to store the activations in."
     )
@@ -180,6 +202,7 @@ class CaptureActivationsInput:
             batch_size=self.batch_size,
             max_length=self.max_length,
             dtype=self.dtype,
+            long_texts=self.long_texts,
             idempotency_key=self.idempotency_key,
         )
 

@@ -15,6 +15,7 @@ from models.enums import (
     LanguageModelSourceKind,
     LanguageModelStatus,
     LayerKind,
+    LongTexts,
     ProgressUnit,
     SaeOrigin,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "LanguageModelSourceKind",
     "LanguageModelStatus",
     "LayerKind",
+    "LongTexts",
     "NeuronOrder",
     "ProgressUnit",
     "SaeOrigin",
@@ -41,6 +43,17 @@ describe_enum(
         "FLOAT32": "32 bits.",
         "FLOAT16": "16 bits, five of them for the exponent.",
         "BFLOAT16": "16 bits with the exponent range of FLOAT32.",
+    },
+)
+describe_enum(
+    LongTexts,
+    "What a capture does with texts of more tokens than maxLength.",
+    {
+        "TRUNCATE": "Cut them, and count them in truncatedTextCount.",
+        "SPLIT": (
+            "Capture all of them, in consecutive pieces of at most maxLength tokens. Each goes through the"
+            " model by itself, with what the tokenizer writes around a text."
+        ),
     },
 )
 describe_enum(

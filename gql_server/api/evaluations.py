@@ -59,6 +59,10 @@ class SaeEvaluation:
     kl_divergence_reconstructed: float | None = strawberry.field(
         description="Mean KL divergence of these predictions from the model's own, in nats."
     )
+    truncated_text_count: int | None = strawberry.field(
+        default=None,
+        description="The texts among those selected that were cut; null where an earlier version measured.",
+    )
     evaluated_at: datetime = strawberry.field(description="When it was measured.")
     metric_definitions_version: int = strawberry.field(
         description="Grows when what a figure means changes; docs/evaluation.md has the definitions."

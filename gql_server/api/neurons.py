@@ -41,16 +41,20 @@ class TopText:
     score: float = strawberry.field(description="The highest activation in it.")
     token_index: int = strawberry.field(
         description=(
-            "Where that is in the whole text as it was captured, counted in tokens from 0; the stretch may"
-            " begin later: peakIndex counts in it."
+            "Where that is in the whole text as it was captured, or in the piece of it, counted in tokens"
+            " from 0; the stretch may begin later: peakIndex counts in it."
         )
     )
     peak_index: int = strawberry.field(description="Where that is in tokens, counted from 0.")
     text_count: int | None = strawberry.field(
         description=(
-            "In how many texts of the run this very stretch stands; it is shown once. Null where an earlier"
-            " version made the index, which may show it several times."
+            "In how many texts of the run, or pieces of texts, this very stretch stands; it is shown once."
+            " Null where an earlier version made the index, which may show it several times."
         )
+    )
+    text_index: int = strawberry.field(description="The text's place in the run's dataset, from 0.")
+    piece_index: int = strawberry.field(
+        description="Which piece of the text it is in, from 0; always 0 where long texts are not split."
     )
     token: str = strawberry.field(description="The token that it is on.")
     tokens: list[TokenActivation] = strawberry.field(
@@ -141,6 +145,8 @@ class Neuron(Node):
                 token_index=text.token_index,
                 peak_index=text.peak_index,
                 text_count=text.text_count,
+                text_index=text.row,
+                piece_index=text.piece,
                 token=text.token,
                 tokens=[
                     TokenActivation(token=token, activation=activation) for token, activation in text.tokens

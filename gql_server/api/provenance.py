@@ -7,7 +7,7 @@ import strawberry
 
 from gql_server import provenance as stored
 from gql_server.api.common import BigInt, finite_number, from_row, object_type
-from gql_server.api.enums import DatasetKind, FloatType, LanguageModelSourceKind
+from gql_server.api.enums import DatasetKind, FloatType, LanguageModelSourceKind, LongTexts
 from gql_server.api.training import TrainingConfig, training_config
 
 MATMUL_PRECISION = (
@@ -104,7 +104,13 @@ class ActivationRunProvenance:
     language_model: LanguageModelProvenance = strawberry.field(description="Whose activations they are.")
     dataset: DatasetProvenance = strawberry.field(description="The texts.")
     layers: list[str] = strawberry.field(description="The captured layers, by depth.")
-    max_length: int = strawberry.field(description="Tokens per text; longer texts were cut at their end.")
+    max_length: int = strawberry.field(
+        description="Tokens per text, or per piece of one; longTexts says what became of longer texts."
+    )
+    long_texts: LongTexts = strawberry.field(description="What was done with texts of more tokens.")
+    truncated_text_count: int | None = strawberry.field(
+        description="Texts that were cut at their end; null where an earlier version captured."
+    )
     batch_size: int = strawberry.field(description="Texts per batch; texts of like length are together.")
     dtype: FloatType = strawberry.field(description="Precision of the stored activations.")
     padding_side: str = strawberry.field(description="Where shorter texts of a batch were padded: right.")
@@ -239,6 +245,7 @@ def _run(found: stored.RunProvenance | None) -> ActivationRunProvenance | None:
         language_model=_language_model(found.language_model),
         dataset=_dataset(found.dataset),
         dtype=FloatType(found.dtype),
+        long_texts=LongTexts(found.long_texts),
         versions=_versions(found.versions),
     )
 

@@ -25,7 +25,7 @@ from gql_server.services.requests import CaptureRequest, Launched
 from gql_server.services.tokenizing import TokenCounter
 from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, NeuronIndex, Sae
-from models.enums import ArtifactStatus, FloatType, JobKind, JobStatus, ProgressUnit
+from models.enums import ArtifactStatus, FloatType, JobKind, JobStatus, LongTexts, ProgressUnit
 
 log = structlog.get_logger(__name__)
 
@@ -115,7 +115,8 @@ def _check_room(
         return
     selected = texts.select(dataset, request.sample_offset, request.sample_limit)
     sample = selected[:: max(1, len(selected) // _TEXTS_TO_ESTIMATE_FROM)]
-    tokens = sum(min(counter.count(text), request.max_length) for text in sample)
+    most = request.max_length if request.long_texts == LongTexts.TRUNCATE else None
+    tokens = sum(counter.count(text) if most is None else min(counter.count(text), most) for text in sample)
     width = language_model.hidden_size * len(request.layers) * BYTES_PER_VALUE[request.dtype]
     needed = tokens * width * len(selected) // len(sample)
     room.check("dataset", needed, "The activations", settings)
@@ -136,6 +137,7 @@ def _new_run(
         layers=[{"name": layer, "hidden_size": None} for layer in layers],
         batch_size=request.batch_size,
         max_length=request.max_length,
+        long_texts=request.long_texts,
         dtype=request.dtype,
         sample_offset=request.sample_offset,
         sample_limit=request.sample_limit,
@@ -205,6 +207,7 @@ class CaptureHandler:
             sample_limit=run.sample_limit,
             batch_size=run.batch_size,
             max_length=run.max_length,
+            long_texts=run.long_texts.value,
             dtype=run.dtype,
             store_dir=str(artifacts.store_directory(self._settings)),
             max_texts=self._settings.max_texts,
@@ -225,6 +228,8 @@ class CaptureHandler:
         run.layers = [{"name": layer.name, "hidden_size": layer.hidden_size} for layer in result.layers]
         run.dataset_sample_count = result.dataset_sample_count
         run.dataset_skipped_count = result.dataset_skipped_count
+        run.piece_count = result.piece_count
+        run.truncated_text_count = result.truncated_text_count
         run.sample_count = result.sample_count
         run.batch_count = result.batch_count
         run.token_count = result.token_count
@@ -243,6 +248,8 @@ class CaptureHandler:
             run.layers = [{"name": layer.name, "hidden_size": layer.hidden_size} for layer in manifest.layers]
             run.dataset_sample_count = manifest.dataset.sample_count
             run.dataset_skipped_count = manifest.dataset.skipped_row_count
+            run.piece_count = manifest.piece_count
+            run.truncated_text_count = manifest.truncated_text_count
             run.sample_count = manifest.sample_count
             run.batch_count = len(manifest.batches)
             run.token_count = manifest.token_count

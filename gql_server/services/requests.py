@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from models.enums import DatasetKind, FloatType, LanguageModelSourceKind
+from models.enums import DatasetKind, FloatType, LanguageModelSourceKind, LongTexts
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class CaptureRequest:
     max_length: int
     dtype: FloatType
     idempotency_key: str | None
+    long_texts: LongTexts = LongTexts.TRUNCATE
 
 
 @dataclass(frozen=True)

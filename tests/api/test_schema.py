@@ -508,7 +508,8 @@ async def test_top_texts_quote_the_run_that_was_indexed(server: Server) -> None:
     async with server.database.write() as session:
         session.add(index)
     query = """query ($id: ID!) { sae(id: $id) { neurons(first: 32) { nodes { topTexts {
-      text score tokenIndex peakIndex textCount token tokens { token activation } } } } } }"""
+      text score tokenIndex peakIndex textCount textIndex pieceIndex token
+      tokens { token activation } } } } } }"""
     assert (await ask(server, query, id=sae.id))["sae"]["neurons"]["nodes"][0] == {"topTexts": None}
     write_index(server, language_model.id, run.id, index.id)
     nodes = (await ask(server, query, id=sae.id))["sae"]["neurons"]["nodes"]
@@ -517,6 +518,8 @@ async def test_top_texts_quote_the_run_that_was_indexed(server: Server) -> None:
         "score": 2.0,
         "tokenIndex": 1,
         "peakIndex": 1,
+        "textIndex": 1,
+        "pieceIndex": 0,
         "textCount": None,  # As in indexes of earlier versions.
         "token": "mat",
         "tokens": [{"token": "the", "activation": 0.0}, {"token": " mat", "activation": 2.0}],

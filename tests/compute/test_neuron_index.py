@@ -305,6 +305,8 @@ def test_the_top_texts_file_says_the_same(task: IndexNeurons, indexed: ByHand) -
                 "token_index": text.token_index,
                 "peak_index": text.peak_index,
                 "text_count": text.text_count,
+                "text_index": text.row,
+                "piece_index": text.piece,
             }
             for text in top
         ]
@@ -478,7 +480,7 @@ def test_of_equally_strong_texts_the_first_in_the_dataset_wins(order: list[int],
         group = TextGroup(torch.tensor(rows), torch.full((size,), 4), n_positions=4, stretches=stretches)
         strongest.add(firings, group)
     tensors = strongest.tensors()
-    assert tensors["top_rows"].tolist() == [[5, 1, 2]]
+    assert tensors["top_numbers"].tolist() == [[5, 1, 2]]
     assert tensors["top_token_index"].tolist() == [[1, 1, 1]]
     assert tensors["window_activations"][0, :, :5].tolist() == [
         [0.0, 3.0, 0.0, 3.0, 0.0],
@@ -518,7 +520,7 @@ def test_of_equal_stretches_the_strongest_text_is_kept_whatever_the_groups(
     expected = sorted(best.values())[:k]
     tensors = strongest.tensors()
     empty = k - len(expected)
-    assert tensors["top_rows"].tolist() == [[row for _, row in expected] + empty * [-1]]
+    assert tensors["top_numbers"].tolist() == [[row for _, row in expected] + empty * [-1]]
     assert tensors["top_scores"].tolist() == [[-strength for strength, _ in expected] + empty * [0.0]]
     assert tensors["window_activations"][0, :, 0].tolist() == tensors["top_scores"].tolist()[0]
 

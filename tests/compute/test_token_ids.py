@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from gql_server.compute.capturing.token_ids import TokenIds
-from gql_server.compute.language_models.text_encoder import Ids, TextEncoder, make_encoder
+from gql_server.compute.language_models.text_encoder import CutText, TextEncoder, make_encoder
 from gql_server.datasets import TextDataset, write_texts
 
 TEXTS = ["A short text.", "", "naïve 😀", "The for statement is used to iterate over a sequence.", "x"]
@@ -20,10 +20,10 @@ class CountingEncoder(TextEncoder):
 
     texts: list[str] = field(default_factory=list)
 
-    def encode(self, texts: Sequence[str], max_length: int) -> list[Ids]:
+    def cut(self, texts: Sequence[str], max_length: int, split: bool = False) -> list[CutText]:
         """Tokenise."""
         self.texts.extend(texts)
-        return super().encode(texts, max_length)
+        return super().cut(texts, max_length, split)
 
 
 @pytest.fixture
@@ -51,7 +51,8 @@ def test_added_rows_are_had_again_without_the_tokenizer(
     encoder: CountingEncoder, dataset: TextDataset, tiny_model_dir: Path
 ) -> None:
     token_ids = TokenIds(encoder, dataset, 8)
-    added = [ids.tolist() for ids in token_ids.add(1, TEXTS[1:3]) + token_ids.add(3, TEXTS[3:4])]
+    cut = token_ids.add(1, TEXTS[1:3]) + token_ids.add(3, TEXTS[3:4])
+    added = [ids.tolist() for text in cut for ids in text.pieces]
     assert added == expected(tiny_model_dir, [1, 2, 3])
     assert of(token_ids, [3, 1, 2]) == expected(tiny_model_dir, [3, 1, 2])
     assert encoder.texts == TEXTS[1:4]
@@ -78,3 +79,27 @@ def test_so_many_tokens_are_kept_and_the_other_texts_are_tokenised_again(
     encoder.texts.clear()
     assert of(token_ids, [4, 1, 3, 0, 2]) == expected(tiny_model_dir, [4, 1, 3, 0, 2])
     assert encoder.texts == [TEXTS[4], TEXTS[3], TEXTS[2]]
+
+
+def pieces_by_hand(tiny_model_dir: Path, row: int) -> list[list[int]]:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    ids = tokenizer(TEXTS[row], add_special_tokens=False)["input_ids"]
+    return [[tokenizer.bos_token_id, *ids[start : start + 7]] for start in range(0, max(1, len(ids)), 7)]
+
+
+@pytest.mark.parametrize("max_kept", [1000, 20, 0])
+def test_pieces_are_had_in_any_order_and_each_text_is_tokenised_once_in_a_row(
+    encoder: CountingEncoder, dataset: TextDataset, tiny_model_dir: Path, max_kept: int
+) -> None:
+    token_ids = TokenIds(encoder, dataset, 8, max_kept, split=True)
+    added = [[ids.tolist() for ids in text.pieces] for text in token_ids.add(0, TEXTS)]
+    expected = [pieces_by_hand(tiny_model_dir, row) for row in range(len(TEXTS))]
+    assert added == expected
+    assert len(expected[3]) > 2
+    wanted = [(row, piece) for row in (3, 0, 4, 1, 2) for piece in reversed(range(len(expected[row])))]
+    encoder.texts.clear()
+    for row, piece in wanted:
+        (ids,) = token_ids.of([row], [piece])
+        assert ids.tolist() == expected[row][piece]
+    again = {1000: (), 20: (3, 4, 2), 0: (3, 0, 4, 1, 2)}[max_kept]
+    assert encoder.texts == [TEXTS[row] for row in again]

@@ -30,8 +30,9 @@ TEXTS = [
 RUN = """
     languageModel { sourceKind source revision files { name byteSize sha256 } dtype tokenizerSha256 }
     dataset { kind description huggingFace { repository config split textField revision } pythonVersion
-      sampleOffset sampleLimit sha256 }
-    layers maxLength batchSize dtype paddingSide specialTokenIds matmulPrecision versions { name version }"""
+      sampleOffset sampleLimit sha256 skippedRowCount }
+    layers maxLength longTexts truncatedTextCount nonFiniteTokenCount
+    batchSize dtype paddingSide specialTokenIds matmulPrecision versions { name version }"""
 SAE = f"""
     checkpointSha256 saeClass inputSize latentCount layer activationRunId activationRun {{ {RUN} }}
     training {{
@@ -168,6 +169,7 @@ async def test_the_hashes_of_model_tokenizer_and_texts_are_those_computed_by_han
         "sampleOffset": 1,
         "sampleLimit": 32,
         "sha256": sha256_of_texts(TEXTS[1:33]),
+        "skippedRowCount": 0,
     }
     assert (provenance["layers"], provenance["maxLength"], provenance["batchSize"]) == ([LAYER], 20, 4)
     assert (provenance["paddingSide"], provenance["specialTokenIds"]) == ("right", [0, 1, 2])

@@ -14,6 +14,8 @@ import pytest
 from sqlalchemy import func, select
 
 from gql_server import ids
+from gql_server.compute.messages.results import CapturedLayer, CaptureResult
+from gql_server.compute.messages.tasks import CaptureActivations, Task
 from gql_server.datasets import TextDataset
 from gql_server.errors import Conflict, InvalidInput, NotFound, QueueFull, Refusal
 from gql_server.jobs.executor import TaskRun, WorkerLost
@@ -48,8 +50,10 @@ from gql_server.services.requests import (
     TrainRequest,
 )
 from models import Base, ConceptConfig, Job, LanguageModel, Sae
-from models.enums import ArtifactStatus, DatasetKind, FloatType, JobStatus, LanguageModelSourceKind
+from models.enums import ArtifactStatus, DatasetKind, FloatType, JobStatus, LanguageModelSourceKind, LongTexts
+from tests.api.asking import ask
 from tests.fake_executor import FakeExecutor
+from tests.jobs.test_supervisor import ended
 from tests.serving import add_language_model, add_run, add_sae, serving
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -188,6 +192,29 @@ async def test_a_file_with_bad_rows_is_refused_or_taken_without_them(tmp_path: P
             request = dataclasses.replace(capture, dataset=nothing)
             refusal = await refused(server, partial(activation_runs.capture, server, request))
             assert "3 bad rows were left out: line 1 has no 'body'" in refusal.message
+
+
+async def test_the_task_is_told_what_to_do_with_long_texts_and_the_run_shows_what_came_of_it(
+    tmp_path: Path,
+) -> None:
+    def succeed(task: Task, run: TaskRun) -> None:
+        assert isinstance(task, CaptureActivations) and task.long_texts == "SPLIT"
+        layers = [CapturedLayer("m_layers_1", 8)]
+        run.finish(CaptureResult(layers, 1, 1, 1, 5, 4096, piece_count=3, truncated_text_count=0))
+
+    async with serving(tmp_path, FakeExecutor(succeed)) as server:
+        lm = await add_language_model(server)
+        request = dataclasses.replace(CAPTURE, language_model_id=lm.id, long_texts=LongTexts.SPLIT)
+        job = await ended(server, (await activation_runs.capture(server, request)).job.id)
+        document = """query($id: ID!) { activationRun(id: $id) {
+            longTexts pieceCount truncatedTextCount sampleCount } }"""
+        data = await ask(server, document, id=job.artifact_id)
+        old = await add_run(server, lm)
+        before = await ask(server, document, id=old.id)
+    shown = {"longTexts": "SPLIT", "pieceCount": 3, "truncatedTextCount": 0, "sampleCount": 1}
+    assert data["activationRun"] == shown
+    unknown = {"longTexts": "TRUNCATE", "pieceCount": None, "truncatedTextCount": None}
+    assert before["activationRun"] | unknown == before["activationRun"]
 
 
 async def test_a_link_out_of_the_dataset_directory_is_refused(tmp_path: Path) -> None:

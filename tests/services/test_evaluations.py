@@ -30,13 +30,14 @@ from tests.serving import add_language_model, add_run, add_sae, serving
 TEXTS = ["left out", "one", "two", "three", "four"]
 REQUEST = EvaluateRequest("", DatasetRequest(DatasetKind.INLINE, texts=TEXTS), 1, 2, None)
 FIGURES: dict[str, Any] = {
+    "truncated_text_count": 1,
     "mse": 0.25, "explained_variance": 0.75, "l0": 3.5, "dead_fraction": 0.125, "cosine_similarity": 0.9,
     "relative_reconstruction_bias": None, "ce_loss_original": 2.0, "ce_loss_reconstructed": 2.5,
     "ce_loss_zero_ablated": 7.0, "ce_loss_recovered": 0.9, "kl_divergence_reconstructed": 0.5,
 }  # fmt: skip
 SHOWN = """query($id: ID!) { sae(id: $id) { evaluation {
   dataset { kind description sampleCount skippedRowCount } sampleOffset sampleCount maxLength tokenCount
-  predictedTokenCount
+  predictedTokenCount truncatedTextCount
   mse explainedVariance l0 deadFraction deadWindowTokens cosineSimilarity relativeReconstructionBias
   ceLossOriginal ceLossReconstructed ceLossZeroAblated ceLossRecovered klDivergenceReconstructed
   metricDefinitionsVersion evaluatedAt } } }"""

@@ -127,7 +127,7 @@ class BatchCapture:
         }
 
     def _ids(self, one: ForwardPass) -> list[Ids]:
-        ids = self._token_ids.of(one.rows)
+        ids = self._token_ids.of(one.rows, one.pieces)
         if [len(of_text) for of_text in ids] != one.lengths:
             raise TaskError(
                 "The language model's tokenizer gives other tokens than when the capture was planned: "

@@ -39,7 +39,7 @@ def capture_activations(
     _check_max_length(lm, task.max_length)
     dataset = _open_dataset(task, context)
     origin = language_model_provenance(task.language_model, language_models, context.check)
-    token_ids = TokenIds(encoder_of(lm), dataset, task.max_length)
+    token_ids = TokenIds(encoder_of(lm), dataset, task.max_length, split=task.long_texts == "SPLIT")
     plan = run_plan(task, lm, origin, layers, dataset, store, context, token_ids)
     BatchCapture(task, context, lm, layers, store, token_ids, plan.batches).run()
     del plan, token_ids
@@ -57,6 +57,8 @@ def capture_activations(
         byte_size=manifest.byte_size,
         provenance=manifest.provenance,
         dataset_skipped_count=manifest.dataset.skipped_row_count,
+        piece_count=manifest.piece_count,
+        truncated_text_count=manifest.truncated_text_count,
     )
 
 

@@ -1,7 +1,7 @@
 """Which texts go through the language model together: batches are joined or cut to one size of pass."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -35,6 +35,8 @@ class ForwardPass:
     rows: list[int]
     lengths: list[int]
     parts: list[Part]
+    pieces: list[int] = field(default_factory=list)
+    """Which piece of its text each is, where long texts are split; else there is none."""
 
     @property
     def width(self) -> int:
@@ -76,13 +78,15 @@ def passes(batches: Sequence[PlannedBatch], group: Sequence[int], max_tokens: in
         return
     rows: list[int] = []
     lengths: list[int] = []
+    pieces: list[int] = []
     parts = []
     for index in group:
         n = len(batches[index].rows)
         parts.append(Part(index, slice(0, n), slice(len(rows), len(rows) + n)))
         rows += batches[index].rows
         lengths += batches[index].lengths
-    yield ForwardPass(rows, lengths, parts)
+        pieces += batches[index].pieces
+    yield ForwardPass(rows, lengths, parts, pieces)
 
 
 def _cut(index: int, batch: PlannedBatch, max_tokens: int) -> Iterator[ForwardPass]:
@@ -91,4 +95,4 @@ def _cut(index: int, batch: PlannedBatch, max_tokens: int) -> Iterator[ForwardPa
     for number in range(n_passes):
         texts = slice(n * number // n_passes, n * (number + 1) // n_passes)
         part = Part(index, texts, slice(0, texts.stop - texts.start))
-        yield ForwardPass(batch.rows[texts], batch.lengths[texts], [part])
+        yield ForwardPass(batch.rows[texts], batch.lengths[texts], [part], batch.pieces[texts])

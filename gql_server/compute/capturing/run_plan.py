@@ -66,7 +66,8 @@ def run_plan(
     manifest = msgspec.structs.replace(
         manifest,
         dataset=msgspec.structs.replace(manifest.dataset, sha256=capture.sha256),
-        provenance=_provenance(task, manifest, origin, capture.sha256, encoder_of(lm).add_bos),
+        truncated_text_count=capture.cut.text_count,
+        provenance=_provenance(task, manifest, origin, capture, encoder_of(lm).add_bos),
     )
     plan = RunPlan(manifest, capture.batches)
     write_plan(directory, plan)
@@ -85,19 +86,21 @@ def _same(earlier: Manifest, now: Manifest, origin: LanguageModelProvenance) -> 
 def _asks_for(manifest: Manifest) -> Manifest:
     """Return a manifest's part that decides what is stored: not the texts' hash, versions and times."""
     dataset = msgspec.structs.replace(manifest.dataset, sha256="")
-    return msgspec.structs.replace(manifest, dataset=dataset, versions={}, created_at="", provenance=None)
+    return msgspec.structs.replace(
+        manifest, dataset=dataset, versions={}, created_at="", provenance=None, truncated_text_count=None
+    )
 
 
 def _provenance(
     task: CaptureActivations,
     manifest: Manifest,
     origin: LanguageModelProvenance,
-    sha256: str,
+    plan: CapturePlan,
     add_bos: bool | None,
 ) -> RunProvenance:
     return RunProvenance(
         language_model=origin,
-        dataset=dataset_provenance(task, sha256, manifest.dataset.skipped_row_count),
+        dataset=dataset_provenance(task, plan.sha256, manifest.dataset.skipped_row_count),
         layers=[layer.name for layer in manifest.layers],
         max_length=task.max_length,
         batch_size=task.batch_size,
@@ -106,6 +109,8 @@ def _provenance(
         special_token_ids=manifest.special_token_ids,
         versions=versions(),
         matmul_precision=torch.get_float32_matmul_precision(),
+        long_texts=task.long_texts,
+        truncated_text_count=plan.cut.text_count,
         add_bos=add_bos,
         begin_token_ids=manifest.begin_token_ids,
     )
@@ -143,6 +148,7 @@ def _manifest(
         batches=[],
         versions={name: version(name) for name in ("mi-crow", "torch", "transformers")},
         created_at=datetime.now(UTC).isoformat(),
+        long_texts=task.long_texts,
         begin_token_ids=list(encoder_of(lm).edges.begin),
     )
 
@@ -150,6 +156,9 @@ def _manifest(
 def _log_start(task: CaptureActivations, plan: CapturePlan, context: TaskContext) -> None:
     layers = "1 layer" if len(task.layers) == 1 else f"{len(task.layers)} layers"
     dropped = f"; {plan.dropped_count} without a token left out" if plan.dropped_count else ""
-    n_texts = sum(len(batch.rows) for batch in plan.batches)
-    sentence = f"Capturing {layers} over {n_texts:,} texts in {len(plan.batches):,} batches{dropped}."
-    context.emit(Log(sentence))
+    texts = f"{plan.text_count:,} texts"
+    if task.long_texts == "SPLIT":
+        texts = f"{sum(len(batch.rows) for batch in plan.batches):,} pieces of {texts}"
+    context.emit(Log(f"Capturing {layers} over {texts} in {len(plan.batches):,} batches{dropped}."))
+    if cut := plan.cut.told(task.max_length):
+        context.emit(Log(f"{cut} longTexts: SPLIT captures them in pieces."))

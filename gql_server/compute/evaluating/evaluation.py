@@ -16,7 +16,7 @@ from gql_server.compute.evaluating.metrics import PredictionMetrics, Reconstruct
 from gql_server.compute.language_models.forward import model_device
 from gql_server.compute.language_models.loading import position_limit, special_token_ids
 from gql_server.compute.language_models.padding import PaddedBatch, marks, pad
-from gql_server.compute.language_models.text_encoder import Ids, encoder_of
+from gql_server.compute.language_models.text_encoder import CutText, encoder_of
 from gql_server.compute.messages.events import Log, Progress
 from gql_server.compute.messages.results import EvaluatedDataset, EvaluationResult
 from gql_server.compute.messages.tasks import EvaluateSae
@@ -56,8 +56,8 @@ def evaluate_sae(task: EvaluateSae, context: TaskContext, lm: LanguageModel, sae
     max_length, why = _max_length(task, lm)
     stop = task.sample_offset + task.sample_limit
 
-    def token_ids(row: int, texts: list[str]) -> list[Ids]:
-        return encoder_of(lm).encode(texts, max_length)
+    def token_ids(row: int, texts: list[str]) -> list[CutText]:
+        return encoder_of(lm).cut(texts, max_length)
 
     texts = select_texts(lm, dataset, task.sample_offset, stop, token_ids, context)
     if not len(texts.rows):
@@ -65,6 +65,8 @@ def evaluate_sae(task: EvaluateSae, context: TaskContext, lm: LanguageModel, sae
         raise TaskError(reason, "INVALID", ("dataset",))
     log_skipped(dataset, context)
     context.emit(Log(_opening(task, texts, max_length, why)))
+    if cut := texts.cut.told(max_length):
+        context.emit(Log(cut))
     evaluation = Evaluation(lm, sae, task.sae.layer, context)
     _pass_over(lm, texts.kept, dataset, max_length, evaluation, context)
     result = _result(task, texts, dataset, max_length, evaluation)
@@ -220,6 +222,7 @@ def _result(
         kl_divergence_reconstructed=predicted.kl_divergence,
         metric_definitions_version=DEFINITIONS_VERSION,
         evaluated_at=datetime.now(UTC).isoformat(),
+        truncated_text_count=texts.cut.text_count,
     )
 
 

@@ -15,6 +15,7 @@ from gql_server.compute.indexing.statistics import NeuronStatistics
 from gql_server.compute.indexing.stretches import count_texts
 from gql_server.compute.indexing.strongest_texts import StrongestTexts
 from gql_server.compute.indexing.text_groups import StoredTexts, text_groups
+from gql_server.compute.indexing.text_numbers import TextNumbers
 from gql_server.compute.indexing.top_texts_file import write_top_texts_file
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.messages.events import Log
@@ -49,7 +50,8 @@ def index_neurons(
     if task.attempt > 1:
         context.emit(Log("An index is made in one go, so it begins anew."))
     context.emit(Log(f"Indexing {sae.context.n_latents:,} neurons over {manifest.token_count:,} tokens."))
-    stored = StoredTexts(store, manifest, task.sae.layer, dataset, tokenizer)
+    numbers = TextNumbers(manifest.batches)
+    stored = StoredTexts(store, manifest, task.sae.layer, dataset, tokenizer, numbers)
     tensors = _firing_tensors(task, context, sae, stored)
     tensors |= direction_tensors(task, context, sae, language_models)
     n_bytes = sum(tensor.nbytes for tensor in tensors.values())
@@ -92,6 +94,7 @@ def _firing_tensors(
             strongest.add(firings, group)
     with torch.inference_mode():
         tensors = statistics.tensors() | strongest.tensors()
+    tensors |= stored.numbers.tensors(tensors.pop("top_numbers"))
     return tensors | {"top_text_counts": _text_counts(stored, strongest, context)}
 
 

@@ -17,11 +17,11 @@ _TIMES_MORE = 4
 class TextGroup:
     """Whole texts, of one stored batch or several; the tensors are [n_texts].
 
-    ``rows`` are theirs in the dataset, ``lengths`` count the tokens as captured, none more than
+    ``numbers`` order them as the dataset does, ``lengths`` count the tokens as captured, none more than
     ``n_positions``. A firing's position is text * n_positions + token, both counted from 0.
     """
 
-    rows: Tensor
+    numbers: Tensor
     lengths: Tensor
     n_positions: int
     stretches: Tensor
@@ -83,7 +83,7 @@ class StrongestTexts:
 
     def __init__(self, n_neurons: int, k: int, device: torch.device) -> None:
         self._keys = torch.zeros(n_neurons, k, dtype=torch.int64, device=device)
-        """Strength and row of each text; 0 where there is none."""
+        """Strength and number of each text; 0 where there is none."""
         self._tokens = torch.zeros(n_neurons, k, dtype=torch.int32, device=device)
         self._lengths = torch.zeros(n_neurons, k, dtype=torch.int32, device=device)
         """Of the texts."""
@@ -99,12 +99,12 @@ class StrongestTexts:
         token = firings.positions - text * group.n_positions
         # Text by text, as the firings come: what follows each other is then close in memory.
         place = text * n_neurons + firings.neurons
-        peaks = torch.zeros(len(group.rows) * n_neurons, dtype=torch.int64, device=place.device)
+        peaks = torch.zeros(len(group.numbers) * n_neurons, dtype=torch.int64, device=place.device)
         peaks.scatter_reduce_(0, place, strength_keys(firings.values, token), "amax")
         peaks = peaks.view(-1, n_neurons).T.contiguous()
         found = self._strongest(peaks, group)
         entries = self._merge(found, group.lengths[found.texts].int())
-        wanted = torch.full((len(group.rows), n_neurons), -1, dtype=torch.int32, device=place.device)
+        wanted = torch.full((len(group.numbers), n_neurons), -1, dtype=torch.int32, device=place.device)
         wanted.scatter_(0, found.texts.T, entries.T)
         self._fill_windows(wanted.view(-1)[place], token, firings.values)
 
@@ -113,9 +113,9 @@ class StrongestTexts:
 
         ``peaks`` are the keys of the strongest tokens, [n_neurons, n_texts].
         """
-        n_texts = len(group.rows)
+        n_texts = len(group.numbers)
         n_wanted = n_seen = min(self._keys.shape[1], n_texts)
-        keys, weakest = renumbered(peaks, group.rows), self._keys[:, -1]
+        keys, weakest = renumbered(peaks, group.numbers), self._keys[:, -1]
         found, last = _look(keys, peaks, group, n_wanted, n_seen)
         rows = found.lacking(last, weakest).nonzero().flatten()
         while len(rows) and n_seen < n_texts:
@@ -169,12 +169,12 @@ class StrongestTexts:
         return self._stretches.cpu(), (self._keys > 0).cpu()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what is stored of them, on the CPU; entries without a text are 0, and their row is -1."""
+        """Return what is stored of them, on the CPU; entries without a text are 0, and their number is -1."""
         there = self._keys > 0
         start, length = self._spans()
         tensors = {
             "top_scores": strengths_of(self._keys),
-            "top_rows": numbers_of(self._keys, nothing=-1).int(),
+            "top_numbers": numbers_of(self._keys, nothing=-1).int(),
             "top_token_index": self._tokens * there,
             "window_start": start * there,
             "window_length": length * there,

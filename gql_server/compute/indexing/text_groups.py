@@ -12,6 +12,7 @@ from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.indexing.statistics import Firings, joined
 from gql_server.compute.indexing.stretches import stretch_keys
 from gql_server.compute.indexing.strongest_texts import TextGroup
+from gql_server.compute.indexing.text_numbers import TextNumbers
 from gql_server.compute.messages.events import Progress
 from gql_server.compute.saes.encoding import codes_of
 from gql_server.compute.stored.store import ActivationStore
@@ -36,8 +37,8 @@ PaddingSide = Literal["left", "right"]
 class Portion:
     """Whole texts of a stored batch, and those of their tokens that count, text by text."""
 
-    rows: list[int]
-    """The texts' in the dataset."""
+    numbers: list[int]
+    """The texts', or those of their pieces; see TextNumbers."""
     lengths: list[int]
     activations: Tensor
     """[n_tokens, n_inputs]"""
@@ -58,6 +59,7 @@ class StoredTexts:
     layer: str
     dataset: TextDataset
     tokenizer: TextTokenizer
+    numbers: TextNumbers
     _sides: dict[int, PaddingSide] = field(default_factory=dict)
     """Where the batches are padded that were read before, by their index."""
 
@@ -91,7 +93,7 @@ class StoredTexts:
             here = mask[start:stop]
             texts, places = here.nonzero(as_tuple=True)
             yield Portion(
-                batch.rows[start:stop],
+                self.numbers.of(batch.rows[start:stop], batch.pieces[start:stop]),
                 batch.lengths[start:stop],
                 activations[start:stop][here],
                 texts,
@@ -109,7 +111,9 @@ class StoredTexts:
         sides: list[PaddingSide] = ["right", "left"]
         places = (by_length[0], by_length[-1])
         texts = [self.dataset[batch.rows[place]] for place in places]
-        tokenized = self.tokenizer.tokenize(texts, self.manifest.max_length)
+        pieces = [batch.pieces[place] if batch.pieces else 0 for place in places]
+        cut = self.tokenizer.cut(texts, self.manifest.max_length, split=bool(batch.pieces))
+        tokenized = [text.piece(piece) for text, piece in zip(cut, pieces, strict=True)]
         for place, text in zip(places, tokenized, strict=True):
             length, row = batch.lengths[place], captured[place].tolist()
             found = {"right": row[:length], "left": row[len(row) - length :]}
@@ -139,7 +143,7 @@ class _Gathered:
         self._sae = sae
         self._n_positions = n_positions
         self._device = torch.device(sae.context.device)
-        self._rows: list[int] = []
+        self._numbers: list[int] = []
         self._lengths: list[int] = []
         self._parts: list[Firings] = []
         self._stretches: list[Tensor] = []
@@ -150,12 +154,12 @@ class _Gathered:
     @property
     def full(self) -> bool:
         """Whether no more should be added."""
-        n_places = len(self._rows) * self._sae.context.n_latents
+        n_places = len(self._numbers) * self._sae.context.n_latents
         return self._n_firings > MAX_FIRINGS or n_places > MAX_PLACES or self._n_stretches > MAX_TOKENS
 
     def add(self, portion: Portion) -> None:
         """Encode some texts; keep what is not zero."""
-        positions = (len(self._rows) + portion.texts) * self._n_positions + portion.tokens
+        positions = (len(self._numbers) + portion.texts) * self._n_positions + portion.tokens
         size = max(1, MAX_DENSE_LATENTS // self._sae.context.n_latents)
         parts = zip(portion.activations.split(size), positions.to(self._device).split(size), strict=True)
         for activations, places in parts:
@@ -165,18 +169,18 @@ class _Gathered:
                 self._n_firings += len(codes.values)
         self._stretches.append(portion.stretches.to(self._device))
         self._n_stretches += len(portion.stretches)
-        self._rows += portion.rows
+        self._numbers += portion.numbers
         self._lengths += portion.lengths
         self._n_tokens += len(portion.activations)
 
     def take(self) -> Iterator[tuple[TextGroup, Firings, int]]:
         """Give what was gathered, if there is anything, and forget it."""
         if self._parts:
-            rows = torch.tensor(self._rows, device=self._device)
+            numbers = torch.tensor(self._numbers, device=self._device)
             lengths = torch.tensor(self._lengths, device=self._device)
-            group = TextGroup(rows, lengths, self._n_positions, torch.cat(self._stretches))
+            group = TextGroup(numbers, lengths, self._n_positions, torch.cat(self._stretches))
             parts, n_tokens = self._parts, self._n_tokens
-            self._rows, self._lengths, self._parts, self._stretches = [], [], [], []
+            self._numbers, self._lengths, self._parts, self._stretches = [], [], [], []
             self._n_firings = self._n_tokens = self._n_stretches = 0
             yield group, joined(parts), n_tokens
 

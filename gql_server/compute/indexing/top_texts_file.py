@@ -14,6 +14,17 @@ from gql_server.files import whole_file
 from gql_server.top_texts import TextTokenizer
 
 _TEXTS_AT_ONCE = 256
+_WHOLE_TEXTS_AT_ONCE = 16
+"""Where all tokens of long texts are in memory."""
+_COLUMNS = {
+    "score": "top_scores",
+    "token_index": "top_token_index",
+    "start": "window_start",
+    "text_count": "top_text_counts",
+    "text_index": "top_rows",
+    "piece_index": "top_pieces",
+}
+"""What is said of each text, and the tensor that it comes from."""
 Shown = tuple[str, str]
 """A stretch of a text, and the token at its peak."""
 
@@ -54,28 +65,29 @@ def _shown(
     """
     rows = tensors["top_rows"].flatten()
     names = ("window_start", "window_length", "top_token_index")
+    split = "top_pieces" in tensors
+    pieces = tensors["top_pieces"].flatten().tolist() if split else [0] * len(rows)
     starts, lengths, peaks = (tensors[name].flatten().tolist() for name in names)
     shown: list[Shown | None] = [None] * len(rows)
     sorted_rows, order = rows.sort(stable=True)
     used, counts = sorted_rows[sorted_rows >= 0].unique_consecutive(return_counts=True)
     entries = iter(order[sorted_rows >= 0].split(counts.tolist()))
-    for some in used.split(_TEXTS_AT_ONCE):
+    for some in used.split(_WHOLE_TEXTS_AT_ONCE if split else _TEXTS_AT_ONCE):
         context.check()
-        for text in tokenizer.tokenize([dataset[row] for row in some.tolist()], max_length):
+        for cut in tokenizer.cut([dataset[row] for row in some.tolist()], max_length, split):
             for entry in next(entries).tolist():
+                text = cut.piece(pieces[entry])
                 shown[entry] = (text.stretch(starts[entry], lengths[entry]), text.token(peaks[entry]))
     return shown
 
 
 def _neurons(tensors: dict[str, Tensor], shown: list[Shown | None]) -> Iterator[dict[str, Any]]:
-    scores, tokens = tensors["top_scores"].tolist(), tensors["top_token_index"].tolist()
-    starts, text_counts = tensors["window_start"].tolist(), tensors["top_text_counts"].tolist()
+    columns = {key: tensors[name].flatten().tolist() for key, name in _COLUMNS.items() if name in tensors}
     frequency, maxima = tensors["frequency"].tolist(), tensors["max_activation"].tolist()
     means, counts = tensors["mean_activation"].tolist(), tensors["firing_count"].tolist()
     k = tensors["top_rows"].shape[1]
     for neuron in range(len(counts)):
-        columns = (scores[neuron], tokens[neuron], starts[neuron], text_counts[neuron])
-        texts = zip(shown[neuron * k : (neuron + 1) * k], *columns, strict=True)
+        entries = range(neuron * k, (neuron + 1) * k)
         yield {
             "neuron": neuron,
             "frequency": frequency[neuron],
@@ -83,15 +95,19 @@ def _neurons(tensors: dict[str, Tensor], shown: list[Shown | None]) -> Iterator[
             "mean_activation": means[neuron],
             "dead": counts[neuron] == 0,
             "texts": [
-                {
-                    "text": text[0],
-                    "score": score,
-                    "token": text[1],
-                    "token_index": token,
-                    "peak_index": token - start,
-                    "text_count": count,
-                }
-                for text, score, token, start, count in texts
-                if text is not None
+                _text(text, {key: column[entry] for key, column in columns.items()})
+                for entry in entries
+                if (text := shown[entry]) is not None
             ],
         }
+
+
+def _text(shown: Shown, figures: dict[str, Any]) -> dict[str, Any]:
+    start = figures.pop("start")
+    return {
+        "text": shown[0],
+        "token": shown[1],
+        "peak_index": figures["token_index"] - start,
+        "piece_index": 0,
+        **figures,
+    }

@@ -22,6 +22,18 @@ _NOBODYS_ID = -1
 
 
 @dataclass(frozen=True)
+class CutText:
+    """A text's ids, cut at a length."""
+
+    pieces: list[Ids]
+    """The text's beginning, or all of it in consecutive pieces, with what stands around a text in each."""
+    token_count: int
+    """The text's own, what stands around it aside."""
+    left_out_count: int
+    """Those of them that are in no piece."""
+
+
+@dataclass(frozen=True)
 class PromptIds:
     """A prompt's token ids."""
 
@@ -47,16 +59,28 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str], max_length: int) -> list[Ids]:
         """Return texts' ids, with what stands around them, at most ``max_length`` each."""
+        return [cut.pieces[0] for cut in self.cut(texts, max_length)]
+
+    def cut(self, texts: Sequence[str], max_length: int, split: bool = False) -> list[CutText]:
+        """Return texts' ids in pieces of at most ``max_length``: their beginnings, or all if ``split``."""
+        # Not cut by the tokenizer, which may do that at the left, and does not tell of it.
         encoded = self.tokenizer(
             list(texts),
             add_special_tokens=False,
-            truncation=True,
-            max_length=max(1, max_length - len(self.edges.end)),
-            padding_side=PADDING_SIDE,
             # Some tokenizers give them unasked, and GPT-2 adds an embedding for them.
             return_token_type_ids=False,
+            verbose=False,
         )["input_ids"]
-        return [np.array(self.edges.enclose(ids, max_length), np.int32) for ids in encoded]
+        return [self._cut(ids, max_length, split) for ids in encoded]
+
+    def _cut(self, ids: Sequence[int], max_length: int, split: bool) -> CutText:
+        if not split:
+            whole = np.array(self.edges.enclose(ids, max_length), np.int32)
+            room = max(0, max_length - len(self.edges.before(ids)) - len(self.edges.end))
+            return CutText([whole], len(ids), max(0, len(ids) - room))
+        spans = self.edges.spans(ids, max_length)
+        pieces = [np.array(self.edges.enclose(ids[start:stop]), np.int32) for start, stop in spans]
+        return CutText(pieces, len(ids), 0)
 
     def encode_prompt(self, text: str, chat: bool) -> "PromptIds":
         """Return a prompt's ids to go on from.

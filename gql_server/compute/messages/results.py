@@ -54,6 +54,8 @@ class CaptureResult(Message, frozen=True):
     byte_size: int
     provenance: RunProvenance | None = None
     dataset_skipped_count: int = 0
+    piece_count: int | None = None
+    truncated_text_count: int | None = None
 
 
 class TrainResult(Message, frozen=True):
@@ -123,6 +125,8 @@ class EvaluationResult(Message, frozen=True):
     metric_definitions_version: int
     evaluated_at: str
     """An ISO 8601 time with its offset."""
+    truncated_text_count: int | None = None
+    """Selected texts that were cut at max_length; None in results of earlier versions."""
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON has it."""

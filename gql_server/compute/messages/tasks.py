@@ -41,6 +41,8 @@ class CaptureActivations(Message, frozen=True):
     artifact_dir: str = ""
     max_artifact_bytes: int | None = None
     """Bytes that all files in artifact_dir may take."""
+    long_texts: Literal["TRUNCATE", "SPLIT"] = "TRUNCATE"
+    """Of texts with more than max_length tokens, capture the beginning, or all in pieces."""
     attempt: int = 1
 
 

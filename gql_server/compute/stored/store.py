@@ -72,7 +72,11 @@ class ActivationStore(LocalStore):
     def has_batch(self, run_id: str, batch_index: int, planned: PlannedBatch) -> bool:
         """Say whether a batch is there as it was planned, and its files have the size that they had."""
         batch = whole_batch(self.batch_directory(run_id, batch_index))
-        return batch is not None and (batch.rows, batch.lengths) == (planned.rows, planned.lengths)
+        return batch is not None and (batch.rows, batch.lengths, batch.pieces) == (
+            planned.rows,
+            planned.lengths,
+            planned.pieces,
+        )
 
     def put_batch(
         self,
@@ -93,6 +97,7 @@ class ActivationStore(LocalStore):
                     index=batch_index,
                     rows=planned.rows,
                     lengths=planned.lengths,
+                    pieces=planned.pieces,
                     shape=list(mask.shape),
                     token_count=int(mask.sum()),
                     byte_size=bytes_of(directory),
