@@ -1,6 +1,5 @@
 """Language models: adding, loading, letting go, deleting."""
 
-import json
 import re
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from gql_server.database import Database
 from gql_server.errors import Conflict
 from gql_server.files import resolve_inside
 from gql_server.jobs.executor import TaskRun, WorkerLost
+from gql_server.model_directories import problem_of_directory
 from gql_server.server import Server
 from gql_server.services import artifacts, launching, lookup
 from gql_server.services.checks import Checks
@@ -34,7 +34,6 @@ from models.enums import (
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 _REVISION = re.compile(r"[\w./-]{1,200}")
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _GGUF_MAGIC = b"GGUF"
 
 
@@ -101,15 +100,8 @@ def _check_source(
 
 
 def _problem_of_directory(path: Path) -> str | None:
-    try:
-        config = json.loads((path / "config.json").read_text())
-    except (OSError, ValueError, RecursionError):
-        return "The directory has no readable config.json: name one in Hugging Face format."
-    if not isinstance(config, dict) or "model_type" not in config:
-        return "The directory's config.json names no model_type: name a model in Hugging Face format."
-    if not any(any(path.glob(pattern)) for pattern in _WEIGHTS):
-        return "The directory has no weights (*.safetensors or pytorch_model*.bin)."
-    return None
+    problem = problem_of_directory(path)
+    return f"The directory is no whole language model. {problem}" if problem else None
 
 
 def _problem_of_gguf(path: Path) -> str | None:

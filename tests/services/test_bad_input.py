@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import math
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -590,6 +591,23 @@ async def test_model_sources_must_lie_inside_and_be_models(tmp_path: Path) -> No
         taken = AddLanguageModelRequest("tiny", hub, "gpt2", None, FloatType.FLOAT32)
         conflict = await refused(server, lambda: language_models.add(server, taken))
     assert isinstance(conflict, Conflict)
+
+
+async def test_a_directory_that_could_never_be_loaded_is_refused_when_it_is_added(
+    tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    allowed = tmp_path / "models"
+    for name, missing in (("bare", "tokenizer.json"), ("weightless", "model.safetensors")):
+        (shutil.copytree(tiny_model_dir, allowed / name) / missing).unlink()
+    adapted = shutil.copytree(tiny_model_dir, allowed / "adapted")
+    (adapted / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    said = {"bare": "no tokenizer", "weightless": "no weights", "adapted": "a LORA adapter"}
+    async with prepared(tmp_path, model_dirs=(allowed,)) as (server, _):
+        for name, words in said.items():
+            request = AddLanguageModelRequest("new", None, name, None, FloatType.FLOAT32)
+            refusal = await refused(server, lambda request=request: language_models.add(server, request))  # type: ignore[misc]
+            assert paths(refusal) == [["source", "path"]]
+            assert words in refusal.message
 
 
 async def test_the_job_above_the_limit_finds_the_queue_full(tmp_path: Path) -> None:

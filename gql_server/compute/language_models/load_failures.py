@@ -72,6 +72,10 @@ _BY_CLASS: list[tuple[type[BaseException], str]] = [
 ]
 _BY_WORDS: list[tuple[str, str]] = [
     (
+        "instantiate the backend tokenizer",
+        "The directory has none of the files that its class reads; add its tokenizer.json.",
+    ),
+    (
         "trust_remote_code",
         "It needs Python code of its own, which this server does not run: take a version for a class of "
         "transformers.",

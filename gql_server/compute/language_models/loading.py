@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from transformers import AutoTokenizer
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.context import TaskError
@@ -22,6 +21,7 @@ from gql_server.compute.language_models.model_files import (
     without_places,
     write_tokenizer,
 )
+from gql_server.compute.language_models.tokenizer_loading import load_tokenizer
 from gql_server.compute.language_models.weights import load_weights
 from gql_server.compute.messages.results import LanguageModelDescription
 from gql_server.compute.messages.sources import LanguageModelSource
@@ -136,7 +136,7 @@ def _load(source: LanguageModelSource, device: str) -> tuple[str, LanguageModel,
 def _from_place(source: LanguageModelSource, place: str, device: str) -> tuple[LanguageModel, list[str]]:
     """Do what mi_crow's from_huggingface does, which hides what transformers tells of the weights."""
     loaded = load_weights(place, DTYPES[source.dtype])
-    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    tokenizer = load_tokenizer(place, loaded.model.get_input_embeddings().weight.shape[0])
     return LanguageModel(loaded.model, tokenizer, LocalStore(source.copy_dir), device=device), loaded.notes
 
 

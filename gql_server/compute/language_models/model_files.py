@@ -8,13 +8,15 @@ from typing import Any
 import msgspec
 import torch
 from huggingface_hub import snapshot_download
-from transformers import AutoTokenizer
 
 from gql_server.compute.context import TaskError
+from gql_server.compute.language_models.load_failures import NotLoadable
+from gql_server.compute.language_models.tokenizer_loading import load_tokenizer
 from gql_server.compute.language_models.weights import load_weights
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.origins.file_hashes import hash_file
 from gql_server.files import whole_directory, write_whole
+from gql_server.model_directories import problem_of_directory
 from gql_server.provenance import FileHash
 
 DTYPES = {"FLOAT32": torch.float32, "FLOAT16": torch.float16, "BFLOAT16": torch.bfloat16}
@@ -34,18 +36,16 @@ _OTHER_HUB_FILES = ["*/*", "consolidated*"]
 def place_to_load(source: LanguageModelSource) -> str:
     """Return a directory that transformers can load; downloads or converts what is not one yet.
 
-    Raises TaskError CONFLICT where there is no such file or directory, or it is of another kind; and whatever
-    huggingface_hub raises where the Hub does not give the repository.
+    Raises TaskError CONFLICT where there is no such file, NotLoadable where a directory is no whole model;
+    and whatever huggingface_hub raises where the Hub does not give the repository.
     """
-    if source.kind == "HUGGING_FACE":
-        return _downloaded(source)
     if source.kind == "GGUF":
         return str(_converted(source))
-    if source.kind == "DIRECTORY" and not (Path(source.location) / "config.json").is_file():
-        raise TaskError(
-            f"{name_of(source)} is not a language model's directory: it has no config.json.", "CONFLICT"
-        )
-    return source.location
+    place = _downloaded(source) if source.kind == "HUGGING_FACE" else source.location
+    problem = problem_of_directory(Path(place))
+    if problem is not None:
+        raise NotLoadable(problem)
+    return place
 
 
 def name_of(source: LanguageModelSource) -> str:
@@ -135,12 +135,13 @@ def _is_gguf(file: Path) -> bool:
 def _convert(file: Path, directory: Path, dtype: torch.dtype) -> None:
     place, options = str(file.parent), {"gguf_file": file.name}
     model = load_weights(place, dtype, **options).model
+    tokenizer = load_tokenizer(place, model.get_input_embeddings().weight.shape[0], **options)
     # transformers would refuse to save what it takes for quantized; the weights are plain by now.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.hf_quantizer = None
     model.save_pretrained(directory)
-    AutoTokenizer.from_pretrained(place, **options).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
 
 
 def write_tokenizer(source: LanguageModelSource, tokenizer: Any, special_token_ids: set[int]) -> None:

@@ -1,7 +1,6 @@
 """Loads a model's weights, and refuses a checkpoint that does not have all of them."""
 
 import traceback
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +16,8 @@ from transformers.utils.loading_report import LoadStateDictInfo
 
 from gql_server.compute.language_models.load_failures import NotLoadable
 from gql_server.language_model_kinds import architectures_of, masked_kind, other_kind
+from gql_server.weight_files import listed
 
-_SHOWN = 5
-"""How many names a sentence lists."""
 _PROBE_LENGTH = 3
 _NOISE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """How much logits may differ, in their standard deviations, because of rounding alone."""
@@ -57,7 +55,7 @@ def load_weights(place: str, dtype: torch.dtype, **options: Any) -> LoadedModel:
     model.eval()
     unused = sorted(info["unexpected_keys"])
     notes = [
-        f"Not used: {_weights(unused)} of the checkpoint that the model has no place for: {_listed(unused)}."
+        f"Not used: {_weights(unused)} of the checkpoint that the model has no place for: {listed(unused)}."
     ]
     return LoadedModel(model, (notes if unused else []) + _notes_of_reading(config, model))
 
@@ -77,14 +75,14 @@ def _check_complete(config: PreTrainedConfig, model: PreTrainedModel, info: dict
     missing = sorted(info["missing_keys"])
     if missing:
         raise NotLoadable(
-            f"The checkpoint lacks {_weights(missing)} of {type(model).__name__}: {_listed(missing)}."
+            f"The checkpoint lacks {_weights(missing)} of {type(model).__name__}: {listed(missing)}."
             f"{_base_model(config, model)} Save the whole language model again, or take a complete copy."
         )
     mismatched = sorted(info["mismatched_keys"])
     if mismatched:
         shapes = [f"{key} is {list(found)} instead of {list(right)}" for key, found, right in mismatched]
         raise NotLoadable(
-            f"The checkpoint has {_weights(shapes)} of another shape than its config says: {_listed(shapes)}."
+            f"The checkpoint has {_weights(shapes)} of another shape than its config says: {listed(shapes)}."
         )
 
 
@@ -108,7 +106,7 @@ def _of_conversion(error: RuntimeError) -> NotLoadable | None:
             names = sorted(info.conversion_errors)
             return NotLoadable(
                 f"{_weights(names)} cannot be put together from the checkpoint, because parts of them are "
-                f"missing or of another shape: {_listed(names)}. Take a complete copy."
+                f"missing or of another shape: {listed(names)}. Take a complete copy."
             )
     return None
 
@@ -144,9 +142,3 @@ def _reads_ahead(model: PreTrainedModel) -> bool:
 
 def _weights(names: list[str]) -> str:
     return "1 weight" if len(names) == 1 else f"{len(names):,} weights"
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
