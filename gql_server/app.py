@@ -22,6 +22,7 @@ from gql_server import __version__, health, ids, scrape
 from gql_server.api.transport import graphiql, sign_in
 from gql_server.api.transport.access import Access
 from gql_server.api.transport.guard import Guard
+from gql_server.api.transport.prefix import PathPrefix
 from gql_server.api.transport.view import GraphQLView
 from gql_server.compute.messages.wire import LanguageModelChanged
 from gql_server.database import Database
@@ -85,6 +86,7 @@ def application(
             Mount("/static", _BundledFiles(directory=graphiql.STATIC_DIR, check_dir=False)),
         ],
         middleware=[
+            Middleware(PathPrefix, settings.root_path),
             Middleware(Exchanges, telemetry=telemetry),
             *_cross_origin(settings),
             Middleware(Guard, settings, access),
@@ -99,13 +101,13 @@ def _cross_origin(settings: Settings) -> list[Middleware]:
     """Return what answers the preflights of pages of other origins, where there may be some."""
     if not settings.allowed_origins:
         return []
-    headers = ["Authorization", "Content-Type", "GraphQL-Require-Preflight", "Apollo-Require-Preflight"]
     return [
         Middleware(
             CORSMiddleware,
             allow_origins=sorted(normalize_allowed_origins(settings.allowed_origins)),
             allow_methods=["GET", "POST"],
-            allow_headers=[*headers, "X-Requested-With"],
+            # What clients send grows: traces, clients' names, Last-Event-ID. The origin decides.
+            allow_headers=["*"],
             expose_headers=["X-Request-Id"],
             max_age=600,
         )
@@ -206,7 +208,7 @@ async def _sign_in(request: Request) -> Response:
 
 
 async def _to_graphql(request: Request) -> Response:
-    return RedirectResponse("/graphql")
+    return RedirectResponse(f"{request.scope['root_path']}/graphql")
 
 
 _TOP_TEXTS_NAME = re.compile(r"[a-z]+_[0-9A-Z]{26}\.json")

@@ -27,6 +27,8 @@ class Settings(BaseSettings):
     """Address to listen on; beyond loopback with a token only, or where allow_without_token says so."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
+    root_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
+    """Path under which a proxy shows this server, such as /lab; the proxy may take it off or leave it."""
     token: SecretStr | None = None
     """Access token that every request must bring. Without one, whoever reaches the port may do everything."""
     allow_without_token: bool = False
@@ -137,6 +139,17 @@ class Settings(BaseSettings):
     """Progress events of a job come no more often."""
     cancel_grace_seconds: float = Field(default=10, gt=0)
     """A worker that has not reacted to a cancellation for so long is killed."""
+
+    @field_validator("artifact_dir")
+    @classmethod
+    def _check_encodable(cls, value: Path) -> Path:
+        try:
+            str(value.absolute()).encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                "the path is no UTF-8, which libraries that write into it cannot name: rename the directory"
+            ) from None
+        return value
 
     @field_validator("model_dirs", "dataset_dirs", mode="before")
     @classmethod

@@ -16,7 +16,7 @@ ROWS = dict(re.findall(r"^\| `(GQL_SERVER_\w+)` \| ?([^|]*?) \|", README, flags=
 
 def as_written(default: Any) -> str:
     """Return a default as it would stand in the environment, between backticks; empty for none."""
-    if default is None or default == ():
+    if default in (None, (), ""):
         return ""
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Hashable, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import strawberry
@@ -12,6 +13,13 @@ from gql_server.api.loaders import Loaders
 if TYPE_CHECKING:
     from gql_server.server import Server
     from models import Job
+
+
+event_id: ContextVar[str] = ContextVar("event_id", default="")
+"""The ID of the event that a subscription has just given, by which a client can go on after it."""
+
+COMPLETE = "complete"
+"""The ID of a subscription's end."""
 
 
 class Context:
@@ -33,6 +41,8 @@ class Context:
 
         None where nobody else is given it. What an operation may see does not depend on whose it is.
         """
+        self.last_event_id: str | None = None
+        """What a client that has connected again had last, over server-sent events."""
         self.connection_params: dict[str, object] | None = None
         """The payload of a socket's connection_init; Strawberry sets it."""
 

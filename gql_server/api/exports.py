@@ -10,6 +10,7 @@ from gql_server.api.common import (
     BigInt,
     argument,
     describe_enum,
+    field,
     input_type,
     mutation,
     object_type,
@@ -40,11 +41,14 @@ class SaeExport:
     """An SAE in the format of another library."""
 
     format: SaeExportFormat = strawberry.field(description="The format.")
-    url: str = strawberry.field(
-        description="Where this server hands out a ZIP file of it, under the same access rules as the API."
-    )
+    path: strawberry.Private[str]
     byte_size: BigInt = strawberry.field(description="Bytes of the ZIP file.")
     created_at: datetime = strawberry.field(description="When it was written.")
+
+    @field
+    def url(self, info: Info) -> str:
+        """Where this server hands out a ZIP file of it, under the same access rules as the API."""
+        return info.context.server.settings.root_path + self.path
 
 
 def exports_of(row: SaeRow) -> list[SaeExport]:
@@ -55,7 +59,7 @@ def exports_of(row: SaeRow) -> list[SaeExport]:
 def _export(sae_id: str, export: dict[str, Any]) -> SaeExport:
     return SaeExport(
         format=SaeExportFormat(export["format"]),
-        url=f"/exports/{sae_id}/{export['format'].lower()}.zip",
+        path=f"/exports/{sae_id}/{export['format'].lower()}.zip",
         byte_size=export["byte_size"],
         created_at=datetime.fromisoformat(export["created_at"]),
     )

@@ -121,7 +121,7 @@ class GenerationMutations:
             sae=saes.sae(row) if row else None,
             seed=generated.seed,
             top_texts_path=path,
-            top_texts_url=top_texts_url(row.id, path) if row else None,
+            top_texts_url=top_texts_url(info, row.id, path) if row else None,
         )
 
 

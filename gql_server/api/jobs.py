@@ -20,7 +20,7 @@ from gql_server.api.common import (
     object_type,
     subscription,
 )
-from gql_server.api.context import Info
+from gql_server.api.context import Info, event_id
 from gql_server.api.enums import JobKind, JobStatus
 from gql_server.api.job_events import JobEvent, job_event
 from gql_server.api.launches import LaunchResult, job_launched
@@ -176,6 +176,12 @@ class JobMutations:
 # --------------------------------------------------------------------------- subscriptions
 
 
+def _sequence_of(event_id: str | None) -> int:
+    """Return the sequence number that an event's ID is; 0 for what is none."""
+    is_number = event_id is not None and event_id.isascii() and event_id.isdecimal() and len(event_id) < 19
+    return int(event_id) if event_id is not None and is_number else 0
+
+
 @strawberry.type
 class JobSubscriptions:
     """Subscriptions to jobs."""
@@ -192,8 +198,10 @@ class JobSubscriptions:
         later attempt.
         """
         context, tails = info.context, info.context.server.tails
+        after = max(after, _sequence_of(context.last_event_id))
         async with closing(job_service.watch(context.server, id, after)) as events:
             async for event in events:
+                event_id.set(str(event.sequence))
                 context.renew_loaders(tails.job(id))
                 context.moment = tails.moment(id, event.sequence)
                 yield job_event(event)

@@ -32,13 +32,15 @@ class NeuronIndex:
     top_texts_path: str | None = strawberry.field(
         description="The top-texts JSON file, relative to the artifact directory."
     )
-    top_texts_url: str | None = strawberry.field(
-        description="Where this server hands it out, under the same access rules as the API."
-    )
     provenance: NeuronIndexProvenance | None = strawberry.field(
         description="What it takes to make the same again; null where an earlier version made it."
     )
     built_at: datetime | None = strawberry.field(description="When it got READY.")
+
+    @field
+    def top_texts_url(self, info: Info) -> str | None:
+        """Where this server hands it out, under the same access rules as the API."""
+        return top_texts_url(info, self.row.sae_id, self.row.top_texts_path)
 
     @field
     async def frequency_histogram(self, info: Info) -> Histogram | None:
@@ -63,14 +65,14 @@ def neuron_index(row: NeuronIndexRow) -> NeuronIndex:
         NeuronIndex,
         row,
         row=row,
-        top_texts_url=top_texts_url(row.sae_id, row.top_texts_path),
         provenance=index_provenance(row.provenance),
     )
 
 
-def top_texts_url(sae_id: str, path: str | None) -> str | None:
+def top_texts_url(info: Info, sae_id: str, path: str | None) -> str | None:
     """Return where this server hands out a top-texts file."""
-    return f"/top-texts/{sae_id}/{PurePosixPath(path).name}" if path else None
+    root_path = info.context.server.settings.root_path
+    return f"{root_path}/top-texts/{sae_id}/{PurePosixPath(path).name}" if path else None
 
 
 # ------------------------------------------------------------------------------- mutations

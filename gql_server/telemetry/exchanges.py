@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from http import HTTPMethod
 
 import structlog
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
@@ -50,7 +51,7 @@ class Exchanges:
     @contextmanager
     def _traced(self, exchange: "Exchange") -> Iterator[None]:
         """Give a request a span, unless it only looks after the server."""
-        if exchange.scope["path"].startswith(UNTRACED):
+        if get_route_path(exchange.scope).startswith(UNTRACED):
             yield
             return
         with self._tracer.span("HTTP", headers=Headers(scope=exchange.scope)) as span:

@@ -1,6 +1,7 @@
 """Strangers: no token, a wrong one, one in the wrong place, other origins; each refused everywhere."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -307,6 +308,68 @@ def test_an_allowed_origin_gets_its_headers_and_sockets(settings: Settings, sett
         if allowed != "*":
             asked["Origin"] = "https://evil.example"
             assert client.options("/graphql", headers=asked).status_code == 400
+
+
+TRACED = "traceparent,tracestate,baggage"
+APOLLO = (
+    "apollographql-client-name,apollographql-client-version,x-apollo-operation-name,x-apollo-operation-id"
+)
+
+
+@pytest.mark.parametrize("headers", [TRACED, APOLLO, "last-event-id,cache-control", "x-of-tomorrow"])
+def test_a_page_of_an_allowed_origin_may_send_what_its_libraries_send(
+    settings: Settings, headers: str
+) -> None:
+    allowed = settings.model_copy(update={"allowed_origins": ("https://lab.example",)})
+    for client in running(allowed):
+        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": headers}
+        preflight = client.options("/graphql", headers=asked | {"Origin": "https://lab.example"})
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-headers"] == headers
+        other = client.options("/graphql", headers=asked | {"Origin": "https://other.example"})
+        assert other.status_code == 400
+        assert "access-control-allow-origin" not in other.headers
+
+
+# ---------------------------------------------------------------------------- path prefix
+
+
+@pytest.mark.parametrize("prefix", ["", "/lab/sae"], ids=["taken off", "left"])
+def test_pages_behind_a_path_prefix_lead_back_under_it(settings: Settings, prefix: str) -> None:
+    """Proxies either take the prefix off before they pass a request on, or leave it."""
+    for client in running(settings.model_copy(update={"root_path": "/lab/sae"})):
+        page = client.get(f"{prefix}/graphql", headers=PAGE)
+        assert (page.status_code, 'action="/lab/sae/sign-in"' in page.text) == (401, True)
+        wrong = client.post(f"{prefix}/sign-in", data={"token": "no"})
+        assert 'action="/lab/sae/sign-in"' in wrong.text
+        signed_in = client.post(f"{prefix}/sign-in", data={"token": TOKEN})
+        assert signed_in.headers["location"] == "/lab/sae/graphql"
+        assert client.get(f"{prefix}/", headers=PAGE).headers["location"] == "/lab/sae/graphql"
+        assert client.get(f"{prefix}/sign-in").headers["location"] == "/lab/sae/graphql"
+        page = client.get(f"{prefix}/graphql", headers=PAGE)
+        assert page.status_code == 200
+        addresses = re.findall(r'(?:href|src|data-url)="([^"]+)"', page.text)
+        assert all(address.startswith(("/lab/sae/", "data:")) for address in addresses)
+        assert client.get(f"{prefix}/healthz").status_code == 200
+        assert post(client).json()["data"] == {"__typename": "Query"}
+
+
+def test_a_prefix_opens_nothing_that_needs_a_token(settings: Settings) -> None:
+    for client in running(settings.model_copy(update={"root_path": "/healthz"})):
+        assert client.post("/graphql", json=QUERY).status_code == 401
+        assert client.get("/healthz/metrics").status_code == 401
+        assert client.get("/healthz/healthz").status_code == 200
+
+
+def test_another_path_that_begins_alike_is_not_the_prefix(settings: Settings) -> None:
+    for client in running(settings.model_copy(update={"root_path": "/graph"})):
+        assert post(client, **BEARER).json()["data"] == {"__typename": "Query"}
+
+
+@pytest.mark.parametrize("path", ["lab", "/lab/", "//lab", "/lab?x", '/"onload="'])
+def test_a_prefix_that_is_no_path_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="root_path"):
+        Settings(root_path=path)
 
 
 def test_without_allowed_origins_a_preflight_is_refused(client: TestClient) -> None:

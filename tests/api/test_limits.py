@@ -372,3 +372,31 @@ async def test_introspection_can_be_switched_off(tmp_path: Path) -> None:
         assert await ask(server, "{ __typename }") == {"__typename": "Query"}
         error = await first_error(server, "{ server { versio } }")
         assert "version" not in error["message"], "no name is suggested that was not asked for"
+
+
+LOWERED: dict[str, Any] = {
+    "max_query_characters": 200,
+    "max_query_tokens": 40,
+    "max_query_depth": 3,
+    "max_query_aliases": 0,
+    "max_query_cost": 10,
+}
+
+
+async def test_introspection_stands_apart_from_lowered_limits(tmp_path: Path) -> None:
+    standard = get_introspection_query(descriptions=True, input_value_deprecation=True)
+    async with serving(tmp_path, **LOWERED) as server:
+        assert "__schema" in await ask(server, standard)
+        also_data = standard.replace("{", "{ saes { totalCount }", 1)
+        assert (await first_error(server, also_data))["extensions"]["limit"] == "characters"
+        assert (await first_error(server, "{ saes { nodes { neurons { nodes { id } } } } }"))["extensions"][
+            "limit"
+        ] == "depth"
+        long = "{" + "__typename " * 60 + "}"
+        assert (await first_error(server, long))["extensions"]["limit"] == "characters"
+
+
+async def test_introspection_has_limits_of_its_own(tmp_path: Path) -> None:
+    async with serving(tmp_path, **LOWERED) as server:
+        many = "{" + " ".join(f"a{i}: __schema {{ types {{ name }} }}" for i in range(40)) + "}"
+        assert (await first_error(server, many))["extensions"]["allowed"] == 30

@@ -372,8 +372,32 @@ async def test_a_variable_that_has_not_its_type_is_invalid_input(
 
 
 @pytest.mark.parametrize("query", ["{", "{ nothing }", "{ saes(first: true) { totalCount } }"])
-async def test_what_is_wrong_with_the_document_itself_stays_as_it_is(
+async def test_what_is_wrong_with_the_document_itself_is_invalid_input(
     client: httpx.AsyncClient, query: str
 ) -> None:
     error = await error_of(client, query)
-    assert "extensions" not in error
+    assert error["extensions"] == {"code": "INVALID_INPUT"}
+    assert error["locations"]
+
+
+HASH = {
+    "persistedQuery": {
+        "version": 1,
+        "sha256Hash": "ecf4edb46db40b5132295c0291d62fb65d6759a9eedfa4d5d612dd5ec54a6b38",
+    }
+}
+NOT_KEPT = {"message": "PersistedQueryNotSupported", "extensions": {"code": "PERSISTED_QUERY_NOT_SUPPORTED"}}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_client_of_persisted_queries_is_told_to_send_the_text(
+    client: httpx.AsyncClient, method: str
+) -> None:
+    given: dict[str, Any] = {"operationName": "Version", "extensions": HASH}
+    if method == "GET":
+        response = await client.get("/graphql", params=given | {"extensions": json.dumps(HASH)})
+    else:
+        response = await client.post("/graphql", json=given)
+    assert (response.status_code, response.json()) == (200, {"errors": [NOT_KEPT]})
+    again = await client.post("/graphql", json=given | {"query": "query Version { __typename }"})
+    assert again.json()["data"] == {"__typename": "Query"}

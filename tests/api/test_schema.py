@@ -148,7 +148,7 @@ def assert_code(result: ExecutionResult, code: str) -> None:
 async def test_mistakes_in_a_query_are_shown_as_they_are(server: Server, query: str) -> None:
     with capture_logs() as logs:
         error = await first_error(server, query)
-    assert "extensions" not in error
+    assert error["extensions"] == {"code": "INVALID_INPUT"}
     assert "locations" in error
     assert not [line for line in logs if line["event"] == "internal error"]
 

@@ -85,6 +85,16 @@ async def test_a_message_that_is_none_closes_the_socket_with_a_reason(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+async def test_a_client_of_persisted_queries_is_told_to_send_the_text(server: Server) -> None:
+    with connected(server) as socket:
+        socket.send_json(subscribe(extensions={"persistedQuery": {"version": 1, "sha256Hash": "ec" * 32}}))
+        error = socket.receive_json()
+        assert (error["type"], error["id"]) == ("error", "1")
+        assert error["payload"][0]["message"] == "PersistedQueryNotSupported"
+        socket.send_json(subscribe(query="{ __typename }"))
+        assert socket.receive_json()["payload"]["data"] == {"__typename": "Query"}
+
+
 async def test_bytes_close_the_socket(server: Server) -> None:
     with connected(server) as socket:
         socket.send_bytes(b"{}")

@@ -209,6 +209,31 @@ async def test_a_subscription_is_a_stream_of_events_that_completes(
     ]
 
 
+async def test_an_event_source_that_connects_again_goes_on_and_stops_at_the_end(
+    server: Server, client: httpx.AsyncClient
+) -> None:
+    job = idle_job()
+    async with server.database.write() as session:
+        session.add(job)
+        await session.flush()
+        stored = await session.get_one(Job, job.id)
+        for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):
+            await job_log.append_status(session, stored, status)
+    query = f'subscription {{ jobProgress(id: "{job.id}") {{ at }} }}'
+
+    async def ids(last: str | None) -> list[str]:
+        headers = {"Accept": EVENT_STREAM} | ({"Last-Event-ID": last} if last else {})
+        response = await client.get("/graphql", params={"query": query}, headers=headers)
+        assert response.status_code == (204 if last == "complete" else 200)
+        return [line[4:] for line in response.text.split("\n") if line.startswith("id: ")]
+
+    assert await ids(None) == ["1", "2", "complete"]
+    assert await ids("1") == ["2", "complete"]
+    assert await ids("2") == ["complete"]
+    assert await ids("complete") == []
+    assert await ids("no-number") == ["1", "2", "complete"]
+
+
 async def test_queries_and_mutations_are_streams_of_one_event(client: httpx.AsyncClient) -> None:
     (name, answer), (last, nothing) = await events(client, "POST", "{ __typename }")
     assert (name, answer["data"], last, nothing) == ("next", {"__typename": "Query"}, "complete", None)

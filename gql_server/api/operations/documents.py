@@ -30,6 +30,7 @@ DEEPEST = 100
 SHARED_DOCUMENTS = 128
 MAX_SHARED_CHARACTERS = 10_000
 
+_INTROSPECTION = {"__schema", "__type"}
 _NEWLINE = re.compile(r"\r\n|[\n\r]")
 _OPENING = (TokenKind.BRACE_L, TokenKind.PAREN_L, TokenKind.BRACKET_L)
 _CLOSING = (TokenKind.BRACE_R, TokenKind.PAREN_R, TokenKind.BRACKET_R)
@@ -62,6 +63,8 @@ class Document:
 
     node: DocumentNode
     shape: Shape
+    only_introspects: bool
+    """Whether it asks for nothing but the schema."""
     found_valid: set[bool] = field(default_factory=set)
     """Whether it was found to have no mistakes: with introspection allowed (True), or without."""
 
@@ -104,10 +107,30 @@ def read(text: str) -> Document:
 
 def _read(text: str) -> Document:
     node = parse(IndexedSource(text))
-    return Document(node, shape(node))
+    return Document(node, shape(node), only_introspects(node))
 
 
 _shared = lru_cache(maxsize=SHARED_DOCUMENTS)(_read)
+
+
+def only_introspects(document: DocumentNode) -> bool:
+    """Return whether all operations of a document ask for __schema, __type and __typename alone."""
+    fragments = {
+        node.name.value: node.selection_set
+        for node in document.definitions
+        if isinstance(node, FragmentDefinitionNode)
+    }
+    rest = [node.selection_set for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+    names: set[str] = set()
+    while rest:
+        for node in rest.pop().selections:
+            if isinstance(node, FieldNode):
+                names.add(node.name.value)
+            elif isinstance(node, InlineFragmentNode):
+                rest.append(node.selection_set)
+            elif isinstance(node, FragmentSpreadNode) and node.name.value in fragments:
+                rest.append(fragments.pop(node.name.value))
+    return bool(names & _INTROSPECTION) and names <= {*_INTROSPECTION, "__typename"}
 
 
 def shape(document: DocumentNode) -> Shape:

@@ -60,8 +60,8 @@ class Limits(SchemaExtension):
         """Parse the text in Strawberry's place, unless it is too large for that."""
         execution = self.execution_context
         if execution.query:
-            self._refusal = _refusal_of_text(execution.query, self._settings) or _refusal_of_values(
-                execution.variables or {}, self._settings
+            self._refusal = _refusal_of_text(execution.query, self._limits_of(execution.query)) or (
+                _refusal_of_values(execution.variables or {}, self._settings)
             )
             if self._refusal:
                 execution.graphql_document = _stand_in(execution.operation_name)
@@ -74,7 +74,7 @@ class Limits(SchemaExtension):
         execution = self.execution_context
         if execution.pre_execution_errors is None:
             refusal = self._refusal or (
-                self._document and _refusal_of_shape(self._document.shape, self._settings)
+                self._document and _refusal_of_shape(self._document.shape, self._limits())
             )
             execution.pre_execution_errors = [refusal] if refusal else self._errors()
         yield
@@ -97,12 +97,24 @@ class Limits(SchemaExtension):
         if self._cost is None or self._shown:
             return {}
         self._shown = self.execution_context.operation_type is OperationType.SUBSCRIPTION
-        return {"cost": {"estimated": self._cost, "limit": self._settings.max_query_cost}}
+        return {"cost": {"estimated": self._cost, "limit": self._limits().max_query_cost}}
 
     @property
     def _settings(self) -> Settings:
         settings: Settings = self.execution_context.context.server.settings
         return settings
+
+    def _limits(self) -> Settings:
+        """Return what the document may have."""
+        introspects = self._document is not None and self._document.only_introspects
+        return for_introspection(self._settings) if introspects else self._settings
+
+    def _limits_of(self, text: str) -> Settings:
+        """Return what a text may have; it is parsed where only introspection may be so long."""
+        higher = for_introspection(self._settings)
+        if _refusal_of_text(text, self._settings) and not _refusal_of_text(text, higher):
+            self._read(text)
+        return self._limits()
 
     def _read(self, text: str) -> None:
         try:
@@ -126,7 +138,7 @@ class Limits(SchemaExtension):
         return self._cost_errors(document.node)
 
     def _cost_errors(self, document: DocumentNode) -> list[GraphQLError]:
-        execution, limit = self.execution_context, self._settings.max_query_cost
+        execution, limit = self.execution_context, self._limits().max_query_cost
         operation = get_operation_ast(document, execution.operation_name)
         if not isinstance(operation, OperationDefinitionNode):
             return []
@@ -141,6 +153,21 @@ class Limits(SchemaExtension):
             f" {limit} may be. Ask for smaller pages, fewer fields or fewer prompts."
         )
         return [too_complex("cost", limit, self._cost, message)]
+
+
+def for_introspection(settings: Settings) -> Settings:
+    """Return the limits for documents that ask for the schema alone: no lower than the settings' defaults.
+
+    Clients and tools send one and the same document, which takes what the schema takes, whatever an
+    operator allows operations on data.
+    """
+    names = ("characters", "tokens", "depth", "aliases", "cost")
+    fields = type(settings).model_fields
+    higher = {
+        f"max_query_{name}": max(getattr(settings, f"max_query_{name}"), fields[f"max_query_{name}"].default)
+        for name in names
+    }
+    return settings.model_copy(update=higher)
 
 
 def _refusal_of_text(text: str, settings: Settings) -> GraphQLError | None:

@@ -39,7 +39,7 @@ def _shown(
     if operation is not None and not operation.context.server.settings.introspection:
         # The names that graphql-core suggests are the schema's.
         error.message = error.message.partition(" Did you mean ")[0]
-    if _is_bad_value(error, operation):
+    if _is_bad_document(error, operation) or _is_bad_value(error, operation):
         error.extensions = {"code": str(ErrorCode.INVALID_INPUT), **(error.extensions or {})}
     # Without a cause it is a mistake in the query, and with one of these one that was put into words.
     if cause is None or isinstance(cause, PUT_INTO_WORDS):
@@ -58,6 +58,11 @@ def _shown(
         path=error.path,
         extensions={"code": str(ErrorCode.INTERNAL), "reference": reference},
     )
+
+
+def _is_bad_document(error: GraphQLError, operation: ExecutionContext | None) -> bool:
+    """Return whether an error is about a document that was not executed: its syntax, or GraphQL's rules."""
+    return error.original_error is None and (operation is None or not operation.context.executing)
 
 
 def _is_bad_value(error: GraphQLError, operation: ExecutionContext | None) -> bool:

@@ -40,10 +40,10 @@ _PAGE = """<!doctype html>
 """
 
 _BUNDLED = _PAGE.format(
-    head="""<link rel="stylesheet" href="/static/graphiql.css">
+    head="""<link rel="stylesheet" href="{root}/static/graphiql.css">
     <style>body {{ margin: 0 }} #graphiql {{ height: 100dvh }}</style>
-    <script src="/static/graphiql.js" defer></script>""",
-    body='<div id="graphiql" data-url="/graphql" data-introspection="{introspection}">Loading…</div>',
+    <script src="{root}/static/graphiql.js" defer></script>""",
+    body='<div id="graphiql" data-url="{root}/graphql" data-introspection="{introspection}">Loading…</div>',
 )
 
 _TEXT_STYLE = """<style>
@@ -83,7 +83,8 @@ def page(settings: Settings, *, from_cdn: bool = False) -> HTMLResponse:
     if not settings.graphiql:
         return _html(_SWITCHED_OFF, status=406)
     if is_built():
-        return _html(_BUNDLED.format(introspection="on" if settings.introspection else "off"))
+        introspection = "on" if settings.introspection else "off"
+        return _html(_BUNDLED.format(root=settings.root_path, introspection=introspection))
     return _html(_from_cdn(), policy=_CDN_TOO) if from_cdn else _html(_NOT_BUILT)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -68,9 +69,9 @@ class Guard:
             return RefusedRequest(403, OTHER_ORIGIN, accept)
         if scope["type"] == "websocket":
             return None  # Its connection_init may bring the token.
-        if not self._access.allows(headers) and not _is_open(scope["path"]):
+        if not self._access.allows(headers) and not _is_open(get_route_path(scope)):
             if scope["method"] == "GET" and names(accept, "text/html"):
-                return sign_in.page()
+                return sign_in.page(scope.get("root_path", ""))
             return RefusedRequest(401, WRONG_TOKEN, accept, CHALLENGE)
         if _is_multipart(headers) and not any(name in headers for name in PREFLIGHT_HEADERS):
             return RefusedRequest(400, NO_PREFLIGHT, accept)

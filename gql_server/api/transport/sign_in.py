@@ -26,7 +26,7 @@ _PAGE = """<!doctype html>
   </head>
   <body>
     <h1>gql-server</h1>
-    <form method="post" action="/sign-in">
+    <form method="post" action="{root}/sign-in">
       <label for="token">Access token (<code>GQL_SERVER_TOKEN</code> of the server)</label>
       <input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
       <button>Sign in</button>
@@ -46,16 +46,17 @@ _HEADERS = {
 }
 
 
-def page(*, wrong: bool = False) -> Response:
+def page(root_path: str, *, wrong: bool = False) -> Response:
     """Return the page; it stands in the place of what was asked for, with status 401."""
-    html = _PAGE.format(message=_WRONG if wrong else "")
+    html = _PAGE.format(root=root_path, message=_WRONG if wrong else "")
     return HTMLResponse(html, status_code=401, headers=_HEADERS | CHALLENGE)
 
 
 async def sign_in(request: Request, access: Access) -> Response:
     """Take the token from the page's form, and lead whoever loads its address again back to the page."""
+    root_path: str = request.scope["root_path"]
     if request.method == "GET":
-        return RedirectResponse("/graphql", status_code=303)
+        return RedirectResponse(f"{root_path}/graphql", status_code=303)
     form: dict[str, Any] = {}
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) <= _MAX_FORM_BYTES:
@@ -63,8 +64,8 @@ async def sign_in(request: Request, access: Access) -> Response:
             form = dict(sent)
     token = form.get("token")
     if not isinstance(token, str) or not access.allows_token(token):
-        return page(wrong=True)
-    response = RedirectResponse("/graphql", status_code=303)
+        return page(root_path, wrong=True)
+    response = RedirectResponse(f"{root_path}/graphql", status_code=303)
     is_https = request.url.scheme == "https"
     response.set_cookie(access.cookie, access.session, httponly=True, samesite="strict", secure=is_https)
     return response

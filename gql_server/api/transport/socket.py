@@ -22,6 +22,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import Subscr
 from gql_server.api.context import Context
 from gql_server.api.operations.execution import SharedData
 from gql_server.api.operations.limits import too_complex
+from gql_server.api.transport import persisted_queries
 from gql_server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -197,6 +198,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         """Begin an operation, unless too many are under way."""
         limit = self._settings.max_operations_per_socket
         self._busy_at = asyncio.get_running_loop().time()
+        payload: Any = message["payload"]
+        if self.connection_acknowledged and _is_only_a_hash(payload):
+            await self._refuse(message["id"], persisted_queries.error())
+            return
         if (
             message["id"] in self.operations
             or len(self.operations) < limit
@@ -205,8 +210,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             await super().handle_subscribe(message)
             return
         sentence = f"{limit} operations are under way on this socket, which is as many as may be."
-        error = too_complex("operations", limit, limit + 1, sentence)
-        await self.send_message({"id": message["id"], "type": "error", "payload": [error.formatted]})
+        await self._refuse(message["id"], too_complex("operations", limit, limit + 1, sentence).formatted)
+
+    async def _refuse(self, id: str, error: Any) -> None:
+        await self.send_message({"id": id, "type": "error", "payload": [error]})
 
     @staticmethod
     def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:
@@ -253,12 +260,16 @@ def _is_id(id: object) -> bool:
     return isinstance(id, str) and id != ""
 
 
+def _is_only_a_hash(payload: dict[str, Any]) -> bool:
+    return persisted_queries.is_only_a_hash(payload.get("query"), payload.get("extensions"))
+
+
 def _problem_of_payload(payload: Any) -> str | None:
     if not isinstance(payload, dict):
         return "The payload of a subscribe message must be an object."
     if not isinstance(payload.get("extensions"), dict | None):
         return "payload.extensions must be an object or null."
-    if not isinstance(payload.get("query"), str):
+    if not isinstance(payload.get("query"), str) and not _is_only_a_hash(payload):
         return "payload.query must be a string."
     if not isinstance(payload.get("variables"), dict | None):
         return "payload.variables must be an object or null."

@@ -9,13 +9,13 @@ from python_multipart.multipart import parse_options_header
 from starlette.exceptions import HTTPException as FormRefused
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
-from strawberry.http.streaming import SSETransport
+from strawberry.http.streaming import JSONEncoder, SSETransport
 from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
@@ -23,16 +23,19 @@ from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 
 from gql_server.api.common import ErrorCode
-from gql_server.api.context import Context
+from gql_server.api.context import COMPLETE, Context, event_id
 from gql_server.api.operations.request_checks import is_unicode
 from gql_server.api.schema import schema
-from gql_server.api.transport import graphiql
+from gql_server.api.transport import graphiql, persisted_queries
 from gql_server.api.transport.access import Access
 from gql_server.api.transport.answers import NO_PAGE, RefusedRequest, deny
 from gql_server.api.transport.negotiation import EVENT_STREAM, GRAPHQL_JSON, JSON, media_type_for, names
 from gql_server.api.transport.socket import MAX_NAME, OpenSockets, SocketAdapter, SocketHandler
 from gql_server.server import Server
 from gql_server.telemetry.references import TRANSPORT
+
+LAST_EVENT_ID = "last-event-id"
+"""The header in which an EventSource that connects again says what it had last."""
 
 MALFORMED = "The request is no GraphQL request as JSON, nor as multipart/form-data with operations and map."
 BAD_OPERATION_NAME = f"operationName must be valid text of at most {MAX_NAME} characters, or null."
@@ -58,6 +61,10 @@ UNREADABLE = (
 """What Strawberry and Starlette raise where a body is not what they take it for."""
 
 
+class _OnlyAHashError(Exception):
+    """The request names a persisted query instead of sending its text."""
+
+
 class RequestAdapter(StarletteRequestAdapter):
     """A request whose media type may be written in any case."""
 
@@ -68,7 +75,16 @@ class RequestAdapter(StarletteRequestAdapter):
 
 
 class EventStream(SSETransport):
-    """Server-sent events with lines that end as every client's parser knows."""
+    """Server-sent events with lines that end as every client's parser knows, and IDs to go on from."""
+
+    def encode_next(self, response: GraphQLHTTPResponse, encode_json: JSONEncoder) -> str:
+        """Return an event; one of a job's log has its sequence number as its ID."""
+        id = event_id.get()
+        return (f"id: {id}\n" if id else "") + super().encode_next(response, encode_json)
+
+    def encode_complete(self) -> str:
+        """Return the last event, with an ID by which a reconnection is known to have it."""
+        return f"id: {COMPLETE}\n{super().encode_complete()}"
 
     def encode_event(self, event: str, data: str | None = None) -> str:
         """Return an event; the standard allows either end of a line, but urql's parser does not."""
@@ -114,6 +130,9 @@ class GraphQLView(GraphQL[Context, None]):
         except HTTPException as refusal:
             headers = {"Allow": "GET, POST"} if refusal.status_code == 405 else None
             response = RefusedRequest(refusal.status_code, refusal.reason, _accept(request), headers)
+        except _OnlyAHashError:
+            # With status 200, as that protocol has it: clients look at the error, not at the status.
+            response = JSONResponse({"errors": [persisted_queries.error()]}, headers=NO_PAGE)
         await response(scope, receive, send)
 
     async def _serve_socket(self, socket: WebSocket) -> None:
@@ -125,6 +144,9 @@ class GraphQLView(GraphQL[Context, None]):
     async def _answer(self, request: Request) -> Response:
         if self._wants_page(request):
             return await self.render_graphql_ide(request)
+        if request.headers.get(LAST_EVENT_ID) == COMPLETE:
+            # A browser's EventSource connects again after every end, but not after this status.
+            return Response(status_code=204)
         if media_type_for(_accept(request)) is None:
             raise HTTPException(406, NOT_ACCEPTABLE)
         if request.method == "POST" and not _is_readable(request):
@@ -146,7 +168,9 @@ class GraphQLView(GraphQL[Context, None]):
         streaming = isinstance(request, WebSocket) or media_type_for(_accept(request)) == EVENT_STREAM
         # What comes over HTTP has passed the guard.
         allowed = not isinstance(request, WebSocket) or self._access.allows(request.headers)
-        return Context(self._server, streaming=streaming, authenticated=allowed)
+        context = Context(self._server, streaming=streaming, authenticated=allowed)
+        context.last_event_id = request.headers.get(LAST_EVENT_ID) if streaming else None
+        return context
 
     async def on_ws_connect(self, context: Context) -> UnsetType:
         """Take a connection_init, or refuse it with 4403 where nothing has brought the token."""
@@ -214,6 +238,8 @@ class GraphQLView(GraphQL[Context, None]):
         except UNREADABLE as error:
             raise HTTPException(400, MALFORMED) from error
         if isinstance(data, GraphQLRequestData):
+            if persisted_queries.is_only_a_hash(data.query, data.extensions):
+                raise _OnlyAHashError
             if not _is_operation_name(data.operation_name):
                 raise HTTPException(400, BAD_OPERATION_NAME)
             # Strawberry streams to whoever names event streams at all.
