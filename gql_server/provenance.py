@@ -104,6 +104,10 @@ class TrainingProvenance(msgspec.Struct, frozen=True):
     thread_count: int
     matmul_precision: str = "highest"
     """As ``torch.set_float32_matmul_precision`` has it; earlier versions had nothing else."""
+    excluded_token_count: int = 0
+    """Tokens of the run that the configuration's exclusions leave out; not among token_count."""
+    non_finite_token_count: int = 0
+    """Tokens left out for values that are not finite, of a run that an earlier version captured."""
 
 
 class SaeProvenance(msgspec.Struct, frozen=True):
@@ -133,6 +137,12 @@ class IndexProvenance(msgspec.Struct, frozen=True):
     top_texts_per_neuron: int
     metric_definitions_version: int
     versions: dict[str, str]
+    exclude_first_positions: int = 0
+    exclude_outliers: float | None = None
+    median_norm: float | None = None
+    excluded_token_count: int = 0
+    non_finite_token_count: int = 0
+    """Tokens left out, as a training's."""
 
 
 def plain(provenance: msgspec.Struct | None) -> dict[str, Any] | None:

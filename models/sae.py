@@ -33,6 +33,8 @@ class Sae(Base):
     """epochs, batch_size, k, learning_rate, l1_lambda, seed and device, once the worker has chosen them."""
     evaluation: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """The newest EvaluationResult of the worker's, plain."""
+    outliers: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """OutlierFigures of its training; None where it was imported or an earlier version made it."""
     directory: Mapped[str] = mapped_column(String)
     """``sae/<model>/<sae id>``, relative to the artifact directory."""
     exports: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))

@@ -10,6 +10,7 @@ from gql_server.api import activation_runs, jobs
 from gql_server.api.common import BigInt, argument, field, from_row, input_type, mutation, object_type
 from gql_server.api.context import Info
 from gql_server.api.enums import ArtifactStatus
+from gql_server.api.exclusions import EXCLUDE_FIRST_POSITIONS, EXCLUDE_OUTLIERS
 from gql_server.api.histograms import Histogram, histogram
 from gql_server.api.launches import LaunchResult, job_launched
 from gql_server.api.provenance import NeuronIndexProvenance, index_provenance
@@ -89,6 +90,8 @@ class IndexNeuronsInput:
     top_texts_per_neuron: int = strawberry.field(
         default=10, description="How many top texts to keep, 1 to 100."
     )
+    exclude_first_positions: int | None = strawberry.field(description=EXCLUDE_FIRST_POSITIONS)
+    exclude_outliers: float | None = strawberry.field(description=EXCLUDE_OUTLIERS)
     idempotency_key: str | None = strawberry.field(
         description=(
             "A second request with the same key returns the first one's job; with the key but another"
@@ -103,6 +106,8 @@ class IndexNeuronsInput:
             activation_run_id=self.activation_run_id,
             top_texts_per_neuron=self.top_texts_per_neuron,
             idempotency_key=self.idempotency_key,
+            exclude_first_positions=self.exclude_first_positions,
+            exclude_outliers=self.exclude_outliers,
         )
 
 

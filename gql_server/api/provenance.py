@@ -153,6 +153,12 @@ class TrainingProvenance:
         description="Threads of torch on the CPU; another number gives other last digits."
     )
     matmul_precision: str = strawberry.field(description=MATMUL_PRECISION)
+    excluded_token_count: BigInt = strawberry.field(
+        description="Tokens of the run that config's exclusions leave out; not among tokenCount."
+    )
+    non_finite_token_count: BigInt = strawberry.field(
+        description="Tokens left out for values that are NaN or infinite, in a run of an earlier version."
+    )
 
 
 @object_type
@@ -198,6 +204,19 @@ class NeuronIndexProvenance:
         description="Stored batches of the run that it passed over: not all, where the run was PARTIAL."
     )
     top_texts_per_neuron: int = strawberry.field(description="How many top texts it keeps.")
+    exclude_first_positions: int = strawberry.field(
+        description="Tokens left out at the start of each text, special ones included; 0 for none."
+    )
+    exclude_outliers: float | None = strawberry.field(
+        description="Tokens were left out whose activations are longer than so many times medianNorm."
+    )
+    median_norm: float | None = strawberry.field(
+        description="Median length of activations that excludeOutliers is about; null where none was needed."
+    )
+    excluded_token_count: BigInt = strawberry.field(description="Tokens of the run that this left out.")
+    non_finite_token_count: BigInt = strawberry.field(
+        description="Tokens left out for values that are NaN or infinite, in a run of an earlier version."
+    )
     metric_definitions_version: int = strawberry.field(
         description="Which definitions its figures follow; see docs/metrics.md."
     )

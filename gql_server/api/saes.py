@@ -36,9 +36,11 @@ from gql_server.api.references import (
     NeuronRef,
 )
 from gql_server.api.training import (
+    SaeOutliers,
     TrainingConfig,
     TrainingPoint,
     TrainSaeInput,
+    sae_outliers,
     training_config,
     training_point_of_row,
 )
@@ -66,6 +68,12 @@ class Sae(Node):
     k: int | None = strawberry.field(description="Active neurons per token, where the class fixes it.")
     training_config: TrainingConfig | None = strawberry.field(
         description="How it was trained; null until the training has begun."
+    )
+    outliers: SaeOutliers | None = strawberry.field(
+        description=(
+            "What outliers of its run do to its explained variance; null until READY, where it was imported,"
+            " and where an earlier version trained it."
+        )
     )
     evaluation: SaeEvaluation | None = strawberry.field(description="Null until it has been evaluated.")
     checkpoint_path: str | None = strawberry.field(
@@ -166,6 +174,7 @@ def sae(row: SaeRow) -> Sae:
         row=row,
         training_config=config,
         evaluation=evaluation,
+        outliers=sae_outliers(row.outliers) if row.outliers else None,
         provenance=sae_provenance(row.provenance),
         exports=exports_of(row),
     )

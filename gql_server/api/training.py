@@ -22,6 +22,43 @@ class TrainingConfig:
     l1_lambda: float = strawberry.field(description="Weight of the sparsity penalty; 0 where there is none.")
     seed: int = strawberry.field(description="Of the weights and of the order of the tokens.")
     device: str = strawberry.field(description="Where it was computed.")
+    exclude_first_positions: int = strawberry.field(
+        description="Tokens left out at the start of each text, special ones included; 0 for none."
+    )
+    exclude_outliers: float | None = strawberry.field(
+        description="Tokens were left out whose activations are longer than so many times medianNorm."
+    )
+    median_norm: float | None = strawberry.field(
+        description=(
+            "Median length of the run's activations, over all tokens that are neither padding nor special;"
+            " null where an earlier version trained it."
+        )
+    )
+
+
+@object_type
+class SaeOutliers:
+    """Tokens of a training's run whose activations are far longer than the others', and what they do to the
+    finished SAE's explained variance. docs/metrics.md has the definitions.
+    """
+
+    median_norm: float = strawberry.field(description="As TrainingConfig.medianNorm.")
+    multiple: float = strawberry.field(
+        description=(
+            "Outliers are tokens longer than so many times the median: excludeOutliers, else 10. Those that"
+            " the training has left out are outliers too."
+        )
+    )
+    token_count: BigInt = strawberry.field(
+        description="Tokens measured: all that are neither padding nor special, or a sample of a large run."
+    )
+    outlier_count: BigInt = strawberry.field(description="Outliers among them.")
+    explained_variance_with_outliers: float | None = strawberry.field(
+        description="As SaeEvaluation.explainedVariance, on all of them; null where undefined."
+    )
+    explained_variance_without_outliers: float | None = strawberry.field(
+        description="The same on those that are no outliers; null where undefined."
+    )
 
 
 @object_type
@@ -54,7 +91,15 @@ def training_config(config: dict[str, Any]) -> TrainingConfig:
         l1_lambda=finite_number(config["l1_lambda"]),
         seed=config["seed"],
         device=config["device"],
+        exclude_first_positions=config.get("exclude_first_positions", 0),
+        exclude_outliers=finite(config.get("exclude_outliers")),
+        median_norm=finite(config.get("median_norm")),
     )
+
+
+def sae_outliers(figures: dict[str, Any]) -> SaeOutliers:
+    """Return stored figures as they are shown."""
+    return SaeOutliers(**figures)
 
 
 def training_point(
@@ -123,6 +168,19 @@ class TrainSaeInput:
         default=0, description="The same seed gives the same SAE on the same machine."
     )
     device: str | None = strawberry.field(description="One of Server.devices; the first of them if left out.")
+    exclude_first_positions: int = strawberry.field(
+        default=0,
+        description=(
+            "Leave out so many tokens at the start of each text, counted from its own first token, special"
+            " ones included. Index, evaluation and steering of the SAE leave out the same."
+        ),
+    )
+    exclude_outliers: float | None = strawberry.field(
+        description=(
+            "Leave out tokens whose activations are longer than so many times the median over the run, 10"
+            " say; none if left out or 0. Index, evaluation and steering of the SAE leave out the same."
+        )
+    )
     index_neurons: bool = strawberry.field(
         default=True,
         description=(
@@ -153,4 +211,6 @@ class TrainSaeInput:
             device=self.device,
             index_neurons=self.index_neurons,
             idempotency_key=self.idempotency_key,
+            exclude_first_positions=self.exclude_first_positions,
+            exclude_outliers=self.exclude_outliers,
         )

@@ -15,7 +15,7 @@ from gql_server.errors import Conflict, InvalidInput
 from gql_server.jobs import queue
 from gql_server.provenance import plain
 from gql_server.server import Server
-from gql_server.services import artifacts, launching, lookup
+from gql_server.services import artifacts, exclusions, launching, lookup
 from gql_server.services.checks import Checks
 from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import IndexRequest, Launched
@@ -39,6 +39,7 @@ async def index(server: Server, request: IndexRequest) -> Launched:
     checks = Checks()
     checks.idempotency_key(request.idempotency_key)
     checks.whole_number("topTextsPerNeuron", request.top_texts_per_neuron, 1, MAX_TOP_TEXTS_PER_NEURON)
+    exclusions.check(checks, request.exclude_first_positions, request.exclude_outliers)
     checks.done()
     async with server.database.read() as session:
         sae = await lookup.get(session, Sae, request.sae_id)
@@ -51,6 +52,10 @@ async def index(server: Server, request: IndexRequest) -> Launched:
         run = await lookup.get(session, ActivationRun, run_id)
     _check_run(sae, run)
     row, job = _new(sae, run.id, request.top_texts_per_neuron)
+    job.request |= {
+        "exclude_first_positions": request.exclude_first_positions,
+        "exclude_outliers": request.exclude_outliers,
+    }
     job.idempotency_key, job.request_hash = request.idempotency_key, hash
 
     async def add_index(session: AsyncSession) -> None:
@@ -123,6 +128,10 @@ class IndexHandler:
         sae = await session.get_one(Sae, row.sae_id)
         language_model = await session.get_one(LanguageModel, sae.language_model_id)
         assert row.activation_run_id is not None
+        wanted = job.request
+        left_out = await exclusions.chosen(
+            session, sae, wanted.get("exclude_first_positions"), wanted.get("exclude_outliers")
+        )
         return IndexNeurons(
             index_id=row.id,
             sae=artifacts.sae_source(self._settings, sae),
@@ -134,6 +143,7 @@ class IndexHandler:
             top_texts_path=str(self._settings.artifact_dir.resolve() / top_texts_path(sae, row.id)),
             min_free_bytes=self._settings.min_free_bytes,
             attempt=job.attempt,
+            exclusions=left_out,
             language_model=artifacts.language_model_source(self._settings, language_model),
         )
 

@@ -74,6 +74,8 @@ class TrainRequest:
     device: str | None
     index_neurons: bool
     idempotency_key: str | None
+    exclude_first_positions: int = 0
+    exclude_outliers: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,9 @@ class IndexRequest:
     activation_run_id: str | None
     top_texts_per_neuron: int
     idempotency_key: str | None
+    exclude_first_positions: int | None = None
+    """None for the SAE's own, as the next."""
+    exclude_outliers: float | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.compute.messages.events import Event, TrainingConfigChosen, TrainingPoint, TrainingResumed
-from gql_server.compute.messages.results import Result, TrainResult
+from gql_server.compute.messages.exclusions import Exclusions
+from gql_server.compute.messages.results import OutlierFigures, Result, TrainResult
 from gql_server.compute.messages.tasks import TrainSae
 from gql_server.compute.messages.wire import Lane, SaeClassDescription, WorkerReady
 from gql_server.database import after_commit
@@ -21,6 +22,7 @@ from gql_server.server import Server
 from gql_server.services import (
     artifacts,
     evaluations,
+    exclusions,
     interactive,
     launching,
     lookup,
@@ -107,6 +109,9 @@ def _check(
     if request.batch_size > run.token_count:
         checks.problem("batchSize", f"The run has {run.token_count} tokens; a batch cannot have more.")
     checks.whole_number("seed", request.seed, 0, 2**31 - 1)
+    exclusions.check(
+        checks, request.exclude_first_positions, request.exclude_outliers, max(0, run.max_length - 1)
+    )
     if request.learning_rate is not None:
         good = math.isfinite(request.learning_rate) and request.learning_rate > 0
         checks.require(good, "learningRate", "A learning rate is a finite number above 0.")
@@ -211,6 +216,10 @@ class TrainHandler:
             device=wanted["device"],
             sae_dir=str(artifacts.sae_directory(self._settings, sae)),
             shuffle_buffer_bytes=self._settings.shuffle_buffer_bytes,
+            # A job of an earlier version asks for none.
+            exclusions=Exclusions(
+                wanted.get("exclude_first_positions", 0), wanted.get("exclude_outliers") or None
+            ),
             snapshot_interval_seconds=self._settings.snapshot_interval_seconds,
             min_free_bytes=self._settings.min_free_bytes,
             attempt=job.attempt,
@@ -239,6 +248,7 @@ class TrainHandler:
         sae.checkpoint_path = f"{sae.directory}/sae.pt"
         sae.metadata_path = f"{sae.directory}/metadata.json"
         sae.provenance = plain(result.provenance)
+        sae.outliers = None if result.outliers is None else _fields(result.outliers)
         sae.completed_at = datetime.now(UTC)
         snapshot = artifacts.snapshot_path(self._settings, sae)
         after_commit(session, lambda _: asyncio.to_thread(artifacts.remove, [snapshot]))
@@ -276,7 +286,7 @@ def _row_of(sae_id: str, point: TrainingPoint) -> TrainingPointRow:
     return TrainingPointRow(sae_id=sae_id, **fields)
 
 
-def _fields(message: TrainingConfigChosen | TrainingPoint) -> dict[str, Any]:
+def _fields(message: TrainingConfigChosen | TrainingPoint | OutlierFigures) -> dict[str, Any]:
     return {name: getattr(message, name) for name in message.__struct_fields__}
 
 

@@ -202,16 +202,22 @@ def test_a_run_with_less_than_a_batch_is_refused_in_a_sentence(run: Run) -> None
         training_store(run, batch_size=100_000)
 
 
-def test_values_that_are_not_finite_are_refused_in_a_sentence(run: Run) -> None:
+@pytest.mark.parametrize("buffer_bytes", [2**20, 40 * WIDTH * 4], ids=["memory", "pool"])
+def test_a_few_values_that_are_not_finite_are_left_out_and_many_are_refused_with_the_remedy(
+    run: Run, buffer_bytes: int
+) -> None:
     activations = run.store.get_detector_metadata_by_layer_by_key("run_a", 2, LAYER, "activations")
+    lost = activations[0, 3].clone()
     activations[0, 3, 0] = torch.inf
     run.store.put_detector_metadata("run_a", 2, {}, {LAYER: {"activations": activations}})
-    with pytest.raises(TaskError, match="not finite, as the language model gave them"):
-        epoch(training_store(run))
-    half = {LAYER: {"activations": activations.half()}}
-    run.store.put_detector_metadata("run_a", 2, {}, half)
-    with pytest.raises(TaskError, match="FLOAT16; capture it again as BFLOAT16 or FLOAT32"):
-        epoch(training_store(run))
+    store = training_store(run, buffer_bytes=buffer_bytes, batch_size=1)
+    assert (store.token_count, store.stored.non_finite_count) == (len(run.rows) - 1, 1)
+    assert row_set(torch.cat(epoch(store, 1))) == row_set(run.rows) - row_set(lost[None])
+    activations[:, :, 0] = torch.nan
+    run.store.put_detector_metadata("run_a", 2, {}, {LAYER: {"activations": activations}})
+    with pytest.raises(TaskError, match="BFLOAT16 or FLOAT32 where it is stored as FLOAT16") as caught:
+        training_store(run)
+    assert "language model added again as BFLOAT16 or FLOAT32" in caught.value.reason
 
 
 def test_a_training_store_reads_on_and_never_writes(run: Run) -> None:

@@ -19,8 +19,10 @@ from gql_server.compute.indexing.text_numbers import TextNumbers
 from gql_server.compute.indexing.top_texts_file import write_top_texts_file
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.messages.events import Log
+from gql_server.compute.messages.exclusions import Exclusions
 from gql_server.compute.messages.results import Histogram, IndexResult
 from gql_server.compute.messages.tasks import IndexNeurons
+from gql_server.compute.stored.rows import StoredRows
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.compute.stored.texts import open_texts
 from gql_server.disk import check_free
@@ -41,8 +43,8 @@ def index_neurons(
 ) -> IndexResult:
     """Write the index as the store's run ``task.index_id``, and the top-texts file.
 
-    Raises TaskError where the run or the tokenizer is not there, or they do not belong together, or latents
-    are not finite.
+    Raises TaskError where the run or the tokenizer is not there, or they do not belong together, or no token
+    is left, or latents are not finite.
     """
     manifest = _manifest(task, store)
     dataset = open_texts(Path(task.dataset_dir))
@@ -50,15 +52,22 @@ def index_neurons(
     if task.attempt > 1:
         context.emit(Log("An index is made in one go, so it begins anew."))
     context.emit(Log(f"Indexing {sae.context.n_latents:,} neurons over {manifest.token_count:,} tokens."))
-    numbers = TextNumbers(manifest.batches)
-    stored = StoredTexts(store, manifest, task.sae.layer, dataset, tokenizer, numbers)
+    numbers, exclusions = TextNumbers(manifest.batches), _measured(task, context, store)
+    stored = StoredTexts(store, manifest, task.sae.layer, dataset, tokenizer, numbers, exclusions)
     tensors = _firing_tensors(task, context, sae, stored)
     tensors |= direction_tensors(task, context, sae, language_models)
     n_bytes = sum(tensor.nbytes for tensor in tensors.values())
     check_free(Path(task.store_dir), n_bytes, task.min_free_bytes)
     store.put_run_batch(task.index_id, 0, tensors)
     write_top_texts_file(task, tensors, dataset, tokenizer, manifest.max_length, context)
-    return _result(manifest, tensors, context)
+    return _result(stored, tensors, context)
+
+
+def _measured(task: IndexNeurons, context: TaskContext, store: ActivationStore) -> Exclusions:
+    """Return the exclusions, with the run's own median norm where they need one and the SAE knows none."""
+    if task.exclusions.outliers is None or task.exclusions.median_norm is not None:
+        return task.exclusions
+    return StoredRows(store, task.run_id, task.sae.layer, context.check, task.exclusions).exclusions
 
 
 def _manifest(task: IndexNeurons, store: ActivationStore) -> Manifest:
@@ -92,6 +101,9 @@ def _firing_tensors(
         with torch.inference_mode():
             statistics.add(firings, token_count)
             strongest.add(firings, group)
+    if statistics.token_count == 0:
+        reason = "No token of the run is left to index: exclude less, or index over another run."
+        raise TaskError(reason, "INVALID", ("excludeFirstPositions",))
     with torch.inference_mode():
         tensors = statistics.tensors() | strongest.tensors()
     tensors |= stored.numbers.tensors(tensors.pop("top_numbers"))
@@ -110,17 +122,23 @@ def _text_counts(stored: StoredTexts, strongest: StrongestTexts, context: TaskCo
     return count_texts(stretches, batches()) * there
 
 
-def _result(manifest: Manifest, tensors: dict[str, Tensor], context: TaskContext) -> IndexResult:
-    counts = tensors["firing_count"]
+def _result(stored: StoredTexts, tensors: dict[str, Tensor], context: TaskContext) -> IndexResult:
+    manifest, left_out, counts = stored.manifest, stored.left_out, tensors["firing_count"]
+    token_count = manifest.token_count - left_out.excluded - left_out.non_finite
     dead = int((counts == 0).sum())
+    without = f"; {left_out.excluded:,} were excluded" if left_out.excluded else ""
+    without += f"; {left_out.non_finite:,} were not finite" if left_out.non_finite else ""
     context.emit(
-        Log(f"Indexed {len(counts):,} neurons over {manifest.token_count:,} tokens; {dead:,} never fired.")
+        Log(f"Indexed {len(counts):,} neurons over {token_count:,} tokens; {dead:,} never fired{without}.")
     )
-    logs = np.log10(counts[counts > 0].double().numpy() / manifest.token_count)
-    bins, edges = np.histogram(logs, N_FREQUENCY_BINS, (float(np.log10(1 / manifest.token_count)), 0.0))
+    logs = np.log10(counts[counts > 0].double().numpy() / token_count)
+    bins, edges = np.histogram(logs, N_FREQUENCY_BINS, (float(np.log10(1 / token_count)), 0.0))
     return IndexResult(
-        token_count=manifest.token_count,
+        token_count=token_count,
         sample_count=manifest.sample_count,
         dead_count=dead,
         frequency_histogram=Histogram(edges.tolist(), bins.tolist()),
+        exclusions=stored.exclusions,
+        excluded_token_count=left_out.excluded,
+        non_finite_token_count=left_out.non_finite,
     )

@@ -9,12 +9,16 @@ from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute.exclusions import counted
 from gql_server.compute.indexing.statistics import Firings, joined
 from gql_server.compute.indexing.stretches import stretch_keys
 from gql_server.compute.indexing.strongest_texts import TextGroup
 from gql_server.compute.indexing.text_numbers import TextNumbers
 from gql_server.compute.messages.events import Progress
+from gql_server.compute.messages.exclusions import Exclusions
+from gql_server.compute.non_finite import MAX_SHARE
 from gql_server.compute.saes.encoding import codes_of
+from gql_server.compute.stored.rows import CAPTURE_AGAIN
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.datasets import TextDataset
 from gql_server.manifest import Manifest, ManifestBatch
@@ -50,9 +54,17 @@ class Portion:
     """The key of each token's stretch, of all tokens of the texts: [sum of lengths]."""
 
 
+@dataclass
+class Tally:
+    """Tokens neither padding nor special that were left out."""
+
+    excluded: int = 0
+    non_finite: int = 0
+
+
 @dataclass(frozen=True)
 class StoredTexts:
-    """One layer's activations on a run's texts."""
+    """One layer's activations on a run's texts; those of excluded tokens are left out."""
 
     store: ActivationStore
     manifest: Manifest
@@ -60,6 +72,8 @@ class StoredTexts:
     dataset: TextDataset
     tokenizer: TextTokenizer
     numbers: TextNumbers
+    exclusions: Exclusions = Exclusions()  # noqa: RUF009 (it is frozen)
+    left_out: Tally = field(default_factory=Tally)
     _sides: dict[int, PaddingSide] = field(default_factory=dict)
     """Where the batches are padded that were read before, by their index."""
 
@@ -92,14 +106,30 @@ class StoredTexts:
         for start, stop in _runs(mask.sum(dim=1).tolist(), most):
             here = mask[start:stop]
             texts, places = here.nonzero(as_tuple=True)
+            tokens, found = places - padding[start + texts], activations[start:stop][here]
+            counts = self._kept(tokens, found)
+            kept = slice(None) if bool(counts.all()) else counts
             yield Portion(
                 self.numbers.of(batch.rows[start:stop], batch.pieces[start:stop]),
                 batch.lengths[start:stop],
-                activations[start:stop][here],
-                texts,
-                places - padding[start + texts],
+                found[kept],
+                texts[kept],
+                tokens[kept],
                 stretch_keys(token_ids[start:stop], lengths[start:stop]),
             )
+
+    def _kept(self, tokens: Tensor, activations: Tensor) -> Tensor:
+        """Say which tokens count: bool [n_tokens]. TaskError where too many of the run are not finite."""
+        finite = activations.isfinite().all(dim=1)
+        kept = finite & counted(self.exclusions, tokens, activations)
+        self.left_out.non_finite += int((~finite).sum())
+        self.left_out.excluded += int((finite & ~kept).sum())
+        if self.left_out.non_finite > MAX_SHARE * self.manifest.token_count:
+            reason = (
+                f"More than {MAX_SHARE:.0%} of the run's activations are NaN or infinite. {CAPTURE_AGAIN}"
+            )
+            raise TaskError(reason, "CONFLICT")
+        return kept
 
     def _padding_side(self, batch: ManifestBatch, captured: Tensor) -> PaddingSide:
         """Return where a batch is padded, which its shortest text shows.
@@ -159,6 +189,8 @@ class _Gathered:
 
     def add(self, portion: Portion) -> None:
         """Encode some texts; keep what is not zero."""
+        if len(portion.activations) == 0:
+            return  # All its tokens are left out.
         positions = (len(self._numbers) + portion.texts) * self._n_positions + portion.tokens
         size = max(1, MAX_DENSE_LATENTS // self._sae.context.n_latents)
         parts = zip(portion.activations.split(size), positions.to(self._device).split(size), strict=True)

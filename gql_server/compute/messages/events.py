@@ -29,6 +29,10 @@ class TrainingConfigChosen(Message, frozen=True):
     l1_lambda: float
     seed: int
     device: str
+    exclude_first_positions: int = 0
+    exclude_outliers: float | None = None
+    median_norm: float | None = None
+    """As Exclusions has it."""
 
 
 class TrainingPoint(Message, frozen=True):

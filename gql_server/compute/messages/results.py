@@ -6,6 +6,7 @@ import msgspec
 
 from gql_server.compute.messages.base import Message
 from gql_server.compute.messages.events import NeuronActivation, TrainingConfigChosen, TrainingPoint
+from gql_server.compute.messages.exclusions import Exclusions
 from gql_server.provenance import IndexProvenance, RunProvenance, SaeProvenance
 
 
@@ -58,6 +59,19 @@ class CaptureResult(Message, frozen=True):
     truncated_text_count: int | None = None
 
 
+class OutlierFigures(Message, frozen=True):
+    """A finished SAE on tokens of its run, with outliers and without. Definitions: docs/metrics.md."""
+
+    median_norm: float
+    multiple: float
+    """Of the median: tokens that are longer are outliers, and so are those that the training left out."""
+    token_count: int
+    """Tokens that were measured, all of them."""
+    outlier_count: int
+    explained_variance_with_outliers: float | None
+    explained_variance_without_outliers: float | None
+
+
 class TrainResult(Message, frozen=True):
     """A finished training; files in sae_dir: sae.pt, metadata.json, history.json."""
 
@@ -65,6 +79,7 @@ class TrainResult(Message, frozen=True):
     config: TrainingConfigChosen
     final_point: TrainingPoint | None
     provenance: SaeProvenance | None = None
+    outliers: OutlierFigures | None = None
 
 
 class Histogram(Message, frozen=True):
@@ -82,6 +97,10 @@ class IndexResult(Message, frozen=True):
     dead_count: int
     frequency_histogram: Histogram
     provenance: IndexProvenance | None = None
+    exclusions: Exclusions = Exclusions()
+    excluded_token_count: int = 0
+    non_finite_token_count: int = 0
+    """Tokens left out beside those excluded; neither are among token_count."""
 
 
 class EvaluatedDataset(Message, frozen=True):

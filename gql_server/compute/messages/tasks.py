@@ -3,6 +3,7 @@
 from typing import Literal
 
 from gql_server.compute.messages.base import Message
+from gql_server.compute.messages.exclusions import Exclusions
 from gql_server.compute.messages.sources import Edit, HubDataset, LanguageModelSource, SaeSource
 
 
@@ -73,6 +74,7 @@ class TrainSae(Message, frozen=True):
     device: str | None
     sae_dir: str
     shuffle_buffer_bytes: int
+    exclusions: Exclusions = Exclusions()
     snapshot_interval_seconds: float = 30.0
     """A snapshot to go on from is written about so often, and less often where that takes long."""
     min_free_bytes: int = 0
@@ -95,6 +97,7 @@ class IndexNeurons(Message, frozen=True):
     min_free_bytes: int = 0
     """Bytes of the disk that the task leaves free."""
     attempt: int = 1
+    exclusions: Exclusions = Exclusions()
     language_model: LanguageModelSource | None = None
     """Whose unembedding says which tokens a neuron raises; None leaves that out."""
 

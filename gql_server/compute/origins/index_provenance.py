@@ -31,6 +31,11 @@ def with_provenance(
         top_texts_per_neuron=task.top_texts_per_neuron,
         metric_definitions_version=DEFINITIONS_VERSION,
         versions=versions(),
+        exclude_first_positions=result.exclusions.first_positions,
+        exclude_outliers=result.exclusions.outliers,
+        median_norm=result.exclusions.median_norm,
+        excluded_token_count=result.excluded_token_count,
+        non_finite_token_count=result.non_finite_token_count,
     )
     write_whole(store.run_directory(task.index_id) / PROVENANCE_FILE, msgspec.json.encode(provenance))
     return msgspec.structs.replace(result, provenance=provenance)

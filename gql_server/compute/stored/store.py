@@ -141,6 +141,11 @@ class ActivationStore(LocalStore):
         """Return a batch's token ids, int64 [n_texts, n_positions]."""
         return self._tensor(run_id, batch_index, MASKS, "input_ids")
 
+    def read_lengths(self, run_id: str, batch_index: int) -> list[int] | None:
+        """Return how many tokens each text of a batch has, special ones among them; None where unknown."""
+        record = self._record(self.batch_directory(run_id, batch_index))
+        return None if record is None else record.batch.lengths
+
     def read_masked(self, run_id: str, batch_index: int, layer: str) -> torch.Tensor:
         """Return the activations of a batch's counted tokens [n_tokens, n_inputs], text by text."""
         # Upstream stores the mask but nothing in it reads it: padding and special tokens would count as

@@ -3,6 +3,7 @@
 import json
 import math
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ import msgspec
 import torch
 
 from gql_server.compute.devices import all_threads
+from gql_server.compute.messages.results import OutlierFigures
 from gql_server.compute.messages.tasks import TrainSae
 from gql_server.compute.origins.file_hashes import sha256_of
 from gql_server.compute.origins.provenance import versions
@@ -34,11 +36,12 @@ def write_training(
     report: TrainingReport,
     rows: TrainingStore,
     run: RunProvenance | None,
-) -> SaeProvenance:
+    measure: Callable[[], OutlierFigures | None],
+) -> tuple[SaeProvenance, OutlierFigures | None]:
     """Write history.json, metadata.json and sae.pt, each whole and the checkpoint last.
 
-    Returns the provenance that is in metadata.json too. Whatever else is in the directory stays: concepts may
-    have been saved there during the training.
+    Returns the provenance that is in metadata.json too, and what ``measure`` finds of the saved SAE.
+    Whatever else is in the directory stays: concepts may have been saved there during the training.
     """
     sae.context.lm_layer_signature = task.layer
     sae.context.model_id = task.language_model_id
@@ -48,6 +51,8 @@ def write_training(
     # save() takes a directory and names its file itself, so it writes beside and the file is moved.
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=directory) as beside:
         saved = sae_class.save(sae, Path(beside), task.k)
+        # Trap: an engine that has been in evaluation mode before it is saved is another in the last bit.
+        outliers = measure()
         _write_json(directory / "history.json", history)
         provenance = SaeProvenance(
             sae_class=task.sae_class,
@@ -61,10 +66,12 @@ def write_training(
             metric_definitions_version=DEFINITIONS_VERSION,
             versions=versions(),
         )
-        _write_json(directory / "metadata.json", _metadata(task, plan, report, rows, provenance))
+        metadata = _metadata(task, plan, report, rows, provenance)
+        metadata["outliers"] = None if outliers is None else _plain(outliers)
+        _write_json(directory / "metadata.json", metadata)
         with whole_file(directory / CHECKPOINT) as temporary:
             saved.rename(temporary)
-    return provenance
+    return provenance, outliers
 
 
 def _training(plan: TrainingPlan, report: TrainingReport, rows: TrainingStore) -> TrainingProvenance:
@@ -78,6 +85,8 @@ def _training(plan: TrainingPlan, report: TrainingReport, rows: TrainingStore) -
         token_count=rows.token_count,
         thread_count=all_threads(),
         matmul_precision=torch.get_float32_matmul_precision(),
+        excluded_token_count=rows.stored.excluded_count,
+        non_finite_token_count=rows.stored.non_finite_count,
     )
 
 

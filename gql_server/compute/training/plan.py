@@ -48,7 +48,14 @@ class TrainingPlan:
 
 
 def make_plan(
-    task: TrainSae, recipe: Recipe, *, needs_k: bool, n_inputs: int, total_steps: int, device: str
+    task: TrainSae,
+    recipe: Recipe,
+    *,
+    needs_k: bool,
+    n_inputs: int,
+    total_steps: int,
+    device: str,
+    median_norm: float | None = None,
 ) -> TrainingPlan:
     """Fill in a task's gaps, for a recipe that has started."""
     config = TrainingConfigChosen(
@@ -59,6 +66,9 @@ def make_plan(
         l1_lambda=_or(task.l1_lambda, _default_l1_lambda(task, recipe, needs_k, n_inputs)),
         seed=task.seed,
         device=device,
+        exclude_first_positions=task.exclusions.first_positions,
+        exclude_outliers=task.exclusions.outliers,
+        median_norm=median_norm,
     )
     revival_window = min(MAX_DEAD_WINDOW, max(task.batch_size, total_steps * task.batch_size // _REVIVALS))
     return TrainingPlan(config, recipe.scale, revival_window)

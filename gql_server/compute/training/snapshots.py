@@ -53,6 +53,9 @@ def fingerprint(task: TrainSae, plan: TrainingPlan, rows: TrainingStore) -> Fing
         "learning rate": plan.config.learning_rate,
         "l1Lambda": plan.config.l1_lambda,
         "seed": plan.config.seed,
+        # None is what a snapshot of before there were exclusions has, too.
+        "number of first positions left out": plan.config.exclude_first_positions or None,
+        "excludeOutliers": plan.config.exclude_outliers,
     }
 
 

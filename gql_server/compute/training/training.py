@@ -16,6 +16,7 @@ from gql_server.compute.saes.classes import SaeClass, SaeClasses
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.compute.training.files import write_training
 from gql_server.compute.training.metrics import DeadNeurons
+from gql_server.compute.training.outliers import figures_told, note_of, outlier_figures, sample_tokens
 from gql_server.compute.training.plan import MAX_DEAD_WINDOW, TrainingPlan, make_plan
 from gql_server.compute.training.recipes import Recipe, recipe_for
 from gql_server.compute.training.report import Schedule, TrainingReport
@@ -60,7 +61,9 @@ def train_sae(
         seed=task.seed,
         buffer_bytes=task.shuffle_buffer_bytes,
         check=context.check,
+        exclusions=task.exclusions,
     )
+    sample = sample_tokens(rows.stored, rows.shuffle_seed)
     cuda = [torch.device(device)] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(task.seed)
@@ -69,15 +72,28 @@ def train_sae(
         plan = _prepare(task, recipe, sae_class, rows, device)
         context.emit(plan.config)
         context.emit(Log(_opening(task, rows, plan)))
+        if note := note_of(sample, rows.stored.exclusions):
+            context.emit(Log(note))
         snapshots = _snapshots(task, plan, rows)
         with freed_memory_kept():
             report = _train(task, recipe, rows, plan, snapshots, context)
     recipe.finish()
     report.check_weights(sae, plan.config.learning_rate)
     run = provenance_of_run(store, task.run_id)
-    provenance = write_training(task, sae, sae_class, plan, report, rows, run)
+    provenance, outliers = write_training(
+        task,
+        sae,
+        sae_class,
+        plan,
+        report,
+        rows,
+        run,
+        measure=lambda: outlier_figures(sae, sample, rows.stored.exclusions),
+    )
     context.emit(Log(_closing(report.points[-1])))
-    return TrainResult(rows.n_inputs, plan.config, report.points[-1], provenance)
+    if outliers is not None and outliers.outlier_count:
+        context.emit(Log(figures_told(outliers)))
+    return TrainResult(rows.n_inputs, plan.config, report.points[-1], provenance, outliers)
 
 
 def _check_sizes(task: TrainSae, sae_class: SaeClass) -> None:
@@ -102,6 +118,7 @@ def _prepare(
         n_inputs=rows.n_inputs,
         total_steps=rows.steps_per_epoch * task.epochs,
         device=device,
+        median_norm=rows.stored.exclusions.median_norm,
     )
 
 
@@ -176,6 +193,9 @@ def _upstream_config(plan: TrainingPlan, epochs: int) -> SaeTrainingConfig:
 def _opening(task: TrainSae, rows: TrainingStore, plan: TrainingPlan) -> str:
     dropped = rows.tokens_dropped_per_epoch
     left_out = f"; {dropped} tokens that do not fill a batch are left out of each epoch" if dropped else ""
+    stored = rows.stored
+    left_out += f"; {stored.excluded_count:,} are excluded" if stored.excluded_count else ""
+    left_out += f"; {stored.non_finite_count:,} are not finite" if stored.non_finite_count else ""
     return (
         f"Training {task.sae_class} with {task.n_latents} neurons over {rows.n_inputs} inputs on "
         f"{rows.token_count} tokens, {rows.steps_per_epoch} steps of {task.batch_size} in each of "

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
+from gql_server.compute.messages.exclusions import Exclusions
 from gql_server.compute.stored.rows import ACTIVATIONS_KEY, StoredRows
 
 from mi_crow.store.store import Store, TensorMetadata
@@ -40,8 +41,9 @@ class TrainingStore(Store):
         seed: int,
         buffer_bytes: int,
         check: Callable[[], None] = lambda: None,
+        exclusions: Exclusions = Exclusions(),  # noqa: B008 (it is frozen)
     ) -> None:
-        """Read the run's masks; TaskError where one is missing or the tokens do not fill a batch."""
+        """Look at the whole run; TaskError where something is missing or the tokens do not fill a batch."""
         super().__init__(store.base_path)
         self.scale = 1.0
         self._wrapped = store
@@ -50,14 +52,14 @@ class TrainingStore(Store):
         self._batch_size = batch_size
         self._seed = seed
         self._check = check
-        self._stored = StoredRows(store, run_id, layer, check)
+        self._stored = StoredRows(store, run_id, layer, check, exclusions, keep_bytes=buffer_bytes)
         self.token_count = self._stored.count
         self.steps_per_epoch = self.token_count // batch_size
         if self.steps_per_epoch == 0:
-            raise _too_few(self.token_count, batch_size)
-        self.n_inputs = self._stored.read(self._stored.indices[0]).shape[1]
+            raise _too_few(self._stored, batch_size)
+        self.n_inputs = self._stored.n_inputs
         self._capacity = min(self.token_count, buffer_bytes // (_BYTES_PER_VALUE * self.n_inputs))
-        self._everything: Tensor | None = None
+        self._everything = self._stored.everything
         self._epoch = 0
         self._first_batch = 0
         self._next_batch = 0
@@ -77,6 +79,11 @@ class TrainingStore(Store):
     def batch_count(self) -> int:
         """How many stored batches have tokens that count."""
         return len(self._stored.indices)
+
+    @property
+    def stored(self) -> StoredRows:
+        """The rows by stored batch, unscaled and unshuffled."""
+        return self._stored
 
     @property
     def shuffle_seed(self) -> int:
@@ -239,10 +246,12 @@ def _close_holes(pool: Tensor, n_held: int, emitted: Tensor) -> int:
     return n_kept
 
 
-def _too_few(token_count: int, batch_size: int) -> TaskError:
+def _too_few(stored: StoredRows, batch_size: int) -> TaskError:
+    excluded = f" and {stored.excluded_count} that are excluded" if stored.excluded_count else ""
     return TaskError(
-        f"The activation run has {token_count} tokens that count, less than one batch of {batch_size}; "
-        "choose a smaller batch size or capture more texts."
+        f"The activation run has {stored.count} tokens that count{excluded}, less than one batch of "
+        f"{batch_size}; choose a smaller batch size, "
+        f"{'exclude less, ' if excluded else ''}or capture more texts."
     )
 
 

@@ -1,0 +1,128 @@
+"""Exclusions from request to task and row: an SAE's own are the default of all that comes after."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gql_server.compute.messages.events import TrainingConfigChosen
+from gql_server.compute.messages.exclusions import Exclusions
+from gql_server.compute.messages.results import OutlierFigures, TrainResult
+from gql_server.compute.messages.tasks import IndexNeurons, Task, TrainSae
+from gql_server.jobs.executor import TaskRun, WorkerLost
+from gql_server.server import Server
+from gql_server.services import neuron_indexes, saes
+from gql_server.services.requests import IndexRequest, TrainRequest
+from models import NeuronIndex, Sae
+from models.enums import ArtifactStatus
+from tests.api.asking import ask
+from tests.fake_executor import FakeExecutor
+from tests.jobs.test_supervisor import ended
+from tests.services.test_bad_input import paths, refused
+from tests.serving import add_language_model, add_run, add_sae, serving
+
+CONFIG = TrainingConfigChosen(1, 100, 4, 0.001, 0.0, 0, "cpu", 2, 7.5, 3.25)
+OUTLIERS = OutlierFigures(3.25, 7.5, 1000, 17, 0.999, 0.625)
+SHOWN = """query($id: ID!) { sae(id: $id) {
+  trainingConfig { excludeFirstPositions excludeOutliers medianNorm }
+  outliers { medianNorm multiple tokenCount outlierCount explainedVarianceWithOutliers
+             explainedVarianceWithoutOutliers } } }"""
+
+
+def script(task: Task, run: TaskRun) -> None:
+    if isinstance(task, TrainSae):
+        run.finish(TrainResult(8, CONFIG, None, None, OUTLIERS))
+    else:
+        run.finish(WorkerLost("The worker was killed."))
+
+
+def train_request(run_id: str, **changes: Any) -> TrainRequest:
+    request = TrainRequest(run_id, None, None, "TopKSae", None, 4, 1, 100, None, None, 0, None, True, None)
+    return dataclasses.replace(request, **changes)
+
+
+async def index_task(server: Server, executor: FakeExecutor, sae: Sae, **changes: Any) -> IndexNeurons:
+    request = dataclasses.replace(IndexRequest(sae.id, None, 10, None), **changes)
+    await ended(server, (await neuron_indexes.index(server, request)).job.id)
+    task = executor.tasks[-1][1]
+    assert isinstance(task, IndexNeurons)
+    return task
+
+
+async def test_a_training_gets_its_exclusions_and_the_sae_shows_them_and_its_index_has_them(
+    tmp_path: Path,
+) -> None:
+    executor = FakeExecutor(script)
+    async with serving(tmp_path, executor) as server:
+        run = await add_run(server, await add_language_model(server))
+        request = train_request(run.id, exclude_first_positions=2, exclude_outliers=7.5)
+        job = await ended(server, (await saes.train(server, request)).job.id)
+        shown = (await ask(server, SHOWN, id=job.artifact_id))["sae"]
+        async with server.database.read() as session:
+            sae = await session.get_one(Sae, job.artifact_id)
+        task = await index_task(server, executor, sae)
+        other = await index_task(server, executor, sae, exclude_first_positions=0, exclude_outliers=0.0)
+        part = await index_task(server, executor, sae, exclude_outliers=20.0)
+    training = executor.tasks[0][1]
+    assert isinstance(training, TrainSae) and training.exclusions == Exclusions(2, 7.5)
+    assert shown["trainingConfig"] == {"excludeFirstPositions": 2, "excludeOutliers": 7.5, "medianNorm": 3.25}
+    assert shown["outliers"] == {
+        "medianNorm": 3.25,
+        "multiple": 7.5,
+        "tokenCount": 1000,
+        "outlierCount": 17,
+        "explainedVarianceWithOutliers": 0.999,
+        "explainedVarianceWithoutOutliers": 0.625,
+    }
+    assert task.exclusions == Exclusions(2, 7.5, 3.25)
+    assert other.exclusions == Exclusions(0, None, 3.25)
+    assert part.exclusions == Exclusions(2, 20.0, 3.25)
+
+
+async def test_an_sae_of_an_earlier_version_leaves_out_nothing_and_has_the_median_of_its_index(
+    tmp_path: Path,
+) -> None:
+    executor = FakeExecutor(script)
+    async with serving(tmp_path, executor) as server:
+        run = await add_run(server, await add_language_model(server))
+        sae = await add_sae(server, run, training_config={"epochs": 1, "batch_size": 2})
+        first = await index_task(server, executor, sae)
+        async with server.database.write() as session:
+            session.add(
+                NeuronIndex(
+                    id="idx_measured",
+                    sae_id=sae.id,
+                    status=ArtifactStatus.READY,
+                    top_texts_per_neuron=1,
+                    provenance={"median_norm": 4.5},
+                )
+            )
+        second = await index_task(server, executor, sae, exclude_outliers=10.0)
+    assert first.exclusions == Exclusions()
+    assert second.exclusions == Exclusions(0, 10.0, 4.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"exclude_first_positions": -1}, "excludeFirstPositions"),
+        ({"exclude_first_positions": 16}, "excludeFirstPositions"),
+        ({"exclude_outliers": -1.0}, "excludeOutliers"),
+        ({"exclude_outliers": 1.0}, "excludeOutliers"),
+        ({"exclude_outliers": float("nan")}, "excludeOutliers"),
+        ({"exclude_outliers": float("inf")}, "excludeOutliers"),
+    ],
+)
+async def test_exclusions_that_cannot_be_are_refused(
+    tmp_path: Path, changes: dict[str, Any], path: str
+) -> None:
+    async with serving(tmp_path, FakeExecutor(script)) as server:
+        run = await add_run(server, await add_language_model(server))
+        assert run.max_length == 16
+        refusal = await refused(server, lambda: saes.train(server, train_request(run.id, **changes)))
+        assert paths(refusal) == [[path]]
+        if changes != {"exclude_first_positions": 16}:
+            sae = await add_sae(server, run)
+            request = dataclasses.replace(IndexRequest(sae.id, None, 10, None), **changes)
+            assert paths(await refused(server, lambda: neuron_indexes.index(server, request))) == [[path]]
