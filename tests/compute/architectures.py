@@ -21,7 +21,23 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "LlamaForCausalLM": ("LlamaConfig", _LLAMA_LIKE),
     "Gemma2ForCausalLM": ("Gemma2Config", _LLAMA_LIKE),
     "CohereForCausalLM": ("CohereConfig", _LLAMA_LIKE | {"logit_scale": 0.25}),
-    "GraniteForCausalLM": ("GraniteConfig", _LLAMA_LIKE | {"logits_scaling": 8.0}),
+    "GraniteForCausalLM": (
+        "GraniteConfig",
+        _LLAMA_LIKE | {"logits_scaling": 8.0, "residual_multiplier": 0.25},
+    ),
+    "OlmoForCausalLM": ("OlmoConfig", _LLAMA_LIKE),
+    "MiniCPM3ForCausalLM": (
+        "MiniCPM3Config",
+        _LLAMA_LIKE
+        | {
+            "dim_model_base": 8,
+            "q_lora_rank": 16,
+            "kv_lora_rank": 16,
+            "qk_nope_head_dim": 8,
+            "qk_rope_head_dim": 8,
+            "v_head_dim": 16,
+        },
+    ),
     "GPT2LMHeadModel": ("GPT2Config", {"n_embd": 32, "n_layer": 2, "n_head": 2}),
     "OPTForCausalLM": (
         "OPTConfig",

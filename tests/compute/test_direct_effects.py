@@ -28,7 +28,15 @@ from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae
 from mi_crow.mechanistic.sae.sae import Sae
 
 Array = NDArray[Any]
-TOLD = ["LlamaForCausalLM", "Gemma2ForCausalLM", "CohereForCausalLM", "GraniteForCausalLM", "GPT2LMHeadModel"]
+TOLD = [
+    "LlamaForCausalLM",
+    "Gemma2ForCausalLM",
+    "CohereForCausalLM",
+    "GraniteForCausalLM",
+    "GPT2LMHeadModel",
+    "OlmoForCausalLM",
+    "MiniCPM3ForCausalLM",
+]
 
 
 def nothing() -> None:
@@ -64,6 +72,12 @@ def by_hand(name: str, weights: dict[str, Array], directions: Array) -> Array:
             effects = directions * weights["model.norm.weight"] @ weights["lm_head.weight"].T / 8
         case "CohereForCausalLM":
             effects = centred * weights["model.norm.weight"] @ weights["model.embed_tokens.weight"].T * 0.25
+        case "OlmoForCausalLM":
+            # Its norms have no parameters.
+            effects = centred @ weights["lm_head.weight"].T
+        case "MiniCPM3ForCausalLM":
+            # What comes into the output layer is divided by hidden_size / dim_model_base.
+            effects = directions * weights["model.norm.weight"] / 4 @ weights["model.embed_tokens.weight"].T
         case "GPT2LMHeadModel":
             effects = centred * weights["transformer.ln_f.weight"] @ weights["transformer.wte.weight"].T
     return effects

@@ -1,6 +1,5 @@
 """What a language model does with its residual stream in the end: final norm, unembedding, logits."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.language_models.layers import describe_layers
+from gql_server.compute.language_models.direct_path import ModelFailed, direct_factor, run
+from gql_server.compute.language_models.layers import describe_layers, why_not
 
 from mi_crow.hooks.utils import extract_tensor_from_output
 from mi_crow.language_model.language_model import LanguageModel
@@ -49,32 +49,59 @@ def find_unembedding(lm: LanguageModel, layer: str) -> Unembedding:
     """Return the end of the way from a layer that adds to the residual stream to the logits.
 
     It is seen and not read off names: the final norm is the one whose output the unembedding gets; its gain
-    is what it does to given vectors, so that gains of another form (Gemma's 1 + weight) are right; a factor
-    of the logits is the ratio of the logits to the unembedding's output. What bounds the logits (a soft cap)
-    is left out: it has slope 1 at 0, and never changes their order.
+    is what it does to given vectors, so that gains of another form (Gemma's 1 + weight), or none (OLMo), are
+    right; a factor of the logits is the ratio of the logits to the unembedding's output; one of the layer is
+    what direct_path.py measures. What bounds the logits (a soft cap) is left out: it has slope 1 at 0, and
+    never changes their order.
 
     Raises NoUnembedding where it is another way, or none.
     """
-    head = lm.model.get_output_embeddings()
-    if not isinstance(head, nn.Linear):
+    try:
+        head = lm.model.get_output_embeddings()
+        if head is None:
+            raise NoUnembedding("The language model has no output layer.")
+        if reason := why_not(lm, layer):
+            raise NoUnembedding(reason)
+        end = _watch(lm, head)
+        weight = _weight(lm, head, end)
+        norm, gain, centres, before = _final_norm(end, weight.shape[1])
+        scale = before * _scale(lm, end) * _added(lm, layer, norm)
+    except ModelFailed as error:
+        raise NoUnembedding(str(error)) from error
+    return Unembedding(weight[: len(lm.tokenizer)], gain, centres, scale)
+
+
+def _weight(lm: LanguageModel, head: nn.Module, end: "_End") -> Tensor:
+    """Return what the output layer multiplies with, [n_rows, width]."""
+    weight = getattr(head, "weight", None)
+    width = end.head_input.shape[-1]
+    if not isinstance(weight, Tensor) or weight.ndim != 2 or weight.shape[1] != width:
         raise NoUnembedding("The language model has no linear output layer.")
-    _check_layer(lm, layer)
-    end = _watch(lm, head)
-    norm = next((norm for norm, output in end.norms if torch.equal(output, end.head_input)), None)
-    if norm is None:
-        raise NoUnembedding("The language model's output layer does not come right after a final norm.")
-    gain, centres = _probe(norm, head.in_features)
-    return Unembedding(head.weight.detach()[: len(lm.tokenizer)], gain, centres, _scale(lm, end))
+    weight = weight.detach()
+    if not isinstance(head, nn.Linear):
+        given, found = (
+            end.head_input.reshape(-1, width),
+            end.head_output.reshape(-1, end.head_output.shape[-1]),
+        )
+        # The difference of two tokens is without a bias.
+        expected = (given[1:] - given[:-1]).float() @ weight.float().T
+        actual = (found[1:] - found[:-1]).float()
+        if expected.shape != actual.shape or not _near(actual, expected):
+            raise NoUnembedding("The language model's output layer is not linear.")
+    return weight
 
 
-def _check_layer(lm: LanguageModel, layer: str) -> None:
-    kind = next((described.kind for described in describe_layers(lm) if described.name == layer), None)
-    if kind not in ("BLOCK", "ATTENTION", "MLP"):
-        raise NoUnembedding(f"Layer {layer} is not known to add to the residual stream.")
-    if kind != "BLOCK" and _is_normed(lm, layer):
+def _added(lm: LanguageModel, layer: str, norm: nn.Module) -> float:
+    """Return the factor with which the layer's output is added to what comes into the final norm."""
+    factor = direct_factor(lm, lm.layers.name_to_layer[layer], norm)
+    is_block = any(one.name == layer and one.kind == "BLOCK" for one in describe_layers(lm))
+    if factor is None and not is_block and _is_normed(lm, layer):
         raise NoUnembedding(
             f"The output of layer {layer} goes through a norm before it is added to the rest."
         )
+    if factor is None:
+        raise NoUnembedding(f"Layer {layer} is not known to add to the residual stream.")
+    return factor
 
 
 def _is_normed(lm: LanguageModel, layer: str) -> bool:
@@ -86,10 +113,11 @@ def _is_normed(lm: LanguageModel, layer: str) -> bool:
         outputs.append(extract_tensor_from_output(output))
 
     def see_norm(module: nn.Module, inputs: Any, output: Any) -> None:
-        normed.append(any(inputs[0] is seen for seen in outputs))
+        normed.append(any(value is seen for value in inputs for seen in outputs if seen is not None))
 
-    norms = [(module, see_norm) for _, module in _norms(lm)]
-    _run(lm, [(lm.layers.name_to_layer[layer], see_layer), *norms])
+    modules = lm.model.modules()
+    norms = [(module, see_norm) for module in modules if "norm" in type(module).__name__.lower()]
+    run(lm, [(lm.layers.name_to_layer[layer], see_layer), *norms])
     return any(normed)
 
 
@@ -97,83 +125,107 @@ def _is_normed(lm: LanguageModel, layer: str) -> bool:
 class _End:
     """What a forward pass showed of the model's end."""
 
-    norms: list[tuple[nn.Module, Tensor]]
-    """Those outside the blocks, with their outputs."""
+    candidates: list[tuple[nn.Module, Tensor]]
+    """What may be the final norm: modules outside the blocks, with their outputs, the last first."""
     head_input: Tensor
     head_output: Tensor
     logits: Tensor
 
 
 def _watch(lm: LanguageModel, head: nn.Module) -> _End:
-    norms: list[tuple[nn.Module, Tensor]] = []
+    seen: list[tuple[nn.Module, Tensor]] = []
     heads: list[tuple[Tensor, Tensor]] = []
 
-    def see_norm(module: nn.Module, inputs: Any, output: Any) -> None:
-        norms.append((module, output))
+    def see(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            seen.append((module, output))
 
     def see_head(module: nn.Module, inputs: Any, output: Any) -> None:
-        heads.append((inputs[0], output))
+        if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+            heads.append((inputs[0], output))
 
-    outside = [module for name, module in _norms(lm) if not any(map(str.isdigit, name.split(".")))]
-    logits = _run(lm, [(head, see_head), *((module, see_norm) for module in outside)])
+    outside = [
+        module
+        for name, module in lm.model.named_modules()
+        if module is not head
+        and next(module.children(), None) is None
+        and not any(map(str.isdigit, name.split(".")))
+    ]
+    logits = run(lm, [(head, see_head), *((module, see) for module in outside)])
     if len(heads) != 1:
         raise NoUnembedding("The language model does not use its output layer once.")
-    return _End(norms, *heads[0], logits)
+    return _End(seen[::-1], *heads[0], logits)
 
 
-def _norms(lm: LanguageModel) -> list[tuple[str, nn.Module]]:
-    modules = lm.model.named_modules()
-    return [(name, module) for name, module in modules if "norm" in type(module).__name__.lower()]
+def _final_norm(end: _End, width: int) -> tuple[nn.Module, Tensor, bool, float]:
+    """Return the final norm, its gain, whether it takes the mean off, and a factor of what it gives."""
+    named = False
+    for module, output in end.candidates:
+        factor = _ratio(output, end.head_input)
+        if factor is None:
+            continue
+        named = named or "norm" in type(module).__name__.lower()
+        probed = _probe(module, width, end.head_input.device)
+        if probed is not None:
+            return module, *probed, factor
+    if named:
+        raise NoUnembedding("The language model's final norm is neither a LayerNorm nor an RMSNorm.")
+    raise NoUnembedding("The language model's output layer does not come right after a final norm.")
 
 
-def _run(lm: LanguageModel, hooks: Sequence[tuple[nn.Module, Callable[..., None]]]) -> Tensor:
-    """Run a few tokens through the model and return the logits."""
-    handles = [module.register_forward_hook(hook) for module, hook in hooks]
-    ids = torch.arange(6, device=lm.context.device).view(2, 3) % len(lm.tokenizer)
-    try:
-        with torch.inference_mode():
-            logits: Tensor = lm.model(input_ids=ids, use_cache=False).logits
-    finally:
-        for handle in handles:
-            handle.remove()
-    return logits
-
-
-def _probe(norm: nn.Module, width: int) -> tuple[Tensor, bool]:
-    """Return a norm's gain [width], and whether it takes the mean off."""
+def _probe(norm: nn.Module, width: int, device: torch.device) -> tuple[Tensor, bool] | None:
+    """Return a norm's gain [width], and whether it takes the mean off; None of what is no norm."""
     values = {name: tensor.detach().float() for name, tensor in norm.state_dict().items()}
-    device = next(norm.parameters()).device
 
     def normed(x: Tensor) -> Tensor:
         output: Tensor = functional_call(norm, values, (x * _LARGE,))
-        return output
+        return output.float()
 
     # Of mean 0 (where the width is even) and mean square 1, so that nothing but gain and bias is left.
     signs = torch.ones(width, device=device)
     signs[1::2] = -1.0
     slope = torch.linspace(-1.0, 3.0, width, device=device)
-    with torch.inference_mode():
-        up, down, expected = normed(signs), normed(-signs), normed(slope)
+    try:
+        with torch.inference_mode():
+            up, down, expected = normed(signs), normed(-signs), normed(slope)
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        # A module that takes something else than vectors.
+        return None
     gain, bias = (up - down) / 2 * signs, (up + down) / 2
     tolerance = _PROBE_TOLERANCE * float(gain.abs().max())
     for centres in (False, True):
         x = slope - slope.mean() if centres else slope
         if torch.allclose(gain * x / x.square().mean().sqrt() + bias, expected, _PROBE_TOLERANCE, tolerance):
             return gain, centres
-    raise NoUnembedding("The language model's final norm is neither a LayerNorm nor an RMSNorm.")
+    return None
 
 
 def _scale(lm: LanguageModel, end: _End) -> float:
     """Return what the unembedding's output is multiplied with."""
     if getattr(lm.model.config.get_text_config(), "final_logit_softcapping", None):
         return 1.0
-    # On the CPU, since not every device has float64.
-    output, logits = (tensor.cpu().double().flatten() for tensor in (end.head_output, end.logits))
-    if output.shape != logits.shape:
+    if end.head_output.shape != end.logits.shape:
         raise NoUnembedding("The language model's logits are not what its output layer gives.")
-    scale = float((output * logits).sum() / output.square().sum())
-    if not (logits - scale * output).norm() <= _SCALE_TOLERANCE * logits.norm():
+    scale = _ratio(end.head_output, end.logits)
+    if scale is None:
         raise NoUnembedding(
             "The language model's logits are not in proportion to what its output layer gives."
         )
     return scale
+
+
+def _ratio(before: Tensor, after: Tensor) -> float | None:
+    """Return the number that one tensor is multiplied with to give another; None where there is none."""
+    if before.shape != after.shape:
+        return None
+    if torch.equal(before, after):
+        return 1.0
+    # On the CPU, since not every device has float64.
+    before, after = before.cpu().double().flatten(), after.cpu().double().flatten()
+    ratio = float((before * after).sum() / before.square().sum())
+    return ratio if _near(ratio * before, after) else None
+
+
+def _near(found: Tensor, expected: Tensor) -> bool:
+    # False also where it is not finite.
+    return bool((found - expected).norm() <= _SCALE_TOLERANCE * expected.norm())
