@@ -1,6 +1,8 @@
 """A language model by transformers alone: token ids, outputs of modules, logits, generation."""
 
+import codecs
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
+_BYTE_BY_BYTE = "replace-byte-by-byte"
+
+
+def _each_byte(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "\N{REPLACEMENT CHARACTER}" * (error.end - error.start), error.end
+
+
+codecs.register_error(_BYTE_BY_BYTE, _each_byte)
 
 Change = Callable[[Tensor], Tensor]
 """Takes what a module puts out for one text [n_tokens, width], and returns what takes its place."""
@@ -22,8 +35,8 @@ class Bare:
         tokenizer = self.tokenizer
         self.special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         """Ids of tokens that are no content: all that the tokenizer calls special, except for <unk>."""
-        parameters = inspect.signature(self.model.forward).parameters
-        self._options = {"use_cache": False} if "use_cache" in parameters else {}
+        self._parameters = inspect.signature(self.model.forward).parameters
+        self._options = {"use_cache": False} if "use_cache" in self._parameters else {}
 
     def ids(self, text: str, max_length: int | None = None) -> list[int]:
         """Return a text's token ids, cut at ``max_length``."""
@@ -31,9 +44,27 @@ class Bare:
         return list(self.tokenizer(text, **options)["input_ids"])
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """Return a prompt's token ids without the end-of-text token that a tokenizer appends."""
+        """Return a prompt's token ids without what a tokenizer puts behind a text: it is to go on."""
         ids = self.ids(prompt)
-        return ids[:-1] if ids[-1] == self.tokenizer.eos_token_id else ids
+        return ids[:-1] if ids[-1] in self.special else ids
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the tokens' text, as ``decode`` has it unless there are broken characters of byte tokens.
+
+        Where one byte does not fit, ``decode`` has all of a row of them broken, which no text that is given
+        out token by token can have: here each byte that makes no character is U+FFFD by itself.
+        """
+        decoded = str(
+            self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        )
+        names = [str(name) for name in self.tokenizer.convert_ids_to_tokens(list(ids))]
+        if "\N{REPLACEMENT CHARACTER}" not in decoded or not any(map(_BYTE.fullmatch, names)):
+            return decoded
+        text = b"".join(
+            bytes([int(name[3:5], 16)]) if _BYTE.fullmatch(name) else name.replace("▁", " ").encode()
+            for name in names
+        )
+        return text.decode(errors=_BYTE_BY_BYTE).removeprefix(" ")
 
     def module(self, layer: str) -> Any:
         """Return the module that the server calls by this name."""
@@ -44,26 +75,45 @@ class Bare:
         raise KeyError(layer)
 
     def run(
-        self, ids: Sequence[int], layers: Sequence[str] = (), change: tuple[str, Change] | None = None
+        self,
+        ids: Sequence[int],
+        layers: Sequence[str] = (),
+        change: tuple[str, Change] | None = None,
+        to_generate: bool = False,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return logits [n_tokens, vocabulary] and what layers put out, [n_tokens, width] each.
 
-        ``change`` puts something in the place of a layer's output, after that has been noted.
+        ``change`` puts something in the place of a layer's output, after that has been noted. ``to_generate``
+        has the model arrange its inputs as it does in ``generate``, with all tokens at once.
         """
+        given = torch.tensor([list(ids)])
+        inputs: dict[str, Any] = {"input_ids": given, "attention_mask": torch.ones_like(given)}
+        if to_generate:
+            inputs = self._arranged(inputs)
         seen: dict[str, Tensor] = {}
         handles = [self.module(layer).register_forward_hook(_note(seen, layer)) for layer in layers]
         if change is not None:
             handles.append(self.module(change[0]).register_forward_hook(_replace(change[1])))
         try:
             with torch.no_grad():
-                given = torch.tensor([list(ids)])
-                logits = self.model(
-                    input_ids=given, attention_mask=torch.ones_like(given), **self._options
-                ).logits
+                logits = self.model(**inputs | self._options).logits
         finally:
             for handle in handles:
                 handle.remove()
         return logits[0], seen
+
+    def _arranged(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return what the model's own method makes of them; some count positions in another way there."""
+        mask = inputs["attention_mask"]
+        positions = {"position_ids": mask.cumsum(dim=1) - 1} if "position_ids" in self._parameters else {}
+        arranged: dict[str, Any] = self.model.prepare_inputs_for_generation(
+            inputs["input_ids"], attention_mask=mask, is_first_iteration=True, **positions
+        )
+        return {
+            name: value
+            for name, value in arranged.items()
+            if name in self._parameters and name != "logits_to_keep"
+        }
 
     def generate(self, prompt: str, max_new_tokens: int) -> list[int]:
         """Return what transformers' own ``generate`` writes after a prompt, greedily."""
@@ -100,21 +150,31 @@ def tensor_of(output: Any) -> Tensor:
     return first
 
 
+def _vectors(output: Tensor) -> Tensor:
+    """Return the one text's vectors [n_tokens, width]; of Gemma 3n's stacked streams, the first one's."""
+    if output.ndim == 4:
+        output = output[0]
+    return output[0] if output.ndim == 3 else output
+
+
 def _note(seen: dict[str, Tensor], layer: str) -> Any:
     def hook(module: Any, inputs: Any, output: Any) -> None:
         assert layer not in seen, f"{layer} runs more than once in a forward pass"
-        seen[layer] = tensor_of(output)[0].detach().clone()
+        seen[layer] = _vectors(tensor_of(output)).detach().clone()
 
     return hook
 
 
 def _replace(change: Change) -> Any:
     def hook(module: Any, inputs: Any, output: Any) -> Any:
-        hidden = change(tensor_of(output)[0])[None]
+        before = tensor_of(output)
+        hidden = before.clone()
+        _vectors(hidden).copy_(change(_vectors(before)))
         if isinstance(output, Tensor):
             return hidden
         if isinstance(output, tuple | list):
-            return type(output)((hidden, *output[1:]))
+            others = [hidden, *output[1:]]
+            return type(output)(*others) if hasattr(output, "_fields") else type(output)(others)
         raise TypeError(type(output).__name__)
 
     return hook

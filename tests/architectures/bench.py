@@ -125,7 +125,7 @@ class Bench:
         )
 
     def train(self, sae_id: str, **changes: Any) -> list[TrainingPoint]:
-        options: dict[str, Any] = {"batch_size": 16, "epochs": 4, "learning_rate": None} | changes
+        options: dict[str, Any] = {"batch_size": 16, "epochs": 8, "learning_rate": None} | changes
         options.setdefault("sae_class", self.sae_class)
         task = TrainSae(
             sae_id=sae_id,

@@ -55,6 +55,9 @@ def _given(default: PreTrainedConfig, vocabulary_size: int, special: dict[str, i
             given[name] = _shrunk(type(part), vocabulary_size, special).to_dict()
         elif name in ("vocab_size", "decoder_vocab_size", "vocab_size_per_layer_input"):
             given[name] = vocabulary_size
+        elif name == "forced_eos_token_id":
+            # It would end every text at its last token, whatever the model says.
+            given[name] = None
         elif name in special:
             given[name] = special[name]
         elif name in SIZES and value is not None:

@@ -19,7 +19,8 @@ _NAMES: list[tuple[float, str]] = [
         "encoder_attention_heads num_decoder_attention_heads num_encoder_attention_heads "
         "attention_heads",
     ),
-    (2, "num_key_value_heads num_kv_heads swa_num_key_value_heads"),
+    (2, "num_key_value_heads num_kv_heads swa_num_key_value_heads linear_num_key_heads"),
+    (4, "linear_num_value_heads linear_num_heads index_n_heads"),
     (
         8,
         "head_dim dim_head d_head attention_head_size global_head_dim swa_head_dim v_head_dim "
@@ -85,6 +86,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "lfm2": {"layer_types": ["conv", "full_attention"]},
     "lfm2_moe": {"num_dense_layers": 1, "layer_types": ["conv", "full_attention"]},
     "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1, "chunk_size": 8},
+    "minicpm3": {"dim_model_base": 16, "scale_emb": 2},
     "ministral": {"head_dim": 8},
     "nemotron": {"head_dim": 8, "num_key_value_heads": 2},
     "qwen4_exp_text": {
@@ -108,7 +110,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "pronunciation_embed_dim": 8,
         "shape_embed_dim": 8,
     },
-    "xlstm": {"mlstm_round_up_to_multiple_of": 8, "ffn_round_up_to_multiple_of": 8},
+    "xlstm": {"hidden_size": 128, "embedding_dim": 128},
     "xmod": {"default_language": "en_XX"},
     "zamba": {
         "num_hidden_layers": 4,
@@ -130,6 +132,11 @@ LEFT_OUT: dict[str, str] = {
 }
 """Which model types are no decoders of text by themselves, and why."""
 
+BLOCKS: dict[str, int] = {
+    "longcat_flash": 2,  # Its num_hidden_layers counts the two halves of each.
+}
+"""How many blocks there are, where the configuration's number of layers is another."""
+
 TOKENIZERS: dict[str, str] = {
     "bert": "WordPiece",
     "electra": "WordPiece",
@@ -141,6 +148,12 @@ TOKENIZERS: dict[str, str] = {
     "gemma4": "byte-level BPE, BOS",
     "cwm": "byte-level BPE, BOS",
     "emu3": "byte-level BPE, BOS",
+    "mllama": "byte-level BPE, BOS",
     "modernbert-decoder": "byte-level BPE, BOS",
+    "roberta-prelayernorm": "byte-level BPE, BOS",
+    "xlm-roberta-xl": "byte-level BPE, BOS",
 }
 """Kinds of tokenizers of single models; the others get each kind in its turn."""
+
+KNOWN: dict[str, str] = {}
+"""Why some model types do not pass every step, and what a user has to know of it."""

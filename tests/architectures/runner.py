@@ -16,7 +16,7 @@ from tests.architectures.configs import architectures
 from tests.architectures.making import make, tokenizer_of
 from tests.architectures.steps import NEEDS, STEPS
 
-SECONDS = 120.0
+SECONDS = 300.0
 """That an architecture may take."""
 MAKING = "making"
 

@@ -9,10 +9,12 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from gql_server.compute.messages.events import NeuronActivation, OutputFinished
+from gql_server.compute.messages.results import LayerDescription
 from gql_server.compute.messages.sources import Edit
 from tests.architectures.bench import MAX_LENGTH, TEXTS, Array, Bench, K, assert_close
 from tests.architectures.making import MAX_NEW_TOKENS
 from tests.architectures.numpy_saes import move_threshold, of_checkpoint
+from tests.architectures.overrides import BLOCKS
 from tests.compute.evaluation_by_hand import ByHand, log_softmax
 
 FROZEN = 1e-12
@@ -38,26 +40,36 @@ def layers(bench: Bench) -> None:
     for layer in listed:
         assert layer.name in outputs, f"{layer.name} does not run"
         assert outputs[layer.name].shape == (len(ids), layer.width), f"{layer.name} has another shape"
+    _choose(bench, listed)
     blocks = [layer for layer in listed if layer.kind == "BLOCK"]
     config = bench.bare.model.config.get_text_config(decoder=True)
-    assert [block.depth for block in blocks] == list(range(config.num_hidden_layers)), (
-        f"{config.num_hidden_layers} layers, but blocks {[block.name for block in blocks]}"
+    n_blocks = BLOCKS.get(bench.made.model_type, config.num_hidden_layers)
+    assert [block.depth for block in blocks] == list(range(n_blocks)), (
+        f"{n_blocks} layers, but blocks {[block.name for block in blocks]}"
     )
     heads = [layer.name for layer in listed if layer.kind == "HEAD"]
     head = bench.bare.model.get_output_embeddings()
     assert [bench.bare.module(name) is head for name in heads] == [True] * (head is not None)
+
+
+def _choose(bench: Bench, listed: list[LayerDescription]) -> None:
+    """Take a block that others follow for the SAE, and for the capture beside it parts of the last block.
+
+    Where no block gives one vector per token, an MLP or what mixes positions has to do.
+    """
+    deepest = max((layer.depth for layer in listed if layer.depth is not None), default=None)
+    parts = [layer for layer in listed if layer.kind in ("MLP", "ATTENTION", "MIXER")]
+    blocks = [layer for layer in listed if layer.kind == "BLOCK"] or parts
+    assert blocks, "no block, and no part of one, gives one vector per token"
     chosen = blocks[(len(blocks) - 1) // 2]
-    inner = [
-        layer.name
-        for layer in listed
-        if layer.depth == len(blocks) - 1 and layer.kind in ("MLP", "ATTENTION")
-    ]
+    last = [layer.name for layer in parts if layer.depth == deepest and layer is not chosen]
     bench.layer, bench.width = chosen.name, chosen.width or 0
-    bench.captured = [chosen.name, *inner[:2]]
+    bench.captured = [chosen.name, *last[:2]]
 
 
 def capture(bench: Bench) -> None:
     """Hold every stored activation against a hook on the same module, each text alone, without padding."""
+    assert bench.captured, "there is no layer to capture"
     bench.capture(bench.captured)
     counts = bench.stored_ids()
     assert sorted(counts) == list(range(len(TEXTS)))
@@ -147,15 +159,9 @@ def _assert_output(bench: Bench, output: OutputFinished, expected: list[int], en
     assert [token.token_id for token in output.tokens] == expected, f"tokens after {output.prompt!r}"
     assert output.finish_reason == ("END_OF_TEXT" if ended else "LENGTH")
     given = bench.bare.prompt_ids(output.prompt)
-    before, after = _decoded(bench, given), _decoded(bench, given + expected)
+    before, after = bench.bare.text(given), bench.bare.text(given + expected)
     assert output.text == after[len(before) :], f"text after {output.prompt!r}"
     assert output.text == "".join(token.text for token in output.tokens)
-
-
-def _decoded(bench: Bench, ids: list[int]) -> str:
-    return str(
-        bench.bare.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    )
 
 
 def error_preserving(bench: Bench) -> None:
@@ -177,7 +183,9 @@ def _steer(bench: Bench, mode: str) -> None:
         ended = False
         while len(logits) < MAX_NEW_TOKENS and not ended:
             change = _change(bench, ids, edits, mode)
-            logits.append(bench.bare.run(ids, change=(bench.layer, change))[0][-1].log_softmax(dim=0))
+            logits.append(
+                bench.bare.run(ids, change=(bench.layer, change), to_generate=True)[0][-1].log_softmax(dim=0)
+            )
             chosen = int(logits[-1].argmax())
             ended = chosen in bench.bare.end_ids
             ids = ids if ended else [*ids, chosen]
@@ -198,10 +206,12 @@ def _edits(bench: Bench) -> list[Edit]:
 
 
 def _change(bench: Bench, ids: list[int], edits: list[Edit], mode: str) -> Callable[[Tensor], Tensor]:
-    counted = bench.counts(ids)
+    tokens = bench.counts(ids)
 
     def change(hidden: Tensor) -> Tensor:
         x = hidden.double().numpy()
+        # XLM and XLNet put a token behind the text, at which they predict.
+        counted = np.concatenate([tokens, np.zeros(len(x) - len(tokens), bool)])
         latents = bench.sae.latents(x)
         edited = latents.copy()
         for edit in edits:
@@ -274,11 +284,11 @@ STEPS: dict[str, Callable[[Bench], Any]] = {
     "evaluation": evaluation,
 }
 """In their order."""
-_SAE = ("layers", "train")
+_SAE = ("train",)
 NEEDS: dict[str, tuple[str, ...]] = {
     "layers": ("load",),
-    "capture": ("layers",),
-    "train": ("layers",),
+    "capture": ("load",),
+    "train": ("load",),
     "index": _SAE,
     "top neurons": _SAE,
     "error-preserving": _SAE,

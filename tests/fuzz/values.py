@@ -47,7 +47,6 @@ IDS = {
         "Mutation.deleteSae": "sae", "Mutation.cancelJob": "job", "Mutation.retryJob": "job",
         "Mutation.deleteConcept": "concept", "Mutation.deleteConceptConfig": "config",
         "Subscription.jobProgress": "job", "SaveConceptConfigInput": "config",
-        "UpdateLanguageModelInput": "lm",
     },
     "saeId": "sae", "languageModelId": "lm", "activationRunId": "run", "conceptConfigId": "config",
 }  # fmt: skip
