@@ -276,6 +276,10 @@ def test_texts_are_cut_as_in_the_training_and_the_log_says_where(
     said = [event.message for event in recording_context.events if isinstance(event, Log)]
     assert result.max_length == chosen and why in said[0] and "1 without a token left out" in said[0]
     assert f"Measured on {result.token_count} tokens" in said[1] and len(said) == 2
+    lengths = [len(lm.tokenizer(text)["input_ids"]) for text in TEXTS[task.sample_offset :]]
+    n_cut = sum(length > chosen for length in lengths[: task.sample_limit])
+    assert result.truncated_text_count == n_cut
+    assert (f"{n_cut} texts are longer than {chosen} tokens and cut there" in said[0]) == (n_cut > 1)
 
 
 def test_the_figures_are_noted_beside_the_checkpoint_and_the_next_ones_take_their_place(

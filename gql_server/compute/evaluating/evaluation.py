@@ -65,8 +65,6 @@ def evaluate_sae(task: EvaluateSae, context: TaskContext, lm: LanguageModel, sae
         raise TaskError(reason, "INVALID", ("dataset",))
     log_skipped(dataset, context)
     context.emit(Log(_opening(task, texts, max_length, why)))
-    if cut := texts.cut.told(max_length):
-        context.emit(Log(cut))
     evaluation = Evaluation(lm, sae, task.sae.layer, context)
     _pass_over(lm, texts.kept, dataset, max_length, evaluation, context)
     result = _result(task, texts, dataset, max_length, evaluation)
@@ -228,9 +226,10 @@ def _result(
 
 def _opening(task: EvaluateSae, texts: SelectedTexts, max_length: int, why: str) -> str:
     dropped = f"; {texts.dropped_count:,} without a token left out" if texts.dropped_count else ""
+    cut = f" {told}" if (told := texts.cut.told(max_length)) else ""
     return (
         f"Measuring {task.sae.sae_class} with {task.sae.n_latents:,} neurons in the place of "
-        f"{task.sae.layer} on {len(texts.rows):,} texts, cut at {max_length} tokens, {why}{dropped}."
+        f"{task.sae.layer} on {len(texts.rows):,} texts, cut at {max_length} tokens, {why}{dropped}.{cut}"
     )
 
 
