@@ -21,6 +21,7 @@ from gql_server.compute.language_models.model_files import (
     without_places,
     write_tokenizer,
 )
+from gql_server.compute.language_models.position_limits import position_limit
 from gql_server.compute.language_models.tokenizer_loading import load_tokenizer
 from gql_server.compute.language_models.weights import load_weights
 from gql_server.compute.messages.results import LanguageModelDescription
@@ -155,12 +156,6 @@ def _set_up_tokenizer(tokenizer: Any) -> None:
 def special_token_ids(lm: LanguageModel) -> set[int]:
     """Return the ids of the tokens that never count."""
     return set(lm.context.special_token_ids or ())
-
-
-def position_limit(lm: LanguageModel) -> int | None:
-    """Return how many tokens the model takes, where its config says."""
-    limit = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
-    return limit if isinstance(limit, int) else None
 
 
 def describe(lm: LanguageModel) -> LanguageModelDescription:
