@@ -35,6 +35,19 @@ class LanguageModelSourceKind(StrEnum):
     GGUF = "GGUF"
 
 
+class SpecialTokenReason(StrEnum):
+    """By what a token is listed among a model's special ones."""
+
+    NAMED = "NAMED"
+    ADDED = "ADDED"
+    VOCABULARY = "VOCABULARY"
+    END_OF_TEXT = "END_OF_TEXT"
+    CHAT_TEMPLATE = "CHAT_TEMPLATE"
+    FORM = "FORM"
+    UNKNOWN = "UNKNOWN"
+    SETTING = "SETTING"
+
+
 class LayerKind(StrEnum):
     """What a module of a language model is."""
 

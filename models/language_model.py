@@ -35,4 +35,13 @@ class LanguageModel(Base):
     """Most tokens that it takes, where its configuration says so."""
     layers: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     """Outermost first: name, kind, depth and module_class of each; None until loaded once."""
+    tokenizer: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """A TokenizerFacts of gql_server.token_options; None until loaded once, and where only an earlier version
+    has done so."""
+    add_bos: Mapped[bool | None]
+    """Whether a BOS is written before texts; None is as the tokenizer does."""
+    token_counts: Mapped[dict[str, bool] | None] = mapped_column(JSON(none_as_null=True))
+    """Whether single tokens count, by their ids, where people have decided otherwise than the tokenizer."""
+    options_version: Mapped[int | None]
+    """How often the options were changed; None is never."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)

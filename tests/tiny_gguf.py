@@ -1,10 +1,16 @@
 """The tiny model as a GGUF file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def make_tiny_gguf(model_dir: Path, file: Path, *, without: str | None = None) -> Path:
-    """Write the tiny Llama and its tokenizer as llama.cpp would; ``without`` names a tensor to leave out."""
+def make_tiny_gguf(
+    model_dir: Path, file: Path, *, without: str | None = None, marked: Sequence[tuple[str, int]] = ()
+) -> Path:
+    """Write the tiny Llama and its tokenizer as llama.cpp would.
+
+    ``without`` names a tensor to leave out; ``marked`` are tokens behind the tokenizer's own, with types.
+    """
     import json
 
     import gguf
@@ -27,10 +33,9 @@ def make_tiny_gguf(model_dir: Path, file: Path, *, without: str | None = None) -
     special = {token["content"] for token in tokenizer["added_tokens"]}
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(vocabulary)
-    writer.add_token_types(
-        [gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in vocabulary]
-    )
+    writer.add_token_list([*vocabulary, *(token for token, _ in marked)])
+    kinds = [gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in vocabulary]
+    writer.add_token_types([*kinds, *(kind for _, kind in marked)])
     writer.add_token_merges([" ".join(merge) for merge in tokenizer["model"]["merges"]])
     writer.add_bos_token_id(vocabulary.index("<bos>"))
     writer.add_eos_token_id(vocabulary.index("<eos>"))

@@ -18,6 +18,7 @@ from models.enums import (
     LongTexts,
     ProgressUnit,
     SaeOrigin,
+    SpecialTokenReason,
 )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "NeuronOrder",
     "ProgressUnit",
     "SaeOrigin",
+    "SpecialTokenReason",
 ]
 
 describe_enum(
@@ -64,6 +66,20 @@ describe_enum(
         "LOADING": "On its way into memory.",
         "LOADED": "In memory.",
         "FAILED": "It could not be loaded; statusMessage says why.",
+    },
+)
+describe_enum(
+    SpecialTokenReason,
+    "By what a token is listed among a language model's special ones.",
+    {
+        "NAMED": "The tokenizer has a name for it: BOS, EOS, padding, or one of its own.",
+        "ADDED": "The tokenizer's files add it to the vocabulary as a special token.",
+        "VOCABULARY": "A SentencePiece model or a GGUF file has it as a control token.",
+        "END_OF_TEXT": "An added token at which the model's generation config ends texts.",
+        "CHAT_TEMPLATE": "An added token in brackets that the chat template writes.",
+        "FORM": "An added token that is written as control tokens are, <|user|> or <start_of_turn>.",
+        "UNKNOWN": "It stands for what the vocabulary lacks, and counts.",
+        "SETTING": "Somebody has decided whether it counts.",
     },
 )
 describe_enum(

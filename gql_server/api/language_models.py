@@ -24,12 +24,18 @@ from gql_server.api.common import (
     one_of_input_type,
 )
 from gql_server.api.context import Info
-from gql_server.api.enums import FloatType, LanguageModelStatus, LayerKind
+from gql_server.api.enums import FloatType, LanguageModelStatus, LayerKind, SpecialTokenReason
 from gql_server.api.launches import LaunchResult, job_launched
+from gql_server.api.loaders import TokenKey
 from gql_server.api.pagination import After, Connection, First, children_connection
 from gql_server.api.references import ActivationRunRef, SaeRef
 from gql_server.services import language_models as language_model_service, lookup, pages
-from gql_server.services.requests import AddLanguageModelRequest
+from gql_server.services.requests import (
+    UNCHANGED,
+    AddLanguageModelRequest,
+    UpdateLanguageModelRequest,
+)
+from gql_server.token_options import counts_of, facts_of
 from models import LanguageModel as LanguageModelRow
 from models.enums import LanguageModelSourceKind
 
@@ -48,6 +54,26 @@ class Layer:
         description="The block that it belongs to, counted from 0; null outside the blocks."
     )
     module_class: str = strawberry.field(description="The name of its Python class.")
+
+
+@object_type
+class SpecialToken:
+    """A token that a tokenizer marks, or of which somebody has said whether it counts."""
+
+    token_id: int = strawberry.field(description="Its number in the vocabulary.")
+    text: str | None = strawberry.field(
+        description="Its name; null where the tokenizer has no tokenizer.json to look it up in."
+    )
+    reason: SpecialTokenReason = strawberry.field(description="By what it is listed.")
+    counts: bool = strawberry.field(
+        description=(
+            "Whether it counts as content: what does not is neither trained on nor measured, ranked or"
+            " steered. Activation runs keep what was so when they were captured."
+        )
+    )
+    decided: bool = strawberry.field(
+        description="Whether somebody has decided so (updateLanguageModel), and not the tokenizer."
+    )
 
 
 @object_type
@@ -70,7 +96,59 @@ class LanguageModel(Node):
     parameter_count: BigInt | None = strawberry.field(description="How many weights it has.")
     hidden_size: int | None = strawberry.field(description="Width of the activations between its blocks.")
     vocabulary_size: int | None = strawberry.field(description="How many tokens it knows.")
+    add_bos: bool | None = strawberry.field(
+        description=(
+            "Whether a BOS is written before texts and prompts that do not begin with one; null: as the"
+            " tokenizer does."
+        )
+    )
     created_at: datetime = strawberry.field(description="When it was added.")
+
+    @field
+    def options_version(self) -> int:
+        """How often its options were changed."""
+        return self.row.options_version or 0
+
+    @field
+    def writes_bos(self) -> bool | None:
+        """Whether anything is written before texts, by the tokenizer or by addBos. Null until the model has
+        been loaded once.
+        """
+        return language_model_service.writes_bos(self.row)
+
+    @field
+    async def special_tokens(self, info: Info) -> list[SpecialToken] | None:
+        """The tokens that its tokenizer marks in some way, or of which somebody has said whether they count;
+        all others count. By their IDs. Null until the model has been loaded once.
+        """
+        facts = facts_of(self.row.tokenizer)
+        if facts is None:
+            return None
+        said = counts_of(self.row.token_counts)
+        marked = {token.token_id for token in facts.special_tokens}
+        others = [token_id for token_id in said if token_id not in marked]
+        keys = [TokenKey(self.row.id, token_id) for token_id in others]
+        texts = await info.context.loaders.token_texts.load_many(keys)
+        found = [
+            SpecialToken(
+                token_id=token.token_id,
+                text=token.text,
+                reason=SpecialTokenReason(token.reason),
+                counts=said.get(token.token_id, token.counts),
+                decided=token.token_id in said,
+            )
+            for token in facts.special_tokens
+        ] + [
+            SpecialToken(
+                token_id=token_id,
+                text=text,
+                reason=SpecialTokenReason.SETTING,
+                counts=said[token_id],
+                decided=True,
+            )
+            for token_id, text in zip(others, texts, strict=True)
+        ]
+        return sorted(found, key=lambda token: token.token_id)
 
     @field
     def layers(
@@ -213,6 +291,65 @@ AddLanguageModelResult = Annotated[
 ]
 
 
+@input_type
+class SpecialTokenInput:
+    """Whether a token counts as content."""
+
+    token_id: int = strawberry.field(description="Its number in the vocabulary.")
+    counts: bool = strawberry.field(description="Whether it counts.")
+
+
+@input_type
+class UpdateLanguageModelInput:
+    """Options of a language model; those left out stay as they are."""
+
+    id: strawberry.ID = strawberry.field(description="ID of the language model, which was loaded once.")
+    add_bos: bool | None = strawberry.field(
+        default=strawberry.UNSET,
+        description=(
+            "Whether a BOS is written before texts and prompts that do not begin with one: of captures,"
+            " evaluations, top neurons, contrasts and generations. false also leaves out the one that the"
+            " tokenizer writes; null is as the tokenizer does, and leaves chat templates alone."
+        ),
+    )
+    special_tokens: list[SpecialTokenInput] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description=(
+            "All tokens about which the tokenizer is wrong, at most 1,000; instead of those given before."
+            " Empty or null goes back to the tokenizer's own."
+        ),
+    )
+    expected_version: int | None = strawberry.field(
+        default=None,
+        description="The optionsVersion that was read; a Conflict if somebody has changed them meanwhile.",
+    )
+
+    def request(self) -> UpdateLanguageModelRequest:
+        """Return what the service is asked for."""
+        tokens = self.special_tokens
+        return UpdateLanguageModelRequest(
+            id=self.id,
+            add_bos=UNCHANGED if self.add_bos is strawberry.UNSET else self.add_bos,
+            token_counts=UNCHANGED
+            if tokens is strawberry.UNSET
+            else [(token.token_id, token.counts) for token in tokens or ()],
+            expected_version=self.expected_version,
+        )
+
+
+@object_type
+class LanguageModelUpdated:
+    """The options are changed: what begins now is done with them."""
+
+    language_model: LanguageModel = strawberry.field(description="The model as it is now.")
+
+
+UpdateLanguageModelResult = Annotated[
+    LanguageModelUpdated | InvalidInput | NotFound | Conflict,
+    strawberry.union("UpdateLanguageModelResult", description="What changing a model's options came to."),
+]
+
+
 @object_type
 class LanguageModelUnloaded:
     """The model is not in the interactive worker's memory any more."""
@@ -239,6 +376,16 @@ class LanguageModelMutations:
         """Makes a language model known to the server."""
         row = await language_model_service.add(info.context.server, input.request())
         return LanguageModelAdded(language_model=language_model(row))
+
+    @mutation
+    async def update_language_model(
+        self, info: Info, input: Annotated[UpdateLanguageModelInput, argument("The options to change.")]
+    ) -> UpdateLanguageModelResult:
+        """Changes a model's options, all or none. Activation runs, SAEs and indexes stay what they are; what
+        runs goes on with the options that it began with.
+        """
+        row = await language_model_service.update_options(info.context.server, input.request())
+        return LanguageModelUpdated(language_model=language_model(row))
 
     @mutation
     async def load_language_model(self, info: Info, id: Id) -> LaunchResult:

@@ -115,6 +115,15 @@ class ActivationRunProvenance:
     dtype: FloatType = strawberry.field(description="Precision of the stored activations.")
     padding_side: str = strawberry.field(description="Where shorter texts of a batch were padded: right.")
     special_token_ids: list[int] = strawberry.field(description="Tokens that do not count, beside padding.")
+    add_bos: bool | None = strawberry.field(
+        description="The language model's addBos then; null is as the tokenizer does."
+    )
+    begin_token_ids: list[int] | None = strawberry.field(
+        description=(
+            "What was written before each text that did not begin so by itself, a BOS for instance; null of"
+            " earlier versions, which wrote what the tokenizer does."
+        )
+    )
     matmul_precision: str = strawberry.field(description=MATMUL_PRECISION)
     non_finite_token_count: BigInt | None = strawberry.field(
         description=(

@@ -53,7 +53,7 @@ async def capture(server: Server, request: CaptureRequest) -> Launched:
         request.dataset,
         request.sample_offset,
         request.sample_limit,
-        language_model.id,
+        language_model,
     )
     run = _new_run(request, language_model, layers, dataset)
     job = launching.new_job(
@@ -110,7 +110,7 @@ def _check_room(
     settings: Settings, request: CaptureRequest, language_model: LanguageModel, dataset: texts.Texts
 ) -> None:
     """Refuse a capture that will not fit; of a Hub dataset nothing is known before the job."""
-    counter = TokenCounter.of(artifacts.copy_directory(settings, language_model.id))
+    counter = TokenCounter.of(artifacts.copy_directory(settings, language_model.id), language_model)
     if dataset.texts is None or counter is None or language_model.hidden_size is None:
         return
     selected = texts.select(dataset, request.sample_offset, request.sample_limit)

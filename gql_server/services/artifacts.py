@@ -8,6 +8,7 @@ from gql_server.compute.messages.sources import LanguageModelSource, SaeSource
 from gql_server.compute.messages.tasks import SNAPSHOT_FILE
 from gql_server.files import TEMPORARY_PREFIX
 from gql_server.settings import Settings
+from gql_server.token_options import as_pairs, counts_of
 from models import LanguageModel, Sae
 
 STORE = "store"
@@ -57,6 +58,8 @@ def language_model_source(settings: Settings, language_model: LanguageModel) -> 
         revision=language_model.revision,
         dtype=language_model.dtype,
         copy_dir=str(copy_directory(settings, language_model.id)),
+        add_bos=language_model.add_bos,
+        token_counts=as_pairs(counts_of(language_model.token_counts)),
     )
 
 

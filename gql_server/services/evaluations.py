@@ -39,10 +39,11 @@ async def evaluate(server: Server, request: EvaluateRequest) -> Launched:
     async with server.database.read() as session:
         sae = await lookup.get(session, Sae, request.sae_id)
         lookup.check_ready(sae)
-        check_loaded_once(await session.get_one(LanguageModel, sae.language_model_id))
+        language_model = await session.get_one(LanguageModel, sae.language_model_id)
+    check_loaded_once(language_model)
     offset, limit = request.sample_offset, request.sample_limit
     dataset = await asyncio.to_thread(
-        kept_texts.read, server.settings, request.dataset, offset, limit, sae.language_model_id
+        kept_texts.read, server.settings, request.dataset, offset, limit, language_model
     )
     job = _new_job(request, sae, dataset, hash)
 

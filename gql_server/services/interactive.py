@@ -50,7 +50,7 @@ async def check_prompt_tokens(
         InvalidInput: A prompt is longer than the model can take.
     """
     directory = artifacts.copy_directory(server.settings, language_model.id)
-    counter = await asyncio.to_thread(TokenCounter.of, directory)
+    counter = await asyncio.to_thread(TokenCounter.of, directory, language_model)
     if counter is None:
         return []
     counts = await asyncio.to_thread(lambda: [counter.count(prompt) for prompt in prompts])

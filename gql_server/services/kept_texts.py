@@ -15,12 +15,12 @@ from gql_server.services.requests import DatasetRequest, Launched
 from gql_server.services.tokenizing import TokenCounter
 from gql_server.settings import Settings
 from gql_server.text_files.rows import SkippedRows
-from models import Job
+from models import Job, LanguageModel
 from models.enums import DatasetKind
 
 
 def read(
-    settings: Settings, request: DatasetRequest, offset: int, limit: int | None, language_model_id: str
+    settings: Settings, request: DatasetRequest, offset: int, limit: int | None, language_model: LanguageModel
 ) -> texts.Texts:
     """Read a dataset, and see that those of its texts that are selected give tokens; call it in a thread.
 
@@ -30,7 +30,7 @@ def read(
     dataset = texts.read(settings, request)
     if dataset.texts is not None:
         selected = texts.select(dataset, offset, limit)
-        counter = TokenCounter.of(artifacts.copy_directory(settings, language_model_id))
+        counter = TokenCounter.of(artifacts.copy_directory(settings, language_model.id), language_model)
         if counter is not None and not counter.any_counts(selected):
             raise InvalidInput.at("dataset", "The texts give no tokens; give at least one that does.")
     return dataset

@@ -1,6 +1,7 @@
 """Language models: adding, loading, letting go, deleting."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import select, update
@@ -17,12 +18,19 @@ from gql_server.errors import Conflict
 from gql_server.files import resolve_inside
 from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.model_directories import problem_of_directory
+from gql_server.provenance import plain
 from gql_server.server import Server
 from gql_server.services import artifacts, launching, lookup
 from gql_server.services.checks import Checks
 from gql_server.services.removals import remove_after_commit
-from gql_server.services.requests import AddLanguageModelRequest, Launched
+from gql_server.services.requests import (
+    UNCHANGED,
+    AddLanguageModelRequest,
+    Launched,
+    UpdateLanguageModelRequest,
+)
 from gql_server.settings import Settings
+from gql_server.token_options import TokenizerFacts, facts_of
 from models import ActivationRun, Job, LanguageModel, Sae
 from models.enums import (
     JobKind,
@@ -35,6 +43,8 @@ from models.enums import (
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 _REVISION = re.compile(r"[\w./-]{1,200}")
 _GGUF_MAGIC = b"GGUF"
+MAX_TOKEN_COUNTS = 1000
+"""Tokens of which people may decide whether they count."""
 
 
 async def add(server: Server, request: AddLanguageModelRequest) -> LanguageModel:
@@ -110,6 +120,61 @@ def _problem_of_gguf(path: Path) -> str | None:
     if path.suffix != ".gguf" or magic != _GGUF_MAGIC:
         return "The file is not a GGUF file: name one that ends in .gguf, or a directory."
     return None
+
+
+async def update_options(server: Server, request: UpdateLanguageModelRequest) -> LanguageModel:
+    """Change a model's options; what begins afterwards is done with them.
+
+    Raises:
+        InvalidInput: A token that is none, or a BOS where there is none.
+        NotFound: There is no such model.
+        Conflict: It was never loaded, or its options have moved on.
+    """
+    async with server.database.write() as session:
+        row = await lookup.get(session, LanguageModel, request.id)
+        version = row.options_version or 0
+        if request.expected_version not in (None, version):
+            raise Conflict(
+                f"The options have version {version}, not {request.expected_version}; read them again.",
+                row.id,
+            )
+        facts = facts_of(row.tokenizer)
+        if facts is None:
+            raise Conflict(
+                f"Nothing is known of the tokenizer of {row.name!r} yet: call loadLanguageModel first.",
+                row.id,
+            )
+        _check_options(request, row, facts)
+        if request.add_bos is not UNCHANGED:
+            row.add_bos = request.add_bos
+        if request.token_counts is not UNCHANGED:
+            row.token_counts = _differing(request.token_counts, facts)
+        row.options_version = version + 1
+    return row
+
+
+def _check_options(request: UpdateLanguageModelRequest, row: LanguageModel, facts: TokenizerFacts) -> None:
+    checks = Checks()
+    message = "The tokenizer has no BOS token that could be written before texts; give null or false."
+    checks.require(request.add_bos is not True or facts.can_begin, "addBos", message)
+    counts = () if request.token_counts is UNCHANGED else request.token_counts
+    message = f"{len(counts)} tokens are too many; {MAX_TOKEN_COUNTS} may be."
+    checks.require(len(counts) <= MAX_TOKEN_COUNTS, "specialTokens", message)
+    known = max([row.vocabulary_size or 0, *(token.token_id + 1 for token in facts.special_tokens)])
+    seen = set[int]()
+    for place, (token_id, _) in enumerate(counts[:MAX_TOKEN_COUNTS]):
+        path: list[str | int] = ["specialTokens", place, "tokenId"]
+        checks.whole_number(path, token_id, 0, known - 1)
+        checks.require(token_id not in seen, path, f"The token {token_id} is named twice.")
+        seen.add(token_id)
+    checks.done()
+
+
+def _differing(counts: Sequence[tuple[int, bool]], facts: TokenizerFacts) -> dict[str, bool] | None:
+    """Return what differs from what the tokenizer says, as a row keeps it."""
+    marked = facts.special_ids({})
+    found = {str(token_id): counted for token_id, counted in counts if counted is (token_id in marked)}
+    return found or None
 
 
 async def load(server: Server, id: str) -> Launched:
@@ -233,6 +298,7 @@ class LoadHandler:
         row.hidden_size = result.hidden_size
         row.vocabulary_size = result.vocabulary_size
         row.context_length = result.context_length
+        row.tokenizer = plain(result.tokenizer)
         names = ("name", "kind", "depth", "module_class", "width")
         row.layers = [{name: getattr(layer, name) for name in names} for layer in result.layers]
 
@@ -246,6 +312,12 @@ class LoadHandler:
     async def requeue(self, session: AsyncSession, job: Job) -> None:
         """Nothing to reset; a model that has been deleted cannot be loaded again."""
         await lookup.get(session, LanguageModel, job.artifact_id)
+
+
+def writes_bos(language_model: LanguageModel) -> bool | None:
+    """Whether anything stands before a model's texts; None where it was not loaded since that is noted."""
+    facts = facts_of(language_model.tokenizer)
+    return None if facts is None else bool(facts.edges(language_model.add_bos).begin)
 
 
 def check_loaded_once(language_model: LanguageModel) -> None:

@@ -2,9 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Literal
 
 from models.enums import DatasetKind, FloatType, LanguageModelSourceKind, LongTexts
+
+
+class Unchanged(Enum):
+    """Stands for what a request leaves as it is."""
+
+    UNCHANGED = "UNCHANGED"
+
+
+UNCHANGED = Unchanged.UNCHANGED
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,16 @@ class AddLanguageModelRequest:
     location: str
     revision: str | None
     dtype: FloatType
+
+
+@dataclass(frozen=True)
+class UpdateLanguageModelRequest:
+    """Options of a language model to change; UNCHANGED leaves one as it is."""
+
+    id: str
+    add_bos: bool | Unchanged | None
+    token_counts: Sequence[tuple[int, bool]] | Unchanged
+    expected_version: int | None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from gql_server.sae_lens_config import CFG_FILE, MAX_CFG_BYTES, WEIGHTS_FILE, No
 from gql_server.server import Server
 from gql_server.services import artifacts, launching, lookup, room
 from gql_server.services.checks import Checks
-from gql_server.services.language_models import check_loaded_once
+from gql_server.services.language_models import check_loaded_once, writes_bos
 from gql_server.services.requests import ImportSaeRequest, Launched
 from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, Sae
@@ -189,6 +189,7 @@ class ImportHandler:
         """Mark the SAE as BUILDING and return the task."""
         sae = await session.get_one(Sae, job.artifact_id)
         sae.status = ArtifactStatus.BUILDING
+        language_model = await session.get_one(LanguageModel, sae.language_model_id)
         wanted = job.request
         return ImportSae(
             sae_id=sae.id,
@@ -206,6 +207,7 @@ class ImportHandler:
             sae_dir=str(artifacts.sae_directory(self._settings, sae)),
             min_free_bytes=self._settings.min_free_bytes,
             attempt=job.attempt,
+            writes_bos=writes_bos(language_model),
         )
 
     async def record(self, session: AsyncSession, job: Job, event: Event) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gql_server.text_edges import TextEdges, edges_of
+from gql_server.token_options import counts_of, facts_of
 from gql_server.tokens import text_of
+from models import LanguageModel
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -22,12 +24,20 @@ class TokenCounter:
         self._special_ids = special_ids
 
     @staticmethod
-    def of(copy_directory: Path) -> "TokenCounter | None":
-        """Return the counter of a language model, or None where its tokenizer has no file of that kind."""
+    def of(copy_directory: Path, language_model: LanguageModel | None = None) -> "TokenCounter | None":
+        """Return the counter of a language model, or None where its tokenizer has no file of that kind.
+
+        Without its row, the options of the model are those of its last load.
+        """
         try:
-            return _read(copy_directory, (copy_directory / "tokenizer.json").stat().st_mtime_ns)
+            counter = _read(copy_directory, (copy_directory / "tokenizer.json").stat().st_mtime_ns)
         except FileNotFoundError:
             return None
+        facts = facts_of(language_model.tokenizer) if language_model else None
+        if language_model is None or facts is None:
+            return counter
+        special = facts.special_ids(counts_of(language_model.token_counts))
+        return TokenCounter(counter._tokenizer, facts.edges(language_model.add_bos), frozenset(special))
 
     def count(self, text: str) -> int:
         """Return the number of tokens of a prompt, special ones among them; nothing stands behind it."""

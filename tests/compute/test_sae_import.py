@@ -372,6 +372,27 @@ def test_what_a_killed_attempt_has_left_is_cleared_away(sae_lens: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("trained_with", "writes", "told"),
+    [
+        (True, False, ["with a BOS before them (prepend_bos: true)", "addBos to true"]),
+        (False, True, ["without a BOS before them (prepend_bos: false)", "addBos to false"]),
+        (True, True, None),
+        (False, False, None),
+        (None, False, None),
+        (True, None, None),
+    ],
+)
+def test_texts_that_began_otherwise_in_the_training_are_told_of(
+    trained_with: bool | None, writes: bool | None, told: list[str] | None, sae_lens: Path
+) -> None:
+    set_cfg(sae_lens, metadata={"sae_lens_version": "6.0.0", "prepend_bos": trained_with})
+    context = RecordingContext()
+    import_sae(task_for(sae_lens, writes_bos=writes), context, SaeClasses())
+    notes = [event.message for event in context.events if isinstance(event, Log) and "BOS" in event.message]
+    assert len(notes) == (told is not None) and all(part in notes[0] for part in told or ())
+
+
+@pytest.mark.parametrize(
     ("kind", "depth", "hook", "differs"),
     [
         ("BLOCK", 0, "blocks.0.hook_resid_post", False),

@@ -47,6 +47,7 @@ IDS = {
         "Mutation.deleteSae": "sae", "Mutation.cancelJob": "job", "Mutation.retryJob": "job",
         "Mutation.deleteConcept": "concept", "Mutation.deleteConceptConfig": "config",
         "Subscription.jobProgress": "job", "SaveConceptConfigInput": "config",
+        "UpdateLanguageModelInput": "lm",
     },
     "saeId": "sae", "languageModelId": "lm", "activationRunId": "run", "conceptConfigId": "config",
 }  # fmt: skip

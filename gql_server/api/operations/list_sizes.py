@@ -52,11 +52,13 @@ def _of_types(average: float, largest: float) -> Size:
 SIZES: Mapping[str, Size] = {
     "Query.languageModels": _always(RECORDS),
     "LanguageModel.layers": _always(BLOCKS),
+    "LanguageModel.specialTokens": _always(BLOCKS),
     "ActivationRun.layers": _always(FEW),
     "Sae.exports": _always(FEW),
     "Sae.trainingHistory": _page,
     "ActivationRunProvenance.layers": _always(FEW),
     "ActivationRunProvenance.specialTokenIds": _always(FEW),
+    "ActivationRunProvenance.beginTokenIds": _always(FEW),
     "ActivationRunProvenance.versions": _always(FEW),
     "LanguageModelProvenance.files": _always(FEW),
     "SaeProvenance.sourceFiles": _always(FEW),

@@ -174,6 +174,7 @@ def _notes(task: ImportSae, config: SaeLensConfig) -> list[str]:
             f"Its cfg.json names the hook {config.metadata['hook_name']}: in models with a norm behind that,"
             " such as Gemma 2, SAELens takes what comes out of the norm, and this server what goes into it."
         )
+    notes += _notes_on_bos(task, config)
     if not config.says_unprocessed:
         arguments = config.metadata.get(MODEL_ARGUMENTS)
         said = "none" if arguments is None else json.dumps(arguments)
@@ -182,6 +183,24 @@ def _notes(task: ImportSae, config: SaeLensConfig) -> list[str]:
             f" ({MODEL_ARGUMENTS}: {said}): its inputs may not be what this server's model gives."
         )
     return notes
+
+
+def _notes_on_bos(task: ImportSae, config: SaeLensConfig) -> list[str]:
+    """Say where the texts that the SAE was trained on began otherwise than those here."""
+    trained_with = config.metadata.get("prepend_bos")
+    if task.writes_bos is None or trained_with is None or bool(trained_with) == task.writes_bos:
+        return []
+    if trained_with:
+        return [
+            "Its cfg.json says that it was trained on texts with a BOS before them (prepend_bos: true), and"
+            " nothing is written before texts for this language model: set its addBos to true"
+            " (updateLanguageModel) for the same activations."
+        ]
+    return [
+        "Its cfg.json says that it was trained on texts without a BOS before them (prepend_bos: false), and"
+        " one is written for this language model: set its addBos to false (updateLanguageModel) for the same"
+        " activations."
+    ]
 
 
 def _differing_hook(task: ImportSae, config: SaeLensConfig) -> str | None:

@@ -22,6 +22,7 @@ from gql_server.compute.language_models.model_files import (
     write_tokenizer,
 )
 from gql_server.compute.language_models.position_limits import position_limit
+from gql_server.compute.language_models.special_tokens import facts_of_model, set_up_tokens
 from gql_server.compute.language_models.tokenizer_loading import load_tokenizer
 from gql_server.compute.language_models.weights import load_weights
 from gql_server.compute.messages.results import LanguageModelDescription
@@ -127,6 +128,7 @@ def _load(source: LanguageModelSource, device: str) -> tuple[str, LanguageModel,
         sentence = without_places(sentences_of(error), source)
         reason = f"The language model {name_of(source)} could not be loaded: {sentence}"
         raise TaskError(reason, "CONFLICT") from error
+    set_up_tokens(lm, source, place)
     write_tokenizer(source, lm.tokenizer, special_token_ids(lm))
     _set_up_tokenizer(lm.tokenizer)
     # Now, while nobody's hooks are on it.
@@ -169,4 +171,5 @@ def describe(lm: LanguageModel) -> LanguageModelDescription:
         vocabulary_size=int(embedding.weight.shape[0]),
         layers=describe_layers(lm),
         context_length=position_limit(lm),
+        tokenizer=facts_of_model(lm),
     )

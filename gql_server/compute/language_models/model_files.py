@@ -10,6 +10,7 @@ import torch
 from huggingface_hub import snapshot_download
 
 from gql_server.compute.context import TaskError
+from gql_server.compute.language_models.gguf_tokens import keep_marks
 from gql_server.compute.language_models.load_failures import NotLoadable
 from gql_server.compute.language_models.tokenizer_loading import load_tokenizer
 from gql_server.compute.language_models.weights import load_weights
@@ -141,6 +142,7 @@ def _convert(file: Path, directory: Path, dtype: torch.dtype) -> None:
         del model.config.quantization_config
     model.hf_quantizer = None
     model.save_pretrained(directory)
+    keep_marks(file, tokenizer, directory)
     tokenizer.save_pretrained(directory)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
-from gql_server.text_edges import TextEdges, chosen_begin, edges_of
+from gql_server.text_edges import TextEdges, edges_of
 
 from mi_crow.language_model.language_model import LanguageModel
 
@@ -103,11 +103,9 @@ class TextEncoder:
         return len(self.edges.begin) + len(self.edges.end)
 
 
-def make_encoder(tokenizer: Any, bos_token_id: int | None = None, add_bos: bool | None = None) -> TextEncoder:
-    """Return the encoder of a tokenizer of transformers, with a model's option."""
-    own = own_edges(tokenizer)
-    edges = TextEdges(chosen_begin(own.begin, bos_token_id, add_bos), own.end)
-    return TextEncoder(tokenizer, edges, add_bos)
+def make_encoder(tokenizer: Any) -> TextEncoder:
+    """Return the encoder of a tokenizer of transformers, as it is."""
+    return TextEncoder(tokenizer, own_edges(tokenizer))
 
 
 def own_edges(tokenizer: Any) -> TextEdges:

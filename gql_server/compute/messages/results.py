@@ -8,6 +8,7 @@ from gql_server.compute.messages.base import Message
 from gql_server.compute.messages.events import NeuronActivation, TrainingConfigChosen, TrainingPoint
 from gql_server.compute.messages.exclusions import Exclusions
 from gql_server.provenance import IndexProvenance, RunProvenance, SaeProvenance
+from gql_server.token_options import TokenizerFacts
 
 
 class Done(Message, frozen=True):
@@ -35,6 +36,7 @@ class LanguageModelDescription(Message, frozen=True):
     vocabulary_size: int
     layers: list[LayerDescription]
     context_length: int | None = None
+    tokenizer: TokenizerFacts | None = None
 
 
 class CapturedLayer(Message, frozen=True):

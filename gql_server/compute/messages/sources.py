@@ -17,6 +17,10 @@ class LanguageModelSource(Message, frozen=True):
     """FLOAT32, FLOAT16 or BFLOAT16."""
     copy_dir: str
     """The server's own directory for it: the tokenizer's file, and a GGUF file's converted copy."""
+    add_bos: bool | None = None
+    """Whether a BOS is written before texts; None is as the tokenizer does."""
+    token_counts: tuple[tuple[int, bool], ...] = ()
+    """Tokens of which people have said whether they count."""
 
 
 class SaeSource(Message, frozen=True):

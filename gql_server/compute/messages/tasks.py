@@ -146,6 +146,8 @@ class ImportSae(Message, frozen=True):
     min_free_bytes: int = 0
     """Bytes of the disk that the task leaves free."""
     attempt: int = 1
+    writes_bos: bool | None = None
+    """Whether the language model writes a BOS before texts; None where that is not known."""
 
 
 class ExportSae(Message, frozen=True):
