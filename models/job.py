@@ -46,6 +46,10 @@ class Job(Base):
     unit: Mapped[ProgressUnit] = mapped_column(enum_column_type(ProgressUnit))
     rate_per_second: Mapped[float | None]
     eta_seconds: Mapped[float | None]
+    stage: Mapped[str | None] = mapped_column(String(100))
+    """What it does beside the counted progress; None unless it has said so and runs."""
+    stage_completed: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    stage_total: Mapped[int | None] = mapped_column(BigInteger)
     error: Mapped[str | None] = mapped_column(String)
     last_sequence: Mapped[int] = mapped_column(default=0)
     removed_sequence: Mapped[int] = mapped_column(default=0, server_default="0")

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from gql_server.compute.messages.events import Event
+from gql_server.compute.messages.results import Result
 from gql_server.compute.messages.tasks import Task
 from gql_server.compute.messages.wire import Lane, SaeClassDescription, WorkerReady
 from gql_server.jobs.executor import TaskCanceled, TaskRun, WorkerLost
@@ -28,6 +30,15 @@ class FakeExecutor:
         else:
             self.script(task, run)
         return run
+
+    def push(self, *events: Event) -> None:
+        """Have the newest task tell something."""
+        for event in events:
+            self._runs[-1].push(event)
+
+    def finish(self, result: Result) -> None:
+        """End the newest task well."""
+        self._runs[-1].finish(result)
 
     async def cancel(self, run: TaskRun) -> None:
         run.cancel_requested = True

@@ -66,6 +66,16 @@ class TrainingStepped(JobEvent):
     point: TrainingPoint = strawberry.field(description="The point that was added to the training's history.")
 
 
+@object_type
+class TrainingResumed(JobEvent):
+    """A training goes on from a snapshot, or begins anew: what its history has beyond the step is gone.
+
+    Points up to it that were never sent come right after this event.
+    """
+
+    step: int = strawberry.field(description="The last step that counts; 0 where the training begins anew.")
+
+
 def job_event(row: JobEventRow) -> JobEvent:
     """Return an entry of the log as it is shown."""
     payload = row.payload
@@ -88,3 +98,6 @@ def job_event(row: JobEventRow) -> JobEvent:
         case JobEventType.TRAINING_POINT:
             point = training_point(**payload)
             return TrainingStepped(job_id=row.job_id, sequence=row.sequence, at=row.at, point=point)
+        case JobEventType.TRAINING_RESUMED:
+            step = payload["step"]
+            return TrainingResumed(job_id=row.job_id, sequence=row.sequence, at=row.at, step=step)

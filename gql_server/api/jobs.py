@@ -29,6 +29,7 @@ from gql_server.api.pagination import After, Connection, First, given, listing
 from gql_server.api.progress import JobProgress, job_progress
 from gql_server.api.references import ActivationRunRef, LanguageModelRef, SaeRef
 from gql_server.services import jobs as job_service
+from gql_server.services.jobs import progress_payload
 from models import Job as JobRow
 
 JobResult = Annotated[
@@ -93,15 +94,13 @@ class Job(Node):
 
 def job(row: JobRow) -> Job:
     """Return a row as it is shown."""
-    progress = job_progress(
-        fraction=row.fraction,
-        completed=row.completed,
-        total=row.total,
-        unit=row.unit,
-        rate_per_second=row.rate_per_second,
-        eta_seconds=row.eta_seconds,
+    return from_row(
+        Job,
+        row,
+        row=row,
+        progress=job_progress(**progress_payload(row)),
+        events_removed_through=row.removed_sequence,
     )
-    return from_row(Job, row, row=row, progress=progress, events_removed_through=row.removed_sequence)
 
 
 async def job_of(info: Info, id: str | None) -> Job | None:

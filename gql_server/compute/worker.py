@@ -124,7 +124,7 @@ class Worker:
     ) -> None:
         self.channel = channel
         self.inbox = Inbox(channel)
-        self._got_on = time.monotonic()
+        self._looks_at_step = 0
         threading.Thread(target=self.inbox.fill, daemon=True).start()
         # Made with the thread running: the API process may end in the seconds that importing torch takes.
         self._tools = make_tools(channel.send)
@@ -135,16 +135,20 @@ class Worker:
 
     def get_on(self) -> None:
         """Note that the task in hand has got from one step to the next."""
-        self._got_on = time.monotonic()
+        self._looks_at_step = 0
 
     def _give_signs(self) -> None:
-        """Say every second that this process is alive, and for how long its task has not got on."""
+        """Say every second that this process is alive, and for how long its task has not got on.
+
+        That is counted in looks: while the machine sleeps or this process is stopped, none is made.
+        """
         while True:
             time.sleep(_SECONDS_BETWEEN_SIGNS)
+            self._looks_at_step += 1
             if self._tasks_in_hand:
                 self.share.sign()
             try:
-                self.channel.send(WorkerAlive(time.monotonic() - self._got_on))
+                self.channel.send(WorkerAlive(self._looks_at_step * _SECONDS_BETWEEN_SIGNS))
             except OSError:
                 return  # The API process is gone; the inbox ends this one.
 

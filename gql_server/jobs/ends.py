@@ -1,9 +1,11 @@
 """How a job that did not succeed is written down, and put into the queue again."""
 
+from datetime import datetime
+
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server.jobs import log as job_log, queue
+from gql_server.jobs import log as job_log, progress, queue
 from gql_server.jobs.handler import JobHandler
 from gql_server.jobs.reports import tell_queued
 from models import Job
@@ -17,13 +19,24 @@ MAX_RESUMPTIONS = 3
 
 
 async def write_down(
-    session: AsyncSession, handler: JobHandler, job: Job, status: JobStatus, error: str | None
+    session: AsyncSession,
+    handler: JobHandler,
+    job: Job,
+    status: JobStatus,
+    error: str | None,
+    finished_at: datetime | None = None,
 ) -> None:
-    """End an attempt as FAILED, CANCELED or INTERRUPTED."""
-    job.finished_at = now()
+    """End an attempt as FAILED, CANCELED or INTERRUPTED; now if it is not said when."""
+    job.finished_at = finished_at or not_before_start(job)
     job.eta_seconds = None
+    progress.leave_stage(job)
     await handler.fail(session, job, status)
     await job_log.append_status(session, job, status, error)
+
+
+def not_before_start(job: Job) -> datetime:
+    """Return the time of day; if that has been set back since the attempt began, when it began."""
+    return max(now(), job.started_at) if job.started_at else now()
 
 
 async def take_up_again(session: AsyncSession, handler: JobHandler, job: Job, *, stopping: bool) -> None:
@@ -48,10 +61,7 @@ async def take_up_again(session: AsyncSession, handler: JobHandler, job: Job, *,
 async def begin_attempt(session: AsyncSession, job: Job) -> None:
     """Queue a job for its next attempt; its log goes on."""
     job.attempt += 1
-    job.fraction = 0.0
-    job.completed = 0
-    job.total = None
-    job.rate_per_second = job.eta_seconds = None
+    progress.begin_anew(job)
     job.started_at = job.finished_at = None
     await job_log.append_status(session, job, JobStatus.QUEUED)
     tell_queued(session, job)

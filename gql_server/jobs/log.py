@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gql_server.compute.messages.events import TrainingPoint
 from gql_server.errors import Conflict
 from models import Job, JobEvent
 from models.enums import JobEventType, JobStatus
@@ -24,6 +25,12 @@ async def append_status(session: AsyncSession, job: Job, status: JobStatus, erro
     await session.flush()  # Only then a new job has its attempt.
     payload = {"status": status, "error": error, "attempt": job.attempt}
     await append(session, job, JobEventType.STATUS, payload)
+
+
+async def append_training_point(session: AsyncSession, job: Job, point: TrainingPoint) -> None:
+    """Log a point of a training's history."""
+    payload = {name: getattr(point, name) for name in point.__struct_fields__}
+    await append(session, job, JobEventType.TRAINING_POINT, payload)
 
 
 async def next_revision(session: AsyncSession) -> int:

@@ -62,7 +62,7 @@ async def _seconds_until_next(session: AsyncSession, lane: str) -> int:
         seconds = running.eta_seconds
     else:
         since = running.started_at if running is not None else None
-        elapsed = (now() - since).total_seconds() if since is not None else 0.0
+        elapsed = max(0.0, (now() - since).total_seconds()) if since is not None else 0.0
         seconds = await _usual_seconds(session, lane) - elapsed
     return max(1, min(_LONGEST_ADVICE_SECONDS, math.ceil(seconds)))
 

@@ -1,20 +1,22 @@
 """Takes jobs from the queue, has them done, and writes down everything that happens to them."""
 
 import asyncio
+import math
+import time
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from gql_server.compute.messages.events import Event, Log, Progress, TrainingPoint
+from gql_server.compute.messages.events import Event, Log, Progress, Stage, TrainingPoint
 from gql_server.compute.messages.results import Result
 from gql_server.compute.messages.tasks import Task
 from gql_server.compute.messages.wire import Lane
 from gql_server.database import Database
 from gql_server.disk import problem_of
-from gql_server.jobs import ends, log as job_log, queue
+from gql_server.jobs import ends, log as job_log, progress, queue
 from gql_server.jobs.bell import LOOK_AGAIN_SECONDS, Bell
 from gql_server.jobs.executor import (
     Executor,
@@ -61,10 +63,12 @@ class Supervisor:
         self._handlers = handlers
         self._bell = bell
         self._telemetry = telemetry
-        self._progress_interval = timedelta(seconds=settings.progress_interval_seconds)
+        self._progress_interval = settings.progress_interval_seconds
         self._resumes = settings.resume_jobs
         self._wake = {lane: asyncio.Event() for lane in LANES}
         self._runs: dict[str, TaskRun] = {}
+        self._began: dict[str, float] = {}
+        """When running attempts began, on the monotonic clock."""
         self._loops: dict[Lane, asyncio.Task[None]] = {}
         self._closing = False
         self._unwritten: dict[Lane, tuple[str, str]] = {}
@@ -149,7 +153,7 @@ class Supervisor:
             if job.status != JobStatus.QUEUED:
                 return  # Canceled since it was read.
             task = await self._handlers[job.kind].begin(session, job)
-            job.started_at = now()
+            job.started_at, self._began[job_id] = now(), time.monotonic()
             await job_log.append_status(session, job, JobStatus.RUNNING)
         self._bell.ring()
         with self._telemetry.tracer.span(f"job {job.kind}", ours(subject(job)), cause=job_id) as span:
@@ -183,19 +187,19 @@ class Supervisor:
 
     async def _follow(self, job_id: str, run: TaskRun) -> None:
         """Write down what the task tells; of progress the newest, no more often than the interval."""
-        held: Progress | None = None
-        written = now() - self._progress_interval
+        held: list[Event] = []
+        written = -math.inf
         async for events in run.batches():
-            newest = next((event for event in reversed(events) if isinstance(event, Progress)), held)
-            kept: list[Event] = [event for event in events if not isinstance(event, Progress)]
-            held = newest
-            if newest is not None and now() - written >= self._progress_interval:
-                kept.append(newest)
-                held, written = None, now()
+            kept: list[Event] = [event for event in events if not isinstance(event, Progress | Stage)]
+            held = progress.newest([*held, *events])
+            # Not the time of day, which may be set back.
+            if held and time.monotonic() - written >= self._progress_interval:
+                kept += held
+                held, written = [], time.monotonic()
             if kept:
                 await self._record(job_id, kept)
-        if held is not None:
-            await self._record(job_id, [held])
+        if held:
+            await self._record(job_id, held)
 
     async def _record(self, job_id: str, events: list[Event]) -> None:
         async with self._database.write() as session:
@@ -203,15 +207,14 @@ class Supervisor:
             for event in events:
                 await self._handlers[job.kind].record(session, job, event)
                 match event:
-                    case Progress():
-                        _set_progress(job, event)
-                        await job_log.append(session, job, JobEventType.PROGRESS, progress_payload(job))
+                    case Progress() | Stage():
+                        progress.take_in(job, event)
+                        await job_log.append(session, job, JobEventType.PROGRESS, progress.payload(job))
                     case Log(message):
                         logger.info("job log", message=message)
                         await job_log.append(session, job, JobEventType.LOG, {"message": message})
                     case TrainingPoint():
-                        payload = {name: getattr(event, name) for name in event.__struct_fields__}
-                        await job_log.append(session, job, JobEventType.TRAINING_POINT, payload)
+                        await job_log.append_training_point(session, job, event)
                     case _:
                         pass  # The handler's business alone.
         self._bell.ring()
@@ -237,16 +240,24 @@ class Supervisor:
     async def _succeed(self, job_id: str, result: Result) -> JobStatus:
         async with self._database.write() as session:
             job = await session.get_one(Job, job_id)
+            job.finished_at = self._finished_at(job)
             await self._handlers[job.kind].succeed(session, job, result)
-            job.completed = job.total if job.total is not None else job.completed
-            job.fraction = 1.0
-            job.eta_seconds = 0.0
-            job.finished_at = now()
-            await job_log.append(session, job, JobEventType.PROGRESS, progress_payload(job))
+            progress.complete(job)
+            await job_log.append(session, job, JobEventType.PROGRESS, progress.payload(job))
             await job_log.append_status(session, job, JobStatus.SUCCEEDED)
         JobEnd.of(job).tell(self._telemetry)
         self.wake()
         return JobStatus.SUCCEEDED
+
+    def _finished_at(self, job: Job) -> datetime:
+        """Return when an attempt that ends now has ended: so long after its start as it has taken.
+
+        The time of day may have been set back meanwhile.
+        """
+        began = self._began.pop(job.id, None)
+        if began is None or job.started_at is None:
+            return ends.not_before_start(job)
+        return job.started_at + timedelta(seconds=time.monotonic() - began)
 
     async def _end(self, job_id: str, status: JobStatus, error: str | None) -> JobStatus:
         async with self._database.write() as session:
@@ -255,32 +266,11 @@ class Supervisor:
                 return job.status
             if job.status == JobStatus.CANCELING and status == JobStatus.INTERRUPTED:
                 status, error = JobStatus.CANCELED, None  # Asked for in the moment in which its worker went.
-            await ends.write_down(session, self._handlers[job.kind], job, status, error)
+            finished = self._finished_at(job)
+            await ends.write_down(session, self._handlers[job.kind], job, status, error, finished)
             end = JobEnd.of(job)
             if self._resumes and status == JobStatus.INTERRUPTED:
                 await ends.take_up_again(session, self._handlers[job.kind], job, stopping=self._closing)
         end.tell(self._telemetry)
         self.wake()
         return status
-
-
-def progress_payload(job: Job) -> dict[str, object]:
-    """Return a job's progress as its event keeps it."""
-    return {
-        "fraction": job.fraction,
-        "completed": job.completed,
-        "total": job.total,
-        "unit": job.unit,
-        "rate_per_second": job.rate_per_second,
-        "eta_seconds": job.eta_seconds,
-    }
-
-
-def _set_progress(job: Job, progress: Progress) -> None:
-    job.completed = progress.completed
-    job.total = progress.total
-    job.rate_per_second = progress.rate_per_second
-    if progress.total:
-        job.fraction = max(job.fraction, min(1.0, progress.completed / progress.total))
-        if progress.rate_per_second:
-            job.eta_seconds = max(0.0, (progress.total - progress.completed) / progress.rate_per_second)

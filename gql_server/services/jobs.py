@@ -8,6 +8,7 @@ from gql_server.errors import Conflict, InvalidInput
 from gql_server.jobs import ends, log, queue
 from gql_server.jobs.bell import LOOK_AGAIN_SECONDS
 from gql_server.jobs.handler import JobHandler
+from gql_server.jobs.progress import payload as progress_payload
 from gql_server.jobs.reports import JobEnd
 from gql_server.server import Server
 from gql_server.services import lookup
@@ -23,6 +24,8 @@ from gql_server.settings import Settings
 from models import Job, JobEvent
 from models.base import without_index
 from models.enums import UNFINISHED, JobKind, JobStatus
+
+__all__ = ["cancel", "conditions", "handlers", "progress_payload", "retry", "watch", "watch_all"]
 
 JOBS_AT_ONCE = 100
 
@@ -119,7 +122,8 @@ async def watch_all(server: Server, kinds: Collection[JobKind] | None) -> AsyncI
     shown: dict[str, tuple[object, ...]] = {}
     while True:
         for job in jobs:
-            state = (job.status, job.attempt, job.completed, job.total, job.fraction)
+            stage = (job.stage, job.stage_completed, job.stage_total)
+            state = (job.status, job.attempt, job.completed, job.total, job.fraction, stage)
             if (kinds is None or job.kind in kinds) and shown.get(job.id) != state:
                 yield job
             shown[job.id] = state

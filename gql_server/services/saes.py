@@ -17,6 +17,7 @@ from gql_server.compute.messages.tasks import TrainSae
 from gql_server.compute.messages.wire import Lane, SaeClassDescription, WorkerReady
 from gql_server.database import after_commit
 from gql_server.errors import Conflict
+from gql_server.jobs import log as job_log
 from gql_server.provenance import plain
 from gql_server.server import Server
 from gql_server.services import (
@@ -43,7 +44,7 @@ from models import (
     Sae,
     TrainingPoint as TrainingPointRow,
 )
-from models.enums import UNFINISHED, ArtifactStatus, JobKind, JobStatus, ProgressUnit, SaeOrigin
+from models.enums import UNFINISHED, ArtifactStatus, JobEventType, JobKind, JobStatus, ProgressUnit, SaeOrigin
 
 _BYTES_PER_WEIGHT = 4
 _COPIES_IN_SNAPSHOT = 3
@@ -192,10 +193,12 @@ class TrainHandler:
         self._settings = settings
 
     async def begin(self, session: AsyncSession, job: Job) -> TrainSae:
-        """Mark the SAE as BUILDING, forget an earlier attempt's points, and return the task."""
+        """Mark the SAE as BUILDING and return the task.
+
+        An earlier attempt's points stay until the worker says which of them still count.
+        """
         sae = await session.get_one(Sae, job.artifact_id)
         sae.status = ArtifactStatus.BUILDING
-        await _forget_points(session, sae.id)
         wanted: dict[str, Any] = job.request
         assert sae.sae_class and sae.latent_count and sae.activation_run_id
         task = TrainSae(
@@ -235,9 +238,8 @@ class TrainHandler:
                 sae.training_config = _fields(event)
             case TrainingPoint():
                 session.add(_row_of(job.artifact_id, event))
-            case TrainingResumed(points=points):
-                await _forget_points(session, job.artifact_id)
-                session.add_all(_row_of(job.artifact_id, point) for point in points)
+            case TrainingResumed():
+                await _resume_history(session, job, event)
 
     async def succeed(self, session: AsyncSession, job: Job, result: Result) -> None:
         """Mark the SAE as READY, and queue the indexing of its neurons if that was asked for."""
@@ -277,8 +279,16 @@ class TrainHandler:
         sae.status = ArtifactStatus.PENDING
 
 
-async def _forget_points(session: AsyncSession, sae_id: str) -> None:
-    await session.execute(delete_rows(TrainingPointRow).where(TrainingPointRow.sae_id == sae_id))
+async def _resume_history(session: AsyncSession, job: Job, resumed: TrainingResumed) -> None:
+    """Make the history what the training goes on from, and log that, with the points nobody has been sent."""
+    of_sae = TrainingPointRow.sae_id == job.artifact_id
+    sent = set(await session.scalars(select(TrainingPointRow.step).where(of_sae)))
+    await session.execute(delete_rows(TrainingPointRow).where(of_sae))
+    session.add_all(_row_of(job.artifact_id, point) for point in resumed.points)
+    await job_log.append(session, job, JobEventType.TRAINING_RESUMED, {"step": resumed.step})
+    for point in resumed.points:
+        if point.step not in sent:
+            await job_log.append_training_point(session, job, point)
 
 
 def _row_of(sae_id: str, point: TrainingPoint) -> TrainingPointRow:

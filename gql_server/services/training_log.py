@@ -7,7 +7,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gql_server.compute.messages.tasks import TrainSae
 from gql_server.database import Database, after_commit
 from models import Job, Sae, TrainingPoint
-from models.base import now
 from models.enums import JobStatus
 
 log = structlog.get_logger(__name__)
@@ -36,11 +35,11 @@ def tell_start(session: AsyncSession, job: Job, task: TrainSae) -> None:
 
 async def tell_end(session: AsyncSession, job: Job, sae: Sae, status: JobStatus) -> None:
     """Tell of a training that ends, once that is committed, with the figures of its newest point."""
-    if job.started_at is None:
+    if job.started_at is None or job.finished_at is None:
         return
     query = select(TrainingPoint).where(TrainingPoint.sae_id == sae.id)
     point = await session.scalar(query.order_by(TrainingPoint.step.desc()).limit(1))
-    seconds = round((now() - job.started_at).total_seconds(), 3)
+    seconds = round((job.finished_at - job.started_at).total_seconds(), 3)
 
     async def tell(_: Database) -> None:
         log.info(

@@ -166,7 +166,7 @@ def test_norms_of_any_form_and_linear_heads_of_any_class_are_told(
     model.lm_head = Head(model.lm_head.weight.detach() * 3)
     unembedding = find_unembedding(wrap(model), BLOCK)
     directions = torch.randn(5, 32, generator=torch.Generator().manual_seed(3))
-    found = direct_effects(directions, unembedding, lambda: None)
+    found = direct_effects(directions, unembedding, lambda completed, total: None)
     expected = directions * (1 if offset is None else 1 + offset) @ model.lm_head.weight.detach().T
     best = expected[:, : len(unembedding.weight)].topk(50, dim=1)
     torch.testing.assert_close(found["promoted_effects"], best.values, atol=1e-4, rtol=1e-3)

@@ -1,15 +1,24 @@
 """The supervisor, over a real database, with the worker's side written down by the test."""
 
 import asyncio
+import dataclasses
 import errno
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server.compute.messages.events import Log, Progress, TrainingConfigChosen, TrainingPoint
+from gql_server.compute.messages.events import (
+    Log,
+    Progress,
+    Stage,
+    TrainingConfigChosen,
+    TrainingPoint,
+    TrainingResumed,
+)
 from gql_server.compute.messages.results import (
     CapturedLayer,
     CaptureResult,
@@ -21,7 +30,7 @@ from gql_server.compute.messages.tasks import CaptureActivations, IndexNeurons, 
 from gql_server.compute.messages.wire import TaskFailed
 from gql_server.disk import FULL
 from gql_server.errors import Conflict, NotFound
-from gql_server.jobs import supervisor
+from gql_server.jobs import ends, supervisor
 from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
 from gql_server.jobs.supervisor import STOPPED
 from gql_server.manifest import Manifest, ManifestDataset, ManifestLanguageModel
@@ -29,7 +38,7 @@ from gql_server.server import Server
 from gql_server.services import activation_runs, jobs, saes
 from gql_server.services.reconciliation import INTERRUPTED, reconcile
 from gql_server.services.requests import CaptureRequest, DatasetRequest, TrainRequest
-from models import ActivationRun, Job, JobEvent, NeuronIndex, Sae
+from models import ActivationRun, Job, JobEvent, NeuronIndex, Sae, TrainingPoint as TrainingPointRow
 from models.enums import ArtifactStatus, DatasetKind, FloatType, JobEventType, JobKind, JobStatus
 from tests.fake_executor import FakeExecutor
 from tests.serving import add_language_model, add_run, serving
@@ -397,3 +406,134 @@ async def test_a_manifest_that_cannot_be_written_does_not_keep_a_job_from_its_en
             run = await session.get_one(ActivationRun, job.result_id)
     assert (job.status, job.error) == (JobStatus.FAILED, "Full.")
     assert (run.sample_count, run.token_count) == (3, 5)
+
+
+def point_at(step: int) -> TrainingPoint:
+    return TrainingPoint(step, 1, 100 * step, 0.5, 0.4, 0.9, 4.0, None, 0.001, 1000.0)
+
+
+async def steps_kept(server: Server, sae_id: str) -> list[int]:
+    async with server.database.read() as session:
+        query = select(TrainingPointRow.step).where(TrainingPointRow.sae_id == sae_id)
+        return list(await session.scalars(query.order_by(TrainingPointRow.step)))
+
+
+async def until(server: Server, job_id: str, **payload: object) -> None:
+    """Wait for an event that says this."""
+    async with asyncio.timeout(10):
+        async for event in jobs.watch(server, job_id, 0):
+            if payload.items() <= event.payload.items():
+                return
+
+
+async def test_a_retried_training_keeps_its_history_until_the_worker_says_from_where_it_goes_on(
+    tmp_path: Path,
+) -> None:
+    def begin(task: Task, run: TaskRun) -> None:
+        run.push(CONFIG)
+        for step in (1, 2, 3) if isinstance(task, TrainSae) and task.attempt == 1 else ():
+            run.push(point_at(step))
+
+    async with serving(tmp_path, FakeExecutor(begin)) as server:
+        run = await add_run(server, await add_language_model(server))
+        job = (await saes.train(server, train_request(run.id))).job
+        await until(server, job.id, step=3)
+        await jobs.cancel(server, job.id)
+        await ended(server, job.id)
+        await jobs.retry(server, job.id)
+        await until(server, job.id, status="RUNNING", attempt=2)
+        await jobs.cancel(server, job.id)
+        assert (await ended(server, job.id)).status == JobStatus.CANCELED
+        assert await steps_kept(server, job.result_id) == [1, 2, 3]
+
+
+async def test_a_resumed_training_drops_points_beyond_its_snapshot_and_sends_those_nobody_had(
+    tmp_path: Path,
+) -> None:
+    """The first attempt's worker went before point 3, which is in its snapshot, was written down."""
+
+    def script(task: Task, task_run: TaskRun) -> None:
+        assert isinstance(task, TrainSae)
+        task_run.push(CONFIG)
+        if task.attempt == 1:
+            for step in (1, 2, 5):
+                task_run.push(point_at(step))
+            task_run.finish(WorkerLost("gone"))
+        else:
+            task_run.push(TrainingResumed(3, [point_at(1), point_at(2), point_at(3)]))
+            task_run.push(point_at(4))
+            task_run.finish(TrainResult(8, CONFIG, point_at(4)))
+
+    async with serving(tmp_path, FakeExecutor(script)) as server:
+        run = await add_run(server, await add_language_model(server))
+        request = dataclasses.replace(train_request(run.id), index_neurons=False)
+        job = (await saes.train(server, request)).job
+        assert (await ended(server, job.id)).status == JobStatus.INTERRUPTED
+        last = (await ended(server, job.id)).last_sequence
+        await jobs.retry(server, job.id)
+        async with asyncio.timeout(10):
+            events = [event async for event in jobs.watch(server, job.id, last)]
+        assert await steps_kept(server, job.result_id) == [1, 2, 3, 4]
+    told = [(event.type, event.payload["step"]) for event in events if "step" in event.payload]
+    assert told == [
+        (JobEventType.TRAINING_RESUMED, 3),
+        (JobEventType.TRAINING_POINT, 3),
+        (JobEventType.TRAINING_POINT, 4),
+    ]
+
+
+async def test_a_stage_is_told_with_the_progress_and_left_by_what_is_counted_next(tmp_path: Path) -> None:
+    def script(_: Task, run: TaskRun) -> None:
+        for event in (Progress(1, 4, 2.0), Stage("looking", 1, 9), Stage("looking", 2, 9)):
+            run.push(event)
+        run.push(Log("between"))
+        run.push(Progress(4, 4, 2.0))
+        run.push(Stage("writing", 0, None))
+        run.finish(capture_result())
+
+    async with serving(tmp_path, FakeExecutor(script)) as server:
+        lm = await add_language_model(server)
+        job_id = (await activation_runs.capture(server, capture_request(lm.id))).job.id
+        job = await ended(server, job_id)
+        events = [event async for event in jobs.watch(server, job_id, 0)]
+    progress = [event.payload for event in events if event.type == JobEventType.PROGRESS]
+    stages = [(one["completed"], one["eta_seconds"], one["stage"]) for one in progress]
+    writing = {"name": "writing", "completed": 0, "total": None}
+    assert stages[-2:] == [(4, None, writing), (4, 0.0, None)]
+    assert (4, 0.0, None) in stages[:-2]
+    assert (job.stage, job.fraction) == (None, 1.0)
+
+
+async def test_a_clock_that_is_set_back_makes_no_negative_durations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path, FakeExecutor()) as server:
+        lm = await add_language_model(server)
+        job_id = (await activation_runs.capture(server, capture_request(lm.id))).job.id
+        await until(server, job_id, status="RUNNING")
+        yesterday = datetime.now(UTC) - timedelta(days=1)
+        monkeypatch.setattr(supervisor, "now", lambda: yesterday)
+        monkeypatch.setattr(ends, "now", lambda: yesterday)
+        executor = server.executor
+        assert isinstance(executor, FakeExecutor)
+        executor.push(Progress(1, 2), Progress(2, 2))
+        executor.finish(capture_result())
+        job = await ended(server, job_id)
+        events = [event async for event in jobs.watch(server, job_id, 0)]
+    assert job.started_at is not None and job.finished_at is not None
+    assert timedelta() <= job.finished_at - job.started_at < timedelta(hours=1)
+    assert sum(event.type == JobEventType.PROGRESS for event in events) >= 2
+
+
+async def test_an_attempt_of_an_earlier_server_does_not_end_before_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path, FakeExecutor()) as server:
+        lm = await add_language_model(server)
+        job_id = (await activation_runs.capture(server, capture_request(lm.id))).job.id
+        await until(server, job_id, status="RUNNING")
+        monkeypatch.setattr(ends, "now", lambda: datetime.now(UTC) - timedelta(days=1))
+        await reconcile(server.database, server.settings)
+        async with server.database.read() as session:
+            job = await session.get_one(Job, job_id)
+    assert (job.status, job.finished_at) == (JobStatus.INTERRUPTED, job.started_at)

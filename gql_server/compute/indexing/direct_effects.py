@@ -11,8 +11,6 @@ for Transformer Circuits: the residual stream, direct paths, norms folded into t
 al. 2023 (Towards Monosemanticity: a feature's logit weights).
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -21,18 +19,17 @@ from gql_server.compute.indexing.strongest_columns import strongest_columns
 from gql_server.compute.language_models.unembedding import NoUnembedding, Unembedding
 from gql_server.compute.saes.decoder_directions import MAX_DENSE_VALUES
 from gql_server.compute.saes.encoding import all_finite
+from gql_server.compute.stages import Tell
 
 TOKENS_KEPT = 50
 _NOT_FINITE = "The SAE's decoder directions are so long that their effects on the logits are not finite."
 
 
-def direct_effects(
-    directions: Tensor, unembedding: Unembedding, check: Callable[[], None]
-) -> dict[str, Tensor]:
+def direct_effects(directions: Tensor, unembedding: Unembedding, tell: Tell) -> dict[str, Tensor]:
     """Return the tokens that directions [n_latents, width] raise and lower most, strongest first.
 
     Of equal effects the lower token id comes first; entries without an effect of the right sign are -1 and 0.
-    ``check`` is called between portions. Raises NoUnembedding where the directions are of another width, and
+    ``tell`` is called between portions. Raises NoUnembedding where the directions are of another width, and
     TaskError where an effect is not finite.
     """
     weight = unembedding.weight
@@ -43,7 +40,7 @@ def direct_effects(
     rows = max(1, MAX_DENSE_VALUES // len(weight))
     parts: list[tuple[Tensor, ...]] = []
     for start in range(0, len(seen), rows):
-        check()
+        tell(start, len(seen))
         with torch.inference_mode():
             effects = _logits(seen[start : start + rows], weight)
             if not all_finite(effects):

@@ -11,6 +11,7 @@ from gql_server.compute.language_models.unembedding import NoUnembedding, find_u
 from gql_server.compute.messages.events import Log
 from gql_server.compute.messages.tasks import IndexNeurons
 from gql_server.compute.saes.decoder_directions import decoder_directions, similar_neurons
+from gql_server.compute.stages import stage
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -23,8 +24,8 @@ def direction_tensors(
     The language model is loaded for its unembedding. Where it cannot be, or there is no way from the layer to
     the logits that can be told, a log line says so, and the effects are left out.
     """
-    directions = decoder_directions(sae, context.check)
-    tensors = similar_neurons(directions, context.check)
+    directions = decoder_directions(sae, stage(context, "reading decoder directions"))
+    tensors = similar_neurons(directions, stage(context, "computing similar neurons"))
     try:
         return tensors | _effects(task, context, directions, language_models)
     except (NoUnembedding, TaskError, MemoryError, torch.OutOfMemoryError) as error:
@@ -39,4 +40,4 @@ def _effects(
     if task.language_model is None:
         raise NoUnembedding("The index was asked for without its language model.")
     unembedding = find_unembedding(language_models.get(task.language_model), task.sae.layer)
-    return direct_effects(directions, unembedding, context.check)
+    return direct_effects(directions, unembedding, stage(context, "computing promoted tokens"))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gql_server.compute.context import TaskContext
 from gql_server.compute.messages.tasks import IndexNeurons
+from gql_server.compute.stages import stage
 from gql_server.datasets import TextDataset
 from gql_server.files import whole_file
 from gql_server.top_texts import TextTokenizer
@@ -25,6 +26,7 @@ _COLUMNS = {
     "piece_index": "top_pieces",
 }
 """What is said of each text, and the tensor that it comes from."""
+_NEURONS_AT_ONCE = 256
 Shown = tuple[str, str]
 """A stretch of a text, and the token at its peak."""
 
@@ -47,7 +49,10 @@ def write_top_texts_file(
     }
     with whole_file(Path(task.top_texts_path)) as temporary, temporary.open("wb") as file:
         file.write(msgspec.json.encode(head)[:-1] + b',"neurons":[')
+        n_neurons, tell = len(tensors["firing_count"]), stage(context, "writing top texts")
         for number, neuron in enumerate(_neurons(tensors, shown)):
+            if number % _NEURONS_AT_ONCE == 0:
+                tell(number, n_neurons)
             file.write((b",\n" if number else b"\n") + msgspec.json.encode(neuron))
         file.write(b"\n]}\n")
 
@@ -72,8 +77,10 @@ def _shown(
     sorted_rows, order = rows.sort(stable=True)
     used, counts = sorted_rows[sorted_rows >= 0].unique_consecutive(return_counts=True)
     entries = iter(order[sorted_rows >= 0].split(counts.tolist()))
+    tell, done = stage(context, "reading top texts"), 0
     for some in used.split(_WHOLE_TEXTS_AT_ONCE if split else _TEXTS_AT_ONCE):
-        context.check()
+        tell(done, len(used))
+        done += len(some)
         for cut in tokenizer.cut([dataset[row] for row in some.tolist()], max_length, split):
             for entry in next(entries).tolist():
                 text = cut.piece(pieces[entry])

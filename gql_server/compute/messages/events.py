@@ -13,6 +13,15 @@ class Progress(Message, frozen=True):
     rate_per_second: float | None = None
 
 
+class Stage(Message, frozen=True):
+    """What a task does beside the counted progress, and how far that is; coalesced like Progress."""
+
+    name: str
+    """Such as "computing similar neurons"."""
+    completed: int
+    total: int | None
+
+
 class Log(Message, frozen=True):
     """One sentence for people."""
 
@@ -106,5 +115,12 @@ class OutputFinished(Message, frozen=True):
 
 
 Event = (
-    Progress | Log | TrainingConfigChosen | TrainingPoint | TrainingResumed | TokenGenerated | OutputFinished
+    Progress
+    | Stage
+    | Log
+    | TrainingConfigChosen
+    | TrainingPoint
+    | TrainingResumed
+    | TokenGenerated
+    | OutputFinished
 )

@@ -1,13 +1,12 @@
 """What each of an SAE's neurons adds to the reconstruction, and which neurons add nearly the same."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.indexing.strongest_columns import strongest_columns
 from gql_server.compute.saes.affine_engine import AffineEngine
+from gql_server.compute.stages import Tell
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -18,12 +17,12 @@ _SAMPLE = 8
 _TOLERANCE = 1e-3
 
 
-def decoder_directions(sae: Sae, check: Callable[[], None]) -> Tensor:
+def decoder_directions(sae: Sae, tell: Tell) -> Tensor:
     """Return what one unit of each latent adds to the reconstruction, float32 [n_latents, n_inputs].
 
     That is decode(e_i) - decode(0), which beside a large decoder bias would be rounded away: engines of ours
     show it exactly. Another engine's dictionary is taken for it where it says the same of some neurons; else
-    every neuron is decoded. ``check`` is called between portions.
+    every neuron is decoded. ``tell`` is called between portions.
     """
     if isinstance(sae.sae_engine, AffineEngine):
         return sae.sae_engine.decoder_weight.detach().float()
@@ -39,7 +38,7 @@ def decoder_directions(sae: Sae, check: Callable[[], None]) -> Tensor:
                 return shown
     portion, parts = max(1, MAX_DENSE_VALUES // n_latents), []
     for start in range(0, n_latents, portion):
-        check()
+        tell(start, n_latents)
         with torch.inference_mode():
             parts.append(_decoded(sae, torch.arange(start, min(start + portion, n_latents))))
     return torch.cat(parts)
@@ -53,10 +52,10 @@ def _decoded(sae: Sae, neurons: Tensor) -> Tensor:
     return decoded[:-1] - decoded[-1]
 
 
-def similar_neurons(directions: Tensor, check: Callable[[], None]) -> dict[str, Tensor]:
+def similar_neurons(directions: Tensor, tell: Tell) -> dict[str, Tensor]:
     """Return each neuron's nearest neighbours by the cosine of directions [n_latents, n_inputs].
 
-    Itself is left out, and whose direction is zero or not finite. ``check`` is called between portions.
+    Itself is left out, and whose direction is zero or not finite. ``tell`` is called between portions.
     """
     # By the largest entry first: squares of very long and very short directions do not fit into float32.
     largest = directions.abs().amax(dim=1, keepdim=True)
@@ -64,7 +63,7 @@ def similar_neurons(directions: Tensor, check: Callable[[], None]) -> dict[str, 
     units = nn.functional.normalize((directions / largest).masked_fill(nothing[:, None], 0.0), dim=1)
     portion, indices, cosines = max(1, MAX_DENSE_VALUES // len(units)), list[Tensor](), list[Tensor]()
     for start in range(0, len(units), portion):
-        check()
+        tell(start, len(units))
         with torch.inference_mode():
             found = (units[start : start + portion] @ units.T).clamp_(-1.0, 1.0)
             found[:, nothing] = -torch.inf
