@@ -49,6 +49,56 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "word_embed_proj_dim": 16,
         },
     ),
+    "Lfm2ForCausalLM": (
+        "Lfm2Config",
+        {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "layer_types": ["conv", "full_attention"],
+        },
+    ),
+    "Qwen3NextForCausalLM": (
+        "Qwen3NextConfig",
+        _LLAMA_LIKE
+        | {
+            "layer_types": ["linear_attention", "full_attention"],
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "num_experts": 0,
+        },
+    ),
+    "MiniMaxForCausalLM": (
+        "MiniMaxConfig",
+        _LLAMA_LIKE | {"layer_types": ["linear_attention", "full_attention"], "num_local_experts": 2},
+    ),
+    "MambaForCausalLM": ("MambaConfig", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8}),
+    "RecurrentGemmaForCausalLM": (
+        "RecurrentGemmaConfig",
+        {
+            "hidden_size": 32,
+            "intermediate_size": 96,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "lru_width": 32,
+            "attention_window_size": 16,
+        },
+    ),
+    "RwkvForCausalLM": (
+        "RwkvConfig",
+        {"hidden_size": 32, "attention_hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48},
+    ),
+    "OpenAIGPTLMHeadModel": ("OpenAIGPTConfig", {"n_embd": 32, "n_layer": 2, "n_head": 2}),
+    "XLNetLMHeadModel": ("XLNetConfig", {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 48}),
+    "BartForCausalLM": (
+        "BartConfig",
+        {"d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 2, "decoder_ffn_dim": 48},
+    ),
 }
 PADDING_ROWS = 8
 """Rows of the unembedding that the tokenizer has no token for."""

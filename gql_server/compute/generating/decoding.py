@@ -1,17 +1,19 @@
-"""A batch of prompts going through a language model token by token, with a key-value cache."""
+"""Prompts going through a language model token by token."""
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.language_models.forward import model_device, stopping_after
+from gql_server.compute.generating.batching import go_together
+from gql_server.compute.generating.model_inputs import ModelInputs
+from gql_server.compute.language_models.forward import stopping_after
 from gql_server.compute.language_models.loading import special_token_ids
-from gql_server.compute.language_models.padding import pad
+from gql_server.compute.language_models.padding import marks
 from gql_server.compute.language_models.text_encoder import embedding_count
 from gql_server.compute.looking.peaks import PromptLatents
 from gql_server.compute.saes.codes import Codes
@@ -22,18 +24,25 @@ from mi_crow.language_model.language_model import LanguageModel
 
 @dataclass(frozen=True)
 class Step:
-    """What a forward pass gave for each row of the batch."""
+    """What a forward pass gave for each row."""
 
     logits: Tensor
     """[n_rows, vocabulary], float32 on the CPU: those of the next token."""
     codes: Codes | None
     """Before edits, at the last position, on the CPU, a row for each row; None without a hook."""
-    prompts: PromptLatents | None = None
-    """What the first pass kept of the prompts' latents; positions are padded left."""
+    peaks: Sequence[tuple[Tensor, Tensor]] = ()
+    """Of the first pass with a hook: each prompt's highest latents and at which of its tokens they are."""
+
+    @classmethod
+    def joined(cls, steps: "Sequence[Step]") -> "Step":
+        """Put the rows of several steps one after the other."""
+        codes = [step.codes for step in steps if step.codes is not None]
+        peaks = [peak for step in steps for peak in step.peaks]
+        return cls(torch.cat([step.logits for step in steps]), Codes.joined(codes) if codes else None, peaks)
 
 
 class Decoding:
-    """Rows of a batch, padded left; rows that are done leave it.
+    """Rows that go on together where the model can do that, else each by itself; rows that are done leave.
 
     The hook sits on the model during the forward passes only: between them other requests may use the same
     model.
@@ -43,89 +52,148 @@ class Decoding:
         self._lm = lm
         self._layer = layer
         self._hook = hook
-        self._device = model_device(lm)
-        self._special = torch.tensor(sorted(special_token_ids(lm)), dtype=torch.long, device=self._device)
-        self._n_embeddings = embedding_count(lm)
-        self._attention_mask = torch.zeros(0, 0)
-        self._cache: object = None
-        parameters = inspect.signature(lm.model.forward).parameters
-        self._last_logits_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+        self._batches: list[_Batch] = []
+        self._is_one_batch = True
 
     def start(self, prompts: Sequence[Sequence[int]]) -> Step:
         """Take in the prompts' token ids."""
-        batch = pad(prompts, "left", self._device)
-        self._attention_mask = batch.attention_mask
-        if self._hook is None:
-            return self._forward(batch.input_ids, batch.position_ids)
-        context = self._hook.sae.context
-        kept = PromptLatents(
-            self._countable(batch.input_ids), context.n_latents, torch.device(context.device)
-        )
-        self._hook.reader = kept.add
-        try:
-            step = self._forward(batch.input_ids, batch.position_ids)
-        finally:
-            self._hook.reader = None
-        return Step(step.logits, kept.last.to("cpu"), kept)
+        self._is_one_batch = len(prompts) == 1 or go_together(self._lm)
+        parts = [prompts] if self._is_one_batch else [[prompt] for prompt in prompts]
+        self._batches = [_Batch(self._lm, self._layer, self._hook, part) for part in parts]
+        return Step.joined([batch.start() for batch in self._batches])
 
     def advance(self, rows: Sequence[int], token_ids: Sequence[int]) -> Step:
-        """Go on with some rows of the batch, each with its next token."""
-        input_ids, position_ids = self._next(rows, token_ids)
-        return self._forward(input_ids, position_ids)
+        """Go on with some of the rows, each with its next token."""
+        return Step.joined([batch.advance(*part) for batch, part in self._parts(rows, token_ids)])
 
     def look(self, rows: Sequence[int], token_ids: Sequence[int]) -> Codes:
         """Return the codes on next tokens that nothing follows."""
-        input_ids, position_ids = self._next(rows, token_ids)
-        with self._passing(input_ids), stopping_after(self._lm, self._layer):
-            self._call(input_ids, position_ids)
-        assert self._hook is not None
-        assert self._hook.codes is not None
-        return self._hook.codes.to("cpu")
+        return Codes.joined([batch.look(*part) for batch, part in self._parts(rows, token_ids)])
 
-    def _next(self, rows: Sequence[int], token_ids: Sequence[int]) -> tuple[Tensor, Tensor]:
-        if len(rows) < len(self._attention_mask):
-            kept = torch.tensor(rows, device=self._device)
-            with torch.inference_mode():
-                self._cache.batch_select_indices(kept)  # type: ignore[attr-defined]
-            self._attention_mask = self._attention_mask[kept]
-        position_ids = self._attention_mask.sum(dim=1, keepdim=True)
-        one = torch.ones_like(self._attention_mask[:, :1])
-        self._attention_mask = torch.cat([self._attention_mask, one], dim=1)
-        return torch.tensor(token_ids, device=self._device)[:, None], position_ids
+    def _parts(
+        self, rows: Sequence[int], token_ids: Sequence[int]
+    ) -> "list[tuple[_Batch, tuple[Sequence[int], Sequence[int]]]]":
+        if self._is_one_batch:
+            return [(self._batches[0], (rows, token_ids))]
+        self._batches = [self._batches[row] for row in rows]
+        return [(batch, ([0], [token_id])) for batch, token_id in zip(self._batches, token_ids, strict=True)]
 
-    def _forward(self, input_ids: Tensor, position_ids: Tensor) -> Step:
-        with self._passing(input_ids):
-            logits = self._call(input_ids, position_ids)
-        # None where the hook tells a reader: one position a row is what a step has.
-        codes = self._hook.codes if self._hook else None
-        return Step(logits.float().cpu(), None if codes is None else codes.to("cpu"))
 
-    def _call(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
-        output = self._lm.model(
-            input_ids=input_ids,
-            attention_mask=self._attention_mask,
-            position_ids=position_ids,
-            past_key_values=self._cache,
-            use_cache=True,
-            **self._last_logits_only,
-        )
-        self._cache = output.past_key_values
-        # A head with more rows than the embedding gives scores to tokens that cannot be fed again.
-        logits: Tensor = output.logits[:, -1, : self._n_embeddings]
-        return logits
+class _Batch:
+    """Rows that go through the model in the same passes."""
+
+    def __init__(
+        self, lm: LanguageModel, layer: str, hook: SaeHook | None, prompts: Sequence[Sequence[int]]
+    ) -> None:
+        self._lm = lm
+        self._layer = layer
+        self._hook = hook
+        self._special = special_token_ids(lm)
+        self._n_embeddings = embedding_count(lm)
+        self._lengths = [len(prompt) for prompt in prompts]
+        self._inputs = ModelInputs(lm, prompts, all_logits=hook is not None and _is_head(lm, layer))
+
+    def start(self) -> Step:
+        inputs = self._inputs.next()
+        seen = self._positions(inputs)
+        latents = self._latents(seen)
+        step = self._forward(inputs, seen, latents)
+        if latents is None:
+            return step
+        width = max(self._lengths)
+        peaks = [
+            (values, (places - (width - length)).clamp(min=0))
+            for values, places, length in zip(*latents.peaks(), self._lengths, strict=True)
+        ]
+        return Step(step.logits, step.codes, peaks)
+
+    def advance(self, rows: Sequence[int], token_ids: Sequence[int]) -> Step:
+        self._inputs.append(rows, token_ids)
+        inputs = self._inputs.next()
+        seen = self._positions(inputs)
+        return self._forward(inputs, seen, self._latents(seen) if seen.width > 1 else None)
+
+    def look(self, rows: Sequence[int], token_ids: Sequence[int]) -> Codes:
+        self._inputs.append(rows, token_ids)
+        inputs = self._inputs.next()
+        seen = self._positions(inputs)
+        latents = self._latents(seen) if seen.width > 1 else None
+        with self._passing(seen, latents), stopping_after(self._lm, self._layer):
+            self._lm.model(**inputs)
+        codes = self._last_codes(latents)
+        assert codes is not None
+        return codes
+
+    def _forward(self, inputs: dict[str, Any], seen: "_Positions", latents: PromptLatents | None) -> Step:
+        with self._passing(seen, latents):
+            output = self._lm.model(**inputs)
+            self._inputs.took(output)
+            # A head with more rows than the embedding gives scores to tokens that cannot be fed again.
+            logits = output.logits[:, -1, : self._n_embeddings]
+        logits = logits if self._inputs.all_go_on else logits[self._inputs.rows]
+        return Step(logits.float().cpu(), self._last_codes(latents))
+
+    def _latents(self, seen: "_Positions") -> PromptLatents | None:
+        """Return what takes in the latents of a pass over several positions."""
+        if self._hook is None:
+            return None
+        context = self._hook.sae.context
+        return PromptLatents(seen.countable, context.n_latents, torch.device(context.device))
+
+    def _last_codes(self, latents: PromptLatents | None) -> Codes | None:
+        if self._hook is None:
+            return None
+        codes = self._hook.codes if latents is None else latents.last
+        assert codes is not None
+        return (codes if self._inputs.all_go_on else codes.of_rows(self._inputs.rows.tolist())).to("cpu")
 
     @contextmanager
-    def _passing(self, input_ids: Tensor) -> Iterator[None]:
+    def _passing(self, seen: "_Positions", latents: PromptLatents | None) -> Iterator[None]:
         """Hold the hook on the model for one pass; edits leave out padding and special tokens."""
         with torch.inference_mode():
             if self._hook is None:
                 yield
                 return
-            self._hook.editable = self._countable(input_ids)
-            self._hook.told = self._attention_mask[:, -input_ids.shape[1] :].bool()
-            with attached(self._lm, self._layer, self._hook):
-                yield
+            hook = self._hook
+            hook.editable, hook.told, hook.n_after = seen.countable, seen.is_real, seen.n_after
+            hook.reader = None if latents is None else latents.add
+            try:
+                with attached(self._lm, self._layer, hook):
+                    yield
+            finally:
+                hook.reader = None
 
-    def _countable(self, input_ids: Tensor) -> Tensor:
-        real = self._attention_mask[:, -input_ids.shape[1] :].bool()
-        return real & ~torch.isin(input_ids, self._special)
+    def _positions(self, inputs: dict[str, Any]) -> "_Positions":
+        given, ids = inputs["input_ids"], self._inputs.ids
+        width, n_after = given.shape[1], 0
+        if not torch.equal(given, ids[:, -width:]):
+            width, n_after = width - 1, 1
+        elif self._inputs.goes_on and width == ids.shape[1]:
+            width = 1  # CPM-Ant is given all, and leaves out what it has.
+        ids, is_real = ids[:, -width:], self._inputs.is_real[:, -width:]
+        return _Positions(is_real & ~marks(ids, self._special), is_real, n_after)
+
+
+@dataclass(frozen=True)
+class _Positions:
+    """The text's positions that a pass computes, [n_rows, n_positions] each."""
+
+    countable: Tensor
+    """Neither padding nor special."""
+    is_real: Tensor
+    """Not padding."""
+    n_after: int
+    """How many others follow: XLM and XLNet predict at a token that their methods put after the text."""
+
+    @property
+    def width(self) -> int:
+        """Return how many there are in a row."""
+        return self.is_real.shape[1]
+
+
+def _is_head(lm: LanguageModel, layer: str) -> bool:
+    """Say whether a layer comes after the model's body, where few positions may be left."""
+    module = lm.layers.name_to_layer.get(layer)
+    body = getattr(lm.model, lm.model.base_model_prefix, None)
+    in_body = isinstance(body, torch.nn.Module) and any(part is module for part in body.modules())
+    return module is lm.model.get_output_embeddings() or (body is not None and not in_body)

@@ -14,7 +14,7 @@ from gql_server.compute.generating.texts import write_generation_texts
 from gql_server.compute.language_models.loading import position_limit, special_token_ids
 from gql_server.compute.language_models.prompts import EncodedPrompt, encode_prompts
 from gql_server.compute.language_models.token_text import StopStrings, TokenTexts
-from gql_server.compute.looking.peaks import Peaks, PromptLatents
+from gql_server.compute.looking.peaks import Peaks
 from gql_server.compute.looking.ranking import strongest_per_row
 from gql_server.compute.messages.events import (
     GeneratedToken,
@@ -144,8 +144,8 @@ class _VariantRun:
         rows = [self._row(index, encoded) for index, encoded in enumerate(prompts)]
         self._context.check()
         step = self._decoding.start([row.token_ids for row in rows])
-        if step.prompts is not None:
-            self._see_prompts(rows, step.prompts)
+        for row, (values, places) in zip(rows, step.peaks, strict=bool(step.peaks)):
+            row.output.peaks = Peaks(values, places, len(row.token_ids))
         while rows:
             self._choose_tokens(rows, step.logits, step.codes)
             kept = [number for number, row in enumerate(rows) if not self._finish_if_done(row)]
@@ -171,12 +171,6 @@ class _VariantRun:
         )
         ids = encoded.token_ids
         return _Row(output, Sampler(self._task, index), TokenTexts(self._lm.tokenizer, ids), list(ids))
-
-    def _see_prompts(self, rows: Sequence[_Row], prompts: PromptLatents) -> None:
-        width = max(len(row.token_ids) for row in rows)
-        for row, values, places in zip(rows, *prompts.peaks(), strict=True):
-            n_tokens = len(row.token_ids)
-            row.output.peaks = Peaks(values, (places - (width - n_tokens)).clamp(min=0), n_tokens)
 
     def _see_tokens(self, rows: Sequence[_Row], codes: Codes) -> None:
         for row, (neurons, values) in zip(rows, codes.by_row(), strict=True):

@@ -15,11 +15,6 @@ class PaddedBatch:
     input_ids: Tensor
     attention_mask: Tensor
 
-    @property
-    def position_ids(self) -> Tensor:
-        """Positions counted from each prompt's own first token."""
-        return (self.attention_mask.cumsum(dim=1) - 1).clamp(min=0)
-
 
 def pad(
     prompts: Sequence[Sequence[int]], side: Literal["left", "right"], device: torch.device

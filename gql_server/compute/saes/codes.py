@@ -173,6 +173,13 @@ class Codes:
         stops = pairwise(self.pattern.offsets.tolist())
         return [(self.neurons[begin:end], self.values[begin:end]) for begin, end in stops]
 
+    def of_rows(self, rows: Sequence[int]) -> "Codes":
+        """Return some of the rows, in this order."""
+        by_row = self.by_row()
+        neurons, values = zip(*(by_row[row] for row in rows), strict=True)
+        counts = torch.tensor([len(found) for found in values], device=self.values.device)
+        return Codes(torch.cat(values), Pattern(torch.cat(neurons), _offsets(counts), self.pattern.n_latents))
+
     def dense(self) -> Tensor:
         """Return them with their zeros, [n_rows, n_latents]."""
         latents = self.values.new_zeros(self.pattern.n_rows, self.pattern.n_latents)

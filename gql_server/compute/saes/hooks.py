@@ -41,9 +41,10 @@ class SaeHook(Controller, Detector):
 
     ``editable`` [n_texts, n_positions], set before each forward pass, says where edits apply: where there is
     neither padding nor a special token; None means everywhere. ``told`` of the same shape says whose latents
-    anybody is told: those must be finite, else a TaskError says so. The ``reader`` gets the SAE's sparse
-    codes before edits, float32 on the SAE's device, portion by portion. Where none is set, ``codes`` are
-    those of the whole pass.
+    anybody is told: those must be finite, else a TaskError says so. They are the text's positions: a layer
+    may have others before them, and ``n_after`` after them, which are left alone. The ``reader`` gets the
+    SAE's sparse codes before edits, float32 on the SAE's device, portion by portion. Where none is set,
+    ``codes`` are those of the whole pass.
 
     Traps that this goes round: mi_crow's hook reports pre-codes, builds a Python dict of every latent, and
     adds its bias of ones to all latents as soon as one is edited. The edits here are the hook's own, never
@@ -56,6 +57,7 @@ class SaeHook(Controller, Detector):
         self.mode = mode
         self.editable: Tensor | None = None
         self.told: Tensor | None = None
+        self.n_after = 0
         self.codes: Codes | None = None
         self.reader: Reader | None = None
         self._shape: Sequence[int] = ()
@@ -94,19 +96,47 @@ class SaeHook(Controller, Detector):
         if output is None:
             return None
         vectors = active_stream(output)
+        text = self._text_of(vectors)
+        with torch.no_grad():
+            changed = self._through(text.reshape(-1, text.shape[-1]), text.shape[:-1])
+            if changed is None:
+                return None
+            changed = changed.reshape(text.shape)
+            if text is not vectors:
+                whole = vectors.clone()
+                self._text_of(whole).copy_(changed)
+                changed = whole
+            return with_active_stream(output, changed)
+
+    def _text_of(self, vectors: Tensor) -> Tensor:
+        """Return the text's positions among a layer's vectors, as a view."""
+        mask = self.told if self.told is not None else self.editable
+        if mask is None or vectors.shape[:-1] in (mask.shape, (mask.numel(),)):
+            return vectors
+        n_texts, n_positions = mask.shape
+        stop = vectors.shape[-2] - self.n_after
+        if vectors.ndim != 3 or vectors.shape[0] != n_texts or stop < n_positions:
+            found = list(vectors.shape[:-1])
+            reason = (
+                f"The layer puts out {found} vectors for {n_texts} x {n_positions} tokens; whose they are is "
+                "not known. Take an SAE on another layer."
+            )
+            raise TaskError(reason, "CONFLICT")
+        return vectors[:, stop - n_positions : stop]
+
+    def _through(self, rows: Tensor, shape: Sequence[int]) -> Tensor | None:
+        """Encode rows [n, n_inputs] portion by portion; return what replaces them, or None for nothing."""
         kept: list[Codes] = []
         read = self.reader or (lambda codes, first: kept.append(codes))
-        with torch.no_grad():
-            rows = vectors.reshape(-1, vectors.shape[-1])
-            changed: Tensor | None = None
-            size = max(1, MAX_DENSE_LATENTS // self.sae.context.n_latents)
-            for first in range(0, len(rows), size):
-                changes = self._pass(rows[first : first + size], first, read)
-                if changes is not None:
-                    changed = rows.clone() if changed is None else changed
-                    changed[first : first + size] = changes.to(rows.device, rows.dtype)
-            self.codes, self._shape = Codes.joined(kept) if kept else None, vectors.shape[:-1]
-            return None if changed is None else with_active_stream(output, changed.reshape(vectors.shape))
+        changed: Tensor | None = None
+        size = max(1, MAX_DENSE_LATENTS // self.sae.context.n_latents)
+        for first in range(0, len(rows), size):
+            changes = self._pass(rows[first : first + size], first, read)
+            if changes is not None:
+                changed = rows.clone() if changed is None else changed
+                changed[first : first + size] = changes.to(rows.device, rows.dtype)
+        self.codes, self._shape = Codes.joined(kept) if kept else None, shape
+        return changed
 
     def _pass(self, rows: Tensor, first: int, read: Reader) -> Tensor | None:
         """Encode a portion of the output's rows [n, n_inputs]; return what replaces them."""

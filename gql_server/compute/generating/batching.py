@@ -1,0 +1,64 @@
+"""Whether a language model gives each text of a padded batch what it gives it alone."""
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute.generating.model_inputs import ModelInputs
+from gql_server.compute.language_models.loading import position_limit, special_token_ids
+from gql_server.compute.language_models.text_encoder import embedding_count
+
+from mi_crow.language_model.language_model import LanguageModel
+
+_LENGTHS = (3, 13)
+"""Of the texts that are tried, in tokens; ten of padding are enough for a convolution to see them."""
+_N_STEPS = 2
+
+_go_together: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def go_together(lm: LanguageModel) -> bool:
+    """Say whether texts may go through a model as one padded batch.
+
+    Not every model leaves padding out: of some the mask is not asked for, others' convolutions or recurrences
+    run over the padding. No list of names would stay right, so two short texts are tried, once for each
+    loaded model.
+    """
+    if lm.model not in _go_together:
+        _go_together[lm.model] = _try(lm)
+    return _go_together[lm.model]
+
+
+def _try(lm: LanguageModel) -> bool:
+    limit = position_limit(lm) or max(_LENGTHS) + _N_STEPS
+    texts = [_tokens(lm, max(1, min(length, limit - _N_STEPS))) for length in _LENGTHS]
+    following = _tokens(lm, _N_STEPS)
+    with torch.inference_mode():
+        together = _logits(lm, texts, following)
+        alone = torch.cat([_logits(lm, [text], following) for text in texts], dim=1)
+    difference = (together - alone).square().mean(dim=-1).sqrt()
+    # The square root of the precision: far above what another order of sums makes, far below a real one.
+    allowed = torch.finfo(lm.model.dtype).eps ** 0.5 * alone.std(dim=-1)
+    return bool((difference <= allowed).all())
+
+
+def _tokens(lm: LanguageModel, n_tokens: int) -> list[int]:
+    """Return some tokens of the vocabulary's middle that are not special."""
+    special = special_token_ids(lm)
+    plain = [token_id for token_id in range(embedding_count(lm) // 2) if token_id not in special] or [0]
+    return [plain[(17 + 7 * number) % len(plain)] for number in range(n_tokens)]
+
+
+def _logits(lm: LanguageModel, texts: Sequence[Sequence[int]], following: Sequence[int]) -> Tensor:
+    """Return each step's logits, [n_steps, n_texts, vocabulary], with the same tokens after each text."""
+    inputs = ModelInputs(lm, texts)
+    steps = []
+    for token_id in following:
+        output = lm.model(**inputs.next())
+        inputs.took(output)
+        steps.append(output.logits[:, -1].float())
+        inputs.append(range(len(texts)), [token_id] * len(texts))
+    return torch.stack(steps)
