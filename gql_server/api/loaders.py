@@ -16,6 +16,7 @@ from gql_server.services import artifacts, batches, neuron_tensors, neurons, pag
 from gql_server.services.neuron_tensors import NeuronHistogram, NeuronStatistics, Ranked
 from gql_server.services.pages import Children, Page
 from gql_server.services.tokenizing import TokenCounter
+from gql_server.token_texts_file import token_texts
 from models import ActivationRun, Concept, Job, JobEvent, LanguageModel, NeuronIndex, Sae, TrainingPoint
 from models.enums import ArtifactStatus
 
@@ -309,7 +310,7 @@ class Loaders:
     async def _load_token_texts(self, keys: list[TokenKey]) -> list[str | None]:
         def read(directory: Path, token_ids: list[int]) -> Sequence[str | None]:
             tokenizer = TokenCounter.of(directory)
-            return tokenizer.texts_of(token_ids) if tokenizer else [None] * len(token_ids)
+            return tokenizer.texts_of(token_ids) if tokenizer else token_texts(directory, token_ids)
 
         async def load(language_model_id: str, keys: list[TokenKey]) -> Sequence[str | None]:
             directory = artifacts.copy_directory(self._server.settings, language_model_id)

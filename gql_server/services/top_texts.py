@@ -25,7 +25,8 @@ class TopTextSource:
 
     tensors_path: Path
     dataset: "TextDataset"
-    tokenizer: "TextTokenizer"
+    tokenizer: "TextTokenizer | None"
+    """None where the index has kept the tokens itself."""
     max_length: int
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
     """The dataset's reader is for one thread."""
@@ -54,15 +55,19 @@ def _open(settings: Settings, index_id: str, run: ActivationRun | None) -> TopTe
         return None
     # Imported here, so that the server answers before numpy and pyarrow are there.
     from gql_server.datasets import TextDataset
+    from gql_server.kept_tokens import keeps_tokens
     from gql_server.top_texts import load_tokenizer
 
+    path = neuron_tensors.path_of(settings, index_id)
     try:
         dataset = TextDataset(artifacts.dataset_directory(settings, run.id))
-        begin = (run.provenance or {}).get("begin_token_ids")
-        tokenizer = load_tokenizer(artifacts.copy_directory(settings, run.language_model_id), begin)
+        tokenizer = None
+        if not (path.exists() and keeps_tokens(path)):
+            begin = (run.provenance or {}).get("begin_token_ids")
+            tokenizer = load_tokenizer(artifacts.copy_directory(settings, run.language_model_id), begin)
     except FileNotFoundError:
         return None
-    return TopTextSource(neuron_tensors.path_of(settings, index_id), dataset, tokenizer, run.max_length)
+    return TopTextSource(path, dataset, tokenizer, run.max_length)
 
 
 async def read(source: TopTextSource, neuron: int, first: int) -> "list[TopText]":

@@ -57,6 +57,19 @@ async def test_tokens_cannot_be_told_without_the_tokenizer(server: Server) -> No
     }
 
 
+async def test_without_the_tokenizer_tokens_are_told_by_the_texts_that_an_index_has_left(
+    server: Server,
+) -> None:
+    sae, index_id = await add_indexed(server)
+    write_directions(server, sae.language_model_id, index_id)
+    directory = artifacts.copy_directory(server.settings, sae.language_model_id)
+    (directory / "tokenizer.json").unlink()
+    (directory / "token_texts.json").write_text('["the", " mat", "\\u00c3"]')
+    query = "query ($id: ID!) { sae(id: $id) { neuron(index: 0) { promotedTokens { token } } } }"
+    found = (await ask(server, query, id=sae.id))["sae"]["neuron"]["promotedTokens"]
+    assert [entry["token"] for entry in found] == [" mat", "Ã", "the"]
+
+
 async def test_effects_that_are_not_finite_are_not_told(server: Server) -> None:
     sae, index_id = await add_indexed(server)
     write_directions(server, sae.language_model_id, index_id, strongest=float("inf"))

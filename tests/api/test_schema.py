@@ -534,6 +534,54 @@ async def test_top_texts_quote_the_run_that_was_indexed(server: Server) -> None:
     assert [number for number, node in enumerate(nodes) if node["topTexts"] is None] == [7]
 
 
+async def test_top_texts_of_a_tokenizer_that_the_server_cannot_read_are_quoted_from_the_index(
+    server: Server,
+) -> None:
+    language_model = await add_language_model(server)
+    run = await add_run(server, language_model)
+    sae = await add_sae(server, run)
+    index = NeuronIndex(
+        id=ids.new(ids.NEURON_INDEX),
+        sae_id=sae.id,
+        status=ArtifactStatus.READY,
+        activation_run_id=run.id,
+        top_texts_per_neuron=1,
+    )
+    async with server.database.write() as session:
+        session.add(index)
+    write_index(server, language_model.id, run.id, index.id)
+    (artifacts.copy_directory(server.settings, language_model.id) / "tokenizer.json").unlink()
+    query = """query ($id: ID!) { sae(id: $id) { neuron(index: 5) { topTexts {
+      text token peakIndex tokens { token activation } } } } }"""
+    assert (await ask(server, query, id=sae.id))["sae"]["neuron"] == {"topTexts": None}
+    keep_tokens(neuron_tensors.path_of(server.settings, index.id))
+    assert (await ask(server, query, id=sae.id))["sae"]["neuron"]["topTexts"] == [
+        {
+            "text": "the",
+            "token": "the",
+            "peakIndex": 1,
+            "tokens": [{"token": "<s>", "activation": 0.0}, {"token": "the", "activation": 2.0}],
+        }
+    ]
+
+
+def keep_tokens(path: Path) -> None:
+    """Put tokens into an index: of the text 'the mat', with a <s> before it."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    kept: dict[str, np.ndarray[Any, Any]] = {
+        "text_rows": np.array([0, 1], np.int32),
+        "text_pieces": np.array([0, 0], np.int32),
+        "text_ends": np.array([1, 4], np.int64),
+        "text_token_ids": np.array([5, 9, 7, 8], np.int32),
+        "text_offsets": np.array([[0, 14], [0, 0], [0, 3], [3, 7]], np.int32),
+        "text_is_named": np.array([0, 1, 0, 0], np.uint8),
+        "text_token_names": np.frombuffer(b'{"9": "<s>"}', np.uint8),
+    }
+    save_file(load_file(path) | kept, path)
+
+
 def make_a_score_infinite(path: Path, neuron: int) -> None:
     """Change an index into one of those made before infinite activations were refused."""
     from safetensors.numpy import load_file, save_file

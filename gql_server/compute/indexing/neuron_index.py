@@ -1,6 +1,6 @@
 """Passes over a stored run with an SAE: statistics and strongest texts of every neuron."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,6 +11,7 @@ from torch import Tensor
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.indexing.directions import direction_tensors
+from gql_server.compute.indexing.kept_tokens import SlowSource, shown_tokens, write_token_texts
 from gql_server.compute.indexing.statistics import NeuronStatistics
 from gql_server.compute.indexing.stretches import count_texts
 from gql_server.compute.indexing.strongest_texts import StrongestTexts
@@ -29,6 +30,7 @@ from gql_server.disk import check_free
 from gql_server.manifest import Manifest, read_manifest
 from gql_server.top_texts import TextTokenizer, load_tokenizer
 
+from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
 
 N_FREQUENCY_BINS = 20
@@ -48,7 +50,9 @@ def index_neurons(
     """
     manifest = _manifest(task, store)
     dataset = open_texts(Path(task.dataset_dir))
-    tokenizer = _tokenizer(task, manifest)
+    slow = _slow_model(task, language_models)
+    begin = manifest.begin_token_ids
+    tokenizer = TextTokenizer(SlowSource(slow), begin) if slow else _tokenizer(task, begin)
     if task.attempt > 1:
         context.emit(Log("An index is made in one go, so it begins anew."))
     context.emit(Log(f"Indexing {sae.context.n_latents:,} neurons over {manifest.token_count:,} tokens."))
@@ -56,6 +60,9 @@ def index_neurons(
     stored = StoredTexts(store, manifest, task.sae.layer, dataset, tokenizer, numbers, exclusions)
     tensors = _firing_tensors(task, context, sae, stored)
     tensors |= direction_tensors(task, context, sae, language_models)
+    if slow is not None:
+        tensors |= shown_tokens(tensors, dataset, tokenizer, manifest.max_length, context)
+        write_token_texts(slow, Path(task.tokenizer_dir))
     n_bytes = sum(tensor.nbytes for tensor in tensors.values())
     check_free(Path(task.store_dir), n_bytes, task.min_free_bytes)
     store.put_run_batch(task.index_id, 0, tensors)
@@ -82,9 +89,18 @@ def _manifest(task: IndexNeurons, store: ActivationStore) -> Manifest:
     return manifest
 
 
-def _tokenizer(task: IndexNeurons, manifest: Manifest) -> TextTokenizer:
+def _slow_model(task: IndexNeurons, language_models: LanguageModels) -> LanguageModel | None:
+    """Return the language model where its tokenizer has no tokenizer.json, so that it has to be asked."""
+    if (Path(task.tokenizer_dir) / "tokenizer.json").exists() or task.language_model is None:
+        return None
+    lm = language_models.get(task.language_model)
+    # A load writes the file where there can be one.
+    return None if lm.tokenizer.is_fast else lm
+
+
+def _tokenizer(task: IndexNeurons, begin: Sequence[int] | None) -> TextTokenizer:
     try:
-        return load_tokenizer(Path(task.tokenizer_dir), manifest.begin_token_ids)
+        return load_tokenizer(Path(task.tokenizer_dir), begin)
     except FileNotFoundError:
         reason = "The language model has no tokenizer.json, without which top texts cannot be shown."
         raise TaskError(reason, "CONFLICT") from None

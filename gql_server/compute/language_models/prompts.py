@@ -13,14 +13,11 @@ from gql_server.compute.language_models.text_encoder import (
     embedding_count,
     encoder_of,
 )
-from gql_server.compute.language_models.token_labels import BROKEN, decoded, token_label, token_name
+from gql_server.compute.language_models.token_labels import decoded_each, token_label, token_name
 from gql_server.compute.messages.results import PromptToken
 from gql_server.tokens import aligned, covering, pieces
 
 from mi_crow.language_model.language_model import LanguageModel
-
-_MAX_BYTES = 4
-"""Of a character in UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -90,20 +87,6 @@ def _token(tokenizer: Any, index: int, token_id: int, text: str, special: bool) 
 def _texts(tokenizer: Any, text: str, ids: PromptIds) -> list[str]:
     """Return the text of each token of a text's own; joined, they are the text."""
     if ids.offsets is None:
-        return covering(text, aligned(text, _alone(tokenizer, ids.of_text)))
+        return covering(text, aligned(text, decoded_each(tokenizer, ids.of_text)))
     begin = next((begin for begin, end in ids.offsets if begin < end), 0)
     return covering(text, pieces(text, ids.offsets), begin)
-
-
-def _alone(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """Return what tokens stand for; those that make a character together give it to their first one."""
-    result: list[str] = []
-    group: list[int] = []
-    for token_id in ids:
-        group.append(token_id)
-        text = decoded(tokenizer, group)
-        whole = not text.endswith(BROKEN)
-        if whole or len(group) == _MAX_BYTES:
-            result += [text if whole else "", *[""] * (len(group) - 1)]
-            group = []
-    return result + [""] * len(group)

@@ -1,12 +1,15 @@
 """What to show of a token by itself, also where it is part of a character only."""
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"
+_MAX_BYTES = 4
+"""Of a character in UTF-8."""
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -27,9 +30,36 @@ def token_name(tokenizer: Any, token_id: int) -> str:
     return str(tokenizer.convert_ids_to_tokens(token_id))
 
 
+def token_text(tokenizer: Any, token_id: int) -> str:
+    """Return what a token stands for inside a text, as tokens.text_of does for others."""
+    alone, twice = decoded(tokenizer, [token_id]), decoded(tokenizer, [token_id, token_id])
+    text = twice.removeprefix(alone) if twice.startswith(alone) else alone
+    return text if text and BROKEN not in text else token_name(tokenizer, token_id)
+
+
 def decoded(tokenizer: Any, token_ids: list[int]) -> str:
     """Return the text that tokens stand for, special ones by their names."""
     return str(tokenizer.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def decoded_each(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """Return what tokens stand for; those that make a character together give it to their first one."""
+    result: list[str] = []
+    group: list[int] = []
+    for token_id in ids:
+        group.append(token_id)
+        text = decoded(tokenizer, group)
+        whole = not text.endswith(BROKEN) and (text != "" or not is_in_character(tokenizer, token_id))
+        if whole or len(group) == _MAX_BYTES:
+            result += [text if whole else "", *[""] * (len(group) - 1)]
+            group = []
+    return result + [""] * len(group)
+
+
+def is_in_character(tokenizer: Any, token_id: int) -> bool:
+    """Whether a token is a byte of a longer character; ByT5's tokenizer decodes nothing of one alone."""
+    raw = _bytes_of(token_name(tokenizer, token_id))
+    return raw is not None and len(raw) == 1 and raw[0] >= 0x80
 
 
 def _bytes_of(name: str) -> bytes | None:
