@@ -10,6 +10,7 @@ from gql_server.api.common import BigInt, argument, input_type, mutation, object
 from gql_server.api.context import Info
 from gql_server.api.datasets import Dataset, DatasetInput, dataset_request
 from gql_server.api.enums import DatasetKind
+from gql_server.api.exclusions import EXCLUDE_FIRST_POSITIONS, EXCLUDE_OUTLIERS
 from gql_server.api.launches import LaunchResult, job_launched
 from gql_server.services import evaluations as evaluation_service
 from gql_server.services.requests import EvaluateRequest
@@ -63,6 +64,39 @@ class SaeEvaluation:
         default=None,
         description="The texts among those selected that were cut; null where an earlier version measured.",
     )
+    exclude_first_positions: int = strawberry.field(
+        default=0, description="Tokens not measured on at the start of each text, special ones included."
+    )
+    exclude_outliers: float | None = strawberry.field(
+        default=None,
+        description="Tokens were not measured on whose activations are longer than so many times medianNorm.",
+    )
+    median_norm: float | None = strawberry.field(
+        default=None,
+        description=(
+            "Median length of activations that outliers are told by: of the SAE's training or index, else of"
+            " these texts; null where none was known or needed."
+        ),
+    )
+    excluded_token_count: BigInt = strawberry.field(
+        default=BigInt(0), description="Tokens that the two have left out; not among tokenCount."
+    )
+    non_finite_token_count: BigInt = strawberry.field(
+        default=BigInt(0), description="Tokens left out because the layer's values are NaN or infinite there."
+    )
+    outlier_count: BigInt | None = strawberry.field(
+        default=None,
+        description=(
+            "Tokens that are excluded, or longer than excludeOutliers, else 10, times medianNorm; null where"
+            " that is."
+        ),
+    )
+    explained_variance_with_outliers: float | None = strawberry.field(
+        default=None, description="explainedVariance over all tokens, excluded ones among them."
+    )
+    explained_variance_without_outliers: float | None = strawberry.field(
+        default=None, description="The same over those that are no outliers; null where outlierCount is."
+    )
     evaluated_at: datetime = strawberry.field(description="When it was measured.")
     metric_definitions_version: int = strawberry.field(
         description="Grows when what a figure means changes; docs/evaluation.md has the definitions."
@@ -103,6 +137,8 @@ class EvaluateSaeInput:
         default=0, description="Leave out this many texts at the start, such as those trained on."
     )
     sample_limit: int = strawberry.field(default=256, description="At most this many texts.")
+    exclude_first_positions: int | None = strawberry.field(description=EXCLUDE_FIRST_POSITIONS)
+    exclude_outliers: float | None = strawberry.field(description=EXCLUDE_OUTLIERS)
     idempotency_key: str | None = strawberry.field(
         description=(
             "A second request with the same key returns the first one's job; with the key but another"
@@ -118,6 +154,8 @@ class EvaluateSaeInput:
             sample_offset=self.sample_offset,
             sample_limit=self.sample_limit,
             idempotency_key=self.idempotency_key,
+            exclude_first_positions=self.exclude_first_positions,
+            exclude_outliers=self.exclude_outliers,
         )
 
 

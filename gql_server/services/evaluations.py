@@ -14,7 +14,7 @@ from gql_server.compute.messages.tasks import EvaluateSae
 from gql_server.compute.messages.wire import Lane
 from gql_server.errors import Conflict
 from gql_server.server import Server
-from gql_server.services import artifacts, kept_texts, launching, lookup
+from gql_server.services import artifacts, exclusions, kept_texts, launching, lookup
 from gql_server.services.activation_runs import MAX_OFFSET
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once
@@ -60,6 +60,7 @@ def _check(settings: Settings, request: EvaluateRequest) -> None:
     checks.idempotency_key(request.idempotency_key)
     checks.whole_number("sampleOffset", request.sample_offset, 0, MAX_OFFSET)
     checks.whole_number("sampleLimit", request.sample_limit, 1, settings.max_texts)
+    exclusions.check(checks, request.exclude_first_positions, request.exclude_outliers)
     checks.done()
 
 
@@ -73,6 +74,8 @@ def _new_job(request: EvaluateRequest, sae: Sae, dataset: Texts, hash: str) -> J
         "sample_offset": request.sample_offset,
         "sample_limit": request.sample_limit,
         "texts_kept": True,
+        "exclude_first_positions": request.exclude_first_positions,
+        "exclude_outliers": request.exclude_outliers,
     }
     return launching.new_job(
         JobKind.EVALUATE_SAE,
@@ -130,6 +133,9 @@ class EvaluationHandler:
             trained_max_length=run.max_length if run else None,
             max_texts=self._settings.max_texts,
             attempt=job.attempt,
+            exclusions=await exclusions.chosen(
+                session, sae, wanted.get("exclude_first_positions"), wanted.get("exclude_outliers")
+            ),
         )
 
     async def record(self, session: AsyncSession, job: Job, event: Event) -> None:

@@ -120,6 +120,9 @@ class EvaluateRequest:
     sample_offset: int
     sample_limit: int
     idempotency_key: str | None
+    exclude_first_positions: int | None = None
+    """None for the SAE's own, as the next."""
+    exclude_outliers: float | None = None
 
 
 @dataclass(frozen=True)

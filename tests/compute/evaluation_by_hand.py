@@ -96,6 +96,8 @@ class ByHand:
         self.model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).eval()
         self.module = self.model.get_submodule(layer)
         self.sae, self.side = sae, side
+        self.first, self.limit = 0, np.inf
+        """Tokens at positions before ``first`` and activations longer than ``limit`` are left as they are."""
 
     def figures(self, texts: Sequence[str], max_length: int) -> dict[str, float]:
         rows: list[Array] = []
@@ -104,6 +106,8 @@ class ByHand:
         for ids, mask in self._batches(texts, max_length):
             counted = mask.bool() & ~torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids))
             x, own = self._run(ids, mask, None)
+            places, norms = mask.cumsum(dim=1) - 1, x.double().square().sum(dim=-1).sqrt()
+            counted &= (places >= self.first) & (norms <= self.limit)
             hat = x.clone()
             wide = x[counted].double().numpy()
             hat[counted] = torch.from_numpy(self._reconstruct(wide)).to(x.dtype)

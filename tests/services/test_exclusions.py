@@ -9,13 +9,13 @@ import pytest
 from gql_server.compute.messages.events import TrainingConfigChosen
 from gql_server.compute.messages.exclusions import Exclusions
 from gql_server.compute.messages.results import OutlierFigures, TrainResult
-from gql_server.compute.messages.tasks import IndexNeurons, Task, TrainSae
+from gql_server.compute.messages.tasks import EvaluateSae, IndexNeurons, Task, TrainSae
 from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.server import Server
-from gql_server.services import neuron_indexes, saes
-from gql_server.services.requests import IndexRequest, TrainRequest
+from gql_server.services import evaluations, neuron_indexes, saes
+from gql_server.services.requests import DatasetRequest, EvaluateRequest, IndexRequest, TrainRequest
 from models import NeuronIndex, Sae
-from models.enums import ArtifactStatus
+from models.enums import ArtifactStatus, DatasetKind
 from tests.api.asking import ask
 from tests.fake_executor import FakeExecutor
 from tests.jobs.test_supervisor import ended
@@ -78,6 +78,28 @@ async def test_a_training_gets_its_exclusions_and_the_sae_shows_them_and_its_ind
     assert task.exclusions == Exclusions(2, 7.5, 3.25)
     assert other.exclusions == Exclusions(0, None, 3.25)
     assert part.exclusions == Exclusions(2, 20.0, 3.25)
+
+
+async def test_an_evaluation_has_the_saes_exclusions_unless_it_says_otherwise(tmp_path: Path) -> None:
+    executor = FakeExecutor(script)
+    async with serving(tmp_path, executor) as server:
+        run = await add_run(server, await add_language_model(server))
+        config = {"exclude_first_positions": 2, "exclude_outliers": 7.5, "median_norm": 3.25}
+        sae = await add_sae(server, run, training_config=config)
+        dataset = DatasetRequest(DatasetKind.INLINE, texts=["a", "b"])
+        for changes in ({}, {"exclude_first_positions": 1}, {"exclude_outliers": 0.0}):
+            request = EvaluateRequest(sae.id, dataset, 0, 2, None, **changes)
+            await ended(server, (await evaluations.evaluate(server, request)).job.id)
+        bad = EvaluateRequest(sae.id, dataset, 0, 2, None, exclude_outliers=0.5)
+        assert paths(await refused(server, lambda: evaluations.evaluate(server, bad))) == [
+            ["excludeOutliers"]
+        ]
+    tasks = [task for _, task in executor.tasks if isinstance(task, EvaluateSae)]
+    assert [task.exclusions for task in tasks] == [
+        Exclusions(2, 7.5, 3.25),
+        Exclusions(1, 7.5, 3.25),
+        Exclusions(2, None, 3.25),
+    ]
 
 
 async def test_an_sae_of_an_earlier_version_leaves_out_nothing_and_has_the_median_of_its_index(

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,14 +14,18 @@ from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.capturing.capture_plan import SelectedTexts, select_texts
 from gql_server.compute.capturing.hub_dataset import download
 from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute.evaluating.measured_tokens import Choice, MeasuredTokens
 from gql_server.compute.evaluating.metrics import PredictionMetrics, ReconstructionMetrics, Targets
-from gql_server.compute.language_models.forward import model_device
+from gql_server.compute.exclusions import norms_of
+from gql_server.compute.language_models.forward import model_device, stopping_after
 from gql_server.compute.language_models.loading import position_limit, special_token_ids
 from gql_server.compute.language_models.padding import PaddedBatch, marks, pad
 from gql_server.compute.language_models.text_encoder import CutText, encoder_of
 from gql_server.compute.messages.events import Log, Progress
+from gql_server.compute.messages.exclusions import Exclusions
 from gql_server.compute.messages.results import EvaluatedDataset, EvaluationResult
 from gql_server.compute.messages.tasks import EvaluateSae
+from gql_server.compute.non_finite import cause_in_model
 from gql_server.compute.saes.encoding import decode, encode
 from gql_server.compute.saes.hooks import MAX_DENSE_LATENTS, ReplacementHook, attached
 from gql_server.compute.saes.metadata import note_evaluation
@@ -65,11 +71,15 @@ def evaluate_sae(task: EvaluateSae, context: TaskContext, lm: LanguageModel, sae
         raise TaskError(reason, "INVALID", ("dataset",))
     log_skipped(dataset, context)
     context.emit(Log(_opening(task, texts, max_length, why)))
-    evaluation = Evaluation(lm, sae, task.sae.layer, context)
+    exclusions = _measured(task, lm, sae, texts, dataset, max_length, context)
+    evaluation = Evaluation(lm, sae, task.sae.layer, context, exclusions)
     _pass_over(lm, texts.kept, dataset, max_length, evaluation, context)
+    evaluation.tokens.check(task.language_model.dtype)
     result = _result(task, texts, dataset, max_length, evaluation)
     noted = note_evaluation(Path(task.sae.directory), result)
     context.emit(Log(_closing(result)))
+    if left_out := _left_out(result, task.language_model.dtype):
+        context.emit(Log(left_out))
     if result.ce_loss_original is not None and result.ce_loss_reconstructed is None:
         context.emit(Log(_OUT_OF_RANGE))
     if not noted:
@@ -101,27 +111,55 @@ def _max_length(task: EvaluateSae, lm: LanguageModel) -> tuple[int, str]:
 class Evaluation:
     """Takes texts batch by batch, in three passes each: the model as it is, reconstructed, zero-ablated."""
 
-    def __init__(self, lm: LanguageModel, sae: Sae, layer: str, context: TaskContext) -> None:
+    def __init__(
+        self,
+        lm: LanguageModel,
+        sae: Sae,
+        layer: str,
+        context: TaskContext,
+        exclusions: Exclusions = Exclusions(),  # noqa: B008 (it is frozen)
+    ) -> None:
         self._lm, self._sae, self._layer, self._context = lm, sae, layer, context
+        self.tokens = MeasuredTokens(exclusions)
         self.reconstructions = ReconstructionMetrics(sae.context.n_latents)
         self.predictions = PredictionMetrics()
 
     def add(self, batch: PaddedBatch) -> None:
-        """Measure a batch; where it is padded, and where a token is special, everything stays as it is."""
-        counted = batch.attention_mask.bool() & ~marks(batch.input_ids, special_token_ids(self._lm))
-        targets = Targets.of(batch, counted)
+        """Measure a batch; where it is padded, and where a token does not count, all stays as it is."""
         hook = ReplacementHook(len(batch.input_ids))
         own = self._logits(batch, hook)
         x = self._checked(hook.output, batch)
-        hook.replacement = self._reconstruct(x, counted)
+        with torch.inference_mode():
+            chosen = self.tokens.choose(x, batch.text_positions, self._plain(batch))
+            targets = Targets.of(batch, chosen.measured.to(batch.input_ids.device))
+            targets = self.predictions.predictable(targets, own)
+        hook.replacement = self._reconstruct(x, chosen)
         reconstructed = self._logits(batch, hook)
         with torch.inference_mode():
             self.predictions.update(own, reconstructed, targets)
         del own, reconstructed
-        hook.replacement = x.masked_fill(counted[:, :, None].to(x.device), 0.0)
+        hook.replacement = x.masked_fill(chosen.measured[:, :, None], 0.0)
         zero_ablated = self._logits(batch, hook)
         with torch.inference_mode():
             self.predictions.update_zero_ablated(zero_ablated, targets)
+
+    def norms(self, batch: PaddedBatch) -> Tensor:
+        """Return the lengths of the tokens' activations that are finite, float64 [n] on the CPU."""
+        self._context.check()
+        hook = ReplacementHook(len(batch.input_ids))
+        with (
+            torch.inference_mode(),
+            attached(self._lm, self._layer, hook),
+            stopping_after(self._lm, self._layer),
+        ):
+            self._lm.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+        x = self._checked(hook.output, batch)
+        norms = norms_of(x[self._plain(batch).to(x.device)]).cpu()
+        return norms[norms.isfinite()]
+
+    def _plain(self, batch: PaddedBatch) -> Tensor:
+        """Return where there is neither padding nor a special token: bool [n_texts, n_positions]."""
+        return batch.attention_mask.bool() & ~marks(batch.input_ids, special_token_ids(self._lm))
 
     def _logits(self, batch: PaddedBatch, hook: ReplacementHook) -> Tensor:
         """Run the model with the hook on the layer; return its logits [n_texts, n_positions, vocabulary]."""
@@ -141,19 +179,42 @@ class Evaluation:
             raise TaskError(reason, "CONFLICT")
         return x
 
-    def _reconstruct(self, x: Tensor, counted: Tensor) -> Tensor:
-        """Return the layer's output with the SAE's in its place where tokens count; measure that."""
+    def _reconstruct(self, x: Tensor, chosen: Choice) -> Tensor:
+        """Return the layer's output with the SAE's in its place where tokens are measured; measure that."""
         with torch.inference_mode():
             result = x.clone()
-            rows = result.view(-1, x.shape[-1])
+            rows, device = result.view(-1, x.shape[-1]), self._sae.context.device
             size = max(1, MAX_DENSE_LATENTS // self._sae.context.n_latents)
-            for places in counted.flatten().nonzero().flatten().to(x.device).split(size):
-                activations = rows[places].to(self._sae.context.device, torch.float32)
-                latents = encode(self._sae, activations)
-                x_hat = decode(self._sae, latents)
+            for places in chosen.finite.flatten().nonzero().flatten().split(size):
+                measured = chosen.measured.flatten()[places].to(device)
+                activations = rows[places].to(device, torch.float32)
+                latents = encode(self._sae, activations, measured)
+                x_hat = decode(self._sae, latents, measured)
+                self.tokens.update(activations, x_hat, chosen.typical.flatten()[places].to(device))
+                activations, latents, x_hat = activations[measured], latents[measured], x_hat[measured]
                 self.reconstructions.update(activations, x_hat, latents)
-                rows[places] = x_hat.to(rows.device, rows.dtype)
+                rows[places[measured.to(places.device)]] = x_hat.to(rows.device, rows.dtype)
         return result
+
+
+def _measured(
+    task: EvaluateSae,
+    lm: LanguageModel,
+    sae: Sae,
+    texts: SelectedTexts,
+    dataset: TextDataset,
+    max_length: int,
+    context: TaskContext,
+) -> Exclusions:
+    """Return the exclusions, with the median norm of these texts where they need one that nobody knows."""
+    if task.exclusions.outliers is None or task.exclusions.median_norm is not None:
+        return task.exclusions
+    context.emit(Log("Looking first how long activations are on these texts, as the SAE does not know."))
+    evaluation = Evaluation(lm, sae, task.sae.layer, context)
+    norms = [evaluation.norms(batch) for _, batch in _padded(lm, texts.kept, dataset, max_length)]
+    together = torch.cat(norms)
+    median = float(np.median(together.numpy())) if len(together) else None
+    return msgspec.structs.replace(task.exclusions, median_norm=median)
 
 
 def _pass_over(
@@ -165,12 +226,20 @@ def _pass_over(
     context: TaskContext,
 ) -> None:
     start, done = time.monotonic(), 0
+    for n_texts, batch in _padded(lm, kept, dataset, max_length):
+        evaluation.add(batch)
+        done += n_texts
+        context.emit(Progress(done, len(kept), done / max(time.monotonic() - start, 1e-9)))
+
+
+def _padded(
+    lm: LanguageModel, kept: Sequence[tuple[int, int]], dataset: TextDataset, max_length: int
+) -> Iterator[tuple[int, PaddedBatch]]:
+    """Give the texts in batches, and how many each has."""
     for rows in _batches(kept, lm.model.config.get_text_config().vocab_size):
         texts = [dataset[row] for row in rows]
         token_ids = encoder_of(lm).encode(texts, max_length)
-        evaluation.add(pad([ids.tolist() for ids in token_ids], "right", model_device(lm)))
-        done += len(rows)
-        context.emit(Progress(done, len(kept), done / max(time.monotonic() - start, 1e-9)))
+        yield len(rows), pad([ids.tolist() for ids in token_ids], "right", model_device(lm))
 
 
 def _batches(kept: Sequence[tuple[int, int]], n_vocabulary: int) -> Iterator[list[int]]:
@@ -189,6 +258,7 @@ def _batches(kept: Sequence[tuple[int, int]], n_vocabulary: int) -> Iterator[lis
 def _result(
     task: EvaluateSae, texts: SelectedTexts, stored: TextDataset, max_length: int, evaluation: Evaluation
 ) -> EvaluationResult:
+    tokens = evaluation.tokens
     near, predicted = evaluation.reconstructions.summary(), evaluation.predictions.summary()
     known = task.dataset_sample_count
     dataset = EvaluatedDataset(
@@ -221,6 +291,14 @@ def _result(
         metric_definitions_version=DEFINITIONS_VERSION,
         evaluated_at=datetime.now(UTC).isoformat(),
         truncated_text_count=texts.cut.text_count,
+        exclude_first_positions=tokens.exclusions.first_positions,
+        exclude_outliers=tokens.exclusions.outliers,
+        median_norm=tokens.exclusions.median_norm,
+        excluded_token_count=tokens.excluded_count,
+        non_finite_token_count=tokens.non_finite_count,
+        outlier_count=tokens.outlier_count,
+        explained_variance_with_outliers=tokens.explained_variance_with_outliers,
+        explained_variance_without_outliers=tokens.explained_variance_without_outliers,
     )
 
 
@@ -241,6 +319,23 @@ def _closing(result: EvaluationResult) -> str:
         f"{_shown(result.ce_loss_original)} as it is, {_shown(result.ce_loss_reconstructed)} reconstructed, "
         f"{_shown(result.ce_loss_zero_ablated)} zeroed, {_shown(result.ce_loss_recovered)} recovered."
     )
+
+
+def _left_out(result: EvaluationResult, dtype: str) -> str | None:
+    """Say what was not measured on, and what outliers do to the explained variance; None where nothing is."""
+    parts = []
+    if result.outlier_count:
+        parts.append(
+            f"Explained variance is {_shown(result.explained_variance_with_outliers)} with and "
+            f"{_shown(result.explained_variance_without_outliers)} without the {result.outlier_count:,} "
+            "tokens that are excluded or far longer than the median."
+        )
+    if result.non_finite_token_count:
+        parts.append(
+            f"{result.non_finite_token_count:,} tokens were left out, as their activations are NaN or "
+            f"infinite. {cause_in_model(dtype)}"
+        )
+    return " ".join(parts) or None
 
 
 def _shown(value: float | None, digits: int = 4) -> str:

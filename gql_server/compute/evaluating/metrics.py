@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gql_server.compute.language_models.padding import PaddedBatch
+from gql_server.compute.non_finite import MAX_SHARE
 from gql_server.compute.training.metrics import IntervalMetrics, finite, float64
 
 _MAX_WIDE_LOGITS = 2**21
@@ -114,6 +115,13 @@ class PredictionMetrics:
         self._reconstructed = 0.0
         self._zero_ablated = 0.0
         self._divergence = 0.0
+        self._n_unpredictable = 0
+
+    def predictable(self, targets: Targets, logits: Tensor) -> Targets:
+        """Leave out targets that the model itself has no finite logits for: its numbers overflow there."""
+        finite = logits.amax(dim=-1).flatten()[targets.positions].isfinite().to(targets.positions.device)
+        self._n_unpredictable += int((~finite).sum())
+        return Targets(targets.positions[finite], targets.token_ids[finite])
 
     def update(self, logits: Tensor, reconstructed: Tensor, targets: Targets) -> None:
         """Add a batch's logits [n_texts, n_positions, vocabulary], the model's own and the reconstructed."""
@@ -131,7 +139,9 @@ class PredictionMetrics:
             self._zero_ablated += _cross_entropy(_log_probabilities(logits, positions), ids)
 
     def summary(self) -> PredictionSummary:
-        """Read the figures of the batches so far."""
+        """Read the figures of the batches so far; none where too many predictions were left out."""
+        if self._n_unpredictable > MAX_SHARE * (self._n + self._n_unpredictable):
+            return PredictionSummary(self._n, None, None, None, None, None)
         lost = self._zero_ablated - self._reconstructed
         return PredictionSummary(
             token_count=self._n,

@@ -15,6 +15,11 @@ class PaddedBatch:
     input_ids: Tensor
     attention_mask: Tensor
 
+    @property
+    def text_positions(self) -> Tensor:
+        """Return positions counted from each text's own first token; of padding they mean nothing."""
+        return self.attention_mask.cumsum(dim=1) - 1
+
 
 def pad(
     prompts: Sequence[Sequence[int]], side: Literal["left", "right"], device: torch.device

@@ -148,6 +148,15 @@ class EvaluationResult(Message, frozen=True):
     """An ISO 8601 time with its offset."""
     truncated_text_count: int | None = None
     """Selected texts that were cut at max_length; None in results of earlier versions."""
+    exclude_first_positions: int = 0
+    exclude_outliers: float | None = None
+    median_norm: float | None = None
+    excluded_token_count: int = 0
+    non_finite_token_count: int = 0
+    outlier_count: int | None = None
+    """Tokens excluded, or longer than exclude_outliers, else 10, times the median; None without a median."""
+    explained_variance_with_outliers: float | None = None
+    explained_variance_without_outliers: float | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON has it."""

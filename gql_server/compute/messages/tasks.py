@@ -120,6 +120,7 @@ class EvaluateSae(Message, frozen=True):
     """Tokens per text in the run that the SAE was trained on, if any."""
     max_texts: int
     attempt: int = 1
+    exclusions: Exclusions = Exclusions()
 
 
 class ImportSae(Message, frozen=True):
