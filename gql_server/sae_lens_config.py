@@ -41,6 +41,8 @@ KEPT_METADATA = (
     "sae_lens_training_version",
 )
 """What is kept of a file's metadata, where it is a plain value."""
+TEXT_METADATA = ("prepend_bos", "context_size")
+"""What is kept of how the training's texts were run through the model; sae-lens reads such texts again."""
 MODEL_ARGUMENTS = "model_from_pretrained_kwargs"
 """In the metadata: what sae-lens loads the language model with."""
 _PROCESSING = (

@@ -39,6 +39,11 @@ class TokenCounter:
         special = facts.special_ids(counts_of(language_model.token_counts))
         return TokenCounter(counter._tokenizer, facts.edges(language_model.add_bos), frozenset(special))
 
+    @property
+    def writes_bos(self) -> bool:
+        """Whether something stands before each text."""
+        return bool(self._edges.begin)
+
     def count(self, text: str) -> int:
         """Return the number of tokens of a prompt, special ones among them; nothing stands behind it."""
         ids = self._ids(text)

@@ -1,8 +1,10 @@
 """Exports: whole or not at all, the same whenever the SAE is, and only of classes that can be written."""
 
+import json
 import zipfile
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gql_server.compute.context import TaskCanceled, TaskError
@@ -25,6 +27,24 @@ def test_the_same_sae_gives_the_same_file(tmp_path: Path) -> None:
         export("JumpReLUSae", tmp_path / name / "sae_lens.zip")
     first, second = ((tmp_path / name / "sae_lens.zip").read_bytes() for name in ("a", "b"))
     assert first == second
+
+
+@pytest.mark.parametrize("prepend_bos", [True, False])
+def test_what_an_imported_sae_brought_of_its_texts_is_written_again(
+    tmp_path: Path, recording_context: RecordingContext, prepend_bos: bool
+) -> None:
+    """sae-lens' ActivationsStore reads texts as these say, and refuses a file without prepend_bos."""
+    brought = {"prepend_bos": prepend_bos, "context_size": 77, "model_name": "another"}
+    (tmp_path / "metadata.json").write_text(json.dumps({"source": {"metadata": brought}}))
+    path = tmp_path / "exports" / "sae_lens.zip"
+    here = dict(METADATA) | {"prepend_bos": not prepend_bos, "context_size": 5, "model_name": "tiny"}
+    asked = task(path)
+    source = msgspec.structs.replace(asked.sae, directory=str(tmp_path))
+    export_sae(msgspec.structs.replace(asked, sae=source, metadata=here), recording_context, make("TopKSae"))
+    with zipfile.ZipFile(path) as archive:
+        metadata = json.loads(archive.read("cfg.json"))["metadata"]
+    assert (metadata["prepend_bos"], metadata["context_size"]) == (prepend_bos, 77)
+    assert metadata["model_name"] == "tiny"
 
 
 def test_progress_counts_the_bytes_that_are_packed(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic import SecretStr
 
@@ -21,6 +22,7 @@ from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerOutOfMemory
 from gql_server.server import Server
 from gql_server.services import artifacts, jobs, lookup, reconciliation, sae_exports, sae_imports, saes
 from gql_server.services.requests import ExportSaeRequest, ImportSaeRequest, Launched
+from gql_server.token_options import TokenizerFacts
 from models import Job, LanguageModel, Sae
 from models.enums import ArtifactStatus, JobKind, JobStatus, SaeOrigin
 from tests.fake_executor import FakeExecutor
@@ -335,6 +337,33 @@ async def test_an_export_is_shown_handed_out_replaced_and_deleted_with_its_sae(t
         await saes.delete(server, sae.id)
         assert (await client.get(shown["url"])).status_code == 404
         assert not artifacts.sae_directory(server.settings, sae).exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "run_option", "option", "expected"),
+    [
+        ([1], None, None, True),
+        ([], None, None, False),
+        ([], True, None, True),
+        ([1], False, True, False),
+        ([1], None, False, True),
+    ],
+)
+async def test_an_export_says_whether_a_bos_stood_before_the_texts_of_its_run(
+    tmp_path: Path, written: list[int], run_option: bool | None, option: bool | None, expected: bool
+) -> None:
+    executor = FakeExecutor(lambda _, run: run.finish(ExportResult(2)))
+    async with prepared(tmp_path, executor) as (server, lm, _):
+        async with server.database.write() as session:
+            row = await session.get_one(LanguageModel, lm.id)
+            facts = TokenizerFacts([], written, [], 1)
+            row.tokenizer, row.add_bos = msgspec.to_builtins(facts), option
+        run = await add_run(server, lm, provenance={"add_bos": run_option})
+        sae = await add_sae(server, run)
+        await end_of(server, await sae_exports.export(server, request_for(sae)))
+    task = executor.tasks[0][1]
+    assert isinstance(task, ExportSae)
+    assert task.metadata["prepend_bos"] is expected
 
 
 def request_for(sae: Sae, key: str | None = None) -> ExportSaeRequest:

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from safetensors.torch import save_file
 
@@ -15,10 +15,11 @@ from gql_server.compute.exchange.source_files import CHUNK_BYTES
 from gql_server.compute.messages.events import Log, Progress
 from gql_server.compute.messages.results import ExportResult
 from gql_server.compute.messages.tasks import ExportSae
+from gql_server.compute.saes.metadata import read_metadata
 from gql_server.compute.saes.weights import SaeWeights, weights_of
 from gql_server.disk import check_free
 from gql_server.files import TEMPORARY_PREFIX, whole_file
-from gql_server.sae_lens_config import CFG_FILE, WEIGHTS_FILE
+from gql_server.sae_lens_config import CFG_FILE, TEXT_METADATA, WEIGHTS_FILE
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -51,10 +52,18 @@ def _byte_size(weights: SaeWeights) -> int:
 
 
 def _write_sae_lens(task: ExportSae, weights: SaeWeights, directory: Path) -> None:
-    metadata = {name: value for name, value in task.metadata.items() if value is not None}
+    given = task.metadata | _of_the_texts(Path(task.sae.directory))
+    metadata = {name: value for name, value in given.items() if value is not None}
     content = json.dumps(cfg_of(weights, metadata), indent=2)
     (directory / CFG_FILE).write_text(content)
     save_file(tensors_of(weights), directory / WEIGHTS_FILE)
+
+
+def _of_the_texts(sae_directory: Path) -> dict[str, Any]:
+    """Return what came with an imported SAE of the texts that it was trained on."""
+    source = (read_metadata(sae_directory) or {}).get("source", {})
+    came_with: dict[str, Any] = source.get("metadata") or {}
+    return {name: came_with[name] for name in TEXT_METADATA if came_with.get(name) is not None}
 
 
 def _pack(directory: Path, path: Path, context: TaskContext) -> None:

@@ -2,9 +2,21 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from gql_server.compute.messages.results import EvaluationResult
 from gql_server.files import write_whole
+
+METADATA_FILE = "metadata.json"
+
+
+def read_metadata(directory: Path) -> dict[str, Any] | None:
+    """Return the metadata.json of an SAE's directory; None where there is no readable one."""
+    try:
+        metadata = json.loads((directory / METADATA_FILE).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return metadata if isinstance(metadata, dict) else None
 
 
 def note_evaluation(directory: Path, result: EvaluationResult) -> bool:
@@ -12,13 +24,12 @@ def note_evaluation(directory: Path, result: EvaluationResult) -> bool:
 
     Returns False where there is no readable one.
     """
-    path = directory / "metadata.json"
-    try:
-        metadata = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return False
-    if not isinstance(metadata, dict):
+    metadata = read_metadata(directory)
+    if metadata is None:
         return False
     metadata["evaluation"] = result.plain()
-    write_whole(path, json.dumps(metadata, indent=2, ensure_ascii=False, allow_nan=False).encode())
+    write_whole(
+        directory / METADATA_FILE,
+        json.dumps(metadata, indent=2, ensure_ascii=False, allow_nan=False).encode(),
+    )
     return True
