@@ -24,7 +24,7 @@ from gql_server.api.transport.access import Access
 from gql_server.api.transport.guard import Guard
 from gql_server.api.transport.prefix import PathPrefix
 from gql_server.api.transport.view import GraphQLView
-from gql_server.compute.messages.wire import LanguageModelChanged
+from gql_server.compute.messages.wire import LanguageModelChanged, LanguageModelFound
 from gql_server.database import Database
 from gql_server.health import Health
 from gql_server.jobs.bell import Bell
@@ -125,7 +125,7 @@ async def running(settings: Settings, telemetry: Telemetry) -> AsyncIterator[Ser
     background = _Background()
     executor = LocalExecutor(
         settings,
-        lambda changed: background.run(_keep_status(database, changed)),
+        lambda told: background.run(_keep(database, told)),
         lambda: background.run(_forget_statuses(database)),
         telemetry,
     )
@@ -171,8 +171,11 @@ class _Background:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def _keep_status(database: Database, changed: LanguageModelChanged) -> None:
-    await language_models.set_status(database, changed)
+async def _keep(database: Database, told: LanguageModelChanged | LanguageModelFound) -> None:
+    if isinstance(told, LanguageModelFound):
+        await language_models.keep_found(database, told)
+    else:
+        await language_models.set_status(database, told)
 
 
 async def _forget_statuses(database: Database) -> None:

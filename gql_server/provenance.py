@@ -35,6 +35,8 @@ class LanguageModelProvenance(msgspec.Struct, frozen=True):
     dtype: str
     tokenizer_sha256: str | None
     """Of the server's tokenizer.json of the model; None where its tokenizer has no such form."""
+    tokenizer_files: list[FileHash] = []
+    """Of a directory, the tokenizer's own files; none in what earlier versions have made."""
 
 
 class HubDatasetProvenance(msgspec.Struct, frozen=True):
@@ -124,6 +126,8 @@ class SaeProvenance(msgspec.Struct, frozen=True):
     metric_definitions_version: int
     versions: dict[str, str]
     source_files: list[FileHash] = []
+    language_model: LanguageModelProvenance | None = None
+    """Of an imported SAE, the model that it was imported for, as it was then; a run has its own."""
 
 
 class IndexProvenance(msgspec.Struct, frozen=True):
@@ -143,6 +147,8 @@ class IndexProvenance(msgspec.Struct, frozen=True):
     excluded_token_count: int = 0
     non_finite_token_count: int = 0
     """Tokens left out, as a training's."""
+    language_model: LanguageModelProvenance | None = None
+    """Whose unembedding says which tokens neurons raise; None where that was left out."""
 
 
 def plain(provenance: msgspec.Struct | None) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from gql_server.jobs.bell import Bell
 from gql_server.jobs.executor import Executor
 from gql_server.jobs.supervisor import Supervisor
 from gql_server.jobs.tails import Tails
+from gql_server.provenance import LanguageModelProvenance
 from gql_server.services.in_use import InUse
 from gql_server.settings import Settings
 from gql_server.telemetry.telemetry import Telemetry
@@ -31,6 +32,9 @@ class Server:
     """What subscribers who ask the same at the same moment are being answered."""
     changes: Flights[list[Job]] = field(default_factory=Flights)
     """Jobs that have changed, while they are read for whoever watches all of them."""
+
+    identities: Flights[LanguageModelProvenance] = field(default_factory=Flights)
+    """What language models are, while their files are read for whoever asks."""
 
     @cached_property
     def tails(self) -> Tails:

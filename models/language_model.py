@@ -44,4 +44,8 @@ class LanguageModel(Base):
     """Whether single tokens count, by their ids, where people have decided otherwise than the tokenizer."""
     options_version: Mapped[int | None]
     """How often the options were changed; None is never."""
+    origin: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What was loaded last, a LanguageModelProvenance: whose architecture and layers these are."""
+    accepted: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
+    """Fingerprints ``made_with`` and ``now``: the latter is accepted for what was made with the former."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)

@@ -90,6 +90,13 @@ class ActivationRun(Node):
         return await language_models.language_model_of(info, self.row.language_model_id)
 
     @field
+    async def language_model_matches(self, info: Info) -> bool | None:
+        """Whether the language model's files are those that it was made with, or accepted in their place.
+        Null where that is not known: the files have gone, or were not hashed since they changed.
+        """
+        return await language_models.matches(info, self.row.language_model_id, self.row)
+
+    @field
     async def job(self, info: Info) -> JobRef | None:
         """The job that captures it."""
         return await jobs.job_of(info, self.row.job_id)

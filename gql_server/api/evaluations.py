@@ -4,14 +4,17 @@ import dataclasses
 from datetime import datetime
 from typing import Annotated, Any
 
+import msgspec
 import strawberry
 
+from gql_server import provenance
 from gql_server.api.common import BigInt, argument, input_type, mutation, object_type
 from gql_server.api.context import Info
 from gql_server.api.datasets import Dataset, DatasetInput, dataset_request
 from gql_server.api.enums import DatasetKind
 from gql_server.api.exclusions import EXCLUDE_FIRST_POSITIONS, EXCLUDE_OUTLIERS
 from gql_server.api.launches import LaunchResult, job_launched
+from gql_server.api.provenance import LanguageModelProvenance, language_model_provenance
 from gql_server.services import evaluations as evaluation_service
 from gql_server.services.requests import EvaluateRequest
 
@@ -98,6 +101,9 @@ class SaeEvaluation:
         default=None, description="The same over those that are no outliers; null where outlierCount is."
     )
     evaluated_at: datetime = strawberry.field(description="When it was measured.")
+    language_model: LanguageModelProvenance | None = strawberry.field(
+        description="The model that it was measured with; null where an earlier version measured."
+    )
     metric_definitions_version: int = strawberry.field(
         description="Grows when what a figure means changes; docs/evaluation.md has the definitions."
     )
@@ -112,11 +118,15 @@ def sae_evaluation(stored: dict[str, Any]) -> SaeEvaluation:
         sample_count=dataset["sample_count"],
         skipped_row_count=dataset.get("skipped_row_count", 0),
     )
-    names = {field.name for field in dataclasses.fields(SaeEvaluation)} - {"dataset", "evaluated_at"}
+    names = {field.name for field in dataclasses.fields(SaeEvaluation)}
+    names -= {"dataset", "language_model", "evaluated_at"}
     figures = {name: value for name, value in stored.items() if name in names}
     return SaeEvaluation(
         dataset=shown,
         sample_offset=dataset["sample_offset"],
+        language_model=language_model_provenance(
+            msgspec.convert(stored.get("language_model"), provenance.LanguageModelProvenance | None)
+        ),
         evaluated_at=datetime.fromisoformat(stored["evaluated_at"]),
         **figures,
     )

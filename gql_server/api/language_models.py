@@ -26,12 +26,15 @@ from gql_server.api.common import (
 from gql_server.api.context import Info
 from gql_server.api.enums import FloatType, LanguageModelStatus, LayerKind, SpecialTokenReason
 from gql_server.api.launches import LaunchResult, job_launched
-from gql_server.api.loaders import TokenKey
+from gql_server.api.loaders import LanguageModelKey, TokenKey
 from gql_server.api.pagination import After, Connection, First, children_connection
 from gql_server.api.references import ActivationRunRef, SaeRef
-from gql_server.services import language_models as language_model_service, lookup, pages
+from gql_server.model_identity import conflict, fingerprint
+from gql_server.services import language_models as language_model_service, lookup, model_identity, pages
+from gql_server.services.model_identity import Artifact, LanguageModelState
 from gql_server.services.requests import (
     UNCHANGED,
+    AcceptLanguageModelRequest,
     AddLanguageModelRequest,
     UpdateLanguageModelRequest,
 )
@@ -90,12 +93,6 @@ class LanguageModel(Node):
     )
     status_message: str | None = strawberry.field(description="Why it could not be loaded; null otherwise.")
     dtype: FloatType = strawberry.field(description="Precision of its weights in memory.")
-    architecture: str | None = strawberry.field(
-        description="The name of its class. Null, like the sizes, until the model has been loaded once."
-    )
-    parameter_count: BigInt | None = strawberry.field(description="How many weights it has.")
-    hidden_size: int | None = strawberry.field(description="Width of the activations between its blocks.")
-    vocabulary_size: int | None = strawberry.field(description="How many tokens it knows.")
     add_bos: bool | None = strawberry.field(
         description=(
             "Whether a BOS is written before texts and prompts that do not begin with one; null: as the"
@@ -151,14 +148,50 @@ class LanguageModel(Node):
         return sorted(found, key=lambda token: token.token_id)
 
     @field
-    def layers(
-        self, kind: Annotated[LayerKind | None, argument("Only modules of this kind.")] = LayerKind.BLOCK
+    async def architecture(self, info: Info) -> str | None:
+        """The name of its class. Null, like the sizes, until the model has been loaded once, and where its
+        files are another model's since.
+        """
+        return self.row.architecture if await self._described(info) else None
+
+    @field
+    async def parameter_count(self, info: Info) -> BigInt | None:
+        """How many weights it has."""
+        count = self.row.parameter_count
+        return BigInt(count) if count is not None and await self._described(info) else None
+
+    @field
+    async def hidden_size(self, info: Info) -> int | None:
+        """Width of the activations between its blocks."""
+        return self.row.hidden_size if await self._described(info) else None
+
+    @field
+    async def vocabulary_size(self, info: Info) -> int | None:
+        """How many tokens it knows."""
+        return self.row.vocabulary_size if await self._described(info) else None
+
+    @field
+    async def fingerprint(self, info: Info) -> str | None:
+        """What its files are now: the commit of a repository, or a SHA-256 over the hashes of configuration,
+        weights and tokenizer (docs/provenance.md). Null until they have been hashed, which a load does.
+        """
+        state = await state_of(info, self.row)
+        return None if state.origin is None else fingerprint(state.origin)
+
+    async def _described(self, info: Info) -> bool:
+        return (await state_of(info, self.row)).described
+
+    @field
+    async def layers(
+        self,
+        info: Info,
+        kind: Annotated[LayerKind | None, argument("Only modules of this kind.")] = LayerKind.BLOCK,
     ) -> list[Layer] | None:
         """Its hookable modules, outermost first; all kinds for null. Null until the model has been loaded
-        once. A module that runs several times in a forward pass, or gives no vector for each token, cannot be
-        captured or steered and is left out.
+        once, and where its files are another model's since. A module that runs several times in a forward
+        pass, or gives no vector for each token, cannot be captured or steered and is left out.
         """
-        if self.row.layers is None:
+        if self.row.layers is None or not await self._described(info):
             return None
         return [
             Layer(
@@ -186,6 +219,20 @@ class LanguageModel(Node):
     ) -> Connection[SaeRef]:
         """SAEs over this model's activations."""
         return await children_connection(info, pages.SAES_OF_LANGUAGE_MODEL, self.id, saes.sae, first, after)
+
+
+async def state_of(info: Info, row: LanguageModelRow) -> LanguageModelState:
+    """Return what is known of a model's files as they are now."""
+    return await info.context.loaders.language_model_states.load(LanguageModelKey(row.id, row))
+
+
+async def matches(info: Info, language_model_id: str, artifact: Artifact) -> bool | None:
+    """Whether a model is what a run or an SAE was made with, or accepted; None where that is not known."""
+    row = await info.context.loaders.language_models.load(language_model_id)
+    if row is None:
+        return None
+    expected, state = model_identity.made_with(artifact, row), await state_of(info, row)
+    return None if expected is None or state.origin is None else conflict(expected, state.origin) is None
 
 
 def language_model(row: LanguageModelRow) -> LanguageModel:
@@ -362,6 +409,44 @@ UnloadLanguageModelResult = Annotated[
     strawberry.union("UnloadLanguageModelResult", description="What unloading a language model came to."),
 ]
 
+
+@input_type
+class AcceptLanguageModelInput:
+    """A language model to accept as it is now, whose files are others than something was made with."""
+
+    language_model_id: strawberry.ID = strawberry.field(description="The model.")
+    fingerprint: str = strawberry.field(
+        description="LanguageModel.fingerprint as you have seen it; a Conflict where it has changed since."
+    )
+    sae_id: strawberry.ID | None = strawberry.field(
+        description=(
+            "Accept it for what was made with the same files as this SAE; for all SAEs and runs of the model"
+            " where neither is given."
+        )
+    )
+    activation_run_id: strawberry.ID | None = strawberry.field(
+        description="Accept it for what was made with the same files as this run."
+    )
+
+    def request(self) -> AcceptLanguageModelRequest:
+        """Return what the service is asked for."""
+        return AcceptLanguageModelRequest(
+            self.language_model_id, self.fingerprint, self.sae_id, self.activation_run_id
+        )
+
+
+@object_type
+class LanguageModelAccepted:
+    """The model, as it is now, can be used with what was made with it as it was before."""
+
+    language_model: LanguageModel = strawberry.field(description="The model.")
+
+
+AcceptLanguageModelResult = Annotated[
+    LanguageModelAccepted | NotFound | Conflict,
+    strawberry.union("AcceptLanguageModelResult", description="What accepting a language model came to."),
+]
+
 Id = Annotated[strawberry.ID, argument("ID of the language model.")]
 
 
@@ -397,6 +482,16 @@ class LanguageModelMutations:
         """Lets go of a model. A Conflict while a job or a generation uses it."""
         row = await language_model_service.unload(info.context.server, id)
         return LanguageModelUnloaded(language_model=language_model(row))
+
+    @mutation
+    async def accept_language_model(
+        self, info: Info, input: Annotated[AcceptLanguageModelInput, argument("The model to accept.")]
+    ) -> AcceptLanguageModelResult:
+        """Has a model whose files have changed used with SAEs and runs that were made with it before. What is
+        then made says by its hashes what it was computed with.
+        """
+        row = await model_identity.accept(info.context.server, input.request())
+        return LanguageModelAccepted(language_model=language_model(row))
 
     @mutation
     async def delete_language_model(self, info: Info, id: Id) -> DeleteResult:

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from strawberry.dataloader import DataLoader
 
 from gql_server.errors import Conflict, Refusal
-from gql_server.services import artifacts, batches, neuron_tensors, neurons, pages, top_texts
+from gql_server.services import artifacts, batches, model_identity, neuron_tensors, neurons, pages, top_texts
+from gql_server.services.model_identity import LanguageModelState
 from gql_server.services.neuron_tensors import NeuronHistogram, NeuronStatistics, Ranked
 from gql_server.services.pages import Children, Page
 from gql_server.services.tokenizing import TokenCounter
@@ -92,6 +93,14 @@ class NeuronsKey:
     sae: Sae = field(compare=False)
 
 
+@dataclass(frozen=True)
+class LanguageModelKey:
+    """A language model whose row is known."""
+
+    id: str
+    row: LanguageModel = field(compare=False)
+
+
 class Loaders:
     """The loaders of one operation; nothing that they have read outlives it.
 
@@ -109,6 +118,11 @@ class Loaders:
     def language_models(self) -> DataLoader[str, LanguageModel | None]:
         """Language models by ID."""
         return self._rows(LanguageModel)
+
+    @cached_property
+    def language_model_states(self) -> DataLoader[LanguageModelKey, LanguageModelState]:
+        """What is known of language models' files as they are now."""
+        return _loader(self._load_language_model_states)
 
     @cached_property
     def activation_runs(self) -> DataLoader[str, ActivationRun | None]:
@@ -306,6 +320,9 @@ class Loaders:
 
     async def _load_top_text_sources(self, index_ids: list[str]) -> list[top_texts.TopTextSource | None]:
         return await top_texts.sources(self._server, index_ids)
+
+    async def _load_language_model_states(self, keys: list[LanguageModelKey]) -> list[LanguageModelState]:
+        return await model_identity.states(self._server, [key.row for key in keys])
 
     async def _load_token_texts(self, keys: list[TokenKey]) -> list[str | None]:
         def read(directory: Path, token_ids: list[int]) -> Sequence[str | None]:

@@ -9,6 +9,7 @@ from gql_server import provenance as stored
 from gql_server.api.common import BigInt, finite_number, from_row, object_type
 from gql_server.api.enums import DatasetKind, FloatType, LanguageModelSourceKind, LongTexts
 from gql_server.api.training import TrainingConfig, training_config
+from gql_server.model_identity import fingerprint
 
 MATMUL_PRECISION = (
     "Precision of float32 matrix products: highest, or high (TF32) or medium (bfloat16) where the server"
@@ -56,6 +57,12 @@ class LanguageModelProvenance:
             "SHA-256 of tokenizer.json in the server's directory for the model; null for a tokenizer without"
             " such a file."
         )
+    )
+    tokenizer_files: list[HashedFile] = strawberry.field(
+        description="The directory's own files of its tokenizer; none where an earlier version made it."
+    )
+    fingerprint: str | None = strawberry.field(
+        description="All of it in one word, as LanguageModel.fingerprint has it; null where no file is known."
     )
 
 
@@ -188,6 +195,9 @@ class SaeProvenance:
     training: TrainingProvenance | None = strawberry.field(
         description="How it was trained; null where it was imported."
     )
+    language_model: LanguageModelProvenance | None = strawberry.field(
+        description="The model that it was imported for, as it was then; null where it was trained here."
+    )
     source_files: list[HashedFile] = strawberry.field(
         description="The files that it was imported from; none where it was trained here."
     )
@@ -226,6 +236,9 @@ class NeuronIndexProvenance:
     non_finite_token_count: BigInt = strawberry.field(
         description="Tokens left out for values that are NaN or infinite, in a run of an earlier version."
     )
+    language_model: LanguageModelProvenance | None = strawberry.field(
+        description="The model that says which tokens neurons raise; null where that was left out."
+    )
     metric_definitions_version: int = strawberry.field(
         description="Which definitions its figures follow; see docs/metrics.md."
     )
@@ -249,6 +262,7 @@ def sae_provenance(content: dict[str, Any] | None) -> SaeProvenance | None:
         latent_count=found.n_latents,
         activation_run=_run(found.run),
         training=_training(found.training),
+        language_model=language_model_provenance(found.language_model),
         source_files=_files(found.source_files),
         versions=_versions(found.versions),
     )
@@ -260,8 +274,17 @@ def index_provenance(content: dict[str, Any] | None) -> NeuronIndexProvenance | 
         return None
     found = msgspec.convert(content, stored.IndexProvenance)
     return from_row(
-        NeuronIndexProvenance, found, activation_run=_run(found.run), versions=_versions(found.versions)
+        NeuronIndexProvenance,
+        found,
+        activation_run=_run(found.run),
+        language_model=language_model_provenance(found.language_model),
+        versions=_versions(found.versions),
     )
+
+
+def language_model_provenance(found: stored.LanguageModelProvenance | None) -> LanguageModelProvenance | None:
+    """Return which model something was computed with as it is shown; None where that is not known."""
+    return None if found is None else _language_model(found)
 
 
 def _run(found: stored.RunProvenance | None) -> ActivationRunProvenance | None:
@@ -284,6 +307,8 @@ def _language_model(found: stored.LanguageModelProvenance) -> LanguageModelProve
         found,
         source_kind=LanguageModelSourceKind(found.source_kind),
         files=_files(found.files),
+        tokenizer_files=_files(found.tokenizer_files),
+        fingerprint=fingerprint(found),
         dtype=FloatType(found.dtype),
     )
 

@@ -99,6 +99,13 @@ class Sae(Node):
         return await language_models.language_model_of(info, self.row.language_model_id)
 
     @field
+    async def language_model_matches(self, info: Info) -> bool | None:
+        """Whether the language model's files are those that it was made with, or accepted in their place.
+        Null where that is not known: the files have gone, or were not hashed since they changed.
+        """
+        return await language_models.matches(info, self.row.language_model_id, self.row)
+
+    @field
     async def activation_run(self, info: Info) -> ActivationRunRef | None:
         """The run that it was trained on."""
         return await activation_runs.activation_run_of(info, self.row.activation_run_id)

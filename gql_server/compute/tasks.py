@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,8 @@ from gql_server.compute.exchange.sae_export import export_sae
 from gql_server.compute.exchange.sae_import import import_sae
 from gql_server.compute.generating.generation import generate
 from gql_server.compute.indexing.neuron_index import index_neurons
-from gql_server.compute.language_models.loading import LanguageModels, describe
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.language_models.pairing import check_pair, paired
 from gql_server.compute.looking.contrast import contrast_neurons
 from gql_server.compute.looking.top_neurons import find_top_neurons
 from gql_server.compute.messages.events import Log, Progress
@@ -39,7 +41,7 @@ from gql_server.compute.messages.tasks import (
     TrainSae,
     UnloadLanguageModel,
 )
-from gql_server.compute.messages.wire import LanguageModelChanged, WorkerReady
+from gql_server.compute.messages.wire import LanguageModelChanged, LanguageModelFound, WorkerReady
 from gql_server.compute.origins.index_provenance import with_provenance
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.loaded import Saes
@@ -58,7 +60,7 @@ class Toolbox:
 
     def __init__(
         self,
-        on_change: Callable[[LanguageModelChanged], None],
+        on_change: Callable[[LanguageModelChanged | LanguageModelFound], None],
         device: str | None = None,
         matmul_precision: str = "highest",
     ) -> None:
@@ -66,7 +68,7 @@ class Toolbox:
         all_threads()  # Before this worker shares them.
         self._asked = device
         self._devices = devices(device)
-        self.language_models = LanguageModels(on_change, self._devices[0])
+        self.language_models = LanguageModels(on_change, self._devices[0], on_change)
         self._classes = SaeClasses()
         self._saes = Saes(self._classes, self._devices[0])
 
@@ -111,29 +113,35 @@ class Toolbox:
                 return train_sae(here, context, self._classes)
             case IndexNeurons():
                 sae, store = self._saes.get(task.sae), ActivationStore(Path(task.store_dir))
+                if task.language_model is not None and task.made_with is not None:
+                    # Before the pass over the run; and again where the model is loaded, after it.
+                    check_pair(
+                        task.made_with, self.language_models.identify(task.language_model, context.check)
+                    )
                 result = index_neurons(task, context, sae, store, self.language_models)
                 return with_provenance(result, task, context, store)
             case EvaluateSae():
-                lm = self.language_models.get(task.language_model)
-                return evaluate_sae(task, context, lm, self._saes.get(task.sae))
+                with paired(self.language_models, task.language_model, task.made_with) as (lm, origin):
+                    unchanged = partial(self.language_models.check_not_overwritten, task.language_model)
+                    return evaluate_sae(task, context, lm, self._saes.get(task.sae), origin, unchanged)
             case ImportSae():
-                return import_sae(task, context, self._classes)
+                return import_sae(task, context, self._classes, self.language_models)
             case ExportSae():
                 return export_sae(task, context, self._saes.get(task.sae))
             case FindTopNeurons():
-                lm = self.language_models.get(task.language_model)
-                return find_top_neurons(task, context, lm, self._saes.get(task.sae))
+                with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
+                    return find_top_neurons(task, context, lm, self._saes.get(task.sae))
             case ContrastNeurons():
-                lm = self.language_models.get(task.language_model)
-                return contrast_neurons(task, context, lm, self._saes.get(task.sae))
+                with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
+                    return contrast_neurons(task, context, lm, self._saes.get(task.sae))
             case Generate():
-                lm = self.language_models.get(task.language_model)
-                return generate(task, context, lm, self._saes.get(task.sae) if task.sae else None)
+                with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
+                    return generate(task, context, lm, self._saes.get(task.sae) if task.sae else None)
 
     def _load(self, source: LanguageModelSource, context: TaskContext) -> LanguageModelDescription:
         began = time.perf_counter()
         context.emit(Progress(0, 1))
-        description = describe(self.language_models.get(source))
+        description = self.language_models.describe(source)
         seconds = time.perf_counter() - began
         for note in self.language_models.notes(source):
             context.emit(Log(note))

@@ -8,7 +8,13 @@ from typing import IO
 import structlog
 
 from gql_server.compute.messages.tasks import Task
-from gql_server.compute.messages.wire import LANE_BOARD_BYTES, Lane, LanguageModelChanged, WorkerReady
+from gql_server.compute.messages.wire import (
+    LANE_BOARD_BYTES,
+    Lane,
+    LanguageModelChanged,
+    LanguageModelFound,
+    WorkerReady,
+)
 from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.jobs.vigil import Patience
 from gql_server.jobs.worker_process import WorkerProcess
@@ -17,6 +23,8 @@ from gql_server.telemetry.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
 
+OnLanguageModel = Callable[[LanguageModelChanged | LanguageModelFound], None]
+
 
 class LocalExecutor:
     """Two workers, one a lane; or one for both lanes where the models do not fit twice."""
@@ -24,7 +32,7 @@ class LocalExecutor:
     def __init__(
         self,
         settings: Settings,
-        on_language_model: Callable[[LanguageModelChanged], None],
+        on_language_model: OnLanguageModel,
         on_interactive_lost: Callable[[], None],
         telemetry: Telemetry,
     ) -> None:
@@ -46,7 +54,7 @@ class LocalExecutor:
                 lanes,
                 [*options, *(f"--lane-board={descriptor}" for descriptor in descriptors)],
                 patience,
-                on_language_model if interactive else _ignore,
+                on_language_model if interactive else _only_found(on_language_model),
                 on_interactive_lost if interactive else _ignore_loss,
                 telemetry,
                 descriptors=descriptors,
@@ -113,8 +121,14 @@ def _options(settings: Settings, *, low_priority: bool) -> list[str]:
     return options
 
 
-def _ignore(_changed: LanguageModelChanged) -> None:
-    """A language model's status speaks of the interactive worker only."""
+def _only_found(tell: OnLanguageModel) -> OnLanguageModel:
+    """Pass on what the job worker finds models to be; their status speaks of the interactive worker alone."""
+
+    def tell_found(told: LanguageModelChanged | LanguageModelFound) -> None:
+        if isinstance(told, LanguageModelFound):
+            tell(told)
+
+    return tell_found
 
 
 def _ignore_loss() -> None:

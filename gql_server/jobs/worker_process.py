@@ -19,6 +19,7 @@ from gql_server.compute.messages.wire import (
     FromWorker,
     Lane,
     LanguageModelChanged,
+    LanguageModelFound,
     StartTask,
     TaskBegan,
     TaskCanceled as TaskCanceledMessage,
@@ -62,7 +63,7 @@ class WorkerProcess:
         lanes: Sequence[Lane],
         options: Sequence[str],
         patience: Patience,
-        on_language_model: Callable[[LanguageModelChanged], None],
+        on_language_model: Callable[[LanguageModelChanged | LanguageModelFound], None],
         on_lost: Callable[[], None],
         telemetry: Telemetry,
         module: str = "gql_server.compute.worker",
@@ -233,6 +234,8 @@ class WorkerProcess:
                 for task_id, sent in self._sent.items():
                     if self._loading and sent.run.begun and sent.run.cancel_requested:
                         self._kill_later(task_id)
+                self._on_language_model(message)
+            case LanguageModelFound():
                 self._on_language_model(message)
             case TaskBegan(task_id):
                 run = self._sent[task_id].run

@@ -18,7 +18,16 @@ from gql_server.errors import Conflict
 from gql_server.manifest import MANIFEST_FILE, Manifest, assemble, write_manifest
 from gql_server.provenance import plain
 from gql_server.server import Server
-from gql_server.services import artifacts, kept_texts, launching, lookup, removals, room, texts
+from gql_server.services import (
+    artifacts,
+    kept_texts,
+    launching,
+    lookup,
+    model_identity,
+    removals,
+    room,
+    texts,
+)
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once
 from gql_server.services.requests import CaptureRequest, Launched
@@ -46,6 +55,7 @@ async def capture(server: Server, request: CaptureRequest) -> Launched:
     async with server.database.read() as session:
         language_model = await lookup.get(session, LanguageModel, request.language_model_id)
     check_loaded_once(language_model)
+    await model_identity.check_described(server, language_model)
     layers = _check(server.settings, request, language_model)
     dataset = await asyncio.to_thread(
         kept_texts.read,
@@ -236,6 +246,7 @@ class CaptureHandler:
         run.byte_size = result.byte_size
         run.manifest_path = f"store/runs/{run.id}/{MANIFEST_FILE}"
         run.provenance = plain(result.provenance)
+        run.made_with = plain(result.provenance and result.provenance.language_model)
         run.completed_at = datetime.now(UTC)
 
     async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
@@ -256,6 +267,7 @@ class CaptureHandler:
             run.byte_size = manifest.byte_size
             run.manifest_path = f"store/runs/{run.id}/{MANIFEST_FILE}"
             run.provenance = plain(manifest.provenance)
+            run.made_with = plain(manifest.provenance and manifest.provenance.language_model)
 
     async def is_lost(self, session: AsyncSession, job: Job) -> bool:
         """Whether batches are missing that were there."""

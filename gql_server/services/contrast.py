@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gql_server.compute.messages.results import ContrastResult
 from gql_server.compute.messages.tasks import ContrastNeurons
 from gql_server.server import Server
-from gql_server.services import artifacts, interactive, lookup
+from gql_server.services import artifacts, interactive, lookup, model_identity
 from gql_server.services.checks import Checks
 from gql_server.services.inference import Inference
 from gql_server.settings import Settings
@@ -29,6 +29,7 @@ async def find(
         sae = await lookup.get(session, Sae, sae_id)
         lookup.check_ready(sae)
         language_model = await session.get_one(LanguageModel, sae.language_model_id)
+    await model_identity.check_by_looks(server, language_model, sae)
     counts = await interactive.check_prompt_tokens(server, language_model, texts_a, "textsA")
     counts += await interactive.check_prompt_tokens(server, language_model, texts_b, "textsB")
     interactive.check_request_tokens(server.settings, sum(counts), 0, "textsA")
@@ -38,6 +39,7 @@ async def find(
         texts_a=list(texts_a),
         texts_b=list(texts_b),
         first=first,
+        made_with=model_identity.made_with(sae, language_model),
     )
     n_texts = len(texts_a) + len(texts_b)
     about: Attributes = {"language_model": language_model.id, "sae": sae.id, "prompts": n_texts}

@@ -14,7 +14,7 @@ from gql_server.compute.messages.tasks import EvaluateSae
 from gql_server.compute.messages.wire import Lane
 from gql_server.errors import Conflict
 from gql_server.server import Server
-from gql_server.services import artifacts, exclusions, kept_texts, launching, lookup
+from gql_server.services import artifacts, exclusions, kept_texts, launching, lookup, model_identity
 from gql_server.services.activation_runs import MAX_OFFSET
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once
@@ -41,6 +41,7 @@ async def evaluate(server: Server, request: EvaluateRequest) -> Launched:
         lookup.check_ready(sae)
         language_model = await session.get_one(LanguageModel, sae.language_model_id)
     check_loaded_once(language_model)
+    await model_identity.check(server, language_model, sae)
     offset, limit = request.sample_offset, request.sample_limit
     dataset = await asyncio.to_thread(
         kept_texts.read, server.settings, request.dataset, offset, limit, language_model
@@ -136,6 +137,7 @@ class EvaluationHandler:
             exclusions=await exclusions.chosen(
                 session, sae, wanted.get("exclude_first_positions"), wanted.get("exclude_outliers")
             ),
+            made_with=model_identity.made_with(sae, language_model),
         )
 
     async def record(self, session: AsyncSession, job: Job, event: Event) -> None:

@@ -13,7 +13,7 @@ from gql_server.compute.messages.sources import Edit
 from gql_server.compute.messages.tasks import Generate
 from gql_server.errors import Conflict
 from gql_server.server import Server
-from gql_server.services import artifacts, concept_configs, interactive, lookup
+from gql_server.services import artifacts, concept_configs, interactive, lookup, model_identity
 from gql_server.services.checks import Checks
 from gql_server.services.concepts import known_latent_count
 from gql_server.services.inference import Inference
@@ -127,6 +127,8 @@ async def _prepare(server: Server, request: GenerateRequest) -> _Prepared:
         config = await _config(session, request)
         sae = await _sae(session, request, config)
         language_model = await _language_model(session, request, sae)
+    if sae is not None:
+        await model_identity.check_by_looks(server, language_model, sae)
     counts: list[int] = []
     if not request.chat:
         counts = await interactive.check_prompt_tokens(server, language_model, request.prompts)
@@ -254,4 +256,5 @@ def _task(
         top_log_probabilities=request.top_log_probabilities,
         top_neurons=request.top_neurons,
         top_texts_path=str(top_texts) if top_texts else None,
+        made_with=model_identity.made_with(sae, language_model) if sae else None,
     )

@@ -11,7 +11,7 @@ from gql_server.jobs.handler import JobHandler
 from gql_server.jobs.progress import payload as progress_payload
 from gql_server.jobs.reports import JobEnd
 from gql_server.server import Server
-from gql_server.services import lookup
+from gql_server.services import lookup, model_identity
 from gql_server.services.activation_runs import CaptureHandler
 from gql_server.services.evaluations import EvaluationHandler
 from gql_server.services.language_models import LoadHandler
@@ -21,7 +21,7 @@ from gql_server.services.sae_exports import ExportHandler
 from gql_server.services.sae_imports import ImportHandler
 from gql_server.services.saes import TrainHandler
 from gql_server.settings import Settings
-from models import Job, JobEvent
+from models import ActivationRun, Job, JobEvent, LanguageModel, Sae
 from models.base import without_index
 from models.enums import UNFINISHED, JobKind, JobStatus
 
@@ -29,6 +29,8 @@ __all__ = ["cancel", "conditions", "handlers", "progress_payload", "retry", "wat
 
 JOBS_AT_ONCE = 100
 
+_PAIR_AN_SAE = (JobKind.EVALUATE_SAE, JobKind.INDEX_NEURONS)
+_CAPTURE = (JobKind.CAPTURE_ACTIVATIONS,)
 RETRYABLE = (JobStatus.FAILED, JobStatus.CANCELED, JobStatus.INTERRUPTED)
 
 
@@ -87,6 +89,7 @@ async def retry(server: Server, id: str) -> Launched:
     Raises:
         Conflict: It has not ended, or its result is there, or what it works on is gone.
     """
+    await _check_language_model(server, id)
     async with server.database.write() as session:
         job = await lookup.get(session, Job, id)
         handler = handlers(server.settings)[job.kind]
@@ -98,6 +101,21 @@ async def retry(server: Server, id: str) -> Launched:
     server.telemetry.tracer.remember(id)
     server.supervisor.wake()
     return Launched(job, replayed=False)
+
+
+async def _check_language_model(server: Server, id: str) -> None:
+    """Refuse to retry what would pair a language model with what was made with another state of it."""
+    async with server.database.read() as session:
+        job = await lookup.get(session, Job, id)
+        language_model = await session.get(LanguageModel, job.request.get("language_model_id", ""))
+        sae = await session.get(Sae, job.result_id) if job.kind in _PAIR_AN_SAE else None
+        run = await session.get(ActivationRun, job.result_id) if job.kind in _CAPTURE else None
+    if language_model is None or job.status not in RETRYABLE:
+        return
+    if sae is not None:
+        await model_identity.check(server, language_model, sae)
+    if run is not None:
+        await model_identity.check_goes_on(server, language_model, run)
 
 
 def watch(server: Server, id: str, after: int) -> AsyncIterator[JobEvent]:

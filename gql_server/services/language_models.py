@@ -8,11 +8,11 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server import ids
+from gql_server import ids, model_identity
 from gql_server.compute.messages.events import Event
 from gql_server.compute.messages.results import LanguageModelDescription, Result
 from gql_server.compute.messages.tasks import LoadLanguageModel, UnloadLanguageModel
-from gql_server.compute.messages.wire import Lane, LanguageModelChanged
+from gql_server.compute.messages.wire import Lane, LanguageModelChanged, LanguageModelFound
 from gql_server.database import Database
 from gql_server.errors import Conflict
 from gql_server.files import resolve_inside
@@ -22,6 +22,7 @@ from gql_server.provenance import plain
 from gql_server.server import Server
 from gql_server.services import artifacts, launching, lookup
 from gql_server.services.checks import Checks
+from gql_server.services.model_identity import bind_unknown
 from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import (
     UNCHANGED,
@@ -258,6 +259,30 @@ async def set_status(database: Database, changed: LanguageModelChanged) -> None:
             row.status_message = changed.message
 
 
+async def keep_found(database: Database, found: LanguageModelFound) -> None:
+    """Keep what a load in any worker has found a model to be."""
+    async with database.write() as session:
+        row = await session.get(LanguageModel, found.language_model_id)
+        if row is not None:
+            await _keep_description(session, row, found.description)
+
+
+async def _keep_description(
+    session: AsyncSession, row: LanguageModel, found: LanguageModelDescription
+) -> None:
+    row.architecture = found.architecture
+    row.parameter_count = found.parameter_count
+    row.hidden_size = found.hidden_size
+    row.vocabulary_size = found.vocabulary_size
+    row.context_length = found.context_length
+    row.tokenizer = plain(found.tokenizer)
+    names = ("name", "kind", "depth", "module_class", "width")
+    row.layers = [{name: getattr(layer, name) for name in names} for layer in found.layers]
+    row.origin = plain(found.origin)
+    if found.origin is not None and model_identity.fingerprint(found.origin) is not None:
+        await bind_unknown(session, row.id, found.origin)
+
+
 async def reset_statuses(session: AsyncSession) -> None:
     """At the server's start no model is loaded, nor has one failed to."""
     await session.execute(
@@ -293,14 +318,7 @@ class LoadHandler:
         """Keep what the load found out."""
         assert isinstance(result, LanguageModelDescription)
         row = await session.get_one(LanguageModel, job.artifact_id)
-        row.architecture = result.architecture
-        row.parameter_count = result.parameter_count
-        row.hidden_size = result.hidden_size
-        row.vocabulary_size = result.vocabulary_size
-        row.context_length = result.context_length
-        row.tokenizer = plain(result.tokenizer)
-        names = ("name", "kind", "depth", "module_class", "width")
-        row.layers = [{name: getattr(layer, name) for name in names} for layer in result.layers]
+        await _keep_description(session, row, result)
 
     async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
         """The worker has said what became of the model."""

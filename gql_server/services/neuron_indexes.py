@@ -15,7 +15,7 @@ from gql_server.errors import Conflict, InvalidInput
 from gql_server.jobs import queue
 from gql_server.provenance import plain
 from gql_server.server import Server
-from gql_server.services import artifacts, exclusions, launching, lookup
+from gql_server.services import artifacts, exclusions, launching, lookup, model_identity
 from gql_server.services.checks import Checks
 from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import IndexRequest, Launched
@@ -50,7 +50,10 @@ async def index(server: Server, request: IndexRequest) -> Launched:
                 "activationRunId", "The SAE was not trained here; name a run to index over."
             )
         run = await lookup.get(session, ActivationRun, run_id)
+        language_model = await session.get_one(LanguageModel, sae.language_model_id)
     _check_run(sae, run)
+    model_identity.check_two(sae, run, language_model)
+    await model_identity.check(server, language_model, sae)
     row, job = _new(sae, run.id, request.top_texts_per_neuron)
     job.request |= {
         "exclude_first_positions": request.exclude_first_positions,
@@ -145,6 +148,7 @@ class IndexHandler:
             attempt=job.attempt,
             exclusions=left_out,
             language_model=artifacts.language_model_source(self._settings, language_model),
+            made_with=model_identity.made_with(sae, language_model),
         )
 
     async def record(self, session: AsyncSession, job: Job, event: Event) -> None:

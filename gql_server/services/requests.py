@@ -60,6 +60,16 @@ class UpdateLanguageModelRequest:
 
 
 @dataclass(frozen=True)
+class AcceptLanguageModelRequest:
+    """A language model to accept as it is now; for all that belongs to it where nothing is named."""
+
+    language_model_id: str
+    fingerprint: str
+    sae_id: str | None = None
+    activation_run_id: str | None = None
+
+
+@dataclass(frozen=True)
 class CaptureRequest:
     """Activations to capture."""
 

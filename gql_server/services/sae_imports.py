@@ -19,7 +19,7 @@ from gql_server.files import open_inside, resolve_inside
 from gql_server.provenance import plain
 from gql_server.sae_lens_config import CFG_FILE, MAX_CFG_BYTES, WEIGHTS_FILE, NotRepresentable
 from gql_server.server import Server
-from gql_server.services import artifacts, launching, lookup, room
+from gql_server.services import artifacts, launching, lookup, model_identity, room
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once, writes_bos
 from gql_server.services.requests import ImportSaeRequest, Launched
@@ -48,6 +48,7 @@ async def import_(server: Server, request: ImportSaeRequest) -> Launched:
         check_loaded_once(language_model)
         layer = _check(request, language_model)
         width = await _width_of(session, language_model, layer)
+    await model_identity.check_described(server, language_model)
     files = await asyncio.to_thread(_check_source, server.settings, request, width)
     sae = _new_sae(request, language_model)
     wanted = {
@@ -208,6 +209,7 @@ class ImportHandler:
             min_free_bytes=self._settings.min_free_bytes,
             attempt=job.attempt,
             writes_bos=writes_bos(language_model),
+            language_model=artifacts.language_model_source(self._settings, language_model),
         )
 
     async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
@@ -225,6 +227,7 @@ class ImportHandler:
         sae.checkpoint_path = f"{sae.directory}/sae.pt"
         sae.metadata_path = f"{sae.directory}/metadata.json"
         sae.provenance = plain(result.provenance)
+        sae.made_with = plain(result.provenance and result.provenance.language_model)
         sae.completed_at = datetime.now(UTC)
 
     async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:

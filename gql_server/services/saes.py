@@ -18,7 +18,7 @@ from gql_server.compute.messages.wire import Lane, SaeClassDescription, WorkerRe
 from gql_server.database import after_commit
 from gql_server.errors import Conflict
 from gql_server.jobs import log as job_log
-from gql_server.provenance import plain
+from gql_server.provenance import SaeProvenance, plain
 from gql_server.server import Server
 from gql_server.services import (
     artifacts,
@@ -27,6 +27,7 @@ from gql_server.services import (
     interactive,
     launching,
     lookup,
+    model_identity,
     neuron_indexes,
     room,
     training_log,
@@ -40,6 +41,7 @@ from models import (
     Concept,
     ConceptConfig,
     Job,
+    LanguageModel,
     NeuronIndex,
     Sae,
     TrainingPoint as TrainingPointRow,
@@ -64,7 +66,9 @@ async def train(server: Server, request: TrainRequest) -> Launched:
         return earlier
     async with server.database.read() as session:
         run = await lookup.get(session, ActivationRun, request.activation_run_id)
+        language_model = await session.get_one(LanguageModel, run.language_model_id)
     lookup.check_usable(run)
+    await model_identity.check(server, language_model, run)
     layer, width = _check_layer(request, run)
     latent_count = request.latent_count if request.latent_count is not None else DEFAULT_EXPANSION * width
     _check(server.settings, request, run, latent_count, await interactive.describe(server))
@@ -251,6 +255,7 @@ class TrainHandler:
         sae.metadata_path = f"{sae.directory}/metadata.json"
         sae.provenance = plain(result.provenance)
         sae.outliers = None if result.outliers is None else _fields(result.outliers)
+        sae.made_with = await _made_with(session, sae, result.provenance)
         sae.completed_at = datetime.now(UTC)
         snapshot = artifacts.snapshot_path(self._settings, sae)
         after_commit(session, lambda _: asyncio.to_thread(artifacts.remove, [snapshot]))
@@ -289,6 +294,16 @@ async def _resume_history(session: AsyncSession, job: Job, resumed: TrainingResu
     for point in resumed.points:
         if point.step not in sent:
             await job_log.append_training_point(session, job, point)
+
+
+async def _made_with(
+    session: AsyncSession, sae: Sae, provenance: SaeProvenance | None
+) -> dict[str, Any] | None:
+    """Return whose activations it was trained on: the run's provenance says it, or else its row."""
+    if provenance is not None and provenance.run is not None:
+        return plain(provenance.run.language_model)
+    run = await session.get(ActivationRun, sae.activation_run_id) if sae.activation_run_id else None
+    return run.made_with if run is not None else None
 
 
 def _row_of(sae_id: str, point: TrainingPoint) -> TrainingPointRow:

@@ -6,7 +6,7 @@ from gql_server.compute.messages.results import TopNeuronsResult
 from gql_server.compute.messages.tasks import FindTopNeurons
 from gql_server.errors import InvalidInput
 from gql_server.server import Server
-from gql_server.services import artifacts, interactive, lookup
+from gql_server.services import artifacts, interactive, lookup, model_identity
 from gql_server.services.checks import Checks
 from gql_server.services.inference import Inference
 from gql_server.telemetry.tracing import Attributes
@@ -32,6 +32,7 @@ async def find(
         sae = await lookup.get(session, Sae, sae_id)
         lookup.check_ready(sae)
         language_model = await session.get_one(LanguageModel, sae.language_model_id)
+    await model_identity.check_by_looks(server, language_model, sae)
     counts = await interactive.check_prompt_tokens(server, language_model, prompts)
     interactive.check_request_tokens(server.settings, sum(counts), 0)
     if per_token and sum(counts) * first > MAX_PER_TOKEN_ENTRIES:
@@ -46,6 +47,7 @@ async def find(
         prompts=list(prompts),
         first=first,
         per_token=per_token,
+        made_with=model_identity.made_with(sae, language_model),
     )
     about: Attributes = {"language_model": language_model.id, "sae": sae.id, "prompts": len(prompts)}
     with (

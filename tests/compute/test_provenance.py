@@ -13,15 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.context import TaskCanceled
+from gql_server.compute.context import TaskCanceled, TaskError
 from gql_server.compute.language_models import model_files
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.messages.events import Log
 from gql_server.compute.messages.sources import LanguageModelSource
-from gql_server.compute.origins.file_hashes import hash_files, sha256_of
-from gql_server.compute.origins.provenance import language_model_provenance, provenance_of_run
+from gql_server.compute.origins.provenance import provenance_of_run
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.compute.training.training_store import TrainingStore
+from gql_server.file_hashes import hash_files, sha256_of
 from gql_server.manifest import read_manifest, write_manifest
 from tests.compute.conftest import RecordingContext, capture_task, interrupted_capture
 
@@ -96,9 +96,10 @@ def test_a_model_whose_directory_has_changed_is_loaded_anew(
     change_weights(Path(own_source.location), lambda weight: weight * 2)
     changed = language_models.get(own_source)
     assert torch.equal(changed.model.get_input_embeddings().weight, before * 2)
+    sha256 = sha256_of(Path(own_source.location) / "model.safetensors")
     shutil.rmtree(own_source.location)
     assert language_models.get(own_source) is changed
-    assert language_model_provenance(own_source, language_models, nothing).files == []
+    assert language_models.get_identified(own_source)[1].files[1].sha256 == sha256
 
 
 def test_a_tokenizer_that_has_changed_takes_the_place_of_the_one_kept(
@@ -112,7 +113,7 @@ def test_a_tokenizer_that_has_changed_takes_the_place_of_the_one_kept(
     os.utime(file, ns=(0, 0))
     language_models.get(own_source)
     assert "<end>" in kept.read_text() and "<end>" not in before
-    said = language_model_provenance(own_source, language_models, nothing)
+    said = language_models.get_identified(own_source)[1]
     assert said.tokenizer_sha256 == sha256_of(kept)
 
 
@@ -124,7 +125,7 @@ def test_of_a_repository_the_commit_of_its_download_is_told(
     source = LanguageModelSource(
         "lm_hub", "HUGGING_FACE", "owner/name", "v1", "FLOAT32", str(tmp_path / "copy")
     )
-    said = language_model_provenance(source, language_models, nothing)
+    said = language_models.get_identified(source)[1]
     assert (said.source, said.revision, said.files) == ("owner/name", COMMIT, [])
 
 
@@ -138,16 +139,18 @@ def test_of_a_gguf_the_file_is_told_that_was_converted(
     file = tmp_path / "tiny.gguf"
     file.write_bytes(b"GGUF and so on")
     source = LanguageModelSource("lm_gguf", "GGUF", str(file), None, "FLOAT32", str(tmp_path / "copy"))
-    (said,) = language_model_provenance(source, language_models, nothing).files
+    (said,) = language_models.get_identified(source)[1].files
     assert (said.name, said.byte_size, said.sha256) == ("tiny.gguf", 14, sha256_of(file))
-    file.write_bytes(b"GGUF and something else")
-    assert language_model_provenance(source, language_models, nothing).files == [said]
     # A copy of an earlier version has no note; what came after it was not what it was made from.
-    (tmp_path / "copy" / "converted" / "converted_from.json").unlink()
-    os.utime(file, (2**33, 2**33))
-    assert language_model_provenance(source, language_models, nothing).files == []
+    note = tmp_path / "copy" / "converted" / "converted_from.json"
+    note.unlink()
     os.utime(file, (0, 0))
-    assert language_model_provenance(source, language_models, nothing).files[0].sha256 == sha256_of(file)
+    assert LanguageModels(device="cpu").get_identified(source)[1].files == [said]
+    note.unlink()
+    file.write_bytes(b"GGUF and something else")
+    os.utime(file, (2**33, 2**33))
+    (said,) = LanguageModels(device="cpu").get_identified(source)[1].files
+    assert said.sha256 == sha256_of(file)
 
 
 def logged(context: RecordingContext) -> str:
@@ -165,13 +168,10 @@ def test_a_capture_goes_on_only_with_the_model_that_it_began_with(
     other = msgspec.structs.replace(task, store_dir=str(tmp_path / "other"))
     interrupted_capture(other, language_models, 2)
     change_weights(Path(own_source.location), lambda weight: weight * 2)
-    anew = RecordingContext()
-    result = capture_activations(msgspec.structs.replace(other, attempt=2), anew, language_models)
-    assert "so the capture begins anew" in logged(anew)
-    assert result.provenance is not None
-    assert result.provenance.language_model.files[1].sha256 == sha256_of(
-        Path(own_source.location) / "model.safetensors"
-    )
+    before = {path: path.read_bytes() for path in Path(other.store_dir).rglob("*") if path.is_file()}
+    with pytest.raises(TaskError, match="were captured with other files of the language model 'model'"):
+        capture_activations(msgspec.structs.replace(other, attempt=2), RecordingContext(), language_models)
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_run_of_an_earlier_version_has_no_provenance(

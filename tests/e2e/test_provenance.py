@@ -27,21 +27,25 @@ TEXTS = [
     *(f"Text {n} of some that are captured." for n in range(30)),
     "end",
 ]
-RUN = """
-    languageModel { sourceKind source revision files { name byteSize sha256 } dtype tokenizerSha256 }
-    dataset { kind description huggingFace { repository config split textField revision } pythonVersion
-      sampleOffset sampleLimit sha256 skippedRowCount }
+MODEL = """
+    sourceKind source revision files { name byteSize sha256 } dtype tokenizerSha256
+    tokenizerFiles { name byteSize sha256 }"""
+RUN = f"""
+    languageModel {{ {MODEL} }}
+    dataset {{ kind description huggingFace {{ repository config split textField revision }} pythonVersion
+      sampleOffset sampleLimit sha256 skippedRowCount }}
     layers maxLength longTexts truncatedTextCount nonFiniteTokenCount
-    batchSize dtype paddingSide specialTokenIds matmulPrecision versions { name version }"""
+    batchSize dtype paddingSide specialTokenIds matmulPrecision versions {{ name version }}"""
 SAE = f"""
     checkpointSha256 saeClass inputSize latentCount layer activationRunId activationRun {{ {RUN} }}
     training {{
       config {{ epochs batchSize k learningRate l1Lambda seed device }}
       shuffleSeed shuffleBufferRows activationScale deadWindow batchCount tokenCount threadCount
       matmulPrecision }}
-    sourceFiles {{ name }} metricDefinitionsVersion versions {{ name version }}"""
+    languageModel {{ source }} sourceFiles {{ name }} metricDefinitionsVersion versions {{ name version }}"""
 INDEX = f"""
     saeId saeCheckpointSha256 activationRunId activationRun {{ {RUN} }} batchCount topTextsPerNeuron
+    languageModel {{ {MODEL} }}
     metricDefinitionsVersion versions {{ name version }}"""
 
 
@@ -117,6 +121,10 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def hashed(path: Path) -> dict[str, Any]:
+    return {"name": path.name, "byteSize": path.stat().st_size, "sha256": sha256(path)}
+
+
 def sha256_of_texts(texts: list[str]) -> str:
     digest = hashlib.sha256()
     for text in texts:
@@ -150,16 +158,10 @@ async def test_the_hashes_of_model_tokenizer_and_texts_are_those_computed_by_han
         "sourceKind": "DIRECTORY",
         "source": "changing",
         "revision": None,
-        "files": [
-            {
-                "name": name,
-                "byteSize": (tiny_model_dir / name).stat().st_size,
-                "sha256": sha256(tiny_model_dir / name),
-            }
-            for name in ("config.json", "model.safetensors")
-        ],
+        "files": [hashed(tiny_model_dir / name) for name in ("config.json", "model.safetensors")],
         "dtype": "FLOAT32",
         "tokenizerSha256": sha256(server.artifact_dir / "models" / made.language_model / "tokenizer.json"),
+        "tokenizerFiles": [hashed(tiny_model_dir / "tokenizer.json")],
     }
     assert provenance["dataset"] == {
         "kind": "INLINE",

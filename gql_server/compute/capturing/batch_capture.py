@@ -1,7 +1,7 @@
 """A run's way through its batches: forward passes here, writing in a thread beside them."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -61,8 +61,13 @@ class BatchCapture:
         store: ActivationStore,
         token_ids: TokenIds,
         batches: Sequence[PlannedBatch],
+        check_weights: Callable[[], None],
     ) -> None:
-        """Take the layers in the order in which they finish, the deepest last."""
+        """Take the layers in the order in which they finish, the deepest last.
+
+        ``check_weights`` raises where batches that have just been computed cannot be believed.
+        """
+        self._check_weights = check_weights
         self._task, self._context, self._lm = task, context, lm
         self._layers, self._store, self._token_ids, self._batches = layers, store, token_ids, batches
         self._room = Room(task, store)
@@ -81,6 +86,7 @@ class BatchCapture:
             for group in joined(self._batches, max_tokens):
                 missing = [index for index in group if index not in stored]
                 captured = self._capture(list(passes(self._batches, group, max_tokens)), missing)
+                self._check_weights()
                 for index in group:
                     self._context.check()
                     self._put(writer, index, captured.pop(index, None))

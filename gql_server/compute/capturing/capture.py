@@ -14,7 +14,6 @@ from gql_server.compute.language_models.text_encoder import encoder_of
 from gql_server.compute.messages.events import Log
 from gql_server.compute.messages.results import CapturedLayer, CaptureResult
 from gql_server.compute.messages.tasks import CaptureActivations
-from gql_server.compute.origins.provenance import language_model_provenance
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.compute.stored.texts import open_texts
 from gql_server.datasets import TextDataset
@@ -34,14 +33,17 @@ def capture_activations(
     Batches that an earlier attempt has stored are kept. Raises TaskError where the input is at fault.
     """
     store = store or ActivationStore(Path(task.store_dir))
-    lm = language_models.get(task.language_model)
+    lm, origin = language_models.get_identified(task.language_model)
     layers = depth_order(lm, list(dict.fromkeys(task.layers)))
     _check_max_length(lm, task.max_length)
     dataset = _open_dataset(task, context)
-    origin = language_model_provenance(task.language_model, language_models, context.check)
     token_ids = TokenIds(encoder_of(lm), dataset, task.max_length, split=task.long_texts == "SPLIT")
     plan = run_plan(task, lm, origin, layers, dataset, store, context, token_ids)
-    BatchCapture(task, context, lm, layers, store, token_ids, plan.batches).run()
+
+    def check_weights() -> None:
+        language_models.check_not_overwritten(task.language_model)
+
+    BatchCapture(task, context, lm, layers, store, token_ids, plan.batches, check_weights).run()
     del plan, token_ids
     manifest = assemble(store.run_directory(task.run_id))
     assert manifest is not None

@@ -10,7 +10,7 @@ import torch
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.capturing.capture_plan import CapturePlan, plan_capture
 from gql_server.compute.capturing.token_ids import TokenIds
-from gql_server.compute.context import TaskContext
+from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.language_models.loading import special_token_ids
 from gql_server.compute.language_models.text_encoder import PADDING_SIDE, encoder_of
 from gql_server.compute.messages.events import Log
@@ -29,6 +29,7 @@ from gql_server.manifest import (
     read_plan,
     write_plan,
 )
+from gql_server.model_identity import conflict_with_batches, same
 from gql_server.provenance import LanguageModelProvenance, RunProvenance
 
 from mi_crow.language_model.language_model import LanguageModel
@@ -48,14 +49,18 @@ def run_plan(
 
     Making one tokenises the texts into ``token_ids``.
 
-    Raises TaskError INVALID where no text is left to capture.
+    Raises TaskError INVALID where no text is left to capture, CONFLICT where the batches that are there
+    are of other weights.
     """
     directory = store.run_directory(task.run_id)
     earlier = read_plan(directory)
     manifest = _manifest(task, lm, layers, dataset)
+    stored = store.list_run_batches(task.run_id)
+    if earlier is not None and stored:
+        _check_same_model(earlier.manifest, origin)
     if earlier is not None and _same(earlier.manifest, manifest, origin):
         return earlier
-    if store.list_run_batches(task.run_id):
+    if stored:
         context.emit(
             Log("The batches of an earlier attempt are of another plan, so the capture begins anew.")
         )
@@ -74,11 +79,21 @@ def run_plan(
     return plan
 
 
+def _check_same_model(earlier: Manifest, origin: LanguageModelProvenance) -> None:
+    """Refuse to go on with other weights: a run is of one model, and what is there is not thrown away."""
+    if earlier.provenance is None:
+        return
+    sentence = conflict_with_batches(earlier.provenance.language_model, origin)
+    if sentence is not None:
+        raise TaskError(sentence, "CONFLICT")
+
+
 def _same(earlier: Manifest, now: Manifest, origin: LanguageModelProvenance) -> bool:
     """Whether an earlier attempt wants the same of the same language model, so that its batches count."""
     if earlier.provenance is not None:
-        computed = (earlier.provenance.language_model, earlier.provenance.matmul_precision)
-        if computed != (origin, torch.get_float32_matmul_precision()):
+        if not same(earlier.provenance.language_model, origin):
+            return False
+        if earlier.provenance.matmul_precision != torch.get_float32_matmul_precision():
             return False
     return _asks_for(earlier) == _asks_for(now)
 

@@ -1,7 +1,7 @@
 """Measures an SAE in its layer's place: how near its reconstructions are, and what they do to the model."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from gql_server.compute.saes.metadata import note_evaluation
 from gql_server.compute.stored.texts import OF_AN_EVALUATION, log_skipped, open_texts
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
 from gql_server.datasets import TextDataset
+from gql_server.provenance import LanguageModelProvenance
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
@@ -49,12 +50,19 @@ _OUT_OF_RANGE = (
 )
 
 
-def evaluate_sae(task: EvaluateSae, context: TaskContext, lm: LanguageModel, sae: Sae) -> EvaluationResult:
+def evaluate_sae(
+    task: EvaluateSae,
+    context: TaskContext,
+    lm: LanguageModel,
+    sae: Sae,
+    origin: LanguageModelProvenance | None = None,
+    check_weights: Callable[[], None] = lambda: None,
+) -> EvaluationResult:
     """Measure an SAE on a task's texts, and note the figures in its metadata.json.
 
     What is measured, on which tokens, and after whom: docs/evaluation.md. Raises TaskError where the texts
     are not there or have no token that counts, or the SAE does not fit the layer or gives values that are
-    not finite.
+    not finite. ``origin`` is what the model is; ``check_weights`` raises where it was not that all the time.
     """
     if task.attempt > 1:
         context.emit(Log("An evaluation is made in one go, so it begins anew."))
@@ -75,7 +83,10 @@ def evaluate_sae(task: EvaluateSae, context: TaskContext, lm: LanguageModel, sae
     evaluation = Evaluation(lm, sae, task.sae.layer, context, exclusions)
     _pass_over(lm, texts.kept, dataset, max_length, evaluation, context)
     evaluation.tokens.check(task.language_model.dtype)
-    result = _result(task, texts, dataset, max_length, evaluation)
+    check_weights()
+    result = msgspec.structs.replace(
+        _result(task, texts, dataset, max_length, evaluation), language_model=origin
+    )
     noted = note_evaluation(Path(task.sae.directory), result)
     context.emit(Log(_closing(result)))
     if left_out := _left_out(result, task.language_model.dtype):

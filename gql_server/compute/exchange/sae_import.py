@@ -14,17 +14,18 @@ from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.exchange import sae_lens
 from gql_server.compute.exchange.mi_crow_checkpoints import read_checkpoint
 from gql_server.compute.exchange.source_files import TakenFile, check_size, opened, take
+from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.messages.events import Log, Progress
 from gql_server.compute.messages.results import ImportResult
 from gql_server.compute.messages.tasks import ImportSae
-from gql_server.compute.origins.file_hashes import sha256_of
 from gql_server.compute.origins.provenance import versions
 from gql_server.compute.saes.classes import CHECKPOINT, SaeClasses
 from gql_server.compute.saes.weights import SaeWeights, build, check_finite
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
 from gql_server.disk import check_free
+from gql_server.file_hashes import sha256_of
 from gql_server.files import TEMPORARY_PREFIX, whole_file, write_whole
-from gql_server.provenance import FileHash, SaeProvenance, plain
+from gql_server.provenance import FileHash, LanguageModelProvenance, SaeProvenance, plain
 from gql_server.sae_lens_config import (
     CFG_FILE,
     IMPORTED_AS,
@@ -54,7 +55,9 @@ class _Imported:
     """What the source says of itself."""
 
 
-def import_sae(task: ImportSae, context: TaskContext, classes: SaeClasses) -> ImportResult:
+def import_sae(
+    task: ImportSae, context: TaskContext, classes: SaeClasses, language_models: LanguageModels | None = None
+) -> ImportResult:
     """Check somebody else's SAE and write it as sae.pt and metadata.json.
 
     Nothing is left where it fails. Raises TaskError with why it cannot be taken over.
@@ -65,7 +68,9 @@ def import_sae(task: ImportSae, context: TaskContext, classes: SaeClasses) -> Im
         for note in imported.notes:
             context.emit(Log(note))
         context.check()
-        provenance = _write(task, imported, taken, classes, beside)
+        source = task.language_model
+        origin = language_models.identify(source, context.check) if source and language_models else None
+        provenance = _write(task, imported, taken, classes, beside, origin)
     sizes_of = imported.sae.context
     context.emit(Log(f"Imported {sizes_of.n_latents:,} neurons over {sizes_of.n_inputs:,} inputs."))
     return ImportResult(imported.sae_class, sizes_of.n_inputs, sizes_of.n_latents, imported.k, provenance)
@@ -220,7 +225,12 @@ def _differing_hook(task: ImportSae, config: SaeLensConfig) -> str | None:
 
 
 def _write(
-    task: ImportSae, imported: _Imported, taken: dict[str, TakenFile], classes: SaeClasses, beside: Path
+    task: ImportSae,
+    imported: _Imported,
+    taken: dict[str, TakenFile],
+    classes: SaeClasses,
+    beside: Path,
+    origin: LanguageModelProvenance | None,
 ) -> SaeProvenance:
     imported.sae.context.lm_layer_signature = task.layer
     imported.sae.context.model_id = task.language_model_id
@@ -238,6 +248,7 @@ def _write(
         metric_definitions_version=DEFINITIONS_VERSION,
         versions=versions(),
         source_files=[FileHash(file.name, file.byte_size, file.sha256) for file in taken.values()],
+        language_model=origin,
     )
     content = json.dumps(_metadata(task, imported, taken, provenance), indent=2, allow_nan=False)
     write_whole(directory / "metadata.json", content.encode())

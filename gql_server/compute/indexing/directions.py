@@ -7,19 +7,23 @@ from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.indexing.direct_effects import direct_effects
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.language_models.pairing import paired
 from gql_server.compute.language_models.unembedding import NoUnembedding, find_unembedding
 from gql_server.compute.messages.events import Log
 from gql_server.compute.messages.tasks import IndexNeurons
 from gql_server.compute.saes.decoder_directions import decoder_directions, similar_neurons
 from gql_server.compute.stages import stage
+from gql_server.provenance import LanguageModelProvenance
 
 from mi_crow.mechanistic.sae.sae import Sae
 
 
 def direction_tensors(
     task: IndexNeurons, context: TaskContext, sae: Sae, language_models: LanguageModels
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], LanguageModelProvenance | None]:
     """Return the index's tensors of decoder directions; [n_latents, at most 50] each, -1 where there is none.
+
+    And the language model that the effects are of, None where there are none.
 
     The language model is loaded for its unembedding. Where it cannot be, or there is no way from the layer to
     the logits that can be told, a log line says so, and the effects are left out.
@@ -27,17 +31,20 @@ def direction_tensors(
     directions = decoder_directions(sae, stage(context, "reading decoder directions"))
     tensors = similar_neurons(directions, stage(context, "computing similar neurons"))
     try:
-        return tensors | _effects(task, context, directions, language_models)
+        effects, origin = _effects(task, context, directions, language_models)
+        return tensors | effects, origin
     except (NoUnembedding, TaskError, MemoryError, torch.OutOfMemoryError) as error:
         reason = str(error) or "There was not enough memory for the language model."
         context.emit(Log(f"Promoted and suppressed tokens are left out. {reason}"))
-        return tensors
+        return tensors, None
 
 
 def _effects(
     task: IndexNeurons, context: TaskContext, directions: Tensor, language_models: LanguageModels
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], LanguageModelProvenance]:
     if task.language_model is None:
         raise NoUnembedding("The index was asked for without its language model.")
-    unembedding = find_unembedding(language_models.get(task.language_model), task.sae.layer)
-    return direct_effects(directions, unembedding, stage(context, "computing promoted tokens"))
+    tell = stage(context, "computing promoted tokens")
+    with paired(language_models, task.language_model, task.made_with) as (lm, origin):
+        unembedding = find_unembedding(lm, task.sae.layer)
+        return direct_effects(directions, unembedding, tell), origin

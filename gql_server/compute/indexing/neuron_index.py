@@ -59,7 +59,8 @@ def index_neurons(
     numbers, exclusions = TextNumbers(manifest.batches), _measured(task, context, store)
     stored = StoredTexts(store, manifest, task.sae.layer, dataset, tokenizer, numbers, exclusions)
     tensors = _firing_tensors(task, context, sae, stored)
-    tensors |= direction_tensors(task, context, sae, language_models)
+    of_directions, origin = direction_tensors(task, context, sae, language_models)
+    tensors |= of_directions
     if slow is not None:
         tensors |= shown_tokens(tensors, dataset, tokenizer, manifest.max_length, context)
         write_token_texts(slow, Path(task.tokenizer_dir))
@@ -67,7 +68,7 @@ def index_neurons(
     check_free(Path(task.store_dir), n_bytes, task.min_free_bytes)
     store.put_run_batch(task.index_id, 0, tensors)
     write_top_texts_file(task, tensors, dataset, tokenizer, manifest.max_length, context)
-    return _result(stored, tensors, context)
+    return msgspec.structs.replace(_result(stored, tensors, context), language_model=origin)
 
 
 def _measured(task: IndexNeurons, context: TaskContext, store: ActivationStore) -> Exclusions:

@@ -15,19 +15,20 @@ from gql_server.compute.language_models.layers import depth_order, describe_laye
 from gql_server.compute.language_models.load_failures import sentences_of
 from gql_server.compute.language_models.model_files import (
     DTYPES,
-    name_of,
     place_to_load,
-    stamp_of,
     without_places,
     write_tokenizer,
 )
 from gql_server.compute.language_models.position_limits import position_limit
+from gql_server.compute.language_models.read_files import ReadFiles
 from gql_server.compute.language_models.special_tokens import facts_of_model, set_up_tokens
 from gql_server.compute.language_models.tokenizer_loading import load_tokenizer
 from gql_server.compute.language_models.weights import load_weights
 from gql_server.compute.messages.results import LanguageModelDescription
 from gql_server.compute.messages.sources import LanguageModelSource
-from gql_server.compute.messages.wire import LanguageModelChanged
+from gql_server.compute.messages.wire import LanguageModelChanged, LanguageModelFound
+from gql_server.language_model_files import identify, name_of, stamp_of
+from gql_server.provenance import LanguageModelProvenance
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.store.local_store import LocalStore
@@ -35,30 +36,34 @@ from mi_crow.store.local_store import LocalStore
 __all__ = ["LanguageModels", "OnChange", "depth_order", "describe", "position_limit", "special_token_ids"]
 
 OnChange = Callable[[LanguageModelChanged], None]
+OnFound = Callable[[LanguageModelFound], None]
+_LOADS = 3
+"""How often a load begins anew because the files were written meanwhile."""
 
 
 @dataclass
 class _Loaded:
     source: LanguageModelSource
-    place: str
-    """The directory that it was loaded from."""
-    stamp: tuple[tuple[str, int, int], ...]
-    """Of a directory's files, before they were read."""
+    files: ReadFiles
     lm: LanguageModel
     notes: list[str]
     """What people should know of how it was loaded."""
+    description: LanguageModelDescription
     last_used: float = 0.0
 
 
 class LanguageModels:
     """Loads language models when they are first asked for, and keeps them until told to let go.
 
-    ``on_change`` is told of each load, failure and unload. Models are put on ``device``, or the best one
-    here.
+    ``on_change`` is told of each load, failure and unload, ``on_found`` of what a load has found a model to
+    be. Models are put on ``device``, or the best one here.
     """
 
-    def __init__(self, on_change: OnChange | None = None, device: str | None = None) -> None:
+    def __init__(
+        self, on_change: OnChange | None = None, device: str | None = None, on_found: OnFound | None = None
+    ) -> None:
         self._on_change = on_change or (lambda change: None)
+        self._on_found = on_found or (lambda found: None)
         self._device = device or devices()[0]
         self._loaded: dict[str, _Loaded] = {}
 
@@ -67,20 +72,52 @@ class LanguageModels:
 
         Raises TaskError CONFLICT with a sentence where it cannot be loaded.
         """
-        loaded = self._loaded.get(source.id)
-        stamp = stamp_of(source)
-        # A directory that has gone takes no loaded model with it.
-        if loaded is None or loaded.source != source or (stamp and loaded.stamp != stamp):
-            self._loaded.pop(source.id, None)
-            loaded = self._load(source, stamp)
-            self._loaded[source.id] = loaded
-        loaded.last_used = time.monotonic()
-        return loaded.lm
+        return self.get_identified(source)[0]
 
-    def place(self, source: LanguageModelSource) -> str:
-        """Return the directory that a model was loaded from; of a repository, its download."""
+    def get_identified(self, source: LanguageModelSource) -> tuple[LanguageModel, LanguageModelProvenance]:
+        """Return a model as ``get`` does, and by its hashes what it is."""
+        loaded = self._loaded.get(source.id)
+        if loaded is None or loaded.source != source or self._has_changed(loaded):
+            # Let go of before: there may be no room for two.
+            self._loaded.pop(source.id, None)
+            del loaded
+            loaded = self._loaded[source.id] = self._load(source)
+        loaded.last_used = time.monotonic()
+        return loaded.lm, loaded.files.origin
+
+    def describe(self, source: LanguageModelSource) -> LanguageModelDescription:
+        """Say what a model is, loaded if need be."""
         self.get(source)
-        return self._loaded[source.id].place
+        return self._loaded[source.id].description
+
+    def identify(
+        self, source: LanguageModelSource, check: Callable[[], None]
+    ) -> LanguageModelProvenance | None:
+        """Say what a model is that a task is going to need, without loading it; None where it has gone."""
+        loaded = self._loaded.get(source.id)
+        if loaded is not None and loaded.source == source and loaded.files.look_the_same():
+            return loaded.files.origin
+        return identify(source, check)
+
+    def check_not_overwritten(self, source: LanguageModelSource) -> None:
+        """Raise TaskError CONFLICT where a loaded model's files have been written to in place since."""
+        loaded = self._loaded.get(source.id)
+        if loaded is not None and loaded.files.were_overwritten():
+            raise TaskError(
+                f"The files of the language model {name_of(source)} were overwritten while it computed: do it"
+                " again.",
+                "CONFLICT",
+            )
+
+    def _has_changed(self, loaded: _Loaded) -> bool:
+        """Whether a model's files are others by now; read only where they look it."""
+        if loaded.files.look_the_same():
+            return False
+        self._tell(loaded.source.id, "LOADING")
+        if not loaded.files.are_the_same():
+            return True
+        self._tell(loaded.source.id, "LOADED")
+        return False
 
     def notes(self, source: LanguageModelSource) -> list[str]:
         """Return sentences about how a model was loaded, such as weights that it has no place for."""
@@ -99,15 +136,16 @@ class LanguageModels:
             if now - loaded.last_used >= seconds:
                 self.unload(language_model_id)
 
-    def _load(self, source: LanguageModelSource, stamp: tuple[tuple[str, int, int], ...]) -> _Loaded:
+    def _load(self, source: LanguageModelSource) -> _Loaded:
         self._tell(source.id, "LOADING")
         try:
-            place, lm, notes = _load(source, self._device)
+            loaded = _load_unchanged(source, self._device)
         except Exception as error:
             self._tell(source.id, "FAILED", str(error))
             raise
+        self._on_found(LanguageModelFound(source.id, loaded.description))
         self._tell(source.id, "LOADED")
-        return _Loaded(source, place, stamp, lm, notes)
+        return loaded
 
     def _tell(
         self,
@@ -116,6 +154,24 @@ class LanguageModels:
         message: str | None = None,
     ) -> None:
         self._on_change(LanguageModelChanged(language_model_id, status, message))
+
+
+def _load_unchanged(source: LanguageModelSource, device: str) -> _Loaded:
+    """Load a model from files that stay as they are meanwhile: their hashes are those of its weights."""
+    for _ in range(_LOADS):
+        stamp = stamp_of(source)
+        place, lm, notes = _load(source, device)
+        if source.kind == "HUGGING_FACE":
+            stamp = stamp_of(source)  # It has been downloaded only now.
+        files = ReadFiles.now(source, stamp, place)
+        if stamp_of(source) == stamp:
+            return _Loaded(source, files, lm, notes, describe(lm, files.origin))
+        del lm
+    raise TaskError(
+        f"The files of the language model {name_of(source)} change while it is loaded: try again once they"
+        " stay.",
+        "CONFLICT",
+    )
 
 
 def _load(source: LanguageModelSource, device: str) -> tuple[str, LanguageModel, list[str]]:
@@ -160,7 +216,7 @@ def special_token_ids(lm: LanguageModel) -> set[int]:
     return set(lm.context.special_token_ids or ())
 
 
-def describe(lm: LanguageModel) -> LanguageModelDescription:
+def describe(lm: LanguageModel, origin: LanguageModelProvenance | None = None) -> LanguageModelDescription:
     """Say what a loaded language model is."""
     config: Any = lm.model.config
     embedding: Any = lm.model.get_input_embeddings()
@@ -172,4 +228,5 @@ def describe(lm: LanguageModel) -> LanguageModelDescription:
         layers=describe_layers(lm),
         context_length=position_limit(lm),
         tokenizer=facts_of_model(lm),
+        origin=origin,
     )

@@ -1,7 +1,10 @@
 """Where language models are loaded from: the Hub, directories, and GGUF files, which are converted once."""
 
+import fcntl
 import json
-from contextlib import suppress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from gql_server.compute.language_models.load_failures import NotLoadable
 from gql_server.compute.language_models.tokenizer_loading import load_tokenizer
 from gql_server.compute.language_models.weights import load_weights
 from gql_server.compute.messages.sources import LanguageModelSource
-from gql_server.compute.origins.file_hashes import hash_file
+from gql_server.file_hashes import FileState, hash_files
 from gql_server.files import whole_directory, write_whole
 from gql_server.model_directories import problem_of_directory
 from gql_server.provenance import FileHash
@@ -49,11 +52,6 @@ def place_to_load(source: LanguageModelSource) -> str:
     return place
 
 
-def name_of(source: LanguageModelSource) -> str:
-    """Return what a place is called in messages: not where on this machine it is."""
-    return source.location if source.kind == "HUGGING_FACE" else Path(source.location).name
-
-
 def without_places(text: str, source: LanguageModelSource) -> str:
     """Return a text, such as an error's, with names in the place of this machine's paths."""
     own = [] if source.kind == "HUGGING_FACE" else [source.location]
@@ -81,48 +79,69 @@ def _downloaded(source: LanguageModelSource) -> str:
 
 
 def _converted(source: LanguageModelSource) -> Path:
-    copy = Path(source.copy_dir) / CONVERTED_DIRECTORY
-    if not copy.is_dir():
-        file = Path(source.location)
+    """Return the converted copy of a GGUF file, made anew where the file is another one by now.
+
+    A copy whose file has gone stays good. One worker converts, or sees that there is nothing to convert, at a
+    time.
+    """
+    copy, file = Path(source.copy_dir) / CONVERTED_DIRECTORY, Path(source.location)
+    with _alone_in(Path(source.copy_dir)):
+        if copy.is_dir() and not file.is_file():
+            return copy
         if not _is_gguf(file):
             raise TaskError(f"{file.name} is not a GGUF file.", "CONFLICT")
-        # A GGUF takes transformers many seconds each time; the copy less than one.
-        with whole_directory(copy) as directory:
-            write_whole(directory / CONVERTED_FROM_FILE, msgspec.json.encode(hash_file(file)))
-            _convert(file, directory, DTYPES[source.dtype])
+        if not copy.is_dir() or not _is_made_from(file, source):
+            with whole_directory(copy) as directory:
+                _convert_whole(file, directory, source)
     return copy
+
+
+def _is_made_from(file: Path, source: LanguageModelSource) -> bool:
+    """Whether the copy is of what the file is now; read again only where the file's state has changed."""
+    made_from = converted_file(source)
+    return made_from is not None and made_from == _hash(file, source)
+
+
+def _hash(file: Path, source: LanguageModelSource) -> FileHash:
+    (found,) = hash_files([file], Path(source.copy_dir), lambda: None)
+    return found
+
+
+def _convert_whole(file: Path, directory: Path, source: LanguageModelSource) -> None:
+    """Convert a file, and note its hash; TaskError where it is written meanwhile."""
+    before = FileState.of(file)
+    # A GGUF takes transformers many seconds each time; the copy less than one.
+    _convert(file, directory, DTYPES[source.dtype])
+    made_from = _hash(file, source)
+    if FileState.of(file) != before:
+        raise TaskError(f"{file.name} was written to while it was converted: load it again.", "CONFLICT")
+    write_whole(directory / CONVERTED_FROM_FILE, msgspec.json.encode(made_from))
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Keep the other worker out of a directory; the system lets it in where this process ends."""
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def converted_file(source: LanguageModelSource) -> FileHash | None:
     """Return which GGUF file a model was converted from, whatever is in its place by now.
 
-    None where the copy is of a version that did not note it, and the file has changed since.
+    None where there is no copy, or it is of a version that did not note it and the file has changed since.
     """
     copy = Path(source.copy_dir) / CONVERTED_DIRECTORY
     note, file = copy / CONVERTED_FROM_FILE, Path(source.location)
     if not note.exists():
-        if not file.exists() or file.stat().st_mtime > copy.stat().st_mtime:
+        if not copy.is_dir() or not file.exists() or file.stat().st_mtime > copy.stat().st_mtime:
             return None
-        write_whole(note, msgspec.json.encode(hash_file(file)))
+        write_whole(note, msgspec.json.encode(_hash(file, source)))
     return msgspec.json.decode(note.read_bytes(), type=FileHash)
-
-
-def files_of_model(directory: Path) -> list[Path]:
-    """Return the files that make a directory's model what it is: its configuration and its weights."""
-    weights = sorted(directory.glob("*.safetensors")) or sorted(directory.glob("*.bin"))
-    return [*directory.glob("config.json"), *weights]
-
-
-def stamp_of(source: LanguageModelSource) -> tuple[tuple[str, int, int], ...]:
-    """Return names, sizes and modification times of a directory's files; () of what is none, or has gone."""
-    stamps = list[tuple[str, int, int]]()
-    directory = Path(source.location)
-    if source.kind == "DIRECTORY":
-        for file in (*files_of_model(directory), directory / TOKENIZER_FILE):
-            with suppress(FileNotFoundError):
-                status = file.stat()
-                stamps.append((file.name, status.st_size, status.st_mtime_ns))
-    return tuple(stamps)
 
 
 def _is_gguf(file: Path) -> bool:

@@ -7,7 +7,13 @@ import msgspec
 from gql_server.compute.messages.base import Message
 from gql_server.compute.messages.events import NeuronActivation, TrainingConfigChosen, TrainingPoint
 from gql_server.compute.messages.exclusions import Exclusions
-from gql_server.provenance import IndexProvenance, RunProvenance, SaeProvenance
+from gql_server.provenance import (
+    IndexProvenance,
+    LanguageModelProvenance,
+    RunProvenance,
+    SaeProvenance,
+    plain,
+)
 from gql_server.token_options import TokenizerFacts
 
 
@@ -37,6 +43,8 @@ class LanguageModelDescription(Message, frozen=True):
     layers: list[LayerDescription]
     context_length: int | None = None
     tokenizer: TokenizerFacts | None = None
+    origin: LanguageModelProvenance | None = None
+    """What was loaded, by its hashes."""
 
 
 class CapturedLayer(Message, frozen=True):
@@ -103,6 +111,8 @@ class IndexResult(Message, frozen=True):
     excluded_token_count: int = 0
     non_finite_token_count: int = 0
     """Tokens left out beside those excluded; neither are among token_count."""
+    language_model: LanguageModelProvenance | None = None
+    """Whose unembedding says which tokens neurons raise; None where that was left out."""
 
 
 class EvaluatedDataset(Message, frozen=True):
@@ -157,10 +167,13 @@ class EvaluationResult(Message, frozen=True):
     """Tokens excluded, or longer than exclude_outliers, else 10, times the median; None without a median."""
     explained_variance_with_outliers: float | None = None
     explained_variance_without_outliers: float | None = None
+    language_model: LanguageModelProvenance | None = None
+    """The model that it was measured with; None in evaluations of earlier versions."""
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return msgspec.structs.asdict(self) | {"dataset": msgspec.structs.asdict(self.dataset)}
+        nested = {"dataset": self.dataset, "language_model": self.language_model}
+        return msgspec.structs.asdict(self) | {name: plain(value) for name, value in nested.items()}
 
 
 class ImportResult(Message, frozen=True):

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from gql_server.compute.messages.base import Message
+from gql_server.provenance import LanguageModelProvenance
 
 
 class LanguageModelSource(Message, frozen=True):
@@ -21,6 +22,17 @@ class LanguageModelSource(Message, frozen=True):
     """Whether a BOS is written before texts; None is as the tokenizer does."""
     token_counts: tuple[tuple[int, bool], ...] = ()
     """Tokens of which people have said whether they count."""
+
+
+class MadeWith(Message, frozen=True):
+    """The language model that an SAE or a run was made with: what a worker compares before it pairs them."""
+
+    what: str
+    """As a sentence begins: The SAE 'name'."""
+    made_at: str
+    language_model: LanguageModelProvenance
+    accepted: list[str]
+    """Fingerprints of the model that somebody has accepted in its place."""
 
 
 class SaeSource(Message, frozen=True):

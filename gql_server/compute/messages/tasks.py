@@ -4,7 +4,7 @@ from typing import Literal
 
 from gql_server.compute.messages.base import Message
 from gql_server.compute.messages.exclusions import Exclusions
-from gql_server.compute.messages.sources import Edit, HubDataset, LanguageModelSource, SaeSource
+from gql_server.compute.messages.sources import Edit, HubDataset, LanguageModelSource, MadeWith, SaeSource
 
 
 class LoadLanguageModel(Message, frozen=True):
@@ -100,6 +100,8 @@ class IndexNeurons(Message, frozen=True):
     exclusions: Exclusions = Exclusions()
     language_model: LanguageModelSource | None = None
     """Whose unembedding says which tokens a neuron raises; None leaves that out."""
+    made_with: MadeWith | None = None
+    """The language model that the SAE was made with; None where nothing is to be compared."""
 
 
 class EvaluateSae(Message, frozen=True):
@@ -121,6 +123,8 @@ class EvaluateSae(Message, frozen=True):
     max_texts: int
     attempt: int = 1
     exclusions: Exclusions = Exclusions()
+    made_with: MadeWith | None = None
+    """The language model that the SAE was made with; None where nothing is to be compared."""
 
 
 class ImportSae(Message, frozen=True):
@@ -149,6 +153,8 @@ class ImportSae(Message, frozen=True):
     attempt: int = 1
     writes_bos: bool | None = None
     """Whether the language model writes a BOS before texts; None where that is not known."""
+    language_model: LanguageModelSource | None = None
+    """Noted in the provenance as it is now; None in tasks of earlier versions."""
 
 
 class ExportSae(Message, frozen=True):
@@ -173,6 +179,8 @@ class FindTopNeurons(Message, frozen=True):
     prompts: list[str]
     first: int
     per_token: bool
+    made_with: MadeWith | None = None
+    """The language model that the SAE was made with; None where nothing is to be compared."""
 
 
 class ContrastNeurons(Message, frozen=True):
@@ -183,6 +191,8 @@ class ContrastNeurons(Message, frozen=True):
     texts_a: list[str]
     texts_b: list[str]
     first: int
+    made_with: MadeWith | None = None
+    """The language model that the SAE was made with; None where nothing is to be compared."""
 
 
 class Generate(Message, frozen=True):
@@ -207,6 +217,8 @@ class Generate(Message, frozen=True):
     top_neurons: int
     top_texts_path: str | None
     """Where to write the top-texts JSON file for these prompts, if asked for."""
+    made_with: MadeWith | None = None
+    """The language model that the SAE was made with; None where nothing is to be compared."""
 
 
 Task = (

@@ -4,7 +4,7 @@ from typing import Literal
 
 from gql_server.compute.messages.base import Message
 from gql_server.compute.messages.events import Event
-from gql_server.compute.messages.results import Result
+from gql_server.compute.messages.results import LanguageModelDescription, Result
 from gql_server.compute.messages.tasks import Task
 
 Lane = Literal["jobs", "interactive"]
@@ -48,6 +48,13 @@ class LanguageModelChanged(Message, frozen=True):
     language_model_id: str
     status: Literal["UNLOADED", "LOADING", "LOADED", "FAILED"]
     message: str | None = None
+
+
+class LanguageModelFound(Message, frozen=True):
+    """Worker to API, of either lane: what a load, for whatever task, has found a model to be."""
+
+    language_model_id: str
+    description: LanguageModelDescription
 
 
 class WorkerAlive(Message, frozen=True):
@@ -99,6 +106,7 @@ FromWorker = (
     WorkerReady
     | WorkerAlive
     | LanguageModelChanged
+    | LanguageModelFound
     | TaskBegan
     | TaskEvent
     | TaskSucceeded

@@ -7,11 +7,11 @@ import msgspec
 from gql_server.compute.context import TaskContext
 from gql_server.compute.messages.results import IndexResult
 from gql_server.compute.messages.tasks import IndexNeurons
-from gql_server.compute.origins.file_hashes import sha256_of
 from gql_server.compute.origins.provenance import versions
 from gql_server.compute.saes.classes import CHECKPOINT
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
+from gql_server.file_hashes import sha256_of
 from gql_server.files import write_whole
 from gql_server.manifest import read_manifest
 from gql_server.provenance import PROVENANCE_FILE, IndexProvenance
@@ -36,6 +36,7 @@ def with_provenance(
         median_norm=result.exclusions.median_norm,
         excluded_token_count=result.excluded_token_count,
         non_finite_token_count=result.non_finite_token_count,
+        language_model=result.language_model,
     )
     write_whole(store.run_directory(task.index_id) / PROVENANCE_FILE, msgspec.json.encode(provenance))
     return msgspec.structs.replace(result, provenance=provenance)
