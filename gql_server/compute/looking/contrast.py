@@ -63,10 +63,10 @@ def _mean(
     for numbers in batches([prompt.tokens for prompt in prompts], sae.context.n_latents):
         context.check()
         batch = padded(lm, [prompts[number] for number in numbers])
-        counted = counted_positions(lm, batch).flatten().to(device)
+        counted = counted_positions(lm, batch).to(device)
 
         def read(codes: Codes, first: int, counted: Tensor = counted) -> None:
-            here = codes.only(counted[first + codes.rows]).to(wide)
+            here = codes.only(counted.flatten()[first + codes.rows]).to(wide)
             sums.index_add_(0, here.neurons, here.values.double())
 
         read_codes(lm, sae, task.sae.layer, batch, counted, read)
