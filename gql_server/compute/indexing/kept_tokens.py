@@ -14,7 +14,7 @@ from gql_server.compute.context import TaskContext
 from gql_server.compute.language_models.text_encoder import own_edges
 from gql_server.compute.language_models.token_labels import (
     decoded_each,
-    is_in_character,
+    is_part,
     token_label,
     token_text,
 )
@@ -52,7 +52,7 @@ class SlowSource:
         offsets: list[Offset] = []
         end = 0
         for token_id, piece in zip(ids, aligned(text, decoded_each(self._tokenizer, ids)), strict=True):
-            if offsets and not piece and is_in_character(self._tokenizer, token_id):
+            if offsets and not piece and is_part(self._tokenizer, token_id):
                 # As tokenizer.json's do: each has the whole character.
                 offsets.append(offsets[-1])
                 continue

@@ -68,20 +68,19 @@ def chat_text(lm: LanguageModel, prompt: str) -> str:
 
 
 def _tokens(lm: LanguageModel, text: str, chat: bool) -> list[PromptToken]:
-    special = special_token_ids(lm)
+    special, tokenizer = special_token_ids(lm), lm.tokenizer
     ids = encoder_of(lm).encode_prompt(text, chat)
-    texts = [""] * len(ids.before) + _texts(lm.tokenizer, text, ids)
+    texts = [token_name(tokenizer, token_id) for token_id in ids.before] + _texts(tokenizer, text, ids)
     return [
-        _token(lm.tokenizer, index, token_id, piece, token_id in special)
+        PromptToken(
+            index,
+            token_id,
+            piece,
+            token_id in special,
+            token_label(tokenizer, token_id, "" if token_id in special else piece),
+        )
         for index, (token_id, piece) in enumerate(zip(ids.before + ids.of_text, texts, strict=True))
     ]
-
-
-def _token(tokenizer: Any, index: int, token_id: int, text: str, special: bool) -> PromptToken:
-    if special:
-        name = token_name(tokenizer, token_id)
-        return PromptToken(index, token_id, text or name, True, name)
-    return PromptToken(index, token_id, text, False, token_label(tokenizer, token_id, text))
 
 
 def _texts(tokenizer: Any, text: str, ids: PromptIds) -> list[str]:

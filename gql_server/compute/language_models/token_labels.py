@@ -18,11 +18,20 @@ def token_label(tokenizer: Any, token_id: int, text: str) -> str:
 
     Of one that is part of a character, its bytes: <0xF0>. Else the text, or its name where that is empty.
     """
-    alone, name = decoded(tokenizer, [token_id]), token_name(tokenizer, token_id)
-    if BROKEN in alone:
+    name = token_name(tokenizer, token_id)
+    if is_part(tokenizer, token_id):
         raw = _bytes_of(name)
         return name if raw is None else _readable(raw)
     return text or name
+
+
+def is_part(tokenizer: Any, token_id: int) -> bool:
+    """Whether a token has bytes that are no whole character; some tokenizers decode these to nothing."""
+    alone = decoded(tokenizer, [token_id])
+    if alone:
+        return BROKEN in alone
+    raw = _bytes_of(token_name(tokenizer, token_id))
+    return raw is not None and _readable(raw) != raw.decode(errors="ignore")
 
 
 def token_name(tokenizer: Any, token_id: int) -> str:
@@ -49,17 +58,11 @@ def decoded_each(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     for token_id in ids:
         group.append(token_id)
         text = decoded(tokenizer, group)
-        whole = not text.endswith(BROKEN) and (text != "" or not is_in_character(tokenizer, token_id))
+        whole = not text.endswith(BROKEN) and (text != "" or not is_part(tokenizer, token_id))
         if whole or len(group) == _MAX_BYTES:
             result += [text if whole else "", *[""] * (len(group) - 1)]
             group = []
     return result + [""] * len(group)
-
-
-def is_in_character(tokenizer: Any, token_id: int) -> bool:
-    """Whether a token is a byte of a longer character; ByT5's tokenizer decodes nothing of one alone."""
-    raw = _bytes_of(token_name(tokenizer, token_id))
-    return raw is not None and len(raw) == 1 and raw[0] >= 0x80
 
 
 def _bytes_of(name: str) -> bytes | None:
