@@ -34,17 +34,20 @@ RUN = f"""
     languageModel {{ {MODEL} }}
     dataset {{ kind description huggingFace {{ repository config split textField revision }} pythonVersion
       sampleOffset sampleLimit sha256 skippedRowCount }}
-    layers maxLength longTexts truncatedTextCount nonFiniteTokenCount
+    layers maxLength longTexts truncatedTextCount nonFiniteTokenCount addBos beginTokenIds
     batchSize dtype paddingSide specialTokenIds matmulPrecision versions {{ name version }}"""
+CONFIG = """
+    epochs batchSize k learningRate l1Lambda seed device excludeFirstPositions excludeOutliers medianNorm"""
 SAE = f"""
     checkpointSha256 saeClass inputSize latentCount layer activationRunId activationRun {{ {RUN} }}
     training {{
-      config {{ epochs batchSize k learningRate l1Lambda seed device }}
+      config {{ {CONFIG} }}
       shuffleSeed shuffleBufferRows activationScale deadWindow batchCount tokenCount threadCount
-      matmulPrecision }}
+      matmulPrecision excludedTokenCount nonFiniteTokenCount }}
     languageModel {{ source }} sourceFiles {{ name }} metricDefinitionsVersion versions {{ name version }}"""
 INDEX = f"""
     saeId saeCheckpointSha256 activationRunId activationRun {{ {RUN} }} batchCount topTextsPerNeuron
+    excludeFirstPositions excludeOutliers medianNorm excludedTokenCount nonFiniteTokenCount
     languageModel {{ {MODEL} }}
     metricDefinitionsVersion versions {{ name version }}"""
 
@@ -111,7 +114,7 @@ async def made(server: RunningServer, model_dir: Path) -> Made:
         wanted = {"saeId": sae_id, "topTextsPerNeuron": 3}
         await client.run_job("indexNeurons", input=("IndexNeuronsInput!", wanted))
         document = f"""query($id: ID!) {{ sae(id: $id) {{ id checkpointPath metadataPath
-            trainingConfig {{ epochs batchSize k learningRate l1Lambda seed device }}
+            trainingConfig {{ {CONFIG} }}
             provenance {{ {SAE} }} neuronIndex {{ provenance {{ {INDEX} }} }} }} }}"""
         sae = (await client.ask(document, id=sae_id))["sae"]
     return Made(language_model, run, sae)
