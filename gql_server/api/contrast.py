@@ -14,7 +14,9 @@ from gql_server.api.common import (
     object_type,
 )
 from gql_server.api.context import Info
+from gql_server.api.exclusions import EXCLUDE_FIRST_POSITIONS, EXCLUDE_OUTLIERS
 from gql_server.api.neurons import Neuron, neuron
+from gql_server.api.pagination import given
 from gql_server.services import contrast as contrast_service
 
 
@@ -57,11 +59,21 @@ class ContrastQueries:
         texts_a: Annotated[list[str], argument("Texts on which the neurons are to fire more.")],
         texts_b: Annotated[list[str], argument("Texts on which they are to fire less.")],
         first: Annotated[int, argument("How many neurons to give, 1 to 100.")] = 10,
+        exclude_first_positions: Annotated[int | None, argument(EXCLUDE_FIRST_POSITIONS)] = strawberry.UNSET,
+        exclude_outliers: Annotated[float | None, argument(EXCLUDE_OUTLIERS)] = strawberry.UNSET,
     ) -> ContrastNeuronsResult:
         """Runs two sets of texts through the model and the SAE and gives the neurons whose mean activation
         per token is higher on the first.
         """
-        row, result = await contrast_service.find(info.context.server, sae_id, texts_a, texts_b, first)
+        row, result = await contrast_service.find(
+            info.context.server,
+            sae_id,
+            texts_a,
+            texts_b,
+            first,
+            given(exclude_first_positions),
+            given(exclude_outliers),
+        )
         return ContrastedNeurons(
             neurons=[
                 ContrastedNeuron(

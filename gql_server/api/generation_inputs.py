@@ -6,6 +6,7 @@ import strawberry
 
 from gql_server.api.common import describe_enum, input_type, one_of_input_type
 from gql_server.api.concept_configs import ConceptEditInput
+from gql_server.api.exclusions import EXCLUDE_FIRST_POSITIONS, EXCLUDE_OUTLIERS
 from gql_server.services.requests import GenerateRequest, SteeringRequest
 
 
@@ -93,6 +94,12 @@ class GenerateInput:
         default=0, description="How many alternatives to give per token, at most 20."
     )
     top_neurons: int = strawberry.field(default=5, description="Neurons to report per output and per token.")
+    exclude_first_positions: int | None = strawberry.field(
+        description=f"Neither edit nor count neurons there. {EXCLUDE_FIRST_POSITIONS}"
+    )
+    exclude_outliers: float | None = strawberry.field(
+        description=f"Neither edit nor count neurons there. {EXCLUDE_OUTLIERS}"
+    )
     write_top_texts: bool = strawberry.field(
         default=False, description="Write a top-texts JSON file for these prompts."
     )
@@ -116,4 +123,6 @@ class GenerateInput:
             top_log_probabilities=self.top_log_probabilities,
             top_neurons=self.top_neurons,
             write_top_texts=self.write_top_texts,
+            exclude_first_positions=self.exclude_first_positions,
+            exclude_outliers=self.exclude_outliers,
         )

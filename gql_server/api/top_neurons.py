@@ -6,7 +6,9 @@ import strawberry
 
 from gql_server.api.common import Conflict, InvalidInput, NotFound, QueueFull, argument, field, object_type
 from gql_server.api.context import Info
+from gql_server.api.exclusions import EXCLUDE_FIRST_POSITIONS, EXCLUDE_OUTLIERS
 from gql_server.api.neurons import NeuronActivation, neuron_activations
+from gql_server.api.pagination import given
 from gql_server.compute.messages import results
 from gql_server.services import top_neurons as top_neuron_service
 from models import Sae as SaeRow
@@ -107,9 +109,19 @@ class TopNeuronQueries:
         prompts: Annotated[list[str], argument("Texts to run.")],
         first: Annotated[int, argument("How many neurons to give per prompt and token, 1 to 100.")] = 10,
         per_token: Annotated[bool, argument("Also give the neurons token by token.")] = False,
+        exclude_first_positions: Annotated[int | None, argument(EXCLUDE_FIRST_POSITIONS)] = strawberry.UNSET,
+        exclude_outliers: Annotated[float | None, argument(EXCLUDE_OUTLIERS)] = strawberry.UNSET,
     ) -> TopNeuronsResult:
         """Runs the prompts through the model and the SAE and gives the neurons that fire most. prompts x
         tokens x first may be 20,000 with perToken.
         """
-        row, result = await top_neuron_service.find(info.context.server, sae_id, prompts, first, per_token)
+        row, result = await top_neuron_service.find(
+            info.context.server,
+            sae_id,
+            prompts,
+            first,
+            per_token,
+            given(exclude_first_positions),
+            given(exclude_outliers),
+        )
         return TopNeurons(prompts=[_prompt_neurons(row, found) for found in result.prompts])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gql_server.compute.messages.results import ContrastResult
 from gql_server.compute.messages.tasks import ContrastNeurons
 from gql_server.server import Server
-from gql_server.services import artifacts, interactive, lookup, model_identity
+from gql_server.services import artifacts, exclusions, interactive, lookup, model_identity
 from gql_server.services.checks import Checks
 from gql_server.services.inference import Inference
 from gql_server.settings import Settings
@@ -17,7 +17,13 @@ _TOGETHER = " in both sets together"
 
 
 async def find(
-    server: Server, sae_id: str, texts_a: Sequence[str], texts_b: Sequence[str], first: int
+    server: Server,
+    sae_id: str,
+    texts_a: Sequence[str],
+    texts_b: Sequence[str],
+    first: int,
+    exclude_first_positions: int | None = None,
+    exclude_outliers: float | None = None,
 ) -> tuple[Sae, ContrastResult]:
     """Run two sets of texts through the model and the SAE.
 
@@ -25,9 +31,13 @@ async def find(
         InvalidInput, NotFound, Conflict, QueueFull: See the API.
     """
     _check(server.settings, texts_a, texts_b, first)
+    checks = Checks()
+    exclusions.check(checks, exclude_first_positions, exclude_outliers)
+    checks.done()
     async with server.database.read() as session:
         sae = await lookup.get(session, Sae, sae_id)
         lookup.check_ready(sae)
+        left_out = await exclusions.for_prompts(session, sae, exclude_first_positions, exclude_outliers)
         language_model = await session.get_one(LanguageModel, sae.language_model_id)
     await model_identity.check_by_looks(server, language_model, sae)
     counts = await interactive.check_prompt_tokens(server, language_model, texts_a, "textsA")
@@ -40,6 +50,7 @@ async def find(
         texts_b=list(texts_b),
         first=first,
         made_with=model_identity.made_with(sae, language_model),
+        exclusions=left_out,
     )
     n_texts = len(texts_a) + len(texts_b)
     about: Attributes = {"language_model": language_model.id, "sae": sae.id, "prompts": n_texts}

@@ -62,15 +62,19 @@ async def _median_of_index(session: AsyncSession, sae: Sae) -> float | None:
     return medians[0] if medians else None
 
 
-def check_measured(exclusions: Exclusions) -> None:
-    """Refuse outliers where nothing says what the median is.
+async def for_prompts(
+    session: AsyncSession, sae: Sae, first_positions: int | None, outliers: float | None
+) -> Exclusions:
+    """Return the exclusions of a request about prompts, which cannot measure a median.
 
     Raises:
-        InvalidInput: It says how to have it measured.
+        InvalidInput: Outliers are asked for, and nothing says what the median is.
     """
+    exclusions = await chosen(session, sae, first_positions, outliers)
     if exclusions.outliers is not None and exclusions.median_norm is None:
         raise InvalidInput.at(
             "excludeOutliers",
             "How long this SAE's activations are has not been measured, as it was not trained here or by an "
             "earlier version: index its neurons with excludeOutliers first.",
         )
+    return exclusions

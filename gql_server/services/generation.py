@@ -9,11 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.compute.messages.events import OutputFinished, TokenGenerated
+from gql_server.compute.messages.exclusions import Exclusions
 from gql_server.compute.messages.sources import Edit
 from gql_server.compute.messages.tasks import Generate
 from gql_server.errors import Conflict
 from gql_server.server import Server
-from gql_server.services import artifacts, concept_configs, interactive, lookup, model_identity
+from gql_server.services import artifacts, concept_configs, exclusions, interactive, lookup, model_identity
 from gql_server.services.checks import Checks
 from gql_server.services.concepts import known_latent_count
 from gql_server.services.inference import Inference
@@ -127,6 +128,7 @@ async def _prepare(server: Server, request: GenerateRequest) -> _Prepared:
         config = await _config(session, request)
         sae = await _sae(session, request, config)
         language_model = await _language_model(session, request, sae)
+        left_out = await _exclusions(session, request, sae)
     if sae is not None:
         await model_identity.check_by_looks(server, language_model, sae)
     counts: list[int] = []
@@ -137,7 +139,7 @@ async def _prepare(server: Server, request: GenerateRequest) -> _Prepared:
     edits = _edits(server.settings, request, config, sae)
     relative = top_texts_path(sae, ids.new(ids.REQUEST)) if sae and request.write_top_texts else None
     path = server.settings.artifact_dir.resolve() / relative if relative else None
-    task = _task(server.settings, request, language_model, sae, edits, path)
+    task = _task(server.settings, request, language_model, sae, edits, path, left_out)
     return _Prepared(task, language_model, sae, relative)
 
 
@@ -179,6 +181,9 @@ def _check_combination(checks: Checks, request: GenerateRequest) -> None:
         checks.require(named, "languageModelId", "Name a language model, or an SAE, which names its own.")
     if steering is not None:
         checks.require(named, "saeId", "Name the SAE whose neurons the edits are of.")
+    if request.exclude_first_positions is not None or request.exclude_outliers is not None:
+        checks.require(named, "saeId", "Tokens are left out for an SAE's neurons; name the SAE.")
+    exclusions.check(checks, request.exclude_first_positions, request.exclude_outliers)
     if request.write_top_texts:
         checks.require(named, "writeTopTexts", "Top texts are of an SAE's neurons; name the SAE.")
 
@@ -198,6 +203,14 @@ async def _sae(session: AsyncSession, request: GenerateRequest, config: ConceptC
         raise Conflict(f"The concept config {config.name!r} belongs to the SAE {config.sae_id}.", config.id)
     lookup.check_ready(sae)
     return sae
+
+
+async def _exclusions(session: AsyncSession, request: GenerateRequest, sae: Sae | None) -> Exclusions:
+    if sae is None:
+        return Exclusions()
+    return await exclusions.for_prompts(
+        session, sae, request.exclude_first_positions, request.exclude_outliers
+    )
 
 
 async def _language_model(session: AsyncSession, request: GenerateRequest, sae: Sae | None) -> LanguageModel:
@@ -237,6 +250,7 @@ def _task(
     sae: Sae | None,
     edits: Sequence[EditRequest] | None,
     top_texts: Path | None,
+    left_out: Exclusions,
 ) -> Generate:
     return Generate(
         language_model=artifacts.language_model_source(settings, language_model),
@@ -257,4 +271,5 @@ def _task(
         top_neurons=request.top_neurons,
         top_texts_path=str(top_texts) if top_texts else None,
         made_with=model_identity.made_with(sae, language_model) if sae else None,
+        exclusions=left_out,
     )

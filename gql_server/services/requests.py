@@ -228,6 +228,9 @@ class GenerateRequest:
     top_log_probabilities: int
     top_neurons: int
     write_top_texts: bool
+    exclude_first_positions: int | None = None
+    """None for the SAE's own, as the next."""
+    exclude_outliers: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from gql_server.compute.messages.results import TopNeuronsResult
 from gql_server.compute.messages.tasks import FindTopNeurons
 from gql_server.errors import InvalidInput
 from gql_server.server import Server
-from gql_server.services import artifacts, interactive, lookup, model_identity
+from gql_server.services import artifacts, exclusions, interactive, lookup, model_identity
 from gql_server.services.checks import Checks
 from gql_server.services.inference import Inference
 from gql_server.telemetry.tracing import Attributes
@@ -17,7 +17,13 @@ MAX_PER_TOKEN_ENTRIES = 20_000
 
 
 async def find(
-    server: Server, sae_id: str, prompts: Sequence[str], first: int, per_token: bool
+    server: Server,
+    sae_id: str,
+    prompts: Sequence[str],
+    first: int,
+    per_token: bool,
+    exclude_first_positions: int | None = None,
+    exclude_outliers: float | None = None,
 ) -> tuple[Sae, TopNeuronsResult]:
     """Run prompts through the model and the SAE.
 
@@ -27,10 +33,12 @@ async def find(
     checks = Checks()
     interactive.check_prompts(checks, server.settings, prompts)
     checks.whole_number("first", first, 1, MAX_FIRST)
+    exclusions.check(checks, exclude_first_positions, exclude_outliers)
     checks.done()
     async with server.database.read() as session:
         sae = await lookup.get(session, Sae, sae_id)
         lookup.check_ready(sae)
+        left_out = await exclusions.for_prompts(session, sae, exclude_first_positions, exclude_outliers)
         language_model = await session.get_one(LanguageModel, sae.language_model_id)
     await model_identity.check_by_looks(server, language_model, sae)
     counts = await interactive.check_prompt_tokens(server, language_model, prompts)
@@ -48,6 +56,7 @@ async def find(
         first=first,
         per_token=per_token,
         made_with=model_identity.made_with(sae, language_model),
+        exclusions=left_out,
     )
     about: Attributes = {"language_model": language_model.id, "sae": sae.id, "prompts": len(prompts)}
     with (

@@ -9,7 +9,15 @@ import pytest
 from gql_server.compute.messages.events import TrainingConfigChosen
 from gql_server.compute.messages.exclusions import Exclusions
 from gql_server.compute.messages.results import OutlierFigures, TrainResult
-from gql_server.compute.messages.tasks import EvaluateSae, IndexNeurons, Task, TrainSae
+from gql_server.compute.messages.tasks import (
+    ContrastNeurons,
+    EvaluateSae,
+    FindTopNeurons,
+    Generate,
+    IndexNeurons,
+    Task,
+    TrainSae,
+)
 from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.server import Server
 from gql_server.services import evaluations, neuron_indexes, saes
@@ -28,6 +36,15 @@ SHOWN = """query($id: ID!) { sae(id: $id) {
   trainingConfig { excludeFirstPositions excludeOutliers medianNorm }
   outliers { medianNorm multiple tokenCount outlierCount explainedVarianceWithOutliers
              explainedVarianceWithoutOutliers } } }"""
+
+REFUSED = "... on InvalidInput { fields { path message } }"
+ARGUMENTS = "excludeFirstPositions: $first, excludeOutliers: $outliers"
+TOP = f"""query($id: ID!, $first: Int, $outliers: Float) {{
+  found: topNeurons(saeId: $id, prompts: ["a"], {ARGUMENTS}) {{ {REFUSED} }} }}"""
+CONTRAST = f"""query($id: ID!, $first: Int, $outliers: Float) {{
+  found: contrastNeurons(saeId: $id, textsA: ["a"], textsB: ["b"], {ARGUMENTS}) {{ {REFUSED} }} }}"""
+GENERATE = f"""mutation($id: ID!, $first: Int, $outliers: Float) {{
+  found: generate(input: {{saeId: $id, prompts: ["a"], {ARGUMENTS}}}) {{ {REFUSED} }} }}"""
 
 
 def script(task: Task, run: TaskRun) -> None:
@@ -100,6 +117,28 @@ async def test_an_evaluation_has_the_saes_exclusions_unless_it_says_otherwise(tm
         Exclusions(1, 7.5, 3.25),
         Exclusions(2, None, 3.25),
     ]
+
+
+async def test_prompts_are_asked_about_without_what_the_sae_was_trained_without(tmp_path: Path) -> None:
+    executor = FakeExecutor(script)
+    async with serving(tmp_path, executor) as server:
+        run = await add_run(server, await add_language_model(server))
+        config = {"exclude_first_positions": 2, "exclude_outliers": 7.5, "median_norm": 3.25}
+        sae = await add_sae(server, run, training_config=config)
+        unmeasured = await add_sae(server, run)
+        for query in (TOP, CONTRAST, GENERATE):
+            await ask(server, query, id=sae.id)
+            await ask(server, query, id=sae.id, first=1, outliers=0)
+            refusal = (await ask(server, query, id=unmeasured.id, outliers=10))["found"]
+            assert refusal["fields"][0]["path"] == ["excludeOutliers"]
+            assert "index its neurons with excludeOutliers first" in refusal["fields"][0]["message"]
+            refusal = (await ask(server, query, id=sae.id, first=-1))["found"]
+            assert refusal["fields"][0]["path"] == ["excludeFirstPositions"]
+    asked = [task for _, task in executor.tasks]
+    assert [type(task) for task in asked] == [*[FindTopNeurons] * 2, *[ContrastNeurons] * 2, *[Generate] * 2]
+    for task, expected in zip(asked, [Exclusions(2, 7.5, 3.25), Exclusions(1, None, 3.25)] * 3, strict=True):
+        assert isinstance(task, FindTopNeurons | ContrastNeurons | Generate)
+        assert task.exclusions == expected
 
 
 async def test_an_sae_of_an_earlier_version_leaves_out_nothing_and_has_the_median_of_its_index(

@@ -156,6 +156,7 @@ class _Batch:
                 return
             hook = self._hook
             hook.editable, hook.told, hook.n_after = seen.countable, seen.is_real, seen.n_after
+            hook.positions = seen.positions
             hook.reader = None if latents is None else latents.add
             try:
                 with attached(self._lm, self._layer, hook):
@@ -170,8 +171,9 @@ class _Batch:
             width, n_after = width - 1, 1
         elif self._inputs.goes_on and width == ids.shape[1]:
             width = 1  # CPM-Ant is given all, and leaves out what it has.
+        positions = (self._inputs.is_real.cumsum(dim=1) - 1)[:, -width:]
         ids, is_real = ids[:, -width:], self._inputs.is_real[:, -width:]
-        return _Positions(is_real & ~marks(ids, self._special), is_real, n_after)
+        return _Positions(is_real & ~marks(ids, self._special), is_real, positions, n_after)
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,8 @@ class _Positions:
     """Neither padding nor special."""
     is_real: Tensor
     """Not padding."""
+    positions: Tensor
+    """Counted from each text's own first token."""
     n_after: int
     """How many others follow: XLM and XLNet predict at a token that their methods put after the text."""
 

@@ -239,8 +239,8 @@ def _hook(task: Generate, sae: Sae | None, variant: Variant) -> SaeHook | None:
     if sae is None:
         return None
     if variant == "BASELINE":
-        return SaeHook(sae) if task.top_neurons else None
-    return SaeHook(sae, task.mode, task.edits or [])
+        return SaeHook(sae, exclusions=task.exclusions) if task.top_neurons else None
+    return SaeHook(sae, task.mode, task.edits or [], task.exclusions)
 
 
 def _end_ids(lm: LanguageModel) -> set[int]:

@@ -23,13 +23,14 @@ def contrast_neurons(
 ) -> ContrastResult:
     """Rank neurons by their mean latent on texts A less that on texts B; those with a difference above 0.
 
-    A mean is over all tokens of a set that are neither padding nor special, so long texts weigh more.
+    A mean is over all tokens of a set that are neither padding nor special nor excluded, so long texts weigh
+    more.
     TaskError (INVALID) where a text is longer than the model, or a set has no token that counts.
     """
     prompts_a = _encoded(lm, task.texts_a, "textsA")
     prompts_b = _encoded(lm, task.texts_b, "textsB")
-    mean_a = _mean(task, context, lm, sae, prompts_a)
-    mean_b = _mean(task, context, lm, sae, prompts_b)
+    mean_a = _mean(task, context, lm, sae, prompts_a, "textsA")
+    mean_b = _mean(task, context, lm, sae, prompts_b, "textsB")
     difference = mean_a - mean_b
     order = difference.argsort(descending=True, stable=True)[: task.first]
     return ContrastResult(
@@ -54,8 +55,12 @@ def _mean(
     lm: LanguageModel,
     sae: Sae,
     prompts: Sequence[EncodedPrompt],
+    argument: str,
 ) -> Tensor:
-    """Return the mean latents over all tokens that count, float64 [n_latents] on the CPU."""
+    """Return the mean latents over all tokens that count, float64 [n_latents] on the CPU.
+
+    TaskError (INVALID, at ``argument``) where none is left.
+    """
     device = torch.device(sae.context.device)
     wide = float64_device(device)
     sums = torch.zeros(sae.context.n_latents, dtype=torch.float64, device=wide)
@@ -69,6 +74,8 @@ def _mean(
             here = codes.only(counted.flatten()[first + codes.rows]).to(wide)
             sums.index_add_(0, here.neurons, here.values.double())
 
-        read_codes(lm, sae, task.sae.layer, batch, counted, read)
-        token_count += int(counted.sum())
+        token_count += int(read_codes(lm, sae, task.sae.layer, batch, counted, read, task.exclusions).sum())
+    if token_count == 0:
+        reason = "All tokens of these texts are left out: exclude less, or take longer texts."
+        raise TaskError(reason, "INVALID", (argument,))
     return (sums / token_count).cpu()

@@ -14,6 +14,7 @@ from gql_server.compute.language_models.prompts import EncodedPrompt, encode_pro
 from gql_server.compute.looking.peaks import PromptLatents
 from gql_server.compute.looking.ranking import strongest, strongest_per_row
 from gql_server.compute.messages.events import NeuronActivation
+from gql_server.compute.messages.exclusions import Exclusions
 from gql_server.compute.messages.results import PromptNeurons, PromptToken, TokenNeurons, TopNeuronsResult
 from gql_server.compute.messages.tasks import FindTopNeurons
 from gql_server.compute.saes.codes import Codes
@@ -29,7 +30,7 @@ _MAX_LATENTS_PER_BATCH = 2**26
 def find_top_neurons(
     task: FindTopNeurons, context: TaskContext, lm: LanguageModel, sae: Sae
 ) -> TopNeuronsResult:
-    """Rank neurons on each prompt by their highest activation on its tokens, special tokens left out.
+    """Rank neurons on each prompt by their highest activation on its tokens that count.
 
     TaskError (INVALID) where a prompt is longer than the model.
     """
@@ -70,7 +71,7 @@ def _rank(
             here = counted.flatten()[first + codes.rows]
             per_position.extend(strongest_per_row(codes.only(here), task.first))
 
-    read_codes(lm, sae, task.sae.layer, batch, counted, read)
+    read_codes(lm, sae, task.sae.layer, batch, counted, read, task.exclusions)
     values, places = (tensor.cpu() for tensor in kept.peaks())
     width = batch.input_ids.shape[1]
     return [
@@ -95,18 +96,29 @@ def counted_positions(lm: LanguageModel, batch: PaddedBatch) -> Tensor:
 
 
 def read_codes(
-    lm: LanguageModel, sae: Sae, layer: str, batch: PaddedBatch, counted: Tensor, read: Reader
-) -> None:
+    lm: LanguageModel,
+    sae: Sae,
+    layer: str,
+    batch: PaddedBatch,
+    counted: Tensor,
+    read: Reader,
+    exclusions: Exclusions,
+) -> Tensor:
     """Have the codes of every position at the layer read; of prompts without a token there are none.
 
-    TaskError (CONFLICT) where they are not finite at a ``counted`` position [n_prompts, n_positions].
+    Returns which ``counted`` positions [n_prompts, n_positions] are not excluded; those that are have no
+    codes. TaskError (CONFLICT) where codes are not finite at one of them.
     """
     if batch.input_ids.shape[1] == 0:
-        return
-    hook = SaeHook(sae)
+        return counted
+    hook = SaeHook(sae, exclusions=exclusions)
+    hook.positions = batch.text_positions
     hook.reader, hook.told = read, counted
     with torch.inference_mode(), attached(lm, layer, hook), stopping_after(lm, layer):
         lm.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+    if hook.excluded is None:
+        return counted
+    return counted & ~hook.excluded.view(counted.shape).to(counted.device)
 
 
 def _per_token(prompt: EncodedPrompt, ranked: list[list[NeuronActivation]]) -> list[TokenNeurons]:

@@ -181,6 +181,7 @@ class FindTopNeurons(Message, frozen=True):
     per_token: bool
     made_with: MadeWith | None = None
     """The language model that the SAE was made with; None where nothing is to be compared."""
+    exclusions: Exclusions = Exclusions()
 
 
 class ContrastNeurons(Message, frozen=True):
@@ -193,6 +194,7 @@ class ContrastNeurons(Message, frozen=True):
     first: int
     made_with: MadeWith | None = None
     """The language model that the SAE was made with; None where nothing is to be compared."""
+    exclusions: Exclusions = Exclusions()
 
 
 class Generate(Message, frozen=True):
@@ -219,6 +221,8 @@ class Generate(Message, frozen=True):
     """Where to write the top-texts JSON file for these prompts, if asked for."""
     made_with: MadeWith | None = None
     """The language model that the SAE was made with; None where nothing is to be compared."""
+    exclusions: Exclusions = Exclusions()
+    """Tokens that are neither edited nor counted for neurons."""
 
 
 Task = (

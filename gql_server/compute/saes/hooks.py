@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
+from gql_server.compute.exclusions import counted
 from gql_server.compute.language_models.layer_outputs import active_stream, with_active_stream
 from gql_server.compute.language_models.layers import why_not
+from gql_server.compute.messages.exclusions import Exclusions
 from gql_server.compute.messages.sources import Edit
 from gql_server.compute.saes.codes import Codes
 from gql_server.compute.saes.encoding import all_finite, codes_of, decode
@@ -37,7 +39,9 @@ class SaeHook(Controller, Detector):
 
     OBSERVE never touches the output. ERROR_PRESERVING adds ``decode(edited) - decode(latents)``, and touches
     no position at which nothing is edited. RECONSTRUCTION puts ``decode(edited)`` in the output's place
-    everywhere, as mi_crow's own hook does.
+    everywhere, as mi_crow's own hook does, but where ``exclusions`` leave a position out: there nothing is
+    changed in any mode, and no code is told. ``positions`` [n_texts, n_positions] in the texts are set before
+    a pass where there are any; ``excluded`` [n_texts * n_positions] is what the pass left out.
 
     ``editable`` [n_texts, n_positions], set before each forward pass, says where edits apply: where there is
     neither padding nor a special token; None means everywhere. ``told`` of the same shape says whose latents
@@ -51,13 +55,22 @@ class SaeHook(Controller, Detector):
     the shared SAE's.
     """
 
-    def __init__(self, sae: Sae, mode: Mode = "OBSERVE", edits: Sequence[Edit] = ()) -> None:
+    def __init__(
+        self,
+        sae: Sae,
+        mode: Mode = "OBSERVE",
+        edits: Sequence[Edit] = (),
+        exclusions: Exclusions = Exclusions(),  # noqa: B008 (it is frozen)
+    ) -> None:
         Controller.__init__(self, hook_type=HookType.FORWARD, hook_id=f"gql_server-{uuid.uuid4().hex}")
         self.sae = sae
         self.mode = mode
         self.editable: Tensor | None = None
         self.told: Tensor | None = None
         self.n_after = 0
+        self.positions: Tensor | None = None
+        self.excluded: Tensor | None = None
+        self._exclusions = exclusions
         self.codes: Codes | None = None
         self.reader: Reader | None = None
         self._shape: Sequence[int] = ()
@@ -129,28 +142,46 @@ class SaeHook(Controller, Detector):
         kept: list[Codes] = []
         read = self.reader or (lambda codes, first: kept.append(codes))
         changed: Tensor | None = None
+        excluded: list[Tensor] = []
         size = max(1, MAX_DENSE_LATENTS // self.sae.context.n_latents)
         for first in range(0, len(rows), size):
-            changes = self._pass(rows[first : first + size], first, read)
+            changes = self._pass(rows[first : first + size], first, read, excluded)
             if changes is not None:
                 changed = rows.clone() if changed is None else changed
                 changed[first : first + size] = changes.to(rows.device, rows.dtype)
+        self.excluded = torch.cat(excluded) if excluded else None
         self.codes, self._shape = Codes.joined(kept) if kept else None, shape
         return changed
 
-    def _pass(self, rows: Tensor, first: int, read: Reader) -> Tensor | None:
-        """Encode a portion of the output's rows [n, n_inputs]; return what replaces them."""
+    def _pass(self, rows: Tensor, first: int, read: Reader, excluded: list[Tensor]) -> Tensor | None:
+        """Encode a portion of the output's rows [n, n_inputs]; return what replaces them.
+
+        Says in ``excluded`` which of them are left out, where any may be.
+        """
         activations = rows.to(self.sae.context.device, torch.float32)
         here = slice(first, first + len(rows))
-        told = None if self.told is None else self.told.flatten()[here]
+        kept = self._kept(activations, here)
+        told = _both(None if self.told is None else self.told.flatten()[here], kept)
         codes = codes_of(self.sae, activations, told)
+        if kept is not None:
+            excluded.append(~kept)
+            codes = codes.only(kept[codes.rows])
         read(codes, first)
         if self.mode == "OBSERVE":
             return None
-        where = None if self.editable is None else self.editable.flatten()[here]
-        if self.mode == "RECONSTRUCTION":
-            return self._reconstruct(codes, where, told)
-        return self._shift(activations, codes, where, told)
+        where = _both(None if self.editable is None else self.editable.flatten()[here], kept)
+        if self.mode == "ERROR_PRESERVING":
+            return self._shift(activations, codes, where, told)
+        reconstruction = self._reconstruct(codes, where, told)
+        return reconstruction if kept is None else torch.where(kept[:, None], reconstruction, activations)
+
+    def _kept(self, activations: Tensor, here: slice) -> Tensor | None:
+        """Say which rows [n] are not excluded; None where none can be."""
+        if self._exclusions.first_positions == 0 and self._exclusions.norm_limit is None:
+            return None
+        assert self.positions is not None
+        positions = self.positions.flatten()[here].to(activations.device)
+        return counted(self._exclusions, positions, activations)
 
     def _reconstruct(self, codes: Codes, where: Tensor | None, told: Tensor | None) -> Tensor:
         """Return the reconstruction [n, n_inputs] of the edited latents."""
@@ -205,6 +236,13 @@ class SaeHook(Controller, Detector):
         edited = latents.clone()
         edited[:, self._neurons] = after
         return edited
+
+
+def _both(mask: Tensor | None, kept: Tensor | None) -> Tensor | None:
+    """Put two masks together; None is true everywhere."""
+    if mask is None or kept is None:
+        return kept if mask is None else mask
+    return mask.to(kept.device) & kept
 
 
 class ReplacementHook(Controller, Detector):
