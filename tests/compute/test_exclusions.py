@@ -26,6 +26,7 @@ from gql_server.compute.origins.index_provenance import with_provenance
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.loaded import Saes
 from gql_server.compute.stored.store import ActivationStore
+from gql_server.compute.training.outliers import TokenSample, note_of
 from gql_server.compute.training.training import train_sae
 from gql_server.compute.training.training_store import TrainingStore
 from tests.compute.conftest import RecordingContext, capture_task
@@ -208,6 +209,22 @@ def test_few_tokens_with_most_of_the_variance_are_told_with_the_remedy_and_it_he
         _, logs = trained(training(captured, tmp_path / str(number), exclusions=remedy))
         assert not any("squared deviation" in line for line in logs)
         assert any(f"{len(TEXTS)} are excluded" in line for line in logs)
+
+
+def test_all_outliers_are_told_though_half_of_them_have_most_of_the_variance() -> None:
+    rows = torch.randn(1000, WIDTH, generator=torch.Generator().manual_seed(1))
+    rows[:15] *= 100
+    positions = torch.arange(1000) % 50 + 5
+    median = float(rows.norm(dim=1).median())
+    note = note_of(TokenSample(rows, positions), Exclusions(median_norm=median))
+    assert note is not None and note.startswith("15 of 1,000 tokens (1.50%) carry")
+    assert "excludeOutliers: 10" in note and "excludeFirstPositions" not in note
+    rows[:15] /= 100
+    assert note_of(TokenSample(rows, positions), Exclusions(median_norm=median)) is None
+    rows[3] *= 9 * median / float(rows[3].norm())
+    rows[4:] = rows[4:] / rows[4:].norm(dim=1, keepdim=True) * 0.1 + 5.0
+    note = note_of(TokenSample(rows, positions), Exclusions(median_norm=float(rows.norm(dim=1).median())))
+    assert note is not None and "of 1,000 tokens" in note and "1 at position 8" in note
 
 
 class Canceled(RecordingContext):

@@ -10,13 +10,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.context import TaskError
+from gql_server.compute.indexing.neuron_index import index_neurons
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.messages.events import Log
-from gql_server.compute.messages.tasks import CaptureActivations
+from gql_server.compute.messages.sources import SaeSource
+from gql_server.compute.messages.tasks import CaptureActivations, IndexNeurons, TrainSae
+from gql_server.compute.saes.classes import SaeClasses
+from gql_server.compute.saes.loaded import Saes
 from gql_server.compute.stored.store import ActivationStore
+from gql_server.compute.training.training import train_sae
 from gql_server.manifest import Manifest, read_manifest
 from tests.compute.conftest import RecordingContext, capture_task
-from tests.compute.extreme_models import LAYER, make_overflow, source_of
+from tests.compute.extreme_models import LAYER, WIDTH, make_overflow, source_of
 
 GOOD = [f"A value is false, and number {n} is used for the end of a string." for n in range(40)]
 BAD = "The value of a string is true."
@@ -114,3 +119,48 @@ def test_the_remedy_helps(tmp_path: Path, overflow: Path, stored: str) -> None:
     manifest, logs = captured(task_of(tmp_path, overflow, [BAD, GOOD[0]], "BFLOAT16", dtype=stored))
     assert manifest.non_finite_token_count == 0
     assert not any("infinite" in line for line in logs)
+
+
+def test_texts_that_are_left_out_whole_cost_neither_training_nor_index(
+    tmp_path: Path, overflow: Path
+) -> None:
+    task = task_of(tmp_path, overflow, TEXTS, "FLOAT16", batch_size=1)
+    manifest, _ = captured(task)
+    assert [batch.rows for batch in manifest.batches if batch.token_count == 0] == [[ROW]]
+    store, directory = ActivationStore(Path(task.store_dir)), tmp_path / "sae"
+    training = TrainSae(
+        sae_id="sae_1",
+        name="small",
+        sae_class="BiasedTopKSae",
+        language_model_id="lm_1",
+        run_id="run_a",
+        store_dir=task.store_dir,
+        layer=LAYER,
+        n_latents=40,
+        k=4,
+        epochs=1,
+        batch_size=64,
+        learning_rate=None,
+        l1_lambda=None,
+        seed=0,
+        device="cpu",
+        sae_dir=str(directory),
+        shuffle_buffer_bytes=2**20,
+    )
+    train_sae(training, RecordingContext(), SaeClasses())
+    source = SaeSource("sae_1", "BiasedTopKSae", str(directory), LAYER, WIDTH, 40, 4)
+    index = IndexNeurons(
+        index_id="idx_a",
+        sae=source,
+        run_id="run_a",
+        store_dir=task.store_dir,
+        dataset_dir=task.dataset_dir,
+        tokenizer_dir=task.language_model.copy_dir,
+        top_texts_per_neuron=3,
+        top_texts_path=str(tmp_path / "top.json"),
+    )
+    sae = Saes(SaeClasses()).get(source)
+    result = index_neurons(index, RecordingContext(), sae, store, LanguageModels(device="cpu"))
+    assert result.token_count == manifest.token_count
+    tensors = store.get_run_batch("idx_a", 0)
+    assert isinstance(tensors, dict) and ROW not in tensors["top_rows"].flatten().tolist()

@@ -58,7 +58,7 @@ def _some(n: int, wanted: int, generator: torch.Generator) -> Tensor:
 def note_of(sample: TokenSample, exclusions: Exclusions) -> str | None:
     """Say which few tokens carry most of the squared deviation of those that count; None where none do.
 
-    Few are less than FEW of them, or those longer than DEFAULT_OUTLIERS times the median.
+    Few are those longer than DEFAULT_OUTLIERS times the median, or less than FEW of them.
     """
     kept = counted(exclusions, sample.positions, sample.rows)
     rows, positions = sample.rows[kept], sample.positions[kept]
@@ -68,12 +68,11 @@ def note_of(sample: TokenSample, exclusions: Exclusions) -> str | None:
     total = float(deviations.sum())
     if total <= 0:
         return None
-    order = deviations.argsort(descending=True)
-    n_few = int((deviations[order].cumsum(dim=0) <= total / 2).sum()) + 1
-    few = order[:n_few]
-    if n_few >= FEW * len(rows):
-        few = (norms_of(rows) > DEFAULT_OUTLIERS * exclusions.median_norm).nonzero().flatten()
-        if float(deviations[few].sum()) <= total / 2:
+    few = (norms_of(rows) > DEFAULT_OUTLIERS * exclusions.median_norm).nonzero().flatten()
+    if float(deviations[few].sum()) <= total / 2:
+        order = deviations.argsort(descending=True)
+        few = order[: int((deviations[order].cumsum(dim=0) <= total / 2).sum()) + 1]
+        if len(few) >= FEW * len(rows):
             return None
     return _note(rows[few], positions[few], len(rows), float(deviations[few].sum()) / total, exclusions)
 
