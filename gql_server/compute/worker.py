@@ -124,7 +124,7 @@ class Worker:
     ) -> None:
         self.channel = channel
         self.inbox = Inbox(channel)
-        self._looks_at_step = 0
+        self._looks_at_step, self._got_on = 0, False
         threading.Thread(target=self.inbox.fill, daemon=True).start()
         # Made with the thread running: the API process may end in the seconds that importing torch takes.
         self._tools = make_tools(channel.send)
@@ -135,7 +135,7 @@ class Worker:
 
     def get_on(self) -> None:
         """Note that the task in hand has got from one step to the next."""
-        self._looks_at_step = 0
+        self._got_on = True
 
     def _give_signs(self) -> None:
         """Say every second that this process is alive, and for how long its task has not got on.
@@ -144,7 +144,8 @@ class Worker:
         """
         while True:
             time.sleep(_SECONDS_BETWEEN_SIGNS)
-            self._looks_at_step += 1
+            self._looks_at_step = 0 if self._got_on else self._looks_at_step + 1
+            self._got_on = False
             if self._tasks_in_hand:
                 self.share.sign()
             try:

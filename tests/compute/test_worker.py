@@ -40,4 +40,6 @@ def test_a_task_stands_still_for_as_many_looks_as_were_made_whatever_the_clock_s
         assert channel.messages.get(timeout=10) == WorkerAlive(seconds)
     worker.get_on()
     looks.put(None)
+    assert channel.messages.get(timeout=10) == WorkerAlive(0.0)
+    looks.put(None)
     assert channel.messages.get(timeout=10) == WorkerAlive(1.0)

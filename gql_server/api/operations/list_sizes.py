@@ -61,6 +61,7 @@ SIZES: Mapping[str, Size] = {
     "ActivationRunProvenance.beginTokenIds": _always(FEW),
     "ActivationRunProvenance.versions": _always(FEW),
     "LanguageModelProvenance.files": _always(FEW),
+    "LanguageModelProvenance.tokenizerFiles": _always(FEW),
     "SaeProvenance.sourceFiles": _always(FEW),
     "SaeProvenance.versions": _always(FEW),
     "NeuronIndexProvenance.versions": _always(FEW),

@@ -111,7 +111,11 @@ class OperationLog(SchemaExtension):
         errors = [error] if error is not None else self.execution_context.pre_execution_errors
         if errors:
             code = (errors[0].extensions or {}).get("code")
-            return str(code) if code in ErrorCode.__members__ else INVALID_DOCUMENT
+            # Clients are told of both as INVALID_INPUT; what is wrong with a document has a place in it.
+            executing = self.execution_context.context.executing
+            is_of_document = code == ErrorCode.INVALID_INPUT and errors[0].locations and not executing
+            known = code in ErrorCode.__members__ and not is_of_document
+            return str(code) if known else INVALID_DOCUMENT
         return self._refusal() or OK
 
     def _refusal(self) -> str | None:
