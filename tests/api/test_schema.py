@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from graphql import GraphQLInterfaceType
 from strawberry.types import ExecutionResult
 from structlog.testing import capture_logs
 
 from gql_server import ids
 from gql_server.api.context import Context
+from gql_server.api.job_events import JobEvent
 from gql_server.api.schema import schema
 from gql_server.compute.messages.wire import WorkerReady
 from gql_server.datasets import write_texts
@@ -622,3 +624,15 @@ def write_index(server: Server, language_model_id: str, run_id: str, index_id: s
         },
         path,
     )
+
+
+def test_every_kind_of_event_is_a_type_of_the_schema() -> None:
+    """Strawberry knows only the implementations of an interface that it is told of."""
+    kinds = {kind.__name__ for kind in JobEvent.__subclasses__()}
+    assert {type.name for type in schema._schema.get_possible_types(event_interface())} == kinds
+
+
+def event_interface() -> GraphQLInterfaceType:
+    interface = schema._schema.get_type("JobEvent")
+    assert isinstance(interface, GraphQLInterfaceType)
+    return interface
