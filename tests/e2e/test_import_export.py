@@ -240,6 +240,7 @@ async def test_an_export_is_what_was_imported_and_comes_back_the_same(
     cfg = json.loads((site.models / "back" / "cfg.json").read_text())
     assert cfg["metadata"]["hook_name"] == "blocks.0.hook_resid_post" and cfg["apply_b_dec_to_input"] is True
     assert "model_from_pretrained_kwargs" not in cfg["metadata"], "nobody knows"
+    assert cfg["metadata"]["prepend_bos"] is True, "the tiny model's tokenizer writes one"
     ours, theirs = (
         load((site.models / name / "sae_weights.safetensors").read_bytes()) for name in ("back", "theirs")
     )

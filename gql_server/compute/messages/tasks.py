@@ -164,7 +164,7 @@ class ExportSae(Message, frozen=True):
     format: Literal["SAE_LENS"]
     path: str
     """Of the ZIP file."""
-    metadata: dict[str, str | int | dict[str, str] | None]
+    metadata: dict[str, str | bool | int | dict[str, str] | None]
     """For cfg.json."""
     min_free_bytes: int = 0
     """Bytes of the disk that the task leaves free."""
