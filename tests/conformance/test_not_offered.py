@@ -22,7 +22,7 @@ def send(server: RunningServer, body: Any, method: str = "POST", **headers: str)
     ("status", "request_"),
     [
         (400, {"body": [QUERY]}),
-        (400, {"body": PERSISTED}),
+        (200, {"body": PERSISTED}),
         (405, {"body": None, "method": "PUT"}),
         (405, {"body": None, "method": "DELETE"}),
         (415, {"body": QUERY, "content-type": "application/x-www-form-urlencoded"}),
