@@ -49,7 +49,7 @@ def _family(model_type: str) -> Any:
     return pytest.param(model_type, marks=marks)
 
 
-@pytest.mark.parametrize("model_type", map(_family, FAMILIES))
+@pytest.mark.parametrize("model_type", [_family(name) for name in FAMILIES])
 def test_every_step_gives_what_bare_transformers_and_numpy_give(model_type: str, tmp_path: Path) -> None:
     outcome = run_one(model_type, tmp_path)
     assert outcome.failures == {}, outcome.trace
