@@ -65,6 +65,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
             "full_attention": {"rope_type": "default", "rope_theta": 1e4},
         },
     },
+    "cpmant": {"prompt_types": 4, "prompt_length": 2},
     "dbrx": {"attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 1e4}},
     "deepseek_v2": {"num_experts_per_tok": 2},
     "dots1": {"num_local_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -31,10 +30,6 @@ FAMILIES = {
 """Why each is here."""
 
 
-AWAITED = {"bert", "bloom", "jamba", "lfm2", "mamba", "mpt", "olmo", "openai-gpt", "qwen3_next"}
-"""What is being mended."""
-
-
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Compute in one thread: more of them only wait for each other on models this small."""
@@ -44,12 +39,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(n_threads)
 
 
-def _family(model_type: str) -> Any:
-    marks = [pytest.mark.xfail(strict=False)] if model_type in AWAITED else []
-    return pytest.param(model_type, marks=marks)
-
-
-@pytest.mark.parametrize("model_type", [_family(name) for name in FAMILIES])
+@pytest.mark.parametrize("model_type", FAMILIES)
 def test_every_step_gives_what_bare_transformers_and_numpy_give(model_type: str, tmp_path: Path) -> None:
     outcome = run_one(model_type, tmp_path)
     assert outcome.failures == {}, outcome.trace

@@ -18,6 +18,7 @@ from gql_server.compute.messages.sources import Edit, LanguageModelSource
 from gql_server.compute.saes.hooks import ReplacementHook, SaeHook, attached
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.manifest import read_manifest
+from tests.architectures.configs import model_class, tiny_config
 from tests.compute.conftest import RecordingContext, capture_task
 from tests.compute.layer_families import save_family
 from tests.compute.sae_fixtures import make_sae
@@ -178,6 +179,28 @@ def test_what_cannot_be_captured_is_refused_by_its_reason(
     lm, _ = load(model)
     with pytest.raises(TaskError, match=sentence):
         depth_order(lm, [f"{model.lower()}_{layer}"])
+
+
+def test_scores_of_other_tokens_are_no_vectors(
+    tiny_model_dir: Path, tmp_path: Path, language_models: LanguageModels
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    config = tiny_config("deepseek_v4", len(tokenizer), {"pad_token_id": tokenizer.pad_token_id})
+    model_class("deepseek_v4")(config).eval().save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    place, copy_dir = str(tmp_path / "model"), str(tmp_path / "copy")
+    lm = language_models.get(LanguageModelSource("lm_a", "DIRECTORY", place, None, "FLOAT32", copy_dir))
+    scorer = "deepseekv4forcausallm_model_layers_3_self_attn_compressor_indexer_scorer"
+    widths: list[int] = []
+    lm.layers.name_to_layer[scorer].register_forward_hook(
+        lambda module, inputs, output: widths.append(output.shape[-1])
+    )
+    for n_tokens in (8, 16):
+        lm.model(input_ids=torch.arange(n_tokens)[None], use_cache=False)
+    assert widths[0] < widths[1]
+    assert scorer not in {layer.name for layer in describe_layers(lm)}
+    with pytest.raises(TaskError, match="does not give one vector per token"):
+        depth_order(lm, [scorer])
 
 
 def test_experts_put_out_vectors_in_the_order_of_the_texts(load: Load) -> None:

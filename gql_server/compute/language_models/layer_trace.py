@@ -1,7 +1,7 @@
 """What a language model's modules do in a forward pass: how often they run, when, and what they give."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -74,11 +74,11 @@ def trace(lm: LanguageModel) -> Trace:
     return _traces[lm]
 
 
-def trace_ids(lm: LanguageModel) -> Tensor:
-    """Return token ids [N_TEXTS, N_POSITIONS] that differ, as far as the vocabulary allows."""
+def trace_ids(lm: LanguageModel, n_positions: int = N_POSITIONS) -> Tensor:
+    """Return token ids [N_TEXTS, n_positions] that differ, as far as the vocabulary allows."""
     embedding: Any = lm.model.get_input_embeddings()
     limit = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
-    n_positions = min(N_POSITIONS, limit) if isinstance(limit, int) and limit > 0 else N_POSITIONS
+    n_positions = min(n_positions, limit) if isinstance(limit, int) and limit > 0 else n_positions
     ids = torch.arange(N_TEXTS * n_positions, device=lm.context.device)
     return ids.view(N_TEXTS, n_positions) % len(embedding.weight)
 
@@ -102,7 +102,25 @@ def _trace(lm: LanguageModel) -> Trace:
     watch(lm, ids, see)
     flat = {name: vectors for name, vectors in flat.items() if calls[name] == 1}
     others = {name for name in layers if calls[name] > 1} | _reordered(lm, ids, flat)
+    others |= _of_other_width(lm, layers)
     return Trace(calls, {name: layer for name, layer in layers.items() if name not in others})
+
+
+def _of_other_width(lm: LanguageModel, layers: Mapping[str, TracedLayer]) -> set[str]:
+    """Return the layers that do not give as wide a vector for each token of longer texts.
+
+    Scores of the tokens before, such as those of DeepSeek V4's indexer, look like vectors in a single pass.
+    """
+    ids = trace_ids(lm, 2 * N_POSITIONS)
+    same: set[str] = set()
+
+    def see(name: str, output: Tensor | None) -> None:
+        vectors = None if output is None or name not in layers else vectors_of(output, *ids.shape)
+        if vectors is not None and vectors.shape[-1] == layers[name].width:
+            same.add(name)
+
+    watch(lm, ids, see)
+    return {*layers} - same
 
 
 def _n_streams(lm: LanguageModel) -> int | None:
