@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.generic import ModelOutput
 
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 _BYTE_BY_BYTE = "replace-byte-by-byte"
@@ -175,6 +176,8 @@ def _replace(change: Change) -> Any:
         _vectors(hidden).copy_(change(_vectors(before)))
         if isinstance(output, Tensor):
             return hidden
+        if isinstance(output, ModelOutput):
+            return type(output)(**output | {next(iter(output)): hidden})
         if isinstance(output, tuple | list):
             others = [hidden, *output[1:]]
             return type(output)(*others) if hasattr(output, "_fields") else type(output)(others)

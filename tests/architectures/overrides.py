@@ -111,6 +111,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "pronunciation_embed_dim": 8,
         "shape_embed_dim": 8,
     },
+    "xlm": {"causal": True, "pad_index": 0, "unk_index": 1, "mask_index": 4, "mask_token_id": 4},
     "xlstm": {"hidden_size": 128, "embedding_dim": 128},
     "xmod": {"default_language": "en_XX"},
     "zamba": {
@@ -152,9 +153,24 @@ TOKENIZERS: dict[str, str] = {
     "mllama": "byte-level BPE, BOS",
     "modernbert-decoder": "byte-level BPE, BOS",
     "roberta-prelayernorm": "byte-level BPE, BOS",
+    "xlm": "WordPiece",
     "xlm-roberta-xl": "byte-level BPE, BOS",
 }
 """Kinds of tokenizers of single models; the others get each kind in its turn."""
 
-KNOWN: dict[str, str] = {}
+_STREAMS = (
+    "its blocks put out several residual streams of equal rank, so `layers` has none; use attention or MLP"
+)
+_PADDING = (
+    "it gives other numbers for a text that stands beside a longer one, so none of its layers is listed"
+)
+KNOWN: dict[str, str] = {
+    "cpmant": _PADDING,
+    "deepseek_v4": _STREAMS,
+    "hrm_text": "its blocks run several times for a text, so `layers` has none; use the whole body",
+    "hy_v4": _STREAMS,
+    "prophetnet": _PADDING,
+    "xlnet": "in its blocks positions come before texts, so `layers` has none; its body can be captured and "
+    "measured, but not steered, since it gives a vector for the next token alone while it generates",
+}
 """Why some model types do not pass every step, and what a user has to know of it."""

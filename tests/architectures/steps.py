@@ -55,11 +55,12 @@ def layers(bench: Bench) -> None:
 def _choose(bench: Bench, listed: list[LayerDescription]) -> None:
     """Take a block that others follow for the SAE, and for the capture beside it parts of the last block.
 
-    Where no block gives one vector per token, an MLP or what mixes positions has to do.
+    Where no block gives one vector per token, an MLP or what mixes positions has to do, or the whole body.
     """
     deepest = max((layer.depth for layer in listed if layer.depth is not None), default=None)
     parts = [layer for layer in listed if layer.kind in ("MLP", "ATTENTION", "MIXER")]
     blocks = [layer for layer in listed if layer.kind == "BLOCK"] or parts
+    blocks = blocks or [layer for layer in listed if layer.kind == "OTHER"]
     assert blocks, "no block, and no part of one, gives one vector per token"
     chosen = blocks[(len(blocks) - 1) // 2]
     last = [layer.name for layer in parts if layer.depth == deepest and layer is not chosen]
@@ -85,6 +86,7 @@ def capture(bench: Bench) -> None:
 
 def train(bench: Bench) -> None:
     """Train, and hold the figures of a training that changes nothing against NumPy."""
+    assert bench.layer, "there is no layer to train on"
     points = bench.train("sae_a")
     assert points
     for point in points:
@@ -206,12 +208,11 @@ def _edits(bench: Bench) -> list[Edit]:
 
 
 def _change(bench: Bench, ids: list[int], edits: list[Edit], mode: str) -> Callable[[Tensor], Tensor]:
-    tokens = bench.counts(ids)
+    counted = bench.counts(ids)
 
     def change(hidden: Tensor) -> Tensor:
-        x = hidden.double().numpy()
-        # XLM and XLNet put a token behind the text, at which they predict.
-        counted = np.concatenate([tokens, np.zeros(len(x) - len(tokens), bool)])
+        # XLM puts a token behind the text, at which it predicts, and which is none of the text.
+        x = hidden[: len(ids)].double().numpy()
         latents = bench.sae.latents(x)
         edited = latents.copy()
         for edit in edits:
@@ -220,7 +221,7 @@ def _change(bench: Bench, ids: list[int], edits: list[Edit], mode: str) -> Calla
         after = bench.sae.reconstruct(edited)
         if mode == "ERROR_PRESERVING":
             after = x + after - bench.sae.reconstruct(latents)
-        return torch.from_numpy(after).to(hidden.dtype)
+        return torch.cat([torch.from_numpy(after).to(hidden.dtype), hidden[len(ids) :]])
 
     return change
 

@@ -181,15 +181,22 @@ def test_what_cannot_be_captured_is_refused_by_its_reason(
         depth_order(lm, [f"{model.lower()}_{layer}"])
 
 
+def _load_architecture(
+    model_type: str, tokenizer_dir: Path, directory: Path, language_models: LanguageModels
+) -> LanguageModel:
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
+    torch.manual_seed(3)
+    model = model_class(model_type)(tiny_config(model_type, len(tokenizer), {"pad_token_id": 2}))
+    for saved in (model, tokenizer):
+        saved.save_pretrained(directory / "model")
+    place, copy_dir = str(directory / "model"), str(directory / "copy")
+    return language_models.get(LanguageModelSource("lm_a", "DIRECTORY", place, None, "FLOAT32", copy_dir))
+
+
 def test_scores_of_other_tokens_are_no_vectors(
     tiny_model_dir: Path, tmp_path: Path, language_models: LanguageModels
 ) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
-    config = tiny_config("deepseek_v4", len(tokenizer), {"pad_token_id": tokenizer.pad_token_id})
-    model_class("deepseek_v4")(config).eval().save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    place, copy_dir = str(tmp_path / "model"), str(tmp_path / "copy")
-    lm = language_models.get(LanguageModelSource("lm_a", "DIRECTORY", place, None, "FLOAT32", copy_dir))
+    lm = _load_architecture("deepseek_v4", tiny_model_dir, tmp_path, language_models)
     scorer = "deepseekv4forcausallm_model_layers_3_self_attn_compressor_indexer_scorer"
     widths: list[int] = []
     lm.layers.name_to_layer[scorer].register_forward_hook(
@@ -201,6 +208,21 @@ def test_scores_of_other_tokens_are_no_vectors(
     assert scorer not in {layer.name for layer in describe_layers(lm)}
     with pytest.raises(TaskError, match="does not give one vector per token"):
         depth_order(lm, [scorer])
+
+
+def test_no_layer_of_a_model_that_padding_moves_can_be_captured(
+    tiny_model_dir: Path, tmp_path: Path, language_models: LanguageModels
+) -> None:
+    """CPM-Ant puts texts to the end of a row, by where the token 0 stands and not by the mask."""
+    lm = _load_architecture("cpmant", tiny_model_dir, tmp_path, language_models)
+    ids, padding = torch.arange(5, 12)[None], torch.full((1, 4), 2)
+    mask = torch.cat([torch.ones_like(ids), torch.zeros_like(padding)], dim=1)
+    padded = lm.model(input_ids=torch.cat([ids, padding], dim=1), attention_mask=mask, use_cache=False)
+    alone = lm.model(input_ids=ids, use_cache=False).logits
+    assert not torch.allclose(padded.logits[:, :7], alone, atol=0.01)
+    assert describe_layers(lm) == []
+    with pytest.raises(TaskError, match="other numbers for a text that stands beside a longer one"):
+        depth_order(lm, ["cpmantforcausallm_cpmant_encoder_layers_0"])
 
 
 def test_experts_put_out_vectors_in_the_order_of_the_texts(load: Load) -> None:

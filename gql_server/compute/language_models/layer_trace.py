@@ -1,7 +1,7 @@
 """What a language model's modules do in a forward pass: how often they run, when, and what they give."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.context import TaskError
 from gql_server.compute.language_models.layer_outputs import vectors_of
+from gql_server.compute.language_models.text_encoder import padding_id
 
 from mi_crow.hooks.utils import extract_tensor_from_output
 from mi_crow.language_model.language_model import LanguageModel
@@ -39,12 +40,19 @@ class Trace:
     calls: Counter[str]
     """How often each ran."""
     layers: dict[str, TracedLayer]
-    """Those that run once and give one vector per token."""
+    """Those that run once and give one vector per token; none where padding changes what they give."""
+    stands_padding: bool = True
+    """Whether a text gives the same with padding behind it, as it has beside a longer one."""
 
     def why_not(self, name: str) -> str | None:
         """Say in a sentence why a module cannot be captured or steered; None where it can."""
         if name in self.layers:
             return None
+        if not self.stands_padding:
+            return (
+                "The language model gives other numbers for a text that stands beside a longer one, so none "
+                "of its layers can be captured or steered."
+            )
         if self.calls[name] > 1:
             return (
                 f"The layer {name!r} runs {self.calls[name]} times while a text goes through the language "
@@ -74,11 +82,11 @@ def trace(lm: LanguageModel) -> Trace:
     return _traces[lm]
 
 
-def trace_ids(lm: LanguageModel, n_positions: int = N_POSITIONS) -> Tensor:
-    """Return token ids [N_TEXTS, n_positions] that differ, as far as the vocabulary allows."""
+def trace_ids(lm: LanguageModel) -> Tensor:
+    """Return token ids [N_TEXTS, N_POSITIONS] that differ, as far as the vocabulary allows."""
     embedding: Any = lm.model.get_input_embeddings()
     limit = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
-    n_positions = min(n_positions, limit) if isinstance(limit, int) and limit > 0 else n_positions
+    n_positions = min(N_POSITIONS, limit) if isinstance(limit, int) and limit > 0 else N_POSITIONS
     ids = torch.arange(N_TEXTS * n_positions, device=lm.context.device)
     return ids.view(N_TEXTS, n_positions) % len(embedding.weight)
 
@@ -99,28 +107,42 @@ def _trace(lm: LanguageModel) -> Trace:
             if output.ndim == 2:
                 flat[name] = vectors.clone()
 
-    watch(lm, ids, see)
+    logits = watch(lm, ids, see)
     flat = {name: vectors for name, vectors in flat.items() if calls[name] == 1}
     others = {name for name in layers if calls[name] > 1} | _reordered(lm, ids, flat)
-    others |= _of_other_width(lm, layers)
-    return Trace(calls, {name: layer for name, layer in layers.items() if name not in others})
+    longer, mask = _longer(lm, ids)
+    same_width: set[str] = set()
 
-
-def _of_other_width(lm: LanguageModel, layers: Mapping[str, TracedLayer]) -> set[str]:
-    """Return the layers that do not give as wide a vector for each token of longer texts.
-
-    Scores of the tokens before, such as those of DeepSeek V4's indexer, look like vectors in a single pass.
-    """
-    ids = trace_ids(lm, 2 * N_POSITIONS)
-    same: set[str] = set()
-
-    def see(name: str, output: Tensor | None) -> None:
-        vectors = None if output is None or name not in layers else vectors_of(output, *ids.shape)
+    def see_again(name: str, output: Tensor | None) -> None:
+        # Scores of the tokens before, such as those of DeepSeek V4's indexer, look like vectors in one pass.
+        vectors = None if output is None or name not in layers else vectors_of(output, *longer.shape)
         if vectors is not None and vectors.shape[-1] == layers[name].width:
-            same.add(name)
+            same_width.add(name)
 
-    watch(lm, ids, see)
-    return {*layers} - same
+    stands_padding = _are_same(logits, watch(lm, longer, see_again, mask))
+    kept = same_width - others if stands_padding else set()
+    return Trace(calls, {name: layer for name, layer in layers.items() if name in kept}, stands_padding)
+
+
+def _longer(lm: LanguageModel, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return token ids with as much padding behind them again, as captures have it, and their mask."""
+    limit = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
+    n_positions = ids.shape[1]
+    n_more = min(n_positions, limit - n_positions) if isinstance(limit, int) and limit > 0 else n_positions
+    padding = ids.new_full((len(ids), n_more), padding_id(lm))
+    mask = torch.cat([torch.ones_like(ids), torch.zeros_like(padding)], dim=1)
+    return torch.cat([ids, padding], dim=1), mask
+
+
+def _are_same(logits: Tensor, padded: Tensor) -> bool:
+    """Say whether most of the predictions [n_texts, n_positions, vocabulary] are the same with padding."""
+    padded = padded[:, : logits.shape[1]]
+    if logits.shape != padded.shape:
+        return False
+    difference = (padded.float() - logits.float()).square().mean(dim=-1).sqrt()
+    # In half precision a mixture of experts may send a token or two elsewhere.
+    moved = difference > _SAME * logits.float().std(dim=-1)
+    return float(moved.float().mean()) < 0.5
 
 
 def _n_streams(lm: LanguageModel) -> int | None:
@@ -130,8 +152,16 @@ def _n_streams(lm: LanguageModel) -> int | None:
     return n_streams if getattr(config, "altup_active_idx", None) == 0 else None
 
 
-def watch(lm: LanguageModel, ids: Tensor, see: Callable[[str, Tensor | None], None]) -> None:
-    """Run token ids through a model and show what each of its modules puts out, whenever it has run."""
+def watch(
+    lm: LanguageModel,
+    ids: Tensor,
+    see: Callable[[str, Tensor | None], None],
+    attention_mask: Tensor | None = None,
+) -> Tensor:
+    """Run token ids through a model and show what each of its modules puts out, whenever it has run.
+
+    Returns the logits.
+    """
 
     def hook_for(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -145,7 +175,8 @@ def watch(lm: LanguageModel, ids: Tensor, see: Callable[[str, Tensor | None], No
     ]
     try:
         with torch.inference_mode():
-            lm.model(input_ids=ids, use_cache=False)
+            logits: Tensor = lm.model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits
+            return logits
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
