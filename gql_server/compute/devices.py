@@ -1,20 +1,9 @@
 """Where torch can compute on this machine."""
 
-from functools import cache
-
 import torch
 from torch import Tensor
 
 from gql_server.compute.context import TaskError
-
-
-@cache
-def all_threads() -> int:
-    """Return the threads that torch had when this was first asked: those of a worker that is alone.
-
-    What decides a result's bits asks for these, whatever the worker's share is at the moment.
-    """
-    return torch.get_num_threads()
 
 
 def devices(first: str | None = None) -> list[str]:

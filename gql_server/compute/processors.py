@@ -11,6 +11,13 @@ _GUEST_FIELDS = 2
 """At the end of the line; counted in others of it already."""
 
 
+def allowed_processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class OtherProcesses:
     """Measures it between one look and the next, without some processes' own time."""
 

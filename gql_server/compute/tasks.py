@@ -14,7 +14,7 @@ from structlog.contextvars import bind_contextvars
 from gql_server.compute import upstream  # noqa: F401  (before anything that imports overcomplete)
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.context import TaskContext, TaskError
-from gql_server.compute.devices import all_threads, choose_device, devices
+from gql_server.compute.devices import choose_device, devices
 from gql_server.compute.evaluating.evaluation import evaluate_sae
 from gql_server.compute.exchange.sae_export import export_sae
 from gql_server.compute.exchange.sae_import import import_sae
@@ -65,7 +65,6 @@ class Toolbox:
         matmul_precision: str = "highest",
     ) -> None:
         torch.set_float32_matmul_precision(matmul_precision)
-        all_threads()  # Before this worker shares them.
         self._asked = device
         self._devices = devices(device)
         self.language_models = LanguageModels(on_change, self._devices[0], on_change)

@@ -59,7 +59,7 @@ class Context:
     def check(self) -> None:
         """Raise TaskCanceled where the task has been asked to stop."""
         self._worker.get_on()
-        self._worker.share.adjust()
+        self._worker.sharing.adjust()
         if self._message.lane == "jobs":
             while (waiting := self._worker.inbox.take("interactive")) is not None:
                 self._worker.do(waiting)
@@ -86,8 +86,8 @@ class Tools(Protocol):
         """Let go of what nothing has used for so long; called while there is no task."""
 
 
-class Share(Protocol):
-    """This worker's part of the machine's processors."""
+class Sharing(Protocol):
+    """How this worker gets on with others on the same processors."""
 
     def sign(self) -> None:
         """Say that this worker computes; said again every second."""
@@ -96,20 +96,20 @@ class Share(Protocol):
         """Say that it does not any more."""
 
     def adjust(self) -> None:
-        """Take what is this worker's part now; called between one step of a task and the next."""
+        """Suit whoever computes now; called between one step of a task and the next."""
 
 
-class Everything:
-    """The whole machine, whoever else computes."""
+class Alone:
+    """Nobody else is there."""
 
     def sign(self) -> None:
-        """Tell nobody: nobody shares it."""
+        """Tell nobody."""
 
     def rest(self) -> None:
         """Likewise."""
 
     def adjust(self) -> None:
-        """Leave torch its threads."""
+        """Leave everything as it is."""
 
 
 class Worker:
@@ -120,7 +120,7 @@ class Worker:
         channel: Channel,
         make_tools: Callable[[Send], Tools],
         idle_seconds: float,
-        make_share: Callable[[], Share] = Everything,
+        make_sharing: Callable[[], Sharing] = Alone,
     ) -> None:
         self.channel = channel
         self.inbox = Inbox(channel)
@@ -128,7 +128,7 @@ class Worker:
         threading.Thread(target=self.inbox.fill, daemon=True).start()
         # Made with the thread running: the API process may end in the seconds that importing torch takes.
         self._tools = make_tools(channel.send)
-        self.share = make_share()
+        self.sharing = make_sharing()
         self._tasks_in_hand = 0
         self._idle_seconds = idle_seconds
         threading.Thread(target=self._give_signs, daemon=True).start()
@@ -147,7 +147,7 @@ class Worker:
             self._looks_at_step = 0 if self._got_on else self._looks_at_step + 1
             self._got_on = False
             if self._tasks_in_hand:
-                self.share.sign()
+                self.sharing.sign()
             try:
                 self.channel.send(WorkerAlive(self._looks_at_step * _SECONDS_BETWEEN_SIGNS))
             except OSError:
@@ -168,7 +168,7 @@ class Worker:
         """Do one task and send its last word."""
         context = Context(self, message)
         self._tasks_in_hand += 1
-        self.share.sign()
+        self.sharing.sign()
         self.channel.send(TaskBegan(message.task_id))
         try:
             context.check()
@@ -179,7 +179,7 @@ class Worker:
         except Exception as error:
             answer = failure_of(message.task_id, error)
         self._tasks_in_hand -= 1
-        self.share.rest()
+        self.sharing.rest()
         self.inbox.forget(message.task_id)
         self.channel.send(answer)
 
@@ -214,10 +214,8 @@ def main() -> None:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
     channel = Channel(socket.socket(fileno=options.descriptor))
     make_tools = partial(_toolbox, options.device, options.matmul_precision)
-    make_share: Callable[[], Share] = Everything
-    if options.lane_board is not None:
-        make_share = partial(_thread_share, options.lane_board, options.lanes)
-    Worker(channel, make_tools, options.idle_unload_seconds, make_share).serve()
+    make_sharing = partial(_thread_waits, options.lane_board, options.lanes)
+    Worker(channel, make_tools, options.idle_unload_seconds, make_sharing).serve()
 
 
 def ignore_signals_to_stop() -> None:
@@ -232,11 +230,12 @@ def _toolbox(device: str | None, matmul_precision: str, send: Send) -> Tools:
     return Toolbox(send, device, matmul_precision)
 
 
-def _thread_share(descriptor: int, lane: Lane) -> Share:
+def _thread_waits(descriptor: int | None, lanes: str) -> Sharing:
     from gql_server.compute.lane_board import LaneBoard
-    from gql_server.compute.thread_share import ThreadShare  # It imports torch.
+    from gql_server.compute.thread_waits import ThreadWaits  # It imports torch.
 
-    return ThreadShare(LaneBoard(descriptor, lane), lane)
+    lane: Lane = "jobs" if lanes == "jobs" else "interactive"
+    return ThreadWaits(None if descriptor is None else LaneBoard(descriptor, lane), lane)
 
 
 if __name__ == "__main__":

@@ -42,9 +42,7 @@ class LocalExecutor:
             stall=settings.stall_seconds,
         )
 
-        # Threads that somebody has given a number keep it.
-        shared = settings.workers == 2 and settings.worker_threads is None
-        self._board = _lane_board() if shared else None
+        self._board = _lane_board() if settings.workers == 2 else None
 
         def worker(*lanes: Lane) -> WorkerProcess:
             interactive = "interactive" in lanes

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-from gql_server.compute.devices import all_threads
 from gql_server.manifest import PlannedBatch
 
 MIN_CPU_TOKENS, CPU_TOKENS_PER_THREAD = 1024, 512
@@ -48,7 +47,7 @@ def tokens_per_pass(device: torch.device) -> int:
     """Return how many tokens a pass has at most, unless one text has more."""
     if device.type != "cpu":
         return GPU_TOKENS
-    return max(MIN_CPU_TOKENS, CPU_TOKENS_PER_THREAD * all_threads())
+    return max(MIN_CPU_TOKENS, CPU_TOKENS_PER_THREAD * torch.get_num_threads())
 
 
 def joined(batches: Sequence[PlannedBatch], max_tokens: int) -> Iterator[list[int]]:

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import torch
 
-from gql_server.compute.devices import all_threads
 from gql_server.compute.messages.results import OutlierFigures
 from gql_server.compute.messages.tasks import TrainSae
 from gql_server.compute.origins.provenance import versions
@@ -83,7 +82,7 @@ def _training(plan: TrainingPlan, report: TrainingReport, rows: TrainingStore) -
         dead_window=report.dead_window,
         batch_count=rows.batch_count,
         token_count=rows.token_count,
-        thread_count=all_threads(),
+        thread_count=torch.get_num_threads(),
         matmul_precision=torch.get_float32_matmul_precision(),
         excluded_token_count=rows.stored.excluded_count,
         non_finite_token_count=rows.stored.non_finite_count,

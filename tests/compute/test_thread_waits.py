@@ -1,4 +1,4 @@
-"""The threads of two workers on the same processors."""
+"""How the threads of two workers on the same processors wait."""
 
 import os
 import struct
@@ -8,12 +8,11 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
-import torch
 
 from gql_server.compute.lane_board import LaneBoard
 from gql_server.compute.messages.wire import LANE_BOARD_BYTES, Lane
-from gql_server.compute.processors import OtherProcesses
-from gql_server.compute.thread_share import ThreadShare, share
+from gql_server.compute.processors import OtherProcesses, allowed_processors
+from gql_server.compute.thread_waits import ShortSpins, ThreadWaits
 
 
 @pytest.fixture
@@ -21,35 +20,6 @@ def descriptor() -> Iterator[int]:
     with tempfile.TemporaryFile() as file:
         file.truncate(LANE_BOARD_BYTES)
         yield file.fileno()
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize(
-    ("most", "other_computes", "taken", "jobs", "interactive"),
-    [
-        (2, False, 0, 2, 2),
-        (2, True, 0, 1, 1),
-        (2, False, 2, 1, 1),
-        (1, True, 0, 1, 1),
-        (3, True, 0, 1, 2),
-        (16, True, 0, 8, 8),
-        (16, False, 6, 10, 10),
-        (16, True, 6, 5, 5),
-        (16, True, 40, 1, 1),
-    ],
-)
-def test_both_lanes_together_use_what_others_leave(
-    most: int, other_computes: bool, taken: int, jobs: int, interactive: int
-) -> None:
-    assert share(most, "jobs", other_computes, taken) == jobs
-    assert share(most, "interactive", other_computes, taken) == interactive
 
 
 def test_a_lane_sees_when_the_other_computes_and_in_which_process(descriptor: int) -> None:
@@ -80,35 +50,72 @@ def test_a_lanes_next_process_begins_at_rest(descriptor: int) -> None:
     assert not LaneBoard(descriptor, "interactive").other_computes()
 
 
-@pytest.mark.usefixtures("two_threads")
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Give a list of whether spins are to be short, a value for each adjustment."""
+    found: list[bool] = []
+    monkeypatch.setattr(ShortSpins, "set", lambda self, wanted: found.append(wanted))
+    return found
+
+
 @pytest.mark.parametrize(("lane", "other"), [("jobs", "interactive"), ("interactive", "jobs")])
-def test_threads_follow_what_the_other_lane_does(
-    descriptor: int, lane: Lane, other: Lane, monkeypatch: pytest.MonkeyPatch
+def test_waits_follow_what_the_other_lane_does(
+    descriptor: int, lane: Lane, other: Lane, short: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(OtherProcesses, "processors", lambda self, without: 0.0)
-    here = ThreadShare(LaneBoard(descriptor, lane), lane)
-    there = ThreadShare(LaneBoard(descriptor, other), other)
-    threads = []
+    here = ThreadWaits(LaneBoard(descriptor, lane), lane)
+    there = ThreadWaits(LaneBoard(descriptor, other), other)
     for event in (here.sign, there.sign, here.sign):
         event()
         here.adjust()
-        threads.append(torch.get_num_threads())
     LaneBoard(descriptor, other)  # Its next process, at rest.
     here.adjust()
-    assert [*threads, torch.get_num_threads()] == [2, 1, 1, 2]
+    assert short == [False, True, True, False]
 
 
-@pytest.mark.usefixtures("two_threads")
-def test_busy_processes_of_others_leave_one_thread(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waits_follow_what_other_programs_do_with_one_worker_too(
+    short: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
     busy = iter([0.6, 1.4, 0.2])
     monkeypatch.setattr(OtherProcesses, "processors", lambda self, without: next(busy))
-    monkeypatch.setattr("gql_server.compute.thread_share._SECONDS_BETWEEN_LOOKS", 0)
-    here = ThreadShare(LaneBoard(descriptor, "jobs"), "jobs")
-    threads = []
+    monkeypatch.setattr("gql_server.compute.thread_waits._SECONDS_BETWEEN_LOOKS", 0)
+    here = ThreadWaits(None, "interactive")
     for _ in range(3):
+        here.sign()
         here.adjust()
-        threads.append(torch.get_num_threads())
-    assert threads == [2, 1, 2]
+        here.rest()
+    assert short == [False, True, False]
+
+
+SPINNING = """
+import time
+import torch
+from gql_server.compute.thread_waits import ShortSpins
+
+spins = ShortSpins()
+tensor = torch.ones(200_000)
+for wanted in (False, True, True, False):
+    spins.set(wanted)
+    time.sleep(0.2)
+    began = time.process_time()
+    for _ in range(100):
+        tensor.add_(1)
+        time.sleep(0.002)
+    print(time.process_time() - began, torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere OpenMP is another one")
+@pytest.mark.skipif(allowed_processors() < 2, reason="one thread waits for nobody")
+def test_threads_that_wait_use_little_time_where_spins_are_short_and_are_as_many() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", SPINNING], capture_output=True, text=True, check=True, timeout=120
+    )
+    (long, first, again, restored), threads = zip(
+        *((float(used), n) for used, n in map(str.split, shown.stdout.splitlines())), strict=True
+    )
+    assert max(first, again) < min(long, restored) / 2
+    assert len(set(threads)) == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts processors' time in /proc")
