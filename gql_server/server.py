@@ -14,6 +14,7 @@ from gql_server.provenance import LanguageModelProvenance
 from gql_server.services.in_use import InUse
 from gql_server.settings import Settings
 from gql_server.telemetry.telemetry import Telemetry
+from gql_server.turns import Turns
 from models import Job
 
 
@@ -35,6 +36,8 @@ class Server:
 
     identities: Flights[LanguageModelProvenance] = field(default_factory=Flights)
     """What language models are, while their files are read for whoever asks."""
+    turns: Turns = field(default_factory=Turns)
+    """Of the operations whose documents take long to read."""
 
     @cached_property
     def tails(self) -> Tails:

@@ -2,9 +2,9 @@
 
 import re
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from graphql import (
     DocumentNode,
@@ -102,15 +102,24 @@ def read(text: str) -> Document:
     Pages send the same texts again and again, which takes milliseconds to parse and validate; and each of the
     subscriptions to the same holds its document to its end. Raises GraphQLSyntaxError.
     """
-    return _shared(text) if len(text) <= MAX_SHARED_CHARACTERS else _read(text)
-
-
-def _read(text: str) -> Document:
+    if is_known(text):
+        _shared.move_to_end(text)
+        return _shared[text]
     node = parse(IndexedSource(text))
-    return Document(node, shape(node), only_introspects(node))
+    document = Document(node, shape(node), only_introspects(node))
+    if len(text) <= MAX_SHARED_CHARACTERS:
+        _shared[text] = document
+        if len(_shared) > SHARED_DOCUMENTS:
+            _shared.popitem(last=False)
+    return document
 
 
-_shared = lru_cache(maxsize=SHARED_DOCUMENTS)(_read)
+def is_known(text: str) -> bool:
+    """Return whether a document of this text is kept."""
+    return text in _shared
+
+
+_shared: OrderedDict[str, Document] = OrderedDict()
 
 
 def only_introspects(document: DocumentNode) -> bool:

@@ -1,6 +1,7 @@
 """Refuses operations that ask for too much, before they are run, and those that take too long."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
@@ -21,8 +22,9 @@ from strawberry.types.graphql import OperationType
 
 from gql_server.api.common import ErrorCode
 from gql_server.api.operations.costs import cost_of
-from gql_server.api.operations.documents import Document, Shape, read, text_size
+from gql_server.api.operations.documents import Document, Shape, is_known, read, text_size
 from gql_server.settings import Settings
+from gql_server.turns import SHORT_CHARACTERS, Turns
 
 FAR_BEYOND = 10
 """Beyond so many times as many values as may be, they are not counted any more."""
@@ -55,11 +57,15 @@ class Limits(SchemaExtension):
         self._document: Document | None = None
         self._cost: int | None = None
         self._shown = False
+        self._began = time.monotonic()
 
-    def on_parse(self) -> Iterator[None]:
+    async def on_parse(self) -> AsyncIterator[None]:
         """Parse the text in Strawberry's place, unless it is too large for that."""
         execution = self.execution_context
         if execution.query:
+            if len(execution.query) > SHORT_CHARACTERS and not is_known(execution.query):
+                await self._turns.wait()
+            self._began = time.monotonic()
             self._refusal = _refusal_of_text(execution.query, self._limits_of(execution.query)) or (
                 _refusal_of_values(execution.variables or {}, self._settings)
             )
@@ -77,6 +83,7 @@ class Limits(SchemaExtension):
                 self._document and _refusal_of_shape(self._document.shape, self._limits())
             )
             execution.pre_execution_errors = [refusal] if refusal else self._errors()
+        self._turns.took(time.monotonic() - self._began)
         yield
 
     async def on_execute(self) -> AsyncIterator[None]:
@@ -98,6 +105,11 @@ class Limits(SchemaExtension):
             return {}
         self._shown = self.execution_context.operation_type is OperationType.SUBSCRIPTION
         return {"cost": {"estimated": self._cost, "limit": self._limits().max_query_cost}}
+
+    @property
+    def _turns(self) -> Turns:
+        turns: Turns = self.execution_context.context.server.turns
+        return turns
 
     @property
     def _settings(self) -> Settings:
