@@ -108,6 +108,8 @@ def _cross_origin(settings: Settings) -> list[Middleware]:
             allow_methods=["GET", "POST"],
             # What clients send grows: traces, clients' names, Last-Event-ID. The origin decides.
             allow_headers=["*"],
+            # Browsers ask so before a page of the internet may speak to an address of a local network.
+            allow_private_network="*" not in settings.allowed_origins,
             expose_headers=["X-Request-Id"],
             max_age=600,
         )

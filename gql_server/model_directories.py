@@ -27,6 +27,14 @@ _TOKENIZER_FILES = (
     "bpe.codes",
     "dict.txt",
 )
+_JSON_OBJECTS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "generation_config.json",
+)
+"""What transformers reads beside config.json where it is there."""
 _NO_FILES_NEEDED = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
 """Tokenizers of bytes or code points, which have no vocabulary to keep."""
 _HOW_TO_MERGE = "merge it into its base model (merge_and_unload of peft) and save that"
@@ -45,7 +53,12 @@ def problem_of_directory(directory: Path) -> str | None:
         return "It has no readable config.json: name a directory in Hugging Face format."
     if "model_type" not in config:
         return "Its config.json names no model_type: name a model in Hugging Face format."
-    return other_kind(config) or problem_of_weights(directory, config) or _problem_of_tokenizer(directory)
+    return (
+        other_kind(config)
+        or problem_of_weights(directory, config)
+        or _problem_of_tokenizer(directory)
+        or _problem_of_json(directory)
+    )
 
 
 def _problem_of_adapter(directory: Path, has_config: bool) -> str | None:
@@ -84,6 +97,16 @@ def _problem_of_tokenizer(directory: Path) -> str | None:
         "It has no tokenizer: add the files of the model's tokenizer, such as tokenizer.json, "
         f"tokenizer.model, or vocab.json and merges.txt.{alone}"
     )
+
+
+def _problem_of_json(directory: Path) -> str | None:
+    for path in (directory / name for name in _JSON_OBJECTS):
+        if path.is_file() and not isinstance(_read(path), dict):
+            return f"Its {path.name} is damaged: it is no JSON object."
+    tokenizer = _read(directory / "tokenizer.json")
+    if tokenizer is not None and "model" not in tokenizer:
+        return "Its tokenizer.json is damaged: it has no model."
+    return None
 
 
 def _read(path: Path) -> Any:

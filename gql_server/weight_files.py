@@ -46,6 +46,8 @@ def problem_of_weights(directory: Path, config: dict[str, Any]) -> str | None:
         outside = [shard for shard in shards if _is_outside(shard)]
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return f"Its {name} is damaged: it does not say which weights are in which file."
+    if not isinstance(index.get("metadata"), dict):
+        return f"Its {name} is damaged: it has no metadata, without which transformers does not read it."
     if outside:
         return f"Its {name} names files outside the directory: {listed(outside)}."
     missing = [shard for shard in shards if not (directory / shard).is_file()]

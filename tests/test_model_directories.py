@@ -28,7 +28,9 @@ def shard(directory: Path) -> dict[str, str]:
     for name, part in zip(names, parts, strict=True):
         save_file({key: weights[key] for key in part}, directory / name)
     weight_map = {key: name for name, part in zip(names, parts, strict=True) for key in part}
-    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (directory / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": weight_map})
+    )
     return weight_map
 
 
@@ -88,6 +90,13 @@ def test_whole_directories_have_no_problem(directory: Path) -> None:
         ),
         (without_tokenizer, "It has no tokenizer: add"),
         (lambda d: (d / "tokenizer.json").write_bytes(b""), "Its tokenizer.json is empty."),
+        (lambda d: (d / "tokenizer.json").write_text("{}"), "Its tokenizer.json is damaged: it has no model"),
+        (lambda d: (d / "tokenizer_config.json").write_text("[]"), "Its tokenizer_config.json is damaged"),
+        (lambda d: (d / "added_tokens.json").write_text('{"a'), "Its added_tokens.json is damaged"),
+        (
+            lambda d: (d / "generation_config.json").write_text('{"eos'),
+            "Its generation_config.json is damaged: it is no JSON object.",
+        ),
         (
             as_adapter,
             "a LORA adapter (adapter_config.json, adapter_model.safetensors) beside a language model",
@@ -126,8 +135,16 @@ def test_an_index_that_names_no_files_is_damaged(directory: Path, index: str) ->
 
 def test_an_index_names_no_files_outside_the_directory(directory: Path) -> None:
     shard(directory)
-    (directory / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../model.safetensors"}}')
+    (directory / "model.safetensors.index.json").write_text(
+        '{"metadata": {}, "weight_map": {"a": "../model.safetensors"}}'
+    )
     assert "names files outside the directory: ../model.safetensors." in str(problem_of_directory(directory))
+
+
+def test_an_index_that_transformers_does_not_read_is_damaged(directory: Path) -> None:
+    weight_map = shard(directory)
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert "it has no metadata" in str(problem_of_directory(directory))
 
 
 def test_shards_without_their_index_are_told(directory: Path) -> None:

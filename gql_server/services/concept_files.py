@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -87,7 +88,10 @@ def _read_csv(content: str, path: Sequence[str], n_latents: int, checks: Checks)
 
 def _read_json(content: str, path: Sequence[str], n_latents: int, checks: Checks) -> Iterator[Row]:
     try:
-        data = json.loads(content)
+        data = json.loads(content, object_pairs_hook=_members)
+    except _Repeated as repeated:
+        checks.problem(path, f"It has {repeated.args[0]!r} more than once in one object.")
+        return
     except (ValueError, RecursionError) as error:
         checks.problem(path, f"It is not JSON: {json_problem(error)}.")
         return
@@ -107,6 +111,17 @@ def _read_json(content: str, path: Sequence[str], n_latents: int, checks: Checks
                 yield f"concept {neuron!r}", neuron, one["name"], one.get("score")
             else:
                 checks.problem(path, f'Concept {neuron!r} must be an object with "name" and "score".')
+
+
+class _Repeated(ValueError):
+    """An object has a name twice, of which Python would keep the last."""
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise _Repeated(next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1))
+    return members
 
 
 def _concept(
@@ -139,7 +154,8 @@ def _number(value: Any) -> float | None:
     """Return a score; None where there is none, NaN where it is no number."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
-    if isinstance(value, bool):
+    # Python would take 1_0 and the digits of other scripts too.
+    if isinstance(value, bool) or (isinstance(value, str) and ("_" in value or not value.isascii())):
         return math.nan
     try:
         return float(value)

@@ -67,7 +67,8 @@ class DelimitedText:
         for column in wanted:
             if self.columns.count(column) > 1:
                 raise FileProblem(f"{name} has more than one column {column!r}; give each a name of its own.")
-        self._reader = csv.reader(chain(head, self._lines), delimiter=self.delimiter)
+        # Without strict, a quotation mark out of its place joins rows or goes lost without a word.
+        self._reader = csv.reader(chain(head, self._lines), delimiter=self.delimiter, strict=True)
         next(self._reader, None)
 
     def _head(self, first: str) -> list[str]:
@@ -103,6 +104,9 @@ class DelimitedText:
             except StopIteration:
                 return
             except csv.Error as error:
+                # The next row begins in the middle of a cell then.
+                if self._lines.ended or self._reader.line_num > line - self._lines_before:
+                    raise self._not_closed(line) from None
                 yield Record(line, [], f"is not CSV: {error}")
                 continue
             if self._lines.ended:

@@ -10,6 +10,8 @@ from gql_server.text_files.streams import lines
 
 _SPACE = " \t\n\r"
 _PART = 2**20
+_OF_NUMBERS = ".eE"
+"""What a number goes on with after a digit where the rest of it has not been read yet."""
 
 
 def json_line_rows(text: TextIO, text_field: str, longest: int) -> Iterator[Row]:
@@ -39,21 +41,47 @@ def row_of(place: str, value: Any, text_field: str, source: str) -> Row:
         found = value_at(value, text_field)
     except KeyError:
         return Row(place, None, f"has no {text_field!r}; it has {named(list(value))}")
-    if source.count(json.dumps(text_field)) > 1 and _named_twice(source, text_field):
+    if _may_repeat(source, text_field) and _is_repeated(source, text_field):
         return Row(place, None, f"has {text_field!r} more than once")
     return Row(place, found)
 
 
-def _named_twice(source: str, name: str) -> bool:
-    """Whether the outermost object of a JSON text has a name twice; Python keeps the last."""
-    names: list[str] = []
+def _may_repeat(source: str, path: str) -> bool:
+    """Whether a JSON text may have a name on a path twice, told without reading it once more."""
+    first, last = path.split(".")[0], path.rsplit(".", 1)[-1]
+    return "\\u" in source or any(source.count(f'"{name}"') > 1 for name in (path, first, last))
 
-    def note(pairs: list[tuple[str, Any]]) -> None:
-        # The outermost object comes last.
-        names[:] = [key for key, _ in pairs]
 
-    json.loads(source, object_pairs_hook=note)
-    return names.count(name) > 1
+def _is_repeated(source: str, path: str) -> bool:
+    try:
+        value_at(json.loads(source, object_pairs_hook=_Members), path)
+    except RepeatedName:
+        return True
+    return False
+
+
+class RepeatedName(ValueError):
+    """An object has a name twice, of which Python keeps the last."""
+
+
+class _Members(dict[str, Any]):
+    """An object that does not give a name that it has twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        names = [name for name, _ in pairs]
+        self._repeated = {name for name in names if names.count(name) > 1} if len(self) < len(pairs) else ()
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._repeated:
+            raise RepeatedName(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            return default
 
 
 class _Buffer:
@@ -113,7 +141,7 @@ def _value(buffer: _Buffer, name: str, number: int, longest: int) -> tuple[Any, 
         try:
             value, end = decoder.raw_decode(buffer.rest, buffer.place)
             # What ends with the part that was read may go on after it, such as a number.
-            if end < len(buffer.rest) or buffer.ended:
+            if buffer.ended or (end < len(buffer.rest) and buffer.rest[end] not in _OF_NUMBERS):
                 source = buffer.rest[buffer.place : end]
                 buffer.place = end
                 return value, source

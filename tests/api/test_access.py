@@ -331,6 +331,17 @@ def test_a_page_of_an_allowed_origin_may_send_what_its_libraries_send(
         assert "access-control-allow-origin" not in other.headers
 
 
+def test_a_page_of_an_allowed_origin_may_reach_a_server_in_a_local_network(settings: Settings) -> None:
+    asked = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Private-Network": "true",
+        "Origin": "https://lab.example",
+    }
+    for origins, status in ((("https://lab.example",), 200), (("*",), 400)):
+        for client in running(settings.model_copy(update={"allowed_origins": origins})):
+            assert client.options("/graphql", headers=asked).status_code == status
+
+
 # ---------------------------------------------------------------------------- path prefix
 
 

@@ -232,6 +232,10 @@ async def test_an_event_source_that_connects_again_goes_on_and_stops_at_the_end(
     assert await ids("2") == ["complete"]
     assert await ids("complete") == []
     assert await ids("no-number") == ["1", "2", "complete"]
+    posted = await client.post(
+        "/graphql", json={"query": "{ __typename }"}, headers={"Last-Event-ID": "complete"}
+    )
+    assert posted.json()["data"] == {"__typename": "Query"}
 
 
 async def test_queries_and_mutations_are_streams_of_one_event(client: httpx.AsyncClient) -> None:

@@ -26,7 +26,13 @@ from gql_server.compute.messages.sources import LanguageModelSource
             ImportError("FooTokenizer requires foo. You can `pip install foo`."),
             "It needs a Python package that this server does not have. FooTokenizer requires foo.",
         ),
-        (KeyError(), "KeyError."),
+        (RuntimeError(), "RuntimeError."),
+        (KeyError("foo"), "Its files have a value that transformers cannot use (KeyError: 'foo')."),
+        (
+            AttributeError("'list' object has\nno attribute 'get'"),
+            "Its files have a value that transformers cannot use"
+            " (AttributeError: 'list' object has no attribute 'get').",
+        ),
     ],
 )
 def test_all_that_a_client_can_use_is_kept_and_nothing_else(error: Exception, sentences: str) -> None:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import sentencepiece
 from gguf import TokenType
+from torch import nn
 from transformers import AutoTokenizer
 
 from gql_server.compute.capturing.capture import capture_activations
@@ -163,7 +164,9 @@ def test_control_pieces_of_a_sentence_piece_model_do_not_count(tmp_path: Path) -
         def build_inputs_with_special_tokens(self, ids: list[int]) -> list[int]:
             return [1, *ids]
 
-    model = type("Model", (), {"generation_config": None})()
+    model = type(
+        "Model", (), {"generation_config": None, "get_input_embeddings": lambda self: nn.Embedding(8, 1)}
+    )()
     found = {one.text: one.reason for one in tokenizer_facts(model, Pieces(), tmp_path).special_tokens}
     assert found == {
         "<unk>": "UNKNOWN",
@@ -289,3 +292,26 @@ def test_a_bos_that_the_tokenizer_does_not_have_is_a_conflict(tiny_model_dir: Pa
     with pytest.raises(TaskError, match="has no BOS token: set it to null") as raised:
         LanguageModels(device="cpu").get(source)
     assert raised.value.code == "CONFLICT"
+
+
+def test_a_bos_that_the_embedding_does_not_have_is_a_conflict(tiny_model_dir: Path, tmp_path: Path) -> None:
+    tokenizer = with_template(tiny_tokenizer(tiny_model_dir), "$A")
+    tokenizer.add_special_tokens({"bos_token": "<beyond>"})
+    directory = tmp_path / "m"
+    save_with(tokenizer, tiny_model_dir, directory)
+    config = json.loads((directory / "config.json").read_text())
+    assert tokenizer.bos_token_id >= config["vocab_size"]
+    source = save_with(tokenizer, tiny_model_dir, tmp_path / "other", add_bos=True)
+    with pytest.raises(TaskError, match="has no BOS token: set it to null"):
+        LanguageModels(device="cpu").get(source)
+
+
+def test_what_stands_in_the_code_of_a_chat_template_is_no_marker(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    tokenizer = tiny_tokenizer(tiny_model_dir)
+    tokenizer.add_tokens(["[INST]", "[0]", "[SYS]", "[note]"])
+    tokenizer.chat_template = "{# [note] #}[INST]{{ messages[0]['content'] + '[SYS]' }}"
+    marked = reasons(loaded(tokenizer, tiny_model_dir, tmp_path / "m"))
+    assert {"[INST]", "[SYS]"} <= marked.keys()
+    assert not {"[0]", "[note]"} & marked.keys()

@@ -146,4 +146,32 @@ def test_a_damaged_tokenizer_is_told_as_one(tiny_model_dir: Path, tmp_path: Path
     file = directory / "tokenizer.json"
     file.write_bytes(file.read_bytes()[:2000])
     source = LanguageModelSource("lm_x", "DIRECTORY", str(directory), None, "FLOAT32", f"{directory}-copy")
-    assert "Its tokenizer could not be made: " in reason_of(source)
+    assert "Its tokenizer.json is damaged: it is no JSON object." in reason_of(source)
+
+
+def test_a_tokenizer_of_another_kind_of_model_that_cannot_take_text_is_refused(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    directory = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    (directory / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    source = LanguageModelSource("lm_x", "DIRECTORY", str(directory), None, "FLOAT32", f"{directory}-copy")
+    assert "a BertTokenizer, cannot take ordinary text such as 'The word'" in reason_of(source)
+
+
+@pytest.mark.parametrize(("tokenizer_class", "differs"), [("GPT2Tokenizer", True), (None, False)])
+def test_it_is_said_where_a_class_takes_texts_apart_in_another_way_than_the_file(
+    tiny_model_dir: Path, tmp_path: Path, tokenizer_class: str | None, differs: bool
+) -> None:
+    directory = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    content = json.loads((directory / "tokenizer.json").read_text())
+    content["normalizer"] = {"type": "Lowercase"}
+    (directory / "tokenizer.json").write_text(json.dumps(content))
+    config = {} if tokenizer_class is None else {"tokenizer_class": tokenizer_class}
+    (directory / "tokenizer_config.json").write_text(json.dumps(config))
+    source = LanguageModelSource("lm_x", "DIRECTORY", str(directory), None, "FLOAT32", f"{directory}-copy")
+    models = LanguageModels(device="cpu")
+    tokenizer = models.get(source).tokenizer
+    by_file = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    assert (tokenizer("THE")["input_ids"] != by_file.encode("THE").ids) == differs
+    notes = [note for note in models.notes(source) if "not quite those of its tokenizer.json" in note]
+    assert len(notes) == differs

@@ -179,6 +179,57 @@ def test_a_quotation_mark_that_is_never_closed_does_not_swallow_the_rest() -> No
     assert refusal("a.csv", b'"text\nfine\n').endswith("line 1 that is not closed.")
 
 
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (b'"abc\n2,def\n3,"ghi"', "a.csv has a quotation mark in the row of line 2 that is not closed."),
+        (b'"he said "hi" there",1', "row 1 (line 2) is not CSV: ',' expected after '\"'"),
+    ],
+)
+def test_a_quotation_mark_out_of_its_place_changes_no_text(row: bytes, reason: str) -> None:
+    assert reason in refusal("a.csv", b"text,id\n" + row + b"\nfine,4\n")
+    assert texts_of("a.csv", b'text,id\na 5" pipe,1\n"a ""quoted"" word",2\n') == [
+        'a 5" pipe',
+        'a "quoted" word',
+    ]
+
+
+def test_a_row_that_broke_off_in_a_cell_of_several_lines_hides_no_rows() -> None:
+    before = csv.field_size_limit(50)
+    try:
+        content = b'text\nfine\n"open\n' + b"a row that is lost otherwise\n" * 20
+        assert refusal("a.csv", content, SKIPPING).endswith("in the row of line 3 that is not closed.")
+        long = b"text\nfine\n" + b"x" * 60 + b"\nfine too\n"
+        assert texts_of("a.csv", long, SKIPPING) == ["fine", "fine too"]
+    finally:
+        csv.field_size_limit(before)
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ('{"text": "one", "te\\u0078t": "two"}', "text"),
+        ('{"text\u00e9": "one", "text\u00e9": "two"}', "text\u00e9"),
+        ('{"a": {"b": "one", "b": "two"}}', "a.b"),
+        ('{"a": {"b": "one"}, "a": {"b": "two"}}', "a.b"),
+    ],
+)
+def test_a_name_that_an_object_has_twice_is_no_text(line: str, field: str) -> None:
+    assert f"line 1 has {field!r} more than once" in refusal("a.jsonl", line.encode(), field)
+    beside = '{"a": {"b": "one", "c": 1, "c": 2}, "text": "x", "z": "text", "z": 1}'
+    assert texts_of("a.jsonl", beside.encode(), "a.b") == ["one"]
+    assert texts_of("a.jsonl", beside.encode(), "text") == ["x"]
+
+
+@pytest.mark.parametrize("number", ["1.5", "1e5", "12"])
+def test_a_number_may_lie_across_what_is_read_at_once(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = f'["one", {number}, "two"]'.encode()
+    for part in range(1, 14):
+        monkeypatch.setattr("gql_server.text_files.json_rows._PART", part)
+        found = read("a.json", content, SKIPPING)
+        assert (found.texts, found.skipped.count) == (["one", "two"], 1)
+
+
 def test_of_two_columns_of_one_name_only_the_one_asked_for_matters() -> None:
     sentence = "has more than one column 'text'; give each a name of its own."
     assert refusal("a.csv", b"text,id,text\na,1,b\n") == f"a.csv {sentence}"

@@ -144,7 +144,7 @@ class GraphQLView(GraphQL[Context, None]):
     async def _answer(self, request: Request) -> Response:
         if self._wants_page(request):
             return await self.render_graphql_ide(request)
-        if request.headers.get(LAST_EVENT_ID) == COMPLETE:
+        if request.method == "GET" and request.headers.get(LAST_EVENT_ID) == COMPLETE:
             # A browser's EventSource connects again after every end, but not after this status.
             return Response(status_code=204)
         if media_type_for(_accept(request)) is None:

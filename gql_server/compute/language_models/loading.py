@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -22,7 +23,7 @@ from gql_server.compute.language_models.model_files import (
 from gql_server.compute.language_models.position_limits import position_limit
 from gql_server.compute.language_models.read_files import ReadFiles
 from gql_server.compute.language_models.special_tokens import facts_of_model, set_up_tokens
-from gql_server.compute.language_models.tokenizer_loading import load_tokenizer
+from gql_server.compute.language_models.tokenizer_loading import load_tokenizer, notes_of_tokenizer
 from gql_server.compute.language_models.weights import load_weights
 from gql_server.compute.messages.results import LanguageModelDescription
 from gql_server.compute.messages.sources import LanguageModelSource
@@ -196,7 +197,8 @@ def _from_place(source: LanguageModelSource, place: str, device: str) -> tuple[L
     """Do what mi_crow's from_huggingface does, which hides what transformers tells of the weights."""
     loaded = load_weights(place, DTYPES[source.dtype])
     tokenizer = load_tokenizer(place, loaded.model.get_input_embeddings().weight.shape[0])
-    return LanguageModel(loaded.model, tokenizer, LocalStore(source.copy_dir), device=device), loaded.notes
+    notes = [*loaded.notes, *notes_of_tokenizer(tokenizer, Path(place))]
+    return LanguageModel(loaded.model, tokenizer, LocalStore(source.copy_dir), device=device), notes
 
 
 def _set_up_tokenizer(tokenizer: Any) -> None:

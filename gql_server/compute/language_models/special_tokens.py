@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, TemplateSyntaxError
+
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
 from gql_server.compute.language_models.gguf_tokens import control_ids_of
@@ -105,10 +107,18 @@ def _end_ids(model: Any) -> list[int]:
 
 
 def _templates(tokenizer: Any) -> list[str]:
-    """Return the tokenizer's chat templates; some have several, by name."""
+    """Return what the tokenizer's chat templates write; some have several, by name."""
     templates = getattr(tokenizer, "chat_template", None)
     found = templates.values() if isinstance(templates, dict) else [templates]
-    return [template for template in found if isinstance(template, str)]
+    return [text for template in found if isinstance(template, str) for text in _written(template)]
+
+
+def _written(template: str) -> list[str]:
+    """Return the texts of a Jinja template, and the strings in its code, without the code and remarks."""
+    try:
+        return [text for _, kind, text in Environment().lex(template) if kind in ("data", "string")]
+    except TemplateSyntaxError:
+        return [template]
 
 
 def _control_pieces(tokenizer: Any, place: Path) -> list[int]:
@@ -139,9 +149,11 @@ def _is_named(tokenizer: Any, token_id: int, name: str) -> bool:
 def _bos_id(model: Any, tokenizer: Any, marks: Marks) -> int | None:
     """Return the BOS: the tokenizer's, or that of the model's configuration where it is a control token.
 
-    Configurations have a number there by default, whatever the tokenizer.
+    None where the embedding has no row for it. Configurations have a number there by default, whatever the
+    tokenizer.
     """
+    n_rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.bos_token_id is not None:
-        return int(tokenizer.bos_token_id)
+        return int(tokenizer.bos_token_id) if tokenizer.bos_token_id < n_rows else None
     configured = getattr(model.config.get_text_config(), "bos_token_id", None)
     return configured if isinstance(configured, int) and configured in marks else None

@@ -1,21 +1,31 @@
 """Loads a model's tokenizer, and refuses one that is missing, half there, or another model's."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from gql_server.compute.language_models.load_failures import NotLoadable, sentences_of
 from gql_server.compute.language_models.sentencepiece_tokenizers import as_sentencepiece, sentencepiece_file
 
 _SMALLEST_SHARE = 0.5
 """Of the embedding's rows, how many the tokenizer has tokens for at least; most pad by a few percent."""
+_PROBES = (
+    "The word",
+    "for i in (x_y):\n\n    print(12345)\t# 3.5 %",
+    " Ünïcode, nai\u0308ve: 日本語, 🙂\u00a0…",
+    "DON'T we'll  see",
+)
+"""Texts that tokenizers take apart in other ways: spaces, capitals, digits, line ends, rare characters."""
 
 
 def load_tokenizer(place: str, n_rows: int, **options: Any) -> Any:
     """Load the tokenizer of a directory, or of a GGUF file in it, for an embedding of ``n_rows`` tokens.
 
-    Raises NotLoadable where transformers makes none, or would make one of half of the files.
+    Raises NotLoadable where transformers makes none, makes one of half of the files, or one that cannot take
+    ordinary text.
     """
     pieces = None if "gguf_file" in options else sentencepiece_file(Path(place))
     try:
@@ -27,7 +37,49 @@ def load_tokenizer(place: str, n_rows: int, **options: Any) -> Any:
     if pieces is not None:
         tokenizer = as_sentencepiece(tokenizer, pieces)
     _check_vocabulary(tokenizer, n_rows)
+    _check_encoding(tokenizer)
     return tokenizer
+
+
+def notes_of_tokenizer(tokenizer: Any, place: Path) -> list[str]:
+    """Say where a tokenizer takes texts apart in another way than the tokenizer.json in its directory would.
+
+    transformers takes the vocabulary from that file for many classes, and the rest from the class.
+    """
+    path = place / "tokenizer.json"
+    if not path.is_file() or not isinstance(tokenizer, PreTrainedTokenizerFast):
+        return []
+    by_file = Tokenizer.from_file(str(path))
+    by_file.no_truncation()
+    by_file.no_padding()
+    for text in _PROBES:
+        ours, theirs = tokenizer.encode(text), by_file.encode(text).ids
+        if ours != theirs:
+            made, meant = _shown(tokenizer, ours), _shown(by_file, theirs)
+            return [
+                f"Its tokens are those of transformers' {type(tokenizer).__name__}, as tokenizer_config.json"
+                f" names it, and not quite those of its tokenizer.json: {text!r} becomes"
+                f" {made} instead of {meant}. Where the model was trained with the latter, set"
+                " tokenizer_class to PreTrainedTokenizerFast and load it again."
+            ]
+    return []
+
+
+def _shown(tokenizer: Any, ids: Sequence[int]) -> str:
+    convert = tokenizer.id_to_token if isinstance(tokenizer, Tokenizer) else tokenizer.convert_ids_to_tokens
+    return " ".join(str(convert(token_id)) for token_id in ids)
+
+
+def _check_encoding(tokenizer: Any) -> None:
+    for text in _PROBES:
+        try:
+            tokenizer(text)
+        except Exception as error:
+            raise NotLoadable(
+                f"Its tokenizer, a {type(tokenizer).__name__}, cannot take ordinary text such as {text!r}: "
+                f"{sentences_of(error)} Its files are incomplete, or the tokenizer_class in "
+                "tokenizer_config.json is another model's."
+            ) from error
 
 
 def _check_vocabulary(tokenizer: Any, n_rows: int) -> None:
