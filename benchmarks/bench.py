@@ -24,6 +24,7 @@ BENCHMARKS = (
     "memory",
     "start_up",
     "latency",
+    "lanes",
     "subscribers",
     "neurons",
     "database",
