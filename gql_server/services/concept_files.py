@@ -3,13 +3,13 @@
 import io
 import json
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from gql_server.services.checks import Checks, visible
 from gql_server.text_files.delimited import COMMAS_FIRST, DelimitedText
+from gql_server.text_files.json_names import RepeatedName, named_once
 from gql_server.text_files.problems import FileProblem, json_problem
 from gql_server.text_files.rows import has_half_characters
 
@@ -88,8 +88,8 @@ def _read_csv(content: str, path: Sequence[str], n_latents: int, checks: Checks)
 
 def _read_json(content: str, path: Sequence[str], n_latents: int, checks: Checks) -> Iterator[Row]:
     try:
-        data = json.loads(content, object_pairs_hook=_members)
-    except _Repeated as repeated:
+        data = json.loads(content, object_pairs_hook=named_once)
+    except RepeatedName as repeated:
         checks.problem(path, f"It has {repeated.args[0]!r} more than once in one object.")
         return
     except (ValueError, RecursionError) as error:
@@ -111,17 +111,6 @@ def _read_json(content: str, path: Sequence[str], n_latents: int, checks: Checks
                 yield f"concept {neuron!r}", neuron, one["name"], one.get("score")
             else:
                 checks.problem(path, f'Concept {neuron!r} must be an object with "name" and "score".')
-
-
-class _Repeated(ValueError):
-    """An object has a name twice, of which Python would keep the last."""
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise _Repeated(next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1))
-    return members
 
 
 def _concept(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from gql_server.text_files.json_names import RepeatedName, repeated_names
 from gql_server.text_files.problems import FileProblem, json_problem
 from gql_server.text_files.rows import Row, named, value_at
 from gql_server.text_files.streams import lines
@@ -60,17 +61,12 @@ def _is_repeated(source: str, path: str) -> bool:
     return False
 
 
-class RepeatedName(ValueError):
-    """An object has a name twice, of which Python keeps the last."""
-
-
 class _Members(dict[str, Any]):
-    """An object that does not give a name that it has twice."""
+    """An object that does not give what it has twice; all else of it does not matter."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        names = [name for name, _ in pairs]
-        self._repeated = {name for name in names if names.count(name) > 1} if len(self) < len(pairs) else ()
+        self._repeated = repeated_names(pairs) if len(self) < len(pairs) else set()
 
     def __getitem__(self, name: str) -> Any:
         if name in self._repeated:

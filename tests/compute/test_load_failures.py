@@ -27,6 +27,7 @@ from gql_server.compute.messages.sources import LanguageModelSource
             "It needs a Python package that this server does not have. FooTokenizer requires foo.",
         ),
         (RuntimeError(), "RuntimeError."),
+        (KeyError(), "KeyError."),
         (KeyError("foo"), "Its files have a value that transformers cannot use (KeyError: 'foo')."),
         (
             AttributeError("'list' object has\nno attribute 'get'"),

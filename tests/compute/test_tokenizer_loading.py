@@ -141,6 +141,16 @@ def test_a_vocabulary_far_smaller_than_the_embedding_is_refused(tiny_model_dir: 
     assert "Its tokenizer knows 201 tokens and the model 600" in reason_of(source)
 
 
+@pytest.mark.parametrize("content", ["{}", '{"version": "1.0"}'])
+def test_a_tokenizer_file_without_a_model_is_damaged(
+    tiny_model_dir: Path, tmp_path: Path, content: str
+) -> None:
+    directory = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    (directory / "tokenizer.json").write_text(content)
+    source = LanguageModelSource("lm_x", "DIRECTORY", str(directory), None, "FLOAT32", f"{directory}-copy")
+    assert "Its tokenizer.json is damaged: it has no model" in reason_of(source)
+
+
 def test_a_damaged_tokenizer_is_told_as_one(tiny_model_dir: Path, tmp_path: Path) -> None:
     directory = shutil.copytree(tiny_model_dir, tmp_path / "model")
     file = directory / "tokenizer.json"

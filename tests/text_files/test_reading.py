@@ -221,6 +221,12 @@ def test_a_name_that_an_object_has_twice_is_no_text(line: str, field: str) -> No
     assert texts_of("a.jsonl", beside.encode(), "text") == ["x"]
 
 
+def test_an_object_with_very_many_names_and_one_twice_is_read_at_once() -> None:
+    names = "".join(f'"n{number}": 0, ' for number in range(200_000))
+    line = f'{{{names}"n7": 1, "text": "one", "z": "text", "y": "text"}}'
+    assert texts_of("a.jsonl", line.encode()) == ["one"]
+
+
 @pytest.mark.parametrize("number", ["1.5", "1e5", "12"])
 def test_a_number_may_lie_across_what_is_read_at_once(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content = f'["one", {number}, "two"]'.encode()

@@ -73,7 +73,11 @@ class Limits(SchemaExtension):
                 execution.graphql_document = _stand_in(execution.operation_name)
             else:
                 self._read(execution.query)
-        yield
+        try:
+            yield
+        finally:
+            # A text with a mistake is parsed once more by Strawberry, and never validated.
+            self._turns.took(time.monotonic() - self._began)
 
     def on_validate(self) -> Iterator[None]:
         """Put the refusal where validation's own errors go, and validate first what costs are told of."""

@@ -35,7 +35,7 @@ def sentences_of(error: BaseException) -> str:
             return match.expand(sentence)
     kept = [part for part in _sentences(text) if not _NOT_FOR_CLIENTS.search(part)]
     # Of a mistake in Python, its text alone (a missing key's name, say) is no sentence.
-    if isinstance(error, LookupError | AttributeError | TypeError | ArithmeticError):
+    if text and isinstance(error, LookupError | AttributeError | TypeError | ArithmeticError):
         name = type(error).__name__
         return f"Its files have a value that transformers cannot use ({name}: {' '.join(text.split())})."
     # An import's error is of what the server lacks, so its advice on how to install that goes without more.

@@ -1,5 +1,6 @@
 """Loads a model's tokenizer, and refuses one that is missing, half there, or another model's."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ def load_tokenizer(place: str, n_rows: int, **options: Any) -> Any:
         tokenizer: Any = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
     except Exception as error:
         if pieces is None or isinstance(error, MemoryError):
+            _check_file(Path(place) / "tokenizer.json")
             raise NotLoadable(f"Its tokenizer could not be made: {sentences_of(error)}") from error
         tokenizer = None
     if pieces is not None:
@@ -49,7 +51,10 @@ def notes_of_tokenizer(tokenizer: Any, place: Path) -> list[str]:
     path = place / "tokenizer.json"
     if not path.is_file() or not isinstance(tokenizer, PreTrainedTokenizerFast):
         return []
-    by_file = Tokenizer.from_file(str(path))
+    try:
+        by_file = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers has no other class of errors.
+        return [f"Its tokenizer.json cannot be read as a whole: {sentences_of(error)}"]
     by_file.no_truncation()
     by_file.no_padding()
     for text in _PROBES:
@@ -68,6 +73,20 @@ def notes_of_tokenizer(tokenizer: Any, place: Path) -> list[str]:
 def _shown(tokenizer: Any, ids: Sequence[int]) -> str:
     convert = tokenizer.id_to_token if isinstance(tokenizer, Tokenizer) else tokenizer.convert_ids_to_tokens
     return " ".join(str(convert(token_id)) for token_id in ids)
+
+
+def _check_file(path: Path) -> None:
+    """Say what is wrong with a tokenizer.json of which no tokenizer could be made, where that is plain."""
+    if not path.is_file():
+        return
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise NotLoadable("Its tokenizer.json is damaged: it is no JSON object.")
+    if "model" not in content:
+        raise NotLoadable("Its tokenizer.json is damaged: it has no model.")
 
 
 def _check_encoding(tokenizer: Any) -> None:
