@@ -1,6 +1,7 @@
 """A wake-up in memory for whoever looks again after a change."""
 
 import asyncio
+from contextlib import suppress
 
 LOOK_AGAIN_SECONDS = 1.0
 """Who waits looks once a second besides being woken, for what another process has written."""
@@ -27,7 +28,7 @@ class Bell:
     async def wait(self, seen: int, seconds: float | None = None) -> None:
         """Return when it has rung since ``seen``, or after ``seconds``."""
         if self._count == seen:
-            try:
-                await asyncio.wait_for(self._rung.wait(), seconds)
-            except TimeoutError:
-                return
+            # asyncio.wait_for() of Python 3.11 forgets that it was canceled if it rings at that moment.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._rung.wait()

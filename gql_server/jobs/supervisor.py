@@ -125,7 +125,8 @@ class Supervisor:
     async def _woken(self, lane: Lane) -> None:
         """Return when there may be something to do: at a wake-up, and once a second besides."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake[lane].wait(), LOOK_AGAIN_SECONDS)
+            async with asyncio.timeout(LOOK_AGAIN_SECONDS):
+                await self._wake[lane].wait()
 
     async def _next(self, lane: Lane) -> str | None:
         """Return the job to do: first one whose failure could not be written down, then the queue's."""

@@ -263,3 +263,20 @@ async def test_a_job_that_ends_in_the_very_moment_of_subscribing_always_complete
         await ending
         assert got[0] == got[1] == list(range(1, got[0][-1] + 1)), f"try {number}"
         assert got[0][-1] >= 2
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_the_last_watcher_leaves_as_the_bell_rings(server: Server, steps: int) -> None:
+    job = await add_job(server)
+    await append(server, job.id, 0, JobStatus.SUCCEEDED)
+    watcher = jobs.watch(server, job.id, 0)
+    assert (await anext(watcher)).sequence == 1
+
+    leaving = asyncio.ensure_future(anext(watcher, None))
+    for _ in range(steps):
+        await give_way()
+    server.bell.ring()
+
+    # What reads for all is stopped by the last one who leaves, even if it is woken at that moment.
+    async with asyncio.timeout(SECONDS_PER_TRY):
+        assert await leaving is None

@@ -130,7 +130,8 @@ def _limited(receive: Receive, limit: int) -> Receive:
         if is_whole:  # What comes now is that the client has gone, however late.
             return await receive()
         try:
-            message = await asyncio.wait_for(receive(), BODY_SECONDS)
+            async with asyncio.timeout(BODY_SECONDS):
+                message = await receive()
         except TimeoutError:
             raise _BodyTooSlowError from None
         received += len(message.get("body", b""))
