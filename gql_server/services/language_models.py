@@ -1,5 +1,6 @@
 """Language models: adding, loading, letting go, deleting."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ async def add(server: Server, request: AddLanguageModelRequest) -> LanguageModel
     """
     checks = Checks()
     checks.name("name", request.name)
-    kind, location = _check_source(server.settings, request, checks)
+    kind, location = await asyncio.to_thread(_check_source, server.settings, request, checks)
     checks.done()
     row = LanguageModel(
         id=ids.new(ids.LANGUAGE_MODEL),

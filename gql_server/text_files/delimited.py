@@ -26,6 +26,14 @@ class Record(NamedTuple):
     problem: str | None = None
 
 
+class _Head(NamedTuple):
+    """The first line's names with a delimiter, or why it has none with that."""
+
+    columns: list[str]
+    delimiter: str
+    problem: FileProblem | None
+
+
 class _Lines:
     """Gives lines, and knows whether somebody has asked for one beyond the last."""
 
@@ -62,35 +70,40 @@ class DelimitedText:
         if separator := _SEPARATOR_LINE.fullmatch(first):
             delimiters, self._lines_before = [separator[1]], 1
             first = next(self._lines, "")
-        head = self._head(first)
-        self.columns, self.delimiter = _chosen(head, delimiters, wanted)
+        while not first.strip() and not self._lines.ended:
+            self._lines_before += 1
+            first = next(self._lines, "")
+        taken = [first]
+        heads = [self._head(taken, delimiter) for delimiter in delimiters]
+        self.columns, self.delimiter = _chosen(heads, wanted)
+        # Looking for the end of a name in quotation marks may have taken all lines.
+        self._lines = _Lines(chain(taken, self._lines))
         for column in wanted:
             if self.columns.count(column) > 1:
                 raise FileProblem(f"{name} has more than one column {column!r}; give each a name of its own.")
         # Without strict, a quotation mark out of its place joins rows or goes lost without a word.
-        self._reader = csv.reader(chain(head, self._lines), delimiter=self.delimiter, strict=True)
+        self._reader = csv.reader(self._lines, delimiter=self.delimiter, strict=True)
         next(self._reader, None)
 
-    def _head(self, first: str) -> list[str]:
-        """Return the lines of the first record, blank ones above it left out."""
-        while not first.strip() and not self._lines.ended:
-            self._lines_before += 1
-            first = next(self._lines, "")
-        taken: list[str] = []
+    def _head(self, taken: list[str], delimiter: str) -> _Head:
+        """Read the names with a delimiter; lines that are taken for that are added to those taken before."""
+        ended = False
 
-        def taking() -> Iterator[str]:
-            for line in chain([first], self._lines):
+        def lines() -> Iterator[str]:
+            nonlocal ended
+            yield from tuple(taken)
+            for line in self._lines:
                 taken.append(line)
                 yield line
+            ended = True
 
+        line = self._lines_before + 1
         try:
-            next(csv.reader(taking()), None)
+            columns = next(csv.reader(lines(), delimiter=delimiter, strict=True), [])
         except csv.Error as error:
-            reason = f"{self._name} is not CSV in line {self._lines_before + 1}: {error}."
-            raise FileProblem(reason) from None
-        if first and self._lines.ended:
-            raise self._not_closed(self._lines_before + 1)
-        return taken
+            problem = FileProblem(f"{self._name} is not CSV in line {line}: {error}.")
+            return _Head([], delimiter, self._not_closed(line) if ended else problem)
+        return _Head(columns, delimiter, None)
 
     def _not_closed(self, line: int) -> FileProblem:
         return FileProblem(f"{self._name} has a quotation mark in the row of line {line} that is not closed.")
@@ -121,7 +134,12 @@ class DelimitedText:
         return f"has {len(cells)} cells, but the first line {len(self.columns)}; is a quotation mark missing?"
 
 
-def _chosen(head: list[str], delimiters: Sequence[str], wanted: Sequence[str]) -> tuple[list[str], str]:
-    found = [(next(csv.reader(head, delimiter=delimiter), []), delimiter) for delimiter in delimiters]
-    whole = [one for one in found if set(wanted) <= set(one[0])]
-    return whole[0] if whole else max(found, key=lambda one: len(one[0]))
+def _chosen(heads: Sequence[_Head], wanted: Sequence[str]) -> tuple[list[str], str]:
+    problems = [head.problem for head in heads if head.problem]
+    found = [head for head in heads if not head.problem]
+    whole = [head for head in found if set(wanted) <= set(head.columns)]
+    found = whole[:1] or sorted(found, key=lambda head: len(head.columns), reverse=True)
+    # With another delimiter than its own, a line is one name, or has quotation marks out of place.
+    if problems and not whole and (not found or len(found[0].columns) < 2):
+        raise problems[0]
+    return found[0].columns, found[0].delimiter

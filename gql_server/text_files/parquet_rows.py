@@ -43,7 +43,7 @@ def _path(schema: "pa.Schema", name: str, text_field: str) -> list[str]:
     if found is None:
         raise FileProblem(f"{name} has no column {text_field!r}; its columns: {named(schema.names)}.")
     path, type_ = found
-    if schema.names.count(path[0]) > 1:
+    if _stands_twice(schema, path):
         raise FileProblem(f"{name} has more than one column {text_field!r}; give each a name of its own.")
     if pa.types.is_struct(type_):
         fields = named([f"{text_field}.{field.name}" for field in type_])
@@ -67,6 +67,19 @@ def _find(type_: "pa.StructType", path: str) -> "tuple[list[str], pa.DataType] |
             if found is not None:
                 return [field, *found[0]], found[1]
     return None
+
+
+def _stands_twice(schema: "pa.Schema", path: list[str]) -> bool:
+    """Say whether one of the names on the way to a column has another beside it that is the same."""
+    import pyarrow as pa
+
+    level = pa.struct(list(schema))
+    for name in path:
+        alike = [field for field in level if field.name == name]
+        if len(alike) > 1:
+            return True
+        level = alike[0].type
+    return False
 
 
 def _is_text(type_: "pa.DataType") -> bool:

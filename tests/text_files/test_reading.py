@@ -21,6 +21,7 @@ SKIPPING = ReadingOptions(skip_bad_rows=True)
 ADVICE = "Mend the row, or leave such rows out with skipBadRows."
 NO_MARK = "is not UTF-8 text; save it as UTF-8, or with a byte-order mark."
 KINDS = ".txt, .csv, .tsv, .jsonl, .ndjson, .json, any of these and .gz, or .parquet"
+PACKED = gzip.compress(b'"x"', mtime=0)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
@@ -162,6 +163,18 @@ def test_semicolons_and_tabs_are_told_by_the_first_line() -> None:
     assert texts_of("a.csv", b"text\none;two\n") == ["one;two"]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_names_in_quotation_marks_may_have_line_breaks(delimiter: str) -> None:
+    rows = [["id", "a\nlong name", "text"], ["1", "x", "one"], ["2", "y", "two\nlines"]]
+    content = delimited(rows, delimiter=delimiter)
+
+    assert texts_of("a.csv", content) == ["one", "two\nlines"]
+    unclosed = content.replace(b'name"', b"name").replace(b'"two', b"two").replace(b'lines"', b"lines")
+    assert refusal("a.csv", unclosed) == "a.csv has a quotation mark in the row of line 1 that is not closed."
+    reason = f"a.csv is not CSV in line 1: '{delimiter}' expected after '\"'."
+    assert refusal("a.csv", content.replace(b'name"', b'name" x')) == reason
+
+
 def test_a_row_that_came_apart_at_a_comma_is_no_text() -> None:
     content = b'text,id\nhello, world,1\nfine,2\nfine too,3,\n"quoted, well",4\n'
     reason = "row 1 (line 2) has 3 cells, but the first line 2; is a quotation mark missing?"
@@ -243,6 +256,10 @@ def test_of_two_columns_of_one_name_only_the_one_asked_for_matters() -> None:
     table = pa.table([["x"], ["y"], ["z"]], names=["text", "text", "other"])
     assert refusal("a.parquet", parquet(table)) == f"a.parquet {sentence}"
     assert texts_of("a.parquet", parquet(table), "other") == ["z"]
+    inner = pa.StructArray.from_arrays([pa.array([text]) for text in "xyz"], names=["b", "b", "c"])
+    nested = parquet(pa.table({"a": inner}))
+    assert refusal("a.parquet", nested, "a.b") == f"a.parquet {sentence.replace('text', 'a.b')}"
+    assert texts_of("a.parquet", nested, "a.c") == ["z"]
     line = b'{"text": "a", "text": "b"}'
     assert refusal("a.jsonl", line) == f"a.jsonl: line 1 has 'text' more than once. {ADVICE}"
     assert texts_of("a.jsonl", b'{"text": "a", "meta": {"text": "b", "text": "c"}}') == ["a"]
@@ -419,6 +436,7 @@ def test_a_text_that_is_too_long_is_a_bad_row() -> None:
         ("a.parquet.gz", b"", f"a.parquet.gz is of no known kind; its name must end in {KINDS}."),
         ("a.csv", b"id,title\n1,x\n", "a.csv has no column 'text'; its columns: 'id', 'title'."),
         ("a.csv", b"id;title\n1;x\n", "a.csv has no column 'text'; its columns: 'id', 'title'."),
+        ("a.csv", b'"id";"title"\n1;x\n', "a.csv has no column 'text'; its columns: 'id', 'title'."),
         ("a.json", b'{"text": ["x"]', "a.json is not JSON at element 1: Expecting ',' delimiter."),
         ("a.json", b'["x" "y"]', "a.json is not JSON at element 2: a comma is missing before it."),
         ("a.json", b'["x", "y"', "a.json is not JSON at element 3: the list has no end."),
@@ -427,9 +445,9 @@ def test_a_text_that_is_too_long_is_a_bad_row() -> None:
         ("a.json", b"[" * 200_000, "a.json is not JSON at element 1: it is nested too deeply."),
         ("a.txt", "one\n".encode("utf-16-le"), f"a.txt {NO_MARK}"),
         ("a.txt", b"\xff\xfea", "a.txt is not the text that its byte-order mark tells of."),
-        ("a.jsonl", gzip.compress(b'"x"'), "a.jsonl is packed with gzip, which its name does not say."),
+        ("a.jsonl", PACKED, "a.jsonl is packed with gzip, which its name does not say."),
         ("a.txt.gz", b"one", "a.txt.gz is not a whole gzip file; pack it again."),
-        ("a.txt.gz", gzip.compress(b"one" * 99)[:-9], "a.txt.gz is not a whole gzip file; pack it again."),
+        ("a.txt.gz", PACKED[:-9], "a.txt.gz is not a whole gzip file; pack it again."),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_file_is_said_in_a_sentence(name: str, content: bytes, sentence: str) -> None:

@@ -14,6 +14,7 @@ _NOT_FOR_CLIENTS = re.compile(
     re.IGNORECASE,
 )
 """What only somebody who calls transformers or sits at the server can do, and lists of hundreds of names."""
+_PACKAGE = re.compile(r"pip\s+install\s+(?:-\S+\s+)*['\"]?([A-Za-z](?:[\w.-]*\w)?)")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z`\"'(])")
 
 
@@ -40,7 +41,9 @@ def sentences_of(error: BaseException) -> str:
         return f"Its files have a value that transformers cannot use ({name}: {' '.join(text.split())})."
     # An import's error is of what the server lacks, so its advice on how to install that goes without more.
     if isinstance(error, ImportError):
-        kept = ["It needs a Python package that this server does not have.", *kept]
+        packages = " ".join(dict.fromkeys(_PACKAGE.findall(text)))
+        named = f", which its operator can install: {packages}" if packages else ""
+        kept = [f"It needs a Python package that this server does not have{named}.", *kept]
     return " ".join(kept) or f"{type(error).__name__}."
 
 
