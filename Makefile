@@ -1,7 +1,8 @@
 # Each command makes what it needs first: an environment in .venv, GraphiQL in gql_server/api/static.
 #   make demo    the tour: a language model, its activations, an SAE, its neurons, steered text
 #   make serve   the server alone                   ARGS="--port 9000" hands options on, to demo too
-#   make test    everything that CI checks          make check   the same without the tests
+#   make test    everything that CI checks, two files of tests at a time
+#   make check   the same without the tests
 #   make conformance  what others publish to check GraphQL servers with: audits, clients, rules; needs Node.js
 #   make architectures  every architecture of language models, tiny, through every step; ARGS="--only llama,mamba"
 #   make fuzz    generated operations against a real server, and a look at every answer; ARGS="--operations 500 --seed 4"
@@ -43,7 +44,7 @@ serve: .venv/runtime.stamp try-graphiql
 	@$(BIN)/gql-server serve $(ARGS)
 
 test: check try-graphiql try-others
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 conformance: .venv/dev.stamp $(OTHERS_PACKAGES)
 	@$(BIN)/python -m pytest -q tests/conformance tests/clients $(ARGS)

@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks import rows
 from benchmarks.rows import Row, Spread
 from benchmarks.served import ENDED, Served, served
+from gql_server.python_reference import python_reference
 from gql_server.tour.steps import model_file
 
 CLIENT_GOAL = 0.55
@@ -32,6 +33,9 @@ GENERATE = """mutation($input: GenerateInput!) { generate(input: $input) {
 TOP_NEURONS = """query($sae: ID!, $prompts: [String!]!) { topNeurons(saeId: $sae, prompts: $prompts) {
   ... on TopNeurons { prompts { neurons { activation } } } ... on Error { message } } }"""
 BUSY_LOOP = "while True: sum(range(10_000))"
+TOKENS_OF_A_TEXT = 64
+CHARACTERS = 480
+STRIDE = 60
 SENTENCE = "The expression list is evaluated once; it should yield an iterable object. "
 
 
@@ -168,27 +172,38 @@ def set_up(server: Served, model_path: Path, given: argparse.Namespace) -> Setup
     client = server.client
     model = client.language_model(model_path)
     layer = client.block(model, given.block)
-    dataset = {"builtIn": "PYTHON_REFERENCE"}
-    capture = {"languageModelId": model, "layers": [layer], "dataset": dataset}
+    # Alike, so that each window finds as much to do for a text, and with progress often.
+    texts = {"dataset": {"texts": alike_texts()}, "maxLength": TOKENS_OF_A_TEXT, "batchSize": 8}
+    capture = {"languageModelId": model, "layers": [layer], **texts}
 
-    def run(texts: int | None) -> str:
-        return client.finish(client.launch("captureActivations", capture | {"sampleLimit": texts}))
+    def run(limit: int | None) -> str:
+        return client.finish(client.launch("captureActivations", capture | {"sampleLimit": limit}))
 
     def training(run_id: str, latents: int, epochs: int) -> dict[str, Any]:
         asked = {"activationRunId": run_id, "latentCount": latents, "k": 32, "epochs": epochs}
         return asked | {"indexNeurons": False}
 
-    small, large = run(given.texts), run(given.index_texts)
+    small = run(given.texts)
     sae = client.finish(client.launch("trainSae", training(small, given.latents, 1)))
-    wide = client.finish(client.launch("trainSae", training(small, 4 * given.latents, 1)))
-    evaluated = {"saeId": sae, "dataset": dataset, "sampleLimit": 100_000}
+    indexed: dict[str, Any] = {}
+    if "index" in given.jobs:
+        wide = client.finish(client.launch("trainSae", training(small, 4 * given.latents, 1)))
+        indexed = {"saeId": wide, "activationRunId": run(given.index_texts)}
+    evaluated = {"saeId": sae, "dataset": texts["dataset"], "sampleLimit": 10_000}
     launch = {
         "training": lambda: server.client.launch("trainSae", training(small, given.latents, 1000)),
         "capture": lambda: server.client.launch("captureActivations", capture),
-        "index": lambda: server.client.launch("indexNeurons", {"saeId": wide, "activationRunId": large}),
+        "index": lambda: server.client.launch("indexNeurons", indexed),
         "evaluation": lambda: server.client.launch("evaluateSae", evaluated),
     }
     return Setup(server, model, layer, sae, launch)
+
+
+def alike_texts() -> list[str]:
+    """Return texts of the Python reference that all have ``TOKENS_OF_A_TEXT`` tokens or more."""
+    prose = " ".join(python_reference())
+    starts = range(0, len(prose) - CHARACTERS, STRIDE)
+    return [prose[start : start + CHARACTERS] for start in starts]
 
 
 def lines(rates: dict[tuple[str, str], Rates], n_busy: int) -> Iterator[Row]:
@@ -220,7 +235,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a directory or GGUF file; SmolLM2-135M if left out")
     parser.add_argument("--block", type=int, default=9)
     parser.add_argument("--texts", type=int, default=300)
-    parser.add_argument("--index-texts", type=int)
+    parser.add_argument("--index-texts", type=int, default=1500)
     parser.add_argument("--latents", type=int, default=4096)
     parser.add_argument("--seconds", type=float, default=6, help="of each window")
     parser.add_argument("--rounds", type=int, default=3)

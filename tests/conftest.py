@@ -1,10 +1,12 @@
 """What tests of every kind share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gql_server.compute.thread_waits import ShortSpins
 from tests.server_process import RunningServer, server_process
 from tests.tiny_model import make_tiny_model
 
@@ -13,6 +15,13 @@ from tests.tiny_model import make_tiny_model
 def anyio_backend() -> str:
     """Run asynchronous tests and fixtures on asyncio."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_spins() -> None:
+    """Have threads of tensor operations sleep where they wait, if other tests run on the same processors."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        ShortSpins().set(True)
 
 
 @pytest.fixture(scope="session")

@@ -26,11 +26,13 @@ async def objects_per_event(server: Server) -> float:
     """Return how many objects more there are for each of an ended job's later events."""
     job = await add_job(server)
     await append(server, job.id, EVENTS, JobStatus.SUCCEEDED)
-    counts: list[int] = []
+    counts: dict[int, int] = {}
+    sent = 0
     async for _ in await schema.subscribe(DOCUMENT, {"id": job.id}, Context(server)):
-        if len(counts) in (EVENTS // 3, EVENTS):
+        if sent in (EVENTS // 3, EVENTS):
             gc.collect()
-        counts.append(len(gc.get_objects()))
+            counts[sent] = len(gc.get_objects())
+        sent += 1
     return (counts[EVENTS] - counts[EVENTS // 3]) / (EVENTS - EVENTS // 3)
 
 

@@ -114,7 +114,7 @@ async def test_a_page_size_outside_1_to_100_is_refused(server: Server, first: in
         "?",
         "é",
         "bm90IGpzb24",
-        cursors.encode("jobs", NOON.isoformat(), ids.new(ids.JOB)),
+        cursors.encode("jobs", NOON.isoformat(), "job_01M8MGYJVRZSRD3SNBDDEW4SWD"),
         cursors.encode("saes", "yesterday", "sae_1"),
         cursors.encode("saes", "2026-01-01T12:00:00", "sae_1"),
         cursors.encode("saes", 1, 2),
