@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 _IDLE_CHECK_SECONDS = 5.0
 _SECONDS_BETWEEN_SIGNS = 1.0
 LOW_PRIORITY_NICENESS = 5
-"""Of the job worker: what is interactive goes first, and a job still gets on beside it (benchmarks/lanes.py)."""
+"""Of the job worker: what is interactive goes first; jobs still get on beside it (benchmarks/lanes.py)."""
 
 
 class Context:

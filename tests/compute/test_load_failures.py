@@ -23,7 +23,9 @@ from gql_server.compute.messages.sources import LanguageModelSource
         (ValueError("It is so. Pass `from_tf=True` to load it. Or not."), "It is so. Or not."),
         (RuntimeError("It broke. For details look at the above report!"), "It broke."),
         (
-            ImportError("FooTokenizer requires foo. You can `pip install -U 'foo-bar>=2'` and pip\n install baz."),
+            ImportError(
+                "FooTokenizer requires foo. You can `pip install -U 'foo-bar>=2'` and pip\n install baz."
+            ),
             "It needs a Python package that this server does not have, which its operator can install: "
             "foo-bar baz. FooTokenizer requires foo.",
         ),
