@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument(
         "--model", default="smollm2", help="smollm2 (tiny where it is missing), tiny or a path"
     )
-    parser.add_argument("--minutes", type=float, default=30, help="no more kills after so long")
+    parser.add_argument("--minutes", type=float, default=90, help="no more kills after so long")
     options = parser.parse_args()
     console = Console()
     directory = Path(tempfile.mkdtemp(prefix="gql-server-faults-"))

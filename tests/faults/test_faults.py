@@ -6,10 +6,11 @@ import pytest
 
 from tests.faults.harness import Plan, run
 
-PLAN = Plan(kills=6, seed=3, model="tiny", minutes=3, brief=True)
+PLAN = Plan(kills=6, seed=3, model="tiny", minutes=15, brief=True)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 async def test_killed_workers_and_servers_lose_repeat_and_leave_nothing(tmp_path: Path) -> None:
     tally = await run(PLAN, tmp_path)
     assert not tally.failures, f"seed {PLAN.seed}: {tally.failures}"
