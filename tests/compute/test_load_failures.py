@@ -33,6 +33,7 @@ from gql_server.compute.messages.sources import LanguageModelSource
             ImportError("FooTokenizer requires foo."),
             "It needs a Python package that this server does not have. FooTokenizer requires foo.",
         ),
+        (ValueError("Field 'a': TypeError: it is no number"), "Field 'a': it is no number."),
         (RuntimeError(), "RuntimeError."),
         (KeyError(), "KeyError."),
         (KeyError("foo"), "Its files have a value that transformers cannot use (KeyError: 'foo')."),

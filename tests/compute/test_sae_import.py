@@ -568,7 +568,7 @@ def test_nothing_of_a_malicious_checkpoint_beside_good_tensors_is_executed(tmp_p
 def test_a_bare_pickle_is_refused_unread(protocol: int, tmp_path: Path) -> None:
     path, trap = tmp_path / "theirs.pt", tmp_path / "trap"
     path.write_bytes(pickle.dumps(_Evil(trap), protocol=protocol))
-    assert "no checkpoint as torch.save has written" in refusal(path)
+    assert "no checkpoint as PyTorch has written" in refusal(path)
     assert not trap.exists()
 
 
@@ -606,7 +606,7 @@ def test_a_checkpoint_that_was_cut_off_is_refused(kept: float, tmp_path: Path) -
     path = checkpoint("TopKSae", tmp_path)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    assert "no checkpoint as torch.save has written" in refusal(path)
+    assert "no checkpoint as PyTorch has written" in refusal(path)
 
 
 def test_a_checkpoint_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:

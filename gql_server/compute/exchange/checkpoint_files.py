@@ -88,7 +88,7 @@ def opened(path: Path) -> Iterator[CheckpointFile]:
             archive = zipfile.ZipFile(stack.enter_context(_Pieces(path)))
             file = CheckpointFile(stack.enter_context(archive))
         except _UNREADABLE as error:
-            raise TaskError("It is no checkpoint as torch.save has written it since version 1.6.") from error
+            raise TaskError("It is no checkpoint as PyTorch has written it since version 1.6.") from error
         yield file
 
 

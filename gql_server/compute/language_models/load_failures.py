@@ -15,6 +15,8 @@ _NOT_FOR_CLIENTS = re.compile(
 )
 """What only somebody who calls transformers or sits at the server can do, and lists of hundreds of names."""
 _PACKAGE = re.compile(r"pip\s+install\s+(?:-\S+\s+)*['\"]?([A-Za-z](?:[\w.-]*\w)?)")
+_CLASS = re.compile(r"\b[A-Z]\w*(?:Error|Exception): ")
+"""An exception's class before what it says."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z`\"'(])")
 
 
@@ -34,7 +36,7 @@ def sentences_of(error: BaseException) -> str:
     for words, sentence in _BY_WORDS:
         if match := re.search(words, text):
             return match.expand(sentence)
-    kept = [part for part in _sentences(text) if not _NOT_FOR_CLIENTS.search(part)]
+    kept = [part for part in _sentences(_CLASS.sub("", text)) if not _NOT_FOR_CLIENTS.search(part)]
     # Of a mistake in Python, its text alone (a missing key's name, say) is no sentence.
     if text and isinstance(error, LookupError | AttributeError | TypeError | ArithmeticError):
         name = type(error).__name__
