@@ -109,11 +109,13 @@ def _problems_of(said: Any, key: str, secrets: tuple[str, ...]) -> Iterator[str]
 
 def _leaks(text: str, key: str, secrets: tuple[str, ...]) -> Iterator[str]:
     # An alias has the field's name at its end, or before its type's.
-    if not set(OWN_PATHS) & set(key.lower().split("_")) and any(secret in text for secret in secrets):
+    parts = key.split("_")
+    field = next((part for part in reversed(parts) if not part[:1].isupper()), parts[-1]).lower()
+    if field not in OWN_PATHS and any(secret in text for secret in secrets):
         yield f"a path of the machine in {key}: {text[:LONGEST]}"
     if found := INSIDES.search(text):
         yield f"the insides ({found[0]}) in {key}: {text[:LONGEST]}"
-    elif any(word in key.lower() for word in MESSAGES) and (found := EXCEPTIONS.search(text)):
+    elif any(word in field for word in MESSAGES) and (found := EXCEPTIONS.search(text)):
         yield f"an exception ({found[0]}) in {key}: {text[:LONGEST]}"
 
 
