@@ -87,22 +87,19 @@ class DelimitedText:
 
     def _head(self, taken: list[str], delimiter: str) -> _Head:
         """Read the names with a delimiter; lines that are taken for that are added to those taken before."""
-        ended = False
 
-        def lines() -> Iterator[str]:
-            nonlocal ended
-            yield from tuple(taken)
+        def taking() -> Iterator[str]:
             for line in self._lines:
                 taken.append(line)
                 yield line
-            ended = True
 
+        lines = _Lines(chain(tuple(taken), taking()))
         line = self._lines_before + 1
         try:
-            columns = next(csv.reader(lines(), delimiter=delimiter, strict=True), [])
+            columns = next(csv.reader(lines, delimiter=delimiter, strict=True), [])
         except csv.Error as error:
             problem = FileProblem(f"{self._name} is not CSV in line {line}: {error}.")
-            return _Head([], delimiter, self._not_closed(line) if ended else problem)
+            return _Head([], delimiter, self._not_closed(line) if lines.ended else problem)
         return _Head(columns, delimiter, None)
 
     def _not_closed(self, line: int) -> FileProblem:
