@@ -235,7 +235,7 @@ def test_a_list_of_more_entries_than_a_checkpoint_has_is_not_read(tmp_path: Path
     with zipfile.ZipFile(path, "w") as archive:
         for number in range(25_000):
             archive.writestr(f"theirs/data/{number}", b"")
-    with pytest.raises(TaskError, match="no checkpoint as torch"), opened(path):
+    with pytest.raises(TaskError, match="no checkpoint as PyTorch"), opened(path):
         pass
 
 
