@@ -44,7 +44,7 @@ serve: .venv/runtime.stamp try-graphiql
 	@$(BIN)/gql-server serve $(ARGS)
 
 test: check try-graphiql try-others
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 conformance: .venv/dev.stamp $(OTHERS_PACKAGES)
 	@$(BIN)/python -m pytest -q tests/conformance tests/clients $(ARGS)

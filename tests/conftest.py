@@ -10,6 +10,14 @@ from gql_server.compute.thread_waits import ShortSpins
 from tests.server_process import RunningServer, server_process
 from tests.tiny_model import make_tiny_model
 
+LONG = {"faults", "fuzz", "e2e", "benchmarks"}
+"""The folders whose single tests take longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that all workers of a run have something to do until its end."""
+    items.sort(key=lambda item: LONG.isdisjoint(item.path.relative_to(Path(__file__).parent).parts))
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:

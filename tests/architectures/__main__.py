@@ -13,7 +13,7 @@ from tests.architectures.configs import architectures
 from tests.architectures.runner import SECONDS, Outcome, run_all
 from tests.architectures.table import show, write
 
-MINIMUM = 168
+MINIMUM = 169
 """Of the architectures that can be made tiny, how many pass every step."""
 
 

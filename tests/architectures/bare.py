@@ -106,6 +106,31 @@ class Bare:
                 handle.remove()
         return logits[0], seen
 
+    def steered_steps(
+        self, prompt: str, max_new_tokens: int, layer: str, change_of: Callable[[list[int]], Change]
+    ) -> tuple[list[int], Tensor]:
+        """Return what ``generate`` writes, and its logits, with a hook on a layer in each of its steps.
+
+        ``change_of`` takes the ids of a step and returns what to make of the layer's output for them.
+        """
+        ids: list[int] = []
+
+        def note(module: Any, inputs: Any, options: dict[str, Any]) -> None:
+            ids[:] = options["input_ids"][0].tolist()
+
+        def edit(hidden: Tensor) -> Tensor:
+            return change_of(ids)(hidden)
+
+        handles = [
+            self.model.register_forward_pre_hook(note, with_kwargs=True),
+            self.module(layer).register_forward_hook(_replace(edit)),
+        ]
+        try:
+            return self.generate_with_logits(prompt, max_new_tokens)
+        finally:
+            for handle in handles:
+                handle.remove()
+
     def _arranged(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return what the model's own method makes of them; some count positions in another way there."""
         mask = inputs["attention_mask"]

@@ -1,6 +1,7 @@
 """Tiny models on disk: random weights, a tokenizer, and two prompts that end at different times."""
 
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,13 @@ class Made:
 
 
 def tokenizer_of(model_type: str) -> str:
-    """Say which kind of tokenizer a model type gets: its own where that matters, else each in its turn."""
-    turn = list(architectures()).index(model_type)
-    return TOKENIZERS.get(model_type, list(KINDS)[turn % len(KINDS)])
+    """Say which kind of tokenizer a model type gets: its own where that matters, else one by its name."""
+    return TOKENIZERS.get(model_type, list(KINDS)[number_of(model_type) % len(KINDS)])
+
+
+def number_of(model_type: str) -> int:
+    """Return a number by which choices are made: a model type keeps it when transformers has new ones."""
+    return zlib.crc32(model_type.encode())
 
 
 def make(model_type: str, directory: Path) -> Made:

@@ -142,6 +142,7 @@ BLOCKS: dict[str, int] = {
 
 TOKENIZERS: dict[str, str] = {
     "bert": "WordPiece",
+    "camembert": "byte-level BPE, BOS",
     "electra": "WordPiece",
     "llama": "byte-level BPE, BOS",
     "mistral": "byte-fallback BPE",
@@ -153,11 +154,17 @@ TOKENIZERS: dict[str, str] = {
     "emu3": "byte-level BPE, BOS",
     "mllama": "byte-level BPE, BOS",
     "modernbert-decoder": "byte-level BPE, BOS",
+    "roberta": "byte-level BPE, BOS",
     "roberta-prelayernorm": "byte-level BPE, BOS",
     "xlm": "WordPiece",
+    "xlm-roberta": "byte-level BPE, BOS",
     "xlm-roberta-xl": "byte-level BPE, BOS",
 }
-"""Kinds of tokenizers of single models; the others get each kind in its turn."""
+"""Kinds of tokenizers of single models; the others get one by their name."""
+
+_TIME_STEP = "transformers bounds the time step from below in whole passes, but not in steps with a cache"
+STEPWISE: dict[str, str] = {"nemotron_h": _TIME_STEP, "zamba2": _TIME_STEP}
+"""Whose generation is compared with transformers' own steps, which give other numbers than whole passes."""
 
 _STREAMS = (
     "its blocks put out several residual streams of equal rank, so `layers` has none; use attention or MLP"

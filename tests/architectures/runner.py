@@ -13,8 +13,9 @@ from pathlib import Path
 from gql_server.compute.context import TaskError
 from tests.architectures.bench import Bench
 from tests.architectures.configs import architectures
-from tests.architectures.making import make, tokenizer_of
+from tests.architectures.making import make, number_of, tokenizer_of
 from tests.architectures.steps import NEEDS, STEPS
+from tests.architectures.tokenizer_kinds import KINDS
 
 SECONDS = 300.0
 """That an architecture may take."""
@@ -49,8 +50,8 @@ def run_one(model_type: str, directory: Path) -> Outcome:
     began = time.monotonic()
     try:
         made = make(model_type, directory / model_type)
-        turn = list(architectures()).index(model_type) // 5
-        bench = Bench(made, directory, ("TopKSae", "BatchTopKSae")[turn % 2])
+        sae_class = ("TopKSae", "BatchTopKSae")[number_of(model_type) // len(KINDS) % 2]
+        bench = Bench(made, directory, sae_class)
     except Exception as error:
         _note(outcome, MAKING, error)
         return outcome

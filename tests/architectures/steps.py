@@ -14,7 +14,7 @@ from gql_server.compute.messages.sources import Edit
 from tests.architectures.bench import MAX_LENGTH, TEXTS, Array, Bench, K, assert_close
 from tests.architectures.making import MAX_NEW_TOKENS
 from tests.architectures.numpy_saes import move_threshold, of_checkpoint
-from tests.architectures.overrides import BLOCKS
+from tests.architectures.overrides import BLOCKS, STEPWISE
 from tests.compute.evaluation_by_hand import ByHand, log_softmax
 
 FROZEN = 1e-12
@@ -180,23 +180,34 @@ def _steer(bench: Bench, mode: str) -> None:
     prompts = list(bench.made.prompts)
     edits = _edits(bench)
     for prompt, output in zip(prompts, bench.generate(prompts, edits, mode), strict=True):
-        ids = bench.bare.prompt_ids(prompt)
-        logits: list[Tensor] = []
-        ended = False
-        while len(logits) < MAX_NEW_TOKENS and not ended:
-            change = _change(bench, ids, edits, mode)
-            logits.append(
-                bench.bare.run(ids, change=(bench.layer, change), to_generate=True)[0][-1].log_softmax(dim=0)
+        if bench.made.model_type in STEPWISE:
+            ids, logits = bench.bare.steered_steps(
+                prompt,
+                MAX_NEW_TOKENS,
+                bench.layer,
+                lambda ids: _change(bench, ids, edits, mode),
             )
-            chosen = int(logits[-1].argmax())
-            ended = chosen in bench.bare.end_ids
-            ids = ids if ended else [*ids, chosen]
-        generated = ids[len(bench.bare.prompt_ids(prompt)) :]
+        else:
+            ids, logits = _steered(bench, prompt, edits, mode)
+        ended = ids[-1] in bench.bare.end_ids
+        generated = ids[:-1] if ended else ids
         _assert_output(bench, output, generated, ended)
-        expected = [float(row[token]) for row, token in zip(logits, generated, strict=False)]
+        rows = logits.log_softmax(dim=1)
+        expected = [float(row[token]) for row, token in zip(rows, generated, strict=False)]
         assert_close(
             [token.log_probability for token in output.tokens], expected, f"{prompt}: log-probability"
         )
+
+
+def _steered(bench: Bench, prompt: str, edits: list[Edit], mode: str) -> tuple[list[int], Tensor]:
+    """Generate by a full forward pass for each token; return the tokens and the logits of each."""
+    given, ids, logits = bench.bare.prompt_ids(prompt), list[int](), list[Tensor]()
+    while len(ids) < MAX_NEW_TOKENS and not bench.bare.end_ids.intersection(ids[-1:]):
+        change = _change(bench, [*given, *ids], edits, mode)
+        whole, _ = bench.bare.run([*given, *ids], change=(bench.layer, change), to_generate=True)
+        logits.append(whole[-1])
+        ids.append(int(whole[-1].argmax()))
+    return ids, torch.stack(logits)
 
 
 def _edits(bench: Bench) -> list[Edit]:

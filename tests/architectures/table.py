@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from benchmarks.pages import Marks
-from tests.architectures.overrides import KNOWN, LEFT_OUT
+from tests.architectures.overrides import KNOWN, LEFT_OUT, STEPWISE
 from tests.architectures.runner import MAKING, Outcome
 from tests.architectures.steps import STEPS
 from tests.architectures.tokenizer_kinds import KINDS
@@ -36,6 +36,9 @@ def write(path: Path, outcomes: Sequence[Outcome]) -> None:
         _passing(good),
         "The others:" if len(good) < len(made) else "",
         "\n".join(_failing(outcome) for outcome in made if not outcome.passes),
+        "Whose steering is compared with the steps of transformers' own `generate`, which give other numbers "
+        "than whole passes:",
+        "\n".join(f"- `{name}`: {reason}" for name, reason in STEPWISE.items()),
         "Left out, being no decoders of text by themselves, or none that transformers runs alone:",
         "\n".join(f"- `{name}` {reason}" for name, reason in _left_out(outcomes).items()),
     ]
