@@ -162,7 +162,10 @@ TOKENIZERS: dict[str, str] = {
 }
 """Kinds of tokenizers of single models; the others get one by their name."""
 
-_TIME_STEP = "transformers bounds the time step from below in whole passes, but not in steps with a cache"
+_TIME_STEP = (
+    "transformers bounds the time step from below in whole passes, but not in steps with a cache, "
+    "so a token's activations differ a little between a generated text and a capture of it"
+)
 STEPWISE: dict[str, str] = {"nemotron_h": _TIME_STEP, "zamba2": _TIME_STEP}
 """Whose generation is compared with transformers' own steps, which give other numbers than whole passes."""
 
