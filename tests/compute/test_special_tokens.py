@@ -153,6 +153,7 @@ def test_control_pieces_of_a_sentence_piece_model_do_not_count(tmp_path: Path) -
         is_fast, unk_token, unk_token_id, bos_token_id = False, "<unk>", 0, 1
         added_tokens_decoder, special_tokens_map = dict[int, str](), {"eos_token": "</s>"}
         all_special_tokens = ("</s>", "<unk>")
+        init_kwargs = dict[str, str]()
         pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
 
         def convert_tokens_to_ids(self, token: str) -> int:

@@ -9,15 +9,23 @@ import pytest
 import sentencepiece
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer, LlamaConfig
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
 
 from gql_server.compute.context import TaskError
 from gql_server.compute.language_models.load_failures import NotLoadable
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.language_models.special_tokens import facts_of_model
 from gql_server.compute.language_models.tokenizer_loading import load_tokenizer
 from gql_server.compute.messages.sources import LanguageModelSource
 
-TEXTS = ["if x in range(10):", "  two  spaces\nand a line", "a naïve 😀 text", "Hello, 日本"]
+TEXTS = [
+    "if x in range(10):",
+    "  two  spaces\nand a line\n",
+    "a naïve 😀 text",
+    "Hello, 日本",
+    "<tag>and\ta <tag> in<tag>it",
+    "<start_of_turn>user\nfor x",
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +36,17 @@ def pieces_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text.write_text("\n".join(topics[name] for name in ("booleans", "for", "strings", "lambda")))
     llama = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "byte_fallback": True}
     plain = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}
-    for kind, options in (
+    for name, options in (
         ("bpe", llama | plain),
+        ("bpe-defined", llama | plain | {"user_defined_symbols": ["<tag>", "<start_of_turn>", "\n"]}),
         ("unigram", {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}),
+        ("unigram-defined", {"user_defined_symbols": ["<tag>"]}),
+        ("unigram-spaces", {"normalization_rule_name": "identity"}),
     ):
         sentencepiece.SentencePieceTrainer.train(
             input=str(text),
-            model_prefix=str(directory / kind),
-            model_type=kind,
+            model_prefix=str(directory / name),
+            model_type=name.split("-")[0],
             vocab_size=500,
             minloglevel=2,
             **options,
@@ -52,6 +63,12 @@ def pieces_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("unigram", "tokenizer.model", "LlamaTokenizer"),
         ("unigram", "tokenizer.model", None),
         ("unigram", "spiece.model", "T5Tokenizer"),
+        ("unigram", "spiece.model", "BigBirdTokenizer"),
+        ("bpe-defined", "tokenizer.model", "LlamaTokenizer"),
+        ("bpe-defined", "tokenizer.model", None),
+        ("unigram-defined", "spiece.model", "T5Tokenizer"),
+        ("unigram-defined", "spiece.model", "AlbertTokenizer"),
+        ("unigram-spaces", "spiece.model", "T5Tokenizer"),
     ],
 )
 def test_a_sentencepiece_model_alone_splits_text_as_sentencepiece_does(
@@ -80,6 +97,24 @@ def test_a_sentencepiece_model_that_its_class_numbers_otherwise_is_refused(
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "XGLMTokenizer"}')
     with pytest.raises(NotLoadable, match="save the tokenizer as"):
         load_tokenizer(str(tmp_path), 500)
+
+
+def test_markers_that_a_sentencepiece_model_alone_never_splits_do_not_count(
+    pieces_dir: Path, tmp_path: Path
+) -> None:
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=500, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+        )
+    ).save_pretrained(tmp_path)
+    shutil.copy(pieces_dir / "bpe-defined.model", tmp_path / "tokenizer.model")
+    source = LanguageModelSource("lm_x", "DIRECTORY", str(tmp_path), None, "FLOAT32", f"{tmp_path}-copy")
+    facts = facts_of_model(LanguageModels(device="cpu").get(source))
+    assert facts is not None
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    reasons = {token.text: (token.token_id, token.reason) for token in facts.special_tokens}
+    assert reasons["<start_of_turn>"] == (processor.piece_to_id("<start_of_turn>"), "FORM")
+    assert "<tag>" not in reasons
 
 
 def gpt2_dir(tiny_model_dir: Path, directory: Path) -> LanguageModelSource:

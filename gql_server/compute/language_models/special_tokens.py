@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, TemplateSyntaxError
+from tokenizers import AddedToken
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
@@ -70,6 +71,7 @@ def tokenizer_facts(model: Any, tokenizer: Any, place: Path) -> TokenizerFacts:
 def _marks(model: Any, tokenizer: Any, place: Path) -> Iterator[tuple[Reason, Iterable[int]]]:
     """Give the ids that each kind of mark is on, the plainest mark first."""
     added = {token_id: token.content.strip() for token_id, token in tokenizer.added_tokens_decoder.items()}
+    added |= _defined_pieces(tokenizer, place)
     templates = "\n".join(_templates(tokenizer))
     yield "NAMED", _named(tokenizer)
     yield "ADDED", [found for found, token in tokenizer.added_tokens_decoder.items() if token.special]
@@ -86,13 +88,16 @@ def _marks(model: Any, tokenizer: Any, place: Path) -> Iterator[tuple[Reason, It
 def _named(tokenizer: Any) -> Iterator[int]:
     """Give the ids of the tokens that the tokenizer has a name for, that for unknown ones aside.
 
-    Tokenizers without a padding token often name the unknown one in its place.
+    Tokenizers without a padding token often name the unknown one in its place. transformers names the pieces
+    that a SentencePiece model never splits as well, and says itself that they are not special.
     """
     names = {name: text for name, text in tokenizer.special_tokens_map.items() if name != "unk_token"}
     if names.get("pad_token") == tokenizer.unk_token:
         names.pop("pad_token", None)
     wanted = {text for text in names.values() if isinstance(text, str)}
-    extra = set(tokenizer.all_special_tokens) - {str(tokenizer.unk_token)}
+    given = tokenizer.init_kwargs.get("extra_special_tokens") or ()
+    unmarked = {str(token) for token in given if isinstance(token, AddedToken) and not token.special}
+    extra = set(tokenizer.all_special_tokens) - {str(tokenizer.unk_token)} - unmarked
     for text in sorted(wanted | extra):
         token_id = tokenizer.convert_tokens_to_ids(text)
         if token_id is not None:
@@ -139,6 +144,16 @@ def _control_pieces(tokenizer: Any, place: Path) -> list[int]:
         ids = [(name, tokenizer.convert_tokens_to_ids(name)) for name in names]
         return [found for name, found in ids if found is not None and _is_named(tokenizer, found, name)]
     return []
+
+
+def _defined_pieces(tokenizer: Any, place: Path) -> dict[int, str]:
+    """Return by ID what is to a SentencePiece model, where there is nothing else, as added tokens are."""
+    if importlib.util.find_spec("sentencepiece") is None or not place.is_dir():
+        return {}
+    from gql_server.compute.language_models.sentencepiece_tokenizers import user_defined_pieces
+
+    pieces = user_defined_pieces(place).items()
+    return {token_id: piece for token_id, piece in pieces if _is_named(tokenizer, token_id, piece)}
 
 
 def _is_named(tokenizer: Any, token_id: int, name: str) -> bool:
