@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.harness import Plan, run
 
-PLAN = Plan(kills=6, seed=3, model="tiny", minutes=15, brief=True)
+PLAN = Plan(kills=4, seed=3, model="tiny", minutes=15, brief=True)
 
 
 @pytest.mark.slow

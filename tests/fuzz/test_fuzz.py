@@ -7,7 +7,7 @@ import pytest
 from tests.fuzz.cases import cases
 from tests.fuzz.harness import Plan, run
 
-PLAN = Plan(operations=400, seed=1, clients=1)
+PLAN = Plan(operations=300, seed=1, clients=1)
 
 
 @pytest.mark.slow
