@@ -30,6 +30,7 @@ from gql_server.health import Health
 from gql_server.jobs.bell import Bell
 from gql_server.jobs.local_executor import LocalExecutor
 from gql_server.jobs.supervisor import Supervisor
+from gql_server.readers import Readers
 from gql_server.server import Server
 from gql_server.services import artifacts, jobs, language_models, reconciliation, retention
 from gql_server.settings import Settings
@@ -141,7 +142,7 @@ async def running(settings: Settings, telemetry: Telemetry) -> AsyncIterator[Ser
         background.run(_warm_up(executor))
     log.info("server started", version=__version__, artifacts=str(settings.artifact_dir.resolve()))
     try:
-        yield Server(settings, database, executor, supervisor, bell, telemetry)
+        yield Server(settings, database, executor, supervisor, bell, Readers(settings), telemetry)
     finally:
         await supervisor.close()
         await database.stop_writing()

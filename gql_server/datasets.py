@@ -26,20 +26,22 @@ def write_texts(directory: Path, texts: Iterable[str], skipped: SkippedRows | No
     Takes the texts one after the other, so they need not fit into memory. ``skipped`` is noted beside them,
     as it is when all have been taken.
     """
+    with whole_directory(directory) as temporary:
+        return write_into(temporary, texts, skipped)
+
+
+def write_into(directory: Path, texts: Iterable[str], skipped: SkippedRows | None = None) -> int:
+    """Write texts into a directory that is empty and nobody looks into yet; else as ``write_texts``."""
     import pyarrow as pa
 
     schema = pa.schema([pa.field("text", pa.large_string(), nullable=False)])
     rest, count = iter(texts), 0
-    with (
-        whole_directory(directory) as temporary,
-        pa.OSFile(str(temporary / FILE_NAME), "wb") as file,
-        pa.ipc.new_file(file, schema) as writer,
-    ):
+    with pa.OSFile(str(directory / FILE_NAME), "wb") as file, pa.ipc.new_file(file, schema) as writer:
         while rows := list(islice(rest, ROWS_PER_BATCH)):
             writer.write_batch(pa.record_batch([pa.array(rows, pa.large_string())], schema=schema))
             count += len(rows)
-        if skipped is not None and skipped.count:
-            (temporary / SKIPPED_FILE).write_bytes(msgspec.json.encode(skipped))
+    if skipped is not None and skipped.count:
+        (directory / SKIPPED_FILE).write_bytes(msgspec.json.encode(skipped))
     return count
 
 

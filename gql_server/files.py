@@ -26,6 +26,15 @@ def _fsync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def fsync_tree(directory: Path) -> None:
+    """Have the disk keep a directory and all in it."""
+    for file in directory.rglob("*"):
+        if file.is_file():
+            _fsync_file(file)
+    for one in (directory, *(inner for inner in directory.rglob("*") if inner.is_dir())):
+        _fsync_directory(one)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a path beside ``path``; what is written there takes its place when the block ends well."""
@@ -59,11 +68,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _fsync_file(file)
-        for directory in (temporary, *(inner for inner in temporary.rglob("*") if inner.is_dir())):
-            _fsync_directory(directory)
+        fsync_tree(temporary)
         if path.exists():
             path.rename(replaced)
         temporary.rename(path)

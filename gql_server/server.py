@@ -11,6 +11,7 @@ from gql_server.jobs.executor import Executor
 from gql_server.jobs.supervisor import Supervisor
 from gql_server.jobs.tails import Tails
 from gql_server.provenance import LanguageModelProvenance
+from gql_server.readers import Readers
 from gql_server.services.in_use import InUse
 from gql_server.settings import Settings
 from gql_server.telemetry.telemetry import Telemetry
@@ -27,6 +28,7 @@ class Server:
     executor: Executor
     supervisor: Supervisor
     bell: Bell
+    readers: Readers
     telemetry: Telemetry = field(default_factory=Telemetry)
     in_use: InUse = field(default_factory=InUse)
     answers: Flights[Any] = field(default_factory=Flights)

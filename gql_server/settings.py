@@ -123,6 +123,10 @@ class Settings(BaseSettings):
     """Tokens to generate for a prompt."""
     max_upload_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
     """Bytes of an upload, and of a dataset file."""
+    reader_seconds: float = Field(default=120, gt=0)
+    """Time that a file which people bring may take to be read and checked."""
+    reader_memory_bytes: int = Field(default=1024 * 1024 * 1024, ge=2**28)
+    """Memory that reading such a file may take (its process's data, as RLIMIT_DATA counts it)."""
     shuffle_buffer_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
     """Memory in which a training shuffles tokens; a run that fits is shuffled as a whole."""
     max_artifact_bytes: int | None = Field(default=None, ge=1)

@@ -15,6 +15,7 @@ from gql_server.database import Database
 from gql_server.jobs.bell import Bell
 from gql_server.jobs.supervisor import Supervisor
 from gql_server.migrate import migrate
+from gql_server.readers import Readers
 from gql_server.server import Server
 from gql_server.services import jobs
 from gql_server.settings import Settings
@@ -52,7 +53,7 @@ async def serving(
     supervisor = Supervisor(database, executor, jobs.handlers(chosen), bell, chosen, telemetry)
     supervisor.start()
     try:
-        yield Server(chosen, database, executor, supervisor, bell, telemetry)
+        yield Server(chosen, database, executor, supervisor, bell, Readers(chosen), telemetry)
     finally:
         await supervisor.close()
         await database.close()

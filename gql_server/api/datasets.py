@@ -21,7 +21,12 @@ class Dataset:
     description: str = strawberry.field(
         description="A name for people: the repository, the file's name, or the number of inline texts."
     )
-    sample_count: int | None = strawberry.field(description="How many texts it has; null until known.")
+    sample_count: int | None = strawberry.field(
+        description=(
+            "How many texts it has; null until known. A file or a dataset of the Hub is read no further than"
+            " sampleOffset and sampleLimit ask for, and has as many here as were read."
+        )
+    )
     skipped_row_count: int = strawberry.field(
         description=(
             "Bad rows of its source that skipBadRows has left out, and that are none of its texts; the job's"
@@ -108,15 +113,15 @@ class DatasetInput:
 
 
 async def dataset_request(input: DatasetInput) -> DatasetRequest:
-    """Return the request that an input stands for; an upload is read here."""
+    """Return the request that an input stands for; an upload is read later."""
     if input.texts is not None:
         return DatasetRequest(DatasetKind.INLINE, texts=input.texts)
     if input.upload is not None:
-        name, content = await read_upload(input.upload.file)
+        file: UploadFile = input.upload.file  # type: ignore[assignment]
         return DatasetRequest(
             DatasetKind.UPLOAD,
-            file_name=name,
-            content=content,
+            file_name=file.filename,
+            upload=file.file,
             text_field=input.upload.text_field,
             skip_bad_rows=input.upload.skip_bad_rows,
         )

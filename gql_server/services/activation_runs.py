@@ -31,7 +31,6 @@ from gql_server.services import (
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once
 from gql_server.services.requests import CaptureRequest, Launched
-from gql_server.services.tokenizing import TokenCounter
 from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, NeuronIndex, Sae
 from models.enums import ArtifactStatus, FloatType, JobKind, JobStatus, LongTexts, ProgressUnit
@@ -40,7 +39,6 @@ log = structlog.get_logger(__name__)
 
 MAX_OFFSET = 2**31 - 1
 BYTES_PER_VALUE = {FloatType.FLOAT32: 4, FloatType.FLOAT16: 2, FloatType.BFLOAT16: 2}
-_TEXTS_TO_ESTIMATE_FROM = 256
 
 
 async def capture(server: Server, request: CaptureRequest) -> Launched:
@@ -57,37 +55,40 @@ async def capture(server: Server, request: CaptureRequest) -> Launched:
     check_loaded_once(language_model)
     await model_identity.check_described(server, language_model)
     layers = _check(server.settings, request, language_model)
-    dataset = await asyncio.to_thread(
-        kept_texts.read,
-        server.settings,
+    run_id = ids.new(ids.ACTIVATION_RUN)
+    most = request.max_length if request.long_texts == LongTexts.TRUNCATE else None
+    async with kept_texts.keep(
+        server,
         request.dataset,
+        run_id,
+        language_model,
         request.sample_offset,
         request.sample_limit,
-        language_model,
-    )
-    run = _new_run(request, language_model, layers, dataset)
-    job = launching.new_job(
-        JobKind.CAPTURE_ACTIVATIONS,
-        "jobs",
-        CaptureHandler.unit,
-        run.id,
-        run.id,
-        {
-            "language_model_id": language_model.id,
-            "activation_run_id": run.id,
-            "hub_dataset": kept_texts.hub_dataset(request.dataset),
-        },
-        request.idempotency_key,
-        hash,
-    )
-    run.job_id = job.id
-    await asyncio.to_thread(_check_room, server.settings, request, language_model, dataset)
+        most,
+    ) as kept:
+        run = _new_run(request, run_id, language_model, layers, kept.texts)
+        job = launching.new_job(
+            JobKind.CAPTURE_ACTIVATIONS,
+            "jobs",
+            CaptureHandler.unit,
+            run.id,
+            run.id,
+            {
+                "language_model_id": language_model.id,
+                "activation_run_id": run.id,
+                "hub_dataset": kept_texts.hub_dataset(request.dataset),
+            },
+            request.idempotency_key,
+            hash,
+        )
+        run.job_id = job.id
+        await asyncio.to_thread(_check_room, server.settings, request, language_model, kept.texts)
 
-    async def add_run(session: AsyncSession) -> None:
-        await lookup.get(session, LanguageModel, run.language_model_id)
-        session.add(run)
+        async def add_run(session: AsyncSession) -> None:
+            await lookup.get(session, LanguageModel, run.language_model_id)
+            session.add(run)
 
-    return await kept_texts.launch(server, job, run.id, dataset.texts, dataset.skipped, add_run)
+        return await kept.launch(job, add_run)
 
 
 def _check(settings: Settings, request: CaptureRequest, language_model: LanguageModel) -> list[str]:
@@ -120,29 +121,26 @@ def _check_room(
     settings: Settings, request: CaptureRequest, language_model: LanguageModel, dataset: texts.Texts
 ) -> None:
     """Refuse a capture that will not fit; of a Hub dataset nothing is known before the job."""
-    counter = TokenCounter.of(artifacts.copy_directory(settings, language_model.id), language_model)
-    if dataset.texts is None or counter is None or language_model.hidden_size is None:
+    if dataset.taken is None or dataset.taken.n_tokens is None or language_model.hidden_size is None:
         return
-    selected = texts.select(dataset, request.sample_offset, request.sample_limit)
-    sample = selected[:: max(1, len(selected) // _TEXTS_TO_ESTIMATE_FROM)]
-    most = request.max_length if request.long_texts == LongTexts.TRUNCATE else None
-    tokens = sum(counter.count(text) if most is None else min(counter.count(text), most) for text in sample)
     width = language_model.hidden_size * len(request.layers) * BYTES_PER_VALUE[request.dtype]
-    needed = tokens * width * len(selected) // len(sample)
-    room.check("dataset", needed, "The activations", settings)
+    room.check("dataset", int(dataset.taken.n_tokens * width), "The activations", settings)
 
 
 def _new_run(
-    request: CaptureRequest, language_model: LanguageModel, layers: list[str], dataset: texts.Texts
+    request: CaptureRequest,
+    run_id: str,
+    language_model: LanguageModel,
+    layers: list[str],
+    dataset: texts.Texts,
 ) -> ActivationRun:
-    run_id = ids.new(ids.ACTIVATION_RUN)
     return ActivationRun(
         id=run_id,
         name=request.name or f"{language_model.name} on {dataset.description}"[:200],
         language_model_id=language_model.id,
         dataset_kind=dataset.kind,
         dataset_description=dataset.description,
-        dataset_sample_count=len(dataset.texts) if dataset.texts is not None else None,
+        dataset_sample_count=dataset.count,
         dataset_skipped_count=dataset.skipped.count,
         layers=[{"name": layer, "hidden_size": None} for layer in layers],
         batch_size=request.batch_size,

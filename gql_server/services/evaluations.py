@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gql_server import ids
 from gql_server.compute.messages.events import Event
 from gql_server.compute.messages.results import EvaluationResult, Result
 from gql_server.compute.messages.sources import HubDataset
@@ -43,17 +44,15 @@ async def evaluate(server: Server, request: EvaluateRequest) -> Launched:
     check_loaded_once(language_model)
     await model_identity.check(server, language_model, sae)
     offset, limit = request.sample_offset, request.sample_limit
-    dataset = await asyncio.to_thread(
-        kept_texts.read, server.settings, request.dataset, offset, limit, language_model
-    )
-    job = _new_job(request, sae, dataset, hash)
+    job_id = ids.new(ids.JOB)
 
     async def check_sae(session: AsyncSession) -> None:
         lookup.check_ready(await lookup.get(session, Sae, sae.id))
 
-    # Those after them are of no use: the limit may leave a few of a million.
-    kept = None if dataset.texts is None else dataset.texts[: offset + limit]
-    return await kept_texts.launch(server, job, job.id, kept, dataset.skipped, check_sae)
+    async with kept_texts.keep(
+        server, request.dataset, job_id, language_model, offset, limit, keeps_rest=False
+    ) as kept:
+        return await kept.launch(_new_job(request, job_id, sae, kept.texts, hash), check_sae)
 
 
 def _check(settings: Settings, request: EvaluateRequest) -> None:
@@ -65,12 +64,12 @@ def _check(settings: Settings, request: EvaluateRequest) -> None:
     checks.done()
 
 
-def _new_job(request: EvaluateRequest, sae: Sae, dataset: Texts, hash: str) -> Job:
+def _new_job(request: EvaluateRequest, job_id: str, sae: Sae, dataset: Texts, hash: str) -> Job:
     wanted: dict[str, Any] = {
         "language_model_id": sae.language_model_id,
         "dataset_kind": dataset.kind,
         "dataset_description": dataset.description,
-        "dataset_sample_count": None if dataset.texts is None else len(dataset.texts),
+        "dataset_sample_count": dataset.count,
         "hub_dataset": kept_texts.hub_dataset(request.dataset),
         "sample_offset": request.sample_offset,
         "sample_limit": request.sample_limit,
@@ -87,6 +86,7 @@ def _new_job(request: EvaluateRequest, sae: Sae, dataset: Texts, hash: str) -> J
         wanted,
         request.idempotency_key,
         hash,
+        job_id,
     )
 
 

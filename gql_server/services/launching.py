@@ -1,11 +1,11 @@
 """Launching a job: the same for every kind, idempotent by key."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,14 +20,15 @@ from models.enums import UNFINISHED, JobKind, ProgressUnit
 
 def request_hash(kind: JobKind, request: Any) -> str:
     """Return a hash over everything a client asked for, so that a key cannot stand for two requests."""
-    fields = json.dumps(dataclasses.asdict(request), sort_keys=True, default=_hash_bytes)
+    fields = json.dumps(msgspec.to_builtins(request, enc_hook=_hash_file), sort_keys=True)
     return hashlib.sha256(f"{kind}:{fields}".encode()).hexdigest()
 
 
-def _hash_bytes(value: Any) -> str:
-    if isinstance(value, bytes):
-        return hashlib.sha256(value).hexdigest()
-    raise TypeError(f"cannot hash {type(value)}")
+def _hash_file(value: Any) -> str:
+    if not hasattr(value, "read"):
+        raise TypeError(f"cannot hash {type(value)}")
+    value.seek(0)
+    return hashlib.file_digest(value, "sha256").hexdigest()
 
 
 def new_job(
@@ -39,10 +40,11 @@ def new_job(
     request: dict[str, Any],
     key: str | None = None,
     hash: str = "",
+    id: str | None = None,
 ) -> Job:
     """Return a job row that is in no session yet. ``request`` names its language_model_id."""
     return Job(
-        id=ids.new(ids.JOB),
+        id=id or ids.new(ids.JOB),
         kind=kind,
         lane=lane,
         unit=unit,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from models.enums import DatasetKind, FloatType, LanguageModelSourceKind, LongTexts
 
@@ -25,8 +25,8 @@ class DatasetRequest:
     texts: Sequence[str] | None = None
     file_name: str | None = None
     """Name of an uploaded file, for its description and format."""
-    content: bytes | None = None
-    """Content of an uploaded file."""
+    upload: BinaryIO | None = None
+    """The uploaded file; it is there as long as the request."""
     path: str | None = None
     text_field: str = "text"
     repository: str | None = None

@@ -15,6 +15,13 @@ def under_limit(settings: Settings) -> int | None:
     return max(0, settings.max_artifact_bytes - used_bytes(settings.artifact_dir))
 
 
+def left(settings: Settings) -> int:
+    """Return how many bytes may still be written. Takes its time."""
+    free = shutil.disk_usage(settings.artifact_dir).free - settings.min_free_bytes
+    limit = under_limit(settings)
+    return max(0, free if limit is None else min(free, limit))
+
+
 def check(path: str | Sequence[str], needed_bytes: int, what: str, settings: Settings) -> None:
     """Refuse what is too large; takes its time, so call it in a thread.
 
@@ -27,9 +34,7 @@ def check(path: str | Sequence[str], needed_bytes: int, what: str, settings: Set
     Raises:
         InvalidInput: There is less room than that.
     """
-    free = shutil.disk_usage(settings.artifact_dir).free - settings.min_free_bytes
-    limit = under_limit(settings)
-    room = max(0, free if limit is None else min(free, limit))
+    room = left(settings)
     if needed_bytes > room:
         raise InvalidInput.at(
             path,

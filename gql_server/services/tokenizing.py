@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,10 +10,30 @@ from typing import TYPE_CHECKING
 from gql_server.text_edges import TextEdges, edges_of
 from gql_server.token_options import counts_of, facts_of
 from gql_server.tokens import text_of
-from models import LanguageModel
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from models import LanguageModel
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """A language model's tokenizer on disk, and what the model's options make of it."""
+
+    directory: Path
+    edges: TextEdges | None = None
+    special_ids: frozenset[int] | None = None
+    """As of the last load, as the edges are, where they are None."""
+
+    @staticmethod
+    def of(directory: Path, language_model: "LanguageModel | None" = None) -> "TokenizerFiles":
+        """Take the options of a language model; without its row, those of its last load."""
+        facts = facts_of(language_model.tokenizer) if language_model else None
+        if language_model is None or facts is None:
+            return TokenizerFiles(directory)
+        special = facts.special_ids(counts_of(language_model.token_counts))
+        return TokenizerFiles(directory, facts.edges(language_model.add_bos), frozenset(special))
 
 
 class TokenCounter:
@@ -24,20 +45,21 @@ class TokenCounter:
         self._special_ids = special_ids
 
     @staticmethod
-    def of(copy_directory: Path, language_model: LanguageModel | None = None) -> "TokenCounter | None":
-        """Return the counter of a language model, or None where its tokenizer has no file of that kind.
+    def of(copy_directory: Path, language_model: "LanguageModel | None" = None) -> "TokenCounter | None":
+        """Return the counter of a language model, or None where its tokenizer has no file of that kind."""
+        return TokenCounter.read(TokenizerFiles.of(copy_directory, language_model))
 
-        Without its row, the options of the model are those of its last load.
-        """
+    @staticmethod
+    def read(files: TokenizerFiles) -> "TokenCounter | None":
+        """Return the counter that a tokenizer's files make, or None where it has no file of that kind."""
         try:
-            counter = _read(copy_directory, (copy_directory / "tokenizer.json").stat().st_mtime_ns)
+            written_at = (files.directory / "tokenizer.json").stat().st_mtime_ns
+            counter = _read(files.directory, written_at)
         except FileNotFoundError:
             return None
-        facts = facts_of(language_model.tokenizer) if language_model else None
-        if language_model is None or facts is None:
+        if files.edges is None or files.special_ids is None:
             return counter
-        special = facts.special_ids(counts_of(language_model.token_counts))
-        return TokenCounter(counter._tokenizer, facts.edges(language_model.add_bos), frozenset(special))
+        return TokenCounter(counter._tokenizer, files.edges, files.special_ids)
 
     @property
     def writes_bos(self) -> bool:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ CAPTURE = CaptureRequest(
         ),
         ({"name": "\u200b\u202e"}, ["name"]),
         (
-            {"dataset": DatasetRequest(DatasetKind.UPLOAD, file_name="a.csv", content=b"other\n1\n")},
+            {"dataset": DatasetRequest(DatasetKind.UPLOAD, file_name="a.csv", upload=BytesIO(b"other\n1\n"))},
             ["dataset", "upload"],
         ),
         ({"sample_offset": 1}, ["sampleOffset"]),
@@ -166,7 +167,7 @@ BAD_ROWS = b'{"text": "one"}\n{"text": null}\n{"text": "three"}\n'
 async def test_a_file_with_bad_rows_is_refused_or_taken_without_them(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(BAD_ROWS)
     kinds = {
-        "upload": DatasetRequest(DatasetKind.UPLOAD, file_name="a.jsonl", content=BAD_ROWS),
+        "upload": DatasetRequest(DatasetKind.UPLOAD, file_name="a.jsonl", upload=BytesIO(BAD_ROWS)),
         "file": DatasetRequest(DatasetKind.FILE, path="a.jsonl"),
     }
     async with prepared(tmp_path, dataset_dirs=(tmp_path,)) as (server, sae):

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ async def test_an_sae_that_was_trained_elsewhere_has_no_length_to_be_cut_at(tmp_
         ({"dataset": DatasetRequest(DatasetKind.INLINE, texts=["x"] * 11)}, ["dataset", "texts"]),
         ({"dataset": DatasetRequest(DatasetKind.FILE, path="/etc/passwd")}, ["dataset", "file", "path"]),
         (
-            {"dataset": DatasetRequest(DatasetKind.UPLOAD, file_name="x.csv", content=b"a\n1")},
+            {"dataset": DatasetRequest(DatasetKind.UPLOAD, file_name="x.csv", upload=BytesIO(b"a\n1"))},
             ["dataset", "upload"],
         ),
         (
