@@ -202,7 +202,7 @@ class CaptureActivationsInput:
         return CaptureRequest(
             language_model_id=self.language_model_id,
             layers=self.layers,
-            dataset=await dataset_request(self.dataset),
+            dataset=dataset_request(self.dataset),
             name=self.name,
             sample_offset=self.sample_offset,
             sample_limit=self.sample_limit,

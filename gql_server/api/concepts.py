@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import strawberry
 
@@ -14,6 +14,7 @@ from gql_server.api.common import (
     InvalidInput,
     Node,
     NotFound,
+    QueueFull,
     Upload,
     argument,
     describe_enum,
@@ -26,12 +27,14 @@ from gql_server.api.common import (
     one_of_input_type,
 )
 from gql_server.api.context import Info
-from gql_server.api.datasets import read_upload
 from gql_server.api.enums import ConceptSource
 from gql_server.api.references import NeuronRef, SaeRef
 from gql_server.services import batches, concepts as concept_service
 from gql_server.services.requests import ImportConceptsRequest, SetConceptRequest
 from models import Concept as ConceptRow
+
+if TYPE_CHECKING:
+    from starlette.datastructures import UploadFile
 
 # --------------------------------------------------------------------------------- types
 
@@ -155,16 +158,16 @@ class ImportConceptsInput:
         default=ImportMode.MERGE, description="What becomes of the concepts that are there."
     )
 
-    async def request(self) -> ImportConceptsRequest:
-        """Return what the service is asked for; an upload is read here."""
+    def request(self) -> ImportConceptsRequest:
+        """Return what the service is asked for; an upload is read later."""
         mode: Literal["MERGE", "REPLACE"] = self.mode.value
         if self.source.csv is not None:
             return ImportConceptsRequest(self.sae_id, "csv", self.source.csv, mode)
         if self.source.json is not None:
             return ImportConceptsRequest(self.sae_id, "json", self.source.json, mode)
         assert self.source.upload is not None
-        _, content = await read_upload(self.source.upload)
-        return ImportConceptsRequest(self.sae_id, None, content, mode)
+        file: UploadFile = self.source.upload  # type: ignore[assignment]
+        return ImportConceptsRequest(self.sae_id, None, file.file, mode)
 
 
 @object_type
@@ -190,7 +193,7 @@ class ConceptsImported:
 
 
 ImportConceptsResult = Annotated[
-    ConceptsImported | InvalidInput | NotFound | Conflict,
+    ConceptsImported | InvalidInput | NotFound | Conflict | QueueFull,
     strawberry.union("ImportConceptsResult", description="What importing concepts came to."),
 ]
 
@@ -220,6 +223,6 @@ class ConceptMutations:
         self, info: Info, input: Annotated[ImportConceptsInput, argument("The names.")]
     ) -> ImportConceptsResult:
         """Takes over names of neurons from a file."""
-        request = await input.request()
+        request = input.request()
         row, imported, skipped = await concept_service.import_concepts(info.context.server, request)
         return ConceptsImported(sae=saes.sae(row), imported_count=imported, skipped_count=skipped)

@@ -112,7 +112,7 @@ class DatasetInput:
     built_in: BuiltInDataset | None = strawberry.field(description="Texts that every server has.")
 
 
-async def dataset_request(input: DatasetInput) -> DatasetRequest:
+def dataset_request(input: DatasetInput) -> DatasetRequest:
     """Return the request that an input stands for; an upload is read later."""
     if input.texts is not None:
         return DatasetRequest(DatasetKind.INLINE, texts=input.texts)
@@ -143,9 +143,3 @@ async def dataset_request(input: DatasetInput) -> DatasetRequest:
             skip_bad_rows=input.hugging_face.skip_bad_rows,
         )
     return DatasetRequest(DatasetKind.BUILT_IN)
-
-
-async def read_upload(upload: Upload) -> tuple[str | None, bytes]:
-    """Return an uploaded file's name and content."""
-    file: UploadFile = upload  # type: ignore[assignment]
-    return file.filename, await file.read()

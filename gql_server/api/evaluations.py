@@ -160,7 +160,7 @@ class EvaluateSaeInput:
         """Return what the service is asked for."""
         return EvaluateRequest(
             sae_id=self.sae_id,
-            dataset=await dataset_request(self.dataset),
+            dataset=dataset_request(self.dataset),
             sample_offset=self.sample_offset,
             sample_limit=self.sample_limit,
             idempotency_key=self.idempotency_key,

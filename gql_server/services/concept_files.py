@@ -3,32 +3,85 @@
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
+from gql_server.errors import FieldProblem, InvalidInput
 from gql_server.services.checks import Checks, visible
 from gql_server.text_files.delimited import COMMAS_FIRST, DelimitedText
 from gql_server.text_files.json_names import RepeatedName, named_once
 from gql_server.text_files.problems import FileProblem, json_problem
 from gql_server.text_files.rows import has_half_characters
+from gql_server.text_files.streams import decoded_whole
 
 COLUMNS = ("neuron_idx", "concept_name", "score")
 MAX_CONCEPT_NAME_LENGTH = 500
 
 
-@dataclass(frozen=True)
-class ImportedConcept:
-    """One row: a neuron's name. A missing score is the lowest."""
+ROWS_AT_ONCE = 1000
+
+
+class ImportedConcept(msgspec.Struct, frozen=True, array_like=True):
+    """A neuron's name. A missing score is the lowest."""
 
     neuron_index: int
     name: str
     score: float | None
+    row_count: int = 1
+    """Rows of the file for this neuron, of which this is the best."""
 
     @property
     def rank(self) -> float:
         """The score to compare by."""
         return -math.inf if self.score is None else self.score
+
+
+def take(
+    content: str | Path,
+    format: Literal["csv", "json"] | None,
+    path: Sequence[str],
+    n_latents: int,
+    taken: Path,
+) -> list[FieldProblem]:
+    """Write the best row of each neuron in a file into ``taken``, or return what is wrong with the file.
+
+    Args:
+        content: Of the file, or where it lies.
+        format: None: told from the content.
+        path: The field of the input that it is.
+        n_latents: Neurons of the SAE.
+        taken: A file, in which ``taken_concepts`` finds the rows by their neurons' numbers.
+    """
+    try:
+        text = content if isinstance(content, str) else decoded_whole(content.read_bytes(), "The file")
+        rows = parse(text, format or format_of(text), path, n_latents)
+    except FileProblem as problem:
+        return [FieldProblem(path, str(problem))]
+    except InvalidInput as refusal:
+        return refusal.problems
+    counts = Counter(row.neuron_index for row in rows)
+    best = dict[int, ImportedConcept]()
+    for row in rows:
+        if row.neuron_index not in best or row.rank > best[row.neuron_index].rank:
+            best[row.neuron_index] = row
+    ordered = iter(sorted(best))
+    with taken.open("wb") as file:
+        while part := list(islice(ordered, ROWS_AT_ONCE)):
+            concepts = [msgspec.structs.replace(best[one], row_count=counts[one]) for one in part]
+            file.write(msgspec.json.encode(concepts) + b"\n")
+    return []
+
+
+def taken_concepts(taken: Path) -> Iterator[list[ImportedConcept]]:
+    """Give what ``take`` has written, some at a time."""
+    with taken.open("rb") as file:
+        for line in file:
+            yield msgspec.json.decode(line, type=list[ImportedConcept])
 
 
 def parse(

@@ -2,29 +2,31 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete as delete_rows, select
+from sqlalchemy import delete as delete_rows, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.files import write_whole
+from gql_server.files import TEMPORARY_PREFIX, write_whole
+from gql_server.readers import ReadingEnded
 from gql_server.server import Server
-from gql_server.services import artifacts, lookup
+from gql_server.services import artifacts, lookup, uploads
 from gql_server.services.checks import Checks, visible
 from gql_server.services.concept_files import (
     MAX_CONCEPT_NAME_LENGTH,
+    ROWS_AT_ONCE,
     ImportedConcept,
-    format_of,
-    parse,
+    take,
+    taken_concepts,
 )
 from gql_server.services.requests import ImportConceptsRequest, SetConceptRequest
 from gql_server.settings import Settings
-from gql_server.text_files.problems import FileProblem
-from gql_server.text_files.streams import decoded_whole
 from models import Concept, Sae
 from models.base import now
 from models.enums import ConceptSource
@@ -113,63 +115,81 @@ async def import_concepts(server: Server, request: ImportConceptsRequest) -> tup
     """
     async with server.database.read() as session:
         sae = await lookup.get(session, Sae, request.sae_id)
-    rows = await asyncio.to_thread(_parse, request, known_latent_count(sae))
-    async with server.database.write() as session:
+    async with _taken(server, request, known_latent_count(sae)) as taken, server.database.write() as session:
         sae = await lookup.get(session, Sae, request.sae_id)
         if request.mode == "REPLACE":
             imported = (Concept.sae_id == sae.id, Concept.source != ConceptSource.MANUAL)
             await session.execute(delete_rows(Concept).where(*imported))
-        taken = await _take(session, sae, rows)
+        n_taken, n_left = 0, 0
+        parts = taken_concepts(taken)
+        while part := await asyncio.to_thread(next, parts, None):
+            left = await _take(session, sae, part)
+            n_taken, n_left = n_taken + len(part) - len(left), n_left + sum(row.row_count for row in left)
         await _write_dictionary(server.settings, session, sae)
-    return sae, len(taken), sum(row.neuron_index not in taken for row in rows)
+    return sae, n_taken, n_left
 
 
-def _parse(request: ImportConceptsRequest, n_latents: int) -> list[ImportedConcept]:
-    path = ["source", request.format or "upload"]
-    content = request.content
-    if len(content) > MAX_FILE_SIZE:
-        raise InvalidInput.at(path, f"The file is larger than {MAX_FILE_SIZE // 2**20} MB.")
-    if isinstance(content, bytes):
-        try:
-            content = decoded_whole(content, "The file")
-        except FileProblem as problem:
-            raise InvalidInput.at(path, str(problem)) from None
-    return parse(content, request.format or format_of(content), path, n_latents)
+@asynccontextmanager
+async def _taken(server: Server, request: ImportConceptsRequest, n_latents: int) -> AsyncIterator[Path]:
+    """Give a file with the best row of each neuron."""
+    settings, path = server.settings, ["source", request.format or "upload"]
+    taken = settings.artifact_dir.resolve() / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    try:
+        async with AsyncExitStack() as open_files:
+            content: str | Path
+            if isinstance(request.content, str):
+                size, content = len(request.content), request.content
+            else:
+                content = await open_files.enter_async_context(uploads.on_disk(settings, request.content))
+                size = (await asyncio.to_thread(content.stat)).st_size
+            if size > MAX_FILE_SIZE:
+                raise InvalidInput.at(path, f"The file is larger than {MAX_FILE_SIZE // 2**20} MB.")
+            try:
+                problems = await server.readers.run(take, content, request.format, path, n_latents, taken)
+            except ReadingEnded as ended:
+                raise InvalidInput.at(path, f"The file {ended}.") from ended
+        if problems:
+            raise InvalidInput(problems)
+        yield taken
+    finally:
+        taken.unlink(missing_ok=True)
 
 
-async def _take(session: AsyncSession, sae: Sae, rows: Iterable[ImportedConcept]) -> set[int]:
-    """Name neurons by the best of their rows; returns the neurons that got another name."""
-    best: dict[int, ImportedConcept] = {}
+async def _take(session: AsyncSession, sae: Sae, rows: Sequence[ImportedConcept]) -> list[ImportedConcept]:
+    """Name neurons by rows that are sorted by them; returns those whose neuron keeps what it has."""
+    there = (Concept.id, Concept.neuron_index, Concept.source, Concept.score, Concept.version)
+    between = Concept.neuron_index.between(rows[0].neuron_index, rows[-1].neuron_index)
+    found = await session.execute(select(*there).where(Concept.sae_id == sae.id, between))
+    by_neuron = {row.neuron_index: row for row in found}
+    new, changed, left = list[dict[str, Any]](), list[dict[str, Any]](), list[ImportedConcept]()
     for row in rows:
-        if row.neuron_index not in best or row.rank > best[row.neuron_index].rank:
-            best[row.neuron_index] = row
-    present = await session.scalars(select(Concept).where(Concept.sae_id == sae.id))
-    by_neuron = {concept.neuron_index: concept for concept in present}
-    taken: set[int] = set()
-    for row in best.values():
         concept = by_neuron.get(row.neuron_index)
-        if concept is not None and not _yields(concept, row):
-            continue
+        values = {
+            "name": row.name,
+            "score": row.score,
+            "note": None,
+            "source": ConceptSource.IMPORTED,
+            "updated_at": now(),
+        }
         if concept is None:
-            concept = Concept(
-                id=ids.new(ids.CONCEPT), sae_id=sae.id, neuron_index=row.neuron_index, version=0
-            )
-            session.add(concept)
-        concept.name, concept.score, concept.note = row.name, row.score, None
-        concept.source = ConceptSource.IMPORTED
-        concept.version += 1
-        concept.updated_at = now()
-        taken.add(row.neuron_index)
-    return taken
+            own = {"id": ids.new(ids.CONCEPT), "sae_id": sae.id, "neuron_index": row.neuron_index}
+            new.append(values | own | {"version": 1})
+        elif _yields(concept.source, concept.score, row):
+            changed.append(values | {"id": concept.id, "version": concept.version + 1})
+        else:
+            left.append(row)
+    if new:
+        await session.execute(insert(Concept), new)
+    if changed:
+        await session.execute(update(Concept), changed)
+    return left
 
 
-def _yields(concept: Concept, row: ImportedConcept) -> bool:
+def _yields(source: ConceptSource, score: float | None, row: ImportedConcept) -> bool:
     """Whether an import may overwrite what is there: never what a person has set."""
-    if concept.source == ConceptSource.MANUAL:
+    if source == ConceptSource.MANUAL:
         return False
-    return (concept.score is None and row.score is not None) or (
-        concept.score is not None and row.rank > concept.score
-    )
+    return (score is None and row.score is not None) or (score is not None and row.rank > score)
 
 
 async def _of_neuron(session: AsyncSession, sae_id: str, neuron_index: int) -> Concept | None:
@@ -180,15 +200,16 @@ async def _of_neuron(session: AsyncSession, sae_id: str, neuron_index: int) -> C
 async def _write_dictionary(settings: Settings, session: AsyncSession, sae: Sae) -> None:
     """Write the SAE's concepts as mi_crow's ConceptDictionary reads them; it needs a number as score."""
     await session.flush()
-    query = select(Concept).where(Concept.sae_id == sae.id).order_by(Concept.neuron_index)
-    concepts = {
-        str(concept.neuron_index): {"name": concept.name, "score": concept.score or 0.0}
-        for concept in await session.scalars(query)
-    }
-    content = {"n_size": sae.latent_count, "concepts": concepts}
+    query = select(Concept.neuron_index, Concept.name, Concept.score).where(Concept.sae_id == sae.id)
+    rows = list[tuple[int, str, float | None]]()
+    # Some at a time, so that others' requests get on in between.
+    async for part in (await session.stream(query.order_by(Concept.neuron_index))).partitions(ROWS_AT_ONCE):
+        rows += [(row[0], row[1], row[2]) for row in part]
     path = artifacts.sae_directory(settings, sae) / "concepts" / "concepts.json"
-    await asyncio.to_thread(_write_json, path, content)
+    await asyncio.to_thread(_write, path, sae.latent_count, rows)
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def _write(path: Path, n_latents: int | None, rows: Sequence[tuple[int, str, float | None]]) -> None:
+    concepts = {str(index): {"name": name, "score": score or 0.0} for index, name, score in rows}
+    content = {"n_size": n_latents, "concepts": concepts}
     write_whole(path, json.dumps(content, ensure_ascii=False, indent=2).encode())

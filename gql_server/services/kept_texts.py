@@ -1,21 +1,18 @@
 """Texts that are kept for a job: they are there before the job is, and go with what they were kept for."""
 
 import asyncio
-import shutil
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.errors import InvalidInput
-from gql_server.files import TEMPORARY_PREFIX
 from gql_server.readers import ReadingEnded
 from gql_server.server import Server
-from gql_server.services import artifacts, launching, removals, room, texts
+from gql_server.services import artifacts, launching, removals, room, texts, uploads
 from gql_server.services.requests import DatasetRequest, Launched
 from gql_server.services.text_taking import NotTaken, TakenTexts, TextSource, Wanted, take
 from gql_server.services.texts import Described, Texts
@@ -131,23 +128,11 @@ async def _take(
 async def _on_disk(
     settings: Settings, request: DatasetRequest, source: TextSource
 ) -> AsyncIterator[TextSource]:
-    """Give a source that another process can open: an upload lies in a file while the block runs."""
     if request.upload is None:
         yield source
         return
-    parent = settings.artifact_dir.resolve()
-    path = parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
-    try:
-        await asyncio.to_thread(_copy, request.upload, path)
-        yield replace(source, path=path, roots=[parent])
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _copy(upload: BinaryIO, path: Path) -> None:
-    upload.seek(0)
-    with path.open("xb") as file:
-        shutil.copyfileobj(upload, file)
+    async with uploads.on_disk(settings, request.upload) as path:
+        yield replace(source, path=path, roots=[path.parent])
 
 
 def hub_dataset(dataset: DatasetRequest) -> dict[str, Any] | None:

@@ -174,7 +174,7 @@ class ImportConceptsRequest:
 
     sae_id: str
     format: Literal["csv", "json"] | None
-    content: str | bytes
+    content: str | BinaryIO
     mode: Literal["MERGE", "REPLACE"]
 
 

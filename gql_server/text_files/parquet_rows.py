@@ -8,7 +8,6 @@ from gql_server.text_files.rows import Row, named
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
 ROWS_AT_ONCE = 1024
 
@@ -16,20 +15,22 @@ ROWS_AT_ONCE = 1024
 def parquet_rows(source: BinaryIO, name: str, text_field: str, most_bytes: int) -> Iterator[Row]:
     """Give all rows, some of them in memory at a time.
 
-    Raises FileProblem where it is no Parquet file, has no such column of strings or bytes, or the column has
-    more than ``most_bytes``.
+    Raises FileProblem where it is no Parquet file, has no such column of strings or bytes, or more than
+    ``most_bytes`` of it have been read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    number = 0
+    number, n_bytes = 0, 0
     try:
-        file = pq.ParquetFile(source)
-        path = _path(file.schema_arrow, name, text_field)
-        _check_size(file, name, path, most_bytes)
-        for batch in file.iter_batches(ROWS_AT_ONCE, columns=[".".join(path)]):
+        path = _path(pq.ParquetFile(source).schema_arrow, name, text_field)
+        column = ".".join(path)
+        file = pq.ParquetFile(source, read_dictionary=[column])
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=[column]):
             for value in _values(batch, path):
-                number += 1
+                number, n_bytes = number + 1, n_bytes + len(value or b"")
+                if n_bytes > most_bytes:
+                    raise FileProblem(f"{name} has more than {most_bytes} bytes of texts when unpacked.")
                 yield Row(f"row {number}", value)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise FileProblem(f"{name} is not a Parquet file: {str(error).splitlines()[0]}") from None
@@ -99,26 +100,21 @@ def _is_text(type_: "pa.DataType") -> bool:
     return any(test(value) for test in tests)
 
 
-def _check_size(file: "pq.ParquetFile", name: str, path: list[str], most_bytes: int) -> None:
-    metadata, column = file.metadata, ".".join(path)
-    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
-    chunks = (group.column(place) for group in groups for place in range(group.num_columns))
-    size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column)
-    if size > most_bytes:
-        raise FileProblem(f"{name} has {size} bytes of texts when unpacked; {most_bytes} may be.")
-
-
-def _values(batch: "pa.RecordBatch", path: list[str]) -> list[bytes | None]:
-    """Return texts as bytes: pyarrow does not look whether what it calls a string is UTF-8."""
+def _values(batch: "pa.RecordBatch", path: list[str]) -> Iterator[bytes | None]:
+    """Give texts as bytes: pyarrow does not look whether what it calls a string is UTF-8."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     column = batch.column(path[0])
     for field in path[1:]:
         column = pc.struct_field(column, [field])
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     if pa.types.is_null(column.type):
-        return [None] * len(column)
-    values: list[bytes | None] = column.cast(pa.large_binary()).to_pylist()
-    return values
+        yield from [None] * len(column)
+    elif pa.types.is_dictionary(column.type):
+        # A long value that stands in many rows is there once.
+        values = column.dictionary.cast(pa.large_binary())
+        for index in column.indices:
+            yield values[index.as_py()].as_py() if index.is_valid else None
+    else:
+        for value in column.cast(pa.large_binary()):
+            yield value.as_py()

@@ -64,14 +64,15 @@ def texts_in(name: str, source: BinaryIO, options: ReadingOptions, skipped: Skip
     count, n_characters = 0, 0
     try:
         for row in _rows(name, source, options):
+            if count + skipped.count >= options.max_texts:
+                rows = "texts and bad rows" if skipped.count else "texts"
+                raise FileProblem(f"{name} has more than {options.max_texts} {rows}, which is the most.")
             try:
                 text = _text(row, options)
             except RowProblem as problem:
                 _refuse_or_skip(name, f"{row.place} {problem}", options, skipped)
                 continue
             count, n_characters = count + 1, n_characters + len(text)
-            if count > options.max_texts:
-                raise FileProblem(f"{name} has more than {options.max_texts} texts, which is the most.")
             if n_characters > EXPANSION * options.max_bytes:
                 raise FileProblem(f"{name} has more than {EXPANSION * options.max_bytes} characters.")
             yield text

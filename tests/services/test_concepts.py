@@ -1,6 +1,7 @@
 """Concepts: by hand and from files, held against mi_crow's own ConceptDictionary."""
 
 import json
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -109,7 +110,7 @@ async def test_a_file_is_taken_as_spreadsheets_and_editors_write_it(
     tmp_path: Path, content: str, encoding: str | None
 ) -> None:
     kind = "json" if "{" in content else "csv"
-    source: str | bytes = content if encoding is None else content.encode(encoding)
+    source: str | BytesIO = content if encoding is None else BytesIO(content.encode(encoding))
     async with serving(tmp_path) as server:
         sae = await add(server)
         request = ImportConceptsRequest(sae.id, kind if encoding is None else None, source, "MERGE")  # type: ignore[arg-type]
@@ -155,7 +156,7 @@ async def test_the_dictionary_on_disk_is_what_mi_crow_reads_from_the_same_files(
             run = await session.get_one(Sae, by_csv.id)
         by_json = await add_sae(server, await _run(server, run))
         await concepts.import_concepts(
-            server, ImportConceptsRequest(by_json.id, None, theirs_json.read_bytes(), "MERGE")
+            server, ImportConceptsRequest(by_json.id, None, BytesIO(theirs_json.read_bytes()), "MERGE")
         )
         for sae in (by_csv, by_json):
             ours = ConceptDictionary(n_size=32)

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,15 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from gql_server.text_files.problems import FileProblem
-from gql_server.text_files.reading import EXPANSION, ReadingOptions, TextFile, read_file, read_texts
+from gql_server.text_files.reading import (
+    EXPANSION,
+    ReadingOptions,
+    TextFile,
+    read_file,
+    read_texts,
+    texts_in,
+)
+from gql_server.text_files.rows import SkippedRows
 
 SKIPPING = ReadingOptions(skip_bad_rows=True)
 ADVICE = "Mend the row, or leave such rows out with skipBadRows."
@@ -490,11 +499,44 @@ def test_what_is_packed_into_little_is_unpacked_up_to_a_limit(suffix: str, line:
 
 def test_a_column_of_parquet_is_unpacked_up_to_a_limit() -> None:
     options = ReadingOptions(max_bytes=2**16)
-    assert refusal("a.parquet", parquet({"text": ["x" * 2**19]}), options).endswith(f"{2**18} may be.")
+    too_much = f"a.parquet has more than {2**18} bytes of texts when unpacked."
+    assert refusal("a.parquet", parquet({"text": ["x" * 2**19]}), options) == too_much
     # In the file it is one value and a thousand references to it.
     repeated = parquet({"text": pa.array(["x" * 1000] * 1000).dictionary_encode()})
-    assert refusal("a.parquet", repeated, options) == f"a.parquet has more than {2**18} characters."
+    assert refusal("a.parquet", repeated, options) == too_much
     assert texts_of("a.parquet", parquet({"text": ["x"], "big": ["x" * 2**19]}), options) == ["x"]
+
+
+def test_a_long_value_of_many_rows_is_in_memory_once() -> None:
+    value, rows = "x" * 2**20, 2000
+    buffer = io.BytesIO()
+    table = pa.table({"text": pa.array([value]).take(pa.array([0] * rows))})
+    pq.write_table(table, buffer, dictionary_pagesize_limit=2**24)
+    del table
+    content = buffer.getvalue()
+    assert len(content) < 2**17
+    before = pa.total_allocated_bytes()
+    found = texts_in("a.parquet", io.BytesIO(content), ReadingOptions(), SkippedRows())
+    assert next(found) == value
+    # As strings of their own a thousand rows would be a gigabyte.
+    assert pa.total_allocated_bytes() - before < 2**26
+    assert sum(len(text) for text in found) == (rows - 1) * len(value)
+
+
+@pytest.mark.parametrize("place", range(40))
+def test_a_parquet_file_with_a_byte_that_has_changed_is_read_or_refused(place: int) -> None:
+    content = bytearray(parquet({"text": [f"text {row}" for row in range(50)]}))
+    content[-9 - 7 * place] ^= 0x15
+    with suppress(FileProblem):
+        read("a.parquet", bytes(content))
+
+
+def test_rows_without_a_text_are_no_more_than_texts_may_be() -> None:
+    options = ReadingOptions(max_texts=100, skip_bad_rows=True)
+    nothing = parquet({"text": pa.nulls(10**6, pa.string())})
+    assert refusal("a.parquet", nothing, options) == (
+        "a.parquet has more than 100 texts and bad rows, which is the most."
+    )
 
 
 def test_no_more_texts_are_read_than_may_be() -> None:
