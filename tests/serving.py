@@ -1,6 +1,7 @@
 """A server's parts over a real database in a directory, without workers."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,13 @@ LAYERS = [
 ]
 
 
+class ReadersHere(Readers):
+    """Readers without processes of their own, whose start would take most of a test's time."""
+
+    async def run(self, function: Callable[..., Any], *args: Any, **_: Any) -> Any:
+        return await asyncio.to_thread(function, *args)
+
+
 @asynccontextmanager
 async def serving(
     directory: Path, executor: FakeExecutor | None = None, **settings: Any
@@ -53,7 +61,7 @@ async def serving(
     supervisor = Supervisor(database, executor, jobs.handlers(chosen), bell, chosen, telemetry)
     supervisor.start()
     try:
-        yield Server(chosen, database, executor, supervisor, bell, Readers(chosen), telemetry)
+        yield Server(chosen, database, executor, supervisor, bell, ReadersHere(chosen), telemetry)
     finally:
         await supervisor.close()
         await database.close()
