@@ -60,7 +60,7 @@ async def find(
     ):
         run = await interactive.start(server, task)
         inference.follow(run)
-        result = await interactive.finish(run)
+        result = await interactive.finish(server, run)
     assert isinstance(result, ContrastResult)
     return sae, result
 

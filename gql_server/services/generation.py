@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,9 +75,10 @@ async def generate(server: Server, request: GenerateRequest) -> Generated:
     """
     prepared = await _prepare(server, request)
     generated = Generated(prepared.sae, prepared.task.seed, prepared.top_texts_path)
-    async for event in _events(server, prepared):
-        if isinstance(event, OutputFinished):
-            generated.outputs.append(event)
+    async with aclosing(_events(server, prepared)) as events:
+        async for event in events:
+            if isinstance(event, OutputFinished):
+                generated.outputs.append(event)
     generated.outputs.sort(key=lambda output: (output.prompt_index, output.variant != "BASELINE"))
     return generated
 
@@ -90,12 +92,9 @@ async def stream(
         InvalidInput, NotFound, Conflict, QueueFull: See the API.
     """
     prepared = await _prepare(server, request)
-    events = _events(server, prepared)
-    try:
+    async with aclosing(_events(server, prepared)) as events:
         async for event in events:
             yield prepared.sae, event
-    finally:
-        await events.aclose()
 
 
 async def _events(
@@ -116,7 +115,7 @@ async def _events(
                     if isinstance(event, TokenGenerated | OutputFinished):
                         yield event
             ended = True
-            await interactive.finish(run)
+            await interactive.finish(server, run)
         finally:
             if not ended:
                 await server.executor.cancel(run)

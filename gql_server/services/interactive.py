@@ -111,10 +111,16 @@ async def start(server: Server, task: Task) -> TaskRun:
         raise QueueFull(str(lost), retry_after_seconds=5, code="BUSY") from lost
 
 
-async def finish(run: TaskRun) -> Result:
-    """Return a task's result, or raise the refusal that its end means for the client."""
+async def finish(server: Server, run: TaskRun) -> Result:
+    """Return a task's result, or raise the refusal that its end means for the client.
+
+    The task ends where nobody waits for it any more.
+    """
     try:
         return await run.result()
+    except asyncio.CancelledError:
+        await server.executor.cancel(run)
+        raise
     except TaskFailure as failure:
         failed = failure.failed
         if failed.code == "INVALID":

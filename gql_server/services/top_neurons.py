@@ -65,6 +65,6 @@ async def find(
     ):
         run = await interactive.start(server, task)
         inference.follow(run)
-        result = await interactive.finish(run)
+        result = await interactive.finish(server, run)
     assert isinstance(result, TopNeuronsResult)
     return sae, result

@@ -4,15 +4,20 @@ import asyncio
 import random
 from typing import Any
 
+import httpx
+import pytest
 from sqlalchemy import select
 
 from gql_server.api.context import Context
 from gql_server.api.schema import schema
+from gql_server.jobs.executor import TaskRun
 from gql_server.server import Server
 from gql_server.services import artifacts
 from models import ActivationRun, Job, Removal
 from models.enums import JobStatus
-from tests.serving import add_language_model
+from tests.fake_executor import FakeExecutor
+from tests.jobs.test_tails import until
+from tests.serving import add_language_model, add_run, add_sae
 
 CAPTURE = """mutation($input: CaptureActivationsInput!) { captureActivations(input: $input) {
   __typename ... on JobLaunched { job { id } } } }"""
@@ -83,3 +88,40 @@ def _unfinished() -> list[asyncio.Task[Any]]:
     from gql_server.api.common import FreshReads
 
     return list(FreshReads._running)
+
+
+GENERATE = """mutation($input: GenerateInput!) { generate(input: $input) { __typename } }"""
+TOP_NEURONS = """query($id: ID!) { topNeurons(saeId: $id, prompts: ["a"]) { __typename } }"""
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("what", ["generate", "topNeurons"])
+async def test_what_computes_for_a_client_ends_when_it_goes(
+    server: Server, address: tuple[str, int], what: str, accept: str
+) -> None:
+    sae = await add_sae(server, await add_run(server, await add_language_model(server)))
+    asked = {
+        "generate": {"query": GENERATE, "variables": {"input": {"saeId": sae.id, "prompts": ["a"]}}},
+        "topNeurons": {"query": TOP_NEURONS, "variables": {"id": sae.id}},
+    }
+    executor = server.executor
+    assert isinstance(executor, FakeExecutor)
+    started, canceled = asyncio.Event(), asyncio.Event()
+    executor.script = lambda task, run: started.set()
+    cancel = executor.cancel
+
+    async def noted(run: TaskRun) -> None:
+        await cancel(run)
+        canceled.set()
+
+    executor.cancel = noted  # type: ignore[method-assign]
+    async with httpx.AsyncClient(base_url=f"http://{address[0]}:{address[1]}") as client:
+        sending = asyncio.ensure_future(
+            client.post("/graphql", json=asked[what], headers={"Accept": accept}, timeout=60)
+        )
+        await asyncio.wait_for(started.wait(), 30)
+        assert server.in_use.requests == 1
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+    await asyncio.wait_for(canceled.wait(), 30)
+    await until(lambda: server.in_use.requests == 0)

@@ -1,5 +1,6 @@
 """The /graphql endpoint: GraphQL over HTTP and graphql-transport-ws, and GraphiQL for browsers."""
 
+import asyncio
 import json
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,7 @@ from starlette.exceptions import HTTPException as FormRefused
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError
@@ -124,16 +125,19 @@ class GraphQLView(GraphQL[Context, None]):
         if scope["type"] == "websocket":
             await self._serve_socket(WebSocket(scope, receive, send))
             return
-        request = Request(scope, receive)
+        listening = _Listening(receive, is_whole=scope["method"] != "POST")
+        request = Request(scope, listening.receive)
         try:
-            response = await self._answer(request)
+            async with listening:
+                response = await self._answer(request)
         except HTTPException as refusal:
             headers = {"Allow": "GET, POST"} if refusal.status_code == 405 else None
             response = RefusedRequest(refusal.status_code, refusal.reason, _accept(request), headers)
         except _OnlyAHashError:
             # With status 200, as that protocol has it: clients look at the error, not at the status.
             response = JSONResponse({"errors": [persisted_queries.error()]}, headers=NO_PAGE)
-        await response(scope, receive, send)
+        if not listening.is_gone:
+            await response(scope, receive, send)
 
     async def _serve_socket(self, socket: WebSocket) -> None:
         if await self.open_sockets.make_room():
@@ -259,6 +263,45 @@ class GraphQLView(GraphQL[Context, None]):
             if cause.operation_type is OperationType.SUBSCRIPTION:
                 raise HTTPException(400, SUBSCRIPTION_OVER_HTTP) from cause
             raise HTTPException(405, MUTATION_BY_GET) from cause
+
+
+class _Listening:
+    """Listens for whether a client goes while its request is answered, and cancels that then."""
+
+    def __init__(self, receive: Receive, is_whole: bool) -> None:
+        """Take what the request comes from; ``is_whole`` says that it has no body."""
+        self.is_gone = False
+        self._receive = receive
+        self._whole = asyncio.Event()
+        if is_whole:
+            self._whole.set()
+
+    async def receive(self) -> Message:
+        """Return the next part of the request."""
+        message = await self._receive()
+        if not message.get("more_body", False):
+            self._whole.set()
+        return message
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
+        self._listening = asyncio.create_task(self._listen())
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        self._listening.cancel()
+        if not self.is_gone:
+            return False
+        # As asyncio.timeout does: somebody else may have cancelled it as well.
+        return self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError
+
+    async def _listen(self) -> None:
+        await self._whole.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.is_gone = True
+        self._task.cancel()
 
 
 def _accept(request: Request | WebSocket) -> str | None:
