@@ -1,7 +1,6 @@
 """Language models: adding, loading, letting go, deleting."""
 
 import asyncio
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from gql_server.compute.messages.wire import Lane, LanguageModelChanged, Languag
 from gql_server.database import Database
 from gql_server.errors import Conflict
 from gql_server.files import resolve_inside
+from gql_server.hub_names import is_repository, is_revision
 from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.model_directories import problem_of_directory
 from gql_server.provenance import plain
@@ -42,8 +42,6 @@ from models.enums import (
     ProgressUnit,
 )
 
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
-_REVISION = re.compile(r"[\w./-]{1,200}")
 _GGUF_MAGIC = b"GGUF"
 MAX_TOKEN_COUNTS = 1000
 """Tokens of which people may decide whether they count."""
@@ -85,12 +83,12 @@ def _check_source(
         path = ["source", "huggingFace"]
         checks.require(settings.hub_enabled, path, "This server takes no models from the Hugging Face Hub.")
         checks.require(
-            REPOSITORY.fullmatch(request.location) is not None,
+            is_repository(request.location),
             [*path, "repository"],
             "A repository is named owner/name, such as gpt2 or HuggingFaceTB/SmolLM2-135M.",
         )
         checks.require(
-            request.revision is None or _REVISION.fullmatch(request.revision) is not None,
+            request.revision is None or is_revision(request.revision),
             [*path, "revision"],
             "A revision is a branch, a tag or a commit's hash.",
         )

@@ -1,6 +1,5 @@
 """Where the texts of a dataset request come from, and what was kept of them."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,15 +7,13 @@ from typing import NoReturn
 
 from gql_server.errors import InvalidInput
 from gql_server.files import resolve_inside
+from gql_server.hub_names import is_part_of_dataset, is_repository, is_revision
 from gql_server.services.checks import Checks
-from gql_server.services.language_models import REPOSITORY
 from gql_server.services.requests import DatasetRequest
 from gql_server.services.text_taking import TakenTexts, TextSource
 from gql_server.settings import Settings
 from gql_server.text_files.rows import SkippedRows
 from models.enums import DatasetKind
-
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w./-]{0,199}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -72,13 +69,13 @@ def describe(settings: Settings, request: DatasetRequest) -> Described:
 def _hub(settings: Settings, request: DatasetRequest) -> Described:
     if not settings.hub_enabled:
         _refuse(["dataset", "huggingFace"], "This server takes no datasets from the Hugging Face Hub.")
-    for name, value, pattern in (
-        ("repository", request.repository, REPOSITORY),
-        ("config", request.config, _HUB_NAME),
-        ("split", request.split, _HUB_NAME),
-        ("revision", request.revision, _HUB_NAME),
+    for name, value, is_one in (
+        ("repository", request.repository, is_repository),
+        ("config", request.config, is_part_of_dataset),
+        ("split", request.split, is_part_of_dataset),
+        ("revision", request.revision, is_revision),
     ):
-        if (value is None and name == "repository") or (value is not None and not pattern.fullmatch(value)):
+        if (value is None and name == "repository") or (value is not None and not is_one(value)):
             _refuse(
                 ["dataset", "huggingFace", name], f"This is no {name} of a dataset on the Hugging Face Hub."
             )
