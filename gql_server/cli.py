@@ -1,6 +1,7 @@
 """The console script: serve, demo, export-schema, migrate."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -61,6 +62,12 @@ def _sentence(error: ValidationError) -> str:
     return "settings: " + "; ".join(problems)
 
 
+def _forget_token() -> None:
+    """Take the token out of the environment, which workers and what they call inherit."""
+    for name in [name for name in os.environ if name.lower() == "gql_server_token"]:
+        del os.environ[name]
+
+
 def _may_listen(settings: Settings) -> bool:
     return settings.token is not None or settings.allow_without_token or is_loopback(settings.host)
 
@@ -71,6 +78,7 @@ def _serve(settings: Settings, _options: argparse.Namespace) -> int:
     from gql_server.serving import serve
 
     logs.configure(settings.log_format, settings.log_level)
+    _forget_token()
     try:
         with owning(settings.artifact_dir):
             migrate(settings.database_path)
