@@ -4,11 +4,13 @@ import unicodedata
 from collections.abc import Sequence
 
 from gql_server.errors import FieldProblem, InvalidInput
+from gql_server.plain_text import is_plain
 
 MAX_NAME_LENGTH = 200
 MAX_PROBLEMS = 20
 MAX_KEY_LENGTH = 200
 MAX_FLOAT32 = 3.4028234e38
+NOT_PLAIN = "A name is one line, without control characters and marks of the writing direction."
 
 
 def visible(text: str) -> bool:
@@ -44,6 +46,7 @@ class Checks:
         if value is not None:
             message = f"A name has 1 to {MAX_NAME_LENGTH} characters, not all of them spaces."
             self.require(visible(value) and len(value) <= MAX_NAME_LENGTH, path, message)
+            self.require(is_plain(value), path, NOT_PLAIN)
 
     def idempotency_key(self, value: str | None) -> None:
         """A key must not be empty or too long."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from gql_server.errors import FieldProblem, InvalidInput
+from gql_server.plain_text import is_plain
 from gql_server.services.checks import Checks, visible
 from gql_server.text_files.delimited import COMMAS_FIRST, DelimitedText
 from gql_server.text_files.json_names import RepeatedName, named_once
@@ -176,6 +177,8 @@ def _concept(
         problem = f"{neuron!r} is none of the SAE's neurons, 0 to {n_latents - 1}"
     elif not isinstance(name, str) or not visible(name) or len(name) > MAX_CONCEPT_NAME_LENGTH:
         problem = f"a name must have 1 to {MAX_CONCEPT_NAME_LENGTH} characters"
+    elif not is_plain(name.strip()):
+        problem = "a name is one line, without control characters and marks of the writing direction"
     elif has_half_characters(name):
         problem = "the name holds half a character"
     elif value is not None and not math.isfinite(value):

@@ -14,10 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gql_server import ids
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.files import TEMPORARY_PREFIX, write_whole
+from gql_server.plain_text import is_plain
 from gql_server.readers import ReadingEnded
 from gql_server.server import Server
 from gql_server.services import artifacts, lookup, uploads
-from gql_server.services.checks import Checks, visible
+from gql_server.services.checks import NOT_PLAIN, Checks, visible
 from gql_server.services.concept_files import (
     MAX_CONCEPT_NAME_LENGTH,
     ROWS_AT_ONCE,
@@ -80,6 +81,7 @@ def _check(request: SetConceptRequest, sae: Sae) -> None:
     checks.whole_number("neuronIndex", request.neuron_index, 0, known_latent_count(sae) - 1)
     good = visible(request.name) and len(request.name) <= MAX_CONCEPT_NAME_LENGTH
     checks.require(good, "name", f"A concept's name has 1 to {MAX_CONCEPT_NAME_LENGTH} characters.")
+    checks.require(is_plain(request.name), "name", NOT_PLAIN)
     if request.score is not None:
         checks.require(0 <= request.score <= 1, "score", "A score is a number from 0 to 1.")
     if request.note is not None:

@@ -8,6 +8,7 @@ from typing import NoReturn
 from gql_server.errors import InvalidInput
 from gql_server.files import resolve_inside
 from gql_server.hub_names import is_part_of_dataset, is_repository, is_revision
+from gql_server.plain_text import plain
 from gql_server.services.checks import Checks
 from gql_server.services.requests import DatasetRequest
 from gql_server.services.text_taking import TakenTexts, TextSource
@@ -62,7 +63,7 @@ def describe(settings: Settings, request: DatasetRequest) -> Described:
         return Described(TextSource(texts), _count(len(texts)), ["dataset"])
     if request.kind == DatasetKind.UPLOAD:
         name = Path(request.file_name or "").name
-        return Described(TextSource(name=name), name, ["dataset", "upload"])
+        return Described(TextSource(name=plain(name)), plain(name), ["dataset", "upload"])
     return _file(settings, request)
 
 
@@ -93,7 +94,8 @@ def _file(settings: Settings, request: DatasetRequest) -> Described:
         message = f"The file has {path.stat().st_size} bytes; {settings.max_upload_bytes} may be."
         _refuse(["dataset", "file", "path"], message)
     roots = [root.resolve() for root in settings.dataset_dirs]
-    return Described(TextSource(name=path.name, path=path, roots=roots), path.name, ["dataset", "file"])
+    name = plain(path.name)
+    return Described(TextSource(name=name, path=path, roots=roots), name, ["dataset", "file"])
 
 
 def _check(settings: Settings, path: list[str], texts: Sequence[str]) -> None:

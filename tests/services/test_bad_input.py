@@ -133,6 +133,8 @@ CAPTURE = CaptureRequest(
             ["dataset", "huggingFace", "repository"],
         ),
         ({"name": "\u200b\u202e"}, ["name"]),
+        ({"name": "red \x1b[31m"}, ["name"]),
+        ({"name": "one\ntwo"}, ["name"]),
         (
             {"dataset": DatasetRequest(DatasetKind.UPLOAD, file_name="a.csv", upload=BytesIO(b"other\n1\n"))},
             ["dataset", "upload"],
