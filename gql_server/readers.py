@@ -1,6 +1,7 @@
-"""Reads what others have written in processes that may be ended, with bounds on their time and memory.
+"""Runs what others' files make of this server in processes that may be ended, within time and memory.
 
 A few bytes of a file can stand for gigabytes, or for hours of work, and some end the process that reads them.
+A file that is mapped into memory and then cut off does so, too.
 """
 
 import ctypes
@@ -20,9 +21,10 @@ from gql_server.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-PROCESSES = 2
-"""That read at the same time."""
-MAX_WAITING = 16
+TOKENIZING_SECONDS = 10
+"""Time that the prompts of a request may take a language model's tokenizer and its chat template."""
+LOOK_SECONDS = 30
+"""Time that a look at what the server keeps may take."""
 NICENESS = 5
 _PR_SET_PDEATHSIG = 1
 
@@ -31,16 +33,20 @@ Made = TypeVar("Made")
 
 
 class ReadingEnded(Exception):
-    """Reading was ended; the message goes on from "the file …" and says what was too much."""
+    """Reading was ended; the message is a clause that says what was too much."""
 
 
-class Readers:
+class Pool:
     """Runs functions in processes that are kept for the next ones, a few at a time."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._seconds, self._memory = settings.reader_seconds, settings.reader_memory_bytes
-        self._turns = CapacityLimiter(PROCESSES)
-        self._processes = CapacityLimiter(PROCESSES)
+    def __init__(
+        self, what: str, *, processes: int, max_waiting: int, seconds: float, memory_bytes: int
+    ) -> None:
+        """Take what is read, in the plural, and the bounds on it."""
+        self._what, self._seconds, self._memory = what, seconds, memory_bytes
+        self._max_waiting = max_waiting
+        self._turns = CapacityLimiter(processes)
+        self._processes = CapacityLimiter(processes)
 
     async def run(self, function: Callable[Given, Made], *args: Given.args, **_: Given.kwargs) -> Made:
         """Return what a function of a module returns; it ends when whoever waits for it is cancelled.
@@ -50,8 +56,9 @@ class Readers:
             QueueFull: Too many wait for their turn.
             Exception: What the function raises.
         """
-        if self._turns.statistics().tasks_waiting >= MAX_WAITING:
-            raise QueueFull(f"{MAX_WAITING} files wait to be read already; try again.", 5, code="BUSY")
+        if self._turns.statistics().tasks_waiting >= self._max_waiting:
+            message = f"{self._max_waiting} {self._what} wait to be read already; try again."
+            raise QueueFull(message, 5, code="BUSY")
         async with self._turns:
             try:
                 with anyio.fail_after(self._seconds):
@@ -59,14 +66,31 @@ class Readers:
                         _run, self._memory, function, args, cancellable=True, limiter=self._processes
                     )
             except TimeoutError:
-                ended = f"takes more than {self._seconds:g} seconds to read"
+                ended = f"it takes more than {self._seconds:g} seconds"
             except anyio.BrokenWorkerProcess:
-                ended = "has ended the process that read it: it is damaged, or needs too much memory"
+                ended = "the process that reads it has ended: it is damaged, or needs too much memory"
         if ended is not None:
             log.warning("reading ended", function=function.__name__, reason=ended)
             raise ReadingEnded(ended)
         result: Made = made
         return result
+
+
+class Readers:
+    """The pools of the server: one that is busy keeps nobody from another."""
+
+    def __init__(self, settings: Settings) -> None:
+        memory = settings.reader_memory_bytes
+        self.files = Pool(
+            "files", processes=2, max_waiting=16, seconds=settings.reader_seconds, memory_bytes=memory
+        )
+        """Reads files that people bring."""
+        self.prompts = Pool(
+            "requests", processes=1, max_waiting=64, seconds=TOKENIZING_SECONDS, memory_bytes=memory
+        )
+        """Tokenizes prompts with language models' own files."""
+        self.kept = Pool("requests", processes=2, max_waiting=1000, seconds=LOOK_SECONDS, memory_bytes=memory)
+        """Looks into what the server keeps: indexes, runs' texts, vocabularies."""
 
 
 def _run(n_bytes: int, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, str | None]:
@@ -75,11 +99,11 @@ def _run(n_bytes: int, function: Callable[..., Any], args: tuple[Any, ...]) -> t
     try:
         return function(*args), None
     except MemoryError:
-        return None, f"needs more than {n_bytes / 2**20:,.0f} MiB of memory to be read"
+        return None, f"it needs more than {n_bytes / 2**20:,.0f} MiB of memory"
     except Exception:
         raise
     except BaseException as error:  # A panic of a Rust library is no Exception, and cannot be pickled.
-        return None, f"cannot be read: {type(error).__name__}"
+        return None, f"the library that does it gives up ({type(error).__name__})"
 
 
 _bounds: list[int] = []

@@ -16,7 +16,7 @@ from gql_server.database import Database
 from gql_server.jobs.bell import Bell
 from gql_server.jobs.supervisor import Supervisor
 from gql_server.migrate import migrate
-from gql_server.readers import Readers
+from gql_server.readers import Pool, Readers
 from gql_server.server import Server
 from gql_server.services import jobs
 from gql_server.settings import Settings
@@ -40,11 +40,18 @@ LAYERS = [
 ]
 
 
-class ReadersHere(Readers):
-    """Readers without processes of their own, whose start would take most of a test's time."""
+class PoolHere(Pool):
+    """A pool without processes of its own, whose start would take most of a test's time."""
 
     async def run(self, function: Callable[..., Any], *args: Any, **_: Any) -> Any:
         return await asyncio.to_thread(function, *args)
+
+
+class ReadersHere(Readers):
+    def __init__(self, settings: Settings) -> None:
+        self.files = self.prompts = self.kept = PoolHere(
+            "requests", processes=1, max_waiting=1, seconds=1, memory_bytes=1
+        )
 
 
 @asynccontextmanager

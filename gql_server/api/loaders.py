@@ -5,24 +5,24 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from strawberry.dataloader import DataLoader
 
 from gql_server.errors import Conflict, Refusal
+from gql_server.readers import ReadingEnded
 from gql_server.services import artifacts, batches, model_identity, neuron_tensors, neurons, pages, top_texts
 from gql_server.services.model_identity import LanguageModelState
 from gql_server.services.neuron_tensors import NeuronHistogram, NeuronStatistics, Ranked
 from gql_server.services.pages import Children, Page
-from gql_server.services.tokenizing import TokenCounter
-from gql_server.token_texts_file import token_texts
+from gql_server.services.tokenizing import texts_of_tokens
 from models import ActivationRun, Concept, Job, JobEvent, LanguageModel, NeuronIndex, Sae, TrainingPoint
 from models.enums import ArtifactStatus
 
 if TYPE_CHECKING:
     from gql_server.server import Server
+    from gql_server.top_texts import TopText
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -74,6 +74,15 @@ class IndexedNeuron:
 
     index_id: str
     neuron: int
+
+
+@dataclass(frozen=True)
+class TopTextsKey:
+    """So many of a neuron's top texts in a neuron index."""
+
+    index_id: str
+    neuron: int
+    first: int
 
 
 @dataclass(frozen=True)
@@ -218,9 +227,9 @@ class Loaders:
         return self._optional(batches.frequency_histograms)
 
     @cached_property
-    def top_text_sources(self) -> DataLoader[str, top_texts.TopTextSource | None]:
-        """Where an index's top texts are read from, by its ID."""
-        return _loader(self._load_top_text_sources)
+    def top_texts(self) -> DataLoader[TopTextsKey, "list[TopText] | None"]:
+        """The texts on which a neuron fires most; None where the run or the tokenizer is gone."""
+        return _loader(self._load_top_texts)
 
     def _rows(self, table: type[V]) -> DataLoader[str, V | None]:
         async def read(session: AsyncSession, ids: Sequence[str]) -> dict[str, V]:
@@ -256,9 +265,8 @@ class Loaders:
     async def _read_index(
         self, read: Callable[..., list[V]], index_id: str, neurons: list[int]
     ) -> Sequence[V | Conflict]:
-        path = neuron_tensors.path_of(self._server.settings, index_id)
         try:
-            return await asyncio.to_thread(read, path, neurons)
+            return await neuron_tensors.look(self._server, index_id, read, neurons)
         except Conflict as gone:
             return [gone] * len(neurons)
 
@@ -318,20 +326,33 @@ class Loaders:
 
         return await _by_group(keys, lambda key: key.max_points, load)
 
-    async def _load_top_text_sources(self, index_ids: list[str]) -> list[top_texts.TopTextSource | None]:
-        return await top_texts.sources(self._server, index_ids)
+    async def _load_top_texts(self, keys: list[TopTextsKey]) -> list["list[TopText] | Conflict | None"]:
+        sources = await top_texts.sources(self._server, {key.index_id for key in keys})
+
+        async def load(
+            group: tuple[str, int], keys: list[TopTextsKey]
+        ) -> Sequence["list[TopText] | Conflict | None"]:
+            source = sources.get(group[0])
+            if source is None:
+                return [None] * len(keys)
+            try:
+                return await top_texts.read(self._server, source, *group, [key.neuron for key in keys])
+            except Conflict as gone:
+                return [gone] * len(keys)
+
+        return await _by_group(keys, lambda key: (key.index_id, key.first), load)
 
     async def _load_language_model_states(self, keys: list[LanguageModelKey]) -> list[LanguageModelState]:
         return await model_identity.states(self._server, [key.row for key in keys])
 
     async def _load_token_texts(self, keys: list[TokenKey]) -> list[str | None]:
-        def read(directory: Path, token_ids: list[int]) -> Sequence[str | None]:
-            tokenizer = TokenCounter.of(directory)
-            return tokenizer.texts_of(token_ids) if tokenizer else token_texts(directory, token_ids)
-
         async def load(language_model_id: str, keys: list[TokenKey]) -> Sequence[str | None]:
             directory = artifacts.copy_directory(self._server.settings, language_model_id)
-            return await asyncio.to_thread(read, directory, [key.token_id for key in keys])
+            token_ids = [key.token_id for key in keys]
+            try:
+                return await self._server.readers.kept.run(texts_of_tokens, directory, token_ids)
+            except ReadingEnded:
+                return [None] * len(keys)
 
         return await _by_group(keys, lambda key: key.language_model_id, load)
 

@@ -11,14 +11,14 @@ from gql_server.api import concepts, saes
 from gql_server.api.common import Node, argument, field, finite, object_type
 from gql_server.api.context import Info
 from gql_server.api.histograms import Histogram, even_histogram
-from gql_server.api.loaders import IndexedNeuron, NeuronsKey
+from gql_server.api.loaders import IndexedNeuron, NeuronsKey, TopTextsKey
 from gql_server.api.neuron_figures import NeuronPlace, figure, statistics_of_page
 from gql_server.api.neuron_filters import NeuronFilter
 from gql_server.api.pagination import Connection, connection, given
 from gql_server.api.references import ConceptRef, SaeRef
 from gql_server.api.token_effects import TokenEffect, check_ranked, token_effects
 from gql_server.compute.messages import events
-from gql_server.services import top_texts
+from gql_server.services.cursors import check_first
 from gql_server.services.neuron_tensors import NeuronStatistics, Ranked
 from gql_server.services.neurons import NeuronConditions, NeuronOrder, NeuronQuery
 from models import Sae as SaeRow
@@ -132,11 +132,11 @@ class Neuron(Node):
         the rest of the answer.
         """
         index_id = await _ready_index_id(info, self)
-        source = await info.context.loaders.top_text_sources.load(index_id) if index_id else None
-        if source is None:
-            return None
-        found = await top_texts.read(source, self.index, first)
-        if not all(math.isfinite(text.score) for text in found):
+        check_first(first)
+        found = None
+        if index_id:
+            found = await info.context.loaders.top_texts.load(TopTextsKey(index_id, self.index, first))
+        if found is None or not all(math.isfinite(text.score) for text in found):
             return None
         return [
             TopText(

@@ -147,9 +147,11 @@ async def _taken(server: Server, request: ImportConceptsRequest, n_latents: int)
             if size > MAX_FILE_SIZE:
                 raise InvalidInput.at(path, f"The file is larger than {MAX_FILE_SIZE // 2**20} MB.")
             try:
-                problems = await server.readers.run(take, content, request.format, path, n_latents, taken)
+                problems = await server.readers.files.run(
+                    take, content, request.format, path, n_latents, taken
+                )
             except ReadingEnded as ended:
-                raise InvalidInput.at(path, f"The file {ended}.") from ended
+                raise InvalidInput.at(path, f"The file cannot be read: {ended}.") from ended
         if problems:
             raise InvalidInput(problems)
         yield taken

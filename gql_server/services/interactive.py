@@ -8,10 +8,11 @@ from gql_server.compute.messages.tasks import Task
 from gql_server.compute.messages.wire import WorkerReady
 from gql_server.errors import Conflict, InvalidInput, QueueFull
 from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost
+from gql_server.readers import ReadingEnded
 from gql_server.server import Server
 from gql_server.services import artifacts
 from gql_server.services.checks import Checks
-from gql_server.services.tokenizing import TokenCounter
+from gql_server.services.tokenizing import TokenizerFiles, token_counts
 from gql_server.settings import Settings
 from models import LanguageModel
 
@@ -50,10 +51,13 @@ async def check_prompt_tokens(
         InvalidInput: A prompt is longer than the model can take.
     """
     directory = artifacts.copy_directory(server.settings, language_model.id)
-    counter = await asyncio.to_thread(TokenCounter.of, directory, language_model)
-    if counter is None:
+    files = TokenizerFiles.of(directory, language_model)
+    try:
+        counts = await server.readers.prompts.run(token_counts, files, list(prompts))
+    except ReadingEnded as ended:
+        raise InvalidInput.at(argument, f"The prompts cannot be tokenized: {ended}.") from ended
+    if counts is None:
         return []
-    counts = await asyncio.to_thread(lambda: [counter.count(prompt) for prompt in prompts])
     limit = language_model.context_length
     checks = Checks()
     for place, count in enumerate(counts):

@@ -108,9 +108,9 @@ async def _take(
     server: Server, found: Described, source: TextSource, wanted: Wanted, directory: Path
 ) -> TakenTexts:
     try:
-        taken = await server.readers.run(take, source, wanted, directory)
+        taken = await server.readers.files.run(take, source, wanted, directory)
     except ReadingEnded as ended:
-        raise InvalidInput.at(found.path, f"{found.description} {ended}.") from ended
+        raise InvalidInput.at(found.path, f"{found.description} cannot be read: {ended}.") from ended
     if isinstance(taken, NotTaken):
         raise InvalidInput.at(found.path, taken.problem)
     if not taken.count:

@@ -1,19 +1,25 @@
 """Reads a neuron index's tensors by slice, without loading whole files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gql_server.errors import Conflict
+from gql_server.readers import ReadingEnded
 from gql_server.services.artifacts import run_directory
 from gql_server.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from gql_server.server import Server
+
 GONE = "The neuron index was deleted or made anew while it was read; ask again."
+DAMAGED = "The file of the neuron index, or of its run's texts, is damaged: make both again."
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,25 @@ class Ranked:
 def path_of(settings: Settings, index_id: str) -> Path:
     """Return the file with the tensors of a neuron index."""
     return run_directory(settings, index_id) / "batch_000000.safetensors"
+
+
+async def look(server: "Server", index_id: str | None, read: Callable[..., Made], *args: Any) -> Made:
+    """Return what a function makes of an index's file (or None) and further arguments, in a reader.
+
+    Raises:
+        Conflict: The index has been deleted meanwhile, or cannot be read.
+        QueueFull: Too many look into indexes.
+    """
+    path = path_of(server.settings, index_id) if index_id is not None else None
+    try:
+        return await server.readers.kept.run(read, path, *args)
+    except ReadingEnded as ended:
+        raise Conflict(f"The neuron index cannot be read: {ended}.") from ended
+
+
+def damaged() -> Conflict:
+    """Return the refusal of what is read from damaged files."""
+    return Conflict(DAMAGED)
 
 
 def statistics(path: Path, neurons: Sequence[int]) -> list[NeuronStatistics]:
@@ -89,7 +114,7 @@ def _ranked(path: Path, indices: str, values: str, neurons: Sequence[int]) -> li
 
     An index has not where it was made before there were such tensors, or its language model was not there.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         if indices not in file.keys():  # noqa: SIM118  (the file is no container)
             return [None] * len(neurons)
     ranked = zip(*(tensor.tolist() for tensor in rows(path, (indices, values), neurons)), strict=True)
@@ -104,7 +129,7 @@ def rows(path: Path, names: Sequence[str], neurons: Sequence[int]) -> list["np.n
     ordered = sorted(set(neurons))
     places = np.searchsorted(ordered, neurons)
     tensors = []
-    with _opened(path) as file:
+    with opened(path) as file:
         for name in names:
             tensor = file.get_slice(name)
             parts = [tensor[start:stop] for start, stop in _neighbours(ordered)]
@@ -114,7 +139,7 @@ def rows(path: Path, names: Sequence[str], neurons: Sequence[int]) -> list["np.n
 
 def whole(path: Path, name: str) -> "np.ndarray[Any, Any]":
     """Return all of one tensor."""
-    with _opened(path) as file:
+    with opened(path) as file:
         tensor: np.ndarray[Any, Any] = file.get_tensor(name)
         return tensor
 
@@ -131,16 +156,17 @@ def is_whole(path: Path) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open an index's file. Raises Conflict where it has been deleted since the index was looked up."""
-    from safetensors import safe_open
+def opened(path: Path) -> Iterator[Any]:
+    """Open an index's file. Raises Conflict where it is deleted by now, or damaged."""
+    from safetensors import SafetensorError, safe_open
 
     try:
-        opened = safe_open(path, framework="numpy")
+        with safe_open(path, framework="numpy") as file:
+            yield file
     except FileNotFoundError:
         raise Conflict(GONE) from None
-    with opened as file:
-        yield file
+    except SafetensorError:
+        raise damaged() from None
 
 
 def _neighbours(ordered: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -1,9 +1,9 @@
 """Pages of an SAE's neurons, by index or by what a neuron index says of them."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,11 +98,9 @@ async def pages(server: "Server", saes: Sequence[Sae], query: NeuronQuery) -> di
         if query.needs_index and (index is None or index.status is not ArtifactStatus.READY):
             found[sae.id] = _not_indexed(sae, index, query)
             continue
-        path = neuron_tensors.path_of(server.settings, index.id) if index else None
+        select_page = partial(_selected, sae.latent_count or 0, named[sae.id], query, key)
         try:
-            found[sae.id] = await asyncio.to_thread(
-                _selected, sae.latent_count or 0, path, named[sae.id], query, key
-            )
+            found[sae.id] = await neuron_tensors.look(server, index.id if index else None, select_page)
         except Conflict as gone:
             found[sae.id] = gone
     return found
@@ -150,10 +148,10 @@ async def _read(
 
 def _selected(
     n_latents: int,
-    tensors_path: Path | None,
     named: list[int],
     query: NeuronQuery,
     key: list[Any] | None,
+    tensors_path: Path | None,
 ) -> NeuronPage:
     """Return the page behind a key, from what the index and the concepts say."""
     import numpy as np

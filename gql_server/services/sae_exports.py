@@ -17,7 +17,6 @@ from gql_server.server import Server
 from gql_server.services import artifacts, launching, lookup, room
 from gql_server.services.checks import Checks
 from gql_server.services.requests import ExportSaeRequest, Launched
-from gql_server.services.tokenizing import TokenCounter
 from gql_server.settings import Settings
 from gql_server.token_options import facts_of
 from models import ActivationRun, Job, LanguageModel, Sae
@@ -88,7 +87,7 @@ class ExportHandler:
             sae=artifacts.sae_source(self._settings, sae),
             format=format,
             path=str(artifacts.export_path(self._settings, sae, format)),
-            metadata=await _metadata(self._settings, session, sae),
+            metadata=await _metadata(session, sae),
             min_free_bytes=self._settings.min_free_bytes,
             attempt=job.attempt,
         )
@@ -124,22 +123,19 @@ class ExportHandler:
         _check(await lookup.get(session, Sae, job.artifact_id))
 
 
-def _prepends_bos(
-    settings: Settings, language_model: LanguageModel, run: ActivationRun | None
-) -> bool | None:
+def _prepends_bos(language_model: LanguageModel, run: ActivationRun | None) -> bool | None:
     """Return whether a BOS stood before the texts that an SAE was trained on; None where that is not known.
 
     Of an SAE without a run it is said how the language model's texts begin now.
     """
     facts = facts_of(language_model.tokenizer)
     if facts is None:
-        counter = TokenCounter.of(artifacts.copy_directory(settings, language_model.id))
-        return None if counter is None else counter.writes_bos
+        return None
     asked = (run.provenance or {}).get("add_bos") if run else language_model.add_bos
     return bool(facts.edges(asked).begin)
 
 
-async def _metadata(settings: Settings, session: AsyncSession, sae: Sae) -> dict[str, Any]:
+async def _metadata(session: AsyncSession, sae: Sae) -> dict[str, Any]:
     """Return what cfg.json says of where an SAE belongs, in SAELens' words where it has some."""
     language_model = await session.get_one(LanguageModel, sae.language_model_id)
     layers = language_model.layers or []
@@ -153,7 +149,7 @@ async def _metadata(settings: Settings, session: AsyncSession, sae: Sae) -> dict
         "hook_name": f"blocks.{layer['depth']}.hook_resid_post" if layer and is_block else None,
         "mi_crow_layer": sae.layer,
         "context_size": run.max_length if run else None,
-        "prepend_bos": await asyncio.to_thread(_prepends_bos, settings, language_model, run),
+        "prepend_bos": _prepends_bos(language_model, run),
         # No arguments: sae-lens then leaves the model's weights as they were in the training here.
         MODEL_ARGUMENTS: {} if sae.origin == SaeOrigin.TRAINED else None,
         "sae_class": sae.sae_class,

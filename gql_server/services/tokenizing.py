@@ -1,4 +1,4 @@
-"""What the API process knows of tokens, from the tokenizer that a load of the model has left behind."""
+"""What a reader tells of tokens, from the tokenizer that a load of the language model has left behind."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gql_server.text_edges import TextEdges, edges_of
 from gql_server.token_options import counts_of, facts_of
+from gql_server.token_texts_file import token_texts
 from gql_server.tokens import text_of
 
 if TYPE_CHECKING:
@@ -36,6 +37,18 @@ class TokenizerFiles:
         return TokenizerFiles(directory, facts.edges(language_model.add_bos), frozenset(special))
 
 
+def token_counts(files: TokenizerFiles, prompts: Sequence[str]) -> list[int] | None:
+    """Return each prompt's number of tokens; None where the tokenizer has no file of that kind."""
+    counter = TokenCounter.read(files)
+    return None if counter is None else [counter.count(prompt) for prompt in prompts]
+
+
+def texts_of_tokens(directory: Path, token_ids: Sequence[int]) -> Sequence[str | None]:
+    """Return what tokens of a language model's copy stand for; None where that cannot be told."""
+    counter = TokenCounter.read(TokenizerFiles(directory))
+    return counter.texts_of(token_ids) if counter else token_texts(directory, token_ids)
+
+
 class TokenCounter:
     """Tells how many tokens of a text count, those that are not special, and what a token stands for."""
 
@@ -43,11 +56,6 @@ class TokenCounter:
         self._tokenizer = tokenizer
         self._edges = edges
         self._special_ids = special_ids
-
-    @staticmethod
-    def of(copy_directory: Path, language_model: "LanguageModel | None" = None) -> "TokenCounter | None":
-        """Return the counter of a language model, or None where its tokenizer has no file of that kind."""
-        return TokenCounter.read(TokenizerFiles.of(copy_directory, language_model))
 
     @staticmethod
     def read(files: TokenizerFiles) -> "TokenCounter | None":
@@ -60,11 +68,6 @@ class TokenCounter:
         if files.edges is None or files.special_ids is None:
             return counter
         return TokenCounter(counter._tokenizer, files.edges, files.special_ids)
-
-    @property
-    def writes_bos(self) -> bool:
-        """Whether something stands before each text."""
-        return bool(self._edges.begin)
 
     def count(self, text: str) -> int:
         """Return the number of tokens of a prompt, special ones among them; nothing stands behind it."""

@@ -1,93 +1,88 @@
 """The texts on which a neuron fires most, quoted from the run that its SAE was indexed over."""
 
-import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from gql_server.errors import Conflict
-from gql_server.services import artifacts, cursors, neuron_tensors
-from gql_server.settings import Settings
+from gql_server.services import artifacts, neuron_tensors
 from models import ActivationRun, NeuronIndex
 
 if TYPE_CHECKING:
-    from gql_server.datasets import TextDataset
     from gql_server.server import Server
-    from gql_server.top_texts import TextTokenizer, TopText
+    from gql_server.top_texts import TopText
 
 
 @dataclass(frozen=True)
 class TopTextSource:
-    """What a neuron index's top texts are read from."""
+    """What a neuron index's top texts are read from, beside the index."""
 
-    tensors_path: Path
-    dataset: "TextDataset"
-    tokenizer: "TextTokenizer | None"
-    """None where the index has kept the tokens itself."""
+    dataset_dir: Path
+    tokenizer_dir: Path
+    begin_token_ids: Sequence[int] | None
     max_length: int
-    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """The dataset's reader is for one thread."""
 
 
-async def sources(server: "Server", index_ids: Sequence[str]) -> list[TopTextSource | None]:
-    """Return what indexes' top texts are read from, or None where the run or the tokenizer is gone."""
+async def sources(server: "Server", index_ids: Collection[str]) -> dict[str, TopTextSource]:
+    """Return what indexes' top texts are read from, by the indexes' IDs; nothing where the run is gone."""
     runs_of_indexes = (
         select(NeuronIndex.id, ActivationRun)
         .join(ActivationRun, ActivationRun.id == NeuronIndex.activation_run_id)
         .where(NeuronIndex.id.in_(index_ids))
     )
     async with server.database.read() as session:
-        runs: dict[str, ActivationRun] = dict((await session.execute(runs_of_indexes)).all())
-    return await asyncio.to_thread(_open_all, server.settings, index_ids, runs)
+        runs = (await session.execute(runs_of_indexes)).all()
+    return {
+        index_id: TopTextSource(
+            artifacts.dataset_directory(server.settings, run.id),
+            artifacts.copy_directory(server.settings, run.language_model_id),
+            (run.provenance or {}).get("begin_token_ids"),
+            run.max_length,
+        )
+        for index_id, run in runs
+    }
 
 
-def _open_all(
-    settings: Settings, index_ids: Sequence[str], runs: dict[str, ActivationRun]
-) -> list[TopTextSource | None]:
-    return [_open(settings, index_id, runs.get(index_id)) for index_id in index_ids]
+async def read(
+    server: "Server", source: TopTextSource, index_id: str, first: int, neurons: Sequence[int]
+) -> "Sequence[list[TopText] | None]":
+    """Return neurons' top texts, each strongest first; None for each where the texts or the tokenizer are gone.
+
+    Raises:
+        Conflict: The index has been deleted meanwhile, or it or the run's texts are damaged.
+    """
+    found = await neuron_tensors.look(server, index_id, _read, neurons, first, source)
+    return [None] * len(neurons) if found is None else found
 
 
-def _open(settings: Settings, index_id: str, run: ActivationRun | None) -> TopTextSource | None:
-    if run is None:
-        return None
-    # Imported here, so that the server answers before numpy and pyarrow are there.
-    from gql_server.datasets import TextDataset
+def _read(
+    path: Path, neurons: Sequence[int], first: int, source: TopTextSource
+) -> "list[list[TopText]] | None":
+    import pyarrow as pa
+
+    from gql_server.datasets import TextDataset, UnreadableTexts
     from gql_server.kept_tokens import keeps_tokens
-    from gql_server.top_texts import load_tokenizer
+    from gql_server.top_texts import load_tokenizer, read_top_texts
 
-    path = neuron_tensors.path_of(settings, index_id)
     try:
-        dataset = TextDataset(artifacts.dataset_directory(settings, run.id))
-        tokenizer = None
-        if not (path.exists() and keeps_tokens(path)):
-            begin = (run.provenance or {}).get("begin_token_ids")
-            tokenizer = load_tokenizer(artifacts.copy_directory(settings, run.language_model_id), begin)
+        dataset = TextDataset(source.dataset_dir)
     except FileNotFoundError:
         return None
-    return TopTextSource(path, dataset, tokenizer, run.max_length)
-
-
-async def read(source: TopTextSource, neuron: int, first: int) -> "list[TopText]":
-    """Return a neuron's top texts, strongest first.
-
-    Raises InvalidInput for ``first`` outside 1 to 100, Conflict where the index has been deleted meanwhile.
-    """
-    cursors.check_first(first)
-    from gql_server.top_texts import read_top_texts
-
-    async with source.one_at_a_time:
+    except UnreadableTexts:
+        raise neuron_tensors.damaged() from None
+    with neuron_tensors.opened(path):
+        tokenizer = None
+        if not keeps_tokens(path):
+            try:
+                tokenizer = load_tokenizer(source.tokenizer_dir, source.begin_token_ids)
+            except FileNotFoundError:
+                return None
         try:
-            return await asyncio.to_thread(
-                read_top_texts,
-                source.tensors_path,
-                neuron,
-                first,
-                source.dataset,
-                source.tokenizer,
-                source.max_length,
-            )
-        except FileNotFoundError:
-            raise Conflict(neuron_tensors.GONE) from None
+            return [
+                read_top_texts(path, neuron, first, dataset, tokenizer, source.max_length)
+                for neuron in neurons
+            ]
+        except (pa.ArrowException, UnicodeDecodeError):
+            raise neuron_tensors.damaged() from None

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models
 
 from gql_server.server import Server
 from gql_server.services import artifacts
-from gql_server.services.tokenizing import TokenCounter
+from gql_server.services.tokenizing import TokenCounter, TokenizerFiles
 from gql_server.token_options import SpecialToken, TokenizerFacts
 from models import LanguageModel
 from tests.api.asking import ask
@@ -96,7 +96,8 @@ async def test_the_server_counts_tokens_with_the_options(
 ) -> None:
     async def counter() -> TokenCounter:
         directory = artifacts.copy_directory(server.settings, language_model.id)
-        found = TokenCounter.of(directory, await row_of(server, language_model.id))
+        files = TokenizerFiles.of(directory, await row_of(server, language_model.id))
+        found = TokenCounter.read(files)
         assert found is not None
         return found
 

@@ -10,7 +10,7 @@ from graphql import GraphQLInterfaceType
 from strawberry.types import ExecutionResult
 from structlog.testing import capture_logs
 
-from gql_server import ids
+from gql_server import datasets, ids
 from gql_server.api.context import Context
 from gql_server.api.job_events import JobEvent
 from gql_server.api.schema import schema
@@ -80,7 +80,13 @@ async def test_an_unexpected_exception_shows_a_reference_that_is_also_in_the_log
     assert "swordfish" in str(line["exc_info"])
 
 
-async def test_one_exception_that_spoils_many_fields_is_logged_once(server: Server) -> None:
+async def test_one_exception_that_spoils_many_fields_is_logged_once(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_path: Path, _neurons: list[int]) -> Any:
+        raise RuntimeError("swordfish")
+
+    monkeypatch.setattr(neuron_tensors, "statistics", broken)
     run = await add_run(server, await add_language_model(server))
     saes = [await add_sae(server, run) for _ in range(3)]
     async with server.database.write() as session:
@@ -88,9 +94,6 @@ async def test_one_exception_that_spoils_many_fields_is_logged_once(server: Serv
             id = ids.new(ids.NEURON_INDEX)
             status = ArtifactStatus.READY
             session.add(NeuronIndex(id=id, sae_id=sae.id, status=status, top_texts_per_neuron=1))
-            path = neuron_tensors.path_of(server.settings, id)
-            path.parent.mkdir(parents=True)
-            path.write_bytes(b"no tensors")
     with capture_logs() as logs:
         result = await execute(server, "{ saes { nodes { name neuron(index: 0) { index frequency } } } }")
     assert result.data is not None, "the rest of the answer is there"
@@ -565,6 +568,29 @@ async def test_top_texts_of_a_tokenizer_that_the_server_cannot_read_are_quoted_f
             "tokens": [{"token": "<s>", "activation": 0.0}, {"token": "the", "activation": 2.0}],
         }
     ]
+
+
+@pytest.mark.parametrize("damage", ["the texts", "the index"])
+async def test_damaged_files_of_an_index_are_a_conflict_that_says_so(server: Server, damage: str) -> None:
+    language_model = await add_language_model(server)
+    run = await add_run(server, language_model)
+    sae = await add_sae(server, run)
+    index = NeuronIndex(
+        id=ids.new(ids.NEURON_INDEX),
+        sae_id=sae.id,
+        status=ArtifactStatus.READY,
+        activation_run_id=run.id,
+        top_texts_per_neuron=1,
+    )
+    async with server.database.write() as session:
+        session.add(index)
+    write_index(server, language_model.id, run.id, index.id)
+    texts = artifacts.dataset_directory(server.settings, run.id) / datasets.FILE_NAME
+    path = texts if damage == "the texts" else neuron_tensors.path_of(server.settings, index.id)
+    path.write_bytes(path.read_bytes()[:100])
+    query = "query ($id: ID!) { sae(id: $id) { neuron(index: 5) { topTexts { text } } } }"
+    (error,) = (await execute(server, query, id=sae.id)).errors or []
+    assert (error.message, error.extensions) == (neuron_tensors.DAMAGED, {"code": "CONFLICT"})
 
 
 def keep_tokens(path: Path) -> None:

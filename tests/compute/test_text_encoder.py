@@ -23,7 +23,7 @@ from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import ContrastNeurons, EvaluateSae, FindTopNeurons, Generate
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.datasets import write_texts
-from gql_server.services.tokenizing import TokenCounter
+from gql_server.services.tokenizing import TokenizerFiles, token_counts
 from tests.compute.conftest import RecordingContext, capture_task
 from tests.compute.sae_fixtures import make_sae, sae_source
 from tests.tiny_tokenizers import save_with, tiny_tokenizer, with_template
@@ -156,9 +156,8 @@ def test_the_server_counts_a_prompts_tokens_as_the_worker_makes_them(
     source = save_with(tokenizer, tiny_model_dir, tmp_path / "m")
     prompts = [PROMPT, "<bos>" + PROMPT, "naïve 😀"]
     encoded = encode_prompts(language_models.get(source), prompts)
-    counter = TokenCounter.of(Path(source.copy_dir))
-    assert counter is not None
-    assert [counter.count(prompt) for prompt in prompts] == [len(prompt.tokens) for prompt in encoded]
+    counts = token_counts(TokenizerFiles(Path(source.copy_dir)), prompts)
+    assert counts == [len(prompt.tokens) for prompt in encoded]
 
 
 # ------------------------------------------------------------------- ids beyond the embedding
