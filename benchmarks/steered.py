@@ -98,7 +98,7 @@ def make_task(subject: Subject, sae: Sae, asked: Sequence[str], n_new: int, mode
         language_model=subject.source,
         sae=subject.sae(CLASS, sae),
         prompts=list(asked),
-        chat=False,
+        chats=None,
         max_new_tokens=n_new,
         temperature=0.0,
         top_p=None,

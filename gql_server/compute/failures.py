@@ -14,13 +14,18 @@ log = structlog.get_logger(__name__)
 OUT_OF_MEMORY = "There was not enough memory: use a smaller batch, fewer neurons or a smaller model."
 INTERNAL = "The task failed because of a mistake in the server; the server's log says more."
 
+GAVE_UP = "A library gave up over the language model's files, such as its tokenizer: they are damaged."
+
 _MEMORY_WORDS = ("can't allocate memory", "bad_alloc", "bad allocation", "CUDA out of memory")
 """What torch's allocators and the C++ library say in a plain RuntimeError."""
 
 
-def failure_of(task_id: int, error: Exception) -> TaskFailed:
+def failure_of(task_id: int, error: BaseException) -> TaskFailed:
     """Return the last word on a task that raised ``error``."""
     stack = "".join(traceback.format_exception(error))
+    if not isinstance(error, Exception):
+        log.error("library gave up", traceback=stack)
+        return TaskFailed(task_id, "FAILED", GAVE_UP, [], stack)
     if any(_is_about_memory(one) for one in causes(error)):
         return TaskFailed(task_id, "OUT_OF_MEMORY", OUT_OF_MEMORY, [], stack)
     problem = problem_of(error)

@@ -177,7 +177,9 @@ class Worker:
             answer: FromWorker = TaskSucceeded(message.task_id, result)
         except TaskCanceled:
             answer = TaskCanceledMessage(message.task_id)
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # A panic of a Rust library is no Exception.
             answer = failure_of(message.task_id, error)
         self._tasks_in_hand -= 1
         self.sharing.rest()

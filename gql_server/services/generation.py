@@ -9,11 +9,13 @@ from pathlib import Path
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
+from gql_server.chat_templates import NotRendered, chats
 from gql_server.compute.messages.events import OutputFinished, TokenGenerated
 from gql_server.compute.messages.exclusions import Exclusions
 from gql_server.compute.messages.sources import Edit
-from gql_server.compute.messages.tasks import Generate
-from gql_server.errors import Conflict
+from gql_server.compute.messages.tasks import Generate, LoadLanguageModel
+from gql_server.errors import Conflict, InvalidInput
+from gql_server.readers import ReadingEnded
 from gql_server.server import Server
 from gql_server.services import artifacts, concept_configs, exclusions, interactive, lookup, model_identity
 from gql_server.services.checks import Checks
@@ -130,15 +132,14 @@ async def _prepare(server: Server, request: GenerateRequest) -> _Prepared:
         left_out = await _exclusions(session, request, sae)
     if sae is not None:
         await model_identity.check_by_looks(server, language_model, sae)
-    counts: list[int] = []
-    if not request.chat:
-        counts = await interactive.check_prompt_tokens(server, language_model, request.prompts)
+    rendered = await _chats(server, language_model, request.prompts) if request.chat else None
+    counts = await interactive.check_prompt_tokens(server, language_model, request.prompts, chats=rendered)
     outputs = len(request.prompts) * (2 if request.compare_to_baseline else 1)
     interactive.check_request_tokens(server.settings, sum(counts), outputs * request.max_new_tokens)
     edits = _edits(server.settings, request, config, sae)
     relative = top_texts_path(sae, ids.new(ids.REQUEST)) if sae and request.write_top_texts else None
     path = server.settings.artifact_dir.resolve() / relative if relative else None
-    task = _task(server.settings, request, language_model, sae, edits, path, left_out)
+    task = _task(server.settings, request, language_model, sae, edits, path, left_out, rendered)
     return _Prepared(task, language_model, sae, relative)
 
 
@@ -185,6 +186,33 @@ def _check_combination(checks: Checks, request: GenerateRequest) -> None:
     exclusions.check(checks, request.exclude_first_positions, request.exclude_outliers)
     if request.write_top_texts:
         checks.require(named, "writeTopTexts", "Top texts are of an SAE's neurons; name the SAE.")
+
+
+async def _chats(server: Server, language_model: LanguageModel, prompts: Sequence[str]) -> list[str]:
+    """Return what a language model's chat template makes of prompts; the model is loaded where need be."""
+    found = await _rendered(server, language_model, prompts)
+    if found is None:
+        with server.in_use.by_request(language_model.id):
+            source = artifacts.language_model_source(server.settings, language_model)
+            await interactive.finish(server, await interactive.start(server, LoadLanguageModel(source)))
+        found = await _rendered(server, language_model, prompts)
+    if found is None:
+        raise Conflict("The language model's chat template was not found; try again.", language_model.id)
+    return found
+
+
+async def _rendered(
+    server: Server, language_model: LanguageModel, prompts: Sequence[str]
+) -> list[str] | None:
+    directory = artifacts.copy_directory(server.settings, language_model.id)
+    try:
+        found = await server.readers.prompts.run(chats, directory, list(prompts))
+    except ReadingEnded as ended:
+        message = f"The language model's chat template cannot be used: {ended}."
+        raise InvalidInput.at("chat", message) from ended
+    if isinstance(found, NotRendered):
+        raise InvalidInput.at("chat", found.problem)
+    return found
 
 
 async def _config(session: AsyncSession, request: GenerateRequest) -> ConceptConfig | None:
@@ -250,12 +278,13 @@ def _task(
     edits: Sequence[EditRequest] | None,
     top_texts: Path | None,
     left_out: Exclusions,
+    rendered: list[str] | None,
 ) -> Generate:
     return Generate(
         language_model=artifacts.language_model_source(settings, language_model),
         sae=artifacts.sae_source(settings, sae) if sae else None,
         prompts=list(request.prompts),
-        chat=request.chat,
+        chats=rendered,
         max_new_tokens=request.max_new_tokens,
         temperature=request.temperature,
         top_p=request.top_p,

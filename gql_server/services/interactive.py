@@ -43,9 +43,15 @@ def check_prompts(
 
 
 async def check_prompt_tokens(
-    server: Server, language_model: LanguageModel, prompts: Sequence[str], argument: str = "prompts"
+    server: Server,
+    language_model: LanguageModel,
+    prompts: Sequence[str],
+    argument: str = "prompts",
+    chats: Sequence[str] | None = None,
 ) -> list[int]:
     """Return each prompt's number of tokens; an empty list where the model was never loaded.
+
+    ``chats`` is what a chat template has made of the prompts.
 
     Raises:
         InvalidInput: A prompt is longer than the model can take.
@@ -53,7 +59,9 @@ async def check_prompt_tokens(
     directory = artifacts.copy_directory(server.settings, language_model.id)
     files = TokenizerFiles.of(directory, language_model)
     try:
-        counts = await server.readers.prompts.run(token_counts, files, list(prompts))
+        counts = await server.readers.prompts.run(
+            token_counts, files, list(prompts if chats is None else chats), chats is not None
+        )
     except ReadingEnded as ended:
         raise InvalidInput.at(argument, f"The prompts cannot be tokenized: {ended}.") from ended
     if counts is None:

@@ -26,6 +26,8 @@ class TokenizerFiles:
     edges: TextEdges | None = None
     special_ids: frozenset[int] | None = None
     """As of the last load, as the edges are, where they are None."""
+    add_bos: bool | None = None
+    """The model's option; None where the tokenizer decides."""
 
     @staticmethod
     def of(directory: Path, language_model: "LanguageModel | None" = None) -> "TokenizerFiles":
@@ -34,13 +36,20 @@ class TokenizerFiles:
         if language_model is None or facts is None:
             return TokenizerFiles(directory)
         special = facts.special_ids(counts_of(language_model.token_counts))
-        return TokenizerFiles(directory, facts.edges(language_model.add_bos), frozenset(special))
+        add_bos = language_model.add_bos
+        return TokenizerFiles(directory, facts.edges(add_bos), frozenset(special), add_bos)
 
 
-def token_counts(files: TokenizerFiles, prompts: Sequence[str]) -> list[int] | None:
-    """Return each prompt's number of tokens; None where the tokenizer has no file of that kind."""
+def token_counts(files: TokenizerFiles, prompts: Sequence[str], are_chats: bool = False) -> list[int] | None:
+    """Return each prompt's number of tokens; None where the tokenizer has no file of that kind.
+
+    A chat template writes a beginning of its own, and gets another one where the model's option asks for it.
+    """
     counter = TokenCounter.read(files)
-    return None if counter is None else [counter.count(prompt) for prompt in prompts]
+    if counter is None:
+        return None
+    whole = not are_chats or files.add_bos is True
+    return [counter.count(prompt, whole) for prompt in prompts]
 
 
 def texts_of_tokens(directory: Path, token_ids: Sequence[int]) -> Sequence[str | None]:
@@ -69,10 +78,13 @@ class TokenCounter:
             return counter
         return TokenCounter(counter._tokenizer, files.edges, files.special_ids)
 
-    def count(self, text: str) -> int:
-        """Return the number of tokens of a prompt, special ones among them; nothing stands behind it."""
+    def count(self, text: str, whole: bool = True) -> int:
+        """Return the number of tokens of a prompt, special ones among them; nothing stands behind it.
+
+        ``whole`` says that what stands before each text counts as well.
+        """
         ids = self._ids(text)
-        return len(self._edges.before(ids)) + len(ids)
+        return (len(self._edges.before(ids)) if whole else 0) + len(ids)
 
     def texts_of(self, token_ids: Sequence[int]) -> list[str]:
         """Return what tokens stand for."""

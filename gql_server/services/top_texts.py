@@ -48,7 +48,7 @@ async def sources(server: "Server", index_ids: Collection[str]) -> dict[str, Top
 async def read(
     server: "Server", source: TopTextSource, index_id: str, first: int, neurons: Sequence[int]
 ) -> "Sequence[list[TopText] | None]":
-    """Return neurons' top texts, each strongest first; None for each where the texts or the tokenizer are gone.
+    """Return neurons' top texts, each strongest first; None where texts or tokenizer are gone.
 
     Raises:
         Conflict: The index has been deleted meanwhile, or it or the run's texts are damaged.

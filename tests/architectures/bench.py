@@ -170,7 +170,7 @@ class Bench:
             language_model=self.source,
             sae=None if edits is None else self.sae_source,
             prompts=prompts,
-            chat=False,
+            chats=None,
             max_new_tokens=MAX_NEW_TOKENS,
             temperature=0.0,
             top_p=None,

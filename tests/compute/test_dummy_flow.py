@@ -79,7 +79,7 @@ def test_a_foreign_sae_steers_by_its_own_decode_and_only_where_asked(
             language_model=tiny_source,
             sae=source,
             prompts=TEXTS,
-            chat=False,
+            chats=None,
             max_new_tokens=6,
             temperature=0.0,
             top_p=None,

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import torch
 
+from gql_server.chat_templates import chats
 from gql_server.compute.context import TaskCanceled, TaskError
 from gql_server.compute.generating.generation import generate
 from gql_server.compute.language_models.loading import LanguageModels
@@ -50,7 +51,7 @@ def task(tiny_source: LanguageModelSource) -> Generate:
         language_model=tiny_source,
         sae=None,
         prompts=PROMPTS,
-        chat=False,
+        chats=None,
         max_new_tokens=12,
         temperature=0.0,
         top_p=None,
@@ -227,9 +228,9 @@ def test_an_output_ends_before_a_stop_string_and_none_of_it_is_streamed(
 
 
 def test_chat_puts_the_prompt_through_the_template_without_a_second_first_token(
-    lm: LanguageModel, ask: Ask, recording_context: RecordingContext
+    lm: LanguageModel, tiny_source: LanguageModelSource, ask: Ask
 ) -> None:
-    (output,) = ask(prompts=["a"], chat=True)
+    (output,) = ask(prompts=["a"], chats=chats(Path(tiny_source.copy_dir), ["a"]))
     given = lm.tokenizer.apply_chat_template(
         [{"role": "user", "content": "a"}], add_generation_prompt=True, return_dict=False
     )
@@ -237,15 +238,6 @@ def test_chat_puts_the_prompt_through_the_template_without_a_second_first_token(
     assert ids(output)[0] == int(first.argmax())
     assert output.tokens[0].log_probability == pytest.approx(float(first.max()), abs=1e-4)
     assert output.prompt == "a"
-
-
-def test_chat_without_a_template_is_invalid(
-    lm: LanguageModel, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lm.tokenizer, "chat_template", None)
-    with pytest.raises(TaskError, match="no chat template") as caught:
-        ask(chat=True)
-    assert (caught.value.code, caught.value.path) == ("INVALID", ["chat"])
 
 
 def test_more_tokens_than_the_model_takes_are_invalid(ask: Ask) -> None:

@@ -132,7 +132,7 @@ def generate_task(lm: LanguageModelSource, sae: SaeSource | None, made_with: Mad
         language_model=lm,
         sae=sae,
         prompts=["True and False"],
-        chat=False,
+        chats=None,
         max_new_tokens=3,
         temperature=0.0,
         top_p=None,

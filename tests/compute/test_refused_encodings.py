@@ -52,7 +52,7 @@ def write(lm: LanguageModel, source: LanguageModelSource, sae: Sae, **changes: A
         language_model=source,
         sae=sae_source(),
         prompts=["True and False", "b"],
-        chat=False,
+        chats=None,
         max_new_tokens=3,
         temperature=0.0,
         top_k=None,

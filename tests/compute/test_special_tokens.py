@@ -1,6 +1,7 @@
 """Which tokens do not count, by the marks in a tokenizer's files and by what people decide."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from gguf import TokenType
 from torch import nn
 from transformers import AutoTokenizer
 
+from gql_server.chat_templates import chats
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.context import TaskError
 from gql_server.compute.language_models.loading import LanguageModels, describe
@@ -19,6 +21,7 @@ from gql_server.compute.language_models.special_tokens import tokenizer_facts
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.manifest import read_manifest
+from gql_server.services.tokenizing import TokenizerFiles, token_counts
 from gql_server.top_texts import load_tokenizer
 from tests.compute.conftest import RecordingContext, capture_task
 from tests.tiny_gguf import make_tiny_gguf
@@ -279,8 +282,14 @@ def test_a_chat_template_gets_a_bos_where_the_option_asks_for_one_but_no_second(
         tokenizer = tiny_tokenizer(tiny_model_dir)
         tokenizer.chat_template = template
         source = save_with(tokenizer, tiny_model_dir, tmp_path / f"m{place}", add_bos=add_bos)
-        (prompt,) = encode_prompts(LanguageModels(device="cpu").get(source), ["a"], chat=True)
+        lm = LanguageModels(device="cpu").get(source)
+        written = chats(Path(source.copy_dir), ["a"])
+        assert isinstance(written, list)
+        (prompt,) = encode_prompts(lm, ["a"], written)
         assert [token.text for token in prompt.tokens] == expected
+        directory = Path(source.copy_dir)
+        files = replace(TokenizerFiles(directory), add_bos=add_bos)
+        assert token_counts(files, written, are_chats=True) == [len(expected)]
 
 
 def test_a_bos_that_the_tokenizer_does_not_have_is_a_conflict(tiny_model_dir: Path, tmp_path: Path) -> None:

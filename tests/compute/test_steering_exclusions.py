@@ -59,7 +59,7 @@ def generated(
         language_model=source,
         sae=sae_source(),
         prompts=PROMPTS,
-        chat=False,
+        chats=None,
         max_new_tokens=8,
         temperature=0.0,
         top_p=None,

@@ -40,7 +40,7 @@ def generation_of(source: LanguageModelSource, prompts: list[str], **changes: An
         language_model=source,
         sae=None,
         prompts=prompts,
-        chat=False,
+        chats=None,
         max_new_tokens=12,
         temperature=0.0,
         top_p=None,
@@ -124,12 +124,11 @@ def test_an_eos_that_somebody_typed_or_a_chat_template_wrote_stays(
     tiny_model_dir: Path, language_models: LanguageModels, tmp_path: Path
 ) -> None:
     tokenizer = with_template(tiny_tokenizer(tiny_model_dir), "<bos> $A <eos>")
-    tokenizer.chat_template = "{{ messages[0]['content'] }}<eos>"
     lm = language_models.get(save_with(tokenizer, tiny_model_dir, tmp_path / "m"))
     typed, plain = encode_prompts(lm, ["a<eos>", "a"])
     assert [token.text for token in typed.tokens] == ["<bos>", "a", "<eos>"]
     assert [token.text for token in plain.tokens] == ["<bos>", "a"]
-    (chat,) = encode_prompts(lm, ["a"], chat=True)
+    (chat,) = encode_prompts(lm, ["a"], ["a<eos>"])
     assert [token.text for token in chat.tokens] == ["a", "<eos>"]
 
 

@@ -8,7 +8,9 @@ from typing import Any, cast
 import pytest
 
 from gql_server.compute.channel import Channel
-from gql_server.compute.messages.wire import WorkerAlive
+from gql_server.compute.failures import GAVE_UP
+from gql_server.compute.messages.tasks import UnloadLanguageModel
+from gql_server.compute.messages.wire import StartTask, TaskBegan, WorkerAlive
 from gql_server.compute.worker import Tools, Worker
 
 
@@ -43,3 +45,24 @@ def test_a_task_stands_still_for_as_many_looks_as_were_made_whatever_the_clock_s
     assert channel.messages.get(timeout=10) == WorkerAlive(0.0)
     looks.put(None)
     assert channel.messages.get(timeout=10) == WorkerAlive(1.0)
+
+
+class Panic(BaseException):
+    """As a Rust library's, which is no Exception."""
+
+
+class Panicking:
+    """Tools that a library lets down."""
+
+    def do(self, task: object, context: object) -> None:
+        raise Panic("of a library, with a path in it")
+
+
+def test_a_library_that_panics_fails_the_task_and_the_worker_goes_on() -> None:
+    channel = Sent()
+    worker = Worker(cast("Channel", channel), lambda send: cast("Tools", Panicking()), 900)
+    for task_id in (1, 2):
+        worker.do(StartTask(task_id, "interactive", UnloadLanguageModel("lm_a")))
+        assert channel.messages.get(timeout=10) == TaskBegan(task_id)
+        failed = channel.messages.get(timeout=10)
+        assert (failed.task_id, failed.code, failed.reason) == (task_id, "FAILED", GAVE_UP)

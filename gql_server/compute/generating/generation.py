@@ -60,7 +60,7 @@ def _variants(task: Generate, sae: Sae | None) -> list[Variant]:
 
 
 def _encode(task: Generate, lm: LanguageModel) -> list[EncodedPrompt]:
-    prompts = encode_prompts(lm, task.prompts, task.chat)
+    prompts = encode_prompts(lm, task.prompts, task.chats)
     limit = position_limit(lm)
     for index, encoded in enumerate(prompts):
         n_tokens = len(encoded.tokens)

@@ -12,6 +12,7 @@ import msgspec
 import torch
 from huggingface_hub import snapshot_download
 
+from gql_server.chat_templates import keep_template
 from gql_server.compute.context import TaskError
 from gql_server.compute.language_models.gguf_tokens import keep_marks
 from gql_server.compute.language_models.load_failures import NotLoadable
@@ -166,13 +167,14 @@ def _convert(file: Path, directory: Path, dtype: torch.dtype) -> None:
 
 
 def write_tokenizer(source: LanguageModelSource, tokenizer: Any, special_token_ids: set[int]) -> None:
-    """Write what tokenises without transformers: tokenizer.json and the special tokens' ids, unless there.
+    """Write the chat template, and what tokenises without transformers, unless they are there.
 
-    A tokenizer that has no fast form leaves nothing.
+    That is tokenizer.json and the special tokens' ids; a tokenizer that has no fast form leaves neither.
     """
+    directory = Path(source.copy_dir)
+    keep_template(directory, tokenizer)
     if not tokenizer.is_fast:
         return
-    directory = Path(source.copy_dir)
     for name, content in (
         (SPECIAL_TOKENS_FILE, json.dumps(sorted(special_token_ids)).encode()),
         (TOKENIZER_FILE, tokenizer.backend_tokenizer.to_str().encode()),

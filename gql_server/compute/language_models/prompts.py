@@ -34,19 +34,18 @@ class EncodedPrompt:
 
 
 def encode_prompts(
-    lm: LanguageModel, prompts: Sequence[str], chat: bool = False, path: str = "prompts"
+    lm: LanguageModel, prompts: Sequence[str], chats: Sequence[str] | None = None, path: str = "prompts"
 ) -> list[EncodedPrompt]:
-    """Tokenise prompts to go on from, through the chat template where asked.
+    """Tokenise prompts to go on from, or what a chat template has made of them.
 
-    TaskError (INVALID) where there is no template (chat), or a prompt is longer than the model or has a token
-    that it has no embedding for (``path``, the name of the argument that the prompts come in, and the
-    prompt's index).
+    TaskError (INVALID) where a prompt is longer than the model or has a token that it has no embedding for
+    (``path``, the name of the argument that the prompts come in, and the prompt's index).
     """
-    texts = [chat_text(lm, prompt) for prompt in prompts] if chat else list(prompts)
+    texts = prompts if chats is None else chats
     limit, n_embeddings = position_limit(lm), embedding_count(lm)
     encoded = []
     for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
-        tokens = _tokens(lm, text, chat)
+        tokens = _tokens(lm, text, chats is not None)
         ids, place = [token.token_id for token in tokens], (path, str(index))
         check_embedded(lm, ids, f"Prompt {index}", place, n_embeddings)
         if limit is not None and len(tokens) > limit:
@@ -54,17 +53,6 @@ def encode_prompts(
             raise TaskError(reason, "INVALID", place)
         encoded.append(EncodedPrompt(prompt, tokens))
     return encoded
-
-
-def chat_text(lm: LanguageModel, prompt: str) -> str:
-    """Put a prompt through the tokenizer's chat template as a user's message."""
-    if not getattr(lm.tokenizer, "chat_template", None):
-        raise TaskError(
-            "The language model's tokenizer has no chat template; use chat: false.", "INVALID", ("chat",)
-        )
-    messages = [{"role": "user", "content": prompt}]
-    text = lm.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    return str(text)
 
 
 def _tokens(lm: LanguageModel, text: str, chat: bool) -> list[PromptToken]:

@@ -203,7 +203,8 @@ class Generate(Message, frozen=True):
     language_model: LanguageModelSource
     sae: SaeSource | None
     prompts: list[str]
-    chat: bool
+    chats: list[str] | None
+    """What the chat template has made of the prompts; None where they are taken as they are."""
     max_new_tokens: int
     temperature: float
     top_p: float | None

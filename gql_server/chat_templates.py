@@ -1,0 +1,70 @@
+"""A language model's chat template, as a load has left it beside the copy of the tokenizer."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gql_server.files import write_whole
+
+CHAT_FILE = "chat_template.json"
+MAX_WRITTEN = 1_000_000
+"""Characters that a template may make of a prompt."""
+_NO_TEMPLATE = "The language model's tokenizer has no chat template; use chat: false."
+
+
+class NotRendered(NamedTuple):
+    """Why there are no chats: a sentence."""
+
+    problem: str
+
+
+def keep_template(directory: Path, tokenizer: Any) -> None:
+    """Write a tokenizer's chat template, and the tokens that it may name, unless they are there.
+
+    Args:
+        directory: The language model's copy.
+        tokenizer: A tokenizer of transformers.
+    """
+    try:
+        template = tokenizer.get_chat_template()
+    except (ValueError, AttributeError):
+        template = None  # It has none, or several and none of them is the one to take.
+    tokens = dict(tokenizer.special_tokens_map)
+    content = json.dumps({"template": template, "tokens": tokens}, default=str).encode()
+    path = directory / CHAT_FILE
+    if not path.exists() or path.read_bytes() != content:
+        write_whole(path, content)
+
+
+def chats(directory: Path, prompts: Sequence[str]) -> list[str] | NotRendered | None:
+    """Return each prompt as a chat in which the model is to answer it; None where no load has left a file.
+
+    As ``apply_chat_template`` of transformers renders it. A template is code, which may not come to an end or
+    take all memory: call it in a process with bounds.
+    """
+    try:
+        kept = json.loads((directory / CHAT_FILE).read_bytes())
+    except FileNotFoundError:
+        return None
+    if not isinstance(kept["template"], str):
+        return NotRendered(_NO_TEMPLATE)
+    from jinja2 import TemplateError
+    from transformers.utils import chat_template_utils
+
+    try:
+        render: Any = chat_template_utils.render_jinja_template
+        rendered, _ = render(
+            [[{"role": "user", "content": prompt}] for prompt in prompts],
+            chat_template=kept["template"],
+            add_generation_prompt=True,
+            **kept["tokens"],
+        )
+    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        return NotRendered(f"The language model's chat template cannot be used: {error}")
+    longest = max(len(text) for text in rendered)
+    if longest > MAX_WRITTEN:
+        return NotRendered(
+            f"The language model's chat template writes {longest:,} characters; the limit is {MAX_WRITTEN:,}."
+        )
+    return list(rendered)
