@@ -1,28 +1,188 @@
-"""Connections as uvicorn serves them, for clients that say nothing or do not read what they ask for."""
+"""Connections as uvicorn serves them, for clients that say nothing, say too much, or do not read.
+
+Whoever reaches the port may open connections. Those of which nobody has shown the token yet are few, for each
+address and in all, and the oldest of them makes room for the next: so they cannot keep others out.
+"""
 
 import asyncio
+from collections import defaultdict
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
+import structlog
+from starlette.datastructures import Headers
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+from websockets.http11 import Request
+
+log = structlog.get_logger(__name__)
 
 HEADER_SECONDS = 15
 """Time that a request's headers have, from the connection's beginning or from their first byte."""
 MAX_UNREAD_BYTES = 1024 * 1024
 """Of answers to a WebSocket's own pings; uvicorn writes them whether they are read or not."""
+STRANGERS_OF_AN_ADDRESS = 100
+STRANGERS = 500
+"""Connections of which nobody has shown the token, from one address and from all."""
+READING_SECONDS = 15
+READ_BYTES = 64 * 1024
+"""Who has to read what waits for him must have read so much in each of those stretches of time."""
+MAX_WAITING_BYTES = 256 * 1024 * 1024
+"""What clients have not read, of all connections; beyond that the one with the most is ended."""
+FIRST_BYTES = 64 * 1024
+"""Of a WebSocket's message from somebody who has not shown the token."""
+MAX_UNFINISHED_BYTES = 64 * 1024 * 1024
+"""Of the messages that WebSockets have begun to send, all together."""
+
+_STATE = "connection"
+
+
+class Connection:
+    """What is known of a connection, whichever protocol it speaks by now."""
+
+    def __init__(self, transport: asyncio.Transport, address: str, clients: "Clients") -> None:
+        self.transport = transport
+        self.address = address
+        self.is_admitted = clients.takes_anybody
+        self.unfinished = 0
+        """Bytes of messages that have not come to their end."""
+        self._clients = clients
+        self._when_admitted: list[Callable[[], None]] = []
+
+    def admit(self) -> None:
+        """Take in that the token has been shown."""
+        if self.is_admitted:
+            return
+        self.is_admitted = True
+        self._clients.forget_stranger(self)
+        for tell in self._when_admitted:
+            tell()
+
+    def when_admitted(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called once the token is shown; at once where it has been."""
+        if self.is_admitted:
+            tell()
+        else:
+            self._when_admitted.append(tell)
+
+
+class Clients:
+    """The connections of a server, and what they may take together."""
+
+    def __init__(self, *, takes_anybody: bool) -> None:
+        """Take whether there is no token to show."""
+        self.takes_anybody = takes_anybody
+        self._strangers: dict[Connection, None] = {}
+        self._by_address: dict[str, dict[Connection, None]] = defaultdict(dict)
+        self._not_reading: dict[Connection, None] = {}
+        self._unfinished = 0
+
+    def add(self, connection: Connection) -> None:
+        """Take in a new connection; where there are too many strangers, the oldest is ended."""
+        if connection.is_admitted:
+            return
+        self._strangers[connection] = None
+        of_address = self._by_address[connection.address]
+        of_address[connection] = None
+        for those, limit in ((of_address, STRANGERS_OF_AN_ADDRESS), (self._strangers, STRANGERS)):
+            if len(those) > limit:
+                oldest = next(iter(those))
+                self.forget_stranger(oldest)
+                oldest.transport.abort()
+
+    def forget_stranger(self, connection: Connection) -> None:
+        """Count a connection among the strangers no longer."""
+        self._strangers.pop(connection, None)
+        of_address = self._by_address.get(connection.address)
+        if of_address is not None:
+            of_address.pop(connection, None)
+            if not of_address:
+                del self._by_address[connection.address]
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection that has ended."""
+        self.forget_stranger(connection)
+        self._not_reading.pop(connection, None)
+        self.note_unfinished(connection, 0)
+
+    def note_reading(self, connection: Connection, *, reads: bool) -> None:
+        """Take in whether a client reads what is sent to it; where too much waits in all, end the slowest."""
+        if reads:
+            self._not_reading.pop(connection, None)
+            return
+        self._not_reading[connection] = None
+        waiting = {one: one.transport.get_write_buffer_size() for one in self._not_reading}
+        if sum(waiting.values()) > MAX_WAITING_BYTES:
+            most = max(waiting, key=lambda one: waiting[one])
+            del self._not_reading[most]
+            log.warning("client ended that does not read", bytes=waiting[most])
+            most.transport.abort()
+
+    def note_unfinished(self, connection: Connection, n_bytes: int) -> bool:
+        """Take in how much of messages a connection has sent without an end; say whether there is room."""
+        self._unfinished += n_bytes - connection.unfinished
+        connection.unfinished = n_bytes
+        return n_bytes <= FIRST_BYTES or self._unfinished <= MAX_UNFINISHED_BYTES
+
+
+def admit(scope: MutableMapping[str, Any]) -> None:
+    """Take in that a request or a WebSocket has shown the token."""
+    connection = scope.get("state", {}).get(_STATE)
+    if connection is not None:
+        connection.admit()
+
+
+class _ReadWatch:
+    """Ends a connection whose client does not read what waits for it, or hardly."""
+
+    def __init__(self, connection: Connection, clients: Clients) -> None:
+        self._connection, self._clients = connection, clients
+        self._timer: asyncio.TimerHandle | None = None
+        self._left = 0
+
+    def begin(self) -> None:
+        """Watch: more waits than is written ahead."""
+        self._clients.note_reading(self._connection, reads=False)
+        if self._timer is None:
+            self._arm()
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._clients.note_reading(self._connection, reads=True)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        self._left = self._connection.transport.get_write_buffer_size()
+        self._timer = asyncio.get_running_loop().call_later(READING_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._connection.transport.get_write_buffer_size() > self._left - READ_BYTES:
+            log.info("client ended that does not read")
+            self._connection.transport.abort()
+        else:
+            self._arm()
 
 
 class HttpConnection(H11Protocol):
     """An HTTP connection: one of no more than may be, on which requests come without long pauses."""
 
-    def __init__(self, *args: Any, max_connections: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, max_connections: int, clients: Clients, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._max_connections = max_connections
+        self._clients = clients
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, unless there are too many."""
         super().connection_made(transport)
+        connection = Connection(transport, self.client[0] if self.client else "", self._clients)
+        self.app_state = {**self.app_state, _STATE: connection}
+        self._reading = _ReadWatch(connection, self._clients)
+        self._clients.add(connection)
         if len(self.connections) > self._max_connections:
             transport.abort()
         else:
@@ -33,10 +193,22 @@ class HttpConnection(H11Protocol):
         super().data_received(data)
         self._watch()
 
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self._reading.begin()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        super().resume_writing()
+        self._reading.end()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._forget()
         super().connection_lost(exc)
+        self._reading.end()
+        self._clients.remove(self.app_state[_STATE])
 
     def _watch(self) -> None:
         """Set a deadline where a request is to come, and none where one is being answered."""
@@ -62,10 +234,64 @@ class HttpConnection(H11Protocol):
 
 
 class SocketConnection(WebSocketsSansIOProtocol):
-    """A WebSocket's connection whose client reads the answers to its pings."""
+    """A WebSocket's connection whose client reads, and says little before it has shown the token."""
+
+    def __init__(
+        self, *args: Any, clients: Clients, allows: Callable[[Headers], bool], **kwargs: Any
+    ) -> None:
+        """Take what says of a handshake whether it shows the token."""
+        super().__init__(*args, **kwargs)
+        self._clients = clients
+        self._allows = allows
+        self._connection: Connection = self.app_state[_STATE]
+        self._reading = _ReadWatch(self._connection, clients)
+        self._longest = self.conn.max_message_size
+        self.conn.max_message_size = FIRST_BYTES
+        self._connection.when_admitted(self._allow_long_messages)
+
+    def _allow_long_messages(self) -> None:
+        self.conn.max_message_size = self._longest
+
+    def handle_connect(self, event: Request) -> None:
+        """Begin; what is compressed, which may be much more than it seems, is for whoever has the token."""
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in event.headers.raw_items()]
+        if self._allows(Headers(raw=[(name.lower(), value) for name, value in headers])):
+            self._connection.admit()
+        if not self._connection.is_admitted:
+            self.conn.available_extensions = []
+        super().handle_connect(event)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what has come, unless all clients together have begun to send too much."""
+        super().data_received(data)
+        unfinished = len(self.conn.reader.buffer) + sum(len(part) for part in self.frames)
+        if not self._clients.note_unfinished(self._connection, unfinished):
+            self.conn.send_close(1013, "All clients together have begun to send too much; try again.")
+            self.handle_parser_exception()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take in a part of a message; empty ones, without number, are no part of it."""
+        if event.data or event.fin:
+            super().handle_cont(event)
 
     def handle_ping(self) -> None:
         """Answer a ping, and end the connection where the answers pile up."""
         super().handle_ping()
         if self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self.transport.abort()
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self._reading.begin()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        super().resume_writing()
+        self._reading.end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        super().connection_lost(exc)
+        self._reading.end()
+        self._clients.remove(self._connection)

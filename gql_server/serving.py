@@ -12,14 +12,14 @@ import uvicorn
 from starlette.applications import Starlette
 
 from gql_server.app import create_app
-from gql_server.connections import HttpConnection, SocketConnection
+from gql_server.connections import Clients, HttpConnection, SocketConnection
 from gql_server.health import Health
 from gql_server.settings import Settings
 
 OTHER_CONNECTIONS = 500
 """Connections that may be open beside the WebSockets."""
-OTHER_FILES = OTHER_CONNECTIONS + 500
-"""Open files that are no WebSockets: those, the database, files that are read."""
+OTHER_FILES = 2 * OTHER_CONNECTIONS + 500
+"""Open files that are no WebSockets: those, a file that each is sent, the database, files that are read."""
 GRACE_SECONDS = 2
 """How long requests in hand have to end when the server stops; the workers' tasks come after that."""
 STOPPING = "The server is stopping; connect again when it is back."
@@ -30,15 +30,17 @@ def serve(settings: Settings) -> bool:
 
     Returns False where the server could not start.
     """
-    _allow_open_files(settings.max_sockets)
+    max_connections = _allow_open_files(settings.max_sockets)
     app = create_app(settings)
+    access = app.state.access
+    clients = Clients(takes_anybody=access.is_open)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         log_config=None,
-        http=partial(HttpConnection, max_connections=settings.max_sockets + OTHER_CONNECTIONS),  # type: ignore[arg-type]
-        ws=SocketConnection,
+        http=partial(HttpConnection, max_connections=max_connections, clients=clients),  # type: ignore[arg-type]
+        ws=partial(SocketConnection, clients=clients, allows=access.allows),  # type: ignore[arg-type]
         ws_max_size=settings.max_body_bytes,
         lifespan="on",
         timeout_graceful_shutdown=GRACE_SECONDS,
@@ -53,12 +55,20 @@ def serve(settings: Settings) -> bool:
     return server.started
 
 
-def _allow_open_files(sockets: int) -> None:
-    """Raise the limit of open files, as far as this process may, to what all sockets and the rest need."""
+def _allow_open_files(sockets: int) -> int:
+    """Raise the limit of open files, as far as this process may, to what all sockets and the rest need.
+
+    Returns how many connections may be open.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = sockets + OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard < 0 else min(wanted, hard), hard))
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        soft = wanted
+    # Where few files may be open, connections have half of them: files are read as well.
+    return min(sockets + OTHER_CONNECTIONS, max(soft - OTHER_FILES + OTHER_CONNECTIONS, soft // 2))
 
 
 class _Server(uvicorn.Server):

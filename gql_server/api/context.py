@@ -1,7 +1,7 @@
 """What resolvers are given: the server's parts, and loaders that live as long as one operation."""
 
 import copy
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,8 @@ class Context:
         """Whether there is a way to send more than one result."""
         self.authenticated = authenticated
         """Whether the token has been brought; a socket's connection_init may still bring it."""
+        self.admit: Callable[[], None] = lambda: None
+        """Says of the connection that the token has been brought."""
         self.executing = False
         """Whether the operation has been found valid, so that its errors are no longer the document's."""
         self.refusal: str | None = None

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from gql_server.api.operations.request_checks import NO_OPERATION_NAME
-from gql_server.api.transport import guard
+from gql_server.api.transport import guard, intake
 from gql_server.server import Server
 from tests.server_process import RunningServer
 from tests.serving import endpoint
@@ -250,6 +250,93 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
 
     response = await client.post("/graphql", content=never(), headers=JSON)
     assert (response.status_code, bool(response.json()["errors"][0]["message"])) == (408, True)
+
+
+async def test_a_body_that_comes_a_byte_at_a_time_is_not_waited_for(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.3)
+
+    async def bytewise() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.01)
+
+    response = await client.post("/graphql", content=bytewise(), headers=JSON)
+    assert response.status_code == 408
+
+
+async def test_a_body_that_comes_at_a_rate_may_take_longer(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(guard, "BODY_BYTES_PER_SECOND", 100)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield json.dumps({"query": "{ __typename }"}).encode()
+        for _ in range(5):
+            yield b" " * 50
+            await asyncio.sleep(0.05)
+
+    response = await client.post("/graphql", content=slowly(), headers=JSON)
+    assert (response.status_code, response.json()["data"]) == (200, {"__typename": "Query"})
+
+
+async def held_back(began: asyncio.Event, end: asyncio.Event, parts: list[bytes]) -> AsyncIterator[bytes]:
+    """Give all parts but the last, which comes when the end may come."""
+    for part in parts[:-1]:
+        yield part
+    began.set()
+    await end.wait()
+    yield parts[-1]
+
+
+async def test_bodies_in_memory_have_a_limit_in_all(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "MAX_BODIES_BYTES", 200_000)
+    small = json.dumps({"query": "{ __typename }"}).encode()
+    large = [b" " * 150_000, small]
+    began, end = asyncio.Event(), asyncio.Event()
+    first = asyncio.ensure_future(client.post("/graphql", content=held_back(began, end, large), headers=JSON))
+    await began.wait()
+    refused = await client.post("/graphql", content=b"".join(large), headers=JSON)
+    assert (refused.status_code, refused.json()["errors"][0]["extensions"]["code"]) == (503, "BUSY")
+    assert (await client.post("/graphql", content=small, headers=JSON)).status_code == 200
+    end.set()
+    assert (await first).status_code == 200
+    assert (await client.post("/graphql", content=b"".join(large), headers=JSON)).status_code == 200
+
+
+async def test_uploads_have_a_limit_in_number(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "MAX_UPLOADS", 1)
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "GraphQL-Require-Preflight": "1"}
+    began, end = asyncio.Event(), asyncio.Event()
+    parts = [b"--x\r\n", b"--x--\r\n"]
+    first = asyncio.ensure_future(
+        client.post("/graphql", content=held_back(began, end, parts), headers=headers)
+    )
+    await began.wait()
+    refused = await client.post("/graphql", content=b"--x--\r\n", headers=headers)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+    end.set()
+    assert (await first).status_code == 400
+    assert (await client.post("/graphql", content=b"--x--\r\n", headers=headers)).status_code == 400
+
+
+@pytest.mark.parametrize("kind", ["", '; filename="a"'], ids=["fields", "files"])
+@pytest.mark.parametrize(("others", "status"), [(5, 200), (21, 400)])
+async def test_an_upload_has_few_parts(
+    client: httpx.AsyncClient, kind: str, others: int, status: int
+) -> None:
+    own = [('name="operations"', json.dumps({"query": "{ __typename }"})), ('name="map"', "{}")]
+    parts = [*own, *((f'name="{place}"{kind}', "x") for place in range(others))]
+    body = "".join(f"--x\r\nContent-Disposition: form-data; {name}\r\n\r\n{text}\r\n" for name, text in parts)
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "GraphQL-Require-Preflight": "1"}
+    response = await client.post("/graphql", content=f"{body}--x--\r\n", headers=headers)
+    assert response.status_code == status
 
 
 @pytest.mark.parametrize("name", ["a" * 1001, "\ud800", 5])

@@ -1,6 +1,8 @@
 """Keeps strangers out: other hosts' names, other origins' pages, no token, plain forms, huge bodies."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import nullcontext
 
 from starlette._utils import get_route_path
 from starlette.datastructures import Headers
@@ -12,7 +14,9 @@ from strawberry.http.websocket_origin import is_same_origin, normalize_allowed_o
 from gql_server.api.transport import sign_in
 from gql_server.api.transport.access import CHALLENGE, WRONG_TOKEN, Access
 from gql_server.api.transport.answers import RefusedRequest, deny
+from gql_server.api.transport.intake import Full, Intake
 from gql_server.api.transport.negotiation import names
+from gql_server.connections import admit
 from gql_server.hosts import is_loopback
 from gql_server.settings import Settings
 
@@ -28,7 +32,8 @@ OTHER_ORIGIN = (
 )
 TOO_SLOW = "The body did not come in time."
 BODY_SECONDS = 60
-"""How long a request waits for more of its body."""
+BODY_BYTES_PER_SECOND = 32 * 1024
+"""A body has a minute, and longer for as much as has come at this rate."""
 NO_PREFLIGHT = "An upload needs the header GraphQL-Require-Preflight (any value)."
 
 
@@ -45,6 +50,7 @@ class Guard:
         self._settings = settings
         self._access = access
         self._origins = normalize_allowed_origins(settings.allowed_origins)
+        self._intake = Intake()
         self._any_host = not access.is_open or settings.allow_without_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +75,9 @@ class Guard:
             return RefusedRequest(403, OTHER_ORIGIN, accept)
         if scope["type"] == "websocket":
             return None  # Its connection_init may bring the token.
-        if not self._access.allows(headers) and not _is_open(get_route_path(scope)):
+        if self._access.allows(headers):
+            admit(scope)
+        elif not _is_open(get_route_path(scope)):
             if scope["method"] == "GET" and names(accept, "text/html"):
                 return sign_in.page(scope.get("root_path", ""))
             return RefusedRequest(401, WRONG_TOKEN, accept, CHALLENGE)
@@ -96,12 +104,18 @@ class Guard:
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; a body that gets too long, or that does not come, is answered here."""
         headers = Headers(scope=scope)
+        is_upload = _is_multipart(headers)
         try:
-            await self._app(scope, _limited(receive, self._limit(headers)), send)
+            with self._intake.upload() if is_upload else nullcontext(), self._intake.body() as body:
+                count = _count_nothing if is_upload else body.add
+                await self._app(scope, _limited(receive, self._limit(headers), count), send)
         except _BodyTooLargeError:
             await self._too_large(headers)(scope, receive, send)
         except _BodyTooSlowError:
             await RefusedRequest(408, TOO_SLOW, headers.get("accept"))(scope, receive, send)
+        except Full as full:
+            refusal = RefusedRequest(503, str(full), headers.get("accept"), {"Retry-After": "5"})
+            await refusal(scope, receive, send)
 
     def _limit(self, headers: Headers) -> int:
         limits = self._settings.max_upload_bytes, self._settings.max_body_bytes
@@ -121,8 +135,13 @@ class _BodyTooSlowError(Exception):
     """Ends whatever waits for the body."""
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
-    received = 0
+def _count_nothing(_n_bytes: int) -> None:
+    """What goes to the disk is bounded by the number of uploads."""
+
+
+def _limited(receive: Receive, limit: int, count: Callable[[int], None]) -> Receive:
+    clock = asyncio.get_running_loop().time
+    received, began = 0, clock()
     is_whole = False
 
     async def receive_limited() -> Message:
@@ -130,7 +149,7 @@ def _limited(receive: Receive, limit: int) -> Receive:
         if is_whole:  # What comes now is that the client has gone, however late.
             return await receive()
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout_at(began + BODY_SECONDS + received / BODY_BYTES_PER_SECOND):
                 message = await receive()
         except TimeoutError:
             raise _BodyTooSlowError from None
@@ -138,6 +157,7 @@ def _limited(receive: Receive, limit: int) -> Receive:
         is_whole = not message.get("more_body", False)
         if received > limit:
             raise _BodyTooLargeError
+        count(len(message.get("body", b"")))
         return message
 
     return receive_limited

@@ -3,9 +3,10 @@
 import asyncio
 import json
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAdapter
+from cross_web import AsyncHTTPRequestAdapter, FormData, HTTPException, StarletteRequestAdapter
 from python_multipart.multipart import parse_options_header
 from starlette.exceptions import HTTPException as FormRefused
 from starlette.formparsers import MultiPartException
@@ -32,6 +33,7 @@ from gql_server.api.transport.access import Access
 from gql_server.api.transport.answers import NO_PAGE, RefusedRequest, deny
 from gql_server.api.transport.negotiation import EVENT_STREAM, GRAPHQL_JSON, JSON, media_type_for, names
 from gql_server.api.transport.socket import MAX_NAME, OpenSockets, SocketAdapter, SocketHandler
+from gql_server.connections import admit
 from gql_server.server import Server
 from gql_server.telemetry.references import TRANSPORT
 
@@ -49,6 +51,11 @@ UNSUPPORTED = (
 )
 MUTATION_BY_GET = "A mutation changes something, so it goes by POST, not by GET."
 SUBSCRIPTION_OVER_HTTP = "Subscriptions go over WebSocket (graphql-transport-ws) or text/event-stream."
+
+MAX_FILES = 20
+"""Of an upload; each has up to 1 MiB in memory before it goes to the disk."""
+MAX_FIELDS = 10
+"""Of an upload beside the files."""
 
 UNREADABLE = (
     TypeError,
@@ -68,6 +75,11 @@ class _OnlyAHashError(Exception):
 
 class RequestAdapter(StarletteRequestAdapter):
     """A request whose media type may be written in any case."""
+
+    async def get_form_data(self) -> FormData:
+        """Return a form that has no more parts than a GraphQL request may need."""
+        form = await self._request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS)
+        return FormData(files=form, form=form)
 
     @property
     def content_type(self) -> str | None:
@@ -173,6 +185,7 @@ class GraphQLView(GraphQL[Context, None]):
         # What comes over HTTP has passed the guard.
         allowed = not isinstance(request, WebSocket) or self._access.allows(request.headers)
         context = Context(self._server, streaming=streaming, authenticated=allowed)
+        context.admit = partial(admit, request.scope)
         context.last_event_id = request.headers.get(LAST_EVENT_ID) if streaming else None
         return context
 
@@ -181,6 +194,7 @@ class GraphQLView(GraphQL[Context, None]):
         given = {name.lower(): value for name, value in (context.connection_params or {}).items()}
         if not context.authenticated and not self._access.allows_authorization(given.get("authorization")):
             raise ConnectionRejectionError
+        context.admit()
         nothing: UnsetType = UNSET
         return nothing
 
