@@ -21,8 +21,8 @@ from gql_server.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-TOKENIZING_SECONDS = 10
-"""Time that the prompts of a request may take a language model's tokenizer and its chat template."""
+SHORT_SECONDS = 10
+"""Time that a request's prompts may take a tokenizer and its chat template, and its body to be counted."""
 LOOK_SECONDS = 30
 """Time that a look at what the server keeps may take."""
 NICENESS = 5
@@ -86,11 +86,15 @@ class Readers:
         )
         """Reads files that people bring."""
         self.prompts = Pool(
-            "requests", processes=1, max_waiting=64, seconds=TOKENIZING_SECONDS, memory_bytes=memory
+            "requests", processes=1, max_waiting=64, seconds=SHORT_SECONDS, memory_bytes=memory
         )
         """Tokenizes prompts with language models' own files."""
         self.kept = Pool("requests", processes=2, max_waiting=1000, seconds=LOOK_SECONDS, memory_bytes=memory)
         """Looks into what the server keeps: indexes, runs' texts, vocabularies."""
+        self.bodies = Pool(
+            "requests", processes=1, max_waiting=16, seconds=SHORT_SECONDS, memory_bytes=memory
+        )
+        """Counts what requests that may have many values have."""
 
 
 def _run(n_bytes: int, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, str | None]:

@@ -91,6 +91,8 @@ class Settings(BaseSettings):
     """Time that a query or a mutation may take."""
     max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1)
     """Bytes of a request without files, and of a WebSocket's message."""
+    max_answer_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
+    """Bytes of an operation's answer, or of an event's."""
     max_sockets: int = Field(default=2_000, ge=1)
     """WebSockets that may be open."""
     max_operations_per_socket: int = Field(default=100, ge=1)

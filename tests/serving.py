@@ -49,7 +49,7 @@ class PoolHere(Pool):
 
 class ReadersHere(Readers):
     def __init__(self, settings: Settings) -> None:
-        self.files = self.prompts = self.kept = PoolHere(
+        self.files = self.prompts = self.kept = self.bodies = PoolHere(
             "requests", processes=1, max_waiting=1, seconds=1, memory_bytes=1
         )
 

@@ -1,6 +1,7 @@
 """What is too much is refused, with the limit's name and by how much; what the tools send is not."""
 
 import asyncio
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from graphql import (
     is_list_type,
     parse,
 )
+from starlette.datastructures import UploadFile
 
 from gql_server.api.context import Context
 from gql_server.api.operations.list_sizes import SIZES
@@ -400,3 +402,30 @@ async def test_introspection_has_limits_of_its_own(tmp_path: Path) -> None:
     async with serving(tmp_path, **LOWERED) as server:
         many = "{" + " ".join(f"a{i}: __schema {{ types {{ name }} }}" for i in range(40)) + "}"
         assert (await first_error(server, many))["extensions"]["allowed"] == 30
+
+
+# ------------------------------------------------------------------------ what is sent along
+
+
+def imports(source: str, times: int) -> str:
+    """Return a mutation that imports the same again and again."""
+    fields = [
+        f'a{place}: importConcepts(input: {{saeId: "x", source: {source}}}) {{ __typename }}'
+        for place in range(times)
+    ]
+    variable = "$file: Upload!" if "$file" in source else "$csv: String!"
+    return f"mutation ({variable}) {{ {' '.join(fields)} }}"
+
+
+async def test_long_arguments_count_for_each_place_that_they_are_used_in(server: Server) -> None:
+    short = await cost(server, imports("{csv: $csv}", 5), csv="")
+    assert await cost(server, imports("{csv: $csv}", 5), csv="x" * 40_000) == short + 5 * 40
+    limit, _, actual = await refusal(server, imports("{csv: $csv}", 30), csv="x" * 4_000_000)
+    assert (limit, actual > 30 * 4_000) == ("cost", True)
+
+
+async def test_a_file_counts_for_each_place_that_it_is_used_in(server: Server) -> None:
+    file = UploadFile(io.BytesIO(b"neuron_idx,concept_name,score"))
+    assert await cost(server, imports("{upload: $file}", 3), file=file) > 3 * 2_000
+    limit, _, _ = await refusal(server, imports("{upload: $file}", 20), file=file)
+    assert limit == "cost"

@@ -12,10 +12,11 @@ from gql_server.api.operations.request_checks import NO_OPERATION_NAME
 from gql_server.api.transport import guard, intake
 from gql_server.server import Server
 from tests.server_process import RunningServer
-from tests.serving import endpoint
+from tests.serving import client_of, endpoint
 
 MAX_UPLOAD_BYTES = 20 * 2**20
 MAX_BODY_BYTES = 1_000_000
+GRAPHQL_JSON = "application/graphql-response+json"
 JSON = {"Content-Type": "application/json"}
 LONE = "\\ud800"
 """Half of a surrogate pair, as JSON writes it."""
@@ -289,6 +290,62 @@ async def held_back(began: asyncio.Event, end: asyncio.Event, parts: list[bytes]
     began.set()
     await end.wait()
     yield parts[-1]
+
+
+MANY = "[" + ",".join(["[]"] * 60_000) + "]"
+"""More values than may be, in little text."""
+
+
+async def test_json_with_too_many_values_is_refused_before_they_are_made(client: httpx.AsyncClient) -> None:
+    response = await post(client, f'{{"query": "{{ __typename }}", "variables": {{"a": {MANY}}}}}')
+    error = response.json()["errors"][0]
+    assert (response.status_code, error["extensions"]["code"]) == (413, "TOO_COMPLEX")
+    assert "60,004 values; the limit is 50,000" in error["message"]
+
+
+async def test_so_it_is_in_an_upload(client: httpx.AsyncClient) -> None:
+    parts = [("operations", '{"query": "{ __typename }"}'), ("map", MANY)]
+    body = "".join(f'--x\r\nContent-Disposition: form-data; name="{a}"\r\n\r\n{b}\r\n' for a, b in parts)
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "GraphQL-Require-Preflight": "1"}
+    response = await client.post("/graphql", content=f"{body}--x--\r\n", headers=headers)
+    assert response.status_code == 413
+
+
+@pytest.mark.parametrize("text", ["a,b,[c],{d}" * 20_000, '\\",' * 20_000])
+async def test_what_stands_in_strings_is_no_value(client: httpx.AsyncClient, text: str) -> None:
+    query = "query ($a: String!) { node(id: $a) { id } }"
+    response = await client.post("/graphql", json={"query": query, "variables": {"a": text}})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("body", ["[" + "[]," * 60_000, "{" * 100_000])
+async def test_much_that_is_no_json_is_malformed(client: httpx.AsyncClient, body: str) -> None:
+    assert (await post(client, body)).status_code == 400
+
+
+async def test_a_value_that_comes_back_in_an_error_is_shortened(client: httpx.AsyncClient) -> None:
+    aliases = " ".join(f"a{place}: saes(first: $n) {{ totalCount }}" for place in range(20))
+    variables = {"n": "x" * 100_000}
+    response = await client.post(
+        "/graphql", json={"query": f"query ($n: Int!) {{ {aliases} }}", "variables": variables}
+    )
+    (error,) = response.json()["errors"]
+    assert "Int cannot represent" in error["message"] and len(response.content) < 2_000
+
+
+@pytest.mark.parametrize(("media_type", "status"), [("application/json", 200), (GRAPHQL_JSON, 400)])
+async def test_an_answer_has_a_length(server: Server, media_type: str, status: int) -> None:
+    query = "{ a: __schema { types { name description } } }"
+    async with client_of(server, max_answer_bytes=2_000) as client:
+        response = await client.post("/graphql", json={"query": query}, headers={"Accept": media_type})
+    (error,) = response.json()["errors"]
+    assert (response.status_code, "data" in response.json()) == (status, False)
+    assert error["extensions"] == {
+        "code": "TOO_COMPLEX",
+        "limit": "bytes",
+        "allowed": 2_000,
+        "actual": error["extensions"]["actual"],
+    }
 
 
 async def test_bodies_in_memory_have_a_limit_in_all(

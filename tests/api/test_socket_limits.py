@@ -151,3 +151,21 @@ async def can_connect(url: str) -> bool:
             return True
     except InvalidStatus:
         return False
+
+
+async def test_a_message_with_too_many_values_closes_the_socket(server: Server) -> None:
+    async with connected(server) as connection:
+        payload = {"query": FOLLOW, "variables": {"a": [[1]] * 30_000}}
+        await send(connection, {"type": "subscribe", "id": "a", "payload": payload})
+        assert await closed_with(connection) == 4400
+
+
+async def test_an_answer_that_is_too_long_is_an_error_of_its_operation(server: Server) -> None:
+    async with connected(server, max_answer_bytes=2_000) as connection:
+        await subscribe(connection, "a", "{ __schema { types { name description } } }")
+        message = await received(connection)
+        assert (message["id"], message["type"], "data" in message["payload"]) == ("a", "next", False)
+        assert message["payload"]["errors"][0]["extensions"]["limit"] == "bytes"
+        assert await received(connection) == {"id": "a", "type": "complete"}
+        await subscribe(connection, "b", "{ __typename }")
+        assert (await received(connection))["payload"]["data"] == {"__typename": "Query"}

@@ -21,6 +21,7 @@ from graphql import (
     get_named_type,
     get_variable_values,
 )
+from starlette.datastructures import UploadFile
 
 from gql_server.api.operations.list_sizes import Scope, scope_below, size_of
 from gql_server.services.neurons import NeuronOrder
@@ -28,6 +29,10 @@ from gql_server.services.neurons import NeuronOrder
 PER_PROMPT = 250
 """What running a prompt through a language model counts as."""
 PER_NEW_TOKEN = 1
+PER_UPLOAD = 2_000
+"""What a file counts as for each argument that it is used for."""
+CHARACTERS_PER_COST = 1_000
+"""Characters of arguments that count 1."""
 PER_SELECTION = 50
 """What going over all of an SAE's neurons for a page of them counts as."""
 
@@ -41,8 +46,9 @@ def cost_of(
     """Return the estimated cost of an operation of a valid document; of a subscription, each event's.
 
     Every field counts 1, times the entries of the lists that it is in (``list_sizes``). A prompt counts 250
-    more, a token to be generated 1 more, a page of ordered or filtered neurons 50 more. None where the
-    variables are refused: it will not be executed.
+    more, a token to be generated 1 more, a page of ordered or filtered neurons 50 more, 1,000 characters of
+    an argument 1 more, an uploaded file 2,000 more. None where the variables are refused: it will not be
+    executed.
     """
     values = get_variable_values(schema, operation.variable_definitions or (), variables, max_errors=1)
     root = schema.get_root_type(operation.operation)
@@ -61,6 +67,7 @@ class _Walk:
         self._fragments = fragments
         self._variables = variables
         self._known: dict[tuple[str, str, Scope], float] = {}
+        self._takings: dict[int, tuple[Any, float]] = {}
 
     def selections(self, node: SelectionSetNode, parent: GraphQLNamedType, scope: Scope) -> float:
         return sum(self._selection(one, parent, scope) for one in node.selections)
@@ -93,11 +100,23 @@ class _Walk:
         except GraphQLError:
             return 1  # It is refused before it is resolved.
         below = scope_below(scope, parent.name, name, arguments)
+        taken = sum(self._taking(value) for value in arguments.values())
         inner = get_named_type(definition.type)
         each = 1.0
         if node.selection_set:
             each += self.selections(node.selection_set, inner, below)
-        return size_of(parent.name, name, below) * each + _work(parent.name, name, below, arguments)
+        return size_of(parent.name, name, below) * each + _work(parent.name, name, below, arguments) + taken
+
+    def _taking(self, value: Any) -> float:
+        """Return what taking an argument's value counts as; one variable may stand for many arguments."""
+        if isinstance(value, str):
+            return len(value) / CHARACTERS_PER_COST
+        if isinstance(value, dict | list):
+            inner = value.values() if isinstance(value, dict) else value
+            if id(value) not in self._takings:
+                self._takings[id(value)] = value, sum(self._taking(one) for one in inner)
+            return self._takings[id(value)][1]
+        return PER_UPLOAD if isinstance(value, UploadFile) else 0
 
     def _definition(self, parent: GraphQLNamedType, name: str) -> GraphQLField | None:
         if not isinstance(parent, GraphQLObjectType | GraphQLInterfaceType):

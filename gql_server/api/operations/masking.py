@@ -11,7 +11,7 @@ from strawberry.types import ExecutionContext
 
 from gql_server.api import refusals
 from gql_server.api.common import ErrorCode
-from gql_server.errors import Refusal
+from gql_server.errors import MAX_MESSAGE, Refusal, shortened
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +25,8 @@ def shown_errors(errors: list[GraphQLError], operation: ExecutionContext | None)
     """Return the errors as clients see them; an unexpected exception is logged once, whatever it spoils."""
     references: dict[int, str] = {}
     shown = [_shown(error, operation, references) for error in errors]
+    for error in shown:
+        error.message = shortened(error.message, MAX_MESSAGE)  # It may have a value that the client has sent.
     if len(references) > MAX_LOGGED:
         log.error("more internal errors in the same answer", count=len(references) - MAX_LOGGED)
     return shown

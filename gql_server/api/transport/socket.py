@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
 import structlog
+from cross_web import HTTPException
 from graphql import GraphQLError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
@@ -89,6 +90,7 @@ class SocketAdapter(ASGIWebSocketAdapter):
         super().__init__(view, request, response)
         self.is_acknowledged = False
         self.opened_at = asyncio.get_running_loop().time()
+        self._check_values: Callable[[bytes], Awaitable[None]] = view.check_values
         self._open_sockets: OpenSockets = view.open_sockets
         self._open_sockets.add(self)
 
@@ -103,6 +105,11 @@ class SocketAdapter(ASGIWebSocketAdapter):
                 text = await self.ws.receive_text()
                 if not self.is_acknowledged and len(text) > MAX_FIRST_CHARACTERS:
                     await self.close(BAD_REQUEST, "The first message is too long.")
+                    return
+                try:
+                    await self._check_values(text.encode(errors="surrogatepass"))
+                except HTTPException as refusal:
+                    await self.close(BAD_REQUEST, refusal.reason)
                     return
                 yield self.view.decode_json(text)
         except json.JSONDecodeError as error:
@@ -122,7 +129,7 @@ class SocketAdapter(ASGIWebSocketAdapter):
                     f'{{"id":{json.dumps(id)},"type":"next","payload":{{"data":{data.text}}}}}'
                 )
             case _:
-                await super().send_json(message)
+                await self._send_text(self.view.encode_json_string(message))
 
     async def _send_text(self, text: str) -> None:
         try:

@@ -26,6 +26,7 @@ from strawberry.types.unset import UNSET, UnsetType
 
 from gql_server.api.common import ErrorCode
 from gql_server.api.context import COMPLETE, Context, event_id
+from gql_server.api.operations.limits import FAR_BEYOND, too_complex
 from gql_server.api.operations.request_checks import is_unicode
 from gql_server.api.schema import schema
 from gql_server.api.transport import graphiql, persisted_queries
@@ -34,6 +35,9 @@ from gql_server.api.transport.answers import NO_PAGE, RefusedRequest, deny
 from gql_server.api.transport.negotiation import EVENT_STREAM, GRAPHQL_JSON, JSON, media_type_for, names
 from gql_server.api.transport.socket import MAX_NAME, OpenSockets, SocketAdapter, SocketHandler
 from gql_server.connections import admit
+from gql_server.errors import QueueFull
+from gql_server.json_size import count_values, may_have_many_values
+from gql_server.readers import ReadingEnded
 from gql_server.server import Server
 from gql_server.telemetry.references import TRANSPORT
 
@@ -211,9 +215,31 @@ class GraphQLView(GraphQL[Context, None]):
     def create_response(self, response_data: Any, sub_response: Response) -> Response:
         """Return an operation's result, with the status that the media type has for it."""
         media_type = sub_response.media_type or JSON
+        body = self.encode_json(response_data)
+        if self._is_too_long(body):
+            response_data = self._too_long(body)
+            body = self.encode_json(response_data)
         status = _status_of(response_data) if media_type == GRAPHQL_JSON else 200
         headers = {"Content-Type": f"{media_type}; charset=utf-8"} | NO_PAGE
-        return Response(self.encode_json(response_data), status, headers)
+        return Response(body, status, headers)
+
+    def encode_json_string(self, data: object) -> str:
+        """Return a result or a message as text, or why there is none in it."""
+        text = super().encode_json_string(data)
+        if not self._is_too_long(text):
+            return text
+        refusal = self._too_long(text)
+        # Over server-sent events it is the result itself.
+        message = {**data, "payload": refusal} if isinstance(data, dict) and "payload" in data else refusal
+        return super().encode_json_string(message)
+
+    def _is_too_long(self, text: str | bytes) -> bool:
+        return len(text) > self.settings.max_answer_bytes
+
+    def _too_long(self, text: str | bytes) -> dict[str, Any]:
+        limit = self.settings.max_answer_bytes
+        sentence = f"The answer has {len(text):,} bytes; the limit is {limit:,}. Ask for less at once."
+        return {"errors": [too_complex("bytes", limit, len(text), sentence).formatted]}
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
         """Return a result as it is sent: without data where the operation was not executed."""
@@ -240,11 +266,33 @@ class GraphQLView(GraphQL[Context, None]):
         except (TypeError, ValueError, RecursionError) as error:
             raise json.JSONDecodeError("not readable", "", 0) from error
 
+    async def check_values(self, text: bytes) -> None:
+        """Refuse JSON with so many values that it would hold up everybody to make them.
+
+        Raises:
+            HTTPException: It has too many, or cannot be read.
+        """
+        if not may_have_many_values(text):
+            return
+        try:
+            count = await self._server.readers.bodies.run(count_values, text)
+        except (ReadingEnded, QueueFull) as error:
+            raise HTTPException(503, f"The request could not be read: {error}") from error
+        if count is None:
+            raise HTTPException(400, MALFORMED)
+        limit = FAR_BEYOND * self.settings.max_variable_values
+        if count > limit:
+            sentence = f"The request has {count:,} values; the limit is {limit:,}."
+            raise HTTPException(413, f"{sentence} Send a long list as a file.")
+
     async def parse_multipart(self, request: AsyncHTTPRequestAdapter) -> dict[str, str]:
         """Return what a form asks for, with its files in their places."""
         form = (await request.get_form_data()).form
-        if not all(isinstance(form.get(name), str) for name in ("operations", "map")):
-            raise HTTPException(400, MALFORMED)
+        for name in ("operations", "map"):
+            text = form.get(name)
+            if not isinstance(text, str):
+                raise HTTPException(400, MALFORMED)
+            await self.check_values(text.encode(errors="surrogatepass"))
         return await super().parse_multipart(request)
 
     async def parse_http_body(
@@ -252,6 +300,8 @@ class GraphQLView(GraphQL[Context, None]):
     ) -> GraphQLRequestData | list[GraphQLRequestData]:
         """Return what is asked for. Strawberry takes a body for well-formed as soon as it is JSON."""
         try:
+            if request.method == "POST" and "application/json" in (request.content_type or ""):
+                await self.check_values(await request.get_body())
             data = await super().parse_http_body(request)
         except UNREADABLE as error:
             raise HTTPException(400, MALFORMED) from error
