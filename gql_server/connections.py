@@ -1,7 +1,7 @@
 """Connections as uvicorn serves them, for clients that say nothing, say too much, or do not read.
 
 Whoever reaches the port may open connections. Those of which nobody has shown the token yet are few, for each
-address and in all, and the oldest of them makes room for the next: so they cannot keep others out.
+address and in all, and an old one makes room for the next: so they cannot keep others out.
 """
 
 import asyncio
@@ -16,6 +16,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.http11 import Request
 
+from gql_server.rates import Rates
+
 log = structlog.get_logger(__name__)
 
 HEADER_SECONDS = 15
@@ -25,6 +27,8 @@ MAX_UNREAD_BYTES = 1024 * 1024
 STRANGERS_OF_AN_ADDRESS = 100
 STRANGERS = 500
 """Connections of which nobody has shown the token, from one address and from all."""
+GRACE_SECONDS = 2
+"""Before so long a connection makes no room for others of its address: its request is on the way."""
 READING_SECONDS = 15
 READ_BYTES = 64 * 1024
 """Who has to read what waits for him must have read so much in each of those stretches of time."""
@@ -35,6 +39,11 @@ FIRST_BYTES = 64 * 1024
 MAX_UNFINISHED_BYTES = 64 * 1024 * 1024
 """Of the messages that WebSockets have begun to send, all together."""
 
+TOO_OFTEN = (
+    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
+
+_MAY_SHOW_THE_TOKEN = (b"\nauthorization:", b"\ncookie:", b"\nupgrade:")
 _STATE = "connection"
 
 
@@ -44,6 +53,7 @@ class Connection:
     def __init__(self, transport: asyncio.Transport, address: str, clients: "Clients") -> None:
         self.transport = transport
         self.address = address
+        self.since = asyncio.get_running_loop().time()
         self.is_admitted = clients.takes_anybody
         self.unfinished = 0
         """Bytes of messages that have not come to their end."""
@@ -70,30 +80,36 @@ class Connection:
 class Clients:
     """The connections of a server, and what they may take together."""
 
-    def __init__(self, *, takes_anybody: bool) -> None:
-        """Take whether there is no token to show."""
+    def __init__(self, *, takes_anybody: bool, rates: Rates) -> None:
+        """Take whether there is no token to show, and how often those ask who have not shown it."""
         self.takes_anybody = takes_anybody
-        self._strangers: dict[Connection, None] = {}
+        self.rates = rates
+        self._strangers: set[Connection] = set()
         self._by_address: dict[str, dict[Connection, None]] = defaultdict(dict)
         self._not_reading: dict[Connection, None] = {}
         self._unfinished = 0
 
     def add(self, connection: Connection) -> None:
-        """Take in a new connection; where there are too many strangers, the oldest is ended."""
+        """Take in a new connection; where there are too many strangers, an old one is ended."""
         if connection.is_admitted:
             return
-        self._strangers[connection] = None
+        self._strangers.add(connection)
         of_address = self._by_address[connection.address]
         of_address[connection] = None
-        for those, limit in ((of_address, STRANGERS_OF_AN_ADDRESS), (self._strangers, STRANGERS)):
-            if len(those) > limit:
-                oldest = next(iter(those))
-                self.forget_stranger(oldest)
-                oldest.transport.abort()
+        oldest = next(iter(of_address))
+        if len(of_address) > STRANGERS_OF_AN_ADDRESS and connection.since - oldest.since > GRACE_SECONDS:
+            self._end_stranger(oldest)
+        if len(self._strangers) > STRANGERS:
+            most = max(self._by_address.values(), key=lambda those: len(those))
+            self._end_stranger(next(iter(most)))
+
+    def _end_stranger(self, connection: Connection) -> None:
+        self.forget_stranger(connection)
+        connection.transport.abort()
 
     def forget_stranger(self, connection: Connection) -> None:
         """Count a connection among the strangers no longer."""
-        self._strangers.pop(connection, None)
+        self._strangers.discard(connection)
         of_address = self._by_address.get(connection.address)
         if of_address is not None:
             of_address.pop(connection, None)
@@ -190,8 +206,28 @@ class HttpConnection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take in what has come."""
-        super().data_received(data)
+        if self._asks_too_often(data):
+            self.transport.write(TOO_OFTEN)
+            self.transport.close()
+        else:
+            super().data_received(data)
         self._watch()
+
+    def _asks_too_often(self, data: bytes) -> bool:
+        """Whether this is a whole request of a stranger too many, told without parsing it.
+
+        They may come by the thousand, and whoever has the token waits behind them.
+        """
+        connection: Connection = self.app_state[_STATE]
+        if connection.is_admitted or not self._clients.rates.is_used_up(connection.address):
+            return False
+        head, end, _ = data.partition(b"\r\n\r\n")
+        return bool(end) and not any(mark in head.lower() for mark in _MAY_SHOW_THE_TOKEN)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request, which counts as one."""
+        self._clients.rates.allows(self.app_state[_STATE].address)
+        super().send_400_response(msg)
 
     def pause_writing(self) -> None:
         """Wait for the client to read."""

@@ -1,6 +1,7 @@
 """Runs the application under uvicorn, from the first connection to a clean end."""
 
 import gc
+import os
 import resource
 import signal
 import socket
@@ -20,6 +21,10 @@ OTHER_CONNECTIONS = 500
 """Connections that may be open beside the WebSockets."""
 OTHER_FILES = 2 * OTHER_CONNECTIONS + 500
 """Open files that are no WebSockets: those, a file that each is sent, the database, files that are read."""
+ACCEPTED_AT_ONCE = 50
+"""Connections that are taken in before those that are there are listened to again."""
+MAX_BACKLOG = 4096
+"""Connections that may wait to be taken in; beyond that the system lets clients try again a second later."""
 GRACE_SECONDS = 2
 """How long requests in hand have to end when the server stops; the workers' tasks come after that."""
 STOPPING = "The server is stopping; connect again when it is back."
@@ -33,7 +38,7 @@ def serve(settings: Settings) -> bool:
     max_connections = _allow_open_files(settings.max_sockets)
     app = create_app(settings)
     access = app.state.access
-    clients = Clients(takes_anybody=access.is_open)
+    clients = Clients(takes_anybody=access.is_open, rates=app.state.rates)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -44,6 +49,8 @@ def serve(settings: Settings) -> bool:
         ws_max_size=settings.max_body_bytes,
         lifespan="on",
         timeout_graceful_shutdown=GRACE_SECONDS,
+        backlog=ACCEPTED_AT_ONCE,
+        forwarded_allow_ips=list(settings.trusted_proxies),
     )
     server = _Server(app, config)
     # uvicorn raises the signal that stopped it once more when it has ended: that is no failure.
@@ -77,6 +84,14 @@ class _Server(uvicorn.Server):
     def __init__(self, app: Starlette, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen: asyncio takes in as many connections at once as may wait, which differ here."""
+        await super().startup(sockets)
+        for server in self.servers:
+            for listener in server.sockets:
+                with socket.socket(fileno=os.dup(listener.fileno())) as same:
+                    same.listen(MAX_BACKLOG)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take in a signal to stop; who asks after the server's health is told so at once."""

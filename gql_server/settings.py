@@ -2,6 +2,7 @@
 
 import os
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,6 +34,8 @@ class Settings(BaseSettings):
     """Access token that every request must bring. Without one, whoever reaches the port may do everything."""
     allow_without_token: bool = False
     """Listen beyond loopback without a token."""
+    trusted_proxies: OriginList = ("127.0.0.1", "::1")
+    """Proxies whose X-Forwarded-For and -Proto hold: addresses or networks, separated by commas."""
     allowed_origins: OriginList = ()
     """Origins whose pages may use the API, such as https://lab.example, separated by commas; * for all."""
     introspection: bool = True
@@ -164,7 +167,7 @@ class Settings(BaseSettings):
             return tuple(Path(part) for part in value.split(os.pathsep) if part)
         return value
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split_origins(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -176,6 +179,18 @@ class Settings(BaseSettings):
     def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if wrong := [origin for origin in value if origin != "*" and not _ORIGIN.fullmatch(origin)]:
             raise ValueError(f"{wrong[0]!r} is no origin such as https://lab.example, without a path")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in value:
+            try:
+                ip_network(proxy, strict=False)
+            except ValueError:
+                raise ValueError(
+                    f"{proxy!r} is no address or network, such as 10.0.0.7 or 10.0.0.0/24"
+                ) from None
         return value
 
     @field_validator("token", mode="before")

@@ -19,10 +19,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from gql_server import connections
+from gql_server import connections, rates
 from gql_server.api.transport.access import Access
 from gql_server.api.transport.guard import Guard
 from gql_server.connections import Clients, HttpConnection, SocketConnection, admit
+from gql_server.rates import Rates
 from gql_server.settings import Settings
 from tests.jobs.test_tails import until
 
@@ -57,12 +58,13 @@ async def echo(socket: WebSocket) -> None:
 @asynccontextmanager
 async def listening(max_connections: int = 100, token: str | None = None) -> AsyncIterator[tuple[str, int]]:
     access = Access(SecretStr(token) if token else None)
-    clients = Clients(takes_anybody=access.is_open)
+    counted = Rates()
+    clients = Clients(takes_anybody=access.is_open, rates=counted)
     http: Any = partial(HttpConnection, max_connections=max_connections, clients=clients)
     ws: Any = partial(SocketConnection, clients=clients, allows=access.allows)
     routes = [Route("/", hello), Route("/long", long), WebSocketRoute("/", echo)]
     settings = Settings(token=SecretStr(token) if token else None)
-    app = Starlette(routes=routes, middleware=[Middleware(Guard, settings, access)])
+    app = Starlette(routes=routes, middleware=[Middleware(Guard, settings, access, counted)])
     config = uvicorn.Config(app, http=http, ws=ws, lifespan="off", log_config=None, ws_max_size=2**22)
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -140,6 +142,7 @@ async def test_of_one_address_the_oldest_that_has_not_shown_the_token_makes_room
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connections, "STRANGERS_OF_AN_ADDRESS", 3)
+    monkeypatch.setattr(connections, "GRACE_SECONDS", 0)
     async with listening(token=TOKEN) as address, AsyncExitStack() as stack:
         known, *strangers = [await stack.enter_async_context(connected(address)) for _ in range(4)]
         assert await ended(known[0]), "the first is the oldest"
@@ -154,6 +157,16 @@ async def test_of_one_address_the_oldest_that_has_not_shown_the_token_makes_room
             assert await ended(reader)
         strangers[-1][1].write(WITH_TOKEN)
         assert await answered(strangers[-1][0])
+
+
+async def test_a_connection_that_has_just_come_makes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "STRANGERS_OF_AN_ADDRESS", 1)
+    monkeypatch.setattr(connections, "GRACE_SECONDS", 60)
+    async with listening(token=TOKEN) as address, AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(connected(address)) for _ in range(3)]
+        for reader, writer in opened:
+            writer.write(WITH_TOKEN)
+            assert await answered(reader)
 
 
 async def test_strangers_of_all_addresses_have_a_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,3 +292,22 @@ async def test_messages_without_an_end_have_a_limit_in_all(monkeypatch: pytest.M
         small = await stack.enter_async_context(connect(f"ws://{host}:{port}/", compression=None))
         await small.send("hello")
         assert await small.recv() == "5"
+
+
+async def test_who_asks_too_often_without_the_token_is_told_before_anything_is_read_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rates, "BURST", 2)
+    monkeypatch.setattr(rates, "PER_SECOND", 0)
+    async with listening(token=TOKEN) as address:
+        for request, status in [(REQUEST, b"401"), (b"nonsense\r\n\r\n", b"400"), (REQUEST, b"429")]:
+            assert await status_of(address, request) == status
+        assert await status_of(address, WITH_TOKEN) == b"200"
+        assert await status_of(address, REQUEST[:-2] + b"Cookie: a=b\r\n\r\n") == b"429"
+
+
+async def status_of(address: tuple[str, int], request: bytes) -> bytes:
+    async with connected(address) as (reader, writer):
+        writer.write(request)
+        async with asyncio.timeout(PATIENCE):
+            return (await reader.readline()).split()[1]

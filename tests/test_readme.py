@@ -18,6 +18,8 @@ def as_written(default: Any) -> str:
     """Return a default as it would stand in the environment, between backticks; empty for none."""
     if default in (None, (), ""):
         return ""
+    if isinstance(default, tuple):
+        default = ",".join(default)
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 

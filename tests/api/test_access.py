@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
@@ -233,7 +233,8 @@ def test_files_that_are_not_built_are_not_found(
 ) -> None:
     monkeypatch.setattr("gql_server.api.transport.graphiql.STATIC_DIR", tmp_path / "nothing")
     for client in running(settings):
-        assert client.get("/static/graphiql.js").status_code == 404
+        assert client.get("/static/graphiql.js").status_code == 401
+        assert client.get("/static/graphiql.js", headers=BEARER).status_code == 404
 
 
 def test_graphiql_can_be_switched_off(settings: Settings) -> None:
@@ -443,3 +444,30 @@ def test_listening_beyond_loopback_needs_a_token_or_a_decision(
 
 def test_the_token_is_not_shown_with_the_settings(settings: Settings) -> None:
     assert TOKEN not in f"{settings} {settings!r}"
+
+
+# --------------------------------------------------------------------------------- signing out
+
+
+def test_signing_out_takes_the_session_from_the_browser(client: TestClient) -> None:
+    client.post("/sign-in", data={"token": TOKEN})
+    assert post(client).status_code == 200
+    page = client.get("/sign-out")
+    assert (page.status_code, 'action="/sign-out"' in page.text) == (200, True)
+    assert post(client).status_code == 200, "looking at the page ends nothing"
+    left = client.post("/sign-out", follow_redirects=False)
+    assert (left.status_code, left.headers["location"]) == (303, "/graphql")
+    assert post(client).status_code == 401
+
+
+def test_a_page_of_another_origin_signs_nobody_out(client: TestClient) -> None:
+    client.post("/sign-in", data={"token": TOKEN})
+    refused = client.post("/sign-out", headers={"Origin": "https://evil.example"})
+    assert refused.status_code == 403 and post(client).status_code == 200
+
+
+@pytest.mark.parametrize("setting", ["proxy.example", "10.0.0.0/99", "10.0.0.7,x"])
+def test_a_proxy_is_an_address_or_a_network(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    monkeypatch.setenv("GQL_SERVER_TRUSTED_PROXIES", setting)
+    with pytest.raises(ValidationError, match="no address or network"):
+        Settings()

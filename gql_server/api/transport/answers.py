@@ -15,6 +15,7 @@ _CODES = {
     413: ErrorCode.TOO_COMPLEX,
     421: ErrorCode.FORBIDDEN,
     500: ErrorCode.INTERNAL,
+    429: ErrorCode.BUSY,
     503: ErrorCode.BUSY,
 }
 """Other statuses say that the request is wrong."""

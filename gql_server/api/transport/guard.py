@@ -18,12 +18,13 @@ from gql_server.api.transport.intake import Full, Intake
 from gql_server.api.transport.negotiation import names
 from gql_server.connections import admit
 from gql_server.hosts import is_loopback
+from gql_server.rates import Rates
 from gql_server.settings import Settings
 
 PREFLIGHT_HEADERS = ("graphql-require-preflight", "apollo-require-preflight", "x-requested-with")
 """A cross-site form can send none of these; a cross-site script only after a preflight, which is refused."""
 
-OPEN_PATHS = ("/healthz", "/static", sign_in.PATH)
+OPEN_PATHS = ("/healthz", sign_in.PATH)
 """Paths, with all below them, that need no token: there is nothing of anybody's in them."""
 
 LOOPBACK_ONLY = "This server answers under loopback names only, such as localhost or 127.0.0.1."
@@ -31,6 +32,7 @@ OTHER_ORIGIN = (
     "Pages of this origin may not use this server; GQL_SERVER_ALLOWED_ORIGINS lists those that may."
 )
 TOO_SLOW = "The body did not come in time."
+TOO_OFTEN = "This address asks too often without the access token; try again in a few seconds."
 BODY_SECONDS = 60
 BODY_BYTES_PER_SECOND = 32 * 1024
 """A body has a minute, and longer for as much as has come at this rate."""
@@ -45,12 +47,13 @@ class Guard:
     is asked for, the Host a loopback name.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, access: Access) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, access: Access, rates: Rates) -> None:
         self._app = app
         self._settings = settings
         self._access = access
         self._origins = normalize_allowed_origins(settings.allowed_origins)
         self._intake = Intake()
+        self.rates = rates
         self._any_host = not access.is_open or settings.allow_without_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,6 +63,8 @@ class Guard:
             return
         headers = Headers(scope=scope)
         refusal = self._refusal(scope, headers)
+        if self._brings_a_wrong_token(headers):
+            await asyncio.sleep(self.rates.guessed(_address(scope)))
         if scope["type"] == "http":
             await (refusal(scope, receive, send) if refusal else self._pass_on(scope, receive, send))
         elif refusal:
@@ -77,6 +82,8 @@ class Guard:
             return None  # Its connection_init may bring the token.
         if self._access.allows(headers):
             admit(scope)
+        elif not self.rates.allows(_address(scope)):
+            return RefusedRequest(429, TOO_OFTEN, accept, {"Retry-After": "5", "Connection": "close"})
         elif not _is_open(get_route_path(scope)):
             if scope["method"] == "GET" and names(accept, "text/html"):
                 return sign_in.page(scope.get("root_path", ""))
@@ -87,6 +94,9 @@ class Guard:
         if length.isdecimal() and _exceeds(length, self._limit(headers)):
             return self._too_large(headers)
         return None
+
+    def _brings_a_wrong_token(self, headers: Headers) -> bool:
+        return "authorization" in headers and not self._access.allows(headers)
 
     def _is_origin_allowed(self, scope: Scope, headers: Headers) -> bool:
         origin = headers.get("origin")
@@ -161,6 +171,11 @@ def _limited(receive: Receive, limit: int, count: Callable[[int], None]) -> Rece
         return message
 
     return receive_limited
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _exceeds(length: str, limit: int) -> bool:

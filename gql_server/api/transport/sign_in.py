@@ -1,13 +1,16 @@
 """A page on which a browser presents the access token once, and gets a session cookie for it."""
 
+import asyncio
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from gql_server.api.transport.access import CHALLENGE, Access
+from gql_server.rates import Rates
 
 PATH = "/sign-in"
+OUT_PATH = "/sign-out"
 _MAX_FORM_BYTES = 10_000
 
 _PAGE = """<!doctype html>
@@ -15,7 +18,7 @@ _PAGE = """<!doctype html>
   <head>
     <meta charset="utf-8">
     <meta name="viewport" content="width=device-width, initial-scale=1">
-    <title>Sign in: gql-server</title>
+    <title>{title}: gql-server</title>
     <link rel="icon" href="data:,">
     <style>
       :root {{ color-scheme: light dark }}
@@ -26,15 +29,17 @@ _PAGE = """<!doctype html>
   </head>
   <body>
     <h1>gql-server</h1>
-    <form method="post" action="{root}/sign-in">
-      <label for="token">Access token (<code>GQL_SERVER_TOKEN</code> of the server)</label>
-      <input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
-      <button>Sign in</button>
-    </form>
+    {form}
     {message}
   </body>
 </html>
 """
+_SIGN_IN = """<form method="post" action="{root}/sign-in">
+      <label for="token">Access token (<code>GQL_SERVER_TOKEN</code> of the server)</label>
+      <input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
+      <button>Sign in</button>
+    </form>"""
+_SIGN_OUT = """<form method="post" action="{root}/sign-out"><button autofocus>Sign out</button></form>"""
 _WRONG = '<p class="wrong" role="alert">This is not the token.</p>'
 
 _HEADERS = {
@@ -48,11 +53,23 @@ _HEADERS = {
 
 def page(root_path: str, *, wrong: bool = False) -> Response:
     """Return the page; it stands in the place of what was asked for, with status 401."""
-    html = _PAGE.format(root=root_path, message=_WRONG if wrong else "")
+    form = _SIGN_IN.format(root=root_path)
+    html = _PAGE.format(title="Sign in", form=form, message=_WRONG if wrong else "")
     return HTMLResponse(html, status_code=401, headers=_HEADERS | CHALLENGE)
 
 
-async def sign_in(request: Request, access: Access) -> Response:
+def sign_out(request: Request, access: Access) -> Response:
+    """Show a button, and take the session away from the browser that has pressed it."""
+    root_path: str = request.scope["root_path"]
+    if request.method == "GET":
+        form = _SIGN_OUT.format(root=root_path)
+        return HTMLResponse(_PAGE.format(title="Sign out", form=form, message=""), headers=_HEADERS)
+    response = RedirectResponse(f"{root_path}/graphql", status_code=303)
+    response.delete_cookie(access.cookie, httponly=True, samesite="strict")
+    return response
+
+
+async def sign_in(request: Request, access: Access, rates: Rates) -> Response:
     """Take the token from the page's form, and lead whoever loads its address again back to the page."""
     root_path: str = request.scope["root_path"]
     if request.method == "GET":
@@ -64,6 +81,7 @@ async def sign_in(request: Request, access: Access) -> Response:
             form = dict(sent)
     token = form.get("token")
     if not isinstance(token, str) or not access.allows_token(token):
+        await asyncio.sleep(rates.guessed(request.client.host if request.client else ""))
         return page(root_path, wrong=True)
     response = RedirectResponse(f"{root_path}/graphql", status_code=303)
     is_https = request.url.scheme == "https"

@@ -37,6 +37,7 @@ from gql_server.api.transport.socket import MAX_NAME, OpenSockets, SocketAdapter
 from gql_server.connections import admit
 from gql_server.errors import QueueFull
 from gql_server.json_size import count_values, may_have_many_values
+from gql_server.rates import Rates
 from gql_server.readers import ReadingEnded
 from gql_server.server import Server
 from gql_server.telemetry.references import TRANSPORT
@@ -120,7 +121,7 @@ class GraphQLView(GraphQL[Context, None]):
     graphql_transport_ws_handler_class = SocketHandler
     websocket_adapter_class = SocketAdapter
 
-    def __init__(self, server: Server, access: Access) -> None:
+    def __init__(self, server: Server, access: Access, rates: Rates) -> None:
         settings = server.settings
         # graphql-ws, the legacy protocol, let clients skip the connection's handshake; it is not offered.
         super().__init__(
@@ -134,7 +135,7 @@ class GraphQLView(GraphQL[Context, None]):
         self.settings = settings
         self.open_sockets = OpenSockets(settings.max_sockets)
         self._server = server
-        self._access = access
+        self._access, self._rates = access, rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request or serve a socket."""
@@ -190,6 +191,7 @@ class GraphQLView(GraphQL[Context, None]):
         allowed = not isinstance(request, WebSocket) or self._access.allows(request.headers)
         context = Context(self._server, streaming=streaming, authenticated=allowed)
         context.admit = partial(admit, request.scope)
+        context.address = request.client.host if request.client else ""
         context.last_event_id = request.headers.get(LAST_EVENT_ID) if streaming else None
         return context
 
@@ -197,6 +199,8 @@ class GraphQLView(GraphQL[Context, None]):
         """Take a connection_init, or refuse it with 4403 where nothing has brought the token."""
         given = {name.lower(): value for name, value in (context.connection_params or {}).items()}
         if not context.authenticated and not self._access.allows_authorization(given.get("authorization")):
+            if "authorization" in given:
+                await asyncio.sleep(self._rates.guessed(context.address))
             raise ConnectionRejectionError
         context.admit()
         nothing: UnsetType = UNSET

@@ -1,0 +1,82 @@
+"""Who has not shown the token asks seldom, and who guesses it waits; whoever has it does neither."""
+
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from gql_server import rates
+from gql_server.rates import Rates
+from gql_server.server import Server
+from tests.serving import client_of
+
+TOKEN = "open-sesame"
+QUERY = {"query": "{ __typename }"}
+RIGHT = {"Authorization": f"Bearer {TOKEN}"}
+
+
+def test_an_address_may_ask_so_often_at_once_and_then_so_often_a_second() -> None:
+    seconds = 0.0
+    counted = Rates(lambda: seconds)
+    assert [counted.allows("a") for _ in range(rates.BURST + 1)] == [True] * rates.BURST + [False]
+    assert counted.allows("b"), "another address has its own"
+    seconds = 1.0
+    assert sum(counted.allows("a") for _ in range(100)) == rates.PER_SECOND
+
+
+def test_guesses_are_answered_later_and_later_and_forgiven_with_time() -> None:
+    seconds = 0.0
+    counted = Rates(lambda: seconds)
+    waits = [counted.guessed("a") for _ in range(rates.FREE_GUESSES + 8)]
+    assert waits[: rates.FREE_GUESSES] == [0.0] * rates.FREE_GUESSES
+    assert waits[rates.FREE_GUESSES :] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+    assert counted.guessed("b") == 0.0
+    seconds = 100 * rates.FORGIVEN_SECONDS
+    assert counted.guessed("a") == 0.0
+
+
+def test_of_many_addresses_the_last_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "MAX_ADDRESSES", 2)
+    counted = Rates(lambda: 0.0)
+    for _ in range(rates.BURST):
+        counted.allows("a")
+    counted.allows("b")
+    assert not counted.allows("a")
+    counted.allows("b"), counted.allows("c")
+    assert counted.allows("a"), "it was forgotten"
+
+
+@pytest.fixture
+def guesses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give a list that fills with the addresses that have guessed; nobody waits."""
+    found: list[str] = []
+
+    def guessed(_self: Rates, address: str) -> float:
+        found.append(address)
+        return 0.0
+
+    monkeypatch.setattr(Rates, "guessed", guessed)
+    return found
+
+
+async def asks(client: httpx.AsyncClient, **more: Any) -> int:
+    return (await client.post("/graphql", json=QUERY, **more)).status_code
+
+
+async def test_wrong_tokens_are_guesses_and_none_at_all_is_not(server: Server, guesses: list[str]) -> None:
+    async with client_of(server, token=SecretStr(TOKEN)) as client:
+        assert await asks(client) == 401
+        assert await asks(client, headers=RIGHT) == 200
+        assert guesses == []
+        assert await asks(client, headers={"Authorization": "Bearer wrong"}) == 401
+        sent = await client.post("/sign-in", data={"token": "wrong"})
+        assert (sent.status_code, guesses) == (401, ["127.0.0.1"] * 2)
+
+
+async def test_who_asks_too_often_without_the_token_is_told_and_who_has_it_is_not(server: Server) -> None:
+    async with client_of(server, token=SecretStr(TOKEN)) as client:
+        codes = [await asks(client) for _ in range(rates.BURST + 50)]
+        assert codes[: rates.BURST] == [401] * rates.BURST and 429 in codes
+        assert (await client.get("/healthz/live")).status_code == 429
+        assert await asks(client, headers=RIGHT) == 200
