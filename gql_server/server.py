@@ -1,5 +1,6 @@
 """What every use case needs, put together once by app.py."""
 
+import asyncio
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,13 +11,17 @@ from gql_server.jobs.bell import Bell
 from gql_server.jobs.executor import Executor
 from gql_server.jobs.supervisor import Supervisor
 from gql_server.jobs.tails import Tails
+from gql_server.places import Places
 from gql_server.provenance import LanguageModelProvenance
 from gql_server.readers import Readers
 from gql_server.services.in_use import InUse
 from gql_server.settings import Settings
+from gql_server.subscriptions import Subscriptions
 from gql_server.telemetry.telemetry import Telemetry
-from gql_server.turns import Turns
+from gql_server.turns import FairTurns, LargeTurns, Turns
 from models import Job
+
+EVENTS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -30,14 +35,25 @@ class Server:
     bell: Bell
     readers: Readers
     telemetry: Telemetry = field(default_factory=Telemetry)
+    places: Places = field(default_factory=Places)
     in_use: InUse = field(default_factory=InUse)
     answers: Flights[Any] = field(default_factory=Flights)
     """What subscribers who ask the same at the same moment are being answered."""
     changes: Flights[list[Job]] = field(default_factory=Flights)
     """Jobs that have changed, while they are read for whoever watches all of them."""
+    unfinished: Flights[tuple[int, list[Job]]] = field(default_factory=Flights)
+    """Those that have not ended, while they are read for whoever begins to watch."""
 
     identities: Flights[LanguageModelProvenance] = field(default_factory=Flights)
     """What language models are, while their files are read for whoever asks."""
+    event_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(EVENTS_AT_ONCE))
+    """Of subscriptions that answer an event."""
+    fair_turns: FairTurns = field(default_factory=FairTurns)
+    """Of operations that begin."""
+    subscriptions: Subscriptions = field(default_factory=Subscriptions)
+    """Those that are open, and what they cost."""
+    large_turns: LargeTurns = field(default_factory=LargeTurns)
+    """Of the queries that take long to execute."""
     turns: Turns = field(default_factory=Turns)
     """Of the operations whose documents take long to read."""
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from enum import Enum, StrEnum
+from functools import wraps
 from typing import Annotated, Any, NewType, TypeVar, dataclass_transform
 
 import strawberry
@@ -95,8 +96,21 @@ def _note_end(task: asyncio.Task[Any]) -> None:
 
 
 def subscription(resolver: Callable[..., Any]) -> StrawberryField:
-    """Make a method that is an asynchronous generator a subscription."""
-    made: StrawberryField = strawberry.subscription(resolver, description=_description(resolver))
+    """Make a method that is an asynchronous generator a subscription, which costs something while it is open.
+
+    Raises:
+        QueueFull: It is one too many.
+    """
+
+    @wraps(resolver)
+    async def counted(*args: Any, **arguments: Any) -> AsyncIterator[Any]:
+        context = arguments["info"].context
+        with context.server.subscriptions.open(context.client, context.cost):
+            async with closing(resolver(*args, **arguments)) as events:
+                async for event in events:
+                    yield event
+
+    made: StrawberryField = strawberry.subscription(counted, description=_description(resolver))
     return made
 
 

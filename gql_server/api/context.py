@@ -33,6 +33,12 @@ class Context:
         """Whether the token has been brought; a socket's connection_init may still bring it."""
         self.admit: Callable[[], None] = lambda: None
         """Says of the connection that the token has been brought."""
+        self.address = ""
+        """Where the connection comes from."""
+        self.client = object()
+        """Stands for the socket, or for the request; every operation on it has the same."""
+        self.cost = 0
+        """What the operation is estimated to cost, once it is known."""
         self.executing = False
         """Whether the operation has been found valid, so that its errors are no longer the document's."""
         self.refusal: str | None = None

@@ -133,10 +133,8 @@ def watch(server: Server, id: str, after: int) -> AsyncIterator[JobEvent]:
 
 async def watch_all(server: Server, kinds: Collection[JobKind] | None) -> AsyncIterator[Job]:
     """Give the unfinished jobs as they are, then a job each time its status or progress changes."""
-    async with server.database.read() as session:
-        newest = await session.scalar(select(func.max(Job.revision))) or 0
-        query = select(Job).where(Job.status.in_(UNFINISHED)).order_by(Job.id)
-        jobs = list(await session.scalars(query))
+    moment = ("unfinished", server.database.commits)
+    newest, jobs = await server.unfinished.join(moment, lambda: _read_unfinished(server)) or (0, [])
     shown: dict[str, tuple[object, ...]] = {}
     while True:
         for job in jobs:
@@ -149,6 +147,14 @@ async def watch_all(server: Server, kinds: Collection[JobKind] | None) -> AsyncI
                 del shown[job.id]
         jobs = await _changed_since(server, newest)
         newest = max([newest, *(job.revision for job in jobs)])
+
+
+async def _read_unfinished(server: Server) -> tuple[int, list[Job]]:
+    """Return the newest revision of all jobs, and those that have not ended."""
+    async with server.database.read() as session:
+        newest = await session.scalar(select(func.max(Job.revision))) or 0
+        query = select(Job).where(Job.status.in_(UNFINISHED)).order_by(Job.id)
+        return newest, list(await session.scalars(query))
 
 
 async def _changed_since(server: Server, revision: int) -> list[Job]:

@@ -13,6 +13,7 @@ import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from gql_server import subscriptions
 from gql_server.server import Server
 from tests.jobs.test_tails import until
 from tests.serving import endpoint
@@ -169,3 +170,38 @@ async def test_an_answer_that_is_too_long_is_an_error_of_its_operation(server: S
         assert await received(connection) == {"id": "a", "type": "complete"}
         await subscribe(connection, "b", "{ __typename }")
         assert (await received(connection))["payload"]["data"] == {"__typename": "Query"}
+
+
+async def test_subscriptions_have_a_budget_on_a_connection_and_in_all(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "MAX_COST_OF_CLIENT", 1_000)
+    monkeypatch.setattr(subscriptions, "MAX_COST", 1_500)
+    async with listening(server) as url, AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(connect(url, subprotocols=PROTOCOL)) for _ in range(2)]
+        for connection in sockets:
+            await begin(connection)
+        first, second = sockets
+        for id in "abc":
+            await subscribe(first, id)
+        assert "on this connection" in await refusal_of(first, "c")
+        await subscribe(second, "a")
+        await subscribe(second, "b")
+        assert "of all clients" in await refusal_of(second, "b")
+        await send(first, {"type": "complete", "id": "a"})
+        await asyncio.sleep(0.1)
+        await subscribe(second, "c")
+        await subscribe(second, "d", "{ __typename }")
+        assert (await received(second))["id"] == "d", "the third has its place now"
+
+
+async def refusal_of(connection: ClientConnection, id: str) -> str:
+    """Return with what an operation is refused."""
+    message = await received(connection)
+    assert message["id"] == id
+    payload = message["payload"]
+    (error,) = payload if message["type"] == "error" else payload["errors"]
+    assert error["extensions"]["code"] == "BUSY"
+    if message["type"] == "next":
+        assert (await received(connection))["type"] == "complete"
+    return str(error["message"])

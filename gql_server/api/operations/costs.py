@@ -33,6 +33,8 @@ PER_UPLOAD = 2_000
 """What a file counts as for each argument that it is used for."""
 CHARACTERS_PER_COST = 1_000
 """Characters of arguments that count 1."""
+PER_WATCH = 400
+"""What watching all jobs counts as: whatever happens to any of them has to be looked at."""
 PER_SELECTION = 50
 """What going over all of an SAE's neurons for a page of them counts as."""
 
@@ -46,9 +48,9 @@ def cost_of(
     """Return the estimated cost of an operation of a valid document; of a subscription, each event's.
 
     Every field counts 1, times the entries of the lists that it is in (``list_sizes``). A prompt counts 250
-    more, a token to be generated 1 more, a page of ordered or filtered neurons 50 more, 1,000 characters of
-    an argument 1 more, an uploaded file 2,000 more. None where the variables are refused: it will not be
-    executed.
+    more, a token to be generated 1 more, a page of ordered or filtered neurons 50 more, watching all jobs 400
+    more, 1,000 characters of an argument 1 more, an uploaded file 2,000 more. None where the variables are
+    refused: it will not be executed.
     """
     values = get_variable_values(schema, operation.variable_definitions or (), variables, max_errors=1)
     root = schema.get_root_type(operation.operation)
@@ -132,6 +134,8 @@ def _work(type_name: str, field_name: str, below: Scope, arguments: Mapping[str,
             return PER_SELECTION if goes_over_all else 0
         case "Query.topNeurons" | "Query.contrastNeurons":
             return PER_PROMPT * below.prompts
+        case "Subscription.jobs":
+            return PER_WATCH
         case "Mutation.generate" | "Subscription.generation":
             return below.outputs * (PER_PROMPT + PER_NEW_TOKEN * below.tokens)
     return 0

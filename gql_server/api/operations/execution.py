@@ -34,17 +34,22 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
         super().__init__(*args, **kwargs)
         self._subfields: dict[tuple[Any, ...], Any] = {}
         self._asked: tuple[Hashable, ...] | None = None
+        self._is_of_event = False
 
     def build_per_event_executor(self, payload: Any) -> Any:
         """Return a copy of this one for an event; what is asked of all of them is found out once."""
         if self._asked is None:
             self._asked = self._what_is_asked()
-        return super().build_per_event_executor(payload)
+        executor: Any = super().build_per_event_executor(payload)
+        executor._is_of_event = True
+        return executor
 
     def execute_operation(self, serially: bool | None = None) -> Any:
         """Return what becomes of the operation, or of an event, which others may be asking for as well."""
+        if not self._is_of_event:
+            return super().execute_operation(serially)
         moment = self.context_value.moment
-        return super().execute_operation(serially) if moment is None else self._execute_with_others(moment)
+        return self._execute_in_turn() if moment is None else self._execute_with_others(moment)
 
     async def _execute_with_others(self, moment: Hashable) -> ExecutionResult:
         flights = self.context_value.server.answers
@@ -53,9 +58,15 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
 
     async def _execute_for_all(self) -> SharedData | None:
         """Return the data for whoever waits for it; None where there are errors: each is told its own."""
-        result: Any = super().execute_operation(False)
-        self._own: ExecutionResult = await result if isinstance(result, Awaitable) else result
+        self._own = await self._execute_in_turn()
         return None if self._own.errors or self._own.data is None else SharedData(self._own.data)
+
+    async def _execute_in_turn(self) -> ExecutionResult:
+        """Execute when few others do: each takes many steps of the loop, which queries want as well."""
+        async with self.context_value.server.event_turns:
+            result: Any = super().execute_operation(False)
+            executed: ExecutionResult = await result if isinstance(result, Awaitable) else result
+            return executed
 
     def _what_is_asked(self) -> tuple[Hashable, ...]:
         """Return what tells apart what is asked of an event: the document, and variables that count in it."""

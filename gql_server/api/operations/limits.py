@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,8 @@ from gql_server.api.operations.documents import Document, Shape, is_known, read,
 from gql_server.settings import Settings
 from gql_server.turns import SHORT_CHARACTERS, Turns
 
+LARGE_COST = 3_000
+"""A query beyond that may take more than some 20 ms without a pause."""
 FAR_BEYOND = 10
 """Beyond so many times as many values as may be, they are not counted any more."""
 MAX_OVERLAPS = 2_000
@@ -58,6 +61,15 @@ class Limits(SchemaExtension):
         self._cost: int | None = None
         self._shown = False
         self._began = time.monotonic()
+
+    async def on_operation(self) -> AsyncIterator[None]:
+        """Begin when others have had their turn; what takes longer than a turn goes on without it."""
+        context = self.execution_context.context
+        self._turn = await context.server.fair_turns.take(context.client)
+        try:
+            yield
+        finally:
+            self._turn.end()
 
     async def on_parse(self) -> AsyncIterator[None]:
         """Parse the text in Strawberry's place, unless it is too large for that."""
@@ -94,21 +106,30 @@ class Limits(SchemaExtension):
         """End what takes too long. Of a subscription that is its beginning alone."""
         seconds = self._settings.max_execution_seconds
         limit = asyncio.timeout(seconds)
+        server, is_query = self.execution_context.context.server, self._operation_is(OperationType.QUERY)
+        is_large = is_query and (self._cost or 0) > LARGE_COST
+        if is_large:
+            self._turn.end()  # It waits for another one.
         try:
-            async with limit:
+            async with limit, server.large_turns.turn() if is_large else nullcontext():
                 yield
         except TimeoutError:
             if not limit.expired():
                 raise
             message = f"The operation took longer than the {seconds:g} s that one may take."
             raise too_complex("seconds", seconds, seconds, message) from None
+        finally:
+            self._turn.end()
 
     def get_results(self) -> dict[str, Any]:
         """Show what the operation costs; of a subscription, with its first event alone."""
         if self._cost is None or self._shown:
             return {}
-        self._shown = self.execution_context.operation_type is OperationType.SUBSCRIPTION
+        self._shown = self._operation_is(OperationType.SUBSCRIPTION)
         return {"cost": {"estimated": self._cost, "limit": self._limits().max_query_cost}}
+
+    def _operation_is(self, type: OperationType) -> bool:
+        return self.execution_context.operation_type is type
 
     @property
     def _turns(self) -> Turns:
@@ -162,6 +183,7 @@ class Limits(SchemaExtension):
             node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
         }
         self._cost = cost_of(execution.schema._schema, operation, fragments, execution.variables or {})
+        execution.context.cost = self._cost or 0
         if self._cost is None or self._cost <= limit:
             return []
         message = (

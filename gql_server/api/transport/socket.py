@@ -39,6 +39,9 @@ SERVICE_RESTART = 1012
 CLOSING_SECONDS = 0.5
 HELD_UP_SECONDS = 1.0
 """A pause of this process in which clients could not be heard."""
+OPERATIONS_AHEAD = 4
+"""Of a socket that may wait for their turn while more of its messages are read."""
+AHEAD_SECONDS = 0.005
 MAX_NAME = 1000
 """Characters of an operation's name, which comes back in errors."""
 MAX_REASON_BYTES = 123
@@ -238,8 +241,15 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             self.websocket.is_acknowledged = self.connection_acknowledged
             # What has come already is read without a pause, which would put its operations before all others.
             await asyncio.sleep(0)
+            await self._let_operations_begin()
         else:
             await self.handle_invalid_message(problem)
+
+    async def _let_operations_begin(self) -> None:
+        """Read no further where many operations of this socket wait for their turn."""
+        turns, client = self.context.server.fair_turns, self.context.client
+        while turns.waiting(client) > OPERATIONS_AHEAD:  # noqa: ASYNC110 (nobody tells of it)
+            await asyncio.sleep(AHEAD_SECONDS)
 
     async def handle_task_exception(self, error: Exception) -> None:
         """Log what an operation's task failed with; that the client has gone is no failure."""
