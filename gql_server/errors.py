@@ -1,6 +1,7 @@
 """Refusals that a client can act on; ``api/refusals.py`` renders each as its GraphQL type."""
 
 from collections.abc import Sequence
+from typing import Any
 
 MAX_MESSAGE = 1000
 MAX_PROBLEM = 500
@@ -42,6 +43,10 @@ class InvalidInput(Refusal):
     def __init__(self, problems: Sequence[FieldProblem]) -> None:
         super().__init__(" ".join(problem.message for problem in problems[:3]))
         self.problems = list(problems)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go from one process to another with its problems."""
+        return InvalidInput, (self.problems,)
 
     @classmethod
     def at(cls, path: str | Sequence[str | int], message: str) -> "InvalidInput":

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from gql_server.files import write_whole
+from gql_server.files import open_plain, write_whole
 from gql_server.provenance import FileHash
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ class _Known(msgspec.Struct, frozen=True):
 def sha256_of(path: Path, check: Callable[[], None] = lambda: None) -> str:
     """Return a file's SHA-256 in hexadecimal; ``check`` is called every few megabytes and may raise."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         while chunk := file.read(_BYTES_AT_ONCE):
             check()
             digest.update(chunk)

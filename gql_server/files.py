@@ -97,6 +97,22 @@ def resolve_inside(path: str, roots: Sequence[Path]) -> Path | None:
     return None
 
 
+def open_plain(path: Path) -> BinaryIO:
+    """Open a plain file to read it; a pipe, which would be waited for, is none.
+
+    Raises:
+        OSError: It is not there, no plain file, or cannot be read.
+    """
+    return _plain(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), path)
+
+
+def _plain(descriptor: int, path: Path) -> BinaryIO:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Not a plain file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
 def open_inside(path: Path, roots: Sequence[Path]) -> BinaryIO:
     """Open a plain file under one of ``roots`` to read it, following no link below that one.
 
@@ -120,11 +136,7 @@ def open_inside(path: Path, roots: Sequence[Path]) -> BinaryIO:
     for directory in directories:
         descriptor = _open_in(descriptor, directory, os.O_DIRECTORY)
     # Without O_NONBLOCK a pipe would be waited for.
-    descriptor = _open_in(descriptor, name, os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "Not a plain file", str(path))
-    return os.fdopen(descriptor, "rb")
+    return _plain(_open_in(descriptor, name, os.O_NONBLOCK), path)
 
 
 def _open_in(directory: int, name: str, flags: int) -> int:

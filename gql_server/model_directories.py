@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gql_server.files import open_plain
 from gql_server.language_model_kinds import other_kind
 from gql_server.weight_files import listed, problem_of_file, problem_of_weights
 
@@ -108,6 +109,7 @@ def _problem_of_json(directory: Path) -> str | None:
 def _read(path: Path) -> Any:
     """Return what a JSON file holds, or None where there is none that can be read."""
     try:
-        return json.loads(path.read_bytes())
+        with open_plain(path) as file:
+            return json.loads(file.read())
     except (OSError, ValueError, RecursionError):
         return None

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from gql_server.files import open_plain
+
 _SINGLE_OR_INDEX = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -41,7 +43,8 @@ def problem_of_weights(directory: Path, config: dict[str, Any]) -> str | None:
     if not name.endswith(".index.json"):
         return problem_of_file(directory / name)
     try:
-        index = json.loads((directory / name).read_bytes())
+        with open_plain(directory / name) as file:
+            index = json.loads(file.read())
         shards = sorted(set(index["weight_map"].values()))
         outside = [shard for shard in shards if _is_outside(shard)]
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
@@ -63,7 +66,7 @@ def problem_of_file(path: Path) -> str | None:
     size = path.stat().st_size
     if not size:
         return f"Its {path.name} is empty."
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         start = file.read(len(_LFS_POINTER))
         if start == _LFS_POINTER:
             return f"Its {path.name} is not the file itself but a Git LFS pointer to it: run git lfs pull."

@@ -77,7 +77,7 @@ async def keep(
         QueueFull: Too many files wait to be read.
     """
     settings = server.settings
-    found = await asyncio.to_thread(texts.describe, settings, request)
+    found = await texts.describe(server, request)
     if found.source is None:
         yield KeptTexts(server, owner_id, Texts(request.kind, found.description, None))
         return

@@ -1,8 +1,8 @@
 """Language models: adding, loading, letting go, deleting."""
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
@@ -14,12 +14,13 @@ from gql_server.compute.messages.results import LanguageModelDescription, Result
 from gql_server.compute.messages.tasks import LoadLanguageModel, UnloadLanguageModel
 from gql_server.compute.messages.wire import Lane, LanguageModelChanged, LanguageModelFound
 from gql_server.database import Database
-from gql_server.errors import Conflict
-from gql_server.files import resolve_inside
+from gql_server.errors import Conflict, InvalidInput
+from gql_server.files import open_plain, resolve_inside
 from gql_server.hub_names import is_repository, is_revision
 from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.model_directories import problem_of_directory
 from gql_server.provenance import plain
+from gql_server.readers import ReadingEnded
 from gql_server.server import Server
 from gql_server.services import artifacts, launching, lookup
 from gql_server.services.checks import Checks
@@ -56,7 +57,7 @@ async def add(server: Server, request: AddLanguageModelRequest) -> LanguageModel
     """
     checks = Checks()
     checks.name("name", request.name)
-    kind, location = await asyncio.to_thread(_check_source, server.settings, request, checks)
+    kind, location = await _check_source(server, request, checks)
     checks.done()
     row = LanguageModel(
         id=ids.new(ids.LANGUAGE_MODEL),
@@ -76,9 +77,10 @@ async def add(server: Server, request: AddLanguageModelRequest) -> LanguageModel
     return row
 
 
-def _check_source(
-    settings: Settings, request: AddLanguageModelRequest, checks: Checks
+async def _check_source(
+    server: Server, request: AddLanguageModelRequest, checks: Checks
 ) -> tuple[LanguageModelSourceKind, str]:
+    settings = server.settings
     if request.kind == LanguageModelSourceKind.HUGGING_FACE:
         path = ["source", "huggingFace"]
         checks.require(settings.hub_enabled, path, "This server takes no models from the Hugging Face Hub.")
@@ -93,20 +95,31 @@ def _check_source(
             "A revision is a branch, a tag or a commit's hash.",
         )
         return LanguageModelSourceKind.HUGGING_FACE, request.location
-    found = resolve_inside(request.location, settings.model_dirs)
+    try:
+        found = await server.readers.files.run(_look_at, request.location, settings.model_dirs)
+    except ReadingEnded as ended:
+        raise InvalidInput.at(["source", "path"], f"The files cannot be read: {ended}.") from ended
+    if found.problem:
+        checks.problem(["source", "path"], found.problem)
+    return found.kind, found.location
+
+
+class _Found(NamedTuple):
+    kind: LanguageModelSourceKind
+    location: str
+    problem: str | None
+
+
+def _look_at(location: str, model_dirs: Sequence[Path]) -> _Found:
+    found = resolve_inside(location, model_dirs)
     if found is None:
-        checks.problem(
-            ["source", "path"],
-            "There is no such directory or file under one of this server's model directories.",
+        problem: str | None = (
+            "There is no such directory or file under one of this server's model directories."
         )
-        return LanguageModelSourceKind.DIRECTORY, request.location
-    problem = _problem_of_directory(found) if found.is_dir() else _problem_of_gguf(found)
-    if problem:
-        checks.problem(["source", "path"], problem)
-    return (
-        LanguageModelSourceKind.DIRECTORY if found.is_dir() else LanguageModelSourceKind.GGUF,
-        str(found),
-    )
+        return _Found(LanguageModelSourceKind.DIRECTORY, location, problem)
+    if found.is_dir():
+        return _Found(LanguageModelSourceKind.DIRECTORY, str(found), _problem_of_directory(found))
+    return _Found(LanguageModelSourceKind.GGUF, str(found), _problem_of_gguf(found))
 
 
 def _problem_of_directory(path: Path) -> str | None:
@@ -115,8 +128,11 @@ def _problem_of_directory(path: Path) -> str | None:
 
 
 def _problem_of_gguf(path: Path) -> str | None:
-    with path.open("rb") as file:
-        magic = file.read(len(_GGUF_MAGIC))
+    try:
+        with open_plain(path) as file:
+            magic = file.read(len(_GGUF_MAGIC))
+    except OSError:
+        magic = b""
     if path.suffix != ".gguf" or magic != _GGUF_MAGIC:
         return "The file is not a GGUF file: name one that ends in .gguf, or a directory."
     return None

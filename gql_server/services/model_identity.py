@@ -1,6 +1,5 @@
 """Whether language models are what runs and SAEs were made with, and what people accept in their place."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +57,9 @@ def made_with(artifact: Artifact, language_model: LanguageModel) -> MadeWith | N
 
 
 async def present(server: Server, language_model: LanguageModel) -> LanguageModelProvenance | None:
-    """Say what a language model is now; in a thread, which reads files that nobody has hashed as they are."""
+    """Say what a language model is now, which reads files that nobody has hashed as they are."""
     source = artifacts.language_model_source(server.settings, language_model)
-    return await server.identities.join(source.id, lambda: asyncio.to_thread(identify, source))
+    return await server.identities.join(source.id, lambda: server.places.hash(identify, source))
 
 
 async def check(server: Server, language_model: LanguageModel, artifact: Artifact) -> None:
@@ -81,7 +80,7 @@ async def check_by_looks(server: Server, language_model: LanguageModel, artifact
     expected = made_with(artifact, language_model)
     if expected is not None:
         source = artifacts.language_model_source(server.settings, language_model)
-        found = await asyncio.to_thread(identify_by_looks, source)
+        found = await server.places.look(identify_by_looks, source)
         _refuse(model_identity.conflict(expected, found), language_model)
 
 
@@ -118,7 +117,7 @@ def is_described(
 ) -> bool:
     """Whether the row's architecture and layers are those of the files that the next load will read.
 
-    Of a model that has gone they are what was loaded last. Looks at files: call it in a thread.
+    Of a model that has gone they are what was loaded last. Looks at files: leave it to ``Places``.
     """
     if language_model.origin is None:
         return True  # Loaded by an earlier version, which did not note what.
@@ -143,7 +142,7 @@ async def states(server: Server, rows: Sequence[LanguageModel]) -> list[Language
         source = artifacts.language_model_source(server.settings, row)
         return LanguageModelState(is_described(source, row), identify_by_looks(source))
 
-    return await asyncio.to_thread(lambda: [look(row) for row in rows])
+    return await server.places.look(lambda: [look(row) for row in rows])
 
 
 async def check_described(server: Server, language_model: LanguageModel) -> None:
@@ -153,7 +152,7 @@ async def check_described(server: Server, language_model: LanguageModel) -> None
         Conflict: Its files have changed since it was loaded.
     """
     source = artifacts.language_model_source(server.settings, language_model)
-    if not await asyncio.to_thread(is_described, source, language_model, identify):
+    if not await server.places.hash(is_described, source, language_model, identify):
         raise Conflict(
             f"The files of the language model {language_model.name!r} have changed since it was loaded: call"
             " loadLanguageModel first, which reads its layers anew.",

@@ -17,6 +17,7 @@ from gql_server.compute.messages.wire import Lane
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.files import open_inside, resolve_inside
 from gql_server.provenance import plain
+from gql_server.readers import ReadingEnded
 from gql_server.sae_lens_config import CFG_FILE, MAX_CFG_BYTES, WEIGHTS_FILE, NotRepresentable
 from gql_server.server import Server
 from gql_server.services import artifacts, launching, lookup, model_identity, room
@@ -49,7 +50,10 @@ async def import_(server: Server, request: ImportSaeRequest) -> Launched:
         layer = _check(request, language_model)
         width = await _width_of(session, language_model, layer)
     await model_identity.check_described(server, language_model)
-    files = await asyncio.to_thread(_check_source, server.settings, request, width)
+    try:
+        files = await server.readers.files.run(_check_source, server.settings, request, width)
+    except ReadingEnded as ended:
+        raise InvalidInput.at(_PATHS[request.format], f"The files cannot be read: {ended}.") from ended
     sae = _new_sae(request, language_model)
     wanted = {
         "language_model_id": language_model.id,

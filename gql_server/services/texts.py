@@ -9,6 +9,7 @@ from gql_server.errors import InvalidInput
 from gql_server.files import resolve_inside
 from gql_server.hub_names import is_part_of_dataset, is_repository, is_revision
 from gql_server.plain_text import plain
+from gql_server.server import Server
 from gql_server.services.checks import Checks
 from gql_server.services.requests import DatasetRequest
 from gql_server.services.text_taking import TakenTexts, TextSource
@@ -45,14 +46,14 @@ class Described:
     path: Sequence[str]
 
 
-def describe(settings: Settings, request: DatasetRequest) -> Described:
+async def describe(server: Server, request: DatasetRequest) -> Described:
     """Check what a request names, without reading it; of an upload the file is still to be named.
-
-    Takes its time where a directory is slow, so call it in a thread.
 
     Raises:
         InvalidInput: There is no such source, or the texts are too many or too long.
+        QueueFull: The directory that it is in does not answer.
     """
+    settings = server.settings
     if request.kind == DatasetKind.HUGGING_FACE:
         return _hub(settings, request)
     if request.kind == DatasetKind.BUILT_IN:
@@ -64,7 +65,7 @@ def describe(settings: Settings, request: DatasetRequest) -> Described:
     if request.kind == DatasetKind.UPLOAD:
         name = Path(request.file_name or "").name
         return Described(TextSource(name=plain(name)), plain(name), ["dataset", "upload"])
-    return _file(settings, request)
+    return await server.places.look(_file, settings, request)
 
 
 def _hub(settings: Settings, request: DatasetRequest) -> Described:
