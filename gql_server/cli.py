@@ -7,9 +7,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gql_server import __version__, logs
+from gql_server import __version__, logs, stopping
 from gql_server.hosts import is_loopback
 from gql_server.settings import Settings
+
+STOPPING_SECONDS = 15
+"""Beside the tasks' time to stop, what all the rest may take."""
 
 
 def main() -> None:
@@ -77,6 +80,7 @@ def _serve(settings: Settings, _options: argparse.Namespace) -> int:
     from gql_server.ownership import AlreadyOwned, owning
     from gql_server.serving import serve
 
+    stopping.end_in_time(settings.cancel_grace_seconds + STOPPING_SECONDS)
     logs.configure(settings.log_format, settings.log_level)
     _forget_token()
     try:
