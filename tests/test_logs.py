@@ -72,3 +72,43 @@ def test_debug_lines_are_written_only_where_asked_for(
     assert written.count("a fact") == 2
     assert written.count("a detail") == 1
     assert "never this" not in written
+
+
+def record(event: str, level: int = logging.INFO, stack: bool = False) -> logging.LogRecord:
+    """Return a line as structlog hands it to the standard library."""
+    message: Any = {"event": event, **({"exc_info": ValueError()} if stack else {})}
+    return logging.LogRecord("gql_server.x", level, "", 0, message, None, None)
+
+
+@pytest.mark.parametrize(
+    ("level", "stack", "most"),
+    [
+        (logging.INFO, False, logs.MAX_LINES),
+        (logging.WARNING, False, logs.MAX_WARNINGS),
+        (logging.ERROR, True, logs.MAX_STACKS),
+    ],
+)
+def test_of_an_event_so_many_lines_are_written_and_the_rest_counted(
+    level: int, stack: bool, most: int
+) -> None:
+    seconds = 0.0
+    few = logs.FewAlike(lambda: seconds)
+    assert sum(few.filter(record("a", level, stack)) for _ in range(most + 7)) == most
+    assert few.filter(record("b", level, stack)), "another event is not left out"
+    seconds = logs.SECONDS
+    for left_out in (7, None):
+        later: Any = record("a", level, stack)
+        assert few.filter(later) and later.msg.get("alike_left_out") == left_out
+
+
+def test_a_librarys_line_says_so_in_its_text() -> None:
+    seconds = 0.0
+    few = logs.FewAlike(lambda: seconds)
+
+    def line(number: int) -> logging.LogRecord:
+        return logging.LogRecord("uvicorn.error", logging.WARNING, "", 0, "bad %s", (number,), None)
+
+    assert sum(few.filter(line(number)) for number in range(logs.MAX_WARNINGS + 2)) == logs.MAX_WARNINGS
+    seconds = logs.SECONDS
+    later = line(1)
+    assert few.filter(later) and later.getMessage() == "bad 1 (2 like this left out)"

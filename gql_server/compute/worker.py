@@ -192,6 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("descriptor", type=int)
     parser.add_argument("lanes")
+    parser.add_argument("--log-descriptor", type=int, default=2)
     parser.add_argument("--log-format", default="console")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--idle-unload-seconds", type=float, default=900)
@@ -203,7 +204,9 @@ def main() -> None:
     parser.add_argument("--low-priority", action="store_true")
     parser.add_argument("--memory-bytes", type=int)
     options = parser.parse_args()
-    logs.configure(options.log_format, options.log_level)
+    # What libraries print goes elsewhere than the log.
+    stream = os.fdopen(options.log_descriptor, "w", buffering=1, closefd=False)
+    logs.configure(options.log_format, options.log_level, stream)
     ignore_signals_to_stop()
     die_with_parent()
     offer_to_the_memory_killer()

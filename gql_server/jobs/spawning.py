@@ -16,9 +16,12 @@ async def spawn(
 ) -> tuple[Process, asyncio.StreamReader, asyncio.StreamWriter]:
     """Start a worker's module with one end of a socket; returns the process and the other end.
 
-    ``descriptors`` are what it inherits beside the socket.
+    What its libraries print is to be read from the process's ``stdout``: it is for neither this process's
+    terminal nor the socket. Its own log lines go where this process's go. ``descriptors`` are what it
+    inherits besides.
     """
     ours, theirs = socket.socketpair()
+    log = os.dup(_STANDARD_ERROR)
     with theirs:
         reader, writer = await asyncio.open_connection(sock=ours)
         try:
@@ -26,14 +29,17 @@ async def spawn(
                 sys.executable,
                 *("-m", module, str(theirs.fileno()), ",".join(lanes)),
                 *options,
+                f"--log-descriptor={log}",
                 stdin=asyncio.subprocess.DEVNULL,
-                # Libraries print progress there: it is for neither our standard output nor the socket.
-                stdout=_STANDARD_ERROR,
-                pass_fds=[theirs.fileno(), *descriptors],
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=[theirs.fileno(), log, *descriptors],
             )
         except BaseException:
             writer.close()
             raise
+        finally:
+            os.close(log)
     return process, reader, writer
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 import signal
 import struct
 from asyncio.subprocess import Process
@@ -30,16 +31,24 @@ from gql_server.compute.messages.wire import (
     WorkerAlive,
     WorkerReady,
 )
+from gql_server.errors import shortened
 from gql_server.jobs import memory_killer
 from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
 from gql_server.jobs.memory_killer import kills_so_far
 from gql_server.jobs.spawning import how_it_ended, kill, spawn
 from gql_server.jobs.vigil import SILENT, STUCK, Patience, Vigil
+from gql_server.plain_text import plain
 from gql_server.telemetry.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
 
 _LENGTH = struct.Struct(">I")
+_ENDS_OF_LINES = re.compile(rb"[\r\n]+")
+_PRINTED_BYTES = 16 * 1024
+_PRINTED_CHARACTERS = 1_000
+"""Of a line that a library prints."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
+"""Before a worker is started again that has ended before it was ready, twice as long each time."""
 _LOAD_STEPS = 4
 """A load of a language model is one step, and may take so many times as long as another."""
 STOPPING = "The server is stopping."
@@ -94,6 +103,8 @@ class WorkerProcess:
         self._last_task_id = 0
         self._closed = False
         self._reason: str | None = None
+        self._pause = 0.0
+        """Seconds before the process is started, where the last ones ended before they were ready."""
 
     @property
     def pid(self) -> int | None:
@@ -136,7 +147,7 @@ class WorkerProcess:
 
     async def close(self, grace_seconds: float) -> None:
         """Ask its tasks to stop, and end the process for good once they have, or after so long."""
-        self._closed = True
+        self._closed, self._pause = True, 0.0
         if self._spawning is not None:
             await asyncio.wait([self._spawning])
         self._reason = STOPPING
@@ -170,6 +181,9 @@ class WorkerProcess:
 
     async def _spawn(self) -> None:
         try:
+            await asyncio.sleep(self._pause)
+            if self._closed:
+                raise WorkerLost(STOPPING)
             process, reader, writer = await spawn(self._module, self.lanes, self._options, self._descriptors)
         finally:
             self._spawning = None
@@ -181,6 +195,7 @@ class WorkerProcess:
         self._vigil = Vigil(self._patience)
         self._watching = asyncio.create_task(self._watch(self._vigil, process))
         self._reading = asyncio.create_task(self._read(reader, process))
+        self._printing = asyncio.create_task(self._log_what_is_printed(process))
         self._metrics.started(self._name)
         log.info("worker started", lanes=self.lanes, pid=process.pid)
 
@@ -209,6 +224,23 @@ class WorkerProcess:
             kill(process)
             await self._lost(await process.wait())
 
+    async def _log_what_is_printed(self, process: Process) -> None:
+        """Make log lines of what libraries print, without what would act on a terminal."""
+        assert process.stdout is not None
+        begun = b""
+        while part := await process.stdout.read(_PRINTED_BYTES):
+            *lines, begun = _ENDS_OF_LINES.split(begun + part)
+            if len(begun) > _PRINTED_BYTES:
+                lines, begun = [*lines, begun], b""
+            for line in lines:
+                self._log_printed(line)
+        self._log_printed(begun)
+
+    def _log_printed(self, line: bytes) -> None:
+        text = plain(line.decode(errors="replace").strip())
+        if text:
+            log.info("worker printed", lanes=self.lanes, text=shortened(text, _PRINTED_CHARACTERS))
+
     async def _watch(self, vigil: Vigil, process: Process) -> None:
         self._reason = await vigil.trouble(self._patience_with_task)
         kill(process)
@@ -223,6 +255,7 @@ class WorkerProcess:
         match message:
             case WorkerReady():
                 self._vigil.ready()
+                self._pause = 0.0
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_result(message)
             case WorkerAlive():
@@ -267,6 +300,7 @@ class WorkerProcess:
             self._writer.close()
             self._writer = None
         if self._ready is not None and not self._ready.done():
+            self._pause = min(LONGEST_PAUSE_SECONDS, max(FIRST_PAUSE_SECONDS, 2 * self._pause))
             self._ready.set_exception(loss)
             self._ready.exception()
         sent_before, self._sent = self._sent, {}

@@ -19,8 +19,10 @@ CANCEL = "... on JobCancelRequested { job { status } }"
 BLOCK = "llamaforcausallm_model_layers_0"
 
 
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def workers(pid: int) -> list[int]:
+    """Return the worker processes of a server, which has others that read."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [child for child in children if b"compute.worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 async def start_capture(client: Api, model: Path, **more: Any) -> str:
@@ -48,8 +50,8 @@ async def test_a_killed_worker_interrupts_its_job_and_a_retry_goes_on(
             events = []
             async for data in client.listen(STATUS, id=job):
                 events.append(data["jobProgress"])
-                if events[-1]["__typename"] == "JobProgressed" and len(children(server.pid)) == 2:
-                    for child in children(server.pid):
+                if events[-1]["__typename"] == "JobProgressed" and len(workers(server.pid)) == 2:
+                    for child in workers(server.pid):
                         os.kill(child, signal.SIGKILL)
             assert events[-1]["status"] == "INTERRUPTED"
             assert "killed" in events[-1]["error"]

@@ -33,6 +33,8 @@ class ScriptedTools:
             self._send(LanguageModelChanged("lm", "LOADING"))
         print("what a library prints", flush=True)
         match name:
+            case "print":
+                os.write(1, b"\x1b[2J of a name\n50%\r" + b"x" * 5_000)
             case "die":
                 os._exit(7)
             case "garbage":

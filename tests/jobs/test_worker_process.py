@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gql_server.compute.messages.events import Log
 from gql_server.compute.messages.results import Done
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import LoadLanguageModel, UnloadLanguageModel
 from gql_server.compute.messages.wire import Lane
+from gql_server.jobs import worker_process
 from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
 from gql_server.jobs.vigil import Patience
 from gql_server.jobs.worker_process import WorkerProcess
@@ -295,3 +297,32 @@ async def test_starts_and_ends_of_the_process_are_counted_with_their_reasons() -
     assert meanwhile.value("gql_server_workers_up", worker="interactive") == 1
     assert afterwards.value("gql_server_worker_ends_total", worker="interactive", reason="stopped") == 1
     assert afterwards.value("gql_server_workers_up", worker="interactive") == 0
+
+
+async def test_what_libraries_print_becomes_log_lines_without_what_acts_on_a_terminal() -> None:
+    with capture_logs() as logs:
+        async with worker() as process:
+            await ends(await process.start("interactive", do("print")))
+    printed = [line["text"] for line in logs if line["event"] == "worker printed"]
+    assert printed[:3] == ["what a library prints", "\ufffd[2J of a name", "50%"]
+    assert [len(text) for text in printed[3:]] == [999], "a long line is shortened"
+
+
+async def test_a_worker_that_ends_before_it_is_ready_is_begun_again_later_and_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_process, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(worker_process, "LONGEST_PAUSE_SECONDS", 0.005)
+    async with worker() as process:
+        process._module = "tests.jobs.no_such_module"
+        pauses = []
+        for _ in range(5):
+            with pytest.raises(WorkerLost):
+                await process.ready()
+            pauses.append(process._pause)
+        assert pauses == [0.001, 0.002, 0.004, 0.005, 0.005]
+        process._module = "tests.jobs.scripted_worker"
+        assert await process.ready()
+        with pytest.raises(WorkerLost):
+            await ends(await process.start("interactive", do("die")))
+        assert process._pause == 0, "it was ready, so the next is begun at once"
