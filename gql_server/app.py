@@ -25,11 +25,12 @@ from gql_server.api.transport.guard import Guard
 from gql_server.api.transport.prefix import PathPrefix
 from gql_server.api.transport.view import GraphQLView
 from gql_server.compute.messages.wire import LanguageModelChanged, LanguageModelFound
-from gql_server.database import Database
+from gql_server.database import MIN_FREE_BYTES, Database
 from gql_server.health import Health
 from gql_server.jobs.bell import Bell
 from gql_server.jobs.local_executor import LocalExecutor
 from gql_server.jobs.supervisor import Supervisor
+from gql_server.rates import Rates
 from gql_server.readers import Readers
 from gql_server.server import Server
 from gql_server.services import artifacts, jobs, language_models, reconciliation, retention
@@ -42,6 +43,9 @@ log = structlog.get_logger(__name__)
 
 WARM_UP_DELAY_SECONDS = 1.0
 """The workers' imports take a processor each; the first answers come before that."""
+
+LOOK_SECONDS = 2.0
+"""Between two looks at whether the database is where it was."""
 
 LAST_SPANS_SECONDS = 1.0
 """How long a collector may take for the spans that are left when the server stops."""
@@ -63,7 +67,7 @@ def create_app(settings: Settings) -> Starlette:
 def furnish(app: Starlette, server: Server) -> None:
     """Give the application what its routes need."""
     app.state.server = server
-    app.state.view = GraphQLView(server, app.state.access)
+    app.state.view = GraphQLView(server, app.state.access, app.state.rates)
     app.state.health = Health(server)
 
 
@@ -71,13 +75,14 @@ def application(
     settings: Settings, telemetry: Telemetry, lifespan: Lifespan[Starlette] | None = None
 ) -> Starlette:
     """Return the routes and what stands before them; they need what ``furnish`` gives."""
-    access = Access(settings.token)
+    access, rates = Access(settings.token), Rates()
     app = Starlette(
         routes=[
             Route("/", _to_graphql),
             Route("/graphql", _GraphQL),
             WebSocketRoute("/graphql", _GraphQL),
             Route(sign_in.PATH, _sign_in, methods=["GET", "POST"]),
+            Route(sign_in.OUT_PATH, _sign_out, methods=["GET", "POST"]),
             Route("/healthz", health.ready),
             Route("/healthz/ready", health.ready),
             Route("/healthz/live", health.live),
@@ -90,11 +95,11 @@ def application(
             Middleware(PathPrefix, settings.root_path),
             Middleware(Exchanges, telemetry=telemetry),
             *_cross_origin(settings),
-            Middleware(Guard, settings, access),
+            Middleware(Guard, settings, access, rates),
         ],
         lifespan=lifespan,
     )
-    app.state.access = access
+    app.state.access, app.state.rates = access, rates
     return app
 
 
@@ -138,6 +143,7 @@ async def running(settings: Settings, telemetry: Telemetry) -> AsyncIterator[Ser
     supervisor.start()
     background.run(reconciliation.tidy(database, settings, time.time()))
     background.run(retention.keep_removing(database, settings))
+    background.run(_keep_looking(database))
     if settings.warm_up:
         background.run(_warm_up(executor))
     log.info("server started", version=__version__, artifacts=str(settings.artifact_dir.resolve()))
@@ -186,6 +192,12 @@ async def _forget_statuses(database: Database) -> None:
         await language_models.set_all_unloaded(session)
 
 
+async def _keep_looking(database: Database) -> None:
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        await database.look(MIN_FREE_BYTES)
+
+
 async def _warm_up(executor: LocalExecutor) -> None:
     await asyncio.sleep(WARM_UP_DELAY_SECONDS)
     await executor.warm_up()
@@ -210,7 +222,11 @@ class _GraphQL:
 
 
 async def _sign_in(request: Request) -> Response:
-    return await sign_in.sign_in(request, request.app.state.access)
+    return await sign_in.sign_in(request, request.app.state.access, request.app.state.rates)
+
+
+async def _sign_out(request: Request) -> Response:
+    return sign_in.sign_out(request, request.app.state.access)
 
 
 async def _to_graphql(request: Request) -> Response:
@@ -226,7 +242,7 @@ async def _top_texts(request: Request) -> Response:
     name = request.path_params["name"]
     if found is not None and _TOP_TEXTS_NAME.fullmatch(name):
         path = artifacts.sae_directory(request.app.state.server.settings, found) / "top_texts" / name
-        if path.is_file():
+        if await asyncio.to_thread(path.is_file):
             return FileResponse(path, media_type="application/json", filename=name)
     return _no_such_file()
 
@@ -238,7 +254,7 @@ async def _export(request: Request) -> Response:
         return _no_such_file()
     for export in sae.exports or []:
         path = artifacts.export_path(request.app.state.server.settings, sae, export["format"])
-        if path.name == name and path.is_file():
+        if path.name == name and await asyncio.to_thread(path.is_file):
             return FileResponse(path, media_type="application/zip", filename=f"{sae.id}-{name}")
     return _no_such_file()
 

@@ -1,6 +1,7 @@
 """The SQLite database: many readers and one writer."""
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,11 +12,18 @@ import aiosqlite
 import structlog
 from sqlalchemy import event
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from gql_server.errors import QueueFull
 
 log = structlog.get_logger(__name__)
 
 BUSY_TIMEOUT_SECONDS = 30
+RETRY_SECONDS = 30
+MIN_FREE_BYTES = 4 * 1024 * 1024
+"""Room on the disk that a transaction and the database's log of it may take."""
+_FULL = "disk is full"
 _AFTER_COMMIT = "after_commit"
 
 
@@ -32,6 +40,9 @@ class Database:
         self._read_sessions = async_sessionmaker(self._readers, expire_on_commit=False)
         self._write_sessions = async_sessionmaker(self._writers, expire_on_commit=False)
         self._writing = asyncio.Lock()
+        self._path, self._identity = path, identity_of(path)
+        self.trouble: str | None = None
+        """Why nothing may be written, as the last look at the file has found."""
         self.commits = 0
         """How often this process has written; who has read since the last time need not read again."""
 
@@ -46,9 +57,20 @@ class Database:
         """Give a session whose changes are committed when the block ends, or undone by an error in it.
 
         Then, with the writer free for others, what ``after_commit`` was given is done.
+
+        Raises:
+            QueueFull: There is no room on the disk, or the file is not where it was.
         """
-        async with self._writing, self._write_sessions() as session, session.begin():
-            yield session
+        if self.trouble is not None:
+            raise QueueFull(f"Nothing can be written: {self.trouble}.", RETRY_SECONDS, code="BUSY")
+        try:
+            async with self._writing, self._write_sessions() as session, session.begin():
+                yield session
+        except OperationalError as error:
+            if _FULL not in str(error.orig):
+                raise
+            message = "Nothing can be written: the disk is full. Make room on it, or delete runs or SAEs."
+            raise QueueFull(message, RETRY_SECONDS, code="BUSY") from error
         self.commits += 1
         for work in session.info.pop(_AFTER_COMMIT, ()):
             try:
@@ -56,6 +78,17 @@ class Database:
             except Exception:
                 # What was committed is so; what this has left undone is found at the next start.
                 log.exception("work after a commit failed")
+
+    async def look(self, min_free_bytes: int) -> None:
+        """Look at the file, which somebody may have moved or deleted: what is written then is lost.
+
+        Args:
+            min_free_bytes: Less free room on the disk than that is trouble.
+        """
+        found = await asyncio.to_thread(_trouble_of, self._path, self._identity, min_free_bytes)
+        if found != self.trouble:
+            log.error("database is in trouble" if found else "database is well again", reason=found)
+        self.trouble = found
 
     async def stop_writing(self) -> None:
         """Wait for the write in hand, and let nobody begin another: who waits for that may be canceled.
@@ -68,6 +101,23 @@ class Database:
         """Close all connections."""
         await self._readers.dispose()
         await self._writers.dispose()
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another one at the same path; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _trouble_of(path: Path, identity: tuple[int, int] | None, min_free_bytes: int) -> str | None:
+    if identity_of(path) != identity:
+        return "the database is not where it was when the server started; put it back, or start it again"
+    if shutil.disk_usage(path.parent).free < min_free_bytes:
+        return "the disk is full; make room on it"
+    return None
 
 
 def after_commit(session: AsyncSession, work: Callable[[Database], Awaitable[None]]) -> None:
@@ -93,7 +143,9 @@ class _Connection(aiosqlite.Connection):
 
 
 def _connect(database: str, **options: Any) -> _Connection:
-    connection = _Connection(lambda: sqlite3.connect(database, **options), iter_chunk_size=64)
+    # Where somebody has moved the file, no empty one is to take its place.
+    address = f"{Path(database).absolute().as_uri()}?mode=rw"
+    connection = _Connection(lambda: sqlite3.connect(address, uri=True, **options), iter_chunk_size=64)
     connection._thread.daemon = True  # As SQLAlchemy has it, where it makes the connection.
     return connection
 

@@ -8,6 +8,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gql_server import __version__
+from gql_server.database import MIN_FREE_BYTES
+from gql_server.errors import QueueFull
 from gql_server.server import Server
 from models import Sae
 
@@ -63,7 +65,8 @@ class Health:
             await session.get(Sae, "")
 
     async def _write(self) -> None:
-        """Take the database's lock for writing, and write nothing."""
+        """Look at the file, take the database's lock for writing, and write nothing."""
+        await self._server.database.look(MIN_FREE_BYTES)
         async with self._server.database.write() as session:
             await session.connection()
 
@@ -71,6 +74,8 @@ class Health:
 async def _told(name: str, look: Callable[[], Awaitable[None]]) -> str:
     try:
         await look()
+    except QueueFull as refusal:
+        return refusal.message
     except Exception:
         log.exception("database not usable", look=name)
         return "fails"

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 from gql_server import __version__, health
 from gql_server.app import application, furnish
+from gql_server.errors import QueueFull
 from gql_server.health import Health
+from gql_server.server import Server
 from tests.jobs.test_tails import until
 from tests.server_process import server_process
 from tests.serving import client_of, serving
@@ -80,3 +83,50 @@ def test_a_real_server_ends_at_the_signal_as_ever(tmp_path: Path) -> None:
         assert httpx.get(f"{server.url}/healthz/ready").json()["checks"] == WELL
         os.kill(server.pid, signal.SIGTERM)
         assert server.process.wait(10) == 0
+
+
+async def test_a_database_that_was_moved_away_is_told_and_nothing_is_written_into_nothing(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as server, client_of(server) as client:
+        path = server.settings.database_path
+        path.rename(tmp_path / "elsewhere")
+        moved = await client.get("/healthz")
+        with pytest.raises(QueueFull, match="not where it was"):
+            async with server.database.write():
+                pass
+        (tmp_path / "elsewhere").rename(path)
+        back = await client.get("/healthz")
+        async with server.database.write():
+            pass
+    assert (moved.status_code, back.status_code) == (503, 200)
+    assert "not where it was" in moved.json()["checks"]["writing"]
+
+
+async def test_a_full_disk_is_told_and_what_is_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path) as server, client_of(server) as client:
+        full = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+        monkeypatch.setattr("gql_server.database.shutil.disk_usage", lambda _: full)
+        told = await client.get("/healthz")
+        mutation = 'mutation { deleteSae(id: "sae_x") { __typename ... on Error { message } } }'
+        answer = (await client.post("/graphql", json={"query": mutation})).json()
+    assert "the disk is full" in told.json()["checks"]["writing"]
+    (error,) = answer["errors"]
+    assert (error["extensions"]["code"], "the disk is full" in error["message"]) == ("BUSY", True)
+
+
+async def test_a_transaction_that_finds_the_disk_full_says_so(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        with pytest.raises(QueueFull, match="the disk is full"):
+            await fill(server)
+
+
+async def fill(server: Server) -> None:
+    """Write more than a database may have that may have no more than it has."""
+    async with server.database.write() as session:
+        connection = await session.connection()
+        await connection.exec_driver_sql("PRAGMA max_page_count = 1")
+        await connection.exec_driver_sql("CREATE TABLE large (a)")
+        await connection.exec_driver_sql("INSERT INTO large VALUES (zeroblob(1000000))")
