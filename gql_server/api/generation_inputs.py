@@ -101,7 +101,10 @@ class GenerateInput:
         description=f"Neither edit nor count neurons there. {EXCLUDE_OUTLIERS}"
     )
     write_top_texts: bool = strawberry.field(
-        default=False, description="Write a top-texts JSON file for these prompts."
+        default=False,
+        description=(
+            "Write a top-texts JSON file for these prompts. Of an SAE's requests the last 100 are kept."
+        ),
     )
 
     def request(self) -> GenerateRequest:

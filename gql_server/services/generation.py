@@ -1,5 +1,6 @@
 """Generation: text from a language model, with an SAE's neurons reported and, if asked for, edited."""
 
+import asyncio
 import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -17,7 +18,15 @@ from gql_server.compute.messages.tasks import Generate, LoadLanguageModel
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.readers import ReadingEnded
 from gql_server.server import Server
-from gql_server.services import artifacts, concept_configs, exclusions, interactive, lookup, model_identity
+from gql_server.services import (
+    artifacts,
+    concept_configs,
+    exclusions,
+    interactive,
+    lookup,
+    model_identity,
+    room,
+)
 from gql_server.services.checks import Checks
 from gql_server.services.concepts import known_latent_count
 from gql_server.services.inference import Inference
@@ -31,6 +40,10 @@ MAX_SEED = 2**31 - 1
 MAX_STOP_STRINGS = 16
 MAX_ALTERNATIVES = 20
 MAX_TOP_NEURONS = 100
+MAX_TOP_TEXTS_FILES = 100
+"""That requests have left for an SAE; the oldest makes room for the next."""
+BYTES_OF_A_TOP_TEXT, BYTES_OF_A_TOKEN = 10_000, 200
+"""What a file of top texts may take for each neuron in it, and for each token, at the most."""
 MIN_TEMPERATURE = 0.001
 MAX_TEMPERATURE = 100
 REPETITION_PENALTIES = (0.01, 100)
@@ -137,10 +150,24 @@ async def _prepare(server: Server, request: GenerateRequest) -> _Prepared:
     outputs = len(request.prompts) * (2 if request.compare_to_baseline else 1)
     interactive.check_request_tokens(server.settings, sum(counts), outputs * request.max_new_tokens)
     edits = _edits(server.settings, request, config, sae)
-    relative = top_texts_path(sae, ids.new(ids.REQUEST)) if sae and request.write_top_texts else None
+    relative = None
+    if sae and request.write_top_texts:
+        relative = top_texts_path(sae, ids.new(ids.REQUEST))
+        await asyncio.to_thread(_make_room, server.settings, request, relative)
     path = server.settings.artifact_dir.resolve() / relative if relative else None
     task = _task(server.settings, request, language_model, sae, edits, path, left_out, rendered)
     return _Prepared(task, language_model, sae, relative)
+
+
+def _make_room(settings: Settings, request: GenerateRequest, relative: str) -> None:
+    """Check that a file of top texts fits, and remove the oldest of the SAE's others where they are many."""
+    tokens = len(request.prompts) * request.max_new_tokens + sum(len(prompt) for prompt in request.prompts)
+    n_bytes = BYTES_OF_A_TOP_TEXT * MAX_TOP_NEURONS + BYTES_OF_A_TOKEN * tokens
+    room.check("writeTopTexts", n_bytes, "The top texts", settings)
+    path = settings.artifact_dir / relative
+    others = sorted(path.parent.glob(f"{ids.REQUEST}_*.json"))
+    for oldest in others[: max(0, len(others) - MAX_TOP_TEXTS_FILES + 1)]:
+        oldest.unlink(missing_ok=True)
 
 
 def _check(settings: Settings, request: GenerateRequest) -> None:

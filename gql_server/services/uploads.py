@@ -1,6 +1,7 @@
 """Uploads, as other processes can open them."""
 
 import asyncio
+import os
 import shutil
 import uuid
 from collections.abc import AsyncIterator
@@ -8,22 +9,33 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from gql_server.errors import QueueFull
 from gql_server.files import TEMPORARY_PREFIX
+from gql_server.services import room
 from gql_server.settings import Settings
+
+RETRY_SECONDS = 60
 
 
 @asynccontextmanager
 async def on_disk(settings: Settings, upload: BinaryIO) -> AsyncIterator[Path]:
-    """Give the path of a file in the artifact directory that has an upload's content while the block runs."""
+    """Give the path of a file in the artifact directory that has an upload's content while the block runs.
+
+    Raises:
+        QueueFull: There is no room for it.
+    """
     path = settings.artifact_dir.resolve() / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     try:
-        await asyncio.to_thread(_copy, upload, path)
+        await asyncio.to_thread(_copy, settings, upload, path)
         yield path
     finally:
         path.unlink(missing_ok=True)
 
 
-def _copy(upload: BinaryIO, path: Path) -> None:
+def _copy(settings: Settings, upload: BinaryIO, path: Path) -> None:
+    if upload.seek(0, os.SEEK_END) > room.left(settings):
+        message = "There is no room on the disk for the upload: delete runs or SAEs, and try again."
+        raise QueueFull(message, RETRY_SECONDS, code="BUSY")
     upload.seek(0)  # One file may stand for several variables.
     with path.open("xb") as file:
         shutil.copyfileobj(upload, file)
