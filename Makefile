@@ -9,6 +9,7 @@
 #   make recordings  what the sae-lens package makes of SAEs from here and its own, for tests/saelens
 #   make results trainings of this server and of other packages side by side, into docs/results.md; see there
 #   make bench   speed and memory beside what they are to be measured by, into benchmarks/README.md
+#   make attack  attacks on a real server, and what they do to another client; ARGS="--only 2 bytewise"
 #   make faults  workers and servers killed at random, then a look at what they left; ARGS="--kills 20 --seed 4"
 
 SHELL := bash
@@ -31,7 +32,7 @@ OTHERS_PACKAGES := $(patsubst %,tests/%/node_modules/.package-lock.json,conforma
 PEERS := $(patsubst %,.peers/%/stamp,dictionary_learning eai_sparsify) tests/saelens/.venv/stamp
 ARGS ?=
 
-.PHONY: help demo serve test conformance architectures faults fuzz recordings results bench check format schema release-schema graphiql
+.PHONY: help demo serve test conformance architectures faults fuzz attack recordings results bench check format schema release-schema graphiql
 .PHONY: try-graphiql others try-others clean
 
 help:
@@ -57,6 +58,9 @@ faults: .venv/dev.stamp
 
 fuzz: .venv/dev.stamp
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+attack: .venv/dev.stamp
+	@$(BIN)/python -m tests.attack $(ARGS)
 
 recordings: .venv/dev.stamp tests/saelens/.venv/stamp
 	@$(BIN)/python -m tests.saelens.cases
