@@ -70,7 +70,8 @@ class Pool:
             except anyio.BrokenWorkerProcess:
                 ended = "the process that reads it has ended: it is damaged, or needs too much memory"
         if ended is not None:
-            log.warning("reading ended", function=function.__name__, reason=ended)
+            name = getattr(getattr(function, "func", function), "__name__", "")  # It may be a partial one.
+            log.warning("reading ended", function=name, reason=ended)
             raise ReadingEnded(ended)
         result: Made = made
         return result

@@ -7,6 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,7 @@ async def test_a_process_is_kept_for_the_next_and_what_it_prints_is_in_nobodys_w
     [
         (take_memory, "it needs more than 256 MiB of memory"),
         (crash, "the process that reads it has ended"),
+        (partial(crash), "the process that reads it has ended"),
         (read_what_is_cut_off, "the process that reads it has ended"),
         (panic, r"the library that does it gives up \(Panic\)"),
     ],

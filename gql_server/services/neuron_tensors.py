@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import structlog
+
 from gql_server.errors import Conflict
 from gql_server.readers import ReadingEnded
 from gql_server.services.artifacts import run_directory
@@ -19,7 +21,12 @@ if TYPE_CHECKING:
 GONE = "The neuron index was deleted or made anew while it was read; ask again."
 DAMAGED = "The file of the neuron index, or of its run's texts, is damaged: make both again."
 
+_OF_DAMAGE = (ValueError, LookupError, ArithmeticError, OSError)
+"""What figures that are not what they should be lead to."""
+
 Made = TypeVar("Made")
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,9 @@ async def look(server: "Server", index_id: str | None, read: Callable[..., Made]
         return await server.readers.kept.run(read, path, *args)
     except ReadingEnded as ended:
         raise Conflict(f"The neuron index cannot be read: {ended}.") from ended
+    except _OF_DAMAGE as error:
+        log.warning("neuron index not readable", index=index_id, exc_info=error)
+        raise damaged() from error
 
 
 def damaged() -> Conflict:

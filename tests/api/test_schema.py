@@ -570,7 +570,7 @@ async def test_top_texts_of_a_tokenizer_that_the_server_cannot_read_are_quoted_f
     ]
 
 
-@pytest.mark.parametrize("damage", ["the texts", "the index"])
+@pytest.mark.parametrize("damage", ["the texts", "the index", "figures of the index"])
 async def test_damaged_files_of_an_index_are_a_conflict_that_says_so(server: Server, damage: str) -> None:
     language_model = await add_language_model(server)
     run = await add_run(server, language_model)
@@ -587,7 +587,10 @@ async def test_damaged_files_of_an_index_are_a_conflict_that_says_so(server: Ser
     write_index(server, language_model.id, run.id, index.id)
     texts = artifacts.dataset_directory(server.settings, run.id) / datasets.FILE_NAME
     path = texts if damage == "the texts" else neuron_tensors.path_of(server.settings, index.id)
-    path.write_bytes(path.read_bytes()[:100])
+    if damage == "figures of the index":
+        put_rows_out_of_reach(path)
+    else:
+        path.write_bytes(path.read_bytes()[:100])
     query = "query ($id: ID!) { sae(id: $id) { neuron(index: 5) { topTexts { text } } } }"
     (error,) = (await execute(server, query, id=sae.id)).errors or []
     assert (error.message, error.extensions) == (neuron_tensors.DAMAGED, {"code": "CONFLICT"})
@@ -608,6 +611,15 @@ def keep_tokens(path: Path) -> None:
         "text_token_names": np.frombuffer(b'{"9": "<s>"}', np.uint8),
     }
     save_file(load_file(path) | kept, path)
+
+
+def put_rows_out_of_reach(path: Path) -> None:
+    """Have an index name texts that the run does not have."""
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(path)
+    tensors["top_rows"] += 1_000
+    save_file(tensors, path)
 
 
 def make_a_score_infinite(path: Path, neuron: int) -> None:

@@ -9,8 +9,9 @@ from contextlib import suppress
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gql_server import ids
 from tests.attack.attack import Scale, attack, refusal_of
-from tests.attack.site import ADD, Site
+from tests.attack.site import Site
 
 CAPTURE = """mutation ($file: Upload!, $model: ID!, $limit: Int) { captureActivations(input: {
   languageModelId: $model, layers: ["llamaforcausallm_model_layers_0"], sampleLimit: $limit,
@@ -18,6 +19,9 @@ CAPTURE = """mutation ($file: Upload!, $model: ID!, $limit: Int) { captureActiva
 CAPTURE_FILE = """mutation ($path: String!, $model: ID!) { captureActivations(input: {
   languageModelId: $model, layers: ["llamaforcausallm_model_layers_0"], sampleLimit: 1,
   dataset: {file: {path: $path}}}) { __typename ... on Error { message } } }"""
+
+ADD = """mutation ($input: AddLanguageModelInput!) { addLanguageModel(input: $input) {
+  __typename ... on LanguageModelAdded { languageModel { id } } ... on Error { message } } }"""
 
 
 async def capture(site: Site, name: str, content: bytes, limit: int | None = None) -> str:
@@ -81,12 +85,10 @@ async def nested_json(site: Site, scale: Scale) -> str:
 @attack("1", "a file of concepts")
 async def concepts(site: Site, scale: Scale) -> str:
     """Names for more neurons than there are, in one object."""
-    content = json.dumps({"concepts": {str(i): {"name": "x"} for i in range(scale.bytes // 30)}}).encode()
+    content = json.dumps({"concepts": {str(i): {"name": "x"} for i in range(scale.bytes // 26)}}).encode()
     mutation = """mutation ($file: Upload!, $sae: ID!) { importConcepts(input: {saeId: $sae,
       source: {upload: $file}}) { __typename ... on Error { message } } }"""
-    return refusal_of(
-        await site.upload(mutation, "concepts.json", content, sae="sae_01JD3Z0000000000000000000")
-    )
+    return refusal_of(await site.upload(mutation, "concepts.json", content, sae=site.sae_id))
 
 
 @attack("3", "a pipe for a language model")
@@ -140,3 +142,44 @@ async def swapped(site: Site, scale: Scale) -> str:
     for kept in site.artifact_dir.rglob("texts.arrow"):
         assert b"a secret" not in kept.read_bytes(), "a file outside of the directories was read"
     return "; ".join(sorted(told))[:90]
+
+
+@attack("12", "an index that is cut off while neurons are looked at")
+async def cut_off(site: Site, scale: Scale) -> str:
+    """As by a copy that is written over it."""
+    (path,) = site.artifact_dir.rglob(f"{ids.NEURON_INDEX}_*/batch_000000.safetensors")
+    content = path.read_bytes()
+    query = """query ($sae: ID!) { sae(id: $sae) { neurons(first: 20, orderBy: FREQUENCY_DESC) { nodes {
+      frequency activationHistogram { counts } topTexts { text } similarNeurons { cosine } } } } }"""
+    told: set[str] = set()
+    stop = threading.Event()
+
+    def cut_and_mend() -> None:
+        while not stop.is_set():
+            os.truncate(path, 4096)
+            os.truncate(path, 0)
+            path.write_bytes(content)
+
+    cutting = threading.Thread(target=cut_and_mend)
+    cutting.start()
+    try:
+        for _ in range(10 * scale.times):
+            answer = await site.ask(query, sae=site.sae_id)
+            told.add(answer["errors"][0]["extensions"]["code"] if "errors" in answer else "as it is")
+    finally:
+        stop.set()
+        cutting.join()
+    assert "INTERNAL" not in told
+    return "; ".join(sorted(told))
+
+
+@attack("13", "names with what acts on terminals")
+async def names(site: Site, scale: Scale) -> str:
+    """Escape sequences, line ends, marks of the writing direction."""
+    bad = ("\x1b[2J", "a\nlevel=error forged", "a\u202eb", "\x07")
+    named = [{"name": name, "source": {"path": str(site.models / "tiny")}} for name in bad]
+    told = {refusal_of(await site.ask(ADD, input=one)) for one in named}
+    lines = site.log.read_bytes().splitlines()
+    for line in lines:
+        assert b"\x1b" not in line and json.loads(line), "a line of the log is no JSON, or acts on a terminal"
+    return "; ".join(sorted(told))

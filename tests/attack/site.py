@@ -9,12 +9,11 @@ from typing import Any
 
 import httpx
 
+from tests.fuzz.making import Maker
 from tests.server_process import RunningServer, server_process
 from tests.tiny_model import make_tiny_model
 
 TOKEN = "swordfish"
-ADD = """mutation ($input: AddLanguageModelInput!) { addLanguageModel(input: $input) {
-  __typename ... on LanguageModelAdded { languageModel { id } } ... on Error { message } } }"""
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,9 @@ class Site:
     files: Path
     """The directory that dataset files come from."""
     language_model_id: str
+    """A tiny one's, which has been loaded."""
+    sae_id: str
+    """Of an SAE on it, with a neuron index."""
     token: str = TOKEN
 
     @property
@@ -85,19 +87,8 @@ async def site_in(directory: Path, **settings: str) -> AsyncIterator[Site]:
     with server_process(directory / "artifacts", **chosen, **settings) as server:
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=120) as client:
-            site = Site(server, client, models, files, "")
-            added = await site.ask(ADD, input={"name": "tiny", "source": {"path": str(models / "tiny")}})
-            id = added["data"]["addLanguageModel"]["languageModel"]["id"]
-            site = Site(server, client, models, files, id)
-            await load(site, id)
-            yield site
-
-
-async def load(site: Site, id: str) -> None:
-    """Load a language model, and wait until that has ended."""
-    launch = "mutation ($id: ID!) { loadLanguageModel(id: $id) { ... on JobLaunched { job { id } } } }"
-    job = (await site.ask(launch, id=id))["data"]["loadLanguageModel"]["job"]["id"]
-    status = "query ($id: ID!) { job(id: $id) { status error } }"
-    while (found := (await site.ask(status, id=job))["data"]["job"])["status"] in ("QUEUED", "RUNNING"):
-        pass
-    assert found["status"] == "SUCCEEDED", found["error"]
+            maker = Maker(client, str(models / "tiny"))
+            language_model = await maker.language_model()
+            await maker.load(language_model)
+            sae = await maker.sae(await maker.run(language_model))
+            yield Site(server, client, models, files, language_model, sae)

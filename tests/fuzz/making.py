@@ -31,6 +31,7 @@ class Maker:
         self._model = model
         self._numbers = itertools.count(1)
         self.made = 0
+        self.names = "tiny "
 
     async def ask(self, document: str, **variables: Any) -> dict[str, Any]:
         """Return the data of an operation that cannot be wrong."""
@@ -42,7 +43,7 @@ class Maker:
 
     async def language_model(self) -> str:
         """Add the tiny model; returns its ID."""
-        given = {"name": f"tiny {next(self._numbers)}", "source": {"path": self._model}}
+        given = {"name": f"{self.names}{next(self._numbers)}", "source": {"path": self._model}}
         added = await self._do(
             "addLanguageModel", "AddLanguageModelInput!", given, "LanguageModelAdded { languageModel { id } }"
         )
