@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 SHORT_CHARACTERS = 1_000
 """A text of so many is read within a few milliseconds."""
 LONGEST_BREAK_SECONDS = 0.25
-LONGEST_TURN_SECONDS = 0.05
+LONGEST_TURN_SECONDS = 0.01
+"""Of an operation that begins: what takes longer waits for a worker, a file or the database."""
 
 
 class Turns:
