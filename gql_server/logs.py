@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict
 
-from gql_server.plain_text import plain
+from gql_server.plain_text import plain_lines
 
 SECONDS = 10
 MAX_LINES = 1_000
@@ -74,17 +74,13 @@ def configure(log_format: str, log_level: str = "info", stream: TextIO | None = 
 
 def _plain_texts(_logger: Any, _name: str, event: EventDict) -> EventDict:
     """Take what would act on a terminal out of a line: names in it may be those of files."""
-    return {key: _plain_lines(value) if isinstance(value, str) else value for key, value in event.items()}
+    return {key: plain_lines(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def _plain_traceback(stream: TextIO, exc_info: Any) -> None:
     written = io.StringIO()
     structlog.dev.plain_traceback(written, exc_info)
-    stream.write(_plain_lines(written.getvalue()))
-
-
-def _plain_lines(text: str) -> str:
-    return text if text.isascii() and text.isprintable() else "\n".join(map(plain, text.split("\n")))
+    stream.write(plain_lines(written.getvalue()))
 
 
 class FewAlike(logging.Filter):

@@ -19,3 +19,8 @@ def is_plain(text: str) -> bool:
 def plain(text: str) -> str:
     """Return a text with a replacement character for each that is not plain."""
     return "".join("\N{REPLACEMENT CHARACTER}" if _acts(character) else character for character in text)
+
+
+def plain_lines(text: str) -> str:
+    """Return a text with its lines as they are, and each of them plain."""
+    return text if text.isascii() and text.isprintable() else "\n".join(map(plain, text.split("\n")))

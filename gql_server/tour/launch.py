@@ -16,6 +16,7 @@ from rich.markup import escape
 from gql_server.settings import Settings
 from gql_server.tour import steps
 from gql_server.tour.client import TourError
+from gql_server.tour.plain_console import PlainConsole
 
 LOG_FILE = "server.log"
 LOG_LINES_TO_SHOW = 15
@@ -31,7 +32,7 @@ def demo(settings: Settings, *, exit_when_done: bool, console: Console | None = 
         exit_when_done: Stop the server when the tour is over.
         console: Where to print.
     """
-    console = console or Console()
+    console = console or PlainConsole()
     settings.artifact_dir.mkdir(parents=True, exist_ok=True)
     log_path = settings.artifact_dir / LOG_FILE
     try:

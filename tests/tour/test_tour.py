@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from gql_server.settings import Settings
 from gql_server.tour import launch, show, steering, steps
 from gql_server.tour.client import TourError
+from gql_server.tour.plain_console import PlainConsole
 from tests.tour.fake_api import FakeApi, neuron
 
 URL = "http://127.0.0.1:8000"
@@ -160,3 +162,15 @@ def test_the_table_of_neurons_keeps_its_numbers_on_a_narrow_terminal() -> None:
     assert "1.25%" in text
     assert "116.2" in text
     assert " 59" in text
+
+
+def test_what_a_model_says_does_nothing_to_the_terminal() -> None:
+    file = io.StringIO()
+    console = PlainConsole(file=file, width=80, force_terminal=True, color_system="standard")
+    said = "a\x1b[2J\x07\x9b1mb\u202ec\rd"
+    show.side_by_side(console, said, said, said)
+    console.print(Text(said, style="bold"))
+    written = file.getvalue()
+    assert "\x1b[1m" in written, "styles of its own are there"
+    for acting in ("\x1b[2J", "\x07", "\x9b", "\u202e", "\r"):
+        assert acting not in written
