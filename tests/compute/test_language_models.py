@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -262,7 +263,7 @@ def test_a_name_on_the_hub_never_means_a_directory_here(
 def test_a_model_on_the_hub_is_loaded_from_its_download(
     tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe: bool
 ) -> None:
-    directory = shutil.copytree(tiny_model_dir, tmp_path / "snapshot")
+    directory = shutil.copytree(tiny_model_dir, tmp_path / "snapshots" / ("a" * 40))
     if not safe:
         weights = AutoModelForCausalLM.from_pretrained(directory).state_dict()
         (directory / "model.safetensors").unlink()
@@ -279,6 +280,28 @@ def test_a_model_on_the_hub_is_loaded_from_its_download(
     lm = LanguageModels(device="cpu").get(msgspec.structs.replace(source, revision="v1"))
     assert lm.model.config.hidden_size == 32
     assert asked == [("owner/name", "v1", False), ("owner/name", "v1", True)][: 1 if safe else 2]
+
+
+@pytest.mark.parametrize("place", ["../../../elsewhere", "../../../snapshots/" + "c" * 40])
+def test_a_place_in_the_place_of_a_commit_leads_nowhere(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    repository = tmp_path / "hub" / "models--owner--name"
+    for elsewhere in ("elsewhere", "snapshots/" + "c" * 40):
+        shutil.copytree(tiny_model_dir, tmp_path / elsewhere)
+    (repository / "snapshots").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(place)
+    assert (repository / "snapshots" / place / "config.json").is_file()
+    monkeypatch.setattr(
+        model_files,
+        "snapshot_download",
+        partial(huggingface_hub.snapshot_download, cache_dir=tmp_path / "hub"),
+    )
+    error, _ = failure(source_of(Path(), tmp_path / "copy", kind="HUGGING_FACE", location="owner/name"))
+    assert error.code == "CONFLICT"
+    assert "a place instead of a commit" in error.reason
 
 
 def test_a_file_that_is_no_gguf_is_a_conflict(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from gql_server.compute.language_models.weights import load_weights
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.file_hashes import FileState, hash_files
 from gql_server.files import whole_directory, write_whole
+from gql_server.language_model_files import commit_of
 from gql_server.model_directories import problem_of_directory
 from gql_server.provenance import FileHash
 
@@ -76,7 +77,17 @@ def _downloaded(source: LanguageModelSource) -> str:
         )
 
     directory = download(_HUB_FILES)
+    if not _is_snapshot(directory):
+        raise NotLoadable(
+            "The Hub's cache has a place instead of a commit for this revision: remove the repository there."
+        )
     return directory if any(Path(directory).glob("*.safetensors")) else download([*_HUB_FILES, "*.bin"])
+
+
+def _is_snapshot(directory: str) -> bool:
+    """Whether a directory is one of a commit in the Hub's cache, where a file says which, or anything."""
+    parts = Path(directory).parts
+    return ".." not in parts and parts[-2:-1] == ("snapshots",) and commit_of(directory) is not None
 
 
 def _converted(source: LanguageModelSource) -> Path:
