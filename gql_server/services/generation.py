@@ -42,8 +42,9 @@ MAX_ALTERNATIVES = 20
 MAX_TOP_NEURONS = 100
 MAX_TOP_TEXTS_FILES = 100
 """That requests have left for an SAE; the oldest makes room for the next."""
-BYTES_OF_A_TOP_TEXT, BYTES_OF_A_TOKEN = 10_000, 200
-"""What a file of top texts may take for each neuron in it, and for each token, at the most."""
+MAX_TOP_TEXTS_BYTES = 64_000_000
+BYTES_OF_A_TOP_TEXT, BYTES_OF_A_TOKEN = 300, 8
+"""What a text takes in such a file beside its characters, and a token that is generated."""
 MIN_TEMPERATURE = 0.001
 MAX_TEMPERATURE = 100
 REPETITION_PENALTIES = (0.01, 100)
@@ -161,13 +162,27 @@ async def _prepare(server: Server, request: GenerateRequest) -> _Prepared:
 
 def _make_room(settings: Settings, request: GenerateRequest, relative: str) -> None:
     """Check that a file of top texts fits, and remove the oldest of the SAE's others where they are many."""
-    tokens = len(request.prompts) * request.max_new_tokens + sum(len(prompt) for prompt in request.prompts)
-    n_bytes = BYTES_OF_A_TOP_TEXT * MAX_TOP_NEURONS + BYTES_OF_A_TOKEN * tokens
+    n_bytes = most_bytes_of_top_texts(request)
+    if n_bytes > MAX_TOP_TEXTS_BYTES:
+        message = (
+            f"The top texts could take {n_bytes / 1e6:,.0f} MB; the limit is "
+            f"{MAX_TOP_TEXTS_BYTES / 1e6:,.0f} MB. Send fewer or shorter prompts, or report fewer neurons."
+        )
+        raise InvalidInput.at("writeTopTexts", message)
     room.check("writeTopTexts", n_bytes, "The top texts", settings)
     path = settings.artifact_dir / relative
     others = sorted(path.parent.glob(f"{ids.REQUEST}_*.json"))
     for oldest in others[: max(0, len(others) - MAX_TOP_TEXTS_FILES + 1)]:
         oldest.unlink(missing_ok=True)
+
+
+def most_bytes_of_top_texts(request: GenerateRequest) -> int:
+    """Return what a request's file of top texts has at most: each neuron of an output has all texts."""
+    variants = 2 if request.compare_to_baseline else 1
+    n_outputs = variants * len(request.prompts)
+    written = request.max_new_tokens * BYTES_OF_A_TOKEN + BYTES_OF_A_TOP_TEXT
+    n_bytes = sum(len(prompt.encode()) + written for prompt in request.prompts) * variants
+    return n_outputs * request.top_neurons * n_bytes
 
 
 def _check(settings: Settings, request: GenerateRequest) -> None:
