@@ -3,6 +3,7 @@
 import os
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from gql_server.compute.channel import Channel
 from gql_server.compute.messages.wire import (
@@ -68,6 +69,16 @@ class Inbox:
                     self._begun.add(message.task_id)
                     return message
         return None
+
+    def take_that(self, is_wanted: Callable[[StartTask], bool]) -> StartTask | None:
+        """Return the first interactive task that waits and is wanted, or None."""
+        with self._changed:
+            waiting = self._waiting["interactive"]
+            message = next(filter(is_wanted, waiting), None)
+            if message is not None:
+                waiting.remove(message)
+                self._begun.add(message.task_id)
+            return message
 
     def canceled(self, task_id: int) -> bool:
         """Whether a task that has begun was asked to stop."""

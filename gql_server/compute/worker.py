@@ -35,6 +35,7 @@ from gql_server.compute.messages.wire import (
     WorkerReady,
 )
 from gql_server.compute.own_process import die_with_parent, limit_memory, offer_to_the_memory_killer
+from gql_server.compute.short_tasks import fits_into
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +46,10 @@ LOW_PRIORITY_NICENESS = 5
 
 
 class Context:
-    """The TaskContext of one task. In a job's checks, interactive tasks that wait here are done."""
+    """The TaskContext of one task. In a job's checks, interactive tasks that wait here are done.
+
+    In those of a long interactive task, short ones are, one a check: whoever asks little waits for no one.
+    """
 
     def __init__(self, worker: "Worker", message: StartTask) -> None:
         self._worker = worker
@@ -64,7 +68,12 @@ class Context:
         if self._message.lane == "jobs":
             while (waiting := self._worker.inbox.take("interactive")) is not None:
                 self._worker.do(waiting)
+        elif (short := self._worker.inbox.take_that(self._is_let_in)) is not None:
+            self._worker.do(short)
         self._raise_if_canceled()
+
+    def _is_let_in(self, message: StartTask) -> bool:
+        return fits_into(message.task, self._message.task)
 
     def _raise_if_canceled(self) -> None:
         if self._worker.inbox.canceled(self._message.task_id):

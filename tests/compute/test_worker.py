@@ -5,13 +5,16 @@ import threading
 import time
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from gql_server.compute.channel import Channel
 from gql_server.compute.failures import GAVE_UP
-from gql_server.compute.messages.tasks import UnloadLanguageModel
+from gql_server.compute.messages.results import GenerateResult, Result
+from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.compute.messages.tasks import Generate, Task, UnloadLanguageModel
 from gql_server.compute.messages.wire import StartTask, TaskBegan, WorkerAlive
-from gql_server.compute.worker import Tools, Worker
+from gql_server.compute.worker import Context, Tools, Worker
 
 
 class Sent:
@@ -66,3 +69,80 @@ def test_a_library_that_panics_fails_the_task_and_the_worker_goes_on() -> None:
         assert channel.messages.get(timeout=10) == TaskBegan(task_id)
         failed = channel.messages.get(timeout=10)
         assert (failed.task_id, failed.code, failed.reason) == (task_id, "FAILED", GAVE_UP)
+
+
+SOURCE = LanguageModelSource("lm_a", "DIRECTORY", "/nowhere", None, "FLOAT32", "/nowhere")
+
+
+def generate(prompt: str, max_new_tokens: int, source: LanguageModelSource = SOURCE) -> Generate:
+    return Generate(
+        language_model=source,
+        sae=None,
+        prompts=[prompt],
+        chats=None,
+        max_new_tokens=max_new_tokens,
+        temperature=0.0,
+        top_p=None,
+        top_k=None,
+        repetition_penalty=None,
+        stop=[],
+        seed=7,
+        edits=None,
+        mode="ERROR_PRESERVING",
+        compare_to_baseline=False,
+        top_log_probabilities=0,
+        top_neurons=0,
+        top_texts_path=None,
+    )
+
+
+class Writing:
+    """Tools that write down what they do, a step for each token."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+
+    def do(self, task: Generate, context: Context) -> Result:
+        for _ in range(min(3, task.max_new_tokens)):
+            context.check()
+            self.steps.append(task.prompts[0])
+        return GenerateResult(top_texts_written=False)
+
+
+class Fed(Sent):
+    """A channel on which messages come that a test gives."""
+
+    def __init__(self, *messages: object) -> None:
+        super().__init__()
+        self._coming = iter(messages)
+
+    def receive(self) -> object:
+        return next(self._coming, None) or super().receive()
+
+
+def steps_of(*tasks: Task) -> list[str]:
+    """Return the steps of a worker that has got all tasks before it begins with the first."""
+    tools = Writing()
+    channel = Fed(*(StartTask(number, "interactive", task) for number, task in enumerate(tasks)))
+    worker = Worker(cast("Channel", channel), lambda send: cast("Tools", tools), 900)
+    while sum(map(len, worker.inbox._waiting.values())) < len(tasks):
+        time.sleep(0.001)
+    while (message := worker.inbox.take()) is not None:
+        worker.do(message)
+    return tools.steps
+
+
+def test_short_tasks_are_done_between_a_long_ones_tokens_one_at_a_time() -> None:
+    long, short = generate("long", 2048), generate("short", 1)
+    # Before its first step is a check as well.
+    assert steps_of(long, short, short, short, short, short) == ["short"] + ["short", "long"] * 3 + ["short"]
+
+
+def test_long_ones_and_those_of_other_language_models_wait_for_the_end() -> None:
+    other = generate("other", 1, msgspec.structs.replace(SOURCE, id="lm_b"))
+    tasks = [generate("first", 2048), generate("second", 2048), generate("x" * 5_000, 1), other]
+    assert [step[:6] for step in steps_of(*tasks)] == ["first"] * 3 + ["second"] * 3 + ["xxxxxx", "other"]
+
+
+def test_a_short_one_lets_no_other_in() -> None:
+    assert steps_of(generate("a", 3), generate("b", 3)) == ["a"] * 3 + ["b"] * 3
