@@ -1,5 +1,7 @@
 """Who has not shown the token asks seldom, and who guesses it waits; whoever has it does neither."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -7,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from gql_server import rates
+from gql_server.api.transport import intake
 from gql_server.rates import Rates
 from gql_server.server import Server
 from tests.serving import client_of
@@ -80,3 +83,28 @@ async def test_who_asks_too_often_without_the_token_is_told_and_who_has_it_is_no
         assert codes[: rates.BURST] == [401] * rates.BURST and 429 in codes
         assert (await client.get("/healthz/live")).status_code == 429
         assert await asks(client, headers=RIGHT) == 200
+
+
+async def test_a_form_of_a_stranger_holds_no_place_for_an_upload(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "MAX_UPLOADS", 1)
+    began, end = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"--x\r\n"
+        began.set()
+        await end.wait()
+        yield b"--x--\r\n"
+
+    multipart = {"Content-Type": "multipart/form-data; boundary=x", "X-Requested-With": "x"}
+    async with client_of(server, token=SecretStr(TOKEN)) as client:
+        headers = multipart | {"Content-Length": "12"}
+        stranger = asyncio.ensure_future(client.post("/sign-in", content=slowly(), headers=headers))
+        await began.wait()
+        uploaded = await client.post("/graphql", content=b"--x--\r\n", headers=multipart | RIGHT)
+        assert uploaded.status_code == 400, "a form with nothing in it, which is no matter of places"
+        end.set()
+        assert (await stranger).status_code == 400
+        large = await client.post("/sign-in", content=b"x" * 100_000)
+        assert large.status_code == 413

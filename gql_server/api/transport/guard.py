@@ -32,6 +32,7 @@ OTHER_ORIGIN = (
     "Pages of this origin may not use this server; GQL_SERVER_ALLOWED_ORIGINS lists those that may."
 )
 TOO_SLOW = "The body did not come in time."
+STRANGERS_BODY_BYTES = 64 * 1024
 TOO_OFTEN = "This address asks too often without the access token; try again in a few seconds."
 BODY_SECONDS = 60
 BODY_BYTES_PER_SECOND = 32 * 1024
@@ -114,7 +115,8 @@ class Guard:
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; a body that gets too long, or that does not come, is answered here."""
         headers = Headers(scope=scope)
-        is_upload = _is_multipart(headers)
+        # Strangers have nothing to upload, and must not hold the places for it.
+        is_upload = _is_multipart(headers) and self._access.allows(headers)
         try:
             with self._intake.upload() if is_upload else nullcontext(), self._intake.body() as body:
                 count = _count_nothing if is_upload else body.add
@@ -128,6 +130,8 @@ class Guard:
             await refusal(scope, receive, send)
 
     def _limit(self, headers: Headers) -> int:
+        if not self._access.allows(headers):
+            return STRANGERS_BODY_BYTES
         limits = self._settings.max_upload_bytes, self._settings.max_body_bytes
         return limits[0] if _is_multipart(headers) else min(limits)
 
