@@ -25,7 +25,7 @@ from gql_server.api.transport.guard import Guard
 from gql_server.api.transport.prefix import PathPrefix
 from gql_server.api.transport.view import GraphQLView
 from gql_server.compute.messages.wire import LanguageModelChanged, LanguageModelFound
-from gql_server.database import MIN_FREE_BYTES, Database
+from gql_server.database import Database
 from gql_server.health import Health
 from gql_server.jobs.bell import Bell
 from gql_server.jobs.local_executor import LocalExecutor
@@ -195,7 +195,10 @@ async def _forget_statuses(database: Database) -> None:
 async def _keep_looking(database: Database) -> None:
     while True:
         await asyncio.sleep(LOOK_SECONDS)
-        await database.look(MIN_FREE_BYTES)
+        try:
+            await database.look()
+        except OSError:
+            log.exception("database could not be looked at")
 
 
 async def _warm_up(executor: LocalExecutor) -> None:

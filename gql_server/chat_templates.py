@@ -5,11 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gql_server.errors import MAX_PROBLEM, shortened
 from gql_server.files import write_whole
 
 CHAT_FILE = "chat_template.json"
 MAX_WRITTEN = 1_000_000
-"""Characters that a template may make of a prompt."""
+"""Characters that a template may write beside a request's prompts."""
+_MISTAKES = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 _NO_TEMPLATE = "The language model's tokenizer has no chat template; use chat: false."
 
 
@@ -60,11 +69,13 @@ def chats(directory: Path, prompts: Sequence[str]) -> list[str] | NotRendered | 
             add_generation_prompt=True,
             **kept["tokens"],
         )
-    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        return NotRendered(f"The language model's chat template cannot be used: {error}")
-    longest = max(len(text) for text in rendered)
-    if longest > MAX_WRITTEN:
+    except (TemplateError, *_MISTAKES) as error:
+        said = shortened(str(error), MAX_PROBLEM)
+        return NotRendered(f"The language model's chat template cannot be used: {said}")
+    written = sum(map(len, rendered))
+    if written > MAX_WRITTEN + sum(map(len, prompts)):
         return NotRendered(
-            f"The language model's chat template writes {longest:,} characters; the limit is {MAX_WRITTEN:,}."
+            f"The language model's chat template writes {written:,} characters; the limit is {MAX_WRITTEN:,} "
+            "beside the prompts."
         )
     return list(rendered)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+import h11
 import structlog
 from starlette.datastructures import Headers
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -42,6 +43,9 @@ MAX_UNFINISHED_BYTES = 64 * 1024 * 1024
 TOO_OFTEN = (
     b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 )
+
+BYTES_OF_A_PART = 64
+"""What a part of a message takes beside what is in it."""
 
 _MAY_SHOW_THE_TOKEN = (b"\nauthorization:", b"\ncookie:", b"\nupgrade:")
 _STATE = "connection"
@@ -239,6 +243,11 @@ class HttpConnection(H11Protocol):
         super().resume_writing()
         self._reading.end()
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Leave the connection to the WebSocket's protocol."""
+        self._reading.end()
+        super().handle_websocket_upgrade(event)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._forget()
@@ -281,6 +290,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
         self._allows = allows
         self._connection: Connection = self.app_state[_STATE]
         self._reading = _ReadWatch(self._connection, clients)
+        self._counted, self._n_bytes = 0, 0
         self._longest = self.conn.max_message_size
         self.conn.max_message_size = FIRST_BYTES
         self._connection.when_admitted(self._allow_long_messages)
@@ -300,10 +310,19 @@ class SocketConnection(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         """Take in what has come, unless all clients together have begun to send too much."""
         super().data_received(data)
-        unfinished = len(self.conn.reader.buffer) + sum(len(part) for part in self.frames)
+        unfinished = len(self.conn.reader.buffer) + self._bytes_of_parts()
         if not self._clients.note_unfinished(self._connection, unfinished):
             self.conn.send_close(1013, "All clients together have begun to send too much; try again.")
             self.handle_parser_exception()
+
+    def _bytes_of_parts(self) -> int:
+        """Return what the parts of the message that comes take; each is looked at once."""
+        if len(self.frames) < self._counted:
+            self._counted, self._n_bytes = 0, 0  # It is another message.
+        for part in self.frames[self._counted :]:
+            self._n_bytes += len(part) + BYTES_OF_A_PART
+        self._counted = len(self.frames)
+        return self._n_bytes
 
     def handle_cont(self, event: Frame) -> None:
         """Take in a part of a message; empty ones, without number, are no part of it."""

@@ -23,6 +23,8 @@ BUSY_TIMEOUT_SECONDS = 30
 RETRY_SECONDS = 30
 MIN_FREE_BYTES = 4 * 1024 * 1024
 """Room on the disk that a transaction and the database's log of it may take."""
+GONE = "the database is not where it was when the server started; put it back, or start it again"
+FULL = "the disk is full; make room on it, or delete runs or SAEs"
 _FULL = "disk is full"
 _AFTER_COMMIT = "after_commit"
 
@@ -41,8 +43,8 @@ class Database:
         self._write_sessions = async_sessionmaker(self._writers, expire_on_commit=False)
         self._writing = asyncio.Lock()
         self._path, self._identity = path, identity_of(path)
-        self.trouble: str | None = None
-        """Why nothing may be written, as the last look at the file has found."""
+        self._is_gone = False
+        """Whether the file is not where it was, as the last look at it has found."""
         self.commits = 0
         """How often this process has written; who has read since the last time need not read again."""
 
@@ -61,16 +63,15 @@ class Database:
         Raises:
             QueueFull: There is no room on the disk, or the file is not where it was.
         """
-        if self.trouble is not None:
-            raise QueueFull(f"Nothing can be written: {self.trouble}.", RETRY_SECONDS, code="BUSY")
+        if self._is_gone:
+            raise QueueFull(f"Nothing can be written: {GONE}.", RETRY_SECONDS, code="BUSY")
         try:
             async with self._writing, self._write_sessions() as session, session.begin():
                 yield session
         except OperationalError as error:
             if _FULL not in str(error.orig):
                 raise
-            message = "Nothing can be written: the disk is full. Make room on it, or delete runs or SAEs."
-            raise QueueFull(message, RETRY_SECONDS, code="BUSY") from error
+            raise QueueFull(f"Nothing can be written: {FULL}.", RETRY_SECONDS, code="BUSY") from error
         self.commits += 1
         for work in session.info.pop(_AFTER_COMMIT, ()):
             try:
@@ -79,16 +80,13 @@ class Database:
                 # What was committed is so; what this has left undone is found at the next start.
                 log.exception("work after a commit failed")
 
-    async def look(self, min_free_bytes: int) -> None:
-        """Look at the file, which somebody may have moved or deleted: what is written then is lost.
-
-        Args:
-            min_free_bytes: Less free room on the disk than that is trouble.
-        """
-        found = await asyncio.to_thread(_trouble_of, self._path, self._identity, min_free_bytes)
-        if found != self.trouble:
-            log.error("database is in trouble" if found else "database is well again", reason=found)
-        self.trouble = found
+    async def look(self) -> str | None:
+        """Look at the file, and say what is wrong; where it was moved or deleted, nothing more is written."""
+        is_gone, is_full = await asyncio.to_thread(_look, self._path, self._identity)
+        if is_gone != self._is_gone:
+            log.error("database is not where it was" if is_gone else "database is where it was again")
+        self._is_gone = is_gone
+        return GONE if is_gone else FULL if is_full else None
 
     async def stop_writing(self) -> None:
         """Wait for the write in hand, and let nobody begin another: who waits for that may be canceled.
@@ -112,12 +110,10 @@ def identity_of(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _trouble_of(path: Path, identity: tuple[int, int] | None, min_free_bytes: int) -> str | None:
-    if identity_of(path) != identity:
-        return "the database is not where it was when the server started; put it back, or start it again"
-    if shutil.disk_usage(path.parent).free < min_free_bytes:
-        return "the disk is full; make room on it"
-    return None
+def _look(path: Path, identity: tuple[int, int] | None) -> tuple[bool, bool]:
+    """Return whether the file is another one or none by now, and whether its disk is full."""
+    is_gone = identity_of(path) != identity
+    return is_gone, not is_gone and shutil.disk_usage(path.parent).free < MIN_FREE_BYTES
 
 
 def after_commit(session: AsyncSession, work: Callable[[Database], Awaitable[None]]) -> None:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gql_server import __version__
-from gql_server.database import MIN_FREE_BYTES
+from gql_server.database import RETRY_SECONDS
 from gql_server.errors import QueueFull
 from gql_server.server import Server
 from models import Sae
@@ -66,7 +66,9 @@ class Health:
 
     async def _write(self) -> None:
         """Look at the file, take the database's lock for writing, and write nothing."""
-        await self._server.database.look(MIN_FREE_BYTES)
+        trouble = await self._server.database.look()
+        if trouble is not None:
+            raise QueueFull(trouble, RETRY_SECONDS, code="BUSY")
         async with self._server.database.write() as session:
             await session.connection()
 

@@ -9,7 +9,7 @@ from anyio import CapacityLimiter, to_thread
 
 from gql_server.errors import QueueFull
 
-AT_ONCE = 8
+AT_ONCE, HASHES_AT_ONCE = 8, 2
 SECONDS = 30
 """How long a look may take for whoever waits for it."""
 HASHING_SECONDS = 1800
@@ -24,7 +24,7 @@ class Places:
     """Runs looks in threads of their own: what hangs there keeps only others of its kind waiting."""
 
     def __init__(self) -> None:
-        self._limiter = CapacityLimiter(AT_ONCE)
+        self._looks, self._hashes = CapacityLimiter(AT_ONCE), CapacityLimiter(HASHES_AT_ONCE)
 
     async def look(self, function: Callable[Given, Made], *args: Given.args, **named: Given.kwargs) -> Made:
         """Return what a function finds that looks at files without reading them whole.
@@ -32,7 +32,7 @@ class Places:
         Raises:
             QueueFull: It did not come in time.
         """
-        return await self._run(SECONDS, partial(function, *args, **named))
+        return await self._run(SECONDS, self._looks, partial(function, *args, **named))
 
     async def hash(self, function: Callable[Given, Made], *args: Given.args, **named: Given.kwargs) -> Made:
         """Return what a function finds that may read large files whole.
@@ -40,13 +40,13 @@ class Places:
         Raises:
             QueueFull: It did not come in time.
         """
-        return await self._run(HASHING_SECONDS, partial(function, *args, **named))
+        return await self._run(HASHING_SECONDS, self._hashes, partial(function, *args, **named))
 
-    async def _run(self, seconds: float, look: Callable[[], Made]) -> Made:
+    async def _run(self, seconds: float, limiter: CapacityLimiter, look: Callable[[], Made]) -> Made:
         try:
             with anyio.fail_after(seconds):
                 # A thread that hangs is left to itself, and counts until it has ended.
-                return await to_thread.run_sync(look, abandon_on_cancel=True, limiter=self._limiter)
+                return await to_thread.run_sync(look, abandon_on_cancel=True, limiter=limiter)
         except TimeoutError:
             message = f"The directories that files are in did not answer within {seconds:g} seconds."
             raise QueueFull(f"{message} Try again.", RETRY_SECONDS, code="BUSY") from None

@@ -61,6 +61,9 @@ class Pool:
             raise QueueFull(message, 5, code="BUSY")
         async with self._turns:
             try:
+                # Who leaves while a process is being started would leave it behind (anyio 4.16).
+                with anyio.CancelScope(shield=True):
+                    await to_process.run_sync(_bound, self._memory, limiter=self._processes)
                 with anyio.fail_after(self._seconds):
                     made, ended = await to_process.run_sync(
                         _run, self._memory, function, args, cancellable=True, limiter=self._processes
@@ -99,7 +102,7 @@ class Readers:
 
 
 def _run(n_bytes: int, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, str | None]:
-    """Call a function within bounds, in the process for that; return its result, or why there is none."""
+    """Call a function in the process for that; return its result, or why there is none."""
     _bound(n_bytes)
     try:
         return function(*args), None
@@ -115,6 +118,7 @@ _bounds: list[int] = []
 
 
 def _bound(n_bytes: int) -> None:
+    """Bound this process, unless it is."""
     if _bounds:
         return
     _bounds.append(n_bytes)

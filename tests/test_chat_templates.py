@@ -47,14 +47,19 @@ def test_of_several_templates_it_is_the_default_one(tiny_model_dir: Path, tmp_pa
         ("{% if %}", "cannot be used"),
         ("{{ nothing.of.the.kind }}", "undefined"),
         ("{{ 1 // 0 }}", "division"),
+        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "recursion"),
+        ("{{ raise_exception('x' * 100000) }}", "x…x"),
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
-        ("{{ 'x' * " + str(MAX_WRITTEN + 1) + " }}", "writes 1,000,001 characters; the limit is 1,000,000"),
+        (
+            "{{ 'x' * " + str(MAX_WRITTEN + 2) + " }}",
+            "writes 1,000,002 characters; the limit is 1,000,000 beside",
+        ),
     ],
 )
 def test_a_template_that_cannot_be_used_is_told(tmp_path: Path, template: str | None, problem: str) -> None:
     keep(tmp_path, template)
     found = chats(tmp_path, ["a"])
-    assert isinstance(found, NotRendered) and problem in found.problem
+    assert isinstance(found, NotRendered) and problem in found.problem and len(found.problem) < 1_000
 
 
 def test_where_no_load_has_left_a_template_nothing_is_told(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from gql_server import __version__, health
 from gql_server.app import application, furnish
@@ -88,6 +89,15 @@ def test_a_real_server_ends_at_the_signal_as_ever(tmp_path: Path) -> None:
 async def test_a_database_that_was_moved_away_is_told_and_nothing_is_written_into_nothing(
     tmp_path: Path,
 ) -> None:
+    # To show a stack on a terminal takes seconds, of which a busy machine has none.
+    with capture_logs():
+        moved, back = await moved_and_back(tmp_path)
+    assert (moved.status_code, back.status_code) == (503, 200), back.text
+    assert "not where it was" in moved.json()["checks"]["writing"]
+
+
+async def moved_and_back(tmp_path: Path) -> tuple[httpx.Response, httpx.Response]:
+    """Return what is told while the database is somewhere else, and when it is back."""
     async with serving(tmp_path) as server, client_of(server) as client:
         path = server.settings.database_path
         path.rename(tmp_path / "elsewhere")
@@ -99,11 +109,10 @@ async def test_a_database_that_was_moved_away_is_told_and_nothing_is_written_int
         back = await client.get("/healthz")
         async with server.database.write():
             pass
-    assert (moved.status_code, back.status_code) == (503, 200)
-    assert "not where it was" in moved.json()["checks"]["writing"]
+    return moved, back
 
 
-async def test_a_full_disk_is_told_and_what_is_written_is_refused(
+async def test_a_full_disk_is_told_and_what_makes_room_is_not_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(tmp_path) as server, client_of(server) as client:
@@ -112,9 +121,8 @@ async def test_a_full_disk_is_told_and_what_is_written_is_refused(
         told = await client.get("/healthz")
         mutation = 'mutation { deleteSae(id: "sae_x") { __typename ... on Error { message } } }'
         answer = (await client.post("/graphql", json={"query": mutation})).json()
-    assert "the disk is full" in told.json()["checks"]["writing"]
-    (error,) = answer["errors"]
-    assert (error["extensions"]["code"], "the disk is full" in error["message"]) == ("BUSY", True)
+    assert (told.status_code, "the disk is full" in told.json()["checks"]["writing"]) == (503, True)
+    assert answer["data"]["deleteSae"]["__typename"] == "NotFound", "deleting makes room"
 
 
 async def test_a_transaction_that_finds_the_disk_full_says_so(tmp_path: Path) -> None:

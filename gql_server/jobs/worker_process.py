@@ -101,7 +101,7 @@ class WorkerProcess:
         self._memory_kills = self._newest_memory_kills = 0
         self._ended_for_cancel = False
         self._last_task_id = 0
-        self._closed = False
+        self._closed, self._closing = False, asyncio.Event()
         self._reason: str | None = None
         self._pause = 0.0
         """Seconds before the process is started, where the last ones ended before they were ready."""
@@ -147,7 +147,8 @@ class WorkerProcess:
 
     async def close(self, grace_seconds: float) -> None:
         """Ask its tasks to stop, and end the process for good once they have, or after so long."""
-        self._closed, self._pause = True, 0.0
+        self._closed = True
+        self._closing.set()
         if self._spawning is not None:
             await asyncio.wait([self._spawning])
         self._reason = STOPPING
@@ -179,9 +180,14 @@ class WorkerProcess:
         if self._spawning is not None:
             await asyncio.shield(self._spawning)
 
+    async def _wait_out_pause(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause):
+                await self._closing.wait()
+
     async def _spawn(self) -> None:
         try:
-            await asyncio.sleep(self._pause)
+            await self._wait_out_pause()
             if self._closed:
                 raise WorkerLost(STOPPING)
             process, reader, writer = await spawn(self._module, self.lanes, self._options, self._descriptors)

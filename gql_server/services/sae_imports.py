@@ -51,7 +51,8 @@ async def import_(server: Server, request: ImportSaeRequest) -> Launched:
         width = await _width_of(session, language_model, layer)
     await model_identity.check_described(server, language_model)
     try:
-        files = await server.readers.files.run(_check_source, server.settings, request, width)
+        settings = server.settings.model_copy(update={"token": None})  # It is no reader's business.
+        files = await server.readers.files.run(_check_source, settings, request, width)
     except ReadingEnded as ended:
         raise InvalidInput.at(_PATHS[request.format], f"The files cannot be read: {ended}.") from ended
     sae = _new_sae(request, language_model)

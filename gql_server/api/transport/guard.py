@@ -79,13 +79,13 @@ class Guard:
             return RefusedRequest(421, LOOPBACK_ONLY, accept)
         if not self._is_origin_allowed(scope, headers):
             return RefusedRequest(403, OTHER_ORIGIN, accept)
-        if scope["type"] == "websocket":
-            return None  # Its connection_init may bring the token.
         if self._access.allows(headers):
             admit(scope)
         elif not self.rates.allows(_address(scope)):
             return RefusedRequest(429, TOO_OFTEN, accept, {"Retry-After": "5", "Connection": "close"})
-        elif not _is_open(get_route_path(scope)):
+        if scope["type"] == "websocket":
+            return None  # Its connection_init may bring the token.
+        if not self._access.allows(headers) and not _is_open(get_route_path(scope)):
             if scope["method"] == "GET" and names(accept, "text/html"):
                 return sign_in.page(scope.get("root_path", ""))
             return RefusedRequest(401, WRONG_TOKEN, accept, CHALLENGE)

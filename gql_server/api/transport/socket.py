@@ -34,6 +34,7 @@ BAD_REQUEST = 4400
 INIT_TIMEOUT = 4408
 NORMAL_CLOSURE = 1000
 GOING_AWAY = 1001
+TRY_AGAIN_LATER = 1013
 SERVICE_RESTART = 1012
 """WebSocket's close code of a server that goes; clients may connect again."""
 CLOSING_SECONDS = 0.5
@@ -112,7 +113,8 @@ class SocketAdapter(ASGIWebSocketAdapter):
                 try:
                     await self._check_values(text.encode(errors="surrogatepass"))
                 except HTTPException as refusal:
-                    await self.close(BAD_REQUEST, refusal.reason)
+                    is_busy = refusal.status_code == 503
+                    await self.close(TRY_AGAIN_LATER if is_busy else BAD_REQUEST, refusal.reason)
                     return
                 yield self.view.decode_json(text)
         except json.JSONDecodeError as error:
