@@ -1,6 +1,5 @@
 """What every use case needs, put together once by app.py."""
 
-import asyncio
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -46,7 +45,7 @@ class Server:
 
     identities: Flights[LanguageModelProvenance] = field(default_factory=Flights)
     """What language models are, while their files are read for whoever asks."""
-    event_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(EVENTS_AT_ONCE))
+    event_turns: FairTurns = field(default_factory=lambda: FairTurns(EVENTS_AT_ONCE))
     """Of subscriptions that answer an event."""
     fair_turns: FairTurns = field(default_factory=FairTurns)
     """Of operations that begin."""

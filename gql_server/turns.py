@@ -35,7 +35,7 @@ class Turns:
 
 
 class FairTurns:
-    """Has operations begun one after the other, those of all clients in turn.
+    """Has operations begun one after the other, or a few at a time, those of all clients in turn.
 
     Who sends thousands at once waits for himself: each of the others waits for one of them at most.
     """

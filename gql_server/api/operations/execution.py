@@ -63,10 +63,13 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
 
     async def _execute_in_turn(self) -> ExecutionResult:
         """Execute when few others do: each takes many steps of the loop, which queries want as well."""
-        async with self.context_value.server.event_turns:
+        turn = await self.context_value.server.event_turns.take(self.context_value.client)
+        try:
             result: Any = super().execute_operation(False)
             executed: ExecutionResult = await result if isinstance(result, Awaitable) else result
             return executed
+        finally:
+            turn.end()
 
     def _what_is_asked(self) -> tuple[Hashable, ...]:
         """Return what tells apart what is asked of an event: the document, and variables that count in it."""

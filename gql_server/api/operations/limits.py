@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -104,22 +104,28 @@ class Limits(SchemaExtension):
 
     async def on_execute(self) -> AsyncIterator[None]:
         """End what takes too long. Of a subscription that is its beginning alone."""
-        seconds = self._settings.max_execution_seconds
-        limit = asyncio.timeout(seconds)
         server, is_query = self.execution_context.context.server, self._operation_is(OperationType.QUERY)
         is_large = is_query and (self._cost or 0) > LARGE_COST
         if is_large:
             self._turn.end()  # It waits for another one.
         try:
-            async with limit, server.large_turns.turn() if is_large else nullcontext():
+            async with server.large_turns.turn() if is_large else nullcontext(), self._in_time():
+                yield
+        finally:
+            self._turn.end()
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        seconds = self._settings.max_execution_seconds
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
                 yield
         except TimeoutError:
             if not limit.expired():
                 raise
             message = f"The operation took longer than the {seconds:g} s that one may take."
             raise too_complex("seconds", seconds, seconds, message) from None
-        finally:
-            self._turn.end()
 
     def get_results(self) -> dict[str, Any]:
         """Show what the operation costs; of a subscription, with its first event alone."""
