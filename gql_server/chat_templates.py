@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gql_server.errors import MAX_PROBLEM, shortened
-from gql_server.files import write_whole
+from gql_server.files import write_changed
 
 CHAT_FILE = "chat_template.json"
 MAX_WRITTEN = 1_000_000
@@ -41,9 +41,7 @@ def keep_template(directory: Path, tokenizer: Any) -> None:
         template = None  # It has none, or several and none of them is the one to take.
     tokens = dict(tokenizer.special_tokens_map)
     content = json.dumps({"template": template, "tokens": tokens}, default=str).encode()
-    path = directory / CHAT_FILE
-    if not path.exists() or path.read_bytes() != content:
-        write_whole(path, content)
+    write_changed(directory / CHAT_FILE, content)
 
 
 def chats(directory: Path, prompts: Sequence[str]) -> list[str] | NotRendered | None:

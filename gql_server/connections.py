@@ -187,7 +187,36 @@ class _ReadWatch:
             self._arm()
 
 
-class HttpConnection(H11Protocol):
+class _Watched(asyncio.Protocol):
+    """What both protocols have in common: their clients read, and the connection is counted to its end."""
+
+    _clients: Clients
+    _reading: _ReadWatch
+    app_state: dict[str, Any]
+
+    @property
+    def _connection(self) -> Connection:
+        connection: Connection = self.app_state[_STATE]
+        return connection
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self._reading.begin()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        super().resume_writing()
+        self._reading.end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        super().connection_lost(exc)
+        self._reading.end()
+        self._clients.remove(self._connection)
+
+
+class HttpConnection(_Watched, H11Protocol):
     """An HTTP connection: one of no more than may be, on which requests come without long pauses."""
 
     def __init__(self, *args: Any, max_connections: int, clients: Clients, **kwargs: Any) -> None:
@@ -222,7 +251,7 @@ class HttpConnection(H11Protocol):
 
         They may come by the thousand, and whoever has the token waits behind them.
         """
-        connection: Connection = self.app_state[_STATE]
+        connection = self._connection
         if connection.is_admitted or not self._clients.rates.is_used_up(connection.address):
             return False
         head, end, _ = data.partition(b"\r\n\r\n")
@@ -230,18 +259,8 @@ class HttpConnection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request, which counts as one."""
-        self._clients.rates.allows(self.app_state[_STATE].address)
+        self._clients.rates.allows(self._connection.address)
         super().send_400_response(msg)
-
-    def pause_writing(self) -> None:
-        """Wait for the client to read."""
-        super().pause_writing()
-        self._reading.begin()
-
-    def resume_writing(self) -> None:
-        """Go on."""
-        super().resume_writing()
-        self._reading.end()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Leave the connection to the WebSocket's protocol."""
@@ -252,8 +271,6 @@ class HttpConnection(H11Protocol):
         """End."""
         self._forget()
         super().connection_lost(exc)
-        self._reading.end()
-        self._clients.remove(self.app_state[_STATE])
 
     def _watch(self) -> None:
         """Set a deadline where a request is to come, and none where one is being answered."""
@@ -278,7 +295,7 @@ class HttpConnection(H11Protocol):
         return is_http and (self.cycle is None or self.cycle.response_complete)
 
 
-class SocketConnection(WebSocketsSansIOProtocol):
+class SocketConnection(_Watched, WebSocketsSansIOProtocol):
     """A WebSocket's connection whose client reads, and says little before it has shown the token."""
 
     def __init__(
@@ -288,7 +305,6 @@ class SocketConnection(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self._clients = clients
         self._allows = allows
-        self._connection: Connection = self.app_state[_STATE]
         self._reading = _ReadWatch(self._connection, clients)
         self._counted, self._n_bytes = 0, 0
         self._longest = self.conn.max_message_size
@@ -334,19 +350,3 @@ class SocketConnection(WebSocketsSansIOProtocol):
         super().handle_ping()
         if self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self.transport.abort()
-
-    def pause_writing(self) -> None:
-        """Wait for the client to read."""
-        super().pause_writing()
-        self._reading.begin()
-
-    def resume_writing(self) -> None:
-        """Go on."""
-        super().resume_writing()
-        self._reading.end()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
-        super().connection_lost(exc)
-        self._reading.end()
-        self._clients.remove(self._connection)

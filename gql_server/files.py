@@ -35,11 +35,16 @@ def fsync_tree(directory: Path) -> None:
         _fsync_directory(one)
 
 
+def temporary_path(directory: Path) -> Path:
+    """Return a path in a directory that nothing has; what is left there is removed at the next start."""
+    return directory / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a path beside ``path``; what is written there takes its place when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    temporary = temporary_path(path.parent)
     try:
         yield temporary
         _fsync_file(temporary)
@@ -55,6 +60,12 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def write_changed(path: Path, content: bytes) -> None:
+    """Write a file as ``write_whole``, unless it has that content."""
+    if not path.exists() or path.read_bytes() != content:
+        write_whole(path, content)
+
+
 @contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
     """Give an empty directory beside ``path`` that takes its place when the block ends without an error.
@@ -63,8 +74,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
     any moment, there is the old directory or the new one or, for the moment between two renames, none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
-    replaced = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    temporary, replaced = temporary_path(path.parent), temporary_path(path.parent)
     temporary.mkdir()
     try:
         yield temporary

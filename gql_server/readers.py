@@ -4,19 +4,18 @@ A few bytes of a file can stand for gigabytes, or for hours of work, and some en
 A file that is mapped into memory and then cut off does so, too.
 """
 
-import ctypes
 import os
 import resource
-import signal
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
 import structlog
 from anyio import CapacityLimiter, to_process
 
-from gql_server.errors import QueueFull
+from gql_server.errors import InvalidInput, QueueFull
+from gql_server.own_process import die_with_parent, limit_memory
 from gql_server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -26,7 +25,6 @@ SHORT_SECONDS = 10
 LOOK_SECONDS = 30
 """Time that a look at what the server keeps may take."""
 NICENESS = 5
-_PR_SET_PDEATHSIG = 1
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
@@ -34,6 +32,15 @@ Made = TypeVar("Made")
 
 class ReadingEnded(Exception):
     """Reading was ended; the message is a clause that says what was too much."""
+
+
+@contextmanager
+def refusing(path: str | Sequence[str], what: str) -> Iterator[None]:
+    """Refuse the input at a path where its reading is ended; ``what`` begins the sentence about it."""
+    try:
+        yield
+    except ReadingEnded as ended:
+        raise InvalidInput.at(path, f"{what}: {ended}.") from ended
 
 
 class Pool:
@@ -122,10 +129,8 @@ def _bound(n_bytes: int) -> None:
     if _bounds:
         return
     _bounds.append(n_bytes)
-    if sys.platform == "linux":
-        # Even where the API process is killed inside a library's long call.
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_DATA, (n_bytes, n_bytes))
+    die_with_parent()
+    limit_memory(n_bytes)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(NICENESS)
     # What libraries print goes to a pipe that nobody reads.

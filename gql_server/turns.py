@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
+from functools import partial
 
 SHORT_CHARACTERS = 1_000
 """A text of so many is read within a few milliseconds."""
@@ -48,7 +49,7 @@ class FairTurns:
         """Wait for a client's turn."""
         if self._free:
             self._free -= 1
-            return Turn(self._pass_on)
+            return Turn(self._pass_on, LONGEST_TURN_SECONDS)
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(future)
         try:
@@ -57,7 +58,7 @@ class FairTurns:
             if future.done() and not future.cancelled():
                 self._pass_on()
             raise
-        return Turn(self._pass_on)
+        return Turn(self._pass_on, LONGEST_TURN_SECONDS)
 
     def waiting(self, client: Hashable) -> int:
         """Return how many operations of a client wait."""
@@ -78,17 +79,18 @@ class FairTurns:
 class Turn:
     """A turn that is given back once, at the latest after a while: what takes longer waits for something."""
 
-    def __init__(self, give_back: Callable[[], None]) -> None:
+    def __init__(self, give_back: Callable[[], None], seconds: float) -> None:
         self._give_back: Callable[[], None] | None = give_back
-        self._timer = asyncio.get_running_loop().call_later(LONGEST_TURN_SECONDS, self.end)
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(seconds, self.end)
 
-    def end(self) -> None:
-        """Give it back, unless that has been done."""
+    def end(self, give_back: Callable[[], None] | None = None) -> None:
+        """Give it back, in another way if one is given, unless that has been done."""
         self._timer.cancel()
-        give_back, self._give_back = self._give_back, None
-        if give_back is not None:
-            # Not now: many of them would go from beginning to end in this very step of the loop.
-            asyncio.get_running_loop().call_soon(give_back)
+        of_itself, self._give_back = self._give_back, None
+        if of_itself is not None:
+            # Not now: many would go from beginning to end in this very step of the loop.
+            self._loop.call_soon(give_back or of_itself)
 
 
 class LargeTurns:
@@ -110,35 +112,15 @@ class LargeTurns:
             await self._turn.acquire()
         finally:
             self._waiting -= 1
-        began, losing = time.monotonic(), _Losing(self._turn)
+        began, turn = time.monotonic(), Turn(self._turn.release, LONGEST_BREAK_SECONDS)
         try:
             yield
         finally:
-            if losing.is_held:
-                losing.cancel()
-                seconds = min(time.monotonic() - began, LONGEST_BREAK_SECONDS)
-                # Not now: whoever is next in this step of the loop would go on in it.
-                asyncio.get_running_loop().call_soon(self._pass_on, seconds)
+            seconds = min(time.monotonic() - began, LONGEST_BREAK_SECONDS)
+            turn.end(partial(self._pass_on, seconds))
 
     def _pass_on(self, seconds: float) -> None:
         if self._waiting:
             asyncio.get_running_loop().call_later(seconds, self._turn.release)
         else:
             self._turn.release()
-
-
-class _Losing:
-    """Gives a turn back when it has been held for long."""
-
-    def __init__(self, turn: asyncio.Semaphore) -> None:
-        self.is_held = True
-        self._turn = turn
-        self._timer = asyncio.get_running_loop().call_later(LONGEST_BREAK_SECONDS, self._lose)
-
-    def cancel(self) -> None:
-        """Leave it to whoever holds the turn."""
-        self._timer.cancel()
-
-    def _lose(self) -> None:
-        self.is_held = False
-        self._turn.release()

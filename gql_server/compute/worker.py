@@ -34,8 +34,8 @@ from gql_server.compute.messages.wire import (
     WorkerAlive,
     WorkerReady,
 )
-from gql_server.compute.own_process import die_with_parent, limit_memory, offer_to_the_memory_killer
 from gql_server.compute.short_tasks import fits_into
+from gql_server.own_process import die_with_parent, limit_memory, offer_to_the_memory_killer
 
 log = structlog.get_logger(__name__)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.files import TEMPORARY_PREFIX, write_whole
+from gql_server.files import temporary_path, write_whole
 from gql_server.plain_text import is_plain
-from gql_server.readers import ReadingEnded
+from gql_server.readers import refusing
 from gql_server.server import Server
 from gql_server.services import artifacts, lookup, uploads
 from gql_server.services.checks import NOT_PLAIN, Checks, visible
@@ -135,7 +134,7 @@ async def import_concepts(server: Server, request: ImportConceptsRequest) -> tup
 async def _taken(server: Server, request: ImportConceptsRequest, n_latents: int) -> AsyncIterator[Path]:
     """Give a file with the best row of each neuron."""
     settings, path = server.settings, ["source", request.format or "upload"]
-    taken = settings.artifact_dir.resolve() / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    taken = temporary_path(settings.artifact_dir.resolve())
     try:
         async with AsyncExitStack() as open_files:
             content: str | Path
@@ -146,12 +145,10 @@ async def _taken(server: Server, request: ImportConceptsRequest, n_latents: int)
                 size = (await asyncio.to_thread(content.stat)).st_size
             if size > MAX_FILE_SIZE:
                 raise InvalidInput.at(path, f"The file is larger than {MAX_FILE_SIZE // 2**20} MB.")
-            try:
+            with refusing(path, "The file cannot be read"):
                 problems = await server.readers.files.run(
                     take, content, request.format, path, n_latents, taken
                 )
-            except ReadingEnded as ended:
-                raise InvalidInput.at(path, f"The file cannot be read: {ended}.") from ended
         if problems:
             raise InvalidInput(problems)
         yield taken

@@ -16,7 +16,7 @@ from gql_server.compute.messages.exclusions import Exclusions
 from gql_server.compute.messages.sources import Edit
 from gql_server.compute.messages.tasks import Generate, LoadLanguageModel
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.readers import ReadingEnded
+from gql_server.readers import refusing
 from gql_server.server import Server
 from gql_server.services import (
     artifacts,
@@ -247,11 +247,8 @@ async def _rendered(
     server: Server, language_model: LanguageModel, prompts: Sequence[str]
 ) -> list[str] | None:
     directory = artifacts.copy_directory(server.settings, language_model.id)
-    try:
+    with refusing("chat", "The language model's chat template cannot be used"):
         found = await server.readers.prompts.run(chats, directory, list(prompts))
-    except ReadingEnded as ended:
-        message = f"The language model's chat template cannot be used: {ended}."
-        raise InvalidInput.at("chat", message) from ended
     if isinstance(found, NotRendered):
         raise InvalidInput.at("chat", found.problem)
     return found

@@ -8,7 +8,7 @@ from gql_server.compute.messages.tasks import Task
 from gql_server.compute.messages.wire import WorkerReady
 from gql_server.errors import Conflict, InvalidInput, QueueFull
 from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost
-from gql_server.readers import ReadingEnded
+from gql_server.readers import refusing
 from gql_server.server import Server
 from gql_server.services import artifacts
 from gql_server.services.checks import Checks
@@ -58,12 +58,10 @@ async def check_prompt_tokens(
     """
     directory = artifacts.copy_directory(server.settings, language_model.id)
     files = TokenizerFiles.of(directory, language_model)
-    try:
+    with refusing(argument, "The prompts cannot be tokenized"):
         counts = await server.readers.prompts.run(
             token_counts, files, list(prompts if chats is None else chats), chats is not None
         )
-    except ReadingEnded as ended:
-        raise InvalidInput.at(argument, f"The prompts cannot be tokenized: {ended}.") from ended
     if counts is None:
         return []
     limit = language_model.context_length

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.errors import InvalidInput
-from gql_server.readers import ReadingEnded
+from gql_server.readers import refusing
 from gql_server.server import Server
 from gql_server.services import artifacts, launching, removals, room, texts, uploads
 from gql_server.services.requests import DatasetRequest, Launched
@@ -107,10 +107,8 @@ async def keep(
 async def _take(
     server: Server, found: Described, source: TextSource, wanted: Wanted, directory: Path
 ) -> TakenTexts:
-    try:
+    with refusing(found.path, f"{found.description} cannot be read"):
         taken = await server.readers.files.run(take, source, wanted, directory)
-    except ReadingEnded as ended:
-        raise InvalidInput.at(found.path, f"{found.description} cannot be read: {ended}.") from ended
     if isinstance(taken, NotTaken):
         raise InvalidInput.at(found.path, taken.problem)
     if not taken.count:

@@ -14,13 +14,13 @@ from gql_server.compute.messages.results import LanguageModelDescription, Result
 from gql_server.compute.messages.tasks import LoadLanguageModel, UnloadLanguageModel
 from gql_server.compute.messages.wire import Lane, LanguageModelChanged, LanguageModelFound
 from gql_server.database import Database
-from gql_server.errors import Conflict, InvalidInput
+from gql_server.errors import Conflict
 from gql_server.files import open_plain, resolve_inside
 from gql_server.hub_names import is_repository, is_revision
 from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.model_directories import problem_of_directory
 from gql_server.provenance import plain
-from gql_server.readers import ReadingEnded
+from gql_server.readers import refusing
 from gql_server.server import Server
 from gql_server.services import artifacts, launching, lookup
 from gql_server.services.checks import Checks
@@ -95,10 +95,8 @@ async def _check_source(
             "A revision is a branch, a tag or a commit's hash.",
         )
         return LanguageModelSourceKind.HUGGING_FACE, request.location
-    try:
+    with refusing(["source", "path"], "The files cannot be read"):
         found = await server.readers.files.run(_look_at, request.location, settings.model_dirs)
-    except ReadingEnded as ended:
-        raise InvalidInput.at(["source", "path"], f"The files cannot be read: {ended}.") from ended
     if found.problem:
         checks.problem(["source", "path"], found.problem)
     return found.kind, found.location

@@ -17,7 +17,7 @@ from gql_server.compute.messages.wire import Lane
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.files import open_inside, resolve_inside
 from gql_server.provenance import plain
-from gql_server.readers import ReadingEnded
+from gql_server.readers import refusing
 from gql_server.sae_lens_config import CFG_FILE, MAX_CFG_BYTES, WEIGHTS_FILE, NotRepresentable
 from gql_server.server import Server
 from gql_server.services import artifacts, launching, lookup, model_identity, room
@@ -50,11 +50,9 @@ async def import_(server: Server, request: ImportSaeRequest) -> Launched:
         layer = _check(request, language_model)
         width = await _width_of(session, language_model, layer)
     await model_identity.check_described(server, language_model)
-    try:
-        settings = server.settings.model_copy(update={"token": None})  # It is no reader's business.
+    settings = server.settings.model_copy(update={"token": None})  # It is no reader's business.
+    with refusing(_PATHS[request.format], "The files cannot be read"):
         files = await server.readers.files.run(_check_source, settings, request, width)
-    except ReadingEnded as ended:
-        raise InvalidInput.at(_PATHS[request.format], f"The files cannot be read: {ended}.") from ended
     sae = _new_sae(request, language_model)
     wanted = {
         "language_model_id": language_model.id,

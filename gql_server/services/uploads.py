@@ -3,14 +3,13 @@
 import asyncio
 import os
 import shutil
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from gql_server.errors import QueueFull
-from gql_server.files import TEMPORARY_PREFIX
+from gql_server.files import temporary_path
 from gql_server.services import room
 from gql_server.settings import Settings
 
@@ -24,7 +23,7 @@ async def on_disk(settings: Settings, upload: BinaryIO) -> AsyncIterator[Path]:
     Raises:
         QueueFull: There is no room for it.
     """
-    path = settings.artifact_dir.resolve() / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    path = temporary_path(settings.artifact_dir.resolve())
     try:
         await asyncio.to_thread(_copy, settings, upload, path)
         yield path

@@ -503,15 +503,7 @@ async def test_top_texts_quote_the_run_that_was_indexed(server: Server) -> None:
     language_model = await add_language_model(server)
     run = await add_run(server, language_model)
     sae = await add_sae(server, run)
-    index = NeuronIndex(
-        id=ids.new(ids.NEURON_INDEX),
-        sae_id=sae.id,
-        status=ArtifactStatus.READY,
-        activation_run_id=run.id,
-        top_texts_per_neuron=2,
-    )
-    async with server.database.write() as session:
-        session.add(index)
+    index = await add_index_row(server, sae)
     query = """query ($id: ID!) { sae(id: $id) { neurons(first: 32) { nodes { topTexts {
       text score tokenIndex peakIndex textCount textIndex pieceIndex token
       tokens { token activation } } } } } }"""
@@ -545,15 +537,7 @@ async def test_top_texts_of_a_tokenizer_that_the_server_cannot_read_are_quoted_f
     language_model = await add_language_model(server)
     run = await add_run(server, language_model)
     sae = await add_sae(server, run)
-    index = NeuronIndex(
-        id=ids.new(ids.NEURON_INDEX),
-        sae_id=sae.id,
-        status=ArtifactStatus.READY,
-        activation_run_id=run.id,
-        top_texts_per_neuron=1,
-    )
-    async with server.database.write() as session:
-        session.add(index)
+    index = await add_index_row(server, sae)
     write_index(server, language_model.id, run.id, index.id)
     (artifacts.copy_directory(server.settings, language_model.id) / "tokenizer.json").unlink()
     query = """query ($id: ID!) { sae(id: $id) { neuron(index: 5) { topTexts {
@@ -575,15 +559,7 @@ async def test_damaged_files_of_an_index_are_a_conflict_that_says_so(server: Ser
     language_model = await add_language_model(server)
     run = await add_run(server, language_model)
     sae = await add_sae(server, run)
-    index = NeuronIndex(
-        id=ids.new(ids.NEURON_INDEX),
-        sae_id=sae.id,
-        status=ArtifactStatus.READY,
-        activation_run_id=run.id,
-        top_texts_per_neuron=1,
-    )
-    async with server.database.write() as session:
-        session.add(index)
+    index = await add_index_row(server, sae)
     write_index(server, language_model.id, run.id, index.id)
     texts = artifacts.dataset_directory(server.settings, run.id) / datasets.FILE_NAME
     path = texts if damage == "the texts" else neuron_tensors.path_of(server.settings, index.id)
@@ -594,6 +570,20 @@ async def test_damaged_files_of_an_index_are_a_conflict_that_says_so(server: Ser
     query = "query ($id: ID!) { sae(id: $id) { neuron(index: 5) { topTexts { text } } } }"
     (error,) = (await execute(server, query, id=sae.id)).errors or []
     assert (error.message, error.extensions) == (neuron_tensors.DAMAGED, {"code": "CONFLICT"})
+
+
+async def add_index_row(server: Server, sae: Sae) -> NeuronIndex:
+    """Insert a READY index of an SAE over its run; its file is still to be written."""
+    index = NeuronIndex(
+        id=ids.new(ids.NEURON_INDEX),
+        sae_id=sae.id,
+        status=ArtifactStatus.READY,
+        activation_run_id=sae.activation_run_id,
+        top_texts_per_neuron=1,
+    )
+    async with server.database.write() as session:
+        session.add(index)
+    return index
 
 
 def keep_tokens(path: Path) -> None:

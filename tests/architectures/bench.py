@@ -17,7 +17,6 @@ from gql_server.compute.messages.tasks import (
     CaptureActivations,
     EvaluateSae,
     FindTopNeurons,
-    Generate,
     IndexNeurons,
     LoadLanguageModel,
     Task,
@@ -30,6 +29,7 @@ from gql_server.manifest import read_manifest
 from tests.architectures.bare import Bare
 from tests.architectures.making import MAX_NEW_TOKENS, Made
 from tests.architectures.numpy_saes import NumpySaes, of_checkpoint
+from tests.generation_tasks import generation_task
 
 Array = NDArray[np.float64]
 SomeEvent = TypeVar("SomeEvent", bound=Event)
@@ -166,24 +166,14 @@ class Bench:
         return self.do(task)[0].prompts
 
     def generate(self, prompts: list[str], edits: list[Edit] | None, mode: Any) -> list[OutputFinished]:
-        task = Generate(
-            language_model=self.source,
+        task = generation_task(
+            self.source,
+            prompts,
+            MAX_NEW_TOKENS,
             sae=None if edits is None else self.sae_source,
-            prompts=prompts,
-            chats=None,
-            max_new_tokens=MAX_NEW_TOKENS,
-            temperature=0.0,
-            top_p=None,
-            top_k=None,
-            repetition_penalty=None,
-            stop=[],
-            seed=7,
             edits=edits,
             mode=mode,
-            compare_to_baseline=False,
-            top_log_probabilities=0,
             top_neurons=0 if edits is None else 5,
-            top_texts_path=None,
         )
         return self.do(task)[1].of(OutputFinished)
 

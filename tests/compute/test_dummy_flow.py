@@ -11,7 +11,7 @@ from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.looking.top_neurons import find_top_neurons
 from gql_server.compute.messages.events import OutputFinished
 from gql_server.compute.messages.sources import Edit, LanguageModelSource, SaeSource
-from gql_server.compute.messages.tasks import FindTopNeurons, Generate
+from gql_server.compute.messages.tasks import FindTopNeurons
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.loaded import Saes
 from gql_server.compute.training.training import train_sae
@@ -20,6 +20,7 @@ from tests.compute.dummy_sae import DummySae
 from tests.compute.memory_store import MemoryStore
 from tests.compute.sae_fixtures import LAYER, layer_output
 from tests.compute.test_training import make_task
+from tests.generation_tasks import generation_task
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
@@ -75,25 +76,7 @@ def test_a_foreign_sae_steers_by_its_own_decode_and_only_where_asked(
 ) -> None:
     def tokens(edits: list[Edit] | None) -> list[Any]:
         context = RecordingContext()
-        task = Generate(
-            language_model=tiny_source,
-            sae=source,
-            prompts=TEXTS,
-            chats=None,
-            max_new_tokens=6,
-            temperature=0.0,
-            top_p=None,
-            top_k=None,
-            repetition_penalty=None,
-            stop=[],
-            seed=0,
-            edits=edits,
-            mode="ERROR_PRESERVING",
-            compare_to_baseline=False,
-            top_log_probabilities=0,
-            top_neurons=0,
-            top_texts_path=None,
-        )
+        task = generation_task(tiny_source, TEXTS, 6, sae=source, edits=edits)
         generate(task, context, lm, Saes(CLASSES).get(source))
         outputs = [event for event in context.events if isinstance(event, OutputFinished)]
         return [[(t.token_id, t.log_probability) for t in output.tokens] for output in outputs]

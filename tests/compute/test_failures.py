@@ -84,7 +84,7 @@ def test_a_limit_of_memory_makes_an_allocation_fail_that_is_then_told(tmp_path: 
     script = """
 import torch
 from gql_server.compute.failures import failure_of
-from gql_server.compute.own_process import limit_memory
+from gql_server.own_process import limit_memory
 limit_memory(1_000_000_000)
 torch.zeros(10_000_000).fill_(1)
 try:

@@ -21,6 +21,7 @@ from gql_server.compute.saes.codes import Codes
 from gql_server.compute.saes.encoding import codes_of
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import LAYER, N_LATENTS, layer_output, logits, make_sae, sae_source
+from tests.generation_tasks import generation_task
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
@@ -47,25 +48,7 @@ def sae(lm: LanguageModel) -> Sae:
 @pytest.fixture
 def task(tiny_source: LanguageModelSource) -> Generate:
     """Give a greedy task without an SAE."""
-    return Generate(
-        language_model=tiny_source,
-        sae=None,
-        prompts=PROMPTS,
-        chats=None,
-        max_new_tokens=12,
-        temperature=0.0,
-        top_p=None,
-        top_k=None,
-        repetition_penalty=None,
-        stop=[],
-        seed=7,
-        edits=None,
-        mode="ERROR_PRESERVING",
-        compare_to_baseline=False,
-        top_log_probabilities=0,
-        top_neurons=5,
-        top_texts_path=None,
-    )
+    return generation_task(tiny_source, PROMPTS, 12, top_neurons=5)
 
 
 @pytest.fixture

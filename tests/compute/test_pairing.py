@@ -42,6 +42,7 @@ from gql_server.model_identity import fingerprint
 from gql_server.provenance import LanguageModelProvenance
 from tests.compute.conftest import RecordingContext, capture_task, interrupted_capture
 from tests.compute.sae_fixtures import make_sae, sae_source
+from tests.generation_tasks import generation_task
 from tests.tiny_model import make_tiny_model
 
 TEXTS = [f"Text number {n} says {'more ' * n}and ends." for n in range(6)]
@@ -128,25 +129,8 @@ class World:
 
 
 def generate_task(lm: LanguageModelSource, sae: SaeSource | None, made_with: MadeWith | None) -> Generate:
-    return Generate(
-        language_model=lm,
-        sae=sae,
-        prompts=["True and False"],
-        chats=None,
-        max_new_tokens=3,
-        temperature=0.0,
-        top_p=None,
-        top_k=None,
-        repetition_penalty=None,
-        stop=[],
-        seed=0,
-        edits=None,
-        mode="ERROR_PRESERVING",
-        compare_to_baseline=False,
-        top_log_probabilities=0,
-        top_neurons=2 if sae else 0,
-        top_texts_path=None,
-        made_with=made_with,
+    return generation_task(
+        lm, ["True and False"], 3, sae=sae, top_neurons=2 if sae else 0, made_with=made_with
     )
 
 

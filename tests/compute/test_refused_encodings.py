@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 
@@ -13,11 +12,12 @@ from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.looking.contrast import contrast_neurons
 from gql_server.compute.looking.top_neurons import find_top_neurons
 from gql_server.compute.messages.sources import Edit, LanguageModelSource
-from gql_server.compute.messages.tasks import ContrastNeurons, FindTopNeurons, Generate
+from gql_server.compute.messages.tasks import ContrastNeurons, FindTopNeurons
 from gql_server.compute.saes.encoding import all_finite
 from gql_server.compute.saes.hooks import Mode, SaeHook
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import LAYER, make_sae, sae_source
+from tests.generation_tasks import generation_task
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
@@ -48,26 +48,8 @@ def contrast(lm: LanguageModel, source: LanguageModelSource, sae: Sae) -> None:
 
 
 def write(lm: LanguageModel, source: LanguageModelSource, sae: Sae, **changes: Any) -> None:
-    task = Generate(
-        language_model=source,
-        sae=sae_source(),
-        prompts=["True and False", "b"],
-        chats=None,
-        max_new_tokens=3,
-        temperature=0.0,
-        top_k=None,
-        top_p=None,
-        repetition_penalty=None,
-        seed=7,
-        stop=[],
-        top_log_probabilities=0,
-        top_neurons=3,
-        top_texts_path=None,
-        edits=None,
-        mode="ERROR_PRESERVING",
-        compare_to_baseline=False,
-    )
-    task = msgspec.structs.replace(task, **changes)
+    prompts = ["True and False", "b"]
+    task = generation_task(source, prompts, 3, sae=sae_source(), top_neurons=3, **changes)
     generate(task, RecordingContext(), lm, sae)
 
 

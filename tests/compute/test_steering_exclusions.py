@@ -15,10 +15,11 @@ from gql_server.compute.looking.top_neurons import find_top_neurons
 from gql_server.compute.messages.events import OutputFinished
 from gql_server.compute.messages.exclusions import Exclusions
 from gql_server.compute.messages.sources import Edit, LanguageModelSource
-from gql_server.compute.messages.tasks import ContrastNeurons, FindTopNeurons, Generate
+from gql_server.compute.messages.tasks import ContrastNeurons, FindTopNeurons
 from gql_server.compute.saes import hooks
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import N_LATENTS, layer_output, logits, make_sae, sae_source
+from tests.generation_tasks import generation_task
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
@@ -55,25 +56,8 @@ def ids_of(lm: LanguageModel, text: str) -> list[int]:
 def generated(
     lm: LanguageModel, sae: Sae, source: LanguageModelSource, exclusions: Exclusions, **changes: Any
 ) -> list[OutputFinished]:
-    task = Generate(
-        language_model=source,
-        sae=sae_source(),
-        prompts=PROMPTS,
-        chats=None,
-        max_new_tokens=8,
-        temperature=0.0,
-        top_p=None,
-        top_k=None,
-        repetition_penalty=None,
-        stop=[],
-        seed=7,
-        edits=EDITS,
-        mode="ERROR_PRESERVING",
-        compare_to_baseline=False,
-        top_log_probabilities=0,
-        top_neurons=N_LATENTS,
-        top_texts_path=None,
-        exclusions=exclusions,
+    task = generation_task(
+        source, PROMPTS, 8, sae=sae_source(), edits=EDITS, top_neurons=N_LATENTS, exclusions=exclusions
     )
     context = RecordingContext()
     generate(msgspec.structs.replace(task, **changes), context, lm, sae)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer, CanineTokenizer
@@ -26,6 +25,7 @@ from gql_server.datasets import write_texts
 from gql_server.services.tokenizing import TokenizerFiles, token_counts
 from tests.compute.conftest import RecordingContext, capture_task
 from tests.compute.sae_fixtures import make_sae, sae_source
+from tests.generation_tasks import generation_task
 from tests.tiny_tokenizers import save_with, tiny_tokenizer, with_template
 
 from mi_crow.language_model.language_model import LanguageModel
@@ -36,26 +36,7 @@ PROMPT = "The value of x is"
 
 
 def generation_of(source: LanguageModelSource, prompts: list[str], **changes: Any) -> Generate:
-    task = Generate(
-        language_model=source,
-        sae=None,
-        prompts=prompts,
-        chats=None,
-        max_new_tokens=12,
-        temperature=0.0,
-        top_p=None,
-        top_k=None,
-        repetition_penalty=None,
-        stop=[],
-        seed=0,
-        edits=None,
-        mode="ERROR_PRESERVING",
-        compare_to_baseline=False,
-        top_log_probabilities=0,
-        top_neurons=0,
-        top_texts_path=None,
-    )
-    return msgspec.structs.replace(task, **changes)
+    return generation_task(source, prompts, 12, **{"seed": 0} | changes)
 
 
 def generated_ids(lm: LanguageModel, task: Generate) -> list[list[int]]:

@@ -15,6 +15,7 @@ from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import Generate, Task, UnloadLanguageModel
 from gql_server.compute.messages.wire import StartTask, TaskBegan, WorkerAlive
 from gql_server.compute.worker import Context, Tools, Worker
+from tests.generation_tasks import generation_task
 
 
 class Sent:
@@ -75,25 +76,7 @@ SOURCE = LanguageModelSource("lm_a", "DIRECTORY", "/nowhere", None, "FLOAT32", "
 
 
 def generate(prompt: str, max_new_tokens: int, source: LanguageModelSource = SOURCE) -> Generate:
-    return Generate(
-        language_model=source,
-        sae=None,
-        prompts=[prompt],
-        chats=None,
-        max_new_tokens=max_new_tokens,
-        temperature=0.0,
-        top_p=None,
-        top_k=None,
-        repetition_penalty=None,
-        stop=[],
-        seed=7,
-        edits=None,
-        mode="ERROR_PRESERVING",
-        compare_to_baseline=False,
-        top_log_probabilities=0,
-        top_neurons=0,
-        top_texts_path=None,
-    )
+    return generation_task(source, [prompt], max_new_tokens)
 
 
 class Writing:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 from starlette._utils import get_route_path
 from starlette.datastructures import Headers
@@ -54,7 +55,7 @@ class Guard:
         self._access = access
         self._origins = normalize_allowed_origins(settings.allowed_origins)
         self._intake = Intake()
-        self.rates = rates
+        self._rates = rates
         self._any_host = not access.is_open or settings.allow_without_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,41 +64,41 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refusal = self._refusal(scope, headers)
-        if self._brings_a_wrong_token(headers):
-            await asyncio.sleep(self.rates.guessed(_address(scope)))
+        is_known = self._access.allows(headers)
+        refusal = self._refusal(scope, headers, is_known)
+        if not is_known and "authorization" in headers:
+            await asyncio.sleep(self._rates.guessed(_address(scope)))
         if scope["type"] == "http":
-            await (refusal(scope, receive, send) if refusal else self._pass_on(scope, receive, send))
+            passing = refusal or partial(self._pass_on, headers, is_known)
+            await passing(scope, receive, send)
         elif refusal:
             await deny(WebSocket(scope, receive, send), refusal)
         else:
             await self._app(scope, receive, send)
 
-    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+    def _refusal(self, scope: Scope, headers: Headers, is_known: bool) -> Response | None:
         accept = headers.get("accept")
         if not self._any_host and not _is_loopback(headers.get("host", "")):
             return RefusedRequest(421, LOOPBACK_ONLY, accept)
         if not self._is_origin_allowed(scope, headers):
             return RefusedRequest(403, OTHER_ORIGIN, accept)
-        if self._access.allows(headers):
+        if is_known:
             admit(scope)
-        elif not self.rates.allows(_address(scope)):
+        elif not self._rates.allows(_address(scope)):
             return RefusedRequest(429, TOO_OFTEN, accept, {"Retry-After": "5", "Connection": "close"})
         if scope["type"] == "websocket":
             return None  # Its connection_init may bring the token.
-        if not self._access.allows(headers) and not _is_open(get_route_path(scope)):
+        if not is_known and not _is_open(get_route_path(scope)):
             if scope["method"] == "GET" and names(accept, "text/html"):
                 return sign_in.page(scope.get("root_path", ""))
             return RefusedRequest(401, WRONG_TOKEN, accept, CHALLENGE)
         if _is_multipart(headers) and not any(name in headers for name in PREFLIGHT_HEADERS):
             return RefusedRequest(400, NO_PREFLIGHT, accept)
         length = headers.get("content-length", "")
-        if length.isdecimal() and _exceeds(length, self._limit(headers)):
-            return self._too_large(headers)
+        limit = self._limit(headers, is_known)
+        if length.isdecimal() and _exceeds(length, limit):
+            return _too_large(limit, accept)
         return None
-
-    def _brings_a_wrong_token(self, headers: Headers) -> bool:
-        return "authorization" in headers and not self._access.allows(headers)
 
     def _is_origin_allowed(self, scope: Scope, headers: Headers) -> bool:
         origin = headers.get("origin")
@@ -112,33 +113,30 @@ class Guard:
             or normalize_origin(origin) in self._origins
         )
 
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _pass_on(
+        self, headers: Headers, is_known: bool, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Pass a request on; a body that gets too long, or that does not come, is answered here."""
-        headers = Headers(scope=scope)
         # Strangers have nothing to upload, and must not hold the places for it.
-        is_upload = _is_multipart(headers) and self._access.allows(headers)
+        is_upload = is_known and _is_multipart(headers)
+        limit, accept = self._limit(headers, is_known), headers.get("accept")
         try:
             with self._intake.upload() if is_upload else nullcontext(), self._intake.body() as body:
                 count = _count_nothing if is_upload else body.add
-                await self._app(scope, _limited(receive, self._limit(headers), count), send)
+                await self._app(scope, _limited(receive, limit, count), send)
         except _BodyTooLargeError:
-            await self._too_large(headers)(scope, receive, send)
+            await _too_large(limit, accept)(scope, receive, send)
         except _BodyTooSlowError:
-            await RefusedRequest(408, TOO_SLOW, headers.get("accept"))(scope, receive, send)
+            await RefusedRequest(408, TOO_SLOW, accept)(scope, receive, send)
         except Full as full:
-            refusal = RefusedRequest(503, str(full), headers.get("accept"), {"Retry-After": "5"})
+            refusal = RefusedRequest(503, str(full), accept, {"Retry-After": "5"})
             await refusal(scope, receive, send)
 
-    def _limit(self, headers: Headers) -> int:
-        if not self._access.allows(headers):
+    def _limit(self, headers: Headers, is_known: bool) -> int:
+        if not is_known:
             return STRANGERS_BODY_BYTES
         limits = self._settings.max_upload_bytes, self._settings.max_body_bytes
         return limits[0] if _is_multipart(headers) else min(limits)
-
-    def _too_large(self, headers: Headers) -> Response:
-        limit = self._limit(headers)
-        message = f"The body is too large; it may have {limit} bytes."
-        return RefusedRequest(413, message, headers.get("accept"), limit="bytes", allowed=limit)
 
 
 class _BodyTooLargeError(Exception):
@@ -147,6 +145,11 @@ class _BodyTooLargeError(Exception):
 
 class _BodyTooSlowError(Exception):
     """Ends whatever waits for the body."""
+
+
+def _too_large(limit: int, accept: str | None) -> Response:
+    message = f"The body is too large; it may have {limit} bytes."
+    return RefusedRequest(413, message, accept, limit="bytes", allowed=limit)
 
 
 def _count_nothing(_n_bytes: int) -> None:

@@ -20,7 +20,7 @@ from gql_server.compute.language_models.tokenizer_loading import load_tokenizer
 from gql_server.compute.language_models.weights import load_weights
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.file_hashes import FileState, hash_files
-from gql_server.files import whole_directory, write_whole
+from gql_server.files import whole_directory, write_changed, write_whole
 from gql_server.language_model_files import commit_of
 from gql_server.model_directories import problem_of_directory
 from gql_server.provenance import FileHash
@@ -190,6 +190,4 @@ def write_tokenizer(source: LanguageModelSource, tokenizer: Any, special_token_i
         (SPECIAL_TOKENS_FILE, json.dumps(sorted(special_token_ids)).encode()),
         (TOKENIZER_FILE, tokenizer.backend_tokenizer.to_str().encode()),
     ):
-        path = directory / name
-        if not path.exists() or path.read_bytes() != content:
-            write_whole(path, content)
+        write_changed(directory / name, content)

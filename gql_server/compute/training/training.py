@@ -11,7 +11,6 @@ from gql_server.compute.messages.events import Log, TrainingPoint, TrainingResum
 from gql_server.compute.messages.results import TrainResult
 from gql_server.compute.messages.tasks import TrainSae
 from gql_server.compute.origins.provenance import provenance_of_run
-from gql_server.compute.own_process import freed_memory_kept
 from gql_server.compute.saes.classes import SaeClass, SaeClasses
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.compute.training.files import write_training
@@ -23,6 +22,7 @@ from gql_server.compute.training.report import Schedule, TrainingReport
 from gql_server.compute.training.snapshots import Snapshots, UnusableSnapshot, fingerprint
 from gql_server.compute.training.trainer import ReportingTrainer
 from gql_server.compute.training.training_store import TrainingStore
+from gql_server.own_process import freed_memory_kept
 
 from mi_crow.mechanistic.sae.sae import Sae
 from mi_crow.mechanistic.sae.sae_trainer import SaeTrainingConfig

@@ -1,4 +1,4 @@
-"""What a worker arranges with the operating system for itself."""
+"""What a worker or a reader arranges with the operating system for itself."""
 
 import ctypes
 import resource

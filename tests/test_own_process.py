@@ -12,7 +12,7 @@ SCRIPT = """
 import json, resource
 from pathlib import Path
 import torch
-from gql_server.compute.own_process import freed_memory_kept
+from gql_server.own_process import freed_memory_kept
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
