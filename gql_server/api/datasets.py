@@ -121,7 +121,7 @@ def dataset_request(input: DatasetInput) -> DatasetRequest:
         return DatasetRequest(
             DatasetKind.UPLOAD,
             file_name=file.filename,
-            upload=file.file,
+            content=file.file,
             text_field=input.upload.text_field,
             skip_bad_rows=input.upload.skip_bad_rows,
         )

@@ -126,10 +126,10 @@ async def _take(
 async def _on_disk(
     settings: Settings, request: DatasetRequest, source: TextSource
 ) -> AsyncIterator[TextSource]:
-    if request.upload is None:
+    if request.content is None:
         yield source
         return
-    async with uploads.on_disk(settings, request.upload) as path:
+    async with uploads.on_disk(settings, request.content) as path:
         yield replace(source, path=path, roots=[path.parent])
 
 

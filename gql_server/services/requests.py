@@ -25,7 +25,7 @@ class DatasetRequest:
     texts: Sequence[str] | None = None
     file_name: str | None = None
     """Name of an uploaded file, for its description and format."""
-    upload: BinaryIO | None = None
+    content: BinaryIO | None = None
     """The uploaded file; it is there as long as the request."""
     path: str | None = None
     text_field: str = "text"

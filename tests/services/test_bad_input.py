@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import hashlib
+import json
 import math
 import shutil
 import time
@@ -32,6 +34,7 @@ from gql_server.services import (
     generation,
     jobs,
     language_models,
+    launching,
     names,
     neuron_indexes,
     saes,
@@ -52,7 +55,15 @@ from gql_server.services.requests import (
     TrainRequest,
 )
 from models import Base, ConceptConfig, Job, LanguageModel, Sae
-from models.enums import ArtifactStatus, DatasetKind, FloatType, JobStatus, LanguageModelSourceKind, LongTexts
+from models.enums import (
+    ArtifactStatus,
+    DatasetKind,
+    FloatType,
+    JobKind,
+    JobStatus,
+    LanguageModelSourceKind,
+    LongTexts,
+)
 from tests.api.asking import ask
 from tests.fake_executor import FakeExecutor
 from tests.jobs.test_supervisor import ended
@@ -98,6 +109,8 @@ def paths(refusal: Refusal) -> list[list[str]]:
     return [problem.path for problem in refusal.problems]
 
 
+OTHER = b"other\n1\n"
+"""A CSV file without a column of texts."""
 CAPTURE = CaptureRequest(
     "",
     ["m_layers_1"],
@@ -136,7 +149,11 @@ CAPTURE = CaptureRequest(
         ({"name": "red \x1b[31m"}, ["name"]),
         ({"name": "one\ntwo"}, ["name"]),
         (
-            {"dataset": DatasetRequest(DatasetKind.UPLOAD, file_name="a.csv", upload=BytesIO(b"other\n1\n"))},
+            {
+                "dataset": DatasetRequest(
+                    DatasetKind.UPLOAD, file_name="a.csv", content=BytesIO(b"other\n1\n")
+                )
+            },
             ["dataset", "upload"],
         ),
         ({"sample_offset": 1}, ["sampleOffset"]),
@@ -169,7 +186,7 @@ BAD_ROWS = b'{"text": "one"}\n{"text": null}\n{"text": "three"}\n'
 async def test_a_file_with_bad_rows_is_refused_or_taken_without_them(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(BAD_ROWS)
     kinds = {
-        "upload": DatasetRequest(DatasetKind.UPLOAD, file_name="a.jsonl", upload=BytesIO(BAD_ROWS)),
+        "upload": DatasetRequest(DatasetKind.UPLOAD, file_name="a.jsonl", content=BytesIO(BAD_ROWS)),
         "file": DatasetRequest(DatasetKind.FILE, path="a.jsonl"),
     }
     async with prepared(tmp_path, dataset_dirs=(tmp_path,)) as (server, sae):
@@ -667,3 +684,15 @@ def test_partial_files_of_a_killed_process_are_removed_and_newer_ones_left(tmp_p
     assert old.exists()
     remove_partial_files(tmp_path, older_than=time.time() + 3600)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["run_x", "runs", "store", "whole.json"]
+
+
+@pytest.mark.parametrize("content", [None, b"a\n1"])
+def test_a_key_of_an_earlier_version_stands_for_the_same_request(content: bytes | None) -> None:
+    dataset = DatasetRequest(DatasetKind.UPLOAD if content else DatasetKind.BUILT_IN, file_name="a.csv")
+    was = dataclasses.asdict(dataclasses.replace(CAPTURE, dataset=dataset))
+    # Where a file was, earlier versions had its hash.
+    was["dataset"]["content"] = hashlib.sha256(content).hexdigest() if content else None
+    before = hashlib.sha256(f"{JobKind.CAPTURE_ACTIVATIONS}:{json.dumps(was, sort_keys=True)}".encode())
+    file = BytesIO(content) if content else None
+    now = dataclasses.replace(CAPTURE, dataset=dataclasses.replace(dataset, content=file))
+    assert launching.request_hash(JobKind.CAPTURE_ACTIVATIONS, now) == before.hexdigest()

@@ -176,7 +176,7 @@ async def test_an_sae_that_was_trained_elsewhere_has_no_length_to_be_cut_at(tmp_
         ({"dataset": DatasetRequest(DatasetKind.INLINE, texts=["x"] * 11)}, ["dataset", "texts"]),
         ({"dataset": DatasetRequest(DatasetKind.FILE, path="/etc/passwd")}, ["dataset", "file", "path"]),
         (
-            {"dataset": DatasetRequest(DatasetKind.UPLOAD, file_name="x.csv", upload=BytesIO(b"a\n1"))},
+            {"dataset": DatasetRequest(DatasetKind.UPLOAD, file_name="x.csv", content=BytesIO(b"a\n1"))},
             ["dataset", "upload"],
         ),
         (
