@@ -70,14 +70,19 @@ class Inbox:
                     return message
         return None
 
-    def take_that(self, is_wanted: Callable[[StartTask], bool]) -> StartTask | None:
-        """Return the first interactive task that waits and is wanted, or None."""
+    def take_that(
+        self,
+        is_wanted: Callable[[StartTask], bool],
+        may_begin: Callable[[StartTask], bool] = lambda message: True,
+    ) -> StartTask | None:
+        """Return the first interactive task that waits and is wanted, if it may begin, or None."""
         with self._changed:
             waiting = self._waiting["interactive"]
             message = next(filter(is_wanted, waiting), None)
-            if message is not None:
-                waiting.remove(message)
-                self._begun.add(message.task_id)
+            if message is None or not may_begin(message):
+                return None
+            waiting.remove(message)
+            self._begun.add(message.task_id)
             return message
 
     def canceled(self, task_id: int) -> bool:

@@ -1,4 +1,4 @@
-"""The worker process: takes tasks from a socket, does them one after the other, and sends what happens.
+"""The worker process: takes tasks from a socket, does them, and sends what happens.
 
 Started by the API process as ``python -m gql_server.compute.worker FD LANES …``; ends with the socket.
 """
@@ -20,6 +20,7 @@ from gql_server.compute.channel import Channel
 from gql_server.compute.context import TaskCanceled, TaskContext
 from gql_server.compute.failures import failure_of
 from gql_server.compute.inbox import Inbox
+from gql_server.compute.interactive_turns import InteractiveTurns
 from gql_server.compute.messages.events import Event
 from gql_server.compute.messages.results import Result
 from gql_server.compute.messages.tasks import Task
@@ -34,7 +35,6 @@ from gql_server.compute.messages.wire import (
     WorkerAlive,
     WorkerReady,
 )
-from gql_server.compute.short_tasks import fits_into
 from gql_server.own_process import die_with_parent, limit_memory, offer_to_the_memory_killer
 
 log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ LOW_PRIORITY_NICENESS = 5
 class Context:
     """The TaskContext of one task. In a job's checks, interactive tasks that wait here are done.
 
-    In those of a long interactive task, short ones are, one a check: whoever asks little waits for no one.
+    In those of an interactive task, others have their turn.
     """
 
     def __init__(self, worker: "Worker", message: StartTask) -> None:
@@ -67,13 +67,10 @@ class Context:
         self._worker.sharing.adjust()
         if self._message.lane == "jobs":
             while (waiting := self._worker.inbox.take("interactive")) is not None:
-                self._worker.do(waiting)
-        elif (short := self._worker.inbox.take_that(self._is_let_in)) is not None:
-            self._worker.do(short)
+                self._worker.interactive.run(waiting)
+        else:
+            self._worker.interactive.pause()
         self._raise_if_canceled()
-
-    def _is_let_in(self, message: StartTask) -> bool:
-        return fits_into(message.task, self._message.task)
 
     def _raise_if_canceled(self) -> None:
         if self._worker.inbox.canceled(self._message.task_id):
@@ -123,7 +120,7 @@ class Alone:
 
 
 class Worker:
-    """Does tasks, one at a time."""
+    """Does tasks: jobs one after the other, interactive ones in turns."""
 
     def __init__(
         self,
@@ -134,6 +131,7 @@ class Worker:
     ) -> None:
         self.channel = channel
         self.inbox = Inbox(channel)
+        self.interactive = InteractiveTurns(self.inbox, self.do)
         self._looks_at_step, self._got_on = 0, False
         threading.Thread(target=self.inbox.fill, daemon=True).start()
         # Made with the thread running: the API process may end in the seconds that importing torch takes.
@@ -171,8 +169,10 @@ class Worker:
             self.get_on()
             if message is None:
                 self._tools.rest(self._idle_seconds)
-            else:
+            elif message.lane == "jobs":
                 self.do(message)
+            else:
+                self.interactive.run(message)
 
     def do(self, message: StartTask) -> None:
         """Do one task and send its last word."""
@@ -191,7 +191,8 @@ class Worker:
         except BaseException as error:  # A panic of a Rust library is no Exception.
             answer = failure_of(message.task_id, error)
         self._tasks_in_hand -= 1
-        self.sharing.rest()
+        if not self._tasks_in_hand:
+            self.sharing.rest()
         self.inbox.forget(message.task_id)
         self.channel.send(answer)
 

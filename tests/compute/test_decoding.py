@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.context import TaskError
+from gql_server.compute.generating import decoding as decoding_module
 from gql_server.compute.generating.batching import go_together
 from gql_server.compute.generating.decoding import Decoding, Step
 from gql_server.compute.language_models.loading import LanguageModels
@@ -119,6 +120,27 @@ def test_prompts_that_end_at_different_times_get_what_generate_gives_each_alone(
     assert go_together(lm) == (name not in ALONE)
 
 
+@pytest.mark.parametrize(("n_tokens", "first_passes"), [(1, [1, 1, 1, 1]), (14, [1, 1, 2]), (44, [2, 2])])
+def test_many_long_prompts_take_their_first_passes_apart_and_get_the_same(
+    load: Callable[[str], LanguageModel],
+    monkeypatch: pytest.MonkeyPatch,
+    n_tokens: int,
+    first_passes: list[int],
+) -> None:
+    monkeypatch.setattr(decoding_module, "TOKENS_OF_A_PASS", n_tokens)
+    lm = load("LlamaForCausalLM")
+    expected = [generated(lm, prompt) for prompt in PROMPTS]
+    sizes: list[int] = []
+    sizes_at_checks: list[int] = []
+    with noted_batch_sizes(lm, sizes):
+        decoding = Decoding(lm, "", None, lambda: sizes_at_checks.append(len(sizes)))
+        found = decoded(decoding, [ids for ids, _ in expected])
+    for steps, (_, logits) in zip(found, expected, strict=True):
+        assert_logits(steps, logits)
+    assert sizes[: len(first_passes)] == first_passes
+    assert sizes_at_checks == list(range(1, len(first_passes)))
+
+
 @pytest.mark.parametrize("name", BLOCKS)
 def test_steered_prompts_get_what_generate_gives_each_alone_with_a_hook_by_hand(
     load: Callable[[str], LanguageModel], name: str
@@ -181,15 +203,22 @@ def test_rows_that_are_done_leave_the_batch_of_a_plain_model(load: Callable[[str
 
 def batch_sizes(lm: LanguageModel) -> tuple[int, ...]:
     """Return how many rows each pass takes."""
-    go_together(lm)
     sizes: list[int] = []
+    with noted_batch_sizes(lm, sizes):
+        decoded(Decoding(lm, "", None), [[50] * N_STEPS] * len(PROMPTS))
+    return tuple(sizes)
+
+
+@contextmanager
+def noted_batch_sizes(lm: LanguageModel, sizes: list[int]) -> Iterator[None]:
+    """Note how many rows each pass takes while the block runs."""
+    go_together(lm)
     embedding: Any = lm.model.get_input_embeddings()
     handle = embedding.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     try:
-        decoded(Decoding(lm, "", None), [[50] * N_STEPS] * len(PROMPTS))
+        yield
     finally:
         handle.remove()
-    return tuple(sizes)
 
 
 def test_another_request_between_two_tokens_changes_nothing(load: Callable[[str], LanguageModel]) -> None:

@@ -8,12 +8,21 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from gql_server.compute import interactive_turns
 from gql_server.compute.channel import Channel
+from gql_server.compute.context import TaskError
 from gql_server.compute.failures import GAVE_UP
 from gql_server.compute.messages.results import GenerateResult, Result
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import Generate, Task, UnloadLanguageModel
-from gql_server.compute.messages.wire import StartTask, TaskBegan, WorkerAlive
+from gql_server.compute.messages.wire import (
+    StartTask,
+    TaskBegan,
+    TaskCanceled,
+    TaskFailed,
+    TaskSucceeded,
+    WorkerAlive,
+)
 from gql_server.compute.worker import Context, Tools, Worker
 from tests.generation_tasks import generation_task
 
@@ -111,21 +120,76 @@ def steps_of(*tasks: Task) -> list[str]:
     while sum(map(len, worker.inbox._waiting.values())) < len(tasks):
         time.sleep(0.001)
     while (message := worker.inbox.take()) is not None:
-        worker.do(message)
-    return tools.steps
+        worker.interactive.run(message)
+    return [step[:6] for step in tools.steps]
 
 
-def test_short_tasks_are_done_between_a_long_ones_tokens_one_at_a_time() -> None:
-    long, short = generate("long", 2048), generate("short", 1)
+@pytest.fixture
+def one_step_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interactive_turns, "TURN_SECONDS", 0)
+
+
+LONG, SHORT = 2048, 3
+
+
+def test_short_tasks_are_done_between_a_long_ones_steps_one_at_a_time() -> None:
+    long, short = generate("long", LONG), generate("short", 1)
     # Before its first step is a check as well.
     assert steps_of(long, short, short, short, short, short) == ["short"] + ["short", "long"] * 3 + ["short"]
 
 
-def test_long_ones_and_those_of_other_language_models_wait_for_the_end() -> None:
-    other = generate("other", 1, msgspec.structs.replace(SOURCE, id="lm_b"))
-    tasks = [generate("first", 2048), generate("second", 2048), generate("x" * 5_000, 1), other]
-    assert [step[:6] for step in steps_of(*tasks)] == ["first"] * 3 + ["second"] * 3 + ["xxxxxx", "other"]
-
-
 def test_a_short_one_lets_no_other_in() -> None:
-    assert steps_of(generate("a", 3), generate("b", 3)) == ["a"] * 3 + ["b"] * 3
+    assert steps_of(generate("a", SHORT), generate("b", SHORT)) == ["a"] * 3 + ["b"] * 3
+
+
+@pytest.mark.usefixtures("one_step_a_turn")
+def test_long_ones_go_on_in_turns() -> None:
+    other = generate("other", LONG, msgspec.structs.replace(SOURCE, id="lm_b"))
+    assert steps_of(generate("first", LONG), generate("x" * 5_000, 1), other) == [
+        *["first", "xxxxxx", "other", "first", "other", "first", "other"]
+    ]
+
+
+def test_a_long_one_that_is_done_within_its_turn_is_done_at_once() -> None:
+    assert steps_of(generate("first", LONG), generate("second", LONG)) == ["first"] * 3 + ["second"] * 3
+
+
+@pytest.mark.usefixtures("one_step_a_turn")
+def test_what_would_hold_too_much_beside_others_waits_and_what_comes_after_it_too() -> None:
+    large = generate("large", interactive_turns.MAX_TOKENS_AT_ONCE)
+    steps = steps_of(generate("first", LONG), large, generate("third", LONG))
+    assert steps[:3] == ["first"] * 3
+    assert sorted(steps[3:]) == ["large"] * 3 + ["third"] * 3
+    assert steps.index("third") > steps.index("large")
+
+
+@pytest.mark.usefixtures("one_step_a_turn")
+def test_the_same_language_model_with_other_options_waits_for_the_end() -> None:
+    other = msgspec.structs.replace(SOURCE, dtype="FLOAT16")
+    steps = steps_of(generate("first", LONG), generate("other", LONG, other))
+    assert steps == ["first"] * 3 + ["other"] * 3
+
+
+@pytest.mark.usefixtures("one_step_a_turn")
+def test_a_task_that_is_canceled_or_fails_ends_alone() -> None:
+    class Failing(Writing):
+        def do(self, task: Generate, context: Context) -> Result:
+            result = super().do(task, context)
+            if task.prompts == ["fails"]:
+                raise TaskError("It cannot be done.")
+            return result
+
+    tools, names = Failing(), ["goes on", "is canceled", "fails"]
+    messages = [StartTask(n, "interactive", generate(name, LONG)) for n, name in enumerate(names)]
+    channel = Fed(*messages)
+    worker = Worker(cast("Channel", channel), lambda send: cast("Tools", tools), 900)
+    while sum(map(len, worker.inbox._waiting.values())) < len(messages):
+        time.sleep(0.001)
+    first = worker.inbox.take()
+    assert first is not None
+    worker.inbox._canceled.add(1)
+    worker.interactive.run(first)
+    sent = [message for message in channel.messages.queue if not isinstance(message, WorkerAlive)]
+    ends = {message.task_id: type(message) for message in sent if not isinstance(message, TaskBegan)}
+    assert ends == {0: TaskSucceeded, 1: TaskCanceled, 2: TaskFailed}
+    assert sorted(tools.steps) == ["fails"] * 3 + ["goes on"] * 3

@@ -1,4 +1,4 @@
-"""Whoever asks little does not wait for a long generation, which comes to the same as alone."""
+"""A long generation holds nobody else up, and comes to the same as alone."""
 
 import asyncio
 from pathlib import Path
@@ -11,6 +11,8 @@ from tests.server_process import server_process
 
 GENERATE = """mutation ($input: GenerateInput!) { generate(input: $input) { ... on Generation { outputs {
   variant text tokens { logProbability } topNeurons { activation neuron { index } } } } } }"""
+TEXTS = """mutation ($input: GenerateInput!) { generate(input: $input) { ... on Generation { outputs {
+  text } } } }"""
 TOP_NEURONS = """query ($sae: ID!) { topNeurons(saeId: $sae, prompts: ["a string is"], first: 5) {
   ... on TopNeurons { prompts { neurons { activation neuron { index } } } } } }"""
 
@@ -33,12 +35,37 @@ async def test_short_requests_are_answered_during_a_long_one_and_both_are_as_alo
                 "compareToBaseline": True,
                 "steering": {"source": {"edits": [{"neuronIndex": 3, "multiplier": 1, "bias": 6}]}},
             }
+            other = given | {"prompts": ["is not None"], "maxNewTokens": 100, "compareToBaseline": False}
             long_alone = await maker.ask(GENERATE, input=given)
+            other_alone = await maker.ask(GENERATE, input=other)
             short_alone = await maker.ask(TOP_NEURONS, sae=sae)
             long = asyncio.ensure_future(maker.ask(GENERATE, input=given))
             await asyncio.sleep(0.2)
             meanwhile = [await maker.ask(TOP_NEURONS, sae=sae) for _ in range(3)]
             was_answered_meanwhile = not long.done()
             assert await long == long_alone
+            both = asyncio.gather(*(maker.ask(GENERATE, input=one) for one in (given, other, given)))
+            assert await both == [long_alone, other_alone, long_alone]
     assert was_answered_meanwhile
     assert meanwhile == [short_alone] * 3
+
+
+async def test_a_long_generation_is_over_before_a_longer_one_that_began_earlier(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    with server_process(tmp_path, MODEL_DIRS=str(tiny_model_dir), WARM_UP="false") as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
+            maker = Maker(client, str(tiny_model_dir))
+            language_model = await maker.language_model()
+            await maker.load(language_model)
+            given: dict[str, Any] = {
+                "languageModelId": language_model,
+                "prompts": ["True and"],
+                "maxNewTokens": 120,
+            }
+            longer = asyncio.ensure_future(maker.ask(TEXTS, input=given | {"prompts": ["True and"] * 64}))
+            await asyncio.sleep(0.3)
+            answer = await maker.ask(TEXTS, input=given)
+            was_first = not longer.done()
+            assert (await longer)["generate"]["outputs"] == answer["generate"]["outputs"] * 64
+    assert was_first

@@ -1,6 +1,7 @@
 """Prompts going through a language model token by token."""
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 from gql_server.compute import upstream  # noqa: F401
 from gql_server.compute.generating.batching import go_together
 from gql_server.compute.generating.model_inputs import ModelInputs
-from gql_server.compute.language_models.forward import stopping_after
+from gql_server.compute.language_models.forward import model_device, stopping_after
 from gql_server.compute.language_models.loading import special_token_ids
 from gql_server.compute.language_models.padding import marks
 from gql_server.compute.language_models.text_encoder import embedding_count
@@ -20,6 +21,9 @@ from gql_server.compute.saes.codes import Codes
 from gql_server.compute.saes.hooks import SaeHook, attached
 
 from mi_crow.language_model.language_model import LanguageModel
+
+TOKENS_OF_A_PASS = 4_096
+"""Of prompts that take their first pass together on processors; a GPU takes all at once."""
 
 
 @dataclass(frozen=True)
@@ -42,25 +46,36 @@ class Step:
 
 
 class Decoding:
-    """Rows that go on together where the model can do that, else each by itself; rows that are done leave.
+    """Rows that go on together, as many as the model can take so in one pass; rows that are done leave.
 
     The hook sits on the model during the forward passes only: between them other requests may use the same
-    model.
+    model. ``check`` is called between the first passes of many long prompts.
     """
 
-    def __init__(self, lm: LanguageModel, layer: str, hook: SaeHook | None) -> None:
+    def __init__(
+        self, lm: LanguageModel, layer: str, hook: SaeHook | None, check: Callable[[], None] = lambda: None
+    ) -> None:
         self._lm = lm
         self._layer = layer
         self._hook = hook
+        self._check = check
         self._batches: list[_Batch] = []
-        self._is_one_batch = True
 
     def start(self, prompts: Sequence[Sequence[int]]) -> Step:
         """Take in the prompts' token ids."""
-        self._is_one_batch = len(prompts) == 1 or go_together(self._lm)
-        parts = [prompts] if self._is_one_batch else [[prompt] for prompt in prompts]
+        together = len(prompts) == 1 or go_together(self._lm)
+        parts = self._together(prompts) if together else [[prompt] for prompt in prompts]
         self._batches = [_Batch(self._lm, self._layer, self._hook, part) for part in parts]
-        return Step.joined([batch.start() for batch in self._batches])
+        return Step.joined([self._start(batch) for batch in self._batches])
+
+    def _together(self, prompts: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]]:
+        is_slow = model_device(self._lm).type == "cpu"
+        return in_passes(prompts, TOKENS_OF_A_PASS) if is_slow else [prompts]
+
+    def _start(self, batch: "_Batch") -> Step:
+        if batch is not self._batches[0]:
+            self._check()
+        return batch.start()
 
     def advance(self, rows: Sequence[int], token_ids: Sequence[int]) -> Step:
         """Go on with some of the rows, each with its next token."""
@@ -73,10 +88,31 @@ class Decoding:
     def _parts(
         self, rows: Sequence[int], token_ids: Sequence[int]
     ) -> "list[tuple[_Batch, tuple[Sequence[int], Sequence[int]]]]":
-        if self._is_one_batch:
-            return [(self._batches[0], (rows, token_ids))]
-        self._batches = [self._batches[row] for row in rows]
-        return [(batch, ([0], [token_id])) for batch, token_id in zip(self._batches, token_ids, strict=True)]
+        """Return the batches that go on, with their own numbers of the rows, which are in ascending order."""
+        parts: list[tuple[_Batch, tuple[Sequence[int], Sequence[int]]]] = []
+        first, seen = 0, 0
+        for batch in self._batches:
+            after = bisect_left(rows, first + batch.n_rows, lo=seen)
+            if after > seen:
+                parts.append((batch, ([row - first for row in rows[seen:after]], token_ids[seen:after])))
+            first, seen = first + batch.n_rows, after
+        self._batches = [batch for batch, _ in parts]
+        return parts
+
+
+def in_passes(prompts: Sequence[Sequence[int]], n_tokens: int) -> list[Sequence[Sequence[int]]]:
+    """Split prompts, in their order, into those that take their first pass together.
+
+    A pass cannot be broken off, so it is of ``n_tokens`` at most, padding among them, or of one prompt.
+    """
+    parts: list[Sequence[Sequence[int]]] = []
+    first, longest = 0, 0
+    for number, prompt in enumerate(prompts):
+        longest = max(longest, len(prompt))
+        if number > first and (number + 1 - first) * longest > n_tokens:
+            parts.append(prompts[first:number])
+            first, longest = number, len(prompt)
+    return [*parts, prompts[first:]]
 
 
 class _Batch:
@@ -91,6 +127,8 @@ class _Batch:
         self._special = special_token_ids(lm)
         self._n_embeddings = embedding_count(lm)
         self._lengths = [len(prompt) for prompt in prompts]
+        self.n_rows = len(prompts)
+        """That go on."""
         self._inputs = ModelInputs(lm, prompts, all_logits=hook is not None and _is_head(lm, layer))
 
     def start(self) -> Step:
@@ -108,14 +146,12 @@ class _Batch:
         return Step(step.logits, step.codes, peaks)
 
     def advance(self, rows: Sequence[int], token_ids: Sequence[int]) -> Step:
-        self._inputs.append(rows, token_ids)
-        inputs = self._inputs.next()
+        inputs = self._append(rows, token_ids)
         seen = self._positions(inputs)
         return self._forward(inputs, seen, self._latents(seen) if seen.width > 1 else None)
 
     def look(self, rows: Sequence[int], token_ids: Sequence[int]) -> Codes:
-        self._inputs.append(rows, token_ids)
-        inputs = self._inputs.next()
+        inputs = self._append(rows, token_ids)
         seen = self._positions(inputs)
         latents = self._latents(seen) if seen.width > 1 else None
         with self._passing(seen, latents), stopping_after(self._lm, self._layer):
@@ -123,6 +159,11 @@ class _Batch:
         codes = self._last_codes(latents)
         assert codes is not None
         return codes
+
+    def _append(self, rows: Sequence[int], token_ids: Sequence[int]) -> dict[str, Any]:
+        self.n_rows = len(rows)
+        self._inputs.append(rows, token_ids)
+        return self._inputs.next()
 
     def _forward(self, inputs: dict[str, Any], seen: "_Positions", latents: PromptLatents | None) -> Step:
         with self._passing(seen, latents):

@@ -137,7 +137,7 @@ class _VariantRun:
         self._special = special_token_ids(lm)
         self._end_ids = _end_ids(lm)
         self._hook = _hook(task, sae, variant)
-        self._decoding = Decoding(lm, task.sae.layer if task.sae else "", self._hook)
+        self._decoding = Decoding(lm, task.sae.layer if task.sae else "", self._hook, context.check)
 
     def run(self, prompts: Sequence[EncodedPrompt]) -> None:
         """Generate until every row is finished."""
