@@ -28,6 +28,7 @@ from gql_server.compute.messages.wire import LanguageModelChanged, LanguageModel
 from gql_server.database import Database
 from gql_server.health import Health
 from gql_server.jobs.bell import Bell
+from gql_server.jobs.downloads import Downloads
 from gql_server.jobs.local_executor import LocalExecutor
 from gql_server.jobs.supervisor import Supervisor
 from gql_server.rates import Rates
@@ -137,9 +138,9 @@ async def running(settings: Settings, telemetry: Telemetry) -> AsyncIterator[Ser
         lambda: background.run(_forget_statuses(database)),
         telemetry,
     )
-    bell = Bell()
+    bell, downloads = Bell(), Downloads(executor, settings)
     handlers = jobs.handlers(settings)
-    supervisor = Supervisor(database, executor, handlers, bell, settings, telemetry)
+    supervisor = Supervisor(database, executor, handlers, bell, settings, telemetry, downloads)
     supervisor.start()
     background.run(reconciliation.tidy(database, settings, time.time()))
     background.run(retention.keep_removing(database, settings))
@@ -148,7 +149,8 @@ async def running(settings: Settings, telemetry: Telemetry) -> AsyncIterator[Ser
         background.run(_warm_up(executor))
     log.info("server started", version=__version__, artifacts=str(settings.artifact_dir.resolve()))
     try:
-        yield Server(settings, database, executor, supervisor, bell, Readers(settings), telemetry)
+        readers = Readers(settings)
+        yield Server(settings, database, executor, supervisor, bell, readers, downloads, telemetry)
     finally:
         await supervisor.close()
         await database.stop_writing()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.file_hashes import FileState, hash_files, known_hashes
+from gql_server.hub_names import is_repository
+from gql_server.model_directories import problem_of_directory
 from gql_server.provenance import FileHash, LanguageModelProvenance
 
 CONFIG_FILE = "config.json"
@@ -86,6 +88,13 @@ def commit_of(place: str) -> str | None:
     return name if _COMMIT.fullmatch(name) else None
 
 
+def repository_in_cache(source: LanguageModelSource) -> Path:
+    """Return the directory that the Hub's cache has for a repository, be it there or not."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / ("models--" + source.location.replace("/", "--"))
+
+
 def commit_in_cache(source: LanguageModelSource) -> str | None:
     """Return the commit that a repository's branch or tag stands for in the Hub's cache, if it is there."""
     from huggingface_hub import constants
@@ -93,12 +102,26 @@ def commit_in_cache(source: LanguageModelSource) -> str | None:
     revision = source.revision or constants.DEFAULT_REVISION
     if _COMMIT.fullmatch(revision):
         return revision
-    repository = "models--" + source.location.replace("/", "--")
     try:
-        content = (Path(constants.HF_HUB_CACHE) / repository / "refs" / revision).read_text().strip()
+        content = (repository_in_cache(source) / "refs" / revision).read_text().strip()
     except (OSError, ValueError):
         return None
     return content if _COMMIT.fullmatch(content) else None
+
+
+def snapshot_in_cache(source: LanguageModelSource) -> Path | None:
+    """Return the directory that the Hub's cache has for a repository's revision, if it is there."""
+    commit = commit_in_cache(source)
+    if commit is None or not is_repository(source.location):
+        return None
+    directory = repository_in_cache(source) / "snapshots" / commit
+    return directory if directory.is_dir() else None
+
+
+def whole_snapshot_in_cache(source: LanguageModelSource) -> Path | None:
+    """Return that directory where all that a load needs of it is there; reads its small files."""
+    directory = snapshot_in_cache(source)
+    return None if directory is None or problem_of_directory(directory) is not None else directory
 
 
 def identify(

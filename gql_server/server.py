@@ -7,6 +7,7 @@ from typing import Any
 from gql_server.database import Database
 from gql_server.flights import Flights
 from gql_server.jobs.bell import Bell
+from gql_server.jobs.downloads import Downloads
 from gql_server.jobs.executor import Executor
 from gql_server.jobs.supervisor import Supervisor
 from gql_server.jobs.tails import Tails
@@ -33,6 +34,7 @@ class Server:
     supervisor: Supervisor
     bell: Bell
     readers: Readers
+    downloads: Downloads
     telemetry: Telemetry = field(default_factory=Telemetry)
     places: Places = field(default_factory=Places)
     in_use: InUse = field(default_factory=InUse)

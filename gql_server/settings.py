@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     """A worker that gives no sign of life for so long is ended; one that is well gives one every second."""
     stall_seconds: float = Field(default=900, gt=0)
     """A task that has not got from one batch to the next for so long loses its worker; a load has 4 times."""
+    download_patience_seconds: float = Field(default=120, gt=0)
+    """A download from the Hub that has brought nothing for so long is given up."""
     idle_unload_seconds: float = Field(default=900, gt=0)
     """A worker lets go of a language model that nothing has used for so long."""
     max_queued_jobs: int = Field(default=100, ge=1)

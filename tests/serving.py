@@ -14,6 +14,7 @@ from gql_server import ids
 from gql_server.app import application, furnish
 from gql_server.database import Database
 from gql_server.jobs.bell import Bell
+from gql_server.jobs.downloads import Downloads
 from gql_server.jobs.supervisor import Supervisor
 from gql_server.migrate import migrate
 from gql_server.readers import Pool, Readers
@@ -64,11 +65,13 @@ async def serving(
     database = Database(chosen.database_path)
     bell = Bell()
     executor = executor or FakeExecutor()
+    downloads = Downloads(executor, chosen)
     telemetry = Telemetry.to(chosen.otlp_endpoint)
-    supervisor = Supervisor(database, executor, jobs.handlers(chosen), bell, chosen, telemetry)
+    supervisor = Supervisor(database, executor, jobs.handlers(chosen), bell, chosen, telemetry, downloads)
     supervisor.start()
     try:
-        yield Server(chosen, database, executor, supervisor, bell, ReadersHere(chosen), telemetry)
+        readers = ReadersHere(chosen)
+        yield Server(chosen, database, executor, supervisor, bell, readers, downloads, telemetry)
     finally:
         await supervisor.close()
         await database.close()

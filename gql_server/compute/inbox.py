@@ -14,13 +14,15 @@ from gql_server.compute.messages.wire import (
     ToWorker,
 )
 
+_IN_ORDER: tuple[Lane, ...] = ("interactive", "jobs", "downloads")
+
 
 class Inbox:
     """Tasks that wait, by lane, and which were canceled; filled by a thread of its own."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._waiting: dict[Lane, deque[StartTask]] = {"interactive": deque(), "jobs": deque()}
+        self._waiting: dict[Lane, deque[StartTask]] = {lane: deque() for lane in _IN_ORDER}
         self._begun: set[int] = set()
         self._canceled: set[int] = set()
         self._changed = threading.Condition()
@@ -60,7 +62,7 @@ class Inbox:
 
     def take(self, lane: Lane | None = None, timeout: float | None = 0) -> StartTask | None:
         """Return the next task of a lane, or of any (interactive first), or None after the timeout."""
-        lanes: tuple[Lane, ...] = (lane,) if lane else ("interactive", "jobs")
+        lanes: tuple[Lane, ...] = (lane,) if lane else _IN_ORDER
         with self._changed:
             self._changed.wait_for(lambda: any(self._waiting[name] for name in lanes), timeout)
             for name in lanes:

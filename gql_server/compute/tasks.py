@@ -30,6 +30,8 @@ from gql_server.compute.messages.sources import LanguageModelSource, SaeSource
 from gql_server.compute.messages.tasks import (
     CaptureActivations,
     ContrastNeurons,
+    DownloadLanguageModel,
+    DownloadTexts,
     EvaluateSae,
     ExportSae,
     FindTopNeurons,
@@ -136,6 +138,8 @@ class Toolbox:
             case Generate():
                 with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
                     return generate(task, context, lm, self._saes.get(task.sae) if task.sae else None)
+            case DownloadLanguageModel() | DownloadTexts():
+                raise TypeError(f"{type(task).__name__} is for a worker of its own")
 
     def _load(self, source: LanguageModelSource, context: TaskContext) -> LanguageModelDescription:
         began = time.perf_counter()

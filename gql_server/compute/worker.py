@@ -4,6 +4,7 @@ Started by the API process as ``python -m gql_server.compute.worker FD LANES …
 """
 
 import argparse
+import logging
 import os
 import signal
 import socket
@@ -169,10 +170,10 @@ class Worker:
             self.get_on()
             if message is None:
                 self._tools.rest(self._idle_seconds)
-            elif message.lane == "jobs":
-                self.do(message)
-            else:
+            elif message.lane == "interactive":
                 self.interactive.run(message)
+            else:
+                self.do(message)
 
     def do(self, message: StartTask) -> None:
         """Do one task and send its last word."""
@@ -210,7 +211,6 @@ def main() -> None:
     parser.add_argument("--lane-board", type=int)
     parser.add_argument("--device")
     parser.add_argument("--matmul-precision", default="highest")
-    parser.add_argument("--hub", choices=["on", "off"], default="on")
     parser.add_argument("--low-priority", action="store_true")
     parser.add_argument("--memory-bytes", type=int)
     options = parser.parse_args()
@@ -224,11 +224,16 @@ def main() -> None:
         limit_memory(options.memory_bytes)
     if options.low_priority:
         os.nice(LOW_PRIORITY_NICENESS)
-    if options.hub == "off":
-        os.environ["HF_HUB_OFFLINE"] = "1"
     if options.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
     channel = Channel(socket.socket(fileno=options.descriptor))
+    if options.lanes == "downloads":
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # It has a line for each request.
+        Worker(channel, _downloader, options.idle_unload_seconds).serve()
+        return
+    # What computes waits for no network: downloads come before it, in processes of their own.
+    os.environ["HF_HUB_OFFLINE"] = "1"
     make_tools = partial(_toolbox, options.device, options.matmul_precision)
     make_sharing = partial(_thread_waits, options.lane_board, options.lanes)
     Worker(channel, make_tools, options.idle_unload_seconds, make_sharing).serve()
@@ -238,6 +243,12 @@ def ignore_signals_to_stop() -> None:
     """Leave Ctrl-C and a service manager's SIGTERM, which reach this process too, to the API process."""
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.SIG_IGN)
+
+
+def _downloader(send: Send) -> Tools:
+    from gql_server.compute.downloading.downloader import Downloader  # It imports huggingface_hub.
+
+    return Downloader(send)
 
 
 def _toolbox(device: str | None, matmul_precision: str, send: Send) -> Tools:

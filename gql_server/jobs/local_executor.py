@@ -27,7 +27,10 @@ OnLanguageModel = Callable[[LanguageModelChanged | LanguageModelFound], None]
 
 
 class LocalExecutor:
-    """Two workers, one a lane; or one for both lanes where the models do not fit twice."""
+    """Two workers, one a lane; or one for both lanes where the models do not fit twice.
+
+    Each download has a worker of its own, which ends with it: it may hang in a library.
+    """
 
     def __init__(
         self,
@@ -58,6 +61,13 @@ class LocalExecutor:
                 descriptors=descriptors,
             )
 
+        def download_worker() -> WorkerProcess:
+            options = _options(settings, low_priority=True)
+            return WorkerProcess(["downloads"], options, patience, on_language_model, _ignore_loss, telemetry)
+
+        self._download_worker = download_worker
+        self._downloads: dict[TaskRun, WorkerProcess] = {}
+        self._endings: set[asyncio.Task[None]] = set()
         if settings.workers == 1:
             both = worker("interactive", "jobs")
             self._workers: dict[Lane, WorkerProcess] = {"jobs": both, "interactive": both}
@@ -66,11 +76,29 @@ class LocalExecutor:
 
     async def start(self, lane: Lane, task: Task) -> TaskRun:
         """Hand a task to a lane's worker."""
-        return await self._workers[lane].start(lane, task)
+        return await (self._download(task) if lane == "downloads" else self._workers[lane].start(lane, task))
+
+    async def _download(self, task: Task) -> TaskRun:
+        worker = self._download_worker()
+        try:
+            run = await worker.start("downloads", task)
+        except BaseException:
+            await worker.close(0)
+            raise
+        self._downloads[run] = worker
+        ending = asyncio.create_task(self._end_with(run))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        return run
+
+    async def _end_with(self, run: TaskRun) -> None:
+        await run.ended()
+        await self._downloads[run].close(0, "It has done its download.")
+        del self._downloads[run]
 
     async def cancel(self, run: TaskRun) -> None:
         """Ask a task to stop; one that does not react within the grace period loses its worker."""
-        for worker in set(self._workers.values()):
+        for worker in (*set(self._workers.values()), *self._downloads.values()):
             if await worker.cancel(run):
                 return
 
@@ -88,7 +116,9 @@ class LocalExecutor:
 
     async def close(self, grace_seconds: float) -> None:
         """Ask all tasks to stop, and end all workers once they have, or after so long."""
-        await asyncio.gather(*(worker.close(grace_seconds) for worker in set(self._workers.values())))
+        workers = (*set(self._workers.values()), *self._downloads.values())
+        await asyncio.gather(*(worker.close(grace_seconds) for worker in workers))
+        await asyncio.gather(*self._endings)
         if self._board is not None:
             self._board.close()
 
@@ -105,7 +135,6 @@ def _options(settings: Settings, *, low_priority: bool) -> list[str]:
         f"--log-format={settings.log_format}",
         f"--log-level={settings.log_level}",
         f"--idle-unload-seconds={settings.idle_unload_seconds}",
-        f"--hub={'on' if settings.hub_enabled else 'off'}",
         f"--matmul-precision={settings.worker_matmul_precision}",
     ]
     if settings.worker_device is not None:

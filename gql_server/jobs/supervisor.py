@@ -3,9 +3,10 @@
 import asyncio
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -18,6 +19,7 @@ from gql_server.database import Database
 from gql_server.disk import problem_of
 from gql_server.jobs import ends, log as job_log, progress, queue
 from gql_server.jobs.bell import LOOK_AGAIN_SECONDS, Bell
+from gql_server.jobs.downloads import Downloads
 from gql_server.jobs.executor import (
     Executor,
     TaskCanceled,
@@ -47,7 +49,7 @@ INTERNAL_FAILURE = "The job failed because of a mistake in the server; its log s
 
 
 class Supervisor:
-    """One loop per lane, each with one job at a time."""
+    """One loop per lane, each with one job at a time, and beside them the jobs that wait for the Hub."""
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class Supervisor:
         bell: Bell,
         settings: Settings,
         telemetry: Telemetry,
+        downloads: Downloads,
     ) -> None:
         self._database = database
         self._executor = executor
@@ -66,6 +69,11 @@ class Supervisor:
         self._progress_interval = settings.progress_interval_seconds
         self._resumes = settings.resume_jobs
         self._wake = {lane: asyncio.Event() for lane in LANES}
+        self._downloads = downloads
+        self._downloading: dict[str, asyncio.Future[None]] = {}
+        """Downloads for jobs, by the job's ID."""
+        self._beside: set[asyncio.Task[None]] = set()
+        """Jobs that are not done by their lane's loop."""
         self._runs: dict[str, TaskRun] = {}
         self._began: dict[str, float] = {}
         """When running attempts began, on the monotonic clock."""
@@ -83,8 +91,11 @@ class Supervisor:
         self._closing = True
         for event in self._wake.values():
             event.set()
+        for download in self._downloading.values():
+            download.cancel()
         await self._executor.close(STOP_GRACE_SECONDS)
-        for outcome in await asyncio.gather(*self._loops.values(), return_exceptions=True):
+        work = (*self._loops.values(), *self._beside)
+        for outcome in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(outcome, Exception):
                 logger.error("lane ended badly", exc_info=outcome)
 
@@ -101,6 +112,10 @@ class Supervisor:
     async def cancel(self, job_id: str) -> None:
         """Stop the task of a job that is CANCELING."""
         self._bell.ring()
+        download = self._downloading.get(job_id)
+        if download is not None:
+            download.cancel()
+            return
         run = self._runs.get(job_id)
         if run is not None:
             await self._executor.cancel(run)
@@ -157,13 +172,44 @@ class Supervisor:
             job.started_at, self._began[job_id] = now(), time.monotonic()
             await job_log.append_status(session, job, JobStatus.RUNNING)
         self._bell.ring()
-        with self._telemetry.tracer.span(f"job {job.kind}", ours(subject(job)), cause=job_id) as span:
-            tell_start(job)
-            span.conclude(await self._do(job_id, lane, task))
+        downloads = await self._downloads.missing(task)
+        if not downloads:
+            await self._carry_out(job, lane, task)
+            return
+        work = asyncio.create_task(self._carry_out_beside(job, lane, task, downloads))
+        self._beside.add(work)
+        work.add_done_callback(self._beside.discard)
 
-    async def _do(self, job_id: str, lane: Lane, task: Task) -> JobStatus:
+    async def _carry_out_beside(self, job: Job, lane: Lane, task: Task, downloads: list[Task]) -> None:
+        """Have a job done that needs downloads first, while its lane goes on with others."""
+        try:
+            await self._carry_out(job, lane, task, downloads)
+        except Exception as error:
+            logger.exception("job could not be run")
+            problem = problem_of(error) or INTERNAL_FAILURE
+            await self._fail(job.id, problem)
+
+    async def _fail(self, job_id: str, problem: str) -> None:
+        """Write down that a job has failed, as soon as that can be."""
+        while not self._closing:
+            try:
+                await self._end(job_id, JobStatus.FAILED, problem)
+                return
+            except Exception:
+                # Such as a full disk under the database: the job stays as it is until that can be written.
+                logger.exception("the end of a job could not be written down")
+                await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
+
+    async def _carry_out(self, job: Job, lane: Lane, task: Task, downloads: Sequence[Task] = ()) -> None:
+        with self._telemetry.tracer.span(f"job {job.kind}", ours(subject(job)), cause=job.id) as span:
+            tell_start(job)
+            span.conclude(await self._do(job.id, lane, task, downloads))
+
+    async def _do(self, job_id: str, lane: Lane, task: Task, downloads: Sequence[Task]) -> JobStatus:
         """Have a task done, write down what happens, and return how the job has ended."""
         try:
+            if downloads:
+                await self._download(job_id, downloads)
             run = self._runs[job_id] = await self._executor.start(lane, task)
             await self._cancel_if_asked_meanwhile(job_id, run)
             await self._follow_or_cancel(job_id, run)
@@ -172,6 +218,19 @@ class Supervisor:
             return await self._end(job_id, *self._how(job_id, ended))
         finally:
             self._runs.pop(job_id, None)
+
+    async def _download(self, job_id: str, downloads: Sequence[Task]) -> None:
+        """Have downloads done; raises a TaskEnded where they have not come to their end."""
+        getting = asyncio.ensure_future(self._downloads.get(downloads, partial(self._follow, job_id)))
+        self._downloading[job_id] = getting
+        if self._closing or await self._is_canceling(job_id):
+            getting.cancel()
+        try:
+            await getting
+        except asyncio.CancelledError:
+            raise TaskCanceled from None
+        finally:
+            del self._downloading[job_id]
 
     async def _follow_or_cancel(self, job_id: str, run: TaskRun) -> None:
         try:
@@ -182,9 +241,12 @@ class Supervisor:
             raise
 
     async def _cancel_if_asked_meanwhile(self, job_id: str, run: TaskRun) -> None:
+        if await self._is_canceling(job_id):
+            await self._executor.cancel(run)
+
+    async def _is_canceling(self, job_id: str) -> bool:
         async with self._database.read() as session:
-            if (await session.get_one(Job, job_id)).status == JobStatus.CANCELING:
-                await self._executor.cancel(run)
+            return (await session.get_one(Job, job_id)).status == JobStatus.CANCELING
 
     async def _follow(self, job_id: str, run: TaskRun) -> None:
         """Write down what the task tells; of progress the newest, no more often than the interval."""

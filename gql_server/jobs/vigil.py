@@ -33,7 +33,8 @@ class Vigil:
         self._patience = patience
         self._interval = min(1.0, patience.silence / 4)
         self._looks_since_sign = 0
-        self._seconds_at_step = 0.0
+        self.seconds_at_step = 0.0
+        """For how long the worker's task in hand has not got from one step to the next, as it last said."""
         self._ready = False
 
     def ready(self) -> None:
@@ -44,7 +45,7 @@ class Vigil:
     def sign(self, alive: WorkerAlive) -> None:
         """Take in a sign of life."""
         self._looks_since_sign = 0
-        self._seconds_at_step = alive.seconds_at_step
+        self.seconds_at_step = alive.seconds_at_step
 
     async def trouble(self, patience_with_task: Callable[[], float]) -> str:
         """Return, in a sentence, what is wrong, once something is.
@@ -58,5 +59,5 @@ class Vigil:
             patience = self._patience.silence if self._ready else self._patience.stall
             if self._looks_since_sign * self._interval >= patience:
                 return SILENT
-            if self._seconds_at_step >= patience_with_task():
+            if self.seconds_at_step >= patience_with_task():
                 return STUCK

@@ -51,6 +51,8 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 """Before a worker is started again that has ended before it was ready, twice as long each time."""
 _LOAD_STEPS = 4
 """A load of a language model is one step, and may take so many times as long as another."""
+_GRACES_BESIDE_OTHERS = 3
+"""A canceled task that does not stop, and lets nobody else get on, has so many times its grace."""
 STOPPING = "The server is stopping."
 GARBLED = "The worker sent what the server does not understand, and was ended."
 KEPT_ON = "The worker was ended, because a canceled task in it did not stop."
@@ -145,13 +147,13 @@ class WorkerProcess:
                 return True
         return False
 
-    async def close(self, grace_seconds: float) -> None:
+    async def close(self, grace_seconds: float, reason: str = STOPPING) -> None:
         """Ask its tasks to stop, and end the process for good once they have, or after so long."""
         self._closed = True
         self._closing.set()
         if self._spawning is not None:
             await asyncio.wait([self._spawning])
-        self._reason = STOPPING
+        self._reason = reason
         process = self._process
         if process is not None:
             await self._stop_tasks(grace_seconds)
@@ -347,10 +349,11 @@ class WorkerProcess:
         pending.add_done_callback(self._kills.discard)
 
     async def _kill_unless_ended(self, task_id: int) -> None:
-        """End the process for a canceled task that does not stop, but not under somebody else's task."""
+        """End the process for a canceled task that does not stop; not under another one that gets on."""
         await asyncio.sleep(0 if self._loading else self._patience.cancel)
         while task_id in self._sent and self._process is not None:
-            if not any(sent.run.begun and not sent.run.cancel_requested for sent in self._sent.values()):
+            others = any(sent.run.begun and not sent.run.cancel_requested for sent in self._sent.values())
+            if not others or self._vigil.seconds_at_step > _GRACES_BESIDE_OTHERS * self._patience.cancel:
                 self._reason = KEPT_ON
                 self._ended_for_cancel = True
                 kill(self._process)

@@ -53,6 +53,7 @@ async def find(
         exclusions=left_out,
     )
     n_texts = len(texts_a) + len(texts_b)
+    await interactive.download(server, task)
     about: Attributes = {"language_model": language_model.id, "sae": sae.id, "prompts": n_texts}
     with (
         server.in_use.by_request(language_model.id, sae.id),

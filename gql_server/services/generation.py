@@ -157,6 +157,7 @@ async def _prepare(server: Server, request: GenerateRequest) -> _Prepared:
         await asyncio.to_thread(_make_room, server.settings, request, relative)
     path = server.settings.artifact_dir.resolve() / relative if relative else None
     task = _task(server.settings, request, language_model, sae, edits, path, left_out, rendered)
+    await interactive.download(server, task)
     return _Prepared(task, language_model, sae, relative)
 
 
@@ -234,9 +235,10 @@ async def _chats(server: Server, language_model: LanguageModel, prompts: Sequenc
     """Return what a language model's chat template makes of prompts; the model is loaded where need be."""
     found = await _rendered(server, language_model, prompts)
     if found is None:
+        load = LoadLanguageModel(artifacts.language_model_source(server.settings, language_model))
+        await interactive.download(server, load)
         with server.in_use.by_request(language_model.id):
-            source = artifacts.language_model_source(server.settings, language_model)
-            await interactive.finish(server, await interactive.start(server, LoadLanguageModel(source)))
+            await interactive.finish(server, await interactive.start(server, load))
         found = await _rendered(server, language_model, prompts)
     if found is None:
         raise Conflict("The language model's chat template was not found; try again.", language_model.id)

@@ -1,7 +1,8 @@
 """What top-neuron queries and generations share: checks of their prompts, and how a task's end is told."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from gql_server.compute.messages.results import Result
 from gql_server.compute.messages.tasks import Task
@@ -121,16 +122,35 @@ async def start(server: Server, task: Task) -> TaskRun:
         raise QueueFull(str(lost), retry_after_seconds=5, code="BUSY") from lost
 
 
+async def download(server: Server, task: Task) -> None:
+    """Get what a task needs from the Hub before it counts as a request that runs or waits.
+
+    Raises:
+        Conflict, InvalidInput: The Hub does not give it.
+        QueueFull: The process that gets it was lost.
+    """
+    with _as_refusals():
+        await server.downloads.get(await server.downloads.missing(task))
+
+
 async def finish(server: Server, run: TaskRun) -> Result:
     """Return a task's result, or raise the refusal that its end means for the client.
 
     The task ends where nobody waits for it any more.
     """
+    with _as_refusals():
+        try:
+            return await run.result()
+        except asyncio.CancelledError:
+            await server.executor.cancel(run)
+            raise
+
+
+@contextmanager
+def _as_refusals() -> Iterator[None]:
+    """Raise the refusal that a task's end without a result means for the client."""
     try:
-        return await run.result()
-    except asyncio.CancelledError:
-        await server.executor.cancel(run)
-        raise
+        yield
     except TaskFailure as failure:
         failed = failure.failed
         if failed.code == "INVALID":

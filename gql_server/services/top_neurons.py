@@ -58,6 +58,7 @@ async def find(
         made_with=model_identity.made_with(sae, language_model),
         exclusions=left_out,
     )
+    await interactive.download(server, task)
     about: Attributes = {"language_model": language_model.id, "sae": sae.id, "prompts": len(prompts)}
     with (
         server.in_use.by_request(language_model.id, sae.id),

@@ -17,11 +17,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.context import TaskCanceled, TaskError
+from gql_server.compute.downloading.hub_texts import download_texts
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.messages.events import Log, Progress
 from gql_server.compute.messages.sources import HubDataset, LanguageModelSource
 from gql_server.compute.messages.tasks import CaptureActivations
 from gql_server.compute.stored.store import ActivationStore
+from gql_server.compute.stored.texts import open_texts
 from gql_server.manifest import Manifest, read_manifest, read_record
 from tests.compute.conftest import CanceledContext, RecordingContext, capture_task
 
@@ -322,6 +324,13 @@ def hub(builder: HubBuilder) -> HubDataset:
     return HubDataset("owner/texts", None, "train", "body", "v1")
 
 
+def get_texts(task: CaptureActivations) -> None:
+    """Get a capture's texts from the Hub, as the server does before the capture."""
+    assert task.hub_dataset is not None
+    wanted = None if task.sample_limit is None else task.sample_offset + task.sample_limit
+    download_texts(task.hub_dataset, Path(task.dataset_dir), wanted, task.max_texts, lambda number: None)
+
+
 def test_a_hub_dataset_is_kept_and_captured(
     task: CaptureActivations,
     hub: HubDataset,
@@ -330,6 +339,7 @@ def test_a_hub_dataset_is_kept_and_captured(
     tmp_path: Path,
 ) -> None:
     task = changed(task, hub_dataset=hub, dataset_dir=str(tmp_path / "datasets" / "hub"), sample_limit=4)
+    get_texts(task)
     result = capture_activations(task, recording_context, language_models)
     assert result.dataset_sample_count == 4
     assert sorted(stored_by_text(task, DEEP)) == [0, 1, 3]
@@ -348,9 +358,10 @@ def test_bad_rows_of_a_hub_dataset_are_left_out_counted_and_told_of(
     hub = msgspec.structs.replace(hub, text_field="body.text")
     task = changed(task, hub_dataset=hub, dataset_dir=str(tmp_path / "datasets" / "hub"))
     with pytest.raises(TaskError, match=r"row 1 has null in 'body\.text' instead of a string") as raised:
-        capture_activations(task, recording_context, language_models)
+        get_texts(task)
     assert raised.value.code == "INVALID"
     task = changed(task, hub_dataset=msgspec.structs.replace(hub, skip_bad_rows=True))
+    get_texts(task)
     result = capture_activations(task, recording_context, language_models)
     assert (result.dataset_sample_count, result.sample_count, result.dataset_skipped_count) == (2, 2, 2)
     assert result.provenance is not None and result.provenance.dataset.skipped_row_count == 2
@@ -364,17 +375,16 @@ def test_bad_rows_of_a_hub_dataset_are_left_out_counted_and_told_of(
 def test_a_hub_dataset_with_too_many_texts_is_invalid(
     task: CaptureActivations,
     hub: HubDataset,
-    language_models: LanguageModels,
-    recording_context: RecordingContext,
     tmp_path: Path,
 ) -> None:
     directory = str(tmp_path / "datasets" / "hub")
     task = changed(task, hub_dataset=hub, dataset_dir=directory, max_texts=5)
     with pytest.raises(TaskError, match="more than the 5 texts") as raised:
-        capture_activations(task, recording_context, language_models)
+        get_texts(task)
     assert (raised.value.code, raised.value.path) == ("INVALID", ["dataset"])
     assert not Path(directory).exists()
-    capture_activations(changed(task, sample_limit=5), recording_context, language_models)
+    get_texts(changed(task, sample_limit=5))
+    assert len(open_texts(Path(directory))) == 5
 
 
 @pytest.mark.parametrize("wrong", [{"repository": "owner/other"}, {"split": "test"}, {"text_field": "title"}])
@@ -382,14 +392,12 @@ def test_a_hub_dataset_that_cannot_be_had_is_told_in_a_sentence(
     task: CaptureActivations,
     hub: HubDataset,
     wrong: dict[str, str],
-    language_models: LanguageModels,
-    recording_context: RecordingContext,
     tmp_path: Path,
 ) -> None:
     broken = msgspec.structs.replace(hub, **wrong)
     task = changed(task, hub_dataset=broken, dataset_dir=str(tmp_path / "datasets" / "hub"))
     with pytest.raises(TaskError) as raised:
-        capture_activations(task, recording_context, language_models)
+        get_texts(task)
     assert raised.value.reason.endswith(".")
     assert "\n" not in raised.value.reason
 
@@ -402,21 +410,17 @@ def test_only_the_name_of_a_dataset_on_the_hub_is_taken(
     task: CaptureActivations,
     hub: HubDataset,
     repository: str,
-    language_models: LanguageModels,
-    recording_context: RecordingContext,
     tmp_path: Path,
 ) -> None:
     wrong = msgspec.structs.replace(hub, repository=repository)
     task = changed(task, hub_dataset=wrong, dataset_dir=str(tmp_path / "datasets" / "hub"))
     with pytest.raises(TaskError, match="not the name of a dataset on the Hub") as raised:
-        capture_activations(task, recording_context, language_models)
+        get_texts(task)
     assert (raised.value.code, raised.value.path) == ("INVALID", ["dataset", "huggingFace", "repository"])
 
 
 def test_a_directory_here_is_not_read_for_a_name_on_the_hub(
     task: CaptureActivations,
-    language_models: LanguageModels,
-    recording_context: RecordingContext,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -428,7 +432,7 @@ def test_a_directory_here_is_not_read_for_a_name_on_the_hub(
     here = HubDataset("owner/texts", None, "train", "body", None)
     task = changed(task, hub_dataset=here, dataset_dir=str(tmp_path / "datasets" / "hub"))
     with pytest.raises(TaskError, match="could not be had from the Hub") as raised:
-        capture_activations(task, recording_context, language_models)
+        get_texts(task)
     assert raised.value.code == "CONFLICT"
 
 
@@ -438,14 +442,12 @@ def test_a_dataset_that_lists_files_off_the_hub_is_refused(
     hub: HubDataset,
     builder: HubBuilder,
     named: str,
-    language_models: LanguageModels,
-    recording_context: RecordingContext,
     tmp_path: Path,
 ) -> None:
     builder.named = named
     task = changed(task, hub_dataset=hub, dataset_dir=str(tmp_path / "datasets" / "hub"))
     with pytest.raises(TaskError, match="lists files that are not on the Hub") as raised:
-        capture_activations(task, recording_context, language_models)
+        get_texts(task)
     assert raised.value.code == "CONFLICT"
 
 

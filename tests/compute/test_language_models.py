@@ -3,9 +3,7 @@
 import importlib.util
 import json
 import shutil
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 import msgspec
@@ -24,7 +22,6 @@ from transformers import (
 )
 
 from gql_server.compute.context import TaskError
-from gql_server.compute.language_models import model_files
 from gql_server.compute.language_models.loading import LanguageModels, depth_order, describe
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.wire import LanguageModelChanged
@@ -259,49 +256,41 @@ def test_a_name_on_the_hub_never_means_a_directory_here(
         assert error.reason.startswith(f"The language model {location} could not be loaded: ")
 
 
-@pytest.mark.parametrize("safe", [True, False])
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the directory of a repository, owner/name, in a cache of the Hub of its own."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--owner--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "snapshots").mkdir()
+    return repository
+
+
 def test_a_model_on_the_hub_is_loaded_from_its_download(
-    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe: bool
+    tiny_model_dir: Path, tmp_path: Path, hub_cache: Path
 ) -> None:
-    directory = shutil.copytree(tiny_model_dir, tmp_path / "snapshots" / ("a" * 40))
-    if not safe:
-        weights = AutoModelForCausalLM.from_pretrained(directory).state_dict()
-        (directory / "model.safetensors").unlink()
-    asked: list[tuple[str, str, bool]] = []
-
-    def download(repository: str, *, revision: str, allow_patterns: list[str], **options: Any) -> str:
-        asked.append((repository, revision, "*.bin" in allow_patterns))
-        if asked[-1][2]:
-            torch.save(weights, directory / "pytorch_model.bin")
-        return str(directory)
-
-    monkeypatch.setattr(model_files, "snapshot_download", download)
+    for commit, branch in (("a" * 40, "v1"), ("b" * 40, "main")):
+        shutil.copytree(tiny_model_dir, hub_cache / "snapshots" / commit)
+        (hub_cache / "refs" / branch).write_text(commit)
     source = source_of(Path(), tmp_path / "copy", kind="HUGGING_FACE", location="owner/name")
-    lm = LanguageModels(device="cpu").get(msgspec.structs.replace(source, revision="v1"))
+    lm, origin = LanguageModels(device="cpu").get_identified(msgspec.structs.replace(source, revision="v1"))
     assert lm.model.config.hidden_size == 32
-    assert asked == [("owner/name", "v1", False), ("owner/name", "v1", True)][: 1 if safe else 2]
+    assert origin.revision == "a" * 40
+    error, _ = failure(msgspec.structs.replace(source, revision="v2"))
+    assert error.code == "CONFLICT"
+    assert "call loadLanguageModel" in error.reason
 
 
 @pytest.mark.parametrize("place", ["../../../elsewhere", "../../../snapshots/" + "c" * 40])
 def test_a_place_in_the_place_of_a_commit_leads_nowhere(
-    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    tiny_model_dir: Path, tmp_path: Path, hub_cache: Path, place: str
 ) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    repository = tmp_path / "hub" / "models--owner--name"
     for elsewhere in ("elsewhere", "snapshots/" + "c" * 40):
         shutil.copytree(tiny_model_dir, tmp_path / elsewhere)
-    (repository / "snapshots").mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(place)
-    assert (repository / "snapshots" / place / "config.json").is_file()
-    monkeypatch.setattr(
-        model_files,
-        "snapshot_download",
-        partial(huggingface_hub.snapshot_download, cache_dir=tmp_path / "hub"),
-    )
+    (hub_cache / "refs" / "main").write_text(place)
+    assert (hub_cache / "snapshots" / place / "config.json").is_file()
     error, _ = failure(source_of(Path(), tmp_path / "copy", kind="HUGGING_FACE", location="owner/name"))
     assert error.code == "CONFLICT"
-    assert "a place instead of a commit" in error.reason
 
 
 def test_a_file_that_is_no_gguf_is_a_conflict(tmp_path: Path) -> None:

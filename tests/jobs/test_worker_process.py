@@ -121,6 +121,19 @@ async def test_a_deaf_task_is_ended_after_the_grace_and_those_that_waited_are_do
         assert process.pid != pid
 
 
+async def test_a_deaf_task_is_ended_in_time_though_another_has_begun_that_gets_no_turn() -> None:
+    async with worker(grace=0.5) as process:
+        suspended = await process.start("interactive", LOAD)
+        waiting = await process.start("interactive", do("deaf"))
+        await begun(waiting)
+        assert suspended.begun
+        await process.cancel(waiting)
+        with pytest.raises(TaskCanceled):
+            await ends(waiting)
+        with pytest.raises(WorkerLost):
+            await ends(suspended)
+
+
 async def test_in_a_worker_of_both_lanes_a_canceled_load_does_not_end_the_job_around_it() -> None:
     async with worker("interactive", "jobs", grace=0.05) as process:
         job = await process.start("jobs", do("until canceled"))
@@ -262,12 +275,12 @@ async def test_a_frozen_worker_does_not_keep_a_server_from_stopping() -> None:
 
 async def test_a_task_that_is_canceled_while_the_next_worker_starts_is_not_begun() -> None:
     async with worker(grace=0.05) as process:
-        load = await process.start("interactive", LOAD)
+        deaf = await process.start("interactive", do("deaf"))
         waiting = [await process.start("interactive", do(name)) for name in ("until canceled", "next")]
-        await begun(load)
-        await process.cancel(load)
+        await begun(deaf)
+        await process.cancel(deaf)
         with pytest.raises(TaskCanceled):
-            await ends(load)
+            await ends(deaf)
         await process.cancel(waiting[0])
         with pytest.raises(TaskCanceled):
             await ends(waiting[0])

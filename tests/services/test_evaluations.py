@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from gql_server import ids
-from gql_server.compute.messages.results import EvaluatedDataset, EvaluationResult
+from gql_server.compute.messages.results import Done, EvaluatedDataset, EvaluationResult
 from gql_server.compute.messages.sources import HubDataset
-from gql_server.compute.messages.tasks import EvaluateSae, Task
+from gql_server.compute.messages.tasks import DownloadTexts, EvaluateSae, Task
 from gql_server.datasets import TextDataset
 from gql_server.errors import Conflict, NotFound
 from gql_server.jobs.executor import TaskRun, WorkerLost
@@ -66,6 +66,9 @@ def result_of(task: EvaluateSae) -> EvaluationResult:
 
 
 def succeed(task: Task, run: TaskRun) -> None:
+    if isinstance(task, DownloadTexts):
+        run.finish(Done())
+        return
     assert isinstance(task, EvaluateSae)
     run.finish(result_of(task))
 
@@ -144,14 +147,18 @@ async def test_the_task_gets_the_texts_that_it_may_need_and_the_figures_are_show
     }
 
 
-async def test_texts_of_the_hub_are_the_tasks_business(tmp_path: Path) -> None:
+async def test_texts_of_the_hub_are_got_before_the_task(tmp_path: Path) -> None:
     async with prepared(tmp_path) as (server, sae, executor):
         hub = DatasetRequest(DatasetKind.HUGGING_FACE, repository="owner/name", text_field="body")
         job = await run_it(server, of(sae, dataset=hub))
         assert job.status == JobStatus.SUCCEEDED and kept_texts(server) == set()
-    task = executor.tasks[0][1]
+    (lane, download), (_, task) = executor.tasks
     assert isinstance(task, EvaluateSae)
-    assert task.hub_dataset == HubDataset("owner/name", None, "train", "body", None)
+    source = HubDataset("owner/name", None, "train", "body", None)
+    wanted = task.sample_offset + task.sample_limit
+    most, patience = server.settings.max_texts, server.settings.download_patience_seconds
+    assert (lane, download) == ("downloads", DownloadTexts(source, task.dataset_dir, wanted, most, patience))
+    assert task.hub_dataset == source
     assert (task.dataset_sample_count, task.max_texts) == (None, server.settings.max_texts)
 
 

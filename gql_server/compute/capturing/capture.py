@@ -4,7 +4,6 @@ from pathlib import Path
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.capturing.batch_capture import BatchCapture
-from gql_server.compute.capturing.hub_dataset import download
 from gql_server.compute.capturing.non_finite import tell_non_finite
 from gql_server.compute.capturing.run_plan import run_plan
 from gql_server.compute.capturing.token_ids import TokenIds
@@ -16,7 +15,6 @@ from gql_server.compute.messages.results import CapturedLayer, CaptureResult
 from gql_server.compute.messages.tasks import CaptureActivations
 from gql_server.compute.stored.store import ActivationStore
 from gql_server.compute.stored.texts import open_texts
-from gql_server.datasets import TextDataset
 from gql_server.manifest import Manifest, assemble, write_manifest
 
 from mi_crow.language_model.language_model import LanguageModel
@@ -36,7 +34,7 @@ def capture_activations(
     lm, origin = language_models.get_identified(task.language_model)
     layers = depth_order(lm, list(dict.fromkeys(task.layers)))
     _check_max_length(lm, task.max_length)
-    dataset = _open_dataset(task, context)
+    dataset = open_texts(Path(task.dataset_dir))
     token_ids = TokenIds(encoder_of(lm), dataset, task.max_length, split=task.long_texts == "SPLIT")
     plan = run_plan(task, lm, origin, layers, dataset, store, context, token_ids)
 
@@ -73,15 +71,6 @@ def _check_max_length(lm: LanguageModel, max_length: int) -> None:
     if limit is not None and max_length > limit:
         reason = f"The language model takes {limit} tokens at most, so maxLength cannot be {max_length}."
         raise TaskError(reason, "INVALID", ("maxLength",))
-
-
-def _open_dataset(task: CaptureActivations, context: TaskContext) -> TextDataset:
-    directory = Path(task.dataset_dir)
-    if task.hub_dataset is not None:
-        wanted = None if task.sample_limit is None else task.sample_offset + task.sample_limit
-        context.emit(Log(f"Getting texts from {task.hub_dataset.repository}."))
-        download(task.hub_dataset, directory, wanted, task.max_texts, context)
-    return open_texts(directory)
 
 
 def _log_end(manifest: Manifest, context: TaskContext) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
 from gql_server.compute.capturing.capture_plan import SelectedTexts, select_texts
-from gql_server.compute.capturing.hub_dataset import download
 from gql_server.compute.context import TaskContext, TaskError
 from gql_server.compute.evaluating.measured_tokens import Choice, MeasuredTokens
 from gql_server.compute.evaluating.metrics import PredictionMetrics, ReconstructionMetrics, Targets
@@ -66,7 +65,7 @@ def evaluate_sae(
     """
     if task.attempt > 1:
         context.emit(Log("An evaluation is made in one go, so it begins anew."))
-    dataset = _open_dataset(task, context)
+    dataset = open_texts(Path(task.dataset_dir), OF_AN_EVALUATION)
     max_length, why = _max_length(task, lm)
     stop = task.sample_offset + task.sample_limit
 
@@ -96,15 +95,6 @@ def evaluate_sae(
     if not noted:
         context.emit(Log("The SAE has no metadata.json that the figures could be written into as well."))
     return result
-
-
-def _open_dataset(task: EvaluateSae, context: TaskContext) -> TextDataset:
-    directory = Path(task.dataset_dir)
-    if task.hub_dataset is not None:
-        context.emit(Log(f"Getting texts from {task.hub_dataset.repository}."))
-        wanted = task.sample_offset + task.sample_limit
-        download(task.hub_dataset, directory, wanted, task.max_texts, context)
-    return open_texts(directory, OF_AN_EVALUATION)
 
 
 def _max_length(task: EvaluateSae, lm: LanguageModel) -> tuple[int, str]:

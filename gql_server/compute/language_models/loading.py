@@ -162,8 +162,6 @@ def _load_unchanged(source: LanguageModelSource, device: str) -> _Loaded:
     for _ in range(_LOADS):
         stamp = stamp_of(source)
         place, lm, notes = _load(source, device)
-        if source.kind == "HUGGING_FACE":
-            stamp = stamp_of(source)  # It has been downloaded only now.
         files = ReadFiles.now(source, stamp, place)
         if stamp_of(source) == stamp:
             return _Loaded(source, files, lm, notes, describe(lm, files.origin))

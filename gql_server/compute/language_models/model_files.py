@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import torch
-from huggingface_hub import snapshot_download
 
 from gql_server.chat_templates import keep_template
 from gql_server.compute.context import TaskError
@@ -21,7 +20,7 @@ from gql_server.compute.language_models.weights import load_weights
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.file_hashes import FileState, hash_files
 from gql_server.files import whole_directory, write_changed, write_whole
-from gql_server.language_model_files import commit_of
+from gql_server.language_model_files import snapshot_in_cache
 from gql_server.model_directories import problem_of_directory
 from gql_server.provenance import FileHash
 
@@ -40,14 +39,14 @@ _OTHER_HUB_FILES = ["*/*", "consolidated*"]
 
 
 def place_to_load(source: LanguageModelSource) -> str:
-    """Return a directory that transformers can load; downloads or converts what is not one yet.
+    """Return a directory that transformers can load; converts what is not one yet.
 
-    Raises TaskError CONFLICT where there is no such file, NotLoadable where a directory is no whole model;
-    and whatever huggingface_hub raises where the Hub does not give the repository.
+    Raises TaskError CONFLICT where there is no such file, NotLoadable where a directory is no whole model, or
+    not there.
     """
     if source.kind == "GGUF":
         return str(_converted(source))
-    place = _downloaded(source) if source.kind == "HUGGING_FACE" else source.location
+    place = _in_cache(source) if source.kind == "HUGGING_FACE" else source.location
     problem = problem_of_directory(Path(place))
     if problem is not None:
         raise NotLoadable(problem)
@@ -62,32 +61,15 @@ def without_places(text: str, source: LanguageModelSource) -> str:
     return text
 
 
-def _downloaded(source: LanguageModelSource) -> str:
-    """Download a repository's files, unless they are in the Hub's cache; its weights in one format alone.
+def _in_cache(source: LanguageModelSource) -> str:
+    """Return where a repository's files are, which have been downloaded before the task.
 
     transformers itself would take a directory of that name here for the repository.
     """
-
-    def download(patterns: list[str]) -> str:
-        return snapshot_download(
-            source.location,
-            revision=source.revision,
-            allow_patterns=patterns,
-            ignore_patterns=_OTHER_HUB_FILES,
-        )
-
-    directory = download(_HUB_FILES)
-    if not _is_snapshot(directory):
-        raise NotLoadable(
-            "The Hub's cache has a place instead of a commit for this revision: remove the repository there."
-        )
-    return directory if any(Path(directory).glob("*.safetensors")) else download([*_HUB_FILES, "*.bin"])
-
-
-def _is_snapshot(directory: str) -> bool:
-    """Whether a directory is one of a commit in the Hub's cache, where a file says which, or anything."""
-    parts = Path(directory).parts
-    return ".." not in parts and parts[-2:-1] == ("snapshots",) and commit_of(directory) is not None
+    directory = snapshot_in_cache(source)
+    if directory is None:
+        raise NotLoadable("It is not in this server's cache of the Hub: call loadLanguageModel to get it.")
+    return str(directory)
 
 
 def _converted(source: LanguageModelSource) -> Path:

@@ -26,7 +26,7 @@ class CaptureActivations(Message, frozen=True):
     language_model: LanguageModelSource
     layers: list[str]
     dataset_dir: str
-    """Arrow dataset with the column text; made by the task itself where hub_dataset is given."""
+    """Arrow dataset with the column text; made by DownloadTexts where hub_dataset is given."""
     hub_dataset: HubDataset | None
     dataset_kind: str
     dataset_description: str
@@ -110,7 +110,7 @@ class EvaluateSae(Message, frozen=True):
     sae: SaeSource
     language_model: LanguageModelSource
     dataset_dir: str
-    """Arrow dataset with the column text; made by the task itself where hub_dataset is given."""
+    """Arrow dataset with the column text; made by DownloadTexts where hub_dataset is given."""
     hub_dataset: HubDataset | None
     dataset_kind: str
     dataset_description: str
@@ -226,6 +226,28 @@ class Generate(Message, frozen=True):
     """Tokens that are neither edited nor counted for neurons."""
 
 
+class DownloadLanguageModel(Message, frozen=True):
+    """Get a repository's files into the Hub's cache. Events: Stage, in bytes. Result: Done."""
+
+    language_model: LanguageModelSource
+    patience_seconds: float
+    """How long nothing may come."""
+
+
+class DownloadTexts(Message, frozen=True):
+    """Get texts from the Hub and keep them as a dataset. Events: Stage, in texts. Result: Done."""
+
+    dataset: HubDataset
+    directory: str
+    """Arrow dataset with the column text, to be made."""
+    wanted: int | None
+    """How many of the first texts; None is all."""
+    limit: int
+    """How many there may be."""
+    patience_seconds: float
+    """How long nothing may come."""
+
+
 Task = (
     LoadLanguageModel
     | UnloadLanguageModel
@@ -238,4 +260,6 @@ Task = (
     | FindTopNeurons
     | ContrastNeurons
     | Generate
+    | DownloadLanguageModel
+    | DownloadTexts
 )

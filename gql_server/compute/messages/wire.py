@@ -7,7 +7,8 @@ from gql_server.compute.messages.events import Event
 from gql_server.compute.messages.results import LanguageModelDescription, Result
 from gql_server.compute.messages.tasks import Task
 
-Lane = Literal["jobs", "interactive"]
+Lane = Literal["jobs", "interactive", "downloads"]
+"""Which worker does a task; a download has one of its own."""
 
 LANE_BOARD_BYTES = 32
 """Size of the file in which the workers of one machine tell each other that they compute."""

@@ -1,29 +1,33 @@
 """Texts from the Hugging Face Hub, kept as a dataset of the server's own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute.context import TaskError
 from gql_server.compute.messages.sources import HubDataset
 from gql_server.datasets import write_texts
 from gql_server.text_files.problems import RowProblem
 from gql_server.text_files.rows import SkippedRows, named, text_in, value_at
 
-_ROWS_BETWEEN_CHECKS = 256
+_TEXTS_BETWEEN_TELLS = 64
 
 
-def download(hub: HubDataset, directory: Path, wanted: int | None, limit: int, context: TaskContext) -> None:
+def download_texts(
+    hub: HubDataset, directory: Path, wanted: int | None, limit: int, tell: Callable[[int], None]
+) -> None:
     """Write the first ``wanted`` texts, or all, as the dataset ``directory``, unless it is there.
 
-    Raises TaskError INVALID where there are more than ``limit``, CONFLICT where the Hub does not give them.
+    ``tell`` is called with how many there are as they come; what it raises ends the download without a
+    trace. Raises TaskError INVALID where there are more than ``limit``, CONFLICT where the Hub does not give
+    them.
     """
     if directory.is_dir():
         return
     if wanted is not None and wanted > limit:
         raise TaskError(_too_many(limit), "INVALID", ("dataset",))
     skipped = SkippedRows()
-    write_texts(directory, _checked(_texts(hub, skipped), wanted, limit, context), skipped)
+    write_texts(directory, _checked(_texts(hub, skipped), wanted, limit, tell), skipped)
 
 
 def _too_many(limit: int) -> str:
@@ -95,12 +99,14 @@ def _refuse_or_skip(hub: HubDataset, problem: str, skipped: SkippedRows) -> None
     skipped.add(problem)
 
 
-def _checked(texts: Iterator[str], wanted: int | None, limit: int, context: TaskContext) -> Iterator[str]:
+def _checked(
+    texts: Iterator[str], wanted: int | None, limit: int, tell: Callable[[int], None]
+) -> Iterator[str]:
     for number, text in enumerate(texts):
         if number == wanted:
             return
         if number == limit:
             raise TaskError(_too_many(limit), "INVALID", ("dataset",))
-        if number % _ROWS_BETWEEN_CHECKS == 0:
-            context.check()
+        if number % _TEXTS_BETWEEN_TELLS == 0:
+            tell(number)
         yield text

@@ -1,0 +1,157 @@
+"""What a worker for downloads does: it gets one thing from the Hub, and gives up where nothing comes."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute.downloading.hub_models import download_files, downloaded_bytes
+from gql_server.compute.downloading.hub_texts import download_texts
+from gql_server.compute.messages.events import Log, Stage
+from gql_server.compute.messages.results import Done, Result
+from gql_server.compute.messages.tasks import DownloadLanguageModel, DownloadTexts, Task
+from gql_server.compute.messages.wire import FromWorker, LanguageModelChanged, WorkerReady
+from gql_server.language_model_files import name_of, whole_snapshot_in_cache
+
+LOOK_SECONDS = 0.25
+"""Between two looks at what has come, and at whether the task was canceled."""
+LAST_SECONDS = 1.0
+"""For what was begun to be taken away again, where a download is given up."""
+
+
+class Silence(Exception):
+    """Nothing comes any more."""
+
+
+class Downloader:
+    """Does downloads; ``send`` tells of language models that could not be had."""
+
+    def __init__(self, send: Callable[[FromWorker], None]) -> None:
+        self._send = send
+
+    def describe(self) -> WorkerReady:
+        """Return that this worker computes nothing."""
+        return WorkerReady(devices=[], sae_classes=[])
+
+    def rest(self, idle_seconds: float) -> None:
+        """Nothing is kept."""
+
+    def do(self, task: Task, context: TaskContext) -> Result:
+        """Do a download. Raises TaskError with a sentence, or TaskCanceled."""
+        match task:
+            case DownloadLanguageModel():
+                self._get_model(task, context)
+            case DownloadTexts():
+                _get_texts(task, context)
+            case _:
+                raise TypeError(f"no download: {task!r}")
+        return Done()
+
+    def _get_model(self, task: DownloadLanguageModel, context: TaskContext) -> None:
+        source = task.language_model
+        try:
+            patiently(
+                lambda give_up: download_files(source),
+                lambda: downloaded_bytes(source),
+                "downloading the language model",
+                task.patience_seconds,
+                context,
+            )
+        except Silence:
+            if whole_snapshot_in_cache(source) is None:
+                reason = f"The language model {name_of(source)} could not be loaded: {_silent(task)}"
+                self._send(LanguageModelChanged(source.id, "FAILED", reason))
+                raise TaskError(reason, "CONFLICT") from None
+            context.emit(Log("The Hub does not answer: the language model is taken as the cache has it."))
+        except TaskError as error:
+            self._send(LanguageModelChanged(source.id, "FAILED", error.reason))
+            raise
+
+
+def _get_texts(task: DownloadTexts, context: TaskContext) -> None:
+    context.emit(Log(f"Getting texts from {task.dataset.repository}."))
+    n_rows = 0
+
+    def get(give_up: threading.Event) -> None:
+        def tell(number: int) -> None:
+            nonlocal n_rows
+            n_rows = number
+            if give_up.is_set():
+                raise Silence
+
+        download_texts(task.dataset, Path(task.directory), task.wanted, task.limit, tell)
+
+    try:
+        patiently(get, lambda: n_rows, "getting texts", task.patience_seconds, context)
+    except Silence:
+        reason = f"The dataset {task.dataset.repository} could not be had from the Hub: {_silent(task)}"
+        raise TaskError(reason, "CONFLICT") from None
+
+
+def _silent(task: DownloadLanguageModel | DownloadTexts) -> str:
+    return f"nothing has come for {task.patience_seconds:g} seconds. Try again later."
+
+
+def patiently(
+    get: Callable[[threading.Event], None],
+    count: Callable[[], int],
+    stage: str,
+    patience_seconds: float,
+    context: TaskContext,
+) -> None:
+    """Have something got in a thread, and tell how much has come.
+
+    Args:
+        get: Gets it; it is given what is set where that is given up.
+        count: Says how much has come.
+        stage: What that is called.
+        patience_seconds: How long nothing may come.
+        context: The task's.
+
+    Raises:
+        Silence: Nothing has come for so long.
+        TaskCanceled: The task was canceled. Like the former it leaves a thread behind that hangs in a
+            library; it goes with the process.
+        BaseException: What ``get`` raises.
+    """
+    ends: list[BaseException | None] = []
+    give_up = threading.Event()
+
+    def work() -> None:
+        try:
+            get(give_up)
+            ends.append(None)
+        except BaseException as error:
+            ends.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        _watch(thread, count, stage, patience_seconds, context)
+    except BaseException:
+        give_up.set()
+        thread.join(LAST_SECONDS)
+        raise
+    if ends[0] is not None:
+        raise ends[0]
+
+
+def _watch(
+    thread: threading.Thread,
+    count: Callable[[], int],
+    stage: str,
+    patience_seconds: float,
+    context: TaskContext,
+) -> None:
+    n_before, since = count(), time.monotonic()
+    context.emit(Stage(stage, n_before, None))
+    while thread.is_alive():
+        thread.join(LOOK_SECONDS)
+        context.check()
+        n_now = count()
+        if n_now != n_before:
+            n_before, since = n_now, time.monotonic()
+            context.emit(Stage(stage, n_now, None))
+        elif time.monotonic() - since > patience_seconds:
+            raise Silence

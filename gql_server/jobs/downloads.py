@@ -1,0 +1,100 @@
+"""What tasks need from the Hugging Face Hub, got before a worker has them, so that no lane waits for it."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.compute.messages.tasks import (
+    CaptureActivations,
+    ContrastNeurons,
+    DownloadLanguageModel,
+    DownloadTexts,
+    EvaluateSae,
+    FindTopNeurons,
+    Generate,
+    IndexNeurons,
+    LoadLanguageModel,
+    Task,
+)
+from gql_server.jobs.executor import Executor, TaskRun
+from gql_server.language_model_files import whole_snapshot_in_cache
+from gql_server.settings import Settings
+
+AT_ONCE = 4
+"""Downloads under way; more wait."""
+
+Follow = Callable[[TaskRun], Awaitable[None]]
+
+
+class Downloads:
+    """Gets what tasks need, each thing by a task in a process of its own."""
+
+    def __init__(self, executor: Executor, settings: Settings) -> None:
+        self._executor = executor
+        self._enabled = settings.hub_enabled
+        self._patience = settings.download_patience_seconds
+        self._turns = asyncio.Semaphore(AT_ONCE)
+
+    async def missing(self, task: Task) -> list[Task]:
+        """Return the tasks that get what a task needs and that is not here."""
+        if not self._enabled or (_language_model(task) is None and _dataset(task) is None):
+            return []
+        return await asyncio.to_thread(self._missing, task)
+
+    def _missing(self, task: Task) -> list[Task]:
+        found: list[Task] = []
+        source = _language_model(task)
+        # A load that people ask for looks whether a branch has moved.
+        if source is not None and (
+            isinstance(task, LoadLanguageModel) or not whole_snapshot_in_cache(source)
+        ):
+            found.append(DownloadLanguageModel(source, self._patience))
+        texts = _dataset(task)
+        if texts is not None and not Path(texts.directory).is_dir():
+            found.append(msgspec.structs.replace(texts, patience_seconds=self._patience))
+        return found
+
+    async def get(self, downloads: Sequence[Task], follow: Follow | None = None) -> None:
+        """Do downloads, one after the other; ``follow`` takes in what each tells.
+
+        Raises:
+            TaskEnded: One has ended without a result.
+        """
+        for download in downloads:
+            async with self._turns:
+                run = await self._executor.start("downloads", download)
+                try:
+                    if follow is not None:
+                        await follow(run)
+                    await run.result()
+                except BaseException:
+                    await self._executor.cancel(run)
+                    raise
+
+
+def _language_model(task: Task) -> LanguageModelSource | None:
+    """Return the repository whose files a task loads, if it does."""
+    match task:
+        case (
+            LoadLanguageModel(language_model=source)
+            | CaptureActivations(language_model=source)
+            | EvaluateSae(language_model=source)
+            | IndexNeurons(language_model=LanguageModelSource() as source)
+            | FindTopNeurons(language_model=source)
+            | ContrastNeurons(language_model=source)
+            | Generate(language_model=source)
+        ):
+            return source if source.kind == "HUGGING_FACE" else None
+    return None
+
+
+def _dataset(task: Task) -> DownloadTexts | None:
+    """Return what gets the texts of the Hub that a task reads, if it does."""
+    if not isinstance(task, CaptureActivations | EvaluateSae) or task.hub_dataset is None:
+        return None
+    wanted = None if task.sample_limit is None else task.sample_offset + task.sample_limit
+    return DownloadTexts(task.hub_dataset, task.dataset_dir, wanted, task.max_texts, math.inf)

@@ -1,0 +1,190 @@
+"""Downloads: what they tell, when they are given up, and what is got, without a network."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+import huggingface_hub
+import pytest
+
+from gql_server.compute.context import TaskCanceled, TaskError
+from gql_server.compute.downloading import downloader, hub_models
+from gql_server.compute.downloading.downloader import Downloader, Silence, patiently
+from gql_server.compute.messages.events import Event, Log, Stage
+from gql_server.compute.messages.results import Done
+from gql_server.compute.messages.sources import HubDataset, LanguageModelSource
+from gql_server.compute.messages.tasks import DownloadLanguageModel, DownloadTexts
+from gql_server.compute.messages.wire import LanguageModelChanged
+from gql_server.datasets import TextDataset
+from tests.compute.conftest import RecordingContext
+
+SOURCE = LanguageModelSource("lm_a", "HUGGING_FACE", "owner/name", "v1", "FLOAT32", "/nowhere")
+HUB = HubDataset("owner/texts", None, "train", "body", "v1")
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloader, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(downloader, "LAST_SECONDS", 5.0)
+
+
+class Canceled(RecordingContext):
+    """A context whose task is canceled by the third check."""
+
+    def on_check(self) -> None:
+        if self.checks == 3:
+            raise TaskCanceled
+
+
+def stages(events: list[Event]) -> list[int]:
+    return [event.completed for event in events if isinstance(event, Stage)]
+
+
+def test_what_comes_is_told_and_only_silence_is_too_long(recording_context: RecordingContext) -> None:
+    n_come, next_one = [0], threading.Event()
+
+    def get(give_up: threading.Event) -> None:
+        for number in range(1, 4):
+            time.sleep(0.2)  # Longer than half of the patience each, shorter than the whole.
+            n_come[0] = number
+        next_one.set()
+        assert give_up.wait(10), "it is not told that it is given up"
+
+    with pytest.raises(Silence):
+        patiently(get, lambda: n_come[0], "getting", 0.35, recording_context)
+    assert next_one.is_set()
+    assert stages(recording_context.events) == [0, 1, 2, 3]
+
+
+def test_what_fails_fails_with_its_own_error(recording_context: RecordingContext) -> None:
+    def get(give_up: threading.Event) -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        patiently(get, lambda: 0, "getting", 10, recording_context)
+
+
+def test_a_canceled_download_ends_while_nothing_comes() -> None:
+    def get(give_up: threading.Event) -> None:
+        give_up.wait(10)
+
+    with pytest.raises(TaskCanceled):
+        patiently(get, lambda: 0, "getting", 10, Canceled())
+
+
+class Hub:
+    """The Hub's client, with files that are made here."""
+
+    def __init__(self, cache: Path, names: dict[str, bytes]) -> None:
+        self.cache, self.names = cache, names
+        self.patterns: list[list[str]] = []
+        self.hangs = self.is_down = False
+
+    def snapshot_download(
+        self, repository: str, *, revision: str, allow_patterns: list[str], **_: Any
+    ) -> str:
+        assert (repository, revision) == ("owner/name", "v1")
+        if self.hangs:
+            time.sleep(60)
+        if self.is_down:
+            raise ConnectionError("no Hub")
+        self.patterns.append(allow_patterns)
+        directory = self.cache / "models--owner--name" / "snapshots" / ("a" * 40)
+        directory.mkdir(parents=True, exist_ok=True)
+        blobs = self.cache / "models--owner--name" / "blobs"
+        blobs.mkdir(exist_ok=True)
+        for name, content in self.names.items():
+            if any(Path(name).match(pattern) for pattern in allow_patterns):
+                (directory / name).write_bytes(content)
+                (blobs / name).write_bytes(content)
+        (self.cache / "models--owner--name" / "refs").mkdir(exist_ok=True)
+        (self.cache / "models--owner--name" / "refs" / "v1").write_text("a" * 40)
+        return str(directory)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    hub = Hub(tmp_path / "hub", {file.name: file.read_bytes() for file in tiny_model_dir.iterdir()})
+    monkeypatch.setattr(hub_models, "snapshot_download", hub.snapshot_download)
+    return hub
+
+
+def get(context: Any, patience_seconds: float = 10) -> tuple[Any, list[LanguageModelChanged]]:
+    """Return what a download gives, or its error; and what is told of the language model."""
+    told: list[Any] = []
+    try:
+        return Downloader(told.append).do(DownloadLanguageModel(SOURCE, patience_seconds), context), told
+    except TaskError as error:
+        return error, told
+
+
+def test_weights_are_got_in_one_format(hub: Hub, recording_context: RecordingContext) -> None:
+    assert get(recording_context) == (Done(), [])
+    assert [("*.bin" in patterns) for patterns in hub.patterns] == [False]
+    hub.names["pytorch_model.bin"] = hub.names.pop("model.safetensors")
+    (hub.cache / "models--owner--name" / "snapshots" / ("a" * 40) / "model.safetensors").unlink()
+    assert get(recording_context) == (Done(), [])
+    assert [("*.bin" in patterns) for patterns in hub.patterns] == [False, False, True]
+
+
+def test_a_hub_that_is_silent_or_away_is_told(hub: Hub, recording_context: RecordingContext) -> None:
+    hub.hangs = True
+    error, told = get(recording_context, patience_seconds=0.1)
+    assert error.code == "CONFLICT"
+    sentence = "The language model owner/name could not be loaded: nothing has come for 0.1 seconds."
+    assert error.reason == f"{sentence} Try again later."
+    assert told == [LanguageModelChanged("lm_a", "FAILED", error.reason)]
+    hub.hangs, hub.is_down = False, True
+    error, told = get(recording_context)
+    assert error.reason == "The language model owner/name could not be loaded: no Hub."
+    assert told == [LanguageModelChanged("lm_a", "FAILED", error.reason)]
+
+
+def test_what_the_cache_has_is_taken_where_the_hub_is_silent_or_away(
+    hub: Hub, recording_context: RecordingContext
+) -> None:
+    get(recording_context)
+    hub.hangs = True
+    assert get(recording_context, patience_seconds=0.1) == (Done(), [])
+    sentence = "The Hub does not answer: the language model is taken as the cache has it."
+    assert Log(sentence) in recording_context.events
+    hub.hangs, hub.is_down = False, True
+    assert get(recording_context) == (Done(), [])
+
+
+class Rows:
+    """A dataset of the Hub with some rows, and more without end."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self.config = type("Config", (), {"data_files": {"train": ["hf://datasets/owner/texts@a/t.jsonl"]}})
+
+    def as_streaming_dataset(self, split: str) -> Any:
+        for number in range(self._rows):
+            yield {"body": f"text {number}"}
+        while True:
+            time.sleep(0.001)
+            yield {"body": "another"}
+
+
+def texts(directory: Path, wanted: int | None, patience_seconds: float = 10) -> DownloadTexts:
+    return DownloadTexts(HUB, str(directory), wanted, 100_000, patience_seconds)
+
+
+def test_texts_are_got_and_counted(
+    tmp_path: Path, recording_context: RecordingContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_, **__: Rows(1000))
+    assert Downloader(lambda message: None).do(texts(tmp_path / "here", 1000), recording_context) == Done()
+    assert list(TextDataset(tmp_path / "here")) == [f"text {number}" for number in range(1000)]
+    assert recording_context.events[0] == Log("Getting texts from owner/texts.")
+
+
+def test_texts_that_are_given_up_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_, **__: Rows(100))
+    with pytest.raises(TaskCanceled):
+        Downloader(lambda message: None).do(texts(tmp_path / "here", None), Canceled())
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,134 @@
+"""Language models come from the Hub beside the lanes, and a Hub that hangs holds nobody up."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.fake_hub import REPOSITORY, FakeHub, fake_hub
+from tests.fuzz.making import Maker
+from tests.server_process import server_process
+
+ADD = """mutation ($input: AddLanguageModelInput!) { addLanguageModel(input: $input) {
+  __typename ... on LanguageModelAdded { languageModel { id } } } }"""
+LOAD = "mutation ($id: ID!) { loadLanguageModel(id: $id) { ... on JobLaunched { job { id } } } }"
+JOB = "query ($id: ID!) { job(id: $id) { status error progress { stage { name completed } } } }"
+CANCEL = "mutation ($id: ID!) { cancelJob(id: $id) { __typename } }"
+GENERATE = """mutation ($input: GenerateInput!) { generate(input: $input) { __typename
+  ... on Generation { outputs { text } } ... on Conflict { message } } }"""
+PATIENCE_SECONDS = 4
+
+
+@pytest.fixture
+def hub(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    """Run a Hub, for servers that begin from now on, with a cache of their own."""
+    with fake_hub(tiny_model_dir) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield hub
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path, tiny_model_dir: Path) -> AsyncIterator[Maker]:
+    settings = {"MODEL_DIRS": str(tiny_model_dir), "DOWNLOAD_PATIENCE_SECONDS": str(PATIENCE_SECONDS)}
+    with server_process(tmp_path / "artifacts", WARM_UP="false", **settings) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
+            yield Maker(client, str(tiny_model_dir))
+
+
+async def add(maker: Maker, repository: str = REPOSITORY) -> str:
+    given = {"name": f"of the Hub {repository}", "source": {"huggingFace": {"repository": repository}}}
+    answer = await maker.ask(ADD, input=given)
+    return str(answer["addLanguageModel"]["languageModel"]["id"])
+
+
+async def load(maker: Maker, language_model: str) -> str:
+    return str((await maker.ask(LOAD, id=language_model))["loadLanguageModel"]["job"]["id"])
+
+
+async def until(maker: Maker, job: str, *statuses: str, stage: str | None = None) -> dict[str, Any]:
+    """Return a job once it has one of the statuses, and is in the stage."""
+    async with asyncio.timeout(90):
+        while True:
+            found: dict[str, Any] = (await maker.ask(JOB, id=job))["job"]
+            now = (found["progress"]["stage"] or {}).get("name")
+            if found["status"] in statuses and (stage is None or now == stage):
+                return found
+            await asyncio.sleep(0.1)
+
+
+async def texts(maker: Maker, language_model: str) -> dict[str, Any]:
+    given = {"languageModelId": language_model, "prompts": ["True and"], "maxNewTokens": 5}
+    answer: dict[str, Any] = (await maker.ask(GENERATE, input=given))["generate"]
+    return answer
+
+
+async def test_a_language_model_of_the_hub_is_got_and_loaded(
+    hub: FakeHub, tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    async with serving(tmp_path, tiny_model_dir) as maker:
+        language_model = await add(maker)
+        assert (await until(maker, await load(maker, language_model), "SUCCEEDED", "FAILED"))["error"] is None
+        here = await maker.language_model()
+        assert await texts(maker, language_model) == await texts(maker, here)
+        weights = [path for path in hub.asked if path.endswith(".safetensors")]
+        assert await until(maker, await load(maker, language_model), "SUCCEEDED", "FAILED")
+        assert [path for path in hub.asked if path.endswith(".safetensors")] == weights
+
+
+async def test_a_generation_gets_the_model_that_it_needs(
+    hub: FakeHub, tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    async with serving(tmp_path, tiny_model_dir) as maker:
+        assert await texts(maker, await add(maker)) == await texts(maker, await maker.language_model())
+
+
+async def test_a_hub_that_hangs_holds_up_neither_generations_nor_jobs(
+    hub: FakeHub, tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    hub.answers.clear()
+    async with serving(tmp_path, tiny_model_dir) as maker:
+        here, there = await maker.language_model(), await add(maker)
+        await maker.load(here)
+        hanging = await load(maker, there)
+        await until(maker, hanging, "RUNNING", stage="downloading the language model")
+        waiting = asyncio.ensure_future(texts(maker, there))
+        await maker.load(here)
+        assert (await texts(maker, here))["__typename"] == "Generation"
+        assert not waiting.done()
+        failed = await until(maker, hanging, "FAILED")
+        sentence = (
+            f"The language model {REPOSITORY} could not be loaded: nothing has come for {PATIENCE_SECONDS} "
+            "seconds. Try again later."
+        )
+        assert failed["error"] == sentence
+        assert (await waiting)["message"] == sentence
+        hub.answers.set()
+        assert (await texts(maker, there))["__typename"] == "Generation"
+
+
+async def test_a_load_is_canceled_while_the_hub_hangs(
+    hub: FakeHub, tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    hub.answers.clear()
+    async with serving(tmp_path, tiny_model_dir) as maker:
+        hanging = await load(maker, await add(maker))
+        await until(maker, hanging, "RUNNING", stage="downloading the language model")
+        await maker.ask(CANCEL, id=hanging)
+        assert (await until(maker, hanging, "CANCELED", "FAILED"))["status"] == "CANCELED"
+
+
+async def test_a_repository_that_is_not_there_is_told(
+    hub: FakeHub, tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    async with serving(tmp_path, tiny_model_dir) as maker:
+        there = await add(maker, "owner/other")
+        failed = await until(maker, await load(maker, there), "FAILED")
+        sentence = "The language model owner/other could not be loaded: The Hub has no such repository"
+        assert failed["error"].startswith(sentence)
+        assert (await texts(maker, there))["message"] == failed["error"]
