@@ -107,6 +107,20 @@ def resolve_inside(path: str, roots: Sequence[Path]) -> Path | None:
     return None
 
 
+def leads_out(directory: Path, roots: Sequence[Path]) -> str | None:
+    """Return the name of a link in a directory that leads to something outside of ``roots``, or None.
+
+    What it leads to need not be there. The directories in it are not looked into.
+    """
+    real_roots = [root.resolve() for root in roots]
+    for path in sorted(directory.iterdir()):
+        if path.is_symlink():
+            real = Path(os.path.realpath(path))
+            if not any(real == root or root in real.parents for root in real_roots):
+                return path.name
+    return None
+
+
 def open_plain(path: Path) -> BinaryIO:
     """Open a plain file to read it; a pipe, which would be waited for, is none.
 

@@ -40,6 +40,14 @@ _NO_FILES_NEEDED = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
 _HOW_TO_MERGE = "merge it into its base model (merge_and_unload of peft) and save that"
 
 
+def link_leads_out(name: str) -> str:
+    """Return what to say of a link in a model's directory to what may not be read."""
+    return (
+        f"Its {name} is a link that leads out of this server's model directories: put the file itself there, "
+        "or have the server's operator add the directory that it leads to."
+    )
+
+
 def problem_of_directory(directory: Path) -> str | None:
     """Say in a sentence or two why a directory is no whole causal language model, or return None.
 

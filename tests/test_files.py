@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gql_server.files import open_inside
+from gql_server.files import leads_out, open_inside
 
 
 @pytest.fixture
@@ -57,3 +57,20 @@ def test_only_plain_files_are_opened_and_nothing_stays_open(models: Path) -> Non
         with pytest.raises(OSError, match="Not a plain file"):
             read(models / name, models)
     assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def test_links_in_a_directory_may_lead_to_what_may_be_read_alone(tmp_path: Path) -> None:
+    for name in ("blobs", "model", "outside"):
+        (tmp_path / "models" / name if name != "outside" else tmp_path / name).mkdir(parents=True)
+    root, model = tmp_path / "models", tmp_path / "models" / "model"
+    (root / "blobs" / "abc").write_text("weights")
+    (model / "config.json").write_text("{}")
+    (model / "weights").symlink_to("../blobs/abc")
+    (model / "nowhere").symlink_to("../blobs/gone")
+    assert leads_out(model, [root]) is None
+    assert leads_out(model, [model, root]) is None
+    assert leads_out(model, [model]) == "nowhere"
+    (model / "tokenizer.json").symlink_to(root / "blobs" / "hop")
+    assert leads_out(model, [root]) is None
+    (root / "blobs" / "hop").symlink_to(tmp_path / "outside" / "not there yet")
+    assert leads_out(model, [root]) == "tokenizer.json"

@@ -60,6 +60,7 @@ def language_model_source(settings: Settings, language_model: LanguageModel) -> 
         copy_dir=str(copy_directory(settings, language_model.id)),
         add_bos=language_model.add_bos,
         token_counts=as_pairs(counts_of(language_model.token_counts)),
+        roots=tuple(str(root.resolve()) for root in settings.model_dirs),
     )
 
 

@@ -15,10 +15,10 @@ from gql_server.compute.messages.tasks import LoadLanguageModel, UnloadLanguageM
 from gql_server.compute.messages.wire import Lane, LanguageModelChanged, LanguageModelFound
 from gql_server.database import Database
 from gql_server.errors import Conflict
-from gql_server.files import open_plain, resolve_inside
+from gql_server.files import leads_out, open_plain, resolve_inside
 from gql_server.hub_names import is_repository, is_revision
 from gql_server.jobs.executor import TaskRun, WorkerLost
-from gql_server.model_directories import problem_of_directory
+from gql_server.model_directories import link_leads_out, problem_of_directory
 from gql_server.provenance import plain
 from gql_server.readers import refusing
 from gql_server.server import Server
@@ -116,12 +116,14 @@ def _look_at(location: str, model_dirs: Sequence[Path]) -> _Found:
         )
         return _Found(LanguageModelSourceKind.DIRECTORY, location, problem)
     if found.is_dir():
-        return _Found(LanguageModelSourceKind.DIRECTORY, str(found), _problem_of_directory(found))
+        problem = _problem_of_directory(found, model_dirs)
+        return _Found(LanguageModelSourceKind.DIRECTORY, str(found), problem)
     return _Found(LanguageModelSourceKind.GGUF, str(found), _problem_of_gguf(found))
 
 
-def _problem_of_directory(path: Path) -> str | None:
-    problem = problem_of_directory(path)
+def _problem_of_directory(path: Path, model_dirs: Sequence[Path]) -> str | None:
+    link = leads_out(path, model_dirs)
+    problem = problem_of_directory(path) if link is None else link_leads_out(link)
     return f"The directory is no whole language model. {problem}" if problem else None
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import msgspec
@@ -22,7 +23,9 @@ from transformers import (
 )
 
 from gql_server.compute.context import TaskError
+from gql_server.compute.language_models import loading
 from gql_server.compute.language_models.loading import LanguageModels, depth_order, describe
+from gql_server.compute.language_models.weights import load_weights
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.wire import LanguageModelChanged
 from models.enums import LayerKind
@@ -291,6 +294,63 @@ def test_a_place_in_the_place_of_a_commit_leads_nowhere(
     assert (hub_cache / "snapshots" / place / "config.json").is_file()
     error, _ = failure(source_of(Path(), tmp_path / "copy", kind="HUGGING_FACE", location="owner/name"))
     assert error.code == "CONFLICT"
+
+
+@pytest.fixture
+def in_root(tiny_model_dir: Path, tmp_path: Path) -> LanguageModelSource:
+    """Return a model in a directory of its own under a root, with another one outside."""
+    for place in ("models/mine", "outside"):
+        shutil.copytree(tiny_model_dir, tmp_path / place)
+    source = source_of(tmp_path / "models" / "mine", tmp_path / "copy")
+    return msgspec.structs.replace(source, roots=(str(tmp_path / "models"),))
+
+
+def test_a_directory_that_has_become_a_link_out_of_the_roots_is_not_read(
+    in_root: LanguageModelSource, tmp_path: Path
+) -> None:
+    LanguageModels(device="cpu").get(in_root)
+    shutil.rmtree(in_root.location)
+    Path(in_root.location).symlink_to(tmp_path / "outside")
+    error, _ = failure(in_root)
+    assert error.code == "CONFLICT"
+    assert error.reason == "The language model mine is not under this server's model directories any more."
+
+
+def test_a_link_in_a_directory_that_leads_out_of_the_roots_is_told(
+    in_root: LanguageModelSource, tmp_path: Path
+) -> None:
+    weights = Path(in_root.location) / "model.safetensors"
+    weights.rename(tmp_path / "models" / "blob")
+    weights.symlink_to("../blob")
+    LanguageModels(device="cpu").get(in_root)
+    weights.unlink()
+    weights.symlink_to(tmp_path / "outside" / "model.safetensors")
+    error, _ = failure(in_root)
+    assert error.code == "CONFLICT"
+    assert "Its model.safetensors is a link that leads out" in error.reason
+
+
+def test_a_file_that_is_another_one_for_the_moment_in_which_it_is_read_is_noticed(
+    in_root: LanguageModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = Path(in_root.location) / "model.safetensors"
+    # As in a copy of the Hub's cache: a link, so that the file that it leads to stays as it is.
+    weights.rename(tmp_path / "models" / "blob")
+    weights.symlink_to("../blob")
+    load = load_weights
+
+    def exchanged(*given: Any) -> Any:
+        weights.unlink()
+        weights.symlink_to(tmp_path / "outside" / "model.safetensors")
+        loaded = load(*given)
+        weights.unlink()
+        weights.symlink_to("../blob")
+        return loaded
+
+    monkeypatch.setattr(loading, "load_weights", exchanged)
+    error, _ = failure(in_root)
+    assert error.code == "CONFLICT"
+    assert "change while it is loaded" in error.reason
 
 
 def test_a_file_that_is_no_gguf_is_a_conflict(tmp_path: Path) -> None:

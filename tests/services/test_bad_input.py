@@ -588,7 +588,7 @@ async def test_an_unknown_or_malformed_id_is_not_found_by_any_mutation(tmp_path:
             assert isinstance(refusal, NotFound) and refusal.id == id
 
 
-async def test_model_sources_must_lie_inside_and_be_models(tmp_path: Path) -> None:
+async def test_model_sources_must_lie_inside_and_be_models(tmp_path: Path, tiny_model_dir: Path) -> None:
     allowed = tmp_path / "models"
     (allowed / "empty").mkdir(parents=True)
     (allowed / "fake.gguf").write_bytes(b"not a model")
@@ -596,8 +596,11 @@ async def test_model_sources_must_lie_inside_and_be_models(tmp_path: Path) -> No
     (allowed / "half" / "config.json").write_text('{"model_type": "llama"}')
     (tmp_path / "outside.gguf").write_bytes(b"GGUF")
     (allowed / "link.gguf").symlink_to(tmp_path / "outside.gguf")
+    linked = shutil.copytree(tiny_model_dir, allowed / "linked")
+    (linked / "config.json").rename(tmp_path / "config.json")
+    (linked / "config.json").symlink_to(tmp_path / "config.json")
     attempts = ["", "none", "../outside.gguf", str(tmp_path / "outside.gguf"), "link.gguf", "a\0b"]
-    attempts += ["empty/../../outside.gguf", "empty", "fake.gguf", "half"]
+    attempts += ["empty/../../outside.gguf", "empty", "fake.gguf", "half", "linked"]
     async with prepared(tmp_path, model_dirs=(allowed,)) as (server, _):
         for attempt in attempts:
             request = AddLanguageModelRequest("new", None, attempt, None, FloatType.FLOAT32)

@@ -17,6 +17,7 @@ from gql_server.compute.language_models.load_failures import sentences_of
 from gql_server.compute.language_models.model_files import (
     DTYPES,
     place_to_load,
+    state_inside,
     without_places,
     write_tokenizer,
 )
@@ -160,10 +161,10 @@ class LanguageModels:
 def _load_unchanged(source: LanguageModelSource, device: str) -> _Loaded:
     """Load a model from files that stay as they are meanwhile: their hashes are those of its weights."""
     for _ in range(_LOADS):
-        stamp = stamp_of(source)
+        stamp, state = stamp_of(source), state_inside(source)
         place, lm, notes = _load(source, device)
         files = ReadFiles.now(source, stamp, place)
-        if stamp_of(source) == stamp:
+        if stamp_of(source) == stamp and state_inside(source) == state:
             return _Loaded(source, files, lm, notes, describe(lm, files.origin))
         del lm
     raise TaskError(

@@ -19,9 +19,9 @@ from gql_server.compute.language_models.tokenizer_loading import load_tokenizer
 from gql_server.compute.language_models.weights import load_weights
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.file_hashes import FileState, hash_files
-from gql_server.files import whole_directory, write_changed, write_whole
+from gql_server.files import leads_out, resolve_inside, whole_directory, write_changed, write_whole
 from gql_server.language_model_files import snapshot_in_cache
-from gql_server.model_directories import problem_of_directory
+from gql_server.model_directories import link_leads_out, problem_of_directory
 from gql_server.provenance import FileHash
 
 DTYPES = {"FLOAT32": torch.float32, "FLOAT16": torch.float16, "BFLOAT16": torch.bfloat16}
@@ -51,6 +51,28 @@ def place_to_load(source: LanguageModelSource) -> str:
     if problem is not None:
         raise NotLoadable(problem)
     return place
+
+
+def state_inside(source: LanguageModelSource) -> tuple[int, ...]:
+    """Return the state of a model's directory: another one once a name in it was exchanged for a while.
+
+    Raises:
+        TaskError: CONFLICT where the place is not under the source's roots any more, or a link in it leads
+            out of them.
+    """
+    roots, place = [Path(root) for root in source.roots], Path(source.location)
+    if source.kind == "HUGGING_FACE" or not roots or not place.exists():
+        return ()  # That it has gone is told where it is read.
+    if resolve_inside(source.location, roots) != place:
+        reason = f"The language model {place.name} is not under this server's model directories any more."
+        raise TaskError(reason, "CONFLICT")
+    if source.kind == "GGUF":
+        return ()  # The file's own state tells.
+    name = leads_out(place, roots)
+    if name is not None:
+        raise TaskError(f"The language model {place.name} cannot be used. {link_leads_out(name)}", "CONFLICT")
+    found = place.stat()
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def without_places(text: str, source: LanguageModelSource) -> str:

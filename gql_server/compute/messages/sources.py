@@ -22,6 +22,8 @@ class LanguageModelSource(Message, frozen=True):
     """Whether a BOS is written before texts; None is as the tokenizer does."""
     token_counts: tuple[tuple[int, bool], ...] = ()
     """Tokens of which people have said whether they count."""
+    roots: tuple[str, ...] = ()
+    """Of a DIRECTORY or a GGUF: the directories under which its files have to lie when they are read."""
 
 
 class MadeWith(Message, frozen=True):
