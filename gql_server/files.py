@@ -108,16 +108,17 @@ def resolve_inside(path: str, roots: Sequence[Path]) -> Path | None:
 
 
 def leads_out(directory: Path, roots: Sequence[Path]) -> str | None:
-    """Return the name of a link in a directory that leads to something outside of ``roots``, or None.
+    """Return the place of a link in a directory that leads to something outside of ``roots``, or None.
 
-    What it leads to need not be there. The directories in it are not looked into.
+    What it leads to need not be there.
     """
     real_roots = [root.resolve() for root in roots]
-    for path in sorted(directory.iterdir()):
-        if path.is_symlink():
-            real = Path(os.path.realpath(path))
-            if not any(real == root or root in real.parents for root in real_roots):
-                return path.name
+    for above, directories, files in os.walk(directory):
+        for path in (Path(above, name) for name in sorted((*directories, *files))):
+            if path.is_symlink():
+                real = Path(os.path.realpath(path))
+                if not any(real == root or root in real.parents for root in real_roots):
+                    return str(path.relative_to(directory))
     return None
 
 

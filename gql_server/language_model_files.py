@@ -36,6 +36,11 @@ _OPTIONS = (
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
+HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken")
+"""What a load needs of a repository, but for weights in PyTorch's own format."""
+OTHER_HUB_FILES = ("*/*", "consolidated*")
+"""Other programs' copies of the weights."""
+
 Stamp = dict[str, FileState | str]
 """What a look at a model's files tells; of a repository, the commit that the Hub's cache has."""
 
@@ -121,7 +126,27 @@ def snapshot_in_cache(source: LanguageModelSource) -> Path | None:
 def whole_snapshot_in_cache(source: LanguageModelSource) -> Path | None:
     """Return that directory where all that a load needs of it is there; reads its small files."""
     directory = snapshot_in_cache(source)
-    return None if directory is None or problem_of_directory(directory) is not None else directory
+    if directory is None or problem_of_directory(directory) is not None:
+        return None
+    return directory if _is_complete(source, directory) else None
+
+
+def _is_complete(source: LanguageModelSource, directory: Path) -> bool:
+    """Whether nothing is missing that the cache knows of as a file of the commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        snapshot_download(
+            source.location,
+            revision=directory.name,
+            allow_patterns=list(HUB_FILES),
+            ignore_patterns=list(OTHER_HUB_FILES),
+            local_files_only=True,
+        )
+    except LocalEntryNotFoundError:
+        return False
+    return True
 
 
 def identify(

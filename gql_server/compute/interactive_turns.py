@@ -128,12 +128,16 @@ class InteractiveTurns:
         """Have a long task go on for a moment, with short ones between its steps; a short one to its end."""
         begun.turn_ends = time.monotonic() + TURN_SECONDS
         while self._goes_on(begun):
-            short = None if begun.is_short else self._inbox.take_that(_is_short)
+            short = None if begun.is_short else self._inbox.take_that(_is_short, self._is_at_ease_with(begun))
             if short is not None:
                 self._take_turn(_Begun(short, self._do))
             if not begun.is_short and begun.turn_ends <= time.monotonic():
                 self._others.append(begun)
                 return
+
+    def _is_at_ease_with(self, begun: _Begun) -> Callable[[StartTask], bool]:
+        in_hand = [begun.task, *(one.task for one in self._others)]
+        return lambda message: not any(_is_other_state(message.task, one) for one in in_hand)
 
     def _goes_on(self, begun: _Begun) -> bool:
         self._current = begun

@@ -58,19 +58,19 @@ class Context:
 
     def emit(self, event: Event) -> None:
         """Send an event. Raises TaskCanceled where the task has been asked to stop."""
-        self._worker.get_on()
+        self._worker.get_on(self._message.task_id)
         self._worker.channel.send(TaskEvent(self._message.task_id, event))
         self._raise_if_canceled()
 
     def check(self) -> None:
         """Raise TaskCanceled where the task has been asked to stop."""
-        self._worker.get_on()
         self._worker.sharing.adjust()
         if self._message.lane == "jobs":
             while (waiting := self._worker.inbox.take("interactive")) is not None:
                 self._worker.interactive.run(waiting)
         else:
             self._worker.interactive.pause()
+        self._worker.get_on(self._message.task_id)
         self._raise_if_canceled()
 
     def _raise_if_canceled(self) -> None:
@@ -134,6 +134,7 @@ class Worker:
         self.inbox = Inbox(channel)
         self.interactive = InteractiveTurns(self.inbox, self.do)
         self._looks_at_step, self._got_on = 0, False
+        self._task_in_hand: int | None = None
         threading.Thread(target=self.inbox.fill, daemon=True).start()
         # Made with the thread running: the API process may end in the seconds that importing torch takes.
         self._tools = make_tools(channel.send)
@@ -142,9 +143,9 @@ class Worker:
         self._idle_seconds = idle_seconds
         threading.Thread(target=self._give_signs, daemon=True).start()
 
-    def get_on(self) -> None:
-        """Note that the task in hand has got from one step to the next."""
-        self._got_on = True
+    def get_on(self, task_id: int | None = None) -> None:
+        """Note that a task has got from one step to the next, and has the worker in hand."""
+        self._got_on, self._task_in_hand = True, task_id
 
     def _give_signs(self) -> None:
         """Say every second that this process is alive, and for how long its task has not got on.
@@ -158,7 +159,8 @@ class Worker:
             if self._tasks_in_hand:
                 self.sharing.sign()
             try:
-                self.channel.send(WorkerAlive(self._looks_at_step * _SECONDS_BETWEEN_SIGNS))
+                seconds = self._looks_at_step * _SECONDS_BETWEEN_SIGNS
+                self.channel.send(WorkerAlive(seconds, self._task_in_hand))
             except OSError:
                 return  # The API process is gone; the inbox ends this one.
 
@@ -181,6 +183,7 @@ class Worker:
         self._tasks_in_hand += 1
         self.sharing.sign()
         self.channel.send(TaskBegan(message.task_id))
+        self.get_on(message.task_id)
         try:
             context.check()
             result = self._tools.do(message.task, context)

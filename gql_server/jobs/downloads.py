@@ -1,4 +1,4 @@
-"""What tasks need from the Hugging Face Hub, got before a worker has them, so that no lane waits for it."""
+"""What jobs need from the Hugging Face Hub, got before a worker has their tasks: no lane waits for it."""
 
 import asyncio
 import math
@@ -10,12 +10,9 @@ import msgspec
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import (
     CaptureActivations,
-    ContrastNeurons,
     DownloadLanguageModel,
     DownloadTexts,
     EvaluateSae,
-    FindTopNeurons,
-    Generate,
     IndexNeurons,
     LoadLanguageModel,
     Task,
@@ -39,6 +36,12 @@ class Downloads:
         self._patience = settings.download_patience_seconds
         self._turns = asyncio.Semaphore(AT_ONCE)
 
+    async def is_here(self, source: LanguageModelSource) -> bool:
+        """Whether a language model can be loaded as it is; what is not of the Hub is taken to be."""
+        if source.kind != "HUGGING_FACE":
+            return True
+        return await asyncio.to_thread(whole_snapshot_in_cache, source) is not None
+
     async def missing(self, task: Task) -> list[Task]:
         """Return the tasks that get what a task needs and that is not here."""
         if not self._enabled or (_language_model(task) is None and _dataset(task) is None):
@@ -58,8 +61,8 @@ class Downloads:
             found.append(msgspec.structs.replace(texts, patience_seconds=self._patience))
         return found
 
-    async def get(self, downloads: Sequence[Task], follow: Follow | None = None) -> None:
-        """Do downloads, one after the other; ``follow`` takes in what each tells.
+    async def get(self, downloads: Sequence[Task], follow: Follow) -> None:
+        """Do downloads, one after the other; ``follow`` takes in what each tells. It may be canceled.
 
         Raises:
             TaskEnded: One has ended without a result.
@@ -68,12 +71,10 @@ class Downloads:
             async with self._turns:
                 run = await self._executor.start("downloads", download)
                 try:
-                    if follow is not None:
-                        await follow(run)
+                    await follow(run)
                     await run.result()
-                except BaseException:
-                    await self._executor.cancel(run)
-                    raise
+                finally:
+                    await self._executor.cancel(run)  # To no effect where it has ended.
 
 
 def _language_model(task: Task) -> LanguageModelSource | None:
@@ -84,9 +85,6 @@ def _language_model(task: Task) -> LanguageModelSource | None:
             | CaptureActivations(language_model=source)
             | EvaluateSae(language_model=source)
             | IndexNeurons(language_model=LanguageModelSource() as source)
-            | FindTopNeurons(language_model=source)
-            | ContrastNeurons(language_model=source)
-            | Generate(language_model=source)
         ):
             return source if source.kind == "HUGGING_FACE" else None
     return None

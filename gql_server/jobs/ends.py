@@ -30,8 +30,8 @@ async def write_down(
     job.finished_at = finished_at or not_before_start(job)
     job.eta_seconds = None
     progress.leave_stage(job)
-    await handler.fail(session, job, status)
     await job_log.append_status(session, job, status, error)
+    await handler.fail(session, job, status)
 
 
 def not_before_start(job: Job) -> datetime:

@@ -17,7 +17,7 @@ from gql_server.compute.messages.wire import (
 )
 from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.jobs.vigil import Patience
-from gql_server.jobs.worker_process import WorkerProcess
+from gql_server.jobs.worker_process import STOPPING, WorkerProcess
 from gql_server.settings import Settings
 from gql_server.telemetry.telemetry import Telemetry
 
@@ -63,11 +63,12 @@ class LocalExecutor:
 
         def download_worker() -> WorkerProcess:
             options = _options(settings, low_priority=True)
-            return WorkerProcess(["downloads"], options, patience, on_language_model, _ignore_loss, telemetry)
+            return WorkerProcess(["downloads"], options, patience, lambda told: None, _ignore_loss, telemetry)
 
         self._download_worker = download_worker
-        self._downloads: dict[TaskRun, WorkerProcess] = {}
-        self._endings: set[asyncio.Task[None]] = set()
+        self._downloads: set[WorkerProcess] = set()
+        self._serving: set[asyncio.Task[None]] = set()
+        self._is_closed = False
         if settings.workers == 1:
             both = worker("interactive", "jobs")
             self._workers: dict[Lane, WorkerProcess] = {"jobs": both, "interactive": both}
@@ -79,26 +80,43 @@ class LocalExecutor:
         return await (self._download(task) if lane == "downloads" else self._workers[lane].start(lane, task))
 
     async def _download(self, task: Task) -> TaskRun:
-        worker = self._download_worker()
+        if self._is_closed:
+            raise WorkerLost(STOPPING)
+        worker, started = self._download_worker(), asyncio.get_running_loop().create_future()
+        self._downloads.add(worker)
+        # In a task of its own, which ends the process whatever becomes of who waits for the download.
+        serving = asyncio.create_task(self._serve_download(worker, task, started))
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
+        try:
+            return await asyncio.shield(started)
+        except asyncio.CancelledError:
+            started.add_done_callback(self._give_up)
+            raise
+
+    async def _serve_download(
+        self, worker: WorkerProcess, task: Task, started: asyncio.Future[TaskRun]
+    ) -> None:
         try:
             run = await worker.start("downloads", task)
-        except BaseException:
-            await worker.close(0)
-            raise
-        self._downloads[run] = worker
-        ending = asyncio.create_task(self._end_with(run))
-        self._endings.add(ending)
-        ending.add_done_callback(self._endings.discard)
-        return run
+            started.set_result(run)
+            await run.ended()
+        except Exception as error:
+            started.set_exception(error)
+        finally:
+            await worker.close(0, "It has done its download.")
+            self._downloads.discard(worker)
 
-    async def _end_with(self, run: TaskRun) -> None:
-        await run.ended()
-        await self._downloads[run].close(0, "It has done its download.")
-        del self._downloads[run]
+    def _give_up(self, started: asyncio.Future[TaskRun]) -> None:
+        """Cancel a download that has started after whoever wanted it had gone."""
+        if started.exception() is None:
+            canceling = asyncio.create_task(self.cancel(started.result()))
+            self._serving.add(canceling)
+            canceling.add_done_callback(self._serving.discard)
 
     async def cancel(self, run: TaskRun) -> None:
         """Ask a task to stop; one that does not react within the grace period loses its worker."""
-        for worker in (*set(self._workers.values()), *self._downloads.values()):
+        for worker in (*set(self._workers.values()), *self._downloads):
             if await worker.cancel(run):
                 return
 
@@ -116,9 +134,10 @@ class LocalExecutor:
 
     async def close(self, grace_seconds: float) -> None:
         """Ask all tasks to stop, and end all workers once they have, or after so long."""
-        workers = (*set(self._workers.values()), *self._downloads.values())
+        self._is_closed = True
+        workers = (*set(self._workers.values()), *self._downloads)
         await asyncio.gather(*(worker.close(grace_seconds) for worker in workers))
-        await asyncio.gather(*self._endings)
+        await asyncio.gather(*self._serving)
         if self._board is not None:
             self._board.close()
 

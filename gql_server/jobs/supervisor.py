@@ -3,10 +3,11 @@
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -45,6 +46,9 @@ STOPPED = "The server was stopped while the job ran; retry it with retryJob."
 STOP_GRACE_SECONDS = 1.5
 """How long a task has to stop by itself, and to save what it has, when the server stops."""
 PAUSE_AFTER_ERROR_SECONDS = 1.0
+MAX_BESIDE = 32
+"""Jobs that wait for the Hub beside their lanes."""
+WAITING = "waiting for other jobs"
 INTERNAL_FAILURE = "The job failed because of a mistake in the server; its log says more."
 
 
@@ -70,8 +74,9 @@ class Supervisor:
         self._resumes = settings.resume_jobs
         self._wake = {lane: asyncio.Event() for lane in LANES}
         self._downloads = downloads
-        self._downloading: dict[str, asyncio.Future[None]] = {}
-        """Downloads for jobs, by the job's ID."""
+        self._getting_ready: dict[str, asyncio.Future[None]] = {}
+        """What jobs wait for before their tasks can begin, by the job's ID."""
+        self._turns = {lane: asyncio.Lock() for lane in LANES}
         self._beside: set[asyncio.Task[None]] = set()
         """Jobs that are not done by their lane's loop."""
         self._runs: dict[str, TaskRun] = {}
@@ -91,11 +96,13 @@ class Supervisor:
         self._closing = True
         for event in self._wake.values():
             event.set()
-        for download in self._downloading.values():
-            download.cancel()
+        for getting in self._getting_ready.values():
+            getting.cancel()
         await self._executor.close(STOP_GRACE_SECONDS)
-        work = (*self._loops.values(), *self._beside)
-        for outcome in await asyncio.gather(*work, return_exceptions=True):
+        outcomes = await asyncio.gather(*self._loops.values(), return_exceptions=True)
+        # Only now: a loop may have begun one meanwhile.
+        outcomes += await asyncio.gather(*self._beside, return_exceptions=True)
+        for outcome in outcomes:
             if isinstance(outcome, Exception):
                 logger.error("lane ended badly", exc_info=outcome)
 
@@ -112,9 +119,9 @@ class Supervisor:
     async def cancel(self, job_id: str) -> None:
         """Stop the task of a job that is CANCELING."""
         self._bell.ring()
-        download = self._downloading.get(job_id)
-        if download is not None:
-            download.cancel()
+        getting = self._getting_ready.get(job_id)
+        if getting is not None:
+            getting.cancel()
             return
         run = self._runs.get(job_id)
         if run is not None:
@@ -125,17 +132,24 @@ class Supervisor:
         while True:
             self._wake[lane].clear()
             try:
-                job_id = await self._next(lane)
+                await self._have_few_beside()
+                async with self._turns[lane]:
+                    job_id = None if self._closing else await self._next(lane)
+                    if job_id is not None:
+                        await self._run_or_fail(job_id, lane)
                 if self._closing:
                     return
                 if job_id is None:
                     await self._woken(lane)
-                else:
-                    await self._run_or_fail(job_id, lane)
             except Exception:
                 # Such as a full disk under the database: the job stays as it is until that can be written.
                 logger.exception("lane stumbled", lane=lane)
                 await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
+
+    async def _have_few_beside(self) -> None:
+        """Wait while as many jobs as may be wait for the Hub."""
+        while len(self._beside) >= MAX_BESIDE and not self._closing:
+            await asyncio.wait(self._beside, timeout=LOOK_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
 
     async def _woken(self, lane: Lane) -> None:
         """Return when there may be something to do: at a wake-up, and once a second besides."""
@@ -203,13 +217,22 @@ class Supervisor:
     async def _carry_out(self, job: Job, lane: Lane, task: Task, downloads: Sequence[Task] = ()) -> None:
         with self._telemetry.tracer.span(f"job {job.kind}", ours(subject(job)), cause=job.id) as span:
             tell_start(job)
-            span.conclude(await self._do(job.id, lane, task, downloads))
+            try:
+                if downloads:
+                    await self._get_ready(job.id, lane, downloads)
+            except TaskEnded as ended:
+                status = await self._end(job.id, *self._how(job.id, ended))
+            else:
+                try:
+                    status = await self._do(job.id, lane, task)
+                finally:
+                    if downloads:
+                        self._turns[lane].release()
+            span.conclude(status)
 
-    async def _do(self, job_id: str, lane: Lane, task: Task, downloads: Sequence[Task]) -> JobStatus:
+    async def _do(self, job_id: str, lane: Lane, task: Task) -> JobStatus:
         """Have a task done, write down what happens, and return how the job has ended."""
         try:
-            if downloads:
-                await self._download(job_id, downloads)
             run = self._runs[job_id] = await self._executor.start(lane, task)
             await self._cancel_if_asked_meanwhile(job_id, run)
             await self._follow_or_cancel(job_id, run)
@@ -219,18 +242,35 @@ class Supervisor:
         finally:
             self._runs.pop(job_id, None)
 
-    async def _download(self, job_id: str, downloads: Sequence[Task]) -> None:
-        """Have downloads done; raises a TaskEnded where they have not come to their end."""
-        getting = asyncio.ensure_future(self._downloads.get(downloads, partial(self._follow, job_id)))
-        self._downloading[job_id] = getting
-        if self._closing or await self._is_canceling(job_id):
-            getting.cancel()
+    async def _get_ready(self, job_id: str, lane: Lane, downloads: Sequence[Task]) -> None:
+        """Have downloads done, and wait for the job's turn in its lane, which it has afterwards.
+
+        Raises:
+            TaskEnded: A download has not come to its end, or the job was canceled meanwhile.
+        """
+        getting = asyncio.ensure_future(self._download(job_id, lane, downloads))
+        self._getting_ready[job_id] = getting
         try:
+            if self._closing or await self._is_canceling(job_id):
+                getting.cancel()
             await getting
         except asyncio.CancelledError:
             raise TaskCanceled from None
+        except BaseException:
+            getting.cancel()
+            await asyncio.wait([getting])
+            if not getting.cancelled() and getting.exception() is None:
+                self._turns[lane].release()
+            raise
         finally:
-            del self._downloading[job_id]
+            del self._getting_ready[job_id]
+
+    async def _download(self, job_id: str, lane: Lane, downloads: Sequence[Task]) -> None:
+        """Do that; what is canceled breaks off no write to the database."""
+        await self._downloads.get(downloads, partial(self._follow, job_id))
+        if self._turns[lane].locked():
+            await _to_its_end(self._record(job_id, [Stage(WAITING, 0, None)]))
+        await self._turns[lane].acquire()
 
     async def _follow_or_cancel(self, job_id: str, run: TaskRun) -> None:
         try:
@@ -260,9 +300,9 @@ class Supervisor:
                 kept += held
                 held, written = [], time.monotonic()
             if kept:
-                await self._record(job_id, kept)
+                await _to_its_end(self._record(job_id, kept))
         if held:
-            await self._record(job_id, held)
+            await _to_its_end(self._record(job_id, held))
 
     async def _record(self, job_id: str, events: list[Event]) -> None:
         async with self._database.write() as session:
@@ -337,3 +377,13 @@ class Supervisor:
         end.tell(self._telemetry)
         self.wake()
         return status
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await what must not be broken off, such as a write: a cancellation waits until it has been done."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

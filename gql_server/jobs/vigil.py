@@ -35,6 +35,8 @@ class Vigil:
         self._looks_since_sign = 0
         self.seconds_at_step = 0.0
         """For how long the worker's task in hand has not got from one step to the next, as it last said."""
+        self.task_id: int | None = None
+        """Which task that is."""
         self._ready = False
 
     def ready(self) -> None:
@@ -45,7 +47,7 @@ class Vigil:
     def sign(self, alive: WorkerAlive) -> None:
         """Take in a sign of life."""
         self._looks_since_sign = 0
-        self.seconds_at_step = alive.seconds_at_step
+        self.seconds_at_step, self.task_id = alive.seconds_at_step, alive.task_id
 
     async def trouble(self, patience_with_task: Callable[[], float]) -> str:
         """Return, in a sentence, what is wrong, once something is.

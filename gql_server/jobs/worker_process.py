@@ -51,7 +51,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 """Before a worker is started again that has ended before it was ready, twice as long each time."""
 _LOAD_STEPS = 4
 """A load of a language model is one step, and may take so many times as long as another."""
-_GRACES_BESIDE_OTHERS = 3
+_GRACES_BESIDE_OTHERS = 6
 """A canceled task that does not stop, and lets nobody else get on, has so many times its grace."""
 STOPPING = "The server is stopping."
 GARBLED = "The worker sent what the server does not understand, and was ended."
@@ -348,12 +348,17 @@ class WorkerProcess:
         self._kills.add(pending)
         pending.add_done_callback(self._kills.discard)
 
+    def _hangs(self, task_id: int) -> bool:
+        """Whether a canceled task keeps the worker to itself, so that others that have begun get no turn."""
+        patience = _GRACES_BESIDE_OTHERS * self._patience.cancel
+        return self._vigil.task_id == task_id and self._vigil.seconds_at_step > patience
+
     async def _kill_unless_ended(self, task_id: int) -> None:
         """End the process for a canceled task that does not stop; not under another one that gets on."""
         await asyncio.sleep(0 if self._loading else self._patience.cancel)
         while task_id in self._sent and self._process is not None:
             others = any(sent.run.begun and not sent.run.cancel_requested for sent in self._sent.values())
-            if not others or self._vigil.seconds_at_step > _GRACES_BESIDE_OTHERS * self._patience.cancel:
+            if not others or self._hangs(task_id):
                 self._reason = KEPT_ON
                 self._ended_for_cancel = True
                 kill(self._process)

@@ -39,6 +39,7 @@ async def find(
         lookup.check_ready(sae)
         left_out = await exclusions.for_prompts(session, sae, exclude_first_positions, exclude_outliers)
         language_model = await session.get_one(LanguageModel, sae.language_model_id)
+    await interactive.check_is_here(server, language_model)
     await model_identity.check_by_looks(server, language_model, sae)
     counts = await interactive.check_prompt_tokens(server, language_model, texts_a, "textsA")
     counts += await interactive.check_prompt_tokens(server, language_model, texts_b, "textsB")
@@ -53,7 +54,6 @@ async def find(
         exclusions=left_out,
     )
     n_texts = len(texts_a) + len(texts_b)
-    await interactive.download(server, task)
     about: Attributes = {"language_model": language_model.id, "sae": sae.id, "prompts": n_texts}
     with (
         server.in_use.by_request(language_model.id, sae.id),

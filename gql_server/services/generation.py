@@ -144,6 +144,7 @@ async def _prepare(server: Server, request: GenerateRequest) -> _Prepared:
         sae = await _sae(session, request, config)
         language_model = await _language_model(session, request, sae)
         left_out = await _exclusions(session, request, sae)
+    await interactive.check_is_here(server, language_model)
     if sae is not None:
         await model_identity.check_by_looks(server, language_model, sae)
     rendered = await _chats(server, language_model, request.prompts) if request.chat else None
@@ -157,7 +158,6 @@ async def _prepare(server: Server, request: GenerateRequest) -> _Prepared:
         await asyncio.to_thread(_make_room, server.settings, request, relative)
     path = server.settings.artifact_dir.resolve() / relative if relative else None
     task = _task(server.settings, request, language_model, sae, edits, path, left_out, rendered)
-    await interactive.download(server, task)
     return _Prepared(task, language_model, sae, relative)
 
 
@@ -236,7 +236,6 @@ async def _chats(server: Server, language_model: LanguageModel, prompts: Sequenc
     found = await _rendered(server, language_model, prompts)
     if found is None:
         load = LoadLanguageModel(artifacts.language_model_source(server.settings, language_model))
-        await interactive.download(server, load)
         with server.in_use.by_request(language_model.id):
             await interactive.finish(server, await interactive.start(server, load))
         found = await _rendered(server, language_model, prompts)

@@ -1,8 +1,7 @@
 """What top-neuron queries and generations share: checks of their prompts, and how a task's end is told."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from gql_server.compute.messages.results import Result
 from gql_server.compute.messages.tasks import Task
@@ -16,6 +15,7 @@ from gql_server.services.checks import Checks
 from gql_server.services.tokenizing import TokenizerFiles, token_counts
 from gql_server.settings import Settings
 from models import LanguageModel
+from models.enums import LanguageModelStatus
 
 
 class TaskBroken(Exception):
@@ -122,15 +122,20 @@ async def start(server: Server, task: Task) -> TaskRun:
         raise QueueFull(str(lost), retry_after_seconds=5, code="BUSY") from lost
 
 
-async def download(server: Server, task: Task) -> None:
-    """Get what a task needs from the Hub before it counts as a request that runs or waits.
+async def check_is_here(server: Server, language_model: LanguageModel) -> None:
+    """Refuse a language model of the Hub that has to be downloaded first, which may take as long as it likes.
 
     Raises:
-        Conflict, InvalidInput: The Hub does not give it.
-        QueueFull: The process that gets it was lost.
+        Conflict: loadLanguageModel gets it.
     """
-    with _as_refusals():
-        await server.downloads.get(await server.downloads.missing(task))
+    source = artifacts.language_model_source(server.settings, language_model)
+    is_loaded = language_model.status == LanguageModelStatus.LOADED
+    if not is_loaded and not await server.downloads.is_here(source):
+        raise Conflict(
+            f"The language model {language_model.name!r} is not in this server's cache of the Hub: call "
+            "loadLanguageModel first, which downloads it.",
+            language_model.id,
+        )
 
 
 async def finish(server: Server, run: TaskRun) -> Result:
@@ -138,19 +143,11 @@ async def finish(server: Server, run: TaskRun) -> Result:
 
     The task ends where nobody waits for it any more.
     """
-    with _as_refusals():
-        try:
-            return await run.result()
-        except asyncio.CancelledError:
-            await server.executor.cancel(run)
-            raise
-
-
-@contextmanager
-def _as_refusals() -> Iterator[None]:
-    """Raise the refusal that a task's end without a result means for the client."""
     try:
-        yield
+        return await run.result()
+    except asyncio.CancelledError:
+        await server.executor.cancel(run)
+        raise
     except TaskFailure as failure:
         failed = failure.failed
         if failed.code == "INVALID":

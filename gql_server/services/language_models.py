@@ -336,7 +336,10 @@ class LoadHandler:
         await _keep_description(session, row, result)
 
     async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
-        """The worker has said what became of the model."""
+        """Say of the model that it could not be loaded, unless the worker has it all the same."""
+        row = await session.get(LanguageModel, job.artifact_id)
+        if row is not None and status == JobStatus.FAILED and row.status != LanguageModelStatus.LOADED:
+            row.status, row.status_message = LanguageModelStatus.FAILED, job.error
 
     async def is_lost(self, session: AsyncSession, job: Job) -> bool:
         """A load makes nothing that could be lost; loading again is a new job."""

@@ -40,6 +40,7 @@ async def find(
         lookup.check_ready(sae)
         left_out = await exclusions.for_prompts(session, sae, exclude_first_positions, exclude_outliers)
         language_model = await session.get_one(LanguageModel, sae.language_model_id)
+    await interactive.check_is_here(server, language_model)
     await model_identity.check_by_looks(server, language_model, sae)
     counts = await interactive.check_prompt_tokens(server, language_model, prompts)
     interactive.check_request_tokens(server.settings, sum(counts), 0)
@@ -58,7 +59,6 @@ async def find(
         made_with=model_identity.made_with(sae, language_model),
         exclusions=left_out,
     )
-    await interactive.download(server, task)
     about: Attributes = {"language_model": language_model.id, "sae": sae.id, "prompts": len(prompts)}
     with (
         server.in_use.by_request(language_model.id, sae.id),

@@ -1,6 +1,7 @@
 """Language models come from the Hub beside the lanes, and a Hub that hangs holds nobody up."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.server_process import server_process
 ADD = """mutation ($input: AddLanguageModelInput!) { addLanguageModel(input: $input) {
   __typename ... on LanguageModelAdded { languageModel { id } } } }"""
 LOAD = "mutation ($id: ID!) { loadLanguageModel(id: $id) { ... on JobLaunched { job { id } } } }"
+STATUS = "query ($id: ID!) { languageModel(id: $id) { status statusMessage } }"
 JOB = "query ($id: ID!) { job(id: $id) { status error progress { stage { name completed } } } }"
 CANCEL = "mutation ($id: ID!) { cancelJob(id: $id) { __typename } }"
 GENERATE = """mutation ($input: GenerateInput!) { generate(input: $input) { __typename
@@ -68,6 +70,10 @@ async def texts(maker: Maker, language_model: str) -> dict[str, Any]:
     return answer
 
 
+def partial_files(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "hub").rglob("*.incomplete"))
+
+
 async def test_a_language_model_of_the_hub_is_got_and_loaded(
     hub: FakeHub, tmp_path: Path, tiny_model_dir: Path
 ) -> None:
@@ -81,11 +87,19 @@ async def test_a_language_model_of_the_hub_is_got_and_loaded(
         assert [path for path in hub.asked if path.endswith(".safetensors")] == weights
 
 
-async def test_a_generation_gets_the_model_that_it_needs(
+async def test_a_capture_gets_the_model_that_it_needs_and_a_generation_says_what_does(
     hub: FakeHub, tmp_path: Path, tiny_model_dir: Path
 ) -> None:
     async with serving(tmp_path, tiny_model_dir) as maker:
-        assert await texts(maker, await add(maker)) == await texts(maker, await maker.language_model())
+        there = await add(maker)
+        assert "call loadLanguageModel first" in (await texts(maker, there))["message"]
+        assert hub.asked == []
+        await until(maker, await load(maker, there), "SUCCEEDED")
+    shutil.rmtree(tmp_path / "hub")
+    async with serving(tmp_path, tiny_model_dir) as maker:
+        assert "call loadLanguageModel first" in (await texts(maker, there))["message"]
+        await maker.run(there)
+        assert (await texts(maker, there))["__typename"] == "Generation"
 
 
 async def test_a_hub_that_hangs_holds_up_neither_generations_nor_jobs(
@@ -97,18 +111,19 @@ async def test_a_hub_that_hangs_holds_up_neither_generations_nor_jobs(
         await maker.load(here)
         hanging = await load(maker, there)
         await until(maker, hanging, "RUNNING", stage="downloading the language model")
-        waiting = asyncio.ensure_future(texts(maker, there))
         await maker.load(here)
         assert (await texts(maker, here))["__typename"] == "Generation"
-        assert not waiting.done()
+        assert (await until(maker, hanging, "RUNNING", "FAILED"))["status"] == "RUNNING"
         failed = await until(maker, hanging, "FAILED")
         sentence = (
             f"The language model {REPOSITORY} could not be loaded: nothing has come for {PATIENCE_SECONDS} "
             "seconds. Try again later."
         )
         assert failed["error"] == sentence
-        assert (await waiting)["message"] == sentence
+        found = (await maker.ask(STATUS, id=there))["languageModel"]
+        assert found == {"status": "FAILED", "statusMessage": sentence}
         hub.answers.set()
+        await until(maker, await load(maker, there), "SUCCEEDED")
         assert (await texts(maker, there))["__typename"] == "Generation"
 
 
@@ -121,6 +136,21 @@ async def test_a_load_is_canceled_while_the_hub_hangs(
         await until(maker, hanging, "RUNNING", stage="downloading the language model")
         await maker.ask(CANCEL, id=hanging)
         assert (await until(maker, hanging, "CANCELED", "FAILED"))["status"] == "CANCELED"
+        async with asyncio.timeout(30):
+            while partial_files(tmp_path):  # noqa: ASYNC110 (another process removes them)
+                await asyncio.sleep(0.1)
+
+
+async def test_a_server_that_stops_during_a_download_leaves_none_of_it(
+    hub: FakeHub, tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    hub.answers.clear()
+    async with serving(tmp_path, tiny_model_dir) as maker:
+        hanging = await load(maker, await add(maker))
+        await until(maker, hanging, "RUNNING", stage="downloading the language model")
+    assert partial_files(tmp_path) == []
+    async with serving(tmp_path, tiny_model_dir) as maker:
+        assert (await until(maker, hanging, "INTERRUPTED"))["status"] == "INTERRUPTED"
 
 
 async def test_a_repository_that_is_not_there_is_told(
@@ -131,4 +161,3 @@ async def test_a_repository_that_is_not_there_is_told(
         failed = await until(maker, await load(maker, there), "FAILED")
         sentence = "The language model owner/other could not be loaded: The Hub has no such repository"
         assert failed["error"].startswith(sentence)
-        assert (await texts(maker, there))["message"] == failed["error"]

@@ -5,13 +5,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gql_server.compute.context import TaskContext, TaskError
-from gql_server.compute.downloading.hub_models import download_files, downloaded_bytes
+from gql_server.compute.context import TaskCanceled, TaskContext, TaskError
+from gql_server.compute.downloading.hub_models import (
+    Received,
+    download_files,
+    downloaded_bytes,
+    remove_partial_files,
+)
 from gql_server.compute.downloading.hub_texts import download_texts
+from gql_server.compute.downloading.silence import Silence
 from gql_server.compute.messages.events import Log, Stage
 from gql_server.compute.messages.results import Done, Result
 from gql_server.compute.messages.tasks import DownloadLanguageModel, DownloadTexts, Task
-from gql_server.compute.messages.wire import FromWorker, LanguageModelChanged, WorkerReady
+from gql_server.compute.messages.wire import FromWorker, WorkerReady
 from gql_server.language_model_files import name_of, whole_snapshot_in_cache
 
 LOOK_SECONDS = 0.25
@@ -20,15 +26,11 @@ LAST_SECONDS = 1.0
 """For what was begun to be taken away again, where a download is given up."""
 
 
-class Silence(Exception):
-    """Nothing comes any more."""
-
-
 class Downloader:
-    """Does downloads; ``send`` tells of language models that could not be had."""
+    """Does downloads."""
 
     def __init__(self, send: Callable[[FromWorker], None]) -> None:
-        self._send = send
+        """Take what sends a message beside those of a task, of which there is none."""
 
     def describe(self) -> WorkerReady:
         """Return that this worker computes nothing."""
@@ -41,32 +43,41 @@ class Downloader:
         """Do a download. Raises TaskError with a sentence, or TaskCanceled."""
         match task:
             case DownloadLanguageModel():
-                self._get_model(task, context)
+                _get_model(task, context)
             case DownloadTexts():
                 _get_texts(task, context)
             case _:
                 raise TypeError(f"no download: {task!r}")
         return Done()
 
-    def _get_model(self, task: DownloadLanguageModel, context: TaskContext) -> None:
-        source = task.language_model
-        try:
-            patiently(
-                lambda give_up: download_files(source),
-                lambda: downloaded_bytes(source),
-                "downloading the language model",
-                task.patience_seconds,
-                context,
-            )
-        except Silence:
-            if whole_snapshot_in_cache(source) is None:
-                reason = f"The language model {name_of(source)} could not be loaded: {_silent(task)}"
-                self._send(LanguageModelChanged(source.id, "FAILED", reason))
-                raise TaskError(reason, "CONFLICT") from None
-            context.emit(Log("The Hub does not answer: the language model is taken as the cache has it."))
-        except TaskError as error:
-            self._send(LanguageModelChanged(source.id, "FAILED", error.reason))
-            raise
+
+def _get_model(task: DownloadLanguageModel, context: TaskContext) -> None:
+    source, received = task.language_model, Received()
+    try:
+        patiently(
+            lambda give_up: download_files(source, received),
+            lambda: (downloaded_bytes(source), received.n_bytes),
+            "downloading the language model",
+            task.patience_seconds,
+            context,
+        )
+    except (MemoryError, TaskCanceled):
+        raise
+    except Exception as error:
+        why = _silent(task) if isinstance(error, Silence) else _sentences_of(error)
+        if whole_snapshot_in_cache(source) is None:
+            reason = f"The language model {name_of(source)} could not be loaded: {why}"
+            raise TaskError(reason, "CONFLICT") from error
+        context.emit(Log(f"The language model is taken as it was got before: {why}"))
+    finally:
+        remove_partial_files()
+
+
+def _sentences_of(error: Exception) -> str:
+    # It imports transformers, whose seconds a download that goes well does not wait for.
+    from gql_server.compute.language_models.load_failures import sentences_of
+
+    return sentences_of(error)
 
 
 def _get_texts(task: DownloadTexts, context: TaskContext) -> None:
@@ -83,7 +94,7 @@ def _get_texts(task: DownloadTexts, context: TaskContext) -> None:
         download_texts(task.dataset, Path(task.directory), task.wanted, task.limit, tell)
 
     try:
-        patiently(get, lambda: n_rows, "getting texts", task.patience_seconds, context)
+        patiently(get, lambda: (n_rows, 0), "getting texts", task.patience_seconds, context)
     except Silence:
         reason = f"The dataset {task.dataset.repository} could not be had from the Hub: {_silent(task)}"
         raise TaskError(reason, "CONFLICT") from None
@@ -95,7 +106,7 @@ def _silent(task: DownloadLanguageModel | DownloadTexts) -> str:
 
 def patiently(
     get: Callable[[threading.Event], None],
-    count: Callable[[], int],
+    count: Callable[[], tuple[int, int]],
     stage: str,
     patience_seconds: float,
     context: TaskContext,
@@ -104,7 +115,7 @@ def patiently(
 
     Args:
         get: Gets it; it is given what is set where that is given up.
-        count: Says how much has come.
+        count: Says how much there is, which is told, and how much else has come.
         stage: What that is called.
         patience_seconds: How long nothing may come.
         context: The task's.
@@ -139,19 +150,19 @@ def patiently(
 
 def _watch(
     thread: threading.Thread,
-    count: Callable[[], int],
+    count: Callable[[], tuple[int, int]],
     stage: str,
     patience_seconds: float,
     context: TaskContext,
 ) -> None:
     n_before, since = count(), time.monotonic()
-    context.emit(Stage(stage, n_before, None))
+    context.emit(Stage(stage, n_before[0], None))
     while thread.is_alive():
         thread.join(LOOK_SECONDS)
         context.check()
         n_now = count()
         if n_now != n_before:
             n_before, since = n_now, time.monotonic()
-            context.emit(Stage(stage, n_now, None))
+            context.emit(Stage(stage, n_now[0], None))
         elif time.monotonic() - since > patience_seconds:
             raise Silence

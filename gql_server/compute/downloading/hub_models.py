@@ -1,48 +1,66 @@
 """A language model's files on the Hugging Face Hub, got into the Hub's cache on this machine."""
 
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.utils import tqdm
 
-from gql_server.compute.context import TaskError
 from gql_server.compute.messages.sources import LanguageModelSource
-from gql_server.language_model_files import name_of, repository_in_cache, whole_snapshot_in_cache
+from gql_server.language_model_files import HUB_FILES, OTHER_HUB_FILES, commit_of, repository_in_cache
 
-_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
-"""What a load needs of a repository, but for weights in PyTorch's own format."""
-_OTHER_FILES = ["*/*", "consolidated*"]
-"""Other programs' copies of the weights."""
+PARTIAL = ".incomplete"
+"""How the name of a file ends that the library downloads."""
+_API_SECONDS = 30
+"""For the Hub to say which commit a branch stands for."""
 
 
-def download_files(source: LanguageModelSource) -> None:
+class Received:
+    """Counts what comes over the network, which may be long before it is written down."""
+
+    def __init__(self) -> None:
+        self.n_bytes = 0
+
+    def bar(self) -> type[tqdm]:
+        """Return a class of progress bars, as the library takes one, that shows nothing and counts."""
+        received = self
+
+        class Bar(tqdm):  # type: ignore[misc]
+            def update(self, n: Any = 1) -> None:
+                received.n_bytes += int(n or 0)
+
+        return Bar
+
+
+def download_files(source: LanguageModelSource, received: Received) -> None:
     """Get what a load needs of a repository, unless the cache has it; weights in one format alone.
 
-    A Hub that cannot be reached is no failure where the cache has what was got before. Raises TaskError
-    CONFLICT with a sentence.
+    A branch or a tag stands for its commit in the cache once all files of that are there: until then the
+    files of the one before are used. Raises whatever huggingface_hub does.
     """
-    try:
-        directory = _download(source, _FILES)
-        if not any(Path(directory).glob("*.safetensors")):
-            _download(source, [*_FILES, "*.bin"])
-    except MemoryError:
-        raise
-    except Exception as error:
-        if whole_snapshot_in_cache(source) is None:
-            reason = f"The language model {name_of(source)} could not be loaded: {_sentences_of(error)}"
-            raise TaskError(reason, "CONFLICT") from error
+    revision = source.revision
+    commit = revision
+    if revision is None or commit_of(revision) is None:
+        commit = HfApi().repo_info(source.location, revision=revision, timeout=_API_SECONDS).sha
+    patterns = list(HUB_FILES)
+    directory = _download(source, commit, patterns, received)
+    if not any(Path(directory).glob("*.safetensors")):
+        patterns.append("*.bin")
+        _download(source, commit, patterns, received)
+    if commit != revision:
+        _download(source, revision, patterns, received)
 
 
-def _download(source: LanguageModelSource, patterns: list[str]) -> str:
+def _download(
+    source: LanguageModelSource, revision: str | None, patterns: list[str], received: Received
+) -> str:
     return snapshot_download(
-        source.location, revision=source.revision, allow_patterns=patterns, ignore_patterns=_OTHER_FILES
+        source.location,
+        revision=revision,
+        allow_patterns=patterns,
+        ignore_patterns=list(OTHER_HUB_FILES),
+        tqdm_class=received.bar(),
     )
-
-
-def _sentences_of(error: Exception) -> str:
-    # It imports transformers, whose seconds a download that goes well does not wait for.
-    from gql_server.compute.language_models.load_failures import sentences_of
-
-    return sentences_of(error)
 
 
 def downloaded_bytes(source: LanguageModelSource) -> int:
@@ -54,3 +72,14 @@ def downloaded_bytes(source: LanguageModelSource) -> int:
         except FileNotFoundError:
             continue  # It has just got its last name.
     return total
+
+
+def remove_partial_files() -> None:
+    """Remove the files that this process is downloading, which no other download goes on with (Linux)."""
+    for descriptor in Path("/proc/self/fd").glob("*"):
+        try:
+            file = descriptor.readlink()
+            if file.name.endswith(PARTIAL):
+                file.unlink()
+        except FileNotFoundError:
+            continue  # It has just been closed.

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from gql_server.compute.context import TaskError
+from gql_server.compute.downloading.silence import Silence
 from gql_server.compute.messages.sources import HubDataset
 from gql_server.datasets import write_texts
 from gql_server.text_files.problems import RowProblem
 from gql_server.text_files.rows import SkippedRows, named, text_in, value_at
-
-_TEXTS_BETWEEN_TELLS = 64
 
 
 def download_texts(
@@ -18,31 +17,31 @@ def download_texts(
 ) -> None:
     """Write the first ``wanted`` texts, or all, as the dataset ``directory``, unless it is there.
 
-    ``tell`` is called with how many there are as they come; what it raises ends the download without a
-    trace. Raises TaskError INVALID where there are more than ``limit``, CONFLICT where the Hub does not give
-    them.
+    ``tell`` is called with how many rows have come; what it raises ends the download without a trace.
+    Raises TaskError INVALID where there are more than ``limit``, CONFLICT where the Hub does not give them.
     """
     if directory.is_dir():
         return
     if wanted is not None and wanted > limit:
         raise TaskError(_too_many(limit), "INVALID", ("dataset",))
     skipped = SkippedRows()
-    write_texts(directory, _checked(_texts(hub, skipped), wanted, limit, tell), skipped)
+    write_texts(directory, _checked(_texts(hub, skipped, tell), wanted, limit), skipped)
 
 
 def _too_many(limit: int) -> str:
     return f"The dataset has more than the {limit} texts that a run may have; give a sampleLimit."
 
 
-def _texts(hub: HubDataset, skipped: SkippedRows) -> Iterator[str]:
+def _texts(hub: HubDataset, skipped: SkippedRows, tell: Callable[[int], None]) -> Iterator[str]:
     _check_repository(hub.repository)
     try:
         for number, row in enumerate(_rows(hub)):
+            tell(number + 1)
             try:
                 yield text_in(_value(hub, row), hub.text_field)
             except RowProblem as problem:
                 _refuse_or_skip(hub, f"row {number} {problem}", skipped)
-    except (TaskError, MemoryError):
+    except (TaskError, MemoryError, Silence):
         raise
     except Exception as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
@@ -99,14 +98,10 @@ def _refuse_or_skip(hub: HubDataset, problem: str, skipped: SkippedRows) -> None
     skipped.add(problem)
 
 
-def _checked(
-    texts: Iterator[str], wanted: int | None, limit: int, tell: Callable[[int], None]
-) -> Iterator[str]:
+def _checked(texts: Iterator[str], wanted: int | None, limit: int) -> Iterator[str]:
     for number, text in enumerate(texts):
         if number == wanted:
             return
         if number == limit:
             raise TaskError(_too_many(limit), "INVALID", ("dataset",))
-        if number % _TEXTS_BETWEEN_TELLS == 0:
-            tell(number)
         yield text

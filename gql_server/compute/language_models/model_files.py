@@ -54,7 +54,7 @@ def place_to_load(source: LanguageModelSource) -> str:
 
 
 def state_inside(source: LanguageModelSource) -> tuple[int, ...]:
-    """Return the state of a model's directory: another one once a name in it was exchanged for a while.
+    """Return the state of a model's directories: another one once a name in them was exchanged for a while.
 
     Raises:
         TaskError: CONFLICT where the place is not under the source's roots any more, or a link in it leads
@@ -71,8 +71,8 @@ def state_inside(source: LanguageModelSource) -> tuple[int, ...]:
     name = leads_out(place, roots)
     if name is not None:
         raise TaskError(f"The language model {place.name} cannot be used. {link_leads_out(name)}", "CONFLICT")
-    found = place.stat()
-    return found.st_dev, found.st_ino, found.st_ctime_ns
+    found = [Path(path).stat() for path, _, _ in os.walk(place)]
+    return tuple(number for state in found for number in (state.st_dev, state.st_ino, state.st_ctime_ns))
 
 
 def without_places(text: str, source: LanguageModelSource) -> str:
@@ -90,7 +90,10 @@ def _in_cache(source: LanguageModelSource) -> str:
     """
     directory = snapshot_in_cache(source)
     if directory is None:
-        raise NotLoadable("It is not in this server's cache of the Hub: call loadLanguageModel to get it.")
+        raise NotLoadable(
+            "It is not in this server's cache of the Hub: call loadLanguageModel, which gets it where this "
+            "server may use the Hub."
+        )
     return str(directory)
 
 

@@ -63,6 +63,8 @@ class WorkerAlive(Message, frozen=True):
 
     seconds_at_step: float
     """For how long the task in hand, if any, has not got from one step to the next."""
+    task_id: int | None = None
+    """Which task got to a step last."""
 
 
 class TaskBegan(Message, frozen=True):
