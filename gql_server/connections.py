@@ -61,6 +61,8 @@ class Connection:
         self.is_admitted = clients.takes_anybody
         self.unfinished = 0
         """Bytes of messages that have not come to their end."""
+        self.is_counted = False
+        """Whether its request has been counted among those of its address before it is looked at."""
         self._clients = clients
         self._when_admitted: list[Callable[[], None]] = []
 
@@ -151,6 +153,15 @@ def admit(scope: MutableMapping[str, Any]) -> None:
     connection = scope.get("state", {}).get(_STATE)
     if connection is not None:
         connection.admit()
+
+
+def take_counted(scope: MutableMapping[str, Any]) -> bool:
+    """Whether a request was counted among those without the token when it came; once for each."""
+    connection = scope.get("state", {}).get(_STATE)
+    if connection is None or not connection.is_counted:
+        return False
+    connection.is_counted = False
+    return True
 
 
 class _ReadWatch:
@@ -247,19 +258,24 @@ class HttpConnection(_Watched, H11Protocol):
         self._watch()
 
     def _asks_too_often(self, data: bytes) -> bool:
-        """Whether this is a whole request of a stranger too many, told without parsing it.
+        """Count a whole request of a stranger, and say whether it is one too many, without parsing it.
 
-        They may come by the thousand, and whoever has the token waits behind them.
+        They may come by the thousand, and whoever has the token waits behind them. To count them when they
+        are answered is too late: all that come in one turn of the loop would find the same place free.
         """
         connection = self._connection
-        if connection.is_admitted or not self._clients.rates.is_used_up(connection.address):
+        if connection.is_admitted:
             return False
         head, end, _ = data.partition(b"\r\n\r\n")
-        return bool(end) and not any(mark in head.lower() for mark in _MAY_SHOW_THE_TOKEN)
+        if not end or any(mark in head.lower() for mark in _MAY_SHOW_THE_TOKEN):
+            return False
+        connection.is_counted = self._clients.rates.allows(connection.address)
+        return not connection.is_counted
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request, which counts as one."""
-        self._clients.rates.allows(self._connection.address)
+        if not self._connection.is_counted:
+            self._clients.rates.allows(self._connection.address)
         super().send_400_response(msg)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:

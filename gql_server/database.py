@@ -63,11 +63,13 @@ class Database:
         Raises:
             QueueFull: There is no room on the disk, or the file is not where it was.
         """
-        if self._is_gone:
-            raise QueueFull(f"Nothing can be written: {GONE}.", RETRY_SECONDS, code="BUSY")
         try:
-            async with self._writing, self._write_sessions() as session, session.begin():
-                yield session
+            async with self._writing:
+                await self._check_place()
+                async with self._write_sessions() as session, session.begin():
+                    yield session
+                    # What goes with a row may have been written to where the directory was until now.
+                    await self._check_place()
         except OperationalError as error:
             if _FULL not in str(error.orig):
                 raise
@@ -83,10 +85,19 @@ class Database:
     async def look(self) -> str | None:
         """Look at the file, and say what is wrong; where it was moved or deleted, nothing more is written."""
         is_gone, is_full = await asyncio.to_thread(_look, self._path, self._identity)
+        self._note(is_gone=is_gone)
+        return GONE if is_gone else FULL if is_full else None
+
+    async def _check_place(self) -> None:
+        """Refuse to write where the file is not where it was: what is told to be kept would be in nothing."""
+        self._note(is_gone=await asyncio.to_thread(identity_of, self._path) != self._identity)
+        if self._is_gone:
+            raise QueueFull(f"Nothing can be written: {GONE}.", RETRY_SECONDS, code="BUSY")
+
+    def _note(self, *, is_gone: bool) -> None:
         if is_gone != self._is_gone:
             log.error("database is not where it was" if is_gone else "database is where it was again")
         self._is_gone = is_gone
-        return GONE if is_gone else FULL if is_full else None
 
     async def stop_writing(self) -> None:
         """Wait for the write in hand, and let nobody begin another: who waits for that may be canceled.

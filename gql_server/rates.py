@@ -39,10 +39,6 @@ class Rates:
         of.left -= 1
         return True
 
-    def is_used_up(self, address: str) -> bool:
-        """Return whether the next request without the token would be one too many."""
-        return address in self._addresses and self._of(address).left < 1
-
     def guessed(self, address: str) -> float:
         """Count a wrong token; return for how many seconds its answer is to wait."""
         of = self._of(address)

@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from gql_server import connections, rates
 from gql_server.api.transport.access import Access
 from gql_server.api.transport.guard import Guard
-from gql_server.connections import Clients, HttpConnection, SocketConnection, admit
+from gql_server.connections import TOO_OFTEN, Clients, HttpConnection, SocketConnection, admit
 from gql_server.rates import Rates
 from gql_server.settings import Settings
 from tests.jobs.test_tails import until
@@ -304,6 +304,18 @@ async def test_who_asks_too_often_without_the_token_is_told_before_anything_is_r
             assert await status_of(address, request) == status
         assert await status_of(address, WITH_TOKEN) == b"200"
         assert await status_of(address, REQUEST[:-2] + b"Cookie: a=b\r\n\r\n") == b"429"
+
+
+async def test_requests_that_come_at_once_are_counted_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "BURST", 2)
+    monkeypatch.setattr(rates, "PER_SECOND", 0)
+    async with listening(token=TOKEN) as address, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connected(address)) for _ in range(20)]
+        for _, writer in clients:
+            writer.write(REQUEST)
+        async with asyncio.timeout(PATIENCE):
+            answers = [await reader.readuntil(b"\r\n\r\n") for reader, _ in clients]
+    assert answers.count(TOO_OFTEN) == 18, "the others were parsed and answered as what is asked seldom"
 
 
 async def status_of(address: tuple[str, int], request: bytes) -> bytes:

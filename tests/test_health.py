@@ -4,10 +4,12 @@ import asyncio
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import func, select
 from structlog.testing import capture_logs
 
 from gql_server import __version__, health
@@ -15,6 +17,7 @@ from gql_server.app import application, furnish
 from gql_server.errors import QueueFull
 from gql_server.health import Health
 from gql_server.server import Server
+from models import LanguageModel
 from tests.jobs.test_tails import until
 from tests.server_process import server_process
 from tests.serving import client_of, serving
@@ -110,6 +113,28 @@ async def moved_and_back(tmp_path: Path) -> tuple[httpx.Response, httpx.Response
         async with server.database.write():
             pass
     return moved, back
+
+
+async def test_a_write_during_which_the_database_is_moved_away_is_refused_and_undone(tmp_path: Path) -> None:
+    count = select(func.count()).select_from(LanguageModel)
+    async with serving(tmp_path) as server:
+        path = server.settings.database_path
+        with pytest.raises(QueueFull, match="not where it was"):
+            await add_while(server, lambda: path.rename(tmp_path / "elsewhere"))
+        with pytest.raises(QueueFull, match="not where it was"):
+            await add_while(server, lambda: pytest.fail("It is found before anything is written."))
+        (tmp_path / "elsewhere").rename(path)
+        async with server.database.write() as session:
+            assert await session.scalar(count) == 0
+
+
+async def add_while(server: Server, meanwhile: Callable[[], object]) -> None:
+    """Add a language model, and do something else in the same transaction."""
+    async with server.database.write() as session:
+        row = {"id": "lm_a", "name": "a", "source_kind": "DIRECTORY", "source": "/", "dtype": "FLOAT32"}
+        session.add(LanguageModel(**row))
+        await session.flush()
+        meanwhile()
 
 
 async def test_a_full_disk_is_told_and_what_makes_room_is_not_refused(

@@ -5,7 +5,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.attack import connecting, files, models, requesting  # noqa: F401  (they put themselves on the list)
+from tests.attack import (  # noqa: F401  (they put themselves on the list)
+    connecting,
+    files,
+    guessing,
+    killing,
+    models,
+    requesting,
+    writing,
+)
 from tests.attack.attack import Attack, Scale
 from tests.attack.measuring import Measures, measured
 from tests.attack.site import site_in

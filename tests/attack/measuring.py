@@ -4,11 +4,12 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from gql_server.disk import used_bytes
 from tests.attack.site import Site
 
 SAMPLE_SECONDS = 0.05
@@ -78,12 +79,3 @@ def memory_of(pid: int) -> int:
 def open_files_of(pid: int) -> int:
     """Return how many descriptors a process has."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
-def used_bytes(directory: Path) -> int:
-    """Return what the files under a directory have, in bytes."""
-    total = 0
-    for path in directory.rglob("*"):
-        with suppress(FileNotFoundError):
-            total += path.stat().st_size if path.is_file() else 0
-    return total

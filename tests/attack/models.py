@@ -1,9 +1,11 @@
 """Language models whose own files are the attack, and clients that leave what they have asked for."""
 
 import asyncio
+import base64
 import json
 import shutil
 from contextlib import suppress
+from statistics import median
 
 import httpx
 
@@ -15,6 +17,10 @@ GENERATE = """mutation ($input: GenerateInput!) { generate(input: $input) {
   __typename ... on Error { message } } }"""
 FLAKE = "\N{SNOWMAN}"
 """Stands in no text that a load tries the tokenizer with."""
+
+TABLE_ENTRIES = 0xF1
+BEYOND_THE_TABLE = "\U0010fffd"
+"""Its first byte is 0xF4; those of the texts that a load tries the tokenizer with are 0xF0 at most."""
 
 
 async def language_model(
@@ -45,6 +51,18 @@ async def normalizer(site: Site, scale: Scale) -> str:
     return refusal_of(await site.ask(GENERATE, input=asked))
 
 
+@attack("4", "a prompt that makes the tokenizers library panic")
+async def panic(site: Site, scale: Scale) -> str:
+    """Its table of characters ends before the first byte of some; the library looks there all the same."""
+    table = (4 * TABLE_ENTRIES).to_bytes(4, "little") + bytes(4 * TABLE_ENTRIES)
+    normalizer = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(table).decode()}
+    id = await language_model(site, "short", tokenizer={"normalizer": normalizer})
+    asked = {"languageModelId": id, "prompts": [BEYOND_THE_TABLE], "maxNewTokens": 1}
+    told = {refusal_of(await site.ask(GENERATE, input=asked)) for _ in range(scale.times)}
+    good = refusal_of(await site.ask(GENERATE, input=asked | {"prompts": ["a"]}))
+    return f"{'; '.join(sorted(told))}; without it: {good}"
+
+
 @attack("4", "a chat template without end")
 async def chat_template(site: Site, scale: Scale) -> str:
     """Loops in loops."""
@@ -72,3 +90,31 @@ async def abandoned(site: Site, scale: Scale) -> str:
     told = refusal_of(await site.ask(GENERATE, input={**asked, "prompts": ["a"], "maxNewTokens": 1}))
     assert clock() - began < 30, "the next client waited for what nobody waits for"
     return f"the next one: {told}"
+
+
+@attack("5", "two clients with long generations, a third with a short one")
+async def short_beside_long(site: Site, scale: Scale) -> str:
+    """The long ones are as long as may be, and begun again when they end."""
+    long = {"languageModelId": site.language_model_id, "prompts": 40 * ["True and"], "maxNewTokens": 450}
+    short = {"languageModelId": site.language_model_id, "prompts": ["a"], "maxNewTokens": 8}
+    clock = asyncio.get_running_loop().time
+    waits: list[float] = []
+    ended: list[str] = []
+
+    async def generate() -> None:
+        while True:
+            ended.append(refusal_of(await site.ask(GENERATE, input=long)))
+
+    others = [asyncio.ensure_future(generate()) for _ in range(2)]
+    await asyncio.sleep(1)  # Until the first of them is on its way.
+    for _ in range(scale.times):
+        began = clock()
+        assert refusal_of(await site.ask(GENERATE, input=short)) == "done"
+        waits.append(clock() - began)
+    for other in others:
+        other.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    assert set(ended) <= {"done"}, ended
+    assert max(waits) < 10, "a short generation waited for a long one"
+    typical, worst = (f"{1000 * seconds:,.0f} ms" for seconds in (median(waits), max(waits)))
+    return f"the short one took {typical}, at worst {worst}; {len(ended)} long ones ended by then"

@@ -20,6 +20,10 @@ REFUSED = {
     "thirty imports of one variable of 4 MB": "TOO_COMPLEX: The answer could have",
     "a value of 4 MB in thirty errors": "INVALID_INPUT",
     "a revision that is a path": "A revision is",
+    "guesses of the token by the hundred at once": "401 late",
+    "a prompt that makes the tokenizers library panic": "gives up (PanicException)",
+    "a file of top texts for sixty prompts": "The top texts could take",
+    "the artifact directory, moved away and back": "503; 0 of",
 }
 """By the attack's name, what it is told or comes to."""
 

@@ -17,7 +17,7 @@ from gql_server.api.transport.access import CHALLENGE, WRONG_TOKEN, Access
 from gql_server.api.transport.answers import RefusedRequest, deny
 from gql_server.api.transport.intake import Full, Intake
 from gql_server.api.transport.negotiation import names
-from gql_server.connections import admit
+from gql_server.connections import admit, take_counted
 from gql_server.hosts import is_loopback
 from gql_server.rates import Rates
 from gql_server.settings import Settings
@@ -56,6 +56,7 @@ class Guard:
         self._origins = normalize_allowed_origins(settings.allowed_origins)
         self._intake = Intake()
         self._rates = rates
+        self._turn = asyncio.Lock()
         self._any_host = not access.is_open or settings.allow_without_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,9 +66,11 @@ class Guard:
             return
         headers = Headers(scope=scope)
         is_known = self._access.allows(headers)
+        if not is_known:
+            if "authorization" in headers:
+                await asyncio.sleep(self._rates.guessed(_address(scope)))
+            await self._strangers_turn()
         refusal = self._refusal(scope, headers, is_known)
-        if not is_known and "authorization" in headers:
-            await asyncio.sleep(self._rates.guessed(_address(scope)))
         if scope["type"] == "http":
             passing = refusal or partial(self._pass_on, headers, is_known)
             await passing(scope, receive, send)
@@ -75,6 +78,15 @@ class Guard:
             await deny(WebSocket(scope, receive, send), refusal)
         else:
             await self._app(scope, receive, send)
+
+    async def _strangers_turn(self) -> None:
+        """Wait until this is the only stranger that is answered in a turn of the loop.
+
+        Hundreds may come, or have waited for long enough, at the same moment, and whoever has the token is
+        answered in several turns.
+        """
+        async with self._turn:
+            await asyncio.sleep(0)
 
     def _refusal(self, scope: Scope, headers: Headers, is_known: bool) -> Response | None:
         accept = headers.get("accept")
@@ -84,7 +96,7 @@ class Guard:
             return RefusedRequest(403, OTHER_ORIGIN, accept)
         if is_known:
             admit(scope)
-        elif not self._rates.allows(_address(scope)):
+        elif not (take_counted(scope) or self._rates.allows(_address(scope))):
             return RefusedRequest(429, TOO_OFTEN, accept, {"Retry-After": "5", "Connection": "close"})
         if scope["type"] == "websocket":
             return None  # Its connection_init may bring the token.
