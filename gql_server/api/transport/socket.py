@@ -249,7 +249,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def _let_operations_begin(self) -> None:
         """Read no further where many operations of this socket wait for their turn."""
-        turns, client = self.context.server.fair_turns, self.context.client
+        turns, client = self.context.server.operation_turns, self.context.client
         while turns.waiting(client) > OPERATIONS_AHEAD:  # noqa: ASYNC110 (nobody tells of it)
             await asyncio.sleep(AHEAD_SECONDS)
 
