@@ -10,6 +10,7 @@ from gql_server.jobs.bell import Bell
 from gql_server.jobs.executor import Executor
 from gql_server.jobs.supervisor import Supervisor
 from gql_server.jobs.tails import Tails
+from gql_server.open_messages import OpenMessages
 from gql_server.places import Places
 from gql_server.provenance import LanguageModelProvenance
 from gql_server.readers import Readers
@@ -44,6 +45,7 @@ class Server:
     identities: Flights[LanguageModelProvenance] = field(default_factory=Flights)
     """What language models are, while their files are read for whoever asks."""
     operation_turns: OperationTurns = field(default_factory=OperationTurns)
+    open_messages: OpenMessages = field(default_factory=OpenMessages)
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
     """Those that are open, and what they cost."""
     large_turns: LargeTurns = field(default_factory=LargeTurns)

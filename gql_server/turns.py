@@ -124,7 +124,9 @@ class Turn:
         self._timer.cancel()
         give_back, self._give_back = self._give_back, None
         if give_back is not None:
-            give_back(self._held_up_seconds)
+            # Later than it was to end at the latest, it has held up the loop, whatever was told.
+            late = asyncio.get_running_loop().time() - self._timer.when()
+            give_back(max(self._held_up_seconds, late, 0.0))
 
 
 EVENTS_AT_ONCE = 4

@@ -124,6 +124,25 @@ def test_a_break_comes_after_several_turns_and_is_as_long_as_all_of_them(
     assert breaks.end_after(1000) <= time.monotonic() + turns.LONGEST_BREAK_SECONDS
 
 
+async def test_a_turn_that_ends_too_late_is_followed_by_a_break_too() -> None:
+    fair, steps = FairTurns(longest_seconds=0.001), list[str]()
+
+    async def hold_up() -> None:
+        turn = await fair.take("a")
+        steps.append("late")
+        end = time.monotonic() + 0.005
+        while time.monotonic() < end:
+            pass
+        turn.end()
+
+    tasks = [asyncio.ensure_future(hold_up()) for _ in range(4)]
+    while not all(task.done() for task in tasks):
+        steps.append("small")
+        await asyncio.sleep(0)
+    places = [place for place, name in enumerate(steps) if name == "late"]
+    assert all(after - before > 5 for before, after in pairwise(places))
+
+
 async def test_documents_that_are_to_be_read_and_events_share_their_breaks() -> None:
     operations, steps = OperationTurns(), list[str]()
     short = operations.of("{ a }", is_known=False)
