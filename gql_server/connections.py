@@ -6,7 +6,8 @@ address and in all, and an old one makes room for the next: so they cannot keep 
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 import h11
@@ -63,6 +64,8 @@ class Connection:
         """Bytes of messages that have not come to their end."""
         self.is_counted = False
         """Whether its request has been counted among those of its address before it is looked at."""
+        self.held = 0
+        """Bytes of answers that wait until the client has read those before them."""
         self._clients = clients
         self._when_admitted: list[Callable[[], None]] = []
 
@@ -74,6 +77,17 @@ class Connection:
         self._clients.forget_stranger(self)
         for tell in self._when_admitted:
             tell()
+
+    @property
+    def unread(self) -> int:
+        """How many bytes wait for the client."""
+        return self.transport.get_write_buffer_size() + self.held
+
+    def hold(self, n_bytes: int) -> None:
+        """Take in that an answer waits, or with a number below 0 that it waits no longer."""
+        self.held += n_bytes
+        if n_bytes > 0:
+            self._clients.end_the_slowest()
 
     def when_admitted(self, tell: Callable[[], None]) -> None:
         """Have ``tell`` called once the token is shown; at once where it has been."""
@@ -129,12 +143,16 @@ class Clients:
         self.note_unfinished(connection, 0)
 
     def note_reading(self, connection: Connection, *, reads: bool) -> None:
-        """Take in whether a client reads what is sent to it; where too much waits in all, end the slowest."""
+        """Take in whether a client reads what is sent to it."""
         if reads:
             self._not_reading.pop(connection, None)
             return
         self._not_reading[connection] = None
-        waiting = {one: one.transport.get_write_buffer_size() for one in self._not_reading}
+        self.end_the_slowest()
+
+    def end_the_slowest(self) -> None:
+        """End the client for which the most waits, where too much does in all."""
+        waiting = {one: one.unread for one in self._not_reading}
         if sum(waiting.values()) > MAX_WAITING_BYTES:
             most = max(waiting, key=lambda one: waiting[one])
             del self._not_reading[most]
@@ -162,6 +180,20 @@ def take_counted(scope: MutableMapping[str, Any]) -> bool:
         return False
     connection.is_counted = False
     return True
+
+
+@contextmanager
+def waiting_to_be_sent(scope: MutableMapping[str, Any], n_bytes: int) -> Iterator[None]:
+    """Count an answer on a WebSocket's connection while the block runs."""
+    connection = scope.get("state", {}).get(_STATE)
+    if connection is None:
+        yield
+        return
+    connection.hold(n_bytes)
+    try:
+        yield
+    finally:
+        connection.hold(-n_bytes)
 
 
 class _ReadWatch:

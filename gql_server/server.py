@@ -11,6 +11,7 @@ from gql_server.jobs.downloads import Downloads
 from gql_server.jobs.executor import Executor
 from gql_server.jobs.supervisor import Supervisor
 from gql_server.jobs.tails import Tails
+from gql_server.open_messages import OpenMessages
 from gql_server.places import Places
 from gql_server.provenance import LanguageModelProvenance
 from gql_server.readers import Readers
@@ -18,10 +19,8 @@ from gql_server.services.in_use import InUse
 from gql_server.settings import Settings
 from gql_server.subscriptions import Subscriptions
 from gql_server.telemetry.telemetry import Telemetry
-from gql_server.turns import FairTurns, LargeTurns, Turns
+from gql_server.turns import LargeTurns, OperationTurns
 from models import Job
-
-EVENTS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -47,16 +46,12 @@ class Server:
 
     identities: Flights[LanguageModelProvenance] = field(default_factory=Flights)
     """What language models are, while their files are read for whoever asks."""
-    event_turns: FairTurns = field(default_factory=lambda: FairTurns(EVENTS_AT_ONCE))
-    """Of subscriptions that answer an event."""
-    fair_turns: FairTurns = field(default_factory=FairTurns)
-    """Of operations that begin."""
+    operation_turns: OperationTurns = field(default_factory=OperationTurns)
+    open_messages: OpenMessages = field(default_factory=OpenMessages)
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
     """Those that are open, and what they cost."""
     large_turns: LargeTurns = field(default_factory=LargeTurns)
     """Of the queries that take long to execute."""
-    turns: Turns = field(default_factory=Turns)
-    """Of the operations whose documents take long to read."""
 
     @cached_property
     def tails(self) -> Tails:

@@ -1,5 +1,6 @@
 """Runs the application under uvicorn, from the first connection to a clean end."""
 
+import asyncio
 import gc
 import os
 import resource
@@ -14,6 +15,7 @@ from starlette.applications import Starlette
 
 from gql_server.app import create_app
 from gql_server.connections import Clients, HttpConnection, SocketConnection
+from gql_server.garbage import collect_seldom
 from gql_server.health import Health
 from gql_server.settings import Settings
 
@@ -88,6 +90,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen: asyncio takes in as many connections at once as may wait, which differ here."""
         await super().startup(sockets)
+        self._collecting = asyncio.create_task(collect_seldom())
         for server in self.servers:
             for listener in server.sockets:
                 with socket.socket(fileno=os.dup(listener.fileno())) as same:

@@ -22,7 +22,15 @@ from websockets.exceptions import ConnectionClosed
 from gql_server import connections, rates
 from gql_server.api.transport.access import Access
 from gql_server.api.transport.guard import Guard
-from gql_server.connections import TOO_OFTEN, Clients, HttpConnection, SocketConnection, admit
+from gql_server.connections import (
+    TOO_OFTEN,
+    Clients,
+    Connection,
+    HttpConnection,
+    SocketConnection,
+    admit,
+    waiting_to_be_sent,
+)
 from gql_server.rates import Rates
 from gql_server.settings import Settings
 from tests.jobs.test_tails import until
@@ -323,3 +331,34 @@ async def status_of(address: tuple[str, int], request: bytes) -> bytes:
         writer.write(request)
         async with asyncio.timeout(PATIENCE):
             return (await reader.readline()).split()[1]
+
+
+class NotReading:
+    """A transport whose client reads nothing."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self.n_bytes = n_bytes
+        self.is_ended = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.n_bytes
+
+    def abort(self) -> None:
+        self.is_ended = True
+
+
+async def test_answers_that_wait_for_those_before_them_count_as_unread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "MAX_WAITING_BYTES", 100)
+    clients = Clients(takes_anybody=True, rates=Rates())
+    few, many = NotReading(30), NotReading(20)
+    made = [Connection(one, "", clients) for one in (few, many)]  # type: ignore[arg-type]
+    for connection in made:
+        clients.note_reading(connection, reads=False)
+    scope = {"state": {"connection": made[1]}}
+    with waiting_to_be_sent(scope, 40):
+        assert [one.is_ended for one in (few, many)] == [False, False]
+        with waiting_to_be_sent(scope, 20):
+            assert [one.is_ended for one in (few, many)] == [False, True]
+    assert made[1].held == 0

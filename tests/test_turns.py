@@ -7,16 +7,22 @@ from itertools import pairwise
 import pytest
 
 from gql_server import turns
-from gql_server.turns import FairTurns, LargeTurns
+from gql_server.turns import Breaks, FairTurns, LargeTurns, OperationTurns
 
 
-async def held_up(turn: LargeTurns, steps: list[str], name: str) -> None:
-    """Take a turn, and hold up the loop in it."""
-    async with turn.turn():
+async def held_up(turn: LargeTurns, steps: list[str], name: str, client: str = "a") -> None:
+    """Take a client's turn, and hold up the loop in it."""
+    async with turn.turn(client):
         steps.append(name)
         end = time.monotonic() + 0.002
         while time.monotonic() < end:
             pass
+
+
+@pytest.fixture(autouse=True)
+def breaks_of_any_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a break after each turn."""
+    monkeypatch.setattr(turns, "SHORTEST_BREAK_SECONDS", 0)
 
 
 async def test_between_large_operations_that_come_together_others_have_their_steps() -> None:
@@ -39,22 +45,22 @@ async def test_one_that_waits_for_something_loses_its_turn(monkeypatch: pytest.M
     turn, end = LargeTurns(), asyncio.Event()
 
     async def waits() -> None:
-        async with turn.turn():
+        async with turn.turn("a"):
             await end.wait()
 
     waiting = asyncio.ensure_future(waits())
     await asyncio.sleep(0)
-    async with asyncio.timeout(10), turn.turn():
+    async with asyncio.timeout(10), turn.turn("a"):
         end.set()
     await waiting
     for _ in range(3):
-        async with asyncio.timeout(10), turn.turn():
+        async with asyncio.timeout(10), turn.turn("a"):
             pass
 
 
 async def test_who_gives_up_waiting_is_not_waited_for() -> None:
     turn, steps = LargeTurns(), list[str]()
-    async with turn.turn():
+    async with turn.turn("a"):
         waiting = asyncio.ensure_future(held_up(turn, steps, "given up"))
         await asyncio.sleep(0)
         waiting.cancel()
@@ -64,18 +70,102 @@ async def test_who_gives_up_waiting_is_not_waited_for() -> None:
     assert steps == ["next"]
 
 
-async def test_who_sends_many_waits_for_himself_and_another_for_one_of_them() -> None:
+async def operate(fair: FairTurns, order: list[str], client: str) -> None:
+    """Take a client's turn, and give it back twice."""
+    turn = await fair.take(client)
+    order.append(client)
+    await asyncio.sleep(0)
+    turn.end()
+    turn.end()
+
+
+async def test_who_sends_many_waits_for_himself_and_another_for_few_of_them() -> None:
     fair, order = FairTurns(at_once=1), list[str]()
+    await asyncio.gather(*(operate(fair, order, client) for client in "aaaaaaaabbbbb"))
+    assert order.index("b") < 4, "the first comes soon"
+    assert "".join(order).endswith("ababababa"), "then they take turns"
 
-    async def operate(client: str) -> None:
-        turn = await fair.take(client)
-        order.append(client)
+
+async def test_who_asks_once_waits_for_none_of_those_who_send_many_in_turn() -> None:
+    fair, order = FairTurns(at_once=1), list[str]()
+    many = [asyncio.ensure_future(operate(fair, order, client)) for _ in range(5) for client in "abcdefgh"]
+    while len(order) < 20:  # noqa: ASYNC110 (nobody tells of it)
         await asyncio.sleep(0)
-        turn.end()
+    before = len(order)
+    await operate(fair, order, "new")
+    assert order.index("new") - before <= 2
+    await asyncio.gather(*many)
+    assert all(order.count(client) == 5 for client in "abcdefgh")
+
+
+async def test_those_who_ask_once_by_the_thousand_leave_every_other_turn_to_the_rest() -> None:
+    fair, order = FairTurns(at_once=1), list[str]()
+    once = [str(number) for number in range(50)]
+    await asyncio.gather(*(operate(fair, order, client) for client in ["a", *"aaaa", *once]))
+    assert [place for place, client in enumerate(order) if client == "a"] == [0, 1, 2, 4, 6]
+
+
+async def test_large_operations_are_those_of_all_clients_in_turn() -> None:
+    turn, steps = LargeTurns(), list[str]()
+    await asyncio.gather(*(held_up(turn, steps, client, client) for client in "aaaaaab"))
+    assert steps.index("b") < 4
+
+
+def test_a_break_comes_after_several_turns_and_is_as_long_as_all_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "SHORTEST_BREAK_SECONDS", 0.02)
+    breaks, began = Breaks(length=2), time.monotonic()
+    ends = [breaks.end_after(0.004) for _ in range(3)]
+    told = time.monotonic()
+    assert began <= ends[0] <= ends[1] <= told
+    assert began + 0.024 <= ends[2] <= told + 0.024
+    assert breaks.end_after(0.004) == max(ends[2], breaks.end_after(0)), "it goes on for all"
+    assert breaks.end_after(1000) <= time.monotonic() + turns.LONGEST_BREAK_SECONDS
+
+
+async def test_a_turn_that_ends_too_late_is_followed_by_a_break_too() -> None:
+    fair, steps = FairTurns(longest_seconds=0.001), list[str]()
+
+    async def hold_up() -> None:
+        turn = await fair.take("a")
+        steps.append("late")
+        end = time.monotonic() + 0.005
+        while time.monotonic() < end:
+            pass
         turn.end()
 
-    await asyncio.gather(*(operate(client) for client in "aaaabbbc"))
-    assert "".join(order) == "aabcabab"
+    tasks = [asyncio.ensure_future(hold_up()) for _ in range(4)]
+    while not all(task.done() for task in tasks):
+        steps.append("small")
+        await asyncio.sleep(0)
+    places = [place for place, name in enumerate(steps) if name == "late"]
+    assert all(after - before > 5 for before, after in pairwise(places))
+
+
+async def test_documents_that_are_to_be_read_and_events_share_their_breaks() -> None:
+    operations, steps = OperationTurns(), list[str]()
+    short = operations.of("{ a }", is_known=False)
+    assert len({short, operations.of("{ a }", is_known=True), operations.of("#" * 5000, is_known=False)}) == 3
+
+    async def hold_up(line: FairTurns, name: str) -> None:
+        turn = await line.take(name)
+        end = time.monotonic() + 0.002
+        while time.monotonic() < end:
+            pass
+        steps.append(name)
+        turn.held_up(0.002)
+        turn.end()
+
+    tasks = [asyncio.ensure_future(hold_up(short, "document")) for _ in range(6)]
+    tasks += [asyncio.ensure_future(hold_up(operations.events, "event")) for _ in range(20)]
+
+    while not all(task.done() for task in tasks):
+        steps.append("small")
+        await asyncio.sleep(0)
+    places = [place for place, name in enumerate(steps) if name == "document"]
+    assert all(after - before > 3 for before, after in pairwise(places[1:]))
+    assert steps.count("small") > len(tasks)
 
 
 async def test_a_turn_that_lasts_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:

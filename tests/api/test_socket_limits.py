@@ -6,14 +6,21 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import uvicorn
+from starlette.websockets import WebSocket, WebSocketState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from gql_server import subscriptions
+from gql_server import open_messages, subscriptions
+from gql_server.api.operations.execution import SharedData
+from gql_server.api.transport.access import Access
+from gql_server.api.transport.socket import SocketAdapter
+from gql_server.api.transport.view import GraphQLView
+from gql_server.rates import Rates
 from gql_server.server import Server
 from tests.jobs.test_tails import until
 from tests.serving import endpoint
@@ -170,6 +177,55 @@ async def test_an_answer_that_is_too_long_is_an_error_of_its_operation(server: S
         assert await received(connection) == {"id": "a", "type": "complete"}
         await subscribe(connection, "b", "{ __typename }")
         assert (await received(connection))["payload"]["data"] == {"__typename": "Query"}
+
+
+async def test_answers_that_go_to_several_may_not_be_too_long_either(server: Server) -> None:
+    sent: list[Any] = []
+
+    async def send_text(message: Any) -> None:
+        sent.append(json.loads(message["text"]))
+
+    settings = server.settings.model_copy(update={"max_answer_bytes": 50})
+    view = GraphQLView(replace(server, settings=settings), Access(None), Rates())
+    socket = WebSocket({"type": "websocket"}, receive=asyncio.Event().wait, send=send_text)  # type: ignore[arg-type]
+    socket.client_state = socket.application_state = WebSocketState.CONNECTED
+    adapter = SocketAdapter(view, socket, socket)
+    for length in (10, 100):
+        data = SharedData(a="x" * length)
+        await adapter.send_json({"type": "next", "id": "1", "payload": {"data": data}})
+    assert sent[0]["payload"] == {"data": {"a": "x" * 10}}
+    assert sent[1]["payload"]["errors"][0]["extensions"]["limit"] == "bytes"
+    assert "data" not in sent[1]["payload"]
+
+
+async def test_messages_of_open_operations_have_a_budget_on_a_connection_and_in_all(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_messages, "MAX_BYTES_OF_CLIENT", 25_000)
+    monkeypatch.setattr(open_messages, "MAX_BYTES", 35_000)
+    long = {"query": FOLLOW, "variables": {"unused": "x" * 10_000}}
+    async with listening(server) as url, AsyncExitStack() as stack:
+        first, second = [
+            await stack.enter_async_context(connect(url, subprotocols=PROTOCOL)) for _ in range(2)
+        ]
+        for connection in (first, second):
+            await begin(connection)
+        for id in "abc":
+            await send(first, {"type": "subscribe", "id": id, "payload": long})
+        assert "on this connection" in await refusal_of(first, "c")
+        await send(second, {"type": "subscribe", "id": "a", "payload": long})
+        await send(second, {"type": "subscribe", "id": "b", "payload": long})
+        assert "of all clients" in await refusal_of(second, "b")
+        await subscribe(second, "c", "{ __typename }")
+        assert (await received(second))["id"] == "c", "a small one has its place all the same"
+        assert (await received(second))["type"] == "complete"
+        await send(first, {"type": "complete", "id": "a"})
+        await until(lambda: server.open_messages._bytes < 25_000)
+        await send(second, {"type": "subscribe", "id": "d", "payload": long})
+        await subscribe(second, "e", "{ __typename }")
+        assert (await received(second))["id"] == "e", "there is room for the long one now"
+    await until(lambda: server.open_messages._bytes == 0)
+    assert not server.open_messages._by_client
 
 
 async def test_subscriptions_have_a_budget_on_a_connection_and_in_all(

@@ -10,7 +10,7 @@ import pytest
 from gql_server.api.transport.negotiation import EVENT_STREAM, GRAPHQL_JSON, JSON, media_type_for
 from gql_server.jobs import log as job_log
 from gql_server.server import Server
-from gql_server.turns import SHORT_CHARACTERS, Turns
+from gql_server.turns import SHORT_CHARACTERS, Turn
 from models import Job
 from models.enums import JobStatus
 from tests.serving import endpoint, idle_job
@@ -262,7 +262,7 @@ async def test_a_long_text_with_a_mistake_is_followed_by_a_break_too(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     breaks: list[float] = []
-    monkeypatch.setattr(Turns, "took", lambda self, seconds: breaks.append(seconds))
+    monkeypatch.setattr(Turn, "held_up", lambda self, seconds: breaks.append(seconds))
     answer = await client.post("/graphql", json={"query": "{ __typename " + "#" * SHORT_CHARACTERS})
     assert "Syntax Error" in answer.json()["errors"][0]["message"]
     assert breaks and min(breaks) > 0

@@ -76,6 +76,55 @@ async def watchers(site: Site, scale: Scale) -> str:
     return f"{len(refused)} refused: {refused[0][:80]}" if refused else "none refused"
 
 
+@attack("10", "open operations that hold 4 MB each")
+async def held_messages(site: Site, scale: Scale) -> str:
+    """As many as a socket may have, on several."""
+    headers = {"Authorization": f"Bearer {site.token}"}
+    url = f"ws://{site.host}:{site.port}/graphql"
+    unused = "x" * min(scale.bytes, 4_000_000)
+    payload = {"query": "subscription { jobs { id } }", "variables": {"unused": unused}}
+    refused: list[str] = []
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            socket = await stack.enter_async_context(
+                connect(url, subprotocols=["graphql-transport-ws"], additional_headers=headers)  # type: ignore[list-item]
+            )
+            await socket.send('{"type": "connection_init"}')
+            for number in range(min(100, 5 * scale.times)):
+                await socket.send(json.dumps({"id": str(number), "type": "subscribe", "payload": payload}))
+            await socket.send('{"type": "ping"}')
+            while (message := json.loads(await socket.recv()))["type"] != "pong":
+                refused.extend(error["message"] for error in message.get("payload", []))
+        await asyncio.sleep(scale.hold_seconds)
+    return f"{len(refused)} refused: {refused[0][:80]}" if refused else "none refused"
+
+
+@attack("8", "a hundred answers for each socket that reads nothing")
+async def unread_on_sockets(site: Site, scale: Scale) -> str:
+    """The schema, as long as a document may make it."""
+    headers = {"Authorization": f"Bearer {site.token}"}
+    url = f"ws://{site.host}:{site.port}/graphql"
+    kinds = "types { name description fields { name description args { name description } } }"
+    payload = {"query": f"{{ a: __schema {{ {kinds} }} b: __schema {{ {kinds} }} }}"}
+    async with AsyncExitStack() as stack:
+        sockets = []
+        for _ in range(max(1, scale.connections // 250)):
+            socket = await connect(
+                url,
+                subprotocols=["graphql-transport-ws"],  # type: ignore[list-item]
+                additional_headers=headers,
+                max_queue=1,
+                max_size=None,
+            )
+            stack.callback(socket.transport.abort)
+            await socket.send('{"type": "connection_init"}')
+            for number in range(min(100, 5 * scale.times)):
+                await socket.send(json.dumps({"id": str(number), "type": "subscribe", "payload": payload}))
+            sockets.append(socket)
+        await asyncio.sleep(4 * scale.hold_seconds)
+        return f"{len(sockets)} sockets that read nothing"
+
+
 @attack("6", "a revision that is a path")
 async def revision(site: Site, scale: Scale) -> str:
     """What a client says must not be joined to a path."""

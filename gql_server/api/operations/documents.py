@@ -102,7 +102,7 @@ def read(text: str) -> Document:
     Pages send the same texts again and again, which takes milliseconds to parse and validate; and each of the
     subscriptions to the same holds its document to its end. Raises GraphQLSyntaxError.
     """
-    if is_known(text):
+    if text in _shared:
         _shared.move_to_end(text)
         return _shared[text]
     node = parse(IndexedSource(text))
@@ -115,8 +115,8 @@ def read(text: str) -> Document:
 
 
 def is_known(text: str) -> bool:
-    """Return whether a document of this text is kept."""
-    return text in _shared
+    """Return whether a document of this text is kept that needs no validation any more."""
+    return text in _shared and bool(_shared[text].found_valid)
 
 
 _shared: OrderedDict[str, Document] = OrderedDict()

@@ -1,6 +1,7 @@
 """How operations are executed: events of a subscription leave nothing behind, and alike ones are shared."""
 
 import json
+import time
 from collections.abc import Awaitable, Hashable
 from functools import cached_property
 from typing import Any
@@ -63,9 +64,11 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
 
     async def _execute_in_turn(self) -> ExecutionResult:
         """Execute when few others do: each takes many steps of the loop, which queries want as well."""
-        turn = await self.context_value.server.event_turns.take(self.context_value.client)
+        turn = await self.context_value.server.operation_turns.events.take(self.context_value.client)
         try:
+            began = time.monotonic()
             result: Any = super().execute_operation(False)
+            turn.held_up(time.monotonic() - began)
             executed: ExecutionResult = await result if isinstance(result, Awaitable) else result
             return executed
         finally:

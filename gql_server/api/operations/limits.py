@@ -25,7 +25,6 @@ from gql_server.api.common import ErrorCode
 from gql_server.api.operations.costs import cost_of
 from gql_server.api.operations.documents import Document, Shape, is_known, read, text_size
 from gql_server.settings import Settings
-from gql_server.turns import SHORT_CHARACTERS, Turns
 
 LARGE_COST = 3_000
 """A query beyond that may take more than some 20 ms without a pause."""
@@ -60,24 +59,24 @@ class Limits(SchemaExtension):
         self._document: Document | None = None
         self._cost: int | None = None
         self._shown = False
-        self._began = time.monotonic()
+        self._is_new, self._began = False, 0.0
 
     async def on_operation(self) -> AsyncIterator[None]:
         """Begin when others have had their turn; what takes longer than a turn goes on without it."""
         context = self.execution_context.context
-        self._turn = await context.server.fair_turns.take(context.client)
+        text = self.execution_context.query or ""
+        line = context.server.operation_turns.of(text, is_known=is_known(text))
+        self._turn = await line.take(context.client)
         try:
             yield
         finally:
             self._turn.end()
 
-    async def on_parse(self) -> AsyncIterator[None]:
+    def on_parse(self) -> Iterator[None]:
         """Parse the text in Strawberry's place, unless it is too large for that."""
         execution = self.execution_context
         if execution.query:
-            if len(execution.query) > SHORT_CHARACTERS and not is_known(execution.query):
-                await self._turns.wait()
-            self._began = time.monotonic()
+            self._is_new, self._began = not is_known(execution.query), time.monotonic()
             self._refusal = _refusal_of_text(execution.query, self._limits_of(execution.query)) or (
                 _refusal_of_values(execution.variables or {}, self._settings)
             )
@@ -89,7 +88,7 @@ class Limits(SchemaExtension):
             yield
         finally:
             # A text with a mistake is parsed once more by Strawberry, and never validated.
-            self._turns.took(time.monotonic() - self._began)
+            self._note_reading()
 
     def on_validate(self) -> Iterator[None]:
         """Put the refusal where validation's own errors go, and validate first what costs are told of."""
@@ -99,17 +98,18 @@ class Limits(SchemaExtension):
                 self._document and _refusal_of_shape(self._document.shape, self._limits())
             )
             execution.pre_execution_errors = [refusal] if refusal else self._errors()
-        self._turns.took(time.monotonic() - self._began)
+        self._note_reading()
         yield
 
     async def on_execute(self) -> AsyncIterator[None]:
         """End what takes too long. Of a subscription that is its beginning alone."""
-        server, is_query = self.execution_context.context.server, self._operation_is(OperationType.QUERY)
+        context, is_query = self.execution_context.context, self._operation_is(OperationType.QUERY)
+        server, client = context.server, context.client
         is_large = is_query and (self._cost or 0) > LARGE_COST
         if is_large:
             self._turn.end()  # It waits for another one.
         try:
-            async with server.large_turns.turn() if is_large else nullcontext(), self._in_time():
+            async with server.large_turns.turn(client) if is_large else nullcontext(), self._in_time():
                 yield
         finally:
             self._turn.end()
@@ -137,10 +137,9 @@ class Limits(SchemaExtension):
     def _operation_is(self, type: OperationType) -> bool:
         return self.execution_context.operation_type is type
 
-    @property
-    def _turns(self) -> Turns:
-        turns: Turns = self.execution_context.context.server.turns
-        return turns
+    def _note_reading(self) -> None:
+        if self._is_new:
+            self._turn.held_up(time.monotonic() - self._began)
 
     @property
     def _settings(self) -> Settings:

@@ -20,10 +20,13 @@ from strawberry.http.exceptions import (
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import SubscribeMessage
 
+from gql_server.api import refusals
 from gql_server.api.context import Context
 from gql_server.api.operations.execution import SharedData
 from gql_server.api.operations.limits import too_complex
 from gql_server.api.transport import persisted_queries
+from gql_server.connections import waiting_to_be_sent
+from gql_server.errors import QueueFull
 from gql_server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -94,7 +97,11 @@ class SocketAdapter(ASGIWebSocketAdapter):
         super().__init__(view, request, response)
         self.is_acknowledged = False
         self.opened_at = asyncio.get_running_loop().time()
+        self.message_bytes = 0
+        """Of the message that came last."""
+        self._sending = asyncio.Lock()
         self._check_values: Callable[[bytes], Awaitable[None]] = view.check_values
+        self._is_too_long: Callable[[str], bool] = view.is_too_long
         self._open_sockets: OpenSockets = view.open_sockets
         self._open_sockets.add(self)
 
@@ -110,8 +117,10 @@ class SocketAdapter(ASGIWebSocketAdapter):
                 if not self.is_acknowledged and len(text) > MAX_FIRST_CHARACTERS:
                     await self.close(BAD_REQUEST, "The first message is too long.")
                     return
+                encoded = text.encode(errors="surrogatepass")
+                self.message_bytes = len(encoded)
                 try:
-                    await self._check_values(text.encode(errors="surrogatepass"))
+                    await self._check_values(encoded)
                 except HTTPException as refusal:
                     is_busy = refusal.status_code == 503
                     await self.close(TRY_AGAIN_LATER if is_busy else BAD_REQUEST, refusal.reason)
@@ -129,7 +138,9 @@ class SocketAdapter(ASGIWebSocketAdapter):
         if self._is_closed:
             raise WebSocketDisconnected
         match message:
-            case {"type": "next", "id": id, "payload": {"data": SharedData() as data, **rest}} if not rest:
+            case {"type": "next", "id": id, "payload": {"data": SharedData() as data, **rest}} if (
+                not rest and not self._is_too_long(data.text)
+            ):
                 await self._send_text(
                     f'{{"id":{json.dumps(id)},"type":"next","payload":{{"data":{data.text}}}}}'
                 )
@@ -137,8 +148,11 @@ class SocketAdapter(ASGIWebSocketAdapter):
                 await self._send_text(self.view.encode_json_string(message))
 
     async def _send_text(self, text: str) -> None:
+        """Send when what was sent before has been taken, so that not all of it waits in one buffer."""
         try:
-            await self.ws.send_text(text)
+            with waiting_to_be_sent(self.ws.scope, len(text)):
+                async with self._sending:
+                    await self.ws.send_text(text)
         except WebSocketDisconnect as error:
             raise WebSocketDisconnected from error
 
@@ -219,10 +233,27 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             or len(self.operations) < limit
             or not self.connection_acknowledged
         ):
-            await super().handle_subscribe(message)
+            await self._begin(message)
             return
         sentence = f"{limit} operations are under way on this socket, which is as many as may be."
         await self._refuse(message["id"], too_complex("operations", limit, limit + 1, sentence).formatted)
+
+    async def _begin(self, message: SubscribeMessage) -> None:
+        """Begin an operation whose message is held until it ends, unless too much is."""
+        held, client, n_bytes = self.context.server.open_messages, self.context.client, 0
+        if self.connection_acknowledged and message["id"] not in self.operations:
+            n_bytes = self.websocket.message_bytes
+            try:
+                held.add(client, n_bytes)
+            except QueueFull as refusal:
+                error = refusals.top_level(refusal, GraphQLError(refusal.message))
+                await self._refuse(message["id"], error.formatted)
+                return
+        await super().handle_subscribe(message)
+        if n_bytes:
+            task = self.operations[message["id"]].task
+            assert task is not None
+            task.add_done_callback(lambda _: held.remove(client, n_bytes))
 
     async def _refuse(self, id: str, error: Any) -> None:
         await self.send_message({"id": id, "type": "error", "payload": [error]})
@@ -249,7 +280,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def _let_operations_begin(self) -> None:
         """Read no further where many operations of this socket wait for their turn."""
-        turns, client = self.context.server.fair_turns, self.context.client
+        turns, client = self.context.server.operation_turns, self.context.client
         while turns.waiting(client) > OPERATIONS_AHEAD:  # noqa: ASYNC110 (nobody tells of it)
             await asyncio.sleep(AHEAD_SECONDS)
 

@@ -220,7 +220,7 @@ class GraphQLView(GraphQL[Context, None]):
         """Return an operation's result, with the status that the media type has for it."""
         media_type = sub_response.media_type or JSON
         body = self.encode_json(response_data)
-        if self._is_too_long(body):
+        if self.is_too_long(body):
             response_data = self._too_long(body)
             body = self.encode_json(response_data)
         status = _status_of(response_data) if media_type == GRAPHQL_JSON else 200
@@ -230,14 +230,15 @@ class GraphQLView(GraphQL[Context, None]):
     def encode_json_string(self, data: object) -> str:
         """Return a result or a message as text, or why there is none in it."""
         text = super().encode_json_string(data)
-        if not self._is_too_long(text):
+        if not self.is_too_long(text):
             return text
         refusal = self._too_long(text)
         # Over server-sent events it is the result itself.
         message = {**data, "payload": refusal} if isinstance(data, dict) and "payload" in data else refusal
         return super().encode_json_string(message)
 
-    def _is_too_long(self, text: str | bytes) -> bool:
+    def is_too_long(self, text: str | bytes) -> bool:
+        """Return whether an answer has more bytes than one may have."""
         return len(text) > self.settings.max_answer_bytes
 
     def _too_long(self, text: str | bytes) -> dict[str, Any]:

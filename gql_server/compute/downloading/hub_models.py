@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.utils import tqdm
+from huggingface_hub.utils.tqdm import tqdm
 
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.language_model_files import HUB_FILES, OTHER_HUB_FILES, commit_of, repository_in_cache
@@ -25,7 +25,7 @@ class Received:
         """Return a class of progress bars, as the library takes one, that shows nothing and counts."""
         received = self
 
-        class Bar(tqdm):  # type: ignore[misc]
+        class Bar(tqdm):
             def update(self, n: Any = 1) -> None:
                 received.n_bytes += int(n or 0)
 
