@@ -19,7 +19,7 @@ from gql_server.services.in_use import InUse
 from gql_server.settings import Settings
 from gql_server.subscriptions import Subscriptions
 from gql_server.telemetry.telemetry import Telemetry
-from gql_server.turns import LargeTurns, OperationTurns
+from gql_server.turns import OperationTurns
 from models import Job
 
 
@@ -50,8 +50,6 @@ class Server:
     open_messages: OpenMessages = field(default_factory=OpenMessages)
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
     """Those that are open, and what they cost."""
-    large_turns: LargeTurns = field(default_factory=LargeTurns)
-    """Of the queries that take long to execute."""
 
     @cached_property
     def tails(self) -> Tails:

@@ -29,7 +29,8 @@ class Breaks:
         """Take how long they are, times what is told of the turns before."""
         self._length = length
         self._held_up_seconds = 0.0
-        self._until = 0.0
+        self.until = 0.0
+        """When the last one ends, or has ended; by the monotonic clock."""
 
     def end_after(self, seconds: float) -> float:
         """Take in for how long a turn has just held up the loop; return when the next one may begin."""
@@ -37,8 +38,8 @@ class Breaks:
         self._held_up_seconds += seconds
         length = min(self._length * self._held_up_seconds, LONGEST_BREAK_SECONDS)
         if length > SHORTEST_BREAK_SECONDS:
-            self._until, self._held_up_seconds = now + length, 0.0
-        return max(self._until, now)
+            self.until, self._held_up_seconds = now + length, 0.0
+        return max(self.until, now)
 
 
 class FairTurns:
@@ -53,11 +54,16 @@ class FairTurns:
         at_once: int = 1,
         longest_seconds: float = LONGEST_TURN_SECONDS,
         breaks: Breaks | None = None,
+        others_wait: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Take how many have a turn at once, how long one may be, and the breaks, which lines may share."""
+        """Take how many have a turn at once, how long one may be, and the breaks, which lines may share.
+
+        ``others_wait`` says whether somebody waits in another line, who may come into this one.
+        """
         self._free = at_once
         self._breaks = breaks or Breaks()
         self._longest_seconds = longest_seconds
+        self._others_wait = others_wait
         self._new: OrderedDict[Hashable, Futures] = OrderedDict()
         self._served: OrderedDict[Hashable, Futures] = OrderedDict()
         self._was_new = False
@@ -80,6 +86,10 @@ class FairTurns:
             raise
         return Turn(self._give_back, self._longest_seconds)
 
+    def is_waited_for(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._new or self._served)
+
     def waiting(self, client: Hashable) -> int:
         """Return how many operations of a client wait."""
         return len(self._new.get(client, ())) + len(self._served.get(client, ()))
@@ -89,8 +99,9 @@ class FairTurns:
         asyncio.get_running_loop().call_soon(self._pass_on_after, held_up_seconds)
 
     def _pass_on_after(self, held_up_seconds: float) -> None:
-        if held_up_seconds and (self._new or self._served):
-            asyncio.get_running_loop().call_at(self._breaks.end_after(held_up_seconds), self._pass_on)
+        begins_again = self._breaks.end_after(held_up_seconds) if held_up_seconds else 0.0
+        if held_up_seconds and (self.is_waited_for() or self._others_wait()):
+            asyncio.get_running_loop().call_at(begins_again, self._pass_on)
         else:
             self._pass_on()
 
@@ -146,6 +157,11 @@ class OperationTurns:
         """Of those whose documents may take some hundred milliseconds."""
         self.events = FairTurns(EVENTS_AT_ONCE, breaks=breaks)
         """Of subscriptions that answer an event."""
+        self.large = LargeTurns(self._is_waited_for)
+        """Of queries that take long to execute."""
+
+    def _is_waited_for(self) -> bool:
+        return any(line.is_waited_for() for line in (self.known, self.short, self.long))
 
     def of(self, text: str, *, is_known: bool) -> FairTurns:
         """Return the line for an operation's document."""
@@ -165,8 +181,16 @@ class LargeTurns:
     client asks for, in many small steps, would wait for all of them at each step.
     """
 
-    def __init__(self) -> None:
-        self._turns = FairTurns(longest_seconds=LONGEST_BREAK_SECONDS)
+    def __init__(self, others_wait: Callable[[], bool] = lambda: False) -> None:
+        """Take what says whether somebody waits to begin, whose operation may be large."""
+        self._breaks = Breaks()
+        self._turns = FairTurns(
+            longest_seconds=LONGEST_BREAK_SECONDS, breaks=self._breaks, others_wait=others_wait
+        )
+
+    async def rest(self) -> None:
+        """Wait for the end of the break, which is one also where nobody waits for it."""
+        await asyncio.sleep(self._breaks.until - time.monotonic())
 
     @asynccontextmanager
     async def turn(self, client: Hashable) -> AsyncIterator[None]:

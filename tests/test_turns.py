@@ -40,6 +40,25 @@ async def test_between_large_operations_that_come_together_others_have_their_ste
     assert all(after - before > 3 for before, after in pairwise(places))
 
 
+@pytest.mark.parametrize("someone_waits", [True, False])
+async def test_a_break_comes_where_somebody_waits_to_begin_and_for_who_waits_for_no_answer(
+    someone_waits: bool,
+) -> None:
+    turn, steps = LargeTurns(lambda: someone_waits), list[str]()
+    began = time.monotonic()
+    await held_up(turn, steps, "first")
+    await asyncio.sleep(0)  # The turn is passed on in a step of its own.
+    held_up_seconds = time.monotonic() - began
+    resting = asyncio.ensure_future(turn.rest())
+    next_one = asyncio.ensure_future(held_up(turn, steps, "next"))
+    await asyncio.sleep(0)
+    assert not resting.done()
+    assert steps == (["first"] if someone_waits else ["first", "next"])
+    await asyncio.gather(resting, next_one)
+    assert steps == ["first", "next"]
+    assert time.monotonic() - began >= held_up_seconds + 0.002
+
+
 async def test_one_that_waits_for_something_loses_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "LONGEST_BREAK_SECONDS", 0.01)
     turn, end = LargeTurns(), asyncio.Event()

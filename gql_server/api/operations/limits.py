@@ -105,11 +105,16 @@ class Limits(SchemaExtension):
         """End what takes too long. Of a subscription that is its beginning alone."""
         context, is_query = self.execution_context.context, self._operation_is(OperationType.QUERY)
         server, client = context.server, context.client
-        is_large = is_query and (self._cost or 0) > LARGE_COST
+        # All of the schema is some 100 ms, whatever an answer's values are counted as.
+        asks_for_schema = "__schema" in (self.execution_context.query or "")
+        is_large = is_query and (asks_for_schema or (self._cost or 0) > LARGE_COST)
         if is_large:
             self._turn.end()  # It waits for another one.
         try:
-            async with server.large_turns.turn(client) if is_large else nullcontext(), self._in_time():
+            async with (
+                server.operation_turns.large.turn(client) if is_large else nullcontext(),
+                self._in_time(),
+            ):
                 yield
         finally:
             self._turn.end()

@@ -46,6 +46,7 @@ HELD_UP_SECONDS = 1.0
 OPERATIONS_AHEAD = 4
 """Of a socket that may wait for their turn while more of its messages are read."""
 AHEAD_SECONDS = 0.005
+AT_ONCE_SECONDS = 0.001
 MAX_NAME = 1000
 """Characters of an operation's name, which comes back in errors."""
 MAX_REASON_BYTES = 123
@@ -96,6 +97,8 @@ class SocketAdapter(ASGIWebSocketAdapter):
     def __init__(self, view: Any, request: WebSocket, response: WebSocket) -> None:
         super().__init__(view, request, response)
         self.is_acknowledged = False
+        self.has_more = False
+        """Whether the last message lay there before it was waited for."""
         self.opened_at = asyncio.get_running_loop().time()
         self.message_bytes = 0
         """Of the message that came last."""
@@ -112,8 +115,11 @@ class SocketAdapter(ASGIWebSocketAdapter):
     async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object, None]:
         """Give the messages; of one that nobody vouches for yet, only a short one is looked at."""
         try:
+            clock = asyncio.get_running_loop().time
             while not self._is_closed:
+                asked_at = clock()
                 text = await self.ws.receive_text()
+                self.has_more = clock() - asked_at < AT_ONCE_SECONDS
                 if not self.is_acknowledged and len(text) > MAX_FIRST_CHARACTERS:
                     await self.close(BAD_REQUEST, "The first message is too long.")
                     return
@@ -266,6 +272,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def handle_message(self, message: Any) -> None:
         """Handle a message, or close the socket with what is wrong with it."""
         self._heard_at = asyncio.get_running_loop().time()
+        if self.websocket.has_more:
+            # Who does not wait for answers waits for the break that a large operation's end begins.
+            await self.context.server.operation_turns.large.rest()
         problem = _problem(message)
         if problem is None:
             # Strawberry knows a payload that is left out, but not one that is null.
