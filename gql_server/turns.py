@@ -157,6 +157,8 @@ class OperationTurns:
         """Of those whose documents may take some hundred milliseconds."""
         self.events = FairTurns(EVENTS_AT_ONCE, breaks=breaks)
         """Of subscriptions that answer an event."""
+        self.bodies = LargeTurns()
+        """Of long requests that are looked at."""
         self.large = LargeTurns(self._is_waited_for)
         """Of queries that take long to execute."""
 

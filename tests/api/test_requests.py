@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import httpx
 import pytest
 
+from gql_server import turns
 from gql_server.api.operations.request_checks import NO_OPERATION_NAME
-from gql_server.api.transport import guard, intake
+from gql_server.api.transport import guard, intake, view
 from gql_server.server import Server
 from tests.server_process import RunningServer
 from tests.serving import client_of, endpoint
@@ -294,6 +297,30 @@ async def held_back(began: asyncio.Event, end: asyncio.Event, parts: list[bytes]
 
 MANY = "[" + ",".join(["[]"] * 60_000) + "]"
 """More values than may be, in little text."""
+
+
+async def test_long_bodies_that_come_together_leave_others_their_steps(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "SHORTEST_BREAK_SECONDS", 0)
+    steps: list[str] = []
+
+    def looks(text: bytes) -> bool:
+        steps.append("long")
+        time.sleep(0.005)
+        return False
+
+    monkeypatch.setattr(view, "may_have_many_values", looks)
+    body = json.dumps({"query": "{ __typename }", "variables": {"long": "x" * 100_000}})
+    headers = {"Content-Type": "application/json"}
+    requests = asyncio.gather(*(client.post("/graphql", content=body, headers=headers) for _ in range(6)))
+    while not requests.done():
+        steps.append("another")
+        await asyncio.sleep(0)
+    assert [answer.status_code for answer in await requests] == [200] * 6
+    places = [place for place, step in enumerate(steps) if step == "long"]
+    assert len(places) == 6
+    assert all(after - before > 3 for before, after in pairwise(places))
 
 
 async def test_json_with_too_many_values_is_refused_before_they_are_made(client: httpx.AsyncClient) -> None:

@@ -36,7 +36,7 @@ from gql_server.api.transport.negotiation import EVENT_STREAM, GRAPHQL_JSON, JSO
 from gql_server.api.transport.socket import MAX_NAME, OpenSockets, SocketAdapter, SocketHandler
 from gql_server.connections import admit
 from gql_server.errors import QueueFull
-from gql_server.json_size import count_values, may_have_many_values
+from gql_server.json_size import PLAIN_BYTES, count_values, may_have_many_values
 from gql_server.rates import Rates
 from gql_server.readers import ReadingEnded
 from gql_server.server import Server
@@ -277,7 +277,12 @@ class GraphQLView(GraphQL[Context, None]):
         Raises:
             HTTPException: It has too many, or cannot be read.
         """
-        if not may_have_many_values(text):
+        if len(text) <= PLAIN_BYTES:
+            return
+        # Many that have come together would be looked at in one step of the loop.
+        async with self._server.operation_turns.bodies.turn(object()):
+            may_have_many = may_have_many_values(text)
+        if not may_have_many:
             return
         try:
             count = await self._server.readers.bodies.run(count_values, text)
