@@ -104,7 +104,7 @@ class LocalExecutor:
         except Exception as error:
             started.set_exception(error)
         finally:
-            await worker.close(0, "It has done its download.")
+            await worker.close(0, "Its download has ended.")
             self._downloads.discard(worker)
 
     def _give_up(self, started: asyncio.Future[TaskRun]) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import httpx
 import pytest
 
 from gql_server.compute.context import TaskError
@@ -85,3 +86,9 @@ def test_an_adapter_that_came_after_the_model_was_added_fails_the_load(
     )
     said = "It holds a LORA adapter" if beside_a_model else "It is a LORA adapter of o/base"
     assert f"The language model model could not be loaded: {said}" in failure(directory)
+
+
+def test_a_hub_that_cannot_be_reached_is_told_so() -> None:
+    sentence = "The Hub cannot be reached from this server, or does not answer. Try again later."
+    for error in (httpx.ConnectError("[Errno -2] Name or service not known"), httpx.ReadTimeout("")):
+        assert sentences_of(error) == sentence

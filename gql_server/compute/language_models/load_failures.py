@@ -3,6 +3,7 @@
 import pickle
 import re
 
+import httpx
 import transformers
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -72,6 +73,10 @@ _BY_CLASS: list[tuple[type[BaseException], str]] = [
         RepositoryNotFoundError,
         "The Hub has no such repository, or it is private and this server may not read it (its operator can "
         "set HF_TOKEN).",
+    ),
+    (
+        httpx.TransportError,
+        "The Hub cannot be reached from this server, or does not answer. Try again later.",
     ),
     (
         pickle.UnpicklingError,
