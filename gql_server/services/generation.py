@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,8 @@ MAX_TOP_NEURONS = 100
 MAX_TOP_TEXTS_FILES = 100
 """That requests have left for an SAE; the oldest makes room for the next."""
 MAX_TOP_TEXTS_BYTES = 64_000_000
+MAX_TOP_TEXTS_BYTES_OF_SAE = 256_000_000
+"""Of all those files; the oldest make room for the next."""
 BYTES_OF_A_TOP_TEXT, BYTES_OF_A_TOKEN = 300, 8
 """What a text takes in such a file beside its characters, and a token that is generated."""
 MIN_TEMPERATURE = 0.001
@@ -172,9 +174,12 @@ def _make_room(settings: Settings, request: GenerateRequest, relative: str) -> N
         raise InvalidInput.at("writeTopTexts", message)
     room.check("writeTopTexts", n_bytes, "The top texts", settings)
     path = settings.artifact_dir / relative
-    others = sorted(path.parent.glob(f"{ids.REQUEST}_*.json"))
-    for oldest in others[: max(0, len(others) - MAX_TOP_TEXTS_FILES + 1)]:
-        oldest.unlink(missing_ok=True)
+    kept, kept_bytes = 1, n_bytes
+    for other in sorted(path.parent.glob(f"{ids.REQUEST}_*.json"), reverse=True):  # The newest first.
+        with suppress(FileNotFoundError):
+            kept, kept_bytes = kept + 1, kept_bytes + other.stat().st_size
+        if kept > MAX_TOP_TEXTS_FILES or kept_bytes > MAX_TOP_TEXTS_BYTES_OF_SAE:
+            other.unlink(missing_ok=True)
 
 
 def most_bytes_of_top_texts(request: GenerateRequest) -> int:

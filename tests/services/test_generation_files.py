@@ -68,6 +68,20 @@ async def test_the_oldest_file_of_an_sae_makes_room_for_the_next(
     assert left == {"an index's stays", "of prompt 2", "of prompt 3", "of prompt 4"}
 
 
+async def test_many_large_files_of_an_sae_make_room_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path, FakeExecutor(write)) as server:
+        sae = await sae_of(server)
+        each = generation.most_bytes_of_top_texts(request(sae.id, ["x" * 1_000]))
+        monkeypatch.setattr(generation, "MAX_TOP_TEXTS_BYTES_OF_SAE", each + 2_100)
+        for letter in "abcde":
+            await generation.generate(server, request(sae.id, [letter * 1_000]))
+        left = {path.read_text()[-1] for path in (tmp_path / sae.directory / "top_texts").iterdir()}
+    # What is to be written counts as it may become, what has been written as it is.
+    assert left == {"c", "d", "e"}
+
+
 async def test_files_that_would_be_too_large_or_find_no_room_are_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, FakeExecutor(write), max_artifact_bytes=10_000_000) as server:
         sae = await sae_of(server)
