@@ -73,8 +73,9 @@ class Downloads:
                 try:
                     await follow(run)
                     await run.result()
-                finally:
-                    await self._executor.cancel(run)  # To no effect where it has ended.
+                except BaseException:
+                    await self._executor.cancel(run)
+                    raise
 
 
 def _language_model(task: Task) -> LanguageModelSource | None:
