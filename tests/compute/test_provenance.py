@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import msgspec
 import pytest
 import torch
@@ -120,8 +121,11 @@ def test_a_tokenizer_that_has_changed_takes_the_place_of_the_one_kept(
 def test_of_a_repository_the_commit_of_its_download_is_told(
     tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language_models: LanguageModels
 ) -> None:
-    snapshot = shutil.copytree(tiny_model_dir, tmp_path / "snapshots" / COMMIT)
-    monkeypatch.setattr(model_files, "snapshot_download", lambda *_, **__: str(snapshot))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--owner--name"
+    shutil.copytree(tiny_model_dir, repository / "snapshots" / COMMIT)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "v1").write_text(COMMIT)
     source = LanguageModelSource(
         "lm_hub", "HUGGING_FACE", "owner/name", "v1", "FLOAT32", str(tmp_path / "copy")
     )
