@@ -5,7 +5,7 @@ Each task runs on a stack of its own (a greenlet), which it leaves between one s
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from greenlet import getcurrent, greenlet
 
@@ -128,16 +128,16 @@ class InteractiveTurns:
         """Have a long task go on for a moment, with short ones between its steps; a short one to its end."""
         begun.turn_ends = time.monotonic() + TURN_SECONDS
         while self._goes_on(begun):
-            short = None if begun.is_short else self._inbox.take_that(_is_short, self._is_at_ease_with(begun))
+            short = None if begun.is_short else self._short_beside(begun)
             if short is not None:
                 self._take_turn(_Begun(short, self._do))
             if not begun.is_short and begun.turn_ends <= time.monotonic():
                 self._others.append(begun)
                 return
 
-    def _is_at_ease_with(self, begun: _Begun) -> Callable[[StartTask], bool]:
+    def _short_beside(self, begun: _Begun) -> StartTask | None:
         in_hand = [begun.task, *(one.task for one in self._others)]
-        return lambda message: not any(_is_other_state(message.task, one) for one in in_hand)
+        return self._inbox.take_that(_is_short, lambda message: _have_one_state(message.task, in_hand))
 
     def _goes_on(self, begun: _Begun) -> bool:
         self._current = begun
@@ -152,7 +152,7 @@ class InteractiveTurns:
         if not in_hand:
             return True
         tokens = sum(map(tokens_held, [*in_hand, message.task]))
-        return tokens <= MAX_TOKENS_AT_ONCE and not any(_is_other_state(message.task, one) for one in in_hand)
+        return tokens <= MAX_TOKENS_AT_ONCE and _have_one_state(message.task, in_hand)
 
 
 def _is_short(message: StartTask) -> bool:
@@ -163,7 +163,8 @@ def _is_long(message: StartTask) -> bool:
     return not is_short(message.task)
 
 
-def _is_other_state(task: Task, other: Task) -> bool:
-    """Whether both need the same language model in two states, for which there may be no room."""
-    a, b = _source_of(task), _source_of(other)
-    return a is not None and b is not None and a.id == b.id and a != b
+def _have_one_state(task: Task, others: Sequence[Task]) -> bool:
+    """Whether no other needs the task's language model in another state: there may be no room for two."""
+    source = _source_of(task)
+    sources = filter(None, map(_source_of, others))
+    return source is None or all(other == source for other in sources if other.id == source.id)

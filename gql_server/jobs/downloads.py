@@ -1,11 +1,8 @@
 """What jobs need from the Hugging Face Hub, got before a worker has their tasks: no lane waits for it."""
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-
-import msgspec
 
 from gql_server.compute.messages.sources import LanguageModelSource
 from gql_server.compute.messages.tasks import (
@@ -44,22 +41,30 @@ class Downloads:
 
     async def missing(self, task: Task) -> list[Task]:
         """Return the tasks that get what a task needs and that is not here."""
-        if not self._enabled or (_language_model(task) is None and _dataset(task) is None):
+        source, texts = _language_model(task), self._texts(task)
+        if not self._enabled or (source is None and texts is None):
             return []
-        return await asyncio.to_thread(self._missing, task)
+        return await asyncio.to_thread(self._missing, task, source, texts)
 
-    def _missing(self, task: Task) -> list[Task]:
+    def _missing(
+        self, task: Task, source: LanguageModelSource | None, texts: DownloadTexts | None
+    ) -> list[Task]:
         found: list[Task] = []
-        source = _language_model(task)
         # A load that people ask for looks whether a branch has moved.
         if source is not None and (
             isinstance(task, LoadLanguageModel) or not whole_snapshot_in_cache(source)
         ):
             found.append(DownloadLanguageModel(source, self._patience))
-        texts = _dataset(task)
         if texts is not None and not Path(texts.directory).is_dir():
-            found.append(msgspec.structs.replace(texts, patience_seconds=self._patience))
+            found.append(texts)
         return found
+
+    def _texts(self, task: Task) -> DownloadTexts | None:
+        """Return what gets the texts of the Hub that a task reads, if it does."""
+        if not isinstance(task, CaptureActivations | EvaluateSae) or task.hub_dataset is None:
+            return None
+        wanted = None if task.sample_limit is None else task.sample_offset + task.sample_limit
+        return DownloadTexts(task.hub_dataset, task.dataset_dir, wanted, task.max_texts, self._patience)
 
     async def get(self, downloads: Sequence[Task], follow: Follow) -> None:
         """Do downloads, one after the other; ``follow`` takes in what each tells. It may be canceled.
@@ -89,11 +94,3 @@ def _language_model(task: Task) -> LanguageModelSource | None:
         ):
             return source if source.kind == "HUGGING_FACE" else None
     return None
-
-
-def _dataset(task: Task) -> DownloadTexts | None:
-    """Return what gets the texts of the Hub that a task reads, if it does."""
-    if not isinstance(task, CaptureActivations | EvaluateSae) or task.hub_dataset is None:
-        return None
-    wanted = None if task.sample_limit is None else task.sample_offset + task.sample_limit
-    return DownloadTexts(task.hub_dataset, task.dataset_dir, wanted, task.max_texts, math.inf)

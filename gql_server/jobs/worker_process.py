@@ -254,7 +254,7 @@ class WorkerProcess:
         kill(process)
 
     def _patience_with_task(self) -> float:
-        """Return for how many seconds the task in hand may stand still; a load may be a long download."""
+        """Return for how many seconds the task in hand may stand still; a load is one long step."""
         if not any(sent.run.begun for sent in self._sent.values()):
             return math.inf
         return self._patience.stall * (_LOAD_STEPS if self._loading else 1)

@@ -64,6 +64,14 @@ async def until(maker: Maker, job: str, *statuses: str, stage: str | None = None
             await asyncio.sleep(0.1)
 
 
+async def hanging_load(maker: Maker, hub: FakeHub) -> str:
+    """Begin a load whose weights do not come; returns its job once it waits for them."""
+    hub.answers.clear()
+    job = await load(maker, await add(maker))
+    await until(maker, job, "RUNNING", stage="downloading the language model")
+    return job
+
+
 async def texts(maker: Maker, language_model: str) -> dict[str, Any]:
     given = {"languageModelId": language_model, "prompts": ["True and"], "maxNewTokens": 5}
     answer: dict[str, Any] = (await maker.ask(GENERATE, input=given))["generate"]
@@ -130,10 +138,8 @@ async def test_a_hub_that_hangs_holds_up_neither_generations_nor_jobs(
 async def test_a_load_is_canceled_while_the_hub_hangs(
     hub: FakeHub, tmp_path: Path, tiny_model_dir: Path
 ) -> None:
-    hub.answers.clear()
     async with serving(tmp_path, tiny_model_dir) as maker:
-        hanging = await load(maker, await add(maker))
-        await until(maker, hanging, "RUNNING", stage="downloading the language model")
+        hanging = await hanging_load(maker, hub)
         await maker.ask(CANCEL, id=hanging)
         assert (await until(maker, hanging, "CANCELED", "FAILED"))["status"] == "CANCELED"
         async with asyncio.timeout(30):
@@ -144,10 +150,8 @@ async def test_a_load_is_canceled_while_the_hub_hangs(
 async def test_a_server_that_stops_during_a_download_leaves_none_of_it(
     hub: FakeHub, tmp_path: Path, tiny_model_dir: Path
 ) -> None:
-    hub.answers.clear()
     async with serving(tmp_path, tiny_model_dir) as maker:
-        hanging = await load(maker, await add(maker))
-        await until(maker, hanging, "RUNNING", stage="downloading the language model")
+        hanging = await hanging_load(maker, hub)
     assert partial_files(tmp_path) == []
     async with serving(tmp_path, tiny_model_dir) as maker:
         assert (await until(maker, hanging, "INTERRUPTED"))["status"] == "INTERRUPTED"

@@ -1,6 +1,8 @@
 """A long generation holds nobody else up, and comes to the same as alone."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +19,42 @@ TOP_NEURONS = """query ($sae: ID!) { topNeurons(saeId: $sae, prompts: ["a string
   ... on TopNeurons { prompts { neurons { activation neuron { index } } } } } }"""
 
 
+@asynccontextmanager
+async def loaded(artifact_dir: Path, model_dir: Path) -> AsyncIterator[tuple[Maker, str]]:
+    """Run a server that has loaded a language model; gives what asks it, and the model's ID."""
+    with server_process(artifact_dir, MODEL_DIRS=str(model_dir), WARM_UP="false") as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
+            maker = Maker(client, str(model_dir))
+            language_model = await maker.language_model()
+            await maker.load(language_model)
+            yield maker, language_model
+
+
 async def test_short_requests_are_answered_during_a_long_one_and_both_are_as_alone(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    with server_process(tmp_path, MODEL_DIRS=str(tiny_model_dir), WARM_UP="false") as server:
-        async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
-            maker = Maker(client, str(tiny_model_dir))
-            language_model = await maker.language_model()
-            await maker.load(language_model)
-            sae = await maker.sae(await maker.run(language_model))
-            given: dict[str, Any] = {
-                "saeId": sae,
-                "prompts": ["True and", "a string is not None or True for all of the others"] * 8,
-                "maxNewTokens": 40,
-                "temperature": 0.8,
-                "seed": 7,
-                "compareToBaseline": True,
-                "steering": {"source": {"edits": [{"neuronIndex": 3, "multiplier": 1, "bias": 6}]}},
-            }
-            other = given | {"prompts": ["is not None"], "maxNewTokens": 100, "compareToBaseline": False}
-            long_alone = await maker.ask(GENERATE, input=given)
-            other_alone = await maker.ask(GENERATE, input=other)
-            short_alone = await maker.ask(TOP_NEURONS, sae=sae)
-            long = asyncio.ensure_future(maker.ask(GENERATE, input=given))
-            await asyncio.sleep(0.2)
-            meanwhile = [await maker.ask(TOP_NEURONS, sae=sae) for _ in range(3)]
-            was_answered_meanwhile = not long.done()
-            assert await long == long_alone
-            both = asyncio.gather(*(maker.ask(GENERATE, input=one) for one in (given, other, given)))
-            assert await both == [long_alone, other_alone, long_alone]
+    async with loaded(tmp_path, tiny_model_dir) as (maker, language_model):
+        sae = await maker.sae(await maker.run(language_model))
+        given: dict[str, Any] = {
+            "saeId": sae,
+            "prompts": ["True and", "a string is not None or True for all of the others"] * 8,
+            "maxNewTokens": 40,
+            "temperature": 0.8,
+            "seed": 7,
+            "compareToBaseline": True,
+            "steering": {"source": {"edits": [{"neuronIndex": 3, "multiplier": 1, "bias": 6}]}},
+        }
+        other = given | {"prompts": ["is not None"], "maxNewTokens": 100, "compareToBaseline": False}
+        long_alone = await maker.ask(GENERATE, input=given)
+        other_alone = await maker.ask(GENERATE, input=other)
+        short_alone = await maker.ask(TOP_NEURONS, sae=sae)
+        long = asyncio.ensure_future(maker.ask(GENERATE, input=given))
+        await asyncio.sleep(0.2)
+        meanwhile = [await maker.ask(TOP_NEURONS, sae=sae) for _ in range(3)]
+        was_answered_meanwhile = not long.done()
+        assert await long == long_alone
+        both = asyncio.gather(*(maker.ask(GENERATE, input=one) for one in (given, other, given)))
+        assert await both == [long_alone, other_alone, long_alone]
     assert was_answered_meanwhile
     assert meanwhile == [short_alone] * 3
 
@@ -53,19 +62,15 @@ async def test_short_requests_are_answered_during_a_long_one_and_both_are_as_alo
 async def test_a_long_generation_is_over_before_a_longer_one_that_began_earlier(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    with server_process(tmp_path, MODEL_DIRS=str(tiny_model_dir), WARM_UP="false") as server:
-        async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
-            maker = Maker(client, str(tiny_model_dir))
-            language_model = await maker.language_model()
-            await maker.load(language_model)
-            given: dict[str, Any] = {
-                "languageModelId": language_model,
-                "prompts": ["True and"],
-                "maxNewTokens": 120,
-            }
-            longer = asyncio.ensure_future(maker.ask(TEXTS, input=given | {"prompts": ["True and"] * 64}))
-            await asyncio.sleep(0.3)
-            answer = await maker.ask(TEXTS, input=given)
-            was_first = not longer.done()
-            assert (await longer)["generate"]["outputs"] == answer["generate"]["outputs"] * 64
+    async with loaded(tmp_path, tiny_model_dir) as (maker, language_model):
+        given: dict[str, Any] = {
+            "languageModelId": language_model,
+            "prompts": ["True and"],
+            "maxNewTokens": 120,
+        }
+        longer = asyncio.ensure_future(maker.ask(TEXTS, input=given | {"prompts": ["True and"] * 64}))
+        await asyncio.sleep(0.3)
+        answer = await maker.ask(TEXTS, input=given)
+        was_first = not longer.done()
+        assert (await longer)["generate"]["outputs"] == answer["generate"]["outputs"] * 64
     assert was_first

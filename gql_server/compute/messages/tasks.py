@@ -235,7 +235,7 @@ class DownloadLanguageModel(Message, frozen=True):
 
 
 class DownloadTexts(Message, frozen=True):
-    """Get texts from the Hub and keep them as a dataset. Events: Stage, in texts. Result: Done."""
+    """Get texts from the Hub and keep them as a dataset. Events: Stage, in rows. Result: Done."""
 
     dataset: HubDataset
     directory: str
