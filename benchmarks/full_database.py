@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, insert
 from ulid import ULID
 
 from gql_server import ids
-from gql_server.migrate import migrate
+from gql_server.database.migrate import migrate
 from models import Job, LanguageModel
 from models.base import now
 from models.enums import FloatType, JobKind, JobStatus, LanguageModelSourceKind, ProgressUnit

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks import rows
 from benchmarks.rows import Row, Spread
 from benchmarks.served import ENDED, Served, served
-from gql_server.python_reference import python_reference
+from gql_server.artifacts.python_reference import python_reference
 from gql_server.tour.steps import model_file
 
 CLIENT_GOAL = 0.55

@@ -15,8 +15,8 @@ from benchmarks.alternating import alternate, milliseconds
 from benchmarks.captures import Silent
 from benchmarks.rows import Row, Spread, at_most
 from benchmarks.smollm2 import N_LATENTS, Subject, block_9, random_sae
-from gql_server.compute.looking.top_neurons import find_top_neurons
-from gql_server.compute.messages.tasks import FindTopNeurons
+from gql_server.compute.inspection.top_neurons import find_top_neurons
+from gql_server.protocol.tasks import FindTopNeurons
 
 from mi_crow.mechanistic.sae.sae import Sae
 

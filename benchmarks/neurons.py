@@ -20,8 +20,8 @@ from benchmarks import rows
 from benchmarks.rows import Row, Spread
 from benchmarks.served import Client, p95, served
 from gql_server import ids
-from gql_server.database import Database
-from gql_server.migrate import migrate
+from gql_server.database.database import Database
+from gql_server.database.migrate import migrate
 from gql_server.services import neuron_tensors
 from gql_server.settings import Settings
 from models import Concept, LanguageModel, NeuronIndex, Sae

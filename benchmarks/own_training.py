@@ -10,8 +10,8 @@ from pathlib import Path
 
 from benchmarks.captures import RUN, Silent, block
 from benchmarks.peers.handover import peak_megabytes
-from gql_server.compute.messages.events import Event, TrainingPoint
-from gql_server.compute.messages.tasks import TrainSae
+from gql_server.protocol.events import Event, TrainingPoint
+from gql_server.protocol.tasks import TrainSae
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.training.training import train_sae
 

@@ -27,7 +27,7 @@ from benchmarks.pages import Marks, machine
 from benchmarks.peers import trainings
 from benchmarks.results_page import Circumstances, Measured
 from benchmarks.training_batches import write_batches
-from gql_server.compute.stored.store import ActivationStore
+from gql_server.compute.storage.store import ActivationStore
 from gql_server.settings import Settings
 from gql_server.tour.client import RemoteApi, wait_until_healthy
 from gql_server.tour.steps import model_file

@@ -19,9 +19,9 @@ from benchmarks.captures import Silent
 from benchmarks.rows import Row, at_most
 from benchmarks.smollm2 import N_LATENTS, Subject, block_9, random_sae
 from gql_server.compute.generating.generation import generate
-from gql_server.compute.messages.events import Event, TokenGenerated
-from gql_server.compute.messages.sources import Edit
-from gql_server.compute.messages.tasks import Generate
+from gql_server.protocol.events import Event, TokenGenerated
+from gql_server.protocol.sources import Edit
+from gql_server.protocol.tasks import Generate
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae

@@ -18,8 +18,8 @@ import torch
 from rich.console import Console
 
 from benchmarks.own_server import own_server
-from gql_server.compute.stored.rows import StoredRows
-from gql_server.compute.stored.store import ActivationStore
+from gql_server.compute.storage.rows import StoredRows
+from gql_server.compute.storage.store import ActivationStore
 from gql_server.tour import documents, show, steering, steps
 from gql_server.tour.client import RemoteApi, wait_until_healthy
 

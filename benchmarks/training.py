@@ -22,7 +22,7 @@ from benchmarks.peers.trainings import PeerTraining
 from benchmarks.rows import Row, Spread
 from benchmarks.training_batches import write_batches
 from benchmarks.training_plot import draw
-from gql_server.compute.stored.store import ActivationStore
+from gql_server.compute.storage.store import ActivationStore
 
 K = 32
 BATCH_SIZE = 1024

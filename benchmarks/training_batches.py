@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gql_server.compute.stored.rows import ACTIVATIONS_KEY
+from gql_server.compute.storage.rows import ACTIVATIONS_KEY
 from gql_server.compute.training.training_store import TrainingStore
 
 from mi_crow.store.store import Store

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gql_server import __version__, logs, stopping
-from gql_server.hosts import is_loopback
+from gql_server import __version__
+from gql_server.telemetry import logs
+from gql_server.server import shutdown as stopping
+from gql_server.api.transport.hosts import is_loopback
 from gql_server.settings import Settings
 
 STOPPING_SECONDS = 15
@@ -76,9 +78,9 @@ def _may_listen(settings: Settings) -> bool:
 
 
 def _serve(settings: Settings, _options: argparse.Namespace) -> int:
-    from gql_server.migrate import DatabaseTooNew, migrate
-    from gql_server.ownership import AlreadyOwned, owning
-    from gql_server.serving import serve
+    from gql_server.database.migrate import DatabaseTooNew, migrate
+    from gql_server.server.artifact_lock import AlreadyOwned, owning
+    from gql_server.server.run import serve
 
     stopping.end_in_time(settings.cancel_grace_seconds + STOPPING_SECONDS)
     logs.configure(settings.log_format, settings.log_level)
@@ -102,8 +104,8 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
 
 def _migrate(settings: Settings, _options: argparse.Namespace) -> int:
     import migrations
-    from gql_server.migrate import DatabaseTooNew, migrate
-    from gql_server.ownership import AlreadyOwned, owning
+    from gql_server.database.migrate import DatabaseTooNew, migrate
+    from gql_server.server.artifact_lock import AlreadyOwned, owning
 
     logs.configure(settings.log_format, settings.log_level)
     try:

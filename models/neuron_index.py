@@ -36,6 +36,6 @@ class NeuronIndex(Base):
     top_texts_path: Mapped[str | None] = mapped_column(String)
     """Relative to the artifact directory."""
     provenance: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """As gql_server.provenance has it; None where an earlier version made it."""
+    """As gql_server.artifacts.provenance has it; None where an earlier version made it."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     built_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

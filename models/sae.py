@@ -42,7 +42,7 @@ class Sae(Base):
     checkpoint_path: Mapped[str | None] = mapped_column(String)
     metadata_path: Mapped[str | None] = mapped_column(String)
     provenance: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """As gql_server.provenance has it; None where an earlier version made it."""
+    """As gql_server.artifacts.provenance has it; None where an earlier version made it."""
     made_with: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """The language model as it was then, a LanguageModelProvenance; None where nobody knows."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)

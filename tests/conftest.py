@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gql_server.compute.thread_waits import ShortSpins
-from tests.server_process import RunningServer, server_process
-from tests.tiny_model import make_tiny_model
+from gql_server.compute.worker.thread_waits import ShortSpins
+from tests.support.server_process import RunningServer, server_process
+from tests.support.tiny_model import make_tiny_model
 
 LONG = {"faults", "fuzz", "e2e", "benchmarks"}
 """The folders whose single tests take longest."""

@@ -8,11 +8,11 @@ HEAVY = {"torch", "transformers", "mi_crow", "overcomplete", "datasets", "numpy"
 
 def test_the_application_imports_no_computing() -> None:
     run = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", "import gql_server.app"],
+        [sys.executable, "-X", "importtime", "-c", "import gql_server.server.app"],
         capture_output=True,
         text=True,
         check=True,
     )
     imported = {line.rsplit("|", 1)[-1].strip() for line in run.stderr.splitlines() if "|" in line}
-    assert "gql_server.app" in imported
+    assert "gql_server.server.app" in imported
     assert {name.split(".")[0] for name in imported} & HEAVY == set()

@@ -11,7 +11,7 @@ from strawberry.extensions import SchemaExtension
 from gql_server.api.loaders import Loaders
 
 if TYPE_CHECKING:
-    from gql_server.server import Server
+    from gql_server.services.app_context import Server
     from models import Job
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import strawberry
 
-from gql_server import provenance
+from gql_server.artifacts import provenance
 from gql_server.api.common import BigInt, argument, input_type, mutation, object_type
 from gql_server.api.context import Info
 from gql_server.api.datasets import Dataset, DatasetInput, dataset_request

@@ -29,7 +29,7 @@ from gql_server.api.generation_outputs import (
 )
 from gql_server.api.neuron_indexes import top_texts_url
 from gql_server.api.references import SaeRef
-from gql_server.compute.messages import events
+from gql_server.protocol import events
 from gql_server.services import generation as generation_service
 from models import Sae as SaeRow
 

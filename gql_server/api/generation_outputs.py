@@ -6,7 +6,7 @@ import strawberry
 
 from gql_server.api.common import describe_enum, finite_number, object_type
 from gql_server.api.neurons import NeuronActivation, neuron_activations
-from gql_server.compute.messages import events
+from gql_server.protocol import events
 from models import Sae as SaeRow
 
 

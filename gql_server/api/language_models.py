@@ -29,7 +29,7 @@ from gql_server.api.launches import LaunchResult, job_launched
 from gql_server.api.loaders import LanguageModelKey, TokenKey
 from gql_server.api.pagination import After, Connection, First, children_connection
 from gql_server.api.references import ActivationRunRef, SaeRef
-from gql_server.model_identity import conflict, fingerprint
+from gql_server.model_files.identity import conflict, fingerprint
 from gql_server.services import language_models as language_model_service, lookup, model_identity, pages
 from gql_server.services.model_identity import Artifact, LanguageModelState
 from gql_server.services.requests import (
@@ -38,7 +38,7 @@ from gql_server.services.requests import (
     AddLanguageModelRequest,
     UpdateLanguageModelRequest,
 )
-from gql_server.token_options import counts_of, facts_of
+from gql_server.tokens.options import counts_of, facts_of
 from models import LanguageModel as LanguageModelRow
 from models.enums import LanguageModelSourceKind
 

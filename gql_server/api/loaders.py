@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from strawberry.dataloader import DataLoader
 
 from gql_server.errors import Conflict, Refusal
-from gql_server.readers import ReadingEnded
+from gql_server.processes.reader_pool import ReadingEnded
 from gql_server.services import artifacts, batches, model_identity, neuron_tensors, neurons, pages, top_texts
 from gql_server.services.model_identity import LanguageModelState
 from gql_server.services.neuron_tensors import NeuronHistogram, NeuronStatistics, Ranked
@@ -21,8 +21,8 @@ from models import ActivationRun, Concept, Job, JobEvent, LanguageModel, NeuronI
 from models.enums import ArtifactStatus
 
 if TYPE_CHECKING:
-    from gql_server.server import Server
-    from gql_server.top_texts import TopText
+    from gql_server.services.app_context import Server
+    from gql_server.artifacts.top_texts import TopText
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

@@ -12,12 +12,12 @@ from gql_server.api.common import Node, argument, field, finite, object_type
 from gql_server.api.context import Info
 from gql_server.api.histograms import Histogram, even_histogram
 from gql_server.api.loaders import IndexedNeuron, NeuronsKey, TopTextsKey
-from gql_server.api.neuron_figures import NeuronPlace, figure, statistics_of_page
+from gql_server.api.neuron_statistics import NeuronPlace, figure, statistics_of_page
 from gql_server.api.neuron_filters import NeuronFilter
 from gql_server.api.pagination import Connection, connection, given
 from gql_server.api.references import ConceptRef, SaeRef
 from gql_server.api.token_effects import TokenEffect, check_ranked, token_effects
-from gql_server.compute.messages import events
+from gql_server.protocol import events
 from gql_server.services.cursors import check_first
 from gql_server.services.neuron_tensors import NeuronStatistics, Ranked
 from gql_server.services.neurons import NeuronConditions, NeuronOrder, NeuronQuery

@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import strawberry
 
-from gql_server import provenance as stored
+from gql_server.artifacts import provenance as stored
 from gql_server.api.common import BigInt, finite_number, from_row, object_type
 from gql_server.api.enums import DatasetKind, FloatType, LanguageModelSourceKind, LongTexts
 from gql_server.api.training import TrainingConfig, training_config
-from gql_server.model_identity import fingerprint
+from gql_server.model_files.identity import fingerprint
 
 MATMUL_PRECISION = (
     "Precision of float32 matrix products: highest, or high (TF32) or medium (bfloat16) where the server"

@@ -9,7 +9,7 @@ from gql_server.api.context import Info
 from gql_server.api.exclusions import EXCLUDE_FIRST_POSITIONS, EXCLUDE_OUTLIERS
 from gql_server.api.neurons import NeuronActivation, neuron_activations
 from gql_server.api.pagination import given
-from gql_server.compute.messages import results
+from gql_server.protocol import results
 from gql_server.services import top_neurons as top_neuron_service
 from models import Sae as SaeRow
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gql_server.compute.context import TaskError
+from gql_server.compute.worker.context import TaskError
 
 
 def devices(first: str | None = None) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gql_server.compute.messages.exclusions import Exclusions
+from gql_server.protocol.exclusions import Exclusions
 from gql_server.compute.training.metrics import float64
 
 DEFAULT_OUTLIERS = 10.0

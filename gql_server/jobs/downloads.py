@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from gql_server.compute.messages.sources import LanguageModelSource
-from gql_server.compute.messages.tasks import (
+from gql_server.protocol.sources import LanguageModelSource
+from gql_server.protocol.tasks import (
     CaptureActivations,
     DownloadLanguageModel,
     DownloadTexts,
@@ -15,7 +15,7 @@ from gql_server.compute.messages.tasks import (
     Task,
 )
 from gql_server.jobs.executor import Executor, TaskRun
-from gql_server.language_model_files import whole_snapshot_in_cache
+from gql_server.model_files.files import whole_snapshot_in_cache
 from gql_server.settings import Settings
 
 AT_ONCE = 4

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
-from gql_server.compute.messages.events import Event, Progress
-from gql_server.compute.messages.results import Result
-from gql_server.compute.messages.tasks import Task
-from gql_server.compute.messages.wire import Lane, TaskFailed, WorkerReady
+from gql_server.protocol.events import Event, Progress
+from gql_server.protocol.results import Result
+from gql_server.protocol.tasks import Task
+from gql_server.protocol.wire import Lane, TaskFailed, WorkerReady
 
 
 class TaskEnded(Exception):

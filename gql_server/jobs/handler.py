@@ -4,10 +4,10 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server.compute.messages.events import Event
-from gql_server.compute.messages.results import Result
-from gql_server.compute.messages.tasks import Task
-from gql_server.compute.messages.wire import Lane
+from gql_server.protocol.events import Event
+from gql_server.protocol.results import Result
+from gql_server.protocol.tasks import Task
+from gql_server.protocol.wire import Lane
 from models import Job
 from models.enums import JobStatus, ProgressUnit
 

@@ -7,8 +7,8 @@ from typing import IO
 
 import structlog
 
-from gql_server.compute.messages.tasks import Task
-from gql_server.compute.messages.wire import (
+from gql_server.protocol.tasks import Task
+from gql_server.protocol.wire import (
     LANE_BOARD_BYTES,
     Lane,
     LanguageModelChanged,
@@ -16,7 +16,7 @@ from gql_server.compute.messages.wire import (
     WorkerReady,
 )
 from gql_server.jobs.executor import TaskRun, WorkerLost
-from gql_server.jobs.vigil import Patience
+from gql_server.jobs.watchdog import Patience
 from gql_server.jobs.worker_process import STOPPING, WorkerProcess
 from gql_server.settings import Settings
 from gql_server.telemetry.telemetry import Telemetry

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gql_server.compute.messages.events import Event, Progress, Stage
+from gql_server.protocol.events import Event, Progress, Stage
 from models import Job
 
 

@@ -8,8 +8,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.errors import Conflict, QueueFull
-from gql_server.jobs import log
-from gql_server.jobs.reports import tell_queued
+from gql_server.jobs import event_log as log
+from gql_server.jobs.job_logging import tell_queued
 from models import Job
 from models.base import now
 from models.enums import JobKind, JobStatus

@@ -12,14 +12,16 @@ from typing import Any
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from gql_server.compute.messages.events import Event, Log, Progress, Stage, TrainingPoint
-from gql_server.compute.messages.results import Result
-from gql_server.compute.messages.tasks import Task
-from gql_server.compute.messages.wire import Lane
-from gql_server.database import Database
-from gql_server.disk import problem_of
-from gql_server.jobs import ends, log as job_log, progress, queue
-from gql_server.jobs.bell import LOOK_AGAIN_SECONDS, Bell
+from gql_server.protocol.events import Event, Log, Progress, Stage, TrainingPoint
+from gql_server.protocol.results import Result
+from gql_server.protocol.tasks import Task
+from gql_server.protocol.wire import Lane
+from gql_server.database.database import Database
+from gql_server.artifacts.disk import problem_of
+from gql_server.jobs import progress, queue
+from gql_server.jobs import transitions as ends
+from gql_server.jobs import event_log as job_log
+from gql_server.jobs.notifier import LOOK_AGAIN_SECONDS, Bell
 from gql_server.jobs.downloads import Downloads
 from gql_server.jobs.executor import (
     Executor,
@@ -31,7 +33,7 @@ from gql_server.jobs.executor import (
     WorkerOutOfMemory,
 )
 from gql_server.jobs.handler import JobHandler
-from gql_server.jobs.reports import JobEnd, subject, tell_start
+from gql_server.jobs.job_logging import JobEnd, subject, tell_start
 from gql_server.settings import Settings
 from gql_server.telemetry.telemetry import Telemetry
 from gql_server.telemetry.tracing import ours

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from gql_server.compute.messages.tasks import Task
-from gql_server.compute.messages.wire import (
+from gql_server.protocol.tasks import Task
+from gql_server.protocol.wire import (
     CancelTask,
     FromWorker,
     Lane,
@@ -32,12 +32,12 @@ from gql_server.compute.messages.wire import (
     WorkerReady,
 )
 from gql_server.errors import shortened
-from gql_server.jobs import memory_killer
+from gql_server.processes import oom as memory_killer
 from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
-from gql_server.jobs.memory_killer import kills_so_far
+from gql_server.processes.oom import kills_so_far
 from gql_server.jobs.spawning import how_it_ended, kill, spawn
-from gql_server.jobs.vigil import SILENT, STUCK, Patience, Vigil
-from gql_server.plain_text import plain
+from gql_server.jobs.watchdog import SILENT, STUCK, Patience, Vigil
+from gql_server.telemetry.plain_text import plain
 from gql_server.telemetry.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
@@ -77,7 +77,7 @@ class WorkerProcess:
         on_language_model: Callable[[LanguageModelChanged | LanguageModelFound], None],
         on_lost: Callable[[], None],
         telemetry: Telemetry,
-        module: str = "gql_server.compute.worker",
+        module: str = "gql_server.compute.worker.main",
         descriptors: Sequence[int] = (),
     ) -> None:
         self.lanes = tuple(lanes)

@@ -9,25 +9,18 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
-from gql_server.compute.messages.events import Event
-from gql_server.compute.messages.results import CaptureResult, Result
-from gql_server.compute.messages.sources import HubDataset
-from gql_server.compute.messages.tasks import CaptureActivations
-from gql_server.compute.messages.wire import Lane
+from gql_server.protocol.events import Event
+from gql_server.protocol.results import CaptureResult, Result
+from gql_server.protocol.sources import HubDataset
+from gql_server.protocol.tasks import CaptureActivations
+from gql_server.protocol.wire import Lane
 from gql_server.errors import Conflict
-from gql_server.manifest import MANIFEST_FILE, Manifest, assemble, write_manifest
-from gql_server.provenance import plain
-from gql_server.server import Server
-from gql_server.services import (
-    artifacts,
-    kept_texts,
-    launching,
-    lookup,
-    model_identity,
-    removals,
-    room,
-    texts,
-)
+from gql_server.artifacts.manifest import MANIFEST_FILE, Manifest, assemble, write_manifest
+from gql_server.artifacts.provenance import plain
+from gql_server.services.app_context import Server
+from gql_server.services import artifacts, launching, lookup, model_identity, removals, texts
+from gql_server.services import dataset_staging as kept_texts
+from gql_server.services import quota as room
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once
 from gql_server.services.requests import CaptureRequest, Launched

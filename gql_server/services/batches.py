@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.jobs import log
+from gql_server.jobs import event_log as log
 from gql_server.services import cursors
 from models import Concept, Job, JobEvent, NeuronIndex, TrainingPoint
 from models.enums import ArtifactStatus, JobStatus

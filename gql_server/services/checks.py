@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from gql_server.errors import FieldProblem, InvalidInput
-from gql_server.plain_text import is_plain
+from gql_server.telemetry.plain_text import is_plain
 
 MAX_NAME_LENGTH = 200
 MAX_PROBLEMS = 20

@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.files import write_whole
-from gql_server.server import Server
+from gql_server.artifacts.files import write_whole
+from gql_server.services.app_context import Server
 from gql_server.services import lookup
 from gql_server.services.checks import Checks
 from gql_server.services.concepts import known_latent_count

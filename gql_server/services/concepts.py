@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.files import temporary_path, write_whole
-from gql_server.plain_text import is_plain
-from gql_server.readers import refusing
-from gql_server.server import Server
+from gql_server.artifacts.files import temporary_path, write_whole
+from gql_server.telemetry.plain_text import is_plain
+from gql_server.processes.reader_pool import refusing
+from gql_server.services.app_context import Server
 from gql_server.services import artifacts, lookup, uploads
 from gql_server.services.checks import NOT_PLAIN, Checks, visible
 from gql_server.services.concept_files import (

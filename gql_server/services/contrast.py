@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from gql_server.compute.messages.results import ContrastResult
-from gql_server.compute.messages.tasks import ContrastNeurons
-from gql_server.server import Server
+from gql_server.protocol.results import ContrastResult
+from gql_server.protocol.tasks import ContrastNeurons
+from gql_server.services.app_context import Server
 from gql_server.services import artifacts, exclusions, interactive, lookup, model_identity
 from gql_server.services.checks import Checks
-from gql_server.services.inference import Inference
+from gql_server.services.inference_logging import Inference
 from gql_server.settings import Settings
 from gql_server.telemetry.tracing import Attributes
 from models import LanguageModel, Sae

@@ -8,14 +8,15 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
-from gql_server.compute.messages.events import Event
-from gql_server.compute.messages.results import EvaluationResult, Result
-from gql_server.compute.messages.sources import HubDataset
-from gql_server.compute.messages.tasks import EvaluateSae
-from gql_server.compute.messages.wire import Lane
+from gql_server.protocol.events import Event
+from gql_server.protocol.results import EvaluationResult, Result
+from gql_server.protocol.sources import HubDataset
+from gql_server.protocol.tasks import EvaluateSae
+from gql_server.protocol.wire import Lane
 from gql_server.errors import Conflict
-from gql_server.server import Server
-from gql_server.services import artifacts, exclusions, kept_texts, launching, lookup, model_identity
+from gql_server.services.app_context import Server
+from gql_server.services import artifacts, exclusions, launching, lookup, model_identity
+from gql_server.services import dataset_staging as kept_texts
 from gql_server.services.activation_runs import MAX_OFFSET
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once

@@ -10,26 +10,19 @@ from pathlib import Path
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
-from gql_server.chat_templates import NotRendered, chats
-from gql_server.compute.messages.events import OutputFinished, TokenGenerated
-from gql_server.compute.messages.exclusions import Exclusions
-from gql_server.compute.messages.sources import Edit
-from gql_server.compute.messages.tasks import Generate, LoadLanguageModel
+from gql_server.model_files.chat_templates import NotRendered, chats
+from gql_server.protocol.events import OutputFinished, TokenGenerated
+from gql_server.protocol.exclusions import Exclusions
+from gql_server.protocol.sources import Edit
+from gql_server.protocol.tasks import Generate, LoadLanguageModel
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.readers import refusing
-from gql_server.server import Server
-from gql_server.services import (
-    artifacts,
-    concept_configs,
-    exclusions,
-    interactive,
-    lookup,
-    model_identity,
-    room,
-)
+from gql_server.processes.reader_pool import refusing
+from gql_server.services.app_context import Server
+from gql_server.services import artifacts, concept_configs, exclusions, interactive, lookup, model_identity
+from gql_server.services import quota as room
 from gql_server.services.checks import Checks
 from gql_server.services.concepts import known_latent_count
-from gql_server.services.inference import Inference
+from gql_server.services.inference_logging import Inference
 from gql_server.services.neuron_indexes import top_texts_path
 from gql_server.services.requests import EditRequest, GenerateRequest
 from gql_server.settings import Settings

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 
-from gql_server.compute.messages.results import Result
-from gql_server.compute.messages.tasks import Task
-from gql_server.compute.messages.wire import WorkerReady
+from gql_server.protocol.results import Result
+from gql_server.protocol.tasks import Task
+from gql_server.protocol.wire import WorkerReady
 from gql_server.errors import Conflict, InvalidInput, QueueFull
 from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost
-from gql_server.readers import refusing
-from gql_server.server import Server
+from gql_server.processes.reader_pool import refusing
+from gql_server.services.app_context import Server
 from gql_server.services import artifacts
 from gql_server.services.checks import Checks
 from gql_server.services.tokenizing import TokenizerFiles, token_counts

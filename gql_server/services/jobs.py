@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator, Collection
 from sqlalchemy import ColumnElement, func, select
 
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.jobs import ends, log, queue
-from gql_server.jobs.bell import LOOK_AGAIN_SECONDS
+from gql_server.jobs import queue
+from gql_server.jobs import transitions as ends
+from gql_server.jobs import event_log as log
+from gql_server.jobs.notifier import LOOK_AGAIN_SECONDS
 from gql_server.jobs.handler import JobHandler
 from gql_server.jobs.progress import payload as progress_payload
-from gql_server.jobs.reports import JobEnd
-from gql_server.server import Server
+from gql_server.jobs.job_logging import JobEnd
+from gql_server.services.app_context import Server
 from gql_server.services import lookup, model_identity
 from gql_server.services.activation_runs import CaptureHandler
 from gql_server.services.evaluations import EvaluationHandler

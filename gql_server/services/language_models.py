@@ -8,20 +8,21 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server import ids, model_identity
-from gql_server.compute.messages.events import Event
-from gql_server.compute.messages.results import LanguageModelDescription, Result
-from gql_server.compute.messages.tasks import LoadLanguageModel, UnloadLanguageModel
-from gql_server.compute.messages.wire import Lane, LanguageModelChanged, LanguageModelFound
-from gql_server.database import Database
+from gql_server import ids
+from gql_server.model_files import identity as model_identity
+from gql_server.protocol.events import Event
+from gql_server.protocol.results import LanguageModelDescription, Result
+from gql_server.protocol.tasks import LoadLanguageModel, UnloadLanguageModel
+from gql_server.protocol.wire import Lane, LanguageModelChanged, LanguageModelFound
+from gql_server.database.database import Database
 from gql_server.errors import Conflict
-from gql_server.files import leads_out, open_plain, resolve_inside
-from gql_server.hub_names import is_repository, is_revision
+from gql_server.artifacts.files import leads_out, open_plain, resolve_inside
+from gql_server.model_files.hub_names import is_repository, is_revision
 from gql_server.jobs.executor import TaskRun, WorkerLost
-from gql_server.model_directories import link_leads_out, problem_of_directory
-from gql_server.provenance import plain
-from gql_server.readers import refusing
-from gql_server.server import Server
+from gql_server.model_files.directories import link_leads_out, problem_of_directory
+from gql_server.artifacts.provenance import plain
+from gql_server.processes.reader_pool import refusing
+from gql_server.services.app_context import Server
 from gql_server.services import artifacts, launching, lookup
 from gql_server.services.checks import Checks
 from gql_server.services.model_identity import bind_unknown
@@ -33,7 +34,7 @@ from gql_server.services.requests import (
     UpdateLanguageModelRequest,
 )
 from gql_server.settings import Settings
-from gql_server.token_options import TokenizerFacts, facts_of
+from gql_server.tokens.options import TokenizerFacts, facts_of
 from models import ActivationRun, Job, LanguageModel, Sae
 from models.enums import (
     JobKind,

@@ -10,9 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
-from gql_server.compute.messages.wire import Lane
+from gql_server.protocol.wire import Lane
 from gql_server.jobs import queue
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from gql_server.services.requests import Launched
 from models import Job
 from models.enums import UNFINISHED, JobKind, ProgressUnit

@@ -9,13 +9,13 @@ import msgspec
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server import model_identity
-from gql_server.compute.messages.sources import LanguageModelSource, MadeWith
+from gql_server.model_files import identity as model_identity
+from gql_server.protocol.sources import LanguageModelSource, MadeWith
 from gql_server.errors import Conflict
-from gql_server.file_hashes import sha256_of
-from gql_server.language_model_files import CONFIG_FILE, commit_in_cache, identify, identify_by_looks
-from gql_server.provenance import LanguageModelProvenance, plain
-from gql_server.server import Server
+from gql_server.artifacts.file_hashes import sha256_of
+from gql_server.model_files.files import CONFIG_FILE, commit_in_cache, identify, identify_by_looks
+from gql_server.artifacts.provenance import LanguageModelProvenance, plain
+from gql_server.services.app_context import Server
 from gql_server.services import artifacts, lookup
 from gql_server.services.requests import AcceptLanguageModelRequest
 from models import ActivationRun, LanguageModel, Sae

@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.errors import Conflict, NotFound
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from gql_server.services import concept_configs, lookup
 from gql_server.services.checks import Checks
 from models import ActivationRun, ConceptConfig, LanguageModel, Sae

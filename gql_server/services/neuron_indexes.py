@@ -7,14 +7,14 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
-from gql_server.compute.messages.events import Event
-from gql_server.compute.messages.results import IndexResult, Result
-from gql_server.compute.messages.tasks import IndexNeurons
-from gql_server.compute.messages.wire import Lane
+from gql_server.protocol.events import Event
+from gql_server.protocol.results import IndexResult, Result
+from gql_server.protocol.tasks import IndexNeurons
+from gql_server.protocol.wire import Lane
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.jobs import queue
-from gql_server.provenance import plain
-from gql_server.server import Server
+from gql_server.artifacts.provenance import plain
+from gql_server.services.app_context import Server
 from gql_server.services import artifacts, exclusions, launching, lookup, model_identity
 from gql_server.services.checks import Checks
 from gql_server.services.removals import remove_after_commit

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from gql_server.errors import Conflict
-from gql_server.readers import ReadingEnded
+from gql_server.processes.reader_pool import ReadingEnded
 from gql_server.services.artifacts import run_directory
 from gql_server.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from gql_server.server import Server
+    from gql_server.services.app_context import Server
 
 GONE = "The neuron index was deleted or made anew while it was read; ask again."
 DAMAGED = "The file of the neuron index, or of its run's texts, is damaged: make both again."

@@ -18,7 +18,7 @@ from models.enums import ArtifactStatus
 if TYPE_CHECKING:
     import numpy as np
 
-    from gql_server.server import Server
+    from gql_server.services.app_context import Server
 
 
 class NeuronOrder(StrEnum):

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from ulid import ULID
 
 from gql_server import ids
-from gql_server.database import Database
+from gql_server.database.database import Database
 from gql_server.services import evaluations
 from gql_server.settings import Settings
 from models import ActivationRun, ConceptConfig, LanguageModel, NeuronIndex, Removal, Sae

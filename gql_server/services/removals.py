@@ -10,7 +10,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server.database import Database, after_commit
+from gql_server.database.database import Database, after_commit
 from gql_server.services.artifacts import remove
 from gql_server.settings import Settings
 from models import Removal

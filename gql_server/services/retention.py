@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server.database import Database
+from gql_server.database.database import Database
 from gql_server.settings import Settings
 from models import Job, JobEvent
 from models.base import now, without_index

@@ -7,18 +7,19 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import __version__
-from gql_server.compute.messages.events import Event
-from gql_server.compute.messages.results import ExportResult, Result
-from gql_server.compute.messages.tasks import ExportSae
-from gql_server.compute.messages.wire import Lane
+from gql_server.protocol.events import Event
+from gql_server.protocol.results import ExportResult, Result
+from gql_server.protocol.tasks import ExportSae
+from gql_server.protocol.wire import Lane
 from gql_server.errors import Conflict
-from gql_server.sae_lens_config import EXPORTED_AS, MODEL_ARGUMENTS
-from gql_server.server import Server
-from gql_server.services import artifacts, launching, lookup, room
+from gql_server.formats.sae_lens_config import EXPORTED_AS, MODEL_ARGUMENTS
+from gql_server.services.app_context import Server
+from gql_server.services import artifacts, launching, lookup
+from gql_server.services import quota as room
 from gql_server.services.checks import Checks
 from gql_server.services.requests import ExportSaeRequest, Launched
 from gql_server.settings import Settings
-from gql_server.token_options import facts_of
+from gql_server.tokens.options import facts_of
 from models import ActivationRun, Job, LanguageModel, Sae
 from models.enums import JobKind, JobStatus, LanguageModelSourceKind, LayerKind, ProgressUnit, SaeOrigin
 

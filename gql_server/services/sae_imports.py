@@ -9,18 +9,20 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server import ids, sae_lens_config
-from gql_server.compute.messages.events import Event
-from gql_server.compute.messages.results import ImportResult, Result
-from gql_server.compute.messages.tasks import ImportSae
-from gql_server.compute.messages.wire import Lane
+from gql_server import ids
+from gql_server.formats import sae_lens_config
+from gql_server.protocol.events import Event
+from gql_server.protocol.results import ImportResult, Result
+from gql_server.protocol.tasks import ImportSae
+from gql_server.protocol.wire import Lane
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.files import open_inside, resolve_inside
-from gql_server.provenance import plain
-from gql_server.readers import refusing
-from gql_server.sae_lens_config import CFG_FILE, MAX_CFG_BYTES, WEIGHTS_FILE, NotRepresentable
-from gql_server.server import Server
-from gql_server.services import artifacts, launching, lookup, model_identity, room
+from gql_server.artifacts.files import open_inside, resolve_inside
+from gql_server.artifacts.provenance import plain
+from gql_server.processes.reader_pool import refusing
+from gql_server.formats.sae_lens_config import CFG_FILE, MAX_CFG_BYTES, WEIGHTS_FILE, NotRepresentable
+from gql_server.services.app_context import Server
+from gql_server.services import artifacts, launching, lookup, model_identity
+from gql_server.services import quota as room
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once, writes_bos
 from gql_server.services.requests import ImportSaeRequest, Launched

@@ -10,28 +10,18 @@ from sqlalchemy import delete as delete_rows, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
-from gql_server.compute.messages.events import Event, TrainingConfigChosen, TrainingPoint, TrainingResumed
-from gql_server.compute.messages.exclusions import Exclusions
-from gql_server.compute.messages.results import OutlierFigures, Result, TrainResult
-from gql_server.compute.messages.tasks import TrainSae
-from gql_server.compute.messages.wire import Lane, SaeClassDescription, WorkerReady
-from gql_server.database import after_commit
+from gql_server.protocol.events import Event, TrainingConfigChosen, TrainingPoint, TrainingResumed
+from gql_server.protocol.exclusions import Exclusions
+from gql_server.protocol.results import OutlierFigures, Result, TrainResult
+from gql_server.protocol.tasks import TrainSae
+from gql_server.protocol.wire import Lane, SaeClassDescription, WorkerReady
+from gql_server.database.database import after_commit
 from gql_server.errors import Conflict
-from gql_server.jobs import log as job_log
-from gql_server.provenance import SaeProvenance, plain
-from gql_server.server import Server
-from gql_server.services import (
-    artifacts,
-    evaluations,
-    exclusions,
-    interactive,
-    launching,
-    lookup,
-    model_identity,
-    neuron_indexes,
-    room,
-    training_log,
-)
+from gql_server.jobs import event_log as job_log
+from gql_server.artifacts.provenance import SaeProvenance, plain
+from gql_server.services.app_context import Server
+from gql_server.services import artifacts, evaluations, exclusions, interactive, launching, lookup, model_identity, neuron_indexes, training_log
+from gql_server.services import quota as room
 from gql_server.services.checks import Checks
 from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import Launched, TrainRequest

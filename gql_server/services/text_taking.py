@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from gql_server import datasets
-from gql_server.files import fsync_tree, open_inside
+from gql_server.artifacts import datasets
+from gql_server.artifacts.files import fsync_tree, open_inside
 from gql_server.services.tokenizing import TokenCounter, TokenizerFiles
 from gql_server.text_files.problems import FileProblem
 from gql_server.text_files.reading import ReadingOptions, texts_in

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from gql_server.errors import InvalidInput
-from gql_server.files import resolve_inside
-from gql_server.hub_names import is_part_of_dataset, is_repository, is_revision
-from gql_server.plain_text import plain
-from gql_server.server import Server
+from gql_server.artifacts.files import resolve_inside
+from gql_server.model_files.hub_names import is_part_of_dataset, is_repository, is_revision
+from gql_server.telemetry.plain_text import plain
+from gql_server.services.app_context import Server
 from gql_server.services.checks import Checks
 from gql_server.services.requests import DatasetRequest
 from gql_server.services.text_taking import TakenTexts, TextSource

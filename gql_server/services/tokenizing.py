@@ -7,10 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gql_server.text_edges import TextEdges, edges_of
-from gql_server.token_options import counts_of, facts_of
-from gql_server.token_texts_file import token_texts
-from gql_server.tokens import text_of
+from gql_server.tokens.edges import TextEdges, edges_of
+from gql_server.tokens.options import counts_of, facts_of
+from gql_server.tokens.token_texts_file import token_texts
+from gql_server.tokens.spans import text_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -11,8 +11,8 @@ from gql_server.services import artifacts, neuron_tensors
 from models import ActivationRun, NeuronIndex
 
 if TYPE_CHECKING:
-    from gql_server.server import Server
-    from gql_server.top_texts import TopText
+    from gql_server.services.app_context import Server
+    from gql_server.artifacts.top_texts import TopText
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ def _read(
 ) -> "list[list[TopText]] | None":
     import pyarrow as pa
 
-    from gql_server.datasets import TextDataset, UnreadableTexts
-    from gql_server.kept_tokens import keeps_tokens
-    from gql_server.top_texts import load_tokenizer, read_top_texts
+    from gql_server.artifacts.datasets import TextDataset, UnreadableTexts
+    from gql_server.artifacts.kept_tokens import keeps_tokens
+    from gql_server.artifacts.top_texts import load_tokenizer, read_top_texts
 
     try:
         dataset = TextDataset(source.dataset_dir)

@@ -4,8 +4,8 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server.compute.messages.tasks import TrainSae
-from gql_server.database import Database, after_commit
+from gql_server.protocol.tasks import TrainSae
+from gql_server.database.database import Database, after_commit
 from models import Job, Sae, TrainingPoint
 from models.enums import JobStatus
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gql_server.errors import QueueFull
-from gql_server.files import temporary_path
-from gql_server.services import room
+from gql_server.artifacts.files import temporary_path
+from gql_server.services import quota as room
 from gql_server.settings import Settings
 
 RETRY_SECONDS = 60

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.segment import Segment
 
-from gql_server.plain_text import plain_lines
+from gql_server.telemetry.plain_text import plain_lines
 
 
 class PlainConsole(Console):

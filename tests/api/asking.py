@@ -10,7 +10,7 @@ from strawberry.types import ExecutionResult
 
 from gql_server.api.context import Context
 from gql_server.api.schema import schema
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 
 
 async def ask(server: Server, query: str, **variables: Any) -> dict[str, Any]:

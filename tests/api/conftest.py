@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from gql_server.migrate import migrate
-from gql_server.server import Server
+from gql_server.database.migrate import migrate
+from gql_server.services.app_context import Server
 from gql_server.settings import Settings
-from tests.jobs.test_tails import until
-from tests.serving import endpoint, serving
+from tests.jobs.test_event_hub import until
+from tests.support.serving import endpoint, serving
 
 BUFFER_BYTES = 16 * 1024
 """Of a socket's end in the kernel, which otherwise holds megabytes."""

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from gql_server import cli
 from gql_server.api.transport.access import Access
-from gql_server.app import create_app
+from gql_server.server.app import create_app
 from gql_server.settings import Settings
 
 TOKEN = "swordfish"

@@ -11,12 +11,12 @@ from gql_server import ids
 from gql_server.api import language_models, saes
 from gql_server.api.context import Context
 from gql_server.errors import NotFound
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from gql_server.services import neuron_tensors
 from models import NeuronIndex
 from tests.api.asking import execute
 from tests.api.test_pagination import add_index
-from tests.serving import add_language_model, add_run, add_sae
+from tests.support.serving import add_language_model, add_run, add_sae
 
 
 @pytest.mark.parametrize(

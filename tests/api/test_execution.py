@@ -11,11 +11,11 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext, vali
 from gql_server.api.context import Context
 from gql_server.api.operations import documents, limits
 from gql_server.api.schema import schema
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from models.enums import JobStatus
 from tests.api.asking import ask, execute
-from tests.jobs.test_tails import add_job, append
-from tests.serving import serving
+from tests.jobs.test_event_hub import add_job, append
+from tests.support.serving import serving
 
 DOCUMENT = """subscription($id: ID!) { jobProgress(id: $id) {
   __typename sequence at job { id status } ... on JobLogged { message } } }"""

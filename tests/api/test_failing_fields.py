@@ -2,9 +2,9 @@
 
 import pytest
 
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from tests.api.asking import execute
-from tests.serving import add_language_model, add_run, add_sae
+from tests.support.serving import add_language_model, add_run, add_sae
 
 FAILING = "neurons(first: 0) { totalCount }"
 SHARED = "languageModel { name }"

@@ -6,13 +6,13 @@ import msgspec
 import pytest
 from tokenizers import Tokenizer, models
 
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from gql_server.services import artifacts
 from gql_server.services.tokenizing import TokenCounter, TokenizerFiles
-from gql_server.token_options import SpecialToken, TokenizerFacts
+from gql_server.tokens.options import SpecialToken, TokenizerFacts
 from models import LanguageModel
 from tests.api.asking import ask
-from tests.serving import add_language_model
+from tests.support.serving import add_language_model
 
 FACTS = TokenizerFacts(
     special_tokens=[

@@ -22,15 +22,15 @@ from starlette.datastructures import UploadFile
 from gql_server.api.context import Context
 from gql_server.api.operations.list_sizes import SIZES
 from gql_server.api.schema import schema
-from gql_server.jobs import log as job_log
+from gql_server.jobs import event_log as job_log
 from gql_server.jobs.executor import TaskRun
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from models import Job
 from models.enums import JobStatus
 from tests.api.asking import ask, execute, first_error, follow
-from tests.fake_executor import FakeExecutor
-from tests.jobs.test_tails import until
-from tests.serving import add_language_model, add_run, add_sae, idle_job, serving
+from tests.support.fake_executor import FakeExecutor
+from tests.jobs.test_event_hub import until
+from tests.support.serving import add_language_model, add_run, add_sae, idle_job, serving
 
 TABS = Path(__file__).parents[2] / "frontend" / "src" / "tabs"
 

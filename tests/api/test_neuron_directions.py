@@ -3,12 +3,12 @@
 import pytest
 
 from gql_server import ids
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from gql_server.services import artifacts, neuron_tensors
 from models import NeuronIndex, Sae
 from models.enums import ArtifactStatus
 from tests.api.asking import ask, counted_statements, first_error
-from tests.serving import add_language_model, add_run, add_sae
+from tests.support.serving import add_language_model, add_run, add_sae
 
 
 async def test_tokens_and_neurons_of_directions_are_read_at_once_with_their_texts(server: Server) -> None:

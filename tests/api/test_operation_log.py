@@ -9,12 +9,12 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from gql_server.api.operations.root_fields import root_fields
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from gql_server.services import jobs
 from tests.api.asking import execute, follow
 from tests.api.test_sockets import connected, subscribe
-from tests.scraping import rendered, scrape
-from tests.serving import client_of
+from tests.support.scraping import rendered, scrape
+from tests.support.serving import client_of
 
 MINE = "query Mine { server { version } me: jobs { totalCount } }"
 DELETE = 'mutation Tidy { gone: deleteSae(id: "sae_0") { __typename } }'

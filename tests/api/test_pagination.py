@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from gql_server import ids
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from gql_server.services import cursors, neuron_tensors
 from models import Concept, NeuronIndex, Sae
 from models.enums import ArtifactStatus, ConceptSource
 from tests.api.asking import ask, counted_statements, first_error
-from tests.serving import add_language_model, add_run, add_sae
+from tests.support.serving import add_language_model, add_run, add_sae
 
 SAES = """query ($first: Int! = 20, $after: String) {
   saes(first: $first, after: $after) {

@@ -8,11 +8,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from gql_server import rates
+from gql_server.limits import rate_limits as rates
 from gql_server.api.transport import intake
-from gql_server.rates import Rates
-from gql_server.server import Server
-from tests.serving import client_of
+from gql_server.limits.rate_limits import Rates
+from gql_server.services.app_context import Server
+from tests.support.serving import client_of
 
 TOKEN = "open-sesame"
 QUERY = {"query": "{ __typename }"}

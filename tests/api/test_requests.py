@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
-from gql_server import turns
+from gql_server.limits import fair_turns as turns
 from gql_server.api.operations.request_checks import NO_OPERATION_NAME
 from gql_server.api.transport import guard, intake, view
-from gql_server.server import Server
-from tests.server_process import RunningServer
-from tests.serving import client_of, endpoint
+from gql_server.services.app_context import Server
+from tests.support.server_process import RunningServer
+from tests.support.serving import client_of, endpoint
 
 MAX_UPLOAD_BYTES = 20 * 2**20
 MAX_BODY_BYTES = 1_000_000

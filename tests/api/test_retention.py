@@ -5,8 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from gql_server.jobs import log
-from gql_server.server import Server
+from gql_server.jobs import event_log as log
+from gql_server.services.app_context import Server
 from gql_server.services.retention import remove_old_logs
 from models import Job
 from models.base import now
@@ -14,7 +14,7 @@ from models.enums import JobStatus
 from tests.api.asking import ask
 from tests.api.test_sockets import connected, subscribe
 from tests.services.test_retention import LONG_AGO, add_job
-from tests.serving import endpoint
+from tests.support.serving import endpoint
 
 EVENTS = "query($id: ID!, $after: Int!) { job(id: $id) { events(after: $after, first: 2) { sequence } } }"
 PROGRESS = """subscription($id: ID!, $after: Int!) { jobProgress(id: $id, after: $after) {

@@ -10,14 +10,15 @@ from graphql import GraphQLInterfaceType
 from strawberry.types import ExecutionResult
 from structlog.testing import capture_logs
 
-from gql_server import datasets, ids
+from gql_server import ids
+from gql_server.artifacts import datasets
 from gql_server.api.context import Context
 from gql_server.api.job_events import JobEvent
 from gql_server.api.schema import schema
-from gql_server.compute.messages.wire import WorkerReady
-from gql_server.datasets import write_texts
-from gql_server.jobs import log as job_log
-from gql_server.server import Server
+from gql_server.protocol.wire import WorkerReady
+from gql_server.artifacts.datasets import write_texts
+from gql_server.jobs import event_log as job_log
+from gql_server.services.app_context import Server
 from gql_server.services import artifacts, neuron_tensors
 from models import Concept, ConceptConfig, Job, NeuronIndex, Sae, TrainingPoint
 from models.enums import (
@@ -29,8 +30,8 @@ from models.enums import (
     ProgressUnit,
 )
 from tests.api.asking import ask, counted_statements, execute, first_error, follow
-from tests.fake_executor import FakeExecutor
-from tests.serving import add_language_model, add_run, add_sae
+from tests.support.fake_executor import FakeExecutor
+from tests.support.serving import add_language_model, add_run, add_sae
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -18,14 +18,14 @@ from gql_server.api.context import Context
 from gql_server.api.operations.execution import SharedData
 from gql_server.api.operations.variables import used_within_events
 from gql_server.api.schema import schema
-from gql_server.flights import Flights
-from gql_server.server import Server
+from gql_server.services.single_flight import Flights
+from gql_server.services.app_context import Server
 from gql_server.services import jobs as job_service
 from models import Job
 from models.enums import JobStatus
 from tests.api.asking import follow
-from tests.jobs.test_tails import add_job, append, until, watched_by
-from tests.serving import add_language_model, idle_job
+from tests.jobs.test_event_hub import add_job, append, until, watched_by
+from tests.support.serving import add_language_model, idle_job
 
 SUBSCRIBERS = 20
 DOCUMENT = """subscription($id: ID!, $after: Int = 0, $status: Boolean = true) {

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from gql_server.services import jobs
 from models import Job, JobEvent
 from models.enums import JobEventType, JobStatus
 from tests.api.conftest import BUFFER_BYTES
-from tests.jobs.test_tails import add_job, append, until, watched_by
+from tests.jobs.test_event_hub import add_job, append, until, watched_by
 
 EVENTS = 6000
 MESSAGE = "x" * 1000

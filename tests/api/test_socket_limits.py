@@ -15,15 +15,16 @@ from starlette.websockets import WebSocket, WebSocketState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from gql_server import open_messages, subscriptions
+from gql_server.limits import message_budget as open_messages
+from gql_server.limits import subscription_budget as subscriptions
 from gql_server.api.operations.execution import SharedData
 from gql_server.api.transport.access import Access
 from gql_server.api.transport.socket import SocketAdapter
 from gql_server.api.transport.view import GraphQLView
-from gql_server.rates import Rates
-from gql_server.server import Server
-from tests.jobs.test_tails import until
-from tests.serving import endpoint
+from gql_server.limits.rate_limits import Rates
+from gql_server.services.app_context import Server
+from tests.jobs.test_event_hub import until
+from tests.support.serving import endpoint
 
 PROTOCOL: Any = ["graphql-transport-ws"]
 FOLLOW = "subscription { jobs { id } }"

@@ -13,8 +13,8 @@ from starlette.websockets import WebSocketDisconnect
 from structlog.testing import capture_logs
 
 from gql_server.api.operations.request_checks import INVALID_TEXT, NO_OPERATION_NAME
-from gql_server.server import Server
-from tests.serving import endpoint
+from gql_server.services.app_context import Server
+from tests.support.serving import endpoint
 
 
 @contextmanager

@@ -8,12 +8,12 @@ import httpx
 import pytest
 
 from gql_server.api.transport.negotiation import EVENT_STREAM, GRAPHQL_JSON, JSON, media_type_for
-from gql_server.jobs import log as job_log
-from gql_server.server import Server
-from gql_server.turns import SHORT_CHARACTERS, Turn
+from gql_server.jobs import event_log as job_log
+from gql_server.services.app_context import Server
+from gql_server.limits.fair_turns import SHORT_CHARACTERS, Turn
 from models import Job
 from models.enums import JobStatus
-from tests.serving import endpoint, idle_job
+from tests.support.serving import endpoint, idle_job
 
 TYPENAME = {"query": "{ __typename }"}
 

@@ -11,13 +11,13 @@ from sqlalchemy import select
 from gql_server.api.context import Context
 from gql_server.api.schema import schema
 from gql_server.jobs.executor import TaskRun
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from gql_server.services import artifacts
 from models import ActivationRun, Job, Removal
 from models.enums import JobStatus
-from tests.fake_executor import FakeExecutor
-from tests.jobs.test_tails import until
-from tests.serving import add_language_model, add_run, add_sae
+from tests.support.fake_executor import FakeExecutor
+from tests.jobs.test_event_hub import until
+from tests.support.serving import add_language_model, add_run, add_sae
 
 CAPTURE = """mutation($input: CaptureActivationsInput!) { captureActivations(input: $input) {
   __typename ... on JobLaunched { job { id } } } }"""

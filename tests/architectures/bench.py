@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gql_server.compute.messages.events import Event, OutputFinished, TrainingPoint
-from gql_server.compute.messages.results import LanguageModelDescription
-from gql_server.compute.messages.sources import Edit, LanguageModelSource, SaeSource
-from gql_server.compute.messages.tasks import (
+from gql_server.protocol.events import Event, OutputFinished, TrainingPoint
+from gql_server.protocol.results import LanguageModelDescription
+from gql_server.protocol.sources import Edit, LanguageModelSource, SaeSource
+from gql_server.protocol.tasks import (
     CaptureActivations,
     EvaluateSae,
     FindTopNeurons,
@@ -22,14 +22,14 @@ from gql_server.compute.messages.tasks import (
     Task,
     TrainSae,
 )
-from gql_server.compute.stored.store import MASKS, ActivationStore
-from gql_server.compute.tasks import Toolbox
-from gql_server.datasets import write_texts
-from gql_server.manifest import read_manifest
+from gql_server.compute.storage.store import MASKS, ActivationStore
+from gql_server.compute.worker.task_runner import Toolbox
+from gql_server.artifacts.datasets import write_texts
+from gql_server.artifacts.manifest import read_manifest
 from tests.architectures.bare import Bare
 from tests.architectures.making import MAX_NEW_TOKENS, Made
 from tests.architectures.numpy_saes import NumpySaes, of_checkpoint
-from tests.generation_tasks import generation_task
+from tests.support.generation_tasks import generation_task
 
 Array = NDArray[np.float64]
 SomeEvent = TypeVar("SomeEvent", bound=Event)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from gql_server.compute.context import TaskError
+from gql_server.compute.worker.context import TaskError
 from tests.architectures.bench import Bench
 from tests.architectures.configs import architectures
 from tests.architectures.making import make, number_of, tokenizer_of

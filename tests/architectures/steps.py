@@ -8,9 +8,9 @@ import torch
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from gql_server.compute.messages.events import NeuronActivation, OutputFinished
-from gql_server.compute.messages.results import LayerDescription
-from gql_server.compute.messages.sources import Edit
+from gql_server.protocol.events import NeuronActivation, OutputFinished
+from gql_server.protocol.results import LayerDescription
+from gql_server.protocol.sources import Edit
 from tests.architectures.bench import MAX_LENGTH, TEXTS, Array, Bench, K, assert_close
 from tests.architectures.making import MAX_NEW_TOKENS
 from tests.architectures.numpy_saes import move_threshold, of_checkpoint

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from gql_server.disk import used_bytes
+from gql_server.artifacts.disk import used_bytes
 from tests.attack.site import Site
 
 SAMPLE_SECONDS = 0.05

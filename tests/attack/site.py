@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 
 from tests.fuzz.making import Maker
-from tests.server_process import RunningServer, server_process
-from tests.tiny_model import make_tiny_model
+from tests.support.server_process import RunningServer, server_process
+from tests.support.tiny_model import make_tiny_model
 
 TOKEN = "swordfish"
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import bench, latency
 from benchmarks.rows import Row
-from tests.tiny_model import make_tiny_model
+from tests.support.tiny_model import make_tiny_model
 
 
 @pytest.fixture(scope="module")

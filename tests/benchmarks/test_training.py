@@ -8,7 +8,7 @@ from benchmarks import training
 from benchmarks.captures import RUN, block
 from benchmarks.peers.trainings import PeerTraining
 from benchmarks.training_plot import draw
-from gql_server.compute.stored.store import MASKS, ActivationStore
+from gql_server.compute.storage.store import MASKS, ActivationStore
 
 MI_CROW = PeerTraining("mi_crow", "mi_crow", {"use_amp": False})
 

@@ -13,8 +13,8 @@ import pytest
 
 from gql_server.api.transport import graphiql
 from tests.api.test_socket_limits import listening
-from tests.server_process import RunningServer, server_process
-from tests.serving import serving
+from tests.support.server_process import RunningServer, server_process
+from tests.support.serving import serving
 from tests.test_documents import TABS, fenced
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ import pytest
 
 from tests.clients.snippets import ROOT, files
 from tests.e2e.client import api, load_model
-from tests.server_process import RunningServer, server_process
+from tests.support.server_process import RunningServer, server_process
 
 HERE = Path(__file__).parent
 NODE = shutil.which("node")

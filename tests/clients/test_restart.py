@@ -18,7 +18,7 @@ from tests.clients.conftest import (
 )
 from tests.clients.cutting_proxy import cutting_proxy
 from tests.e2e.client import api, load_model
-from tests.server_process import RunningServer, server_process
+from tests.support.server_process import RunningServer, server_process
 
 CLIENTS = [
     "gql_client.py",

@@ -7,7 +7,7 @@ import torch
 import transformers
 from transformers import PreTrainedTokenizerFast
 
-from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.protocol.sources import LanguageModelSource
 
 _LLAMA_LIKE = {
     "hidden_size": 32,

@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.context import TaskCanceled
+from gql_server.compute.worker.context import TaskCanceled
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.messages.events import Event, Progress
-from gql_server.compute.messages.sources import LanguageModelSource
-from gql_server.compute.messages.tasks import CaptureActivations
-from gql_server.compute.stored.store import ActivationStore
-from gql_server.datasets import write_texts
-from tests.tiny_model import make_tiny_model
+from gql_server.protocol.events import Event, Progress
+from gql_server.protocol.sources import LanguageModelSource
+from gql_server.protocol.tasks import CaptureActivations
+from gql_server.compute.storage.store import ActivationStore
+from gql_server.artifacts.datasets import write_texts
+from tests.support.tiny_model import make_tiny_model
 
 
 @dataclass

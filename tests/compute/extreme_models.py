@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.protocol.sources import LanguageModelSource
 
 LAYER = "gpt2lmheadmodel_transformer_h_0"
 WIDTH = 32

@@ -11,7 +11,7 @@ import torch
 import transformers
 from transformers import AutoTokenizer, PreTrainedModel
 
-from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.protocol.sources import LanguageModelSource
 
 VOCABULARY = 600
 _COMMON = {

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.messages.sources import SaeSource
+from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.protocol.sources import SaeSource
 from gql_server.compute.saes.classes import SaeClasses, place
 
 from mi_crow.language_model.language_model import LanguageModel

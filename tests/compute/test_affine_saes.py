@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from gql_server.compute import upstream  # noqa: F401
+from gql_server.compute import mi_crow_compat as upstream# noqa: F401
 from gql_server.compute.saes.affine_engine import BANDWIDTH, BatchTopKEngine, JumpReLUEngine
 from gql_server.compute.saes.affine_saes import AffineSae, BatchTopKSae, BiasedTopKSae, JumpReLUSae, ReLUSae
 from gql_server.compute.saes.classes import SaeClass
-from gql_server.compute.saes.codes import Codes
+from gql_server.compute.saes.sparse_latents import Codes
 
 N_INPUTS, N_LATENTS, K = 6, 20, 3
 ALL = [ReLUSae, BiasedTopKSae, BatchTopKSae, JumpReLUSae]

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from gql_server.compute.capturing.batch_writer import MAX_BYTES, MAX_WAITING, BatchWriter
-from gql_server.compute.context import TaskCanceled
+from gql_server.compute.worker.context import TaskCanceled
 
 
 def nothing() -> None:

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gql_server.compute.context import TaskError
-from gql_server.compute.exchange.checkpoint_files import opened
-from gql_server.compute.exchange.checkpoint_pickles import MAX_DEPTH, StoredTensor, read_pickle
+from gql_server.compute.worker.context import TaskError
+from gql_server.compute.formats.checkpoint_files import opened
+from gql_server.compute.formats.checkpoint_pickles import MAX_DEPTH, StoredTensor, read_pickle
 from tests.saelens.cases import CLASSES, make
 
 PROTO, ORDERED = b"\x80\x02", b"ccollections\nOrderedDict\n"
@@ -100,8 +100,8 @@ def test_a_pickle_that_describes_no_sae_is_refused(what: str, tmp_path: Path) ->
     # In a process of its own with little memory and time: a pickle that gets through takes that alone.
     program = """
 import pathlib, resource, sys
-from gql_server.compute.context import TaskError
-from gql_server.compute.exchange.checkpoint_pickles import read_pickle
+from gql_server.compute.worker.context import TaskError
+from gql_server.compute.formats.checkpoint_pickles import read_pickle
 content = pathlib.Path(sys.argv[1]).read_bytes()
 for kind, most in ((resource.RLIMIT_CPU, 20), (resource.RLIMIT_DATA, 512 * 1024 * 1024)):
     resource.setrlimit(kind, (most, most))

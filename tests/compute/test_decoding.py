@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.context import TaskError
+from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute.worker.context import TaskError
 from gql_server.compute.generating import decoding as decoding_module
 from gql_server.compute.generating.batching import go_together
 from gql_server.compute.generating.decoding import Decoding, Step
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.messages.sources import Edit
+from gql_server.protocol.sources import Edit
 from gql_server.compute.saes.classes import SaeClasses, place
 from gql_server.compute.saes.hooks import SaeHook
 from tests.compute.architectures import make_architecture
@@ -62,7 +62,7 @@ def load(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
         return models.get(make_source(name))
 
     def make_source(name: str) -> Any:
-        from gql_server.compute.messages.sources import LanguageModelSource
+        from gql_server.protocol.sources import LanguageModelSource
 
         place = str(directory / name)
         return LanguageModelSource(f"lm_{name}", "DIRECTORY", place, None, "FLOAT32", f"{place}-copy")

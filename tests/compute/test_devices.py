@@ -7,14 +7,14 @@ whatever reads a number, for which a GPU's work would have to be waited for.
 import pytest
 import torch
 
-from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.context import TaskError
+from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute.worker.context import TaskError
 from gql_server.compute.devices import choose_device, devices
-from gql_server.compute.messages.tasks import UnloadLanguageModel
+from gql_server.protocol.tasks import UnloadLanguageModel
 from gql_server.compute.saes.classes import SaeClasses
-from gql_server.compute.tasks import Toolbox
+from gql_server.compute.worker.task_runner import Toolbox
 from gql_server.compute.training.metrics import DeadNeurons, IntervalMetrics
-from gql_server.compute.training.passes import way_through
+from gql_server.compute.training.forward import way_through
 from tests.compute.conftest import RecordingContext
 
 N_INPUTS, N_LATENTS, BATCH = 64, 4096, 128

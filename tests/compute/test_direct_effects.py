@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
-from gql_server.compute.context import TaskError
+from gql_server.compute.worker.context import TaskError
 from gql_server.compute.indexing import direct_effects as effects_module
 from gql_server.compute.indexing.direct_effects import direct_effects
 from gql_server.compute.indexing.strongest_columns import strongest_columns

@@ -8,10 +8,10 @@ import torch
 
 from gql_server.compute.generating.generation import generate
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.looking.top_neurons import find_top_neurons
-from gql_server.compute.messages.events import OutputFinished
-from gql_server.compute.messages.sources import Edit, LanguageModelSource, SaeSource
-from gql_server.compute.messages.tasks import FindTopNeurons
+from gql_server.compute.inspection.top_neurons import find_top_neurons
+from gql_server.protocol.events import OutputFinished
+from gql_server.protocol.sources import Edit, LanguageModelSource, SaeSource
+from gql_server.protocol.tasks import FindTopNeurons
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.loaded import Saes
 from gql_server.compute.training.training import train_sae
@@ -20,7 +20,7 @@ from tests.compute.dummy_sae import DummySae
 from tests.compute.memory_store import MemoryStore
 from tests.compute.sae_fixtures import LAYER, layer_output
 from tests.compute.test_training import make_task
-from tests.generation_tasks import generation_task
+from tests.support.generation_tasks import generation_task
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.context import TaskError
+from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute.worker.context import TaskError
 from gql_server.compute.saes.classes import SaeClasses, place
 from gql_server.compute.saes.encoding import codes_of
 from tests.compute.dummy_sae import DummySae

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gql_server.compute.context import TaskError
+from gql_server.compute.worker.context import TaskError
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.messages.sources import Edit, LanguageModelSource
+from gql_server.protocol.sources import Edit, LanguageModelSource
 from gql_server.compute.saes.hooks import Mode, SaeHook, attached
 from tests.compute.sae_fixtures import LAYER, N_LATENTS, K, layer_output, logits, make_sae
 

@@ -22,14 +22,14 @@ from transformers import (
     PreTrainedModel,
 )
 
-from gql_server.compute.context import TaskError
+from gql_server.compute.worker.context import TaskError
 from gql_server.compute.language_models import loading
 from gql_server.compute.language_models.loading import LanguageModels, depth_order, describe
 from gql_server.compute.language_models.weights import load_weights
-from gql_server.compute.messages.sources import LanguageModelSource
-from gql_server.compute.messages.wire import LanguageModelChanged
+from gql_server.protocol.sources import LanguageModelSource
+from gql_server.protocol.wire import LanguageModelChanged
 from models.enums import LayerKind
-from tests.tiny_model import make_tiny_model
+from tests.support.tiny_model import make_tiny_model
 
 
 def source_of(directory: Path, copy: Path, **changes: str) -> LanguageModelSource:

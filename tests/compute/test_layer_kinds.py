@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from gql_server.compute.language_models.layers import describe_layers
-from gql_server.compute.messages.results import LayerDescription
+from gql_server.protocol.results import LayerDescription
 from tests.compute.layer_families import FAMILIES, make_family
 
 from mi_crow.language_model.language_model import LanguageModel

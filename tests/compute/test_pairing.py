@@ -13,18 +13,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.context import TaskError
+from gql_server.compute.worker.context import TaskError
 from gql_server.compute.language_models import model_files
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.messages.results import (
+from gql_server.protocol.results import (
     EvaluationResult,
     GenerateResult,
     IndexResult,
     LanguageModelDescription,
     TopNeuronsResult,
 )
-from gql_server.compute.messages.sources import LanguageModelSource, MadeWith, SaeSource
-from gql_server.compute.messages.tasks import (
+from gql_server.protocol.sources import LanguageModelSource, MadeWith, SaeSource
+from gql_server.protocol.tasks import (
     ContrastNeurons,
     EvaluateSae,
     FindTopNeurons,
@@ -34,16 +34,16 @@ from gql_server.compute.messages.tasks import (
     LoadLanguageModel,
     Task,
 )
-from gql_server.compute.messages.wire import LanguageModelChanged, LanguageModelFound
+from gql_server.protocol.wire import LanguageModelChanged, LanguageModelFound
 from gql_server.compute.saes.classes import SaeClasses
-from gql_server.compute.tasks import Toolbox
-from gql_server.file_hashes import sha256_of
-from gql_server.model_identity import fingerprint
-from gql_server.provenance import LanguageModelProvenance
+from gql_server.compute.worker.task_runner import Toolbox
+from gql_server.artifacts.file_hashes import sha256_of
+from gql_server.model_files.identity import fingerprint
+from gql_server.artifacts.provenance import LanguageModelProvenance
 from tests.compute.conftest import RecordingContext, capture_task, interrupted_capture
 from tests.compute.sae_fixtures import make_sae, sae_source
-from tests.generation_tasks import generation_task
-from tests.tiny_model import make_tiny_model
+from tests.support.generation_tasks import generation_task
+from tests.support.tiny_model import make_tiny_model
 
 TEXTS = [f"Text number {n} says {'more ' * n}and ends." for n in range(6)]
 EMBEDDING = "model.embed_tokens.weight"

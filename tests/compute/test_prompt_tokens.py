@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from gql_server.compute.language_models.prompts import encode_prompts
-from tests.tiny_tokenizers import tiny_tokenizer
+from tests.support.tiny_tokenizers import tiny_tokenizer
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.store.local_store import LocalStore

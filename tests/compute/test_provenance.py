@@ -14,16 +14,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.context import TaskCanceled, TaskError
+from gql_server.compute.worker.context import TaskCanceled, TaskError
 from gql_server.compute.language_models import model_files
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.messages.events import Log
-from gql_server.compute.messages.sources import LanguageModelSource
-from gql_server.compute.origins.provenance import provenance_of_run
-from gql_server.compute.stored.store import ActivationStore
+from gql_server.protocol.events import Log
+from gql_server.protocol.sources import LanguageModelSource
+from gql_server.compute.provenance.provenance import provenance_of_run
+from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.training.training_store import TrainingStore
-from gql_server.file_hashes import hash_files, sha256_of
-from gql_server.manifest import read_manifest, write_manifest
+from gql_server.artifacts.file_hashes import hash_files, sha256_of
+from gql_server.artifacts.manifest import read_manifest, write_manifest
 from tests.compute.conftest import RecordingContext, capture_task, interrupted_capture
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"

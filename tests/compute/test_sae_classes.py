@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.context import TaskError
-from gql_server.compute.messages.sources import SaeSource
-from gql_server.compute.messages.wire import SaeClassDescription
+from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute.worker.context import TaskError
+from gql_server.protocol.sources import SaeSource
+from gql_server.protocol.wire import SaeClassDescription
 from gql_server.compute.saes import classes as module
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.loaded import Saes

@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gql_server.compute.context import TaskCanceled, TaskError
-from gql_server.compute.exchange.sae_export import export_sae
-from gql_server.compute.messages.events import Progress
-from gql_server.compute.messages.sources import SaeSource
-from gql_server.compute.messages.tasks import ExportSae
+from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.compute.formats.sae_export import export_sae
+from gql_server.protocol.events import Progress
+from gql_server.protocol.sources import SaeSource
+from gql_server.protocol.tasks import ExportSae
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
 from tests.saelens.cases import METADATA, N_INPUTS, N_LATENTS, export, make

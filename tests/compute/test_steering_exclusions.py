@@ -7,19 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from gql_server.compute.context import TaskError
+from gql_server.compute.worker.context import TaskError
 from gql_server.compute.generating.generation import generate
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.looking.contrast import contrast_neurons
-from gql_server.compute.looking.top_neurons import find_top_neurons
-from gql_server.compute.messages.events import OutputFinished
-from gql_server.compute.messages.exclusions import Exclusions
-from gql_server.compute.messages.sources import Edit, LanguageModelSource
-from gql_server.compute.messages.tasks import ContrastNeurons, FindTopNeurons
+from gql_server.compute.inspection.contrast import contrast_neurons
+from gql_server.compute.inspection.top_neurons import find_top_neurons
+from gql_server.protocol.events import OutputFinished
+from gql_server.protocol.exclusions import Exclusions
+from gql_server.protocol.sources import Edit, LanguageModelSource
+from gql_server.protocol.tasks import ContrastNeurons, FindTopNeurons
 from gql_server.compute.saes import hooks
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import N_LATENTS, layer_output, logits, make_sae, sae_source
-from tests.generation_tasks import generation_task
+from tests.support.generation_tasks import generation_task
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae

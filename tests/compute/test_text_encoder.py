@@ -9,24 +9,24 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer, CanineTokenizer
 
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.context import TaskError
+from gql_server.compute.worker.context import TaskError
 from gql_server.compute.evaluating.evaluation import evaluate_sae
 from gql_server.compute.generating.generation import generate
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.language_models.prompts import encode_prompts
 from gql_server.compute.language_models.text_encoder import make_encoder
-from gql_server.compute.looking.contrast import contrast_neurons
-from gql_server.compute.looking.top_neurons import find_top_neurons
-from gql_server.compute.messages.events import OutputFinished
-from gql_server.compute.messages.sources import LanguageModelSource
-from gql_server.compute.messages.tasks import ContrastNeurons, EvaluateSae, FindTopNeurons, Generate
-from gql_server.compute.stored.store import ActivationStore
-from gql_server.datasets import write_texts
+from gql_server.compute.inspection.contrast import contrast_neurons
+from gql_server.compute.inspection.top_neurons import find_top_neurons
+from gql_server.protocol.events import OutputFinished
+from gql_server.protocol.sources import LanguageModelSource
+from gql_server.protocol.tasks import ContrastNeurons, EvaluateSae, FindTopNeurons, Generate
+from gql_server.compute.storage.store import ActivationStore
+from gql_server.artifacts.datasets import write_texts
 from gql_server.services.tokenizing import TokenizerFiles, token_counts
 from tests.compute.conftest import RecordingContext, capture_task
 from tests.compute.sae_fixtures import make_sae, sae_source
-from tests.generation_tasks import generation_task
-from tests.tiny_tokenizers import save_with, tiny_tokenizer, with_template
+from tests.support.generation_tasks import generation_task
+from tests.support.tiny_tokenizers import save_with, tiny_tokenizer, with_template
 
 from mi_crow.language_model.language_model import LanguageModel
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.context import TaskCanceled
-from gql_server.compute.messages.events import (
+from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute.worker.context import TaskCanceled
+from gql_server.protocol.events import (
     Event,
     Log,
     Progress,
@@ -22,7 +22,7 @@ from gql_server.compute.messages.events import (
     TrainingPoint,
     TrainingResumed,
 )
-from gql_server.compute.messages.tasks import SNAPSHOT_FILE, TrainSae
+from gql_server.protocol.tasks import SNAPSHOT_FILE, TrainSae
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.training.snapshots import QUICK_BYTES, Snapshot, Snapshots, UnusableSnapshot
 from gql_server.compute.training.training import train_sae

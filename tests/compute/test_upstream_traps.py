@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from gql_server.compute import upstream
-from gql_server.compute.context import TaskCanceled
+from gql_server.compute import mi_crow_compat as upstream
+from gql_server.compute.worker.context import TaskCanceled
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.messages.sources import LanguageModelSource
+from gql_server.protocol.sources import LanguageModelSource
 
 from mi_crow.hooks.implementations.function_controller import FunctionController
 from mi_crow.hooks.implementations.layer_activation_detector import LayerActivationDetector

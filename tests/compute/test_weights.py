@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from gql_server.compute.context import TaskError
+from gql_server.compute.worker.context import TaskError
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.messages.events import Log
-from gql_server.compute.messages.sources import LanguageModelSource
-from gql_server.compute.messages.tasks import LoadLanguageModel
-from gql_server.compute.tasks import Toolbox
+from gql_server.protocol.events import Log
+from gql_server.protocol.sources import LanguageModelSource
+from gql_server.protocol.tasks import LoadLanguageModel
+from gql_server.compute.worker.task_runner import Toolbox
 from tests.compute.conftest import RecordingContext
-from tests.tiny_gguf import make_tiny_gguf
+from tests.support.tiny_gguf import make_tiny_gguf
 
 _SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
 _BART = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "decoder_attention_heads": 2}

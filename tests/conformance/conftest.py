@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server_process import RunningServer, server_process
+from tests.support.server_process import RunningServer, server_process
 
 TOKEN = "conformance-token"
 

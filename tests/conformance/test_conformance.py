@@ -11,7 +11,7 @@ import gql_server
 from tests.conformance.conftest import TOKEN
 from tests.conformance.reference_packages import FOLDER, needs_node_packages, run_script
 from tests.e2e.client import api, load_model
-from tests.server_process import RunningServer
+from tests.support.server_process import RunningServer
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/conformance.md").read_text()

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server_process import RunningServer
+from tests.support.server_process import RunningServer
 
 QUERY = {"query": "{ __typename }"}
 SUBSCRIPTION = {"query": "subscription { jobs { id } }"}

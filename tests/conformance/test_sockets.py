@@ -11,7 +11,7 @@ import websockets
 from websockets import ClientConnection, ConnectionClosed, Subprotocol
 
 from tests.conformance.conftest import TOKEN
-from tests.server_process import RunningServer
+from tests.support.server_process import RunningServer
 
 PROTOCOL = "graphql-transport-ws"
 ANSWER_SECONDS = 8

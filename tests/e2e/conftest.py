@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.client import Api, api
-from tests.server_process import RunningServer, server_process
+from tests.support.server_process import RunningServer, server_process
 
 
 @pytest.fixture(scope="module")

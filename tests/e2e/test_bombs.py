@@ -19,7 +19,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.server_process import RunningServer, server_process
+from tests.support.server_process import RunningServer, server_process
 
 SOON_SECONDS = 5
 """Longer than any refusal takes; a bomb that goes off takes minutes."""

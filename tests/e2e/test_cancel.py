@@ -11,7 +11,7 @@ import pytest
 
 from gql_server.tour.steps import model_file
 from tests.e2e.client import Api, api, load_model
-from tests.server_process import RunningServer, server_process
+from tests.support.server_process import RunningServer, server_process
 
 BLOCK = "llamaforcausallm_model_layers_0"
 STATUS = """subscription($id: ID!, $after: Int!) { jobProgress(id: $id, after: $after) {

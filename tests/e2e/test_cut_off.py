@@ -12,7 +12,7 @@ from gql.transport.websockets import WebsocketsTransport
 
 from tests.e2e.client import api
 from tests.e2e.test_workers import start_capture
-from tests.server_process import server_process
+from tests.support.server_process import server_process
 
 SUBSCRIBERS = 200
 AT_ONCE = 20

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fake_hub import REPOSITORY, FakeHub, fake_hub
+from tests.support.fake_hub import REPOSITORY, FakeHub, fake_hub
 from tests.fuzz.making import Maker
-from tests.server_process import server_process
+from tests.support.server_process import server_process
 
 ADD = """mutation ($input: AddLanguageModelInput!) { addLanguageModel(input: $input) {
   __typename ... on LanguageModelAdded { languageModel { id } } } }"""

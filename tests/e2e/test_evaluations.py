@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from gql_server.datasets import built_in_python_reference
+from gql_server.artifacts.datasets import built_in_python_reference
 from tests.compute.evaluation_by_hand import FIGURES, ByHand, NumpySae
 from tests.e2e.client import Api, api, load_model
 from tests.e2e.test_cancel import cancel, launch, retried
-from tests.server_process import RunningServer, server_process
+from tests.support.server_process import RunningServer, server_process
 
 BLOCK = "llamaforcausallm_model_layers_0"
 OFFSET, LIMIT, MAX_LENGTH = 40, 12, 20

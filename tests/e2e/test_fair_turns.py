@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from tests.fuzz.making import Maker
-from tests.server_process import server_process
+from tests.support.server_process import server_process
 
 GENERATE = """mutation ($input: GenerateInput!) { generate(input: $input) { ... on Generation { outputs {
   variant text tokens { logProbability } topNeurons { activation neuron { index } } } } } }"""

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.e2e.by_hand import assert_same_ranking
 from tests.e2e.client import Api, api, load_model
-from tests.server_process import RunningServer, server_process
+from tests.support.server_process import RunningServer, server_process
 
 BLOCK = "llamaforcausallm_model_layers_0"
 WIDTH, N_LATENTS = 32, 96

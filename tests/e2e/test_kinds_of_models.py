@@ -12,7 +12,7 @@ from tests.architectures.bare import Bare
 from tests.architectures.making import MAX_NEW_TOKENS, Made, make
 from tests.architectures.tokenizer_kinds import make_tokenizer
 from tests.e2e.client import Api, api, load_model
-from tests.server_process import RunningServer, server_process
+from tests.support.server_process import RunningServer, server_process
 
 OTHERS = ["lfm2", "qwen3_next", "falcon_h1", "mamba", "openai-gpt"]
 """Convolutions, linear attention, a recurrence beside attention and alone, and a model that keeps nothing."""

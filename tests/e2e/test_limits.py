@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from gql_server.compute.failures import OUT_OF_MEMORY
-from gql_server.disk import FULL
+from gql_server.compute.worker.failures import OUT_OF_MEMORY
+from gql_server.artifacts.disk import FULL
 from tests.e2e.client import Api, api, load_model
 from tests.e2e.test_cancel import built_in, launch, result, retried, training
-from tests.server_process import server_process
+from tests.support.server_process import server_process
 
 DISK_BYTES = 24_000_000
 LOOKS_AT_FULL_DISK = 300

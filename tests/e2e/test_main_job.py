@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gql_server.datasets import built_in_python_reference
+from gql_server.artifacts.datasets import built_in_python_reference
 from tests.e2e.by_hand import ByHand, assert_same_ranking
 from tests.e2e.client import Api, api, load_model
-from tests.server_process import RunningServer
+from tests.support.server_process import RunningServer
 
 BLOCKS = ["llamaforcausallm_model_layers_0", "llamaforcausallm_model_layers_1"]
 PROMPTS = ["The for statement is used to iterate over the elements of a sequence.", "A string"]

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from gql_server import __version__
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
 from tests.e2e.client import Api, api, load_model
-from tests.server_process import RunningServer, server_process
+from tests.support.server_process import RunningServer, server_process
 
 LAYER = "llamaforcausallm_model_layers_0"
 TEXTS = [

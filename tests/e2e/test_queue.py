@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.client import Api, api, load_model
 from tests.e2e.test_cancel import built_in, launch
-from tests.server_process import server_process
+from tests.support.server_process import server_process
 
 JOBS = 100
 NEWEST = """{ jobs(first: 100, kind: [CAPTURE_ACTIVATIONS, TRAIN_SAE]) {

@@ -12,8 +12,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.e2e.client import Api, api, load_model
-from tests.server_process import RunningServer, server_process
-from tests.tiny_model import make_tiny_model
+from tests.support.server_process import RunningServer, server_process
+from tests.support.tiny_model import make_tiny_model
 
 LAYER = "llamaforcausallm_model_layers_0"
 LAST_LAYER = "llamaforcausallm_model_layers_2"

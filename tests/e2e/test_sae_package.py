@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.e2e.client import Api, api, load_model
-from tests.server_process import server_process
+from tests.support.server_process import server_process
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tied-sae"
 LAYER = "llamaforcausallm_model_layers_0"

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.e2e.client import Api, api, load_model
-from tests.server_process import RunningServer, server_process
+from tests.support.server_process import RunningServer, server_process
 
 BLOCK = "llamaforcausallm_model_layers_0"
 GENERATION = "... on Generation { outputs { text variant tokens { tokenId logProbability } } }"

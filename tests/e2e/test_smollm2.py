@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tests.e2e.by_hand import ByHand, assert_same_ranking
 from tests.e2e.client import api, load_model
-from tests.server_process import RunningServer, server_process
+from tests.support.server_process import RunningServer, server_process
 
 BLOCK = "llamaforcausallm_model_layers_9"
 PROMPTS = [

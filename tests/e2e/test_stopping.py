@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.e2e.client import Api, api, load_model
 from tests.e2e.test_cancel import STATUS, built_in, launch, training
-from tests.server_process import RunningServer, server_process
+from tests.support.server_process import RunningServer, server_process
 
 STOP_SECONDS = 5.0
 """The longest that a busy server may take beyond an idle one."""

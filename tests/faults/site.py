@@ -12,7 +12,7 @@ from gql.transport.exceptions import TransportClosed, TransportConnectionFailed,
 from tests.e2e.client import Api, api
 from tests.faults import processes
 from tests.faults.processes import Target
-from tests.server_process import RunningServer, server_process
+from tests.support.server_process import RunningServer, server_process
 
 LOST = (TransportClosed, TransportConnectionFailed, TransportProtocolError, httpx.TransportError, OSError)
 """How a client learns that the server is gone."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fuzz.sending import Answer
-from tests.server_process import RunningServer
+from tests.support.server_process import RunningServer
 
 REPOSITORY = Path(__file__).parents[2]
 OWN_PATHS = ("source",)

@@ -20,8 +20,8 @@ from tests.fuzz.making import Maker, NotMadeError
 from tests.fuzz.sending import Answer, Sender
 from tests.fuzz.tally import Tally
 from tests.fuzz.world import World
-from tests.server_process import RunningServer, server_process
-from tests.tiny_model import make_tiny_model
+from tests.support.server_process import RunningServer, server_process
+from tests.support.tiny_model import make_tiny_model
 
 SETTINGS = {
     "HUB_ENABLED": "false",

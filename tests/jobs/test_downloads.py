@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from gql_server.compute.messages.events import Stage
-from gql_server.compute.messages.results import Done
-from gql_server.compute.messages.tasks import CaptureActivations, DownloadTexts, Task
-from gql_server.compute.messages.wire import TaskFailed
+from gql_server.protocol.events import Stage
+from gql_server.protocol.results import Done
+from gql_server.protocol.tasks import CaptureActivations, DownloadTexts, Task
+from gql_server.protocol.wire import TaskFailed
 from gql_server.jobs import downloads, supervisor
 from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from gql_server.services import activation_runs, jobs
 from gql_server.services.requests import DatasetRequest
 from models import Job
 from models.enums import DatasetKind, JobStatus
-from tests.fake_executor import FakeExecutor
+from tests.support.fake_executor import FakeExecutor
 from tests.jobs.test_supervisor import capture_request, capture_result, ended
-from tests.serving import add_language_model, serving
+from tests.support.serving import add_language_model, serving
 
 HUB = DatasetRequest(DatasetKind.HUGGING_FACE, repository="owner/name")
 

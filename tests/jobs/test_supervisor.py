@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server.compute.messages.events import (
+from gql_server.protocol.events import (
     Log,
     Progress,
     Stage,
@@ -19,29 +19,30 @@ from gql_server.compute.messages.events import (
     TrainingPoint,
     TrainingResumed,
 )
-from gql_server.compute.messages.results import (
+from gql_server.protocol.results import (
     CapturedLayer,
     CaptureResult,
     Histogram,
     IndexResult,
     TrainResult,
 )
-from gql_server.compute.messages.tasks import CaptureActivations, IndexNeurons, Task, TrainSae
-from gql_server.compute.messages.wire import TaskFailed
-from gql_server.disk import FULL
+from gql_server.protocol.tasks import CaptureActivations, IndexNeurons, Task, TrainSae
+from gql_server.protocol.wire import TaskFailed
+from gql_server.artifacts.disk import FULL
 from gql_server.errors import Conflict, NotFound
-from gql_server.jobs import ends, supervisor
+from gql_server.jobs import supervisor
+from gql_server.jobs import transitions as ends
 from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
 from gql_server.jobs.supervisor import STOPPED
-from gql_server.manifest import Manifest, ManifestDataset, ManifestLanguageModel
-from gql_server.server import Server
+from gql_server.artifacts.manifest import Manifest, ManifestDataset, ManifestLanguageModel
+from gql_server.services.app_context import Server
 from gql_server.services import activation_runs, jobs, saes
-from gql_server.services.reconciliation import INTERRUPTED, reconcile
+from gql_server.services.startup import INTERRUPTED, reconcile
 from gql_server.services.requests import CaptureRequest, DatasetRequest, TrainRequest
 from models import ActivationRun, Job, JobEvent, NeuronIndex, Sae, TrainingPoint as TrainingPointRow
 from models.enums import ArtifactStatus, DatasetKind, FloatType, JobEventType, JobKind, JobStatus
-from tests.fake_executor import FakeExecutor
-from tests.serving import add_language_model, add_run, serving
+from tests.support.fake_executor import FakeExecutor
+from tests.support.serving import add_language_model, add_run, serving
 
 CONFIG = TrainingConfigChosen(1, 100, 4, 0.001, 0.0, 0, "cpu")
 

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gql_server.compute.messages.events import Log
-from gql_server.compute.messages.results import Done
-from gql_server.compute.messages.sources import LanguageModelSource
-from gql_server.compute.messages.tasks import LoadLanguageModel, UnloadLanguageModel
-from gql_server.compute.messages.wire import Lane
+from gql_server.protocol.events import Log
+from gql_server.protocol.results import Done
+from gql_server.protocol.sources import LanguageModelSource
+from gql_server.protocol.tasks import LoadLanguageModel, UnloadLanguageModel
+from gql_server.protocol.wire import Lane
 from gql_server.jobs import worker_process
 from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
-from gql_server.jobs.vigil import Patience
+from gql_server.jobs.watchdog import Patience
 from gql_server.jobs.worker_process import WorkerProcess
 from gql_server.telemetry.telemetry import Telemetry
-from tests.scraping import rendered
+from tests.support.scraping import rendered
 
 LOAD = LoadLanguageModel(LanguageModelSource("lm", "DIRECTORY", "/nowhere", None, "FLOAT32", "/nowhere"))
 

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gql_server.compute.exchange.sae_import import import_sae
-from gql_server.compute.exchange.sae_lens import SAE_LENS_VERSION
-from gql_server.compute.messages.results import ImportResult
-from gql_server.compute.messages.tasks import ImportSae
+from gql_server.compute.formats.sae_import import import_sae
+from gql_server.compute.formats.sae_lens import SAE_LENS_VERSION
+from gql_server.protocol.results import ImportResult
+from gql_server.protocol.tasks import ImportSae
 from gql_server.compute.saes.classes import SaeClasses
 from tests.compute.conftest import RecordingContext
 from tests.saelens.cases import CLASSES, N_LATENTS, K, export, make, unpack

@@ -18,12 +18,12 @@ import pytest
 from sqlalchemy import func, select
 
 from gql_server import ids
-from gql_server.compute.messages.results import CapturedLayer, CaptureResult
-from gql_server.compute.messages.tasks import CaptureActivations, Task
-from gql_server.datasets import TextDataset
+from gql_server.protocol.results import CapturedLayer, CaptureResult
+from gql_server.protocol.tasks import CaptureActivations, Task
+from gql_server.artifacts.datasets import TextDataset
 from gql_server.errors import Conflict, InvalidInput, NotFound, QueueFull, Refusal
 from gql_server.jobs.executor import TaskRun, WorkerLost
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from gql_server.services import (
     activation_runs,
     artifacts,
@@ -40,7 +40,7 @@ from gql_server.services import (
     saes,
     top_neurons,
 )
-from gql_server.services.reconciliation import remove_partial_files
+from gql_server.services.startup import remove_partial_files
 from gql_server.services.requests import (
     AddLanguageModelRequest,
     CaptureRequest,
@@ -65,9 +65,9 @@ from models.enums import (
     LongTexts,
 )
 from tests.api.asking import ask
-from tests.fake_executor import FakeExecutor
+from tests.support.fake_executor import FakeExecutor
 from tests.jobs.test_supervisor import ended
-from tests.serving import add_language_model, add_run, add_sae, serving
+from tests.support.serving import add_language_model, add_run, add_sae, serving
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import select
 
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from gql_server.services import concepts
 from gql_server.services.requests import ImportConceptsRequest, SetConceptRequest
 from models import ActivationRun, Concept, Sae
-from tests.serving import add_language_model, add_run, add_sae, serving
+from tests.support.serving import add_language_model, add_run, add_sae, serving
 
 GOOD = "neuron_idx,concept_name,score\n3,colours,0.5\n3,paint,0.9\n7,numbers,\n"
 
@@ -144,7 +144,7 @@ async def test_an_import_merges_by_score_and_never_overwrites_a_person(tmp_path:
 
 
 async def test_the_dictionary_on_disk_is_what_mi_crow_reads_from_the_same_files(tmp_path: Path) -> None:
-    from gql_server.compute import upstream  # noqa: F401
+    from gql_server.compute import mi_crow_compat as upstream# noqa: F401
 
     from mi_crow.mechanistic.sae.concepts.concept_dictionary import ConceptDictionary
 

@@ -11,22 +11,23 @@ from typing import Any
 import pytest
 
 from gql_server import ids
-from gql_server.compute.messages.results import Done, EvaluatedDataset, EvaluationResult
-from gql_server.compute.messages.sources import HubDataset
-from gql_server.compute.messages.tasks import DownloadTexts, EvaluateSae, Task
-from gql_server.datasets import TextDataset
+from gql_server.protocol.results import Done, EvaluatedDataset, EvaluationResult
+from gql_server.protocol.sources import HubDataset
+from gql_server.protocol.tasks import DownloadTexts, EvaluateSae, Task
+from gql_server.artifacts.datasets import TextDataset
 from gql_server.errors import Conflict, NotFound
 from gql_server.jobs.executor import TaskRun, WorkerLost
-from gql_server.server import Server
-from gql_server.services import artifacts, evaluations, jobs, reconciliation, saes
+from gql_server.services.app_context import Server
+from gql_server.services import artifacts, evaluations, jobs, saes
+from gql_server.services import startup as reconciliation
 from gql_server.services.requests import DatasetRequest, EvaluateRequest
 from models import Job, LanguageModel, Sae
 from models.enums import ArtifactStatus, DatasetKind, JobKind, JobStatus
 from tests.api.asking import ask
-from tests.fake_executor import FakeExecutor
+from tests.support.fake_executor import FakeExecutor
 from tests.jobs.test_supervisor import ended
 from tests.services.test_bad_input import give_tokenizer, paths, refused
-from tests.serving import add_language_model, add_run, add_sae, serving
+from tests.support.serving import add_language_model, add_run, add_sae, serving
 
 TEXTS = ["left out", "one", "two", "three", "four"]
 REQUEST = EvaluateRequest("", DatasetRequest(DatasetKind.INLINE, texts=TEXTS), 1, 2, None)

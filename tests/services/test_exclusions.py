@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from gql_server.compute.messages.events import TrainingConfigChosen
-from gql_server.compute.messages.exclusions import Exclusions
-from gql_server.compute.messages.results import OutlierFigures, TrainResult
-from gql_server.compute.messages.tasks import (
+from gql_server.protocol.events import TrainingConfigChosen
+from gql_server.protocol.exclusions import Exclusions
+from gql_server.protocol.results import OutlierFigures, TrainResult
+from gql_server.protocol.tasks import (
     ContrastNeurons,
     EvaluateSae,
     FindTopNeurons,
@@ -19,16 +19,16 @@ from gql_server.compute.messages.tasks import (
     TrainSae,
 )
 from gql_server.jobs.executor import TaskRun, WorkerLost
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from gql_server.services import evaluations, neuron_indexes, saes
 from gql_server.services.requests import DatasetRequest, EvaluateRequest, IndexRequest, TrainRequest
 from models import NeuronIndex, Sae
 from models.enums import ArtifactStatus, DatasetKind
 from tests.api.asking import ask
-from tests.fake_executor import FakeExecutor
+from tests.support.fake_executor import FakeExecutor
 from tests.jobs.test_supervisor import ended
 from tests.services.test_bad_input import paths, refused
-from tests.serving import add_language_model, add_run, add_sae, serving
+from tests.support.serving import add_language_model, add_run, add_sae, serving
 
 CONFIG = TrainingConfigChosen(1, 100, 4, 0.001, 0.0, 0, "cpu", 2, 7.5, 3.25)
 OUTLIERS = OutlierFigures(3.25, 7.5, 1000, 17, 0.999, 0.625)

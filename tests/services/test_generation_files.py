@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from gql_server.compute.messages.results import GenerateResult
-from gql_server.compute.messages.tasks import Generate, Task
+from gql_server.protocol.results import GenerateResult
+from gql_server.protocol.tasks import Generate, Task
 from gql_server.errors import InvalidInput
 from gql_server.jobs.executor import TaskRun
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from gql_server.services import generation
 from gql_server.services.requests import GenerateRequest
 from models import Sae
-from tests.fake_executor import FakeExecutor
-from tests.serving import add_language_model, add_run, add_sae, serving
+from tests.support.fake_executor import FakeExecutor
+from tests.support.serving import add_language_model, add_run, add_sae, serving
 
 
 def write(task: Task, run: TaskRun) -> None:

@@ -13,12 +13,12 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.jobs import queue
-from gql_server.server import Server
+from gql_server.services.app_context import Server
 from gql_server.services import jobs, pages, retention
 from models import Job
 from models.base import now
 from models.enums import JobKind, JobStatus
-from tests.serving import idle_job, serving
+from tests.support.serving import idle_job, serving
 
 FEW, MANY = [JobStatus.RUNNING, JobStatus.QUEUED], [JobStatus.FAILED, JobStatus.SUCCEEDED]
 KINDS = [JobKind.TRAIN_SAE, JobKind.INDEX_NEURONS]

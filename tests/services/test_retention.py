@@ -11,15 +11,15 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
 from gql_server.errors import Conflict
-from gql_server.jobs import log
-from gql_server.server import Server
+from gql_server.jobs import event_log as log
+from gql_server.services.app_context import Server
 from gql_server.services import jobs, retention
 from gql_server.services.retention import remove_old_logs
 from gql_server.settings import Settings
 from models import Job, JobEvent
 from models.base import now
 from models.enums import JobEventType, JobStatus
-from tests.serving import idle_job, serving
+from tests.support.serving import idle_job, serving
 
 DAYS = 30.0
 LONG_AGO = timedelta(days=DAYS + 1)

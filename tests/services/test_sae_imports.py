@@ -14,21 +14,22 @@ import pytest
 from pydantic import SecretStr
 
 from gql_server import ids
-from gql_server.compute.messages.results import ExportResult, ImportResult
-from gql_server.compute.messages.tasks import ExportSae, ImportSae
-from gql_server.compute.messages.wire import TaskFailed
+from gql_server.protocol.results import ExportResult, ImportResult
+from gql_server.protocol.tasks import ExportSae, ImportSae
+from gql_server.protocol.wire import TaskFailed
 from gql_server.errors import Conflict, InvalidInput, NotFound
 from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerOutOfMemory
-from gql_server.server import Server
-from gql_server.services import artifacts, jobs, lookup, reconciliation, sae_exports, sae_imports, saes
+from gql_server.services.app_context import Server
+from gql_server.services import artifacts, jobs, lookup, sae_exports, sae_imports, saes
+from gql_server.services import startup as reconciliation
 from gql_server.services.requests import ExportSaeRequest, ImportSaeRequest, Launched
-from gql_server.token_options import TokenizerFacts
+from gql_server.tokens.options import TokenizerFacts
 from models import Job, LanguageModel, Sae
 from models.enums import ArtifactStatus, JobKind, JobStatus, SaeOrigin
-from tests.fake_executor import FakeExecutor
+from tests.support.fake_executor import FakeExecutor
 from tests.saelens.recorded_files import made
 from tests.services.test_bad_input import refused
-from tests.serving import LAYERS, add_language_model, add_run, add_sae, client_of, serving
+from tests.support.serving import LAYERS, add_language_model, add_run, add_sae, client_of, serving
 
 RESULT = ImportResult("ReLUSae", 16, 64, None)
 

@@ -13,11 +13,11 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from gql_server.services import jobs
-from tests.fake_executor import FakeExecutor
-from tests.server_process import server_process
-from tests.serving import add_language_model, add_run, add_sae, client_of, serving
+from tests.support.fake_executor import FakeExecutor
+from tests.support.server_process import server_process
+from tests.support.serving import add_language_model, add_run, add_sae, client_of, serving
 from tests.telemetry.collector import attributes_of, collecting
-from tests.test_scrape import PROMPT, fail_to_load, infer
+from tests.server.test_metrics_endpoint import PROMPT, fail_to_load, infer
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -116,7 +116,7 @@ def test_a_collector_that_is_away_keeps_no_server_from_stopping(tmp_path: Path) 
 
 
 def test_without_a_collector_nothing_of_it_is_imported() -> None:
-    program = "import sys, gql_server.app; print(*sys.modules)"
+    program = "import sys, gql_server.server.app; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "gql_server.telemetry.tracing" in run.stdout.split()
     assert not [name for name in run.stdout.split() if name.startswith(("opentelemetry", "google"))]

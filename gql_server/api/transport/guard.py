@@ -17,9 +17,9 @@ from gql_server.api.transport.access import CHALLENGE, WRONG_TOKEN, Access
 from gql_server.api.transport.answers import RefusedRequest, deny
 from gql_server.api.transport.intake import Full, Intake
 from gql_server.api.transport.negotiation import names
-from gql_server.connections import admit, take_counted
-from gql_server.hosts import is_loopback
-from gql_server.rates import Rates
+from gql_server.server.protocols import admit, take_counted
+from gql_server.api.transport.hosts import is_loopback
+from gql_server.limits.rate_limits import Rates
 from gql_server.settings import Settings
 
 PREFLIGHT_HEADERS = ("graphql-require-preflight", "apollo-require-preflight", "x-requested-with")

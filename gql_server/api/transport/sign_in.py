@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from gql_server.api.transport.access import CHALLENGE, Access
-from gql_server.rates import Rates
+from gql_server.limits.rate_limits import Rates
 
 PATH = "/sign-in"
 OUT_PATH = "/sign-out"

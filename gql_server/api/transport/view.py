@@ -34,12 +34,12 @@ from gql_server.api.transport.access import Access
 from gql_server.api.transport.answers import NO_PAGE, RefusedRequest, deny
 from gql_server.api.transport.negotiation import EVENT_STREAM, GRAPHQL_JSON, JSON, media_type_for, names
 from gql_server.api.transport.socket import MAX_NAME, OpenSockets, SocketAdapter, SocketHandler
-from gql_server.connections import admit
+from gql_server.server.protocols import admit
 from gql_server.errors import QueueFull
-from gql_server.json_size import PLAIN_BYTES, count_values, may_have_many_values
-from gql_server.rates import Rates
-from gql_server.readers import ReadingEnded
-from gql_server.server import Server
+from gql_server.limits.json_size import PLAIN_BYTES, count_values, may_have_many_values
+from gql_server.limits.rate_limits import Rates
+from gql_server.processes.reader_pool import ReadingEnded
+from gql_server.services.app_context import Server
 from gql_server.telemetry.references import TRANSPORT
 
 LAST_EVENT_ID = "last-event-id"

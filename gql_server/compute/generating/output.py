@@ -8,8 +8,8 @@ import msgspec
 
 from gql_server.compute.language_models.prompts import EncodedPrompt
 from gql_server.compute.language_models.token_text import StopStrings
-from gql_server.compute.looking.peaks import Peaks
-from gql_server.compute.messages.events import GeneratedToken, NeuronActivation, OutputFinished
+from gql_server.compute.inspection.peaks import Peaks
+from gql_server.protocol.events import GeneratedToken, NeuronActivation, OutputFinished
 
 Variant = Literal["BASELINE", "STEERED"]
 FinishReason = Literal["LENGTH", "STOP", "END_OF_TEXT", "CANCELED"]

@@ -12,8 +12,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from gql_server.compute.context import TaskError
-from gql_server.compute.messages.tasks import Generate
+from gql_server.compute.worker.context import TaskError
+from gql_server.protocol.tasks import Generate
 
 
 class Sampler:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gql_server.compute.generating.output import Output
-from gql_server.files import write_whole
+from gql_server.artifacts.files import write_whole
 
 
 def write_generation_texts(

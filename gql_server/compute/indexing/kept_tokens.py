@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gql_server import kept_tokens
-from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.context import TaskContext
+from gql_server.artifacts import kept_tokens
+from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute.worker.context import TaskContext
 from gql_server.compute.language_models.text_encoder import own_edges
 from gql_server.compute.language_models.token_labels import (
     decoded_each,
@@ -18,11 +18,11 @@ from gql_server.compute.language_models.token_labels import (
     token_label,
     token_text,
 )
-from gql_server.datasets import TextDataset
-from gql_server.files import write_whole
-from gql_server.token_texts_file import TOKEN_TEXTS_FILE
-from gql_server.tokenized_texts import Offset, TextTokenizer, TokenizedText
-from gql_server.tokens import aligned
+from gql_server.artifacts.datasets import TextDataset
+from gql_server.artifacts.files import write_whole
+from gql_server.tokens.token_texts_file import TOKEN_TEXTS_FILE
+from gql_server.artifacts.tokenized_texts import Offset, TextTokenizer, TokenizedText
+from gql_server.tokens.spans import aligned
 
 from mi_crow.language_model.language_model import LanguageModel
 

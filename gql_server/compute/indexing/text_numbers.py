@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gql_server.manifest import ManifestBatch
+from gql_server.artifacts.manifest import ManifestBatch
 
 _PIECES = 2**31
 

@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 from torch import Tensor
 
-from gql_server.compute.context import TaskContext
-from gql_server.compute.messages.tasks import IndexNeurons
-from gql_server.compute.stages import stage
-from gql_server.datasets import TextDataset
-from gql_server.files import whole_file
-from gql_server.top_texts import TextTokenizer
+from gql_server.compute.worker.context import TaskContext
+from gql_server.protocol.tasks import IndexNeurons
+from gql_server.compute.worker.stages import stage
+from gql_server.artifacts.datasets import TextDataset
+from gql_server.artifacts.files import whole_file
+from gql_server.artifacts.top_texts import TextTokenizer
 
 _TEXTS_AT_ONCE = 256
 _WHOLE_TEXTS_AT_ONCE = 16

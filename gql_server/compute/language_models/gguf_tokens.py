@@ -7,7 +7,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers.integrations.gguf.reader import read_gguf_metadata
 
-from gql_server.files import write_whole
+from gql_server.artifacts.files import write_whole
 
 CONTROL_FILE = "control_token_ids.json"
 """In the converted copy: the ids of the tokens that the GGUF file marks as control tokens."""

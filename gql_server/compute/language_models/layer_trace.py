@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from gql_server.compute import upstream  # noqa: F401  (before mi_crow)
-from gql_server.compute.context import TaskError
+from gql_server.compute import mi_crow_compat as upstream# noqa: F401  (before mi_crow)
+from gql_server.compute.worker.context import TaskError
 from gql_server.compute.language_models.layer_outputs import vectors_of
 from gql_server.compute.language_models.text_encoder import padding_id
 

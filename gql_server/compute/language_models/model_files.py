@@ -11,18 +11,18 @@ from typing import Any
 import msgspec
 import torch
 
-from gql_server.chat_templates import keep_template
-from gql_server.compute.context import TaskError
+from gql_server.model_files.chat_templates import keep_template
+from gql_server.compute.worker.context import TaskError
 from gql_server.compute.language_models.gguf_tokens import keep_marks
 from gql_server.compute.language_models.load_failures import NotLoadable
 from gql_server.compute.language_models.tokenizer_loading import load_tokenizer
 from gql_server.compute.language_models.weights import load_weights
-from gql_server.compute.messages.sources import LanguageModelSource
-from gql_server.file_hashes import FileState, hash_files
-from gql_server.files import leads_out, resolve_inside, whole_directory, write_changed, write_whole
-from gql_server.language_model_files import snapshot_in_cache
-from gql_server.model_directories import link_leads_out, problem_of_directory
-from gql_server.provenance import FileHash
+from gql_server.protocol.sources import LanguageModelSource
+from gql_server.artifacts.file_hashes import FileState, hash_files
+from gql_server.artifacts.files import leads_out, resolve_inside, whole_directory, write_changed, write_whole
+from gql_server.model_files.files import snapshot_in_cache
+from gql_server.model_files.directories import link_leads_out, problem_of_directory
+from gql_server.artifacts.provenance import FileHash
 
 DTYPES = {"FLOAT32": torch.float32, "FLOAT16": torch.float16, "BFLOAT16": torch.bfloat16}
 

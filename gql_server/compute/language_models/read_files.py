@@ -6,9 +6,9 @@ from pathlib import Path
 import msgspec
 
 from gql_server.compute.language_models.model_files import TOKENIZER_FILE, converted_file
-from gql_server.compute.messages.sources import LanguageModelSource
-from gql_server.file_hashes import FileState, hash_files, sha256_of
-from gql_server.language_model_files import (
+from gql_server.protocol.sources import LanguageModelSource
+from gql_server.artifacts.file_hashes import FileState, hash_files, sha256_of
+from gql_server.model_files.files import (
     Stamp,
     commit_of,
     files_of_load,
@@ -16,7 +16,7 @@ from gql_server.language_model_files import (
     name_of,
     stamp_of,
 )
-from gql_server.provenance import FileHash, LanguageModelProvenance
+from gql_server.artifacts.provenance import FileHash, LanguageModelProvenance
 
 
 @dataclass

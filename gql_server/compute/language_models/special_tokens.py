@@ -14,12 +14,12 @@ from typing import Any
 from jinja2 import Environment, TemplateSyntaxError
 from tokenizers import AddedToken
 
-from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.context import TaskError
+from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute.worker.context import TaskError
 from gql_server.compute.language_models.gguf_tokens import control_ids_of
 from gql_server.compute.language_models.text_encoder import TextEncoder, own_edges, set_encoder
-from gql_server.compute.messages.sources import LanguageModelSource
-from gql_server.token_options import Reason, SpecialToken, TokenizerFacts
+from gql_server.protocol.sources import LanguageModelSource
+from gql_server.tokens.options import Reason, SpecialToken, TokenizerFacts
 
 from mi_crow.language_model.language_model import LanguageModel
 

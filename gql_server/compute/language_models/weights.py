@@ -15,8 +15,8 @@ from transformers import (
 from transformers.utils.loading_report import LoadStateDictInfo
 
 from gql_server.compute.language_models.load_failures import NotLoadable
-from gql_server.language_model_kinds import architectures_of, masked_kind, other_kind
-from gql_server.weight_files import listed
+from gql_server.model_files.kinds import architectures_of, masked_kind, other_kind
+from gql_server.model_files.weights import listed
 
 _PROBE_LENGTH = 3
 _NOISE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gql_server.compute.saes.codes import Codes, Pattern, portions
+from gql_server.compute.saes.sparse_latents import Codes, Pattern, portions
 from gql_server.compute.saes.selection import strongest
 
 BANDWIDTH = 0.1

@@ -10,8 +10,8 @@ floating point.
 import torch
 from torch import Tensor, nn
 
-from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.saes.codes import Codes, Pattern, portions
+from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute.saes.sparse_latents import Codes, Pattern, portions
 from gql_server.compute.saes.selection import strongest
 from gql_server.compute.saes.starting import first_factor, spread_batches
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import structlog
 
-from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.context import TaskError
-from gql_server.compute.messages.sources import SaeSource
+from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute.worker.context import TaskError
+from gql_server.protocol.sources import SaeSource
 from gql_server.compute.saes.classes import CHECKPOINT, SaeClasses
 
 from mi_crow.mechanistic.sae.concepts.concept_dictionary import ConceptDictionary

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gql_server.compute.messages.results import EvaluationResult
-from gql_server.files import write_whole
+from gql_server.protocol.results import EvaluationResult
+from gql_server.artifacts.files import write_whole
 
 METADATA_FILE = "metadata.json"
 

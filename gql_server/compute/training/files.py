@@ -12,17 +12,17 @@ from typing import Any
 import msgspec
 import torch
 
-from gql_server.compute.messages.results import OutlierFigures
-from gql_server.compute.messages.tasks import TrainSae
-from gql_server.compute.origins.provenance import versions
+from gql_server.protocol.results import OutlierFigures
+from gql_server.protocol.tasks import TrainSae
+from gql_server.compute.provenance.provenance import versions
 from gql_server.compute.saes.classes import CHECKPOINT, SaeClass
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
 from gql_server.compute.training.plan import TrainingPlan
 from gql_server.compute.training.report import TrainingReport
 from gql_server.compute.training.training_store import TrainingStore
-from gql_server.file_hashes import sha256_of
-from gql_server.files import TEMPORARY_PREFIX, whole_file, write_whole
-from gql_server.provenance import RunProvenance, SaeProvenance, TrainingProvenance, plain
+from gql_server.artifacts.file_hashes import sha256_of
+from gql_server.artifacts.files import TEMPORARY_PREFIX, whole_file, write_whole
+from gql_server.artifacts.provenance import RunProvenance, SaeProvenance, TrainingProvenance, plain
 
 from mi_crow.mechanistic.sae.sae import Sae
 

@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from gql_server.compute.messages.events import TrainingConfigChosen
-from gql_server.compute.messages.tasks import TrainSae
-from gql_server.compute.training.recipes import Recipe
+from gql_server.protocol.events import TrainingConfigChosen
+from gql_server.protocol.tasks import TrainSae
+from gql_server.compute.training.strategies import Recipe
 
 MAX_DEAD_WINDOW = 1_000_000
 """Training tokens over which a neuron must not fire to be called dead; one epoch's where that has fewer."""

@@ -11,12 +11,12 @@ import structlog
 import torch
 from torch import Tensor, nn
 
-from gql_server.compute.messages.tasks import SNAPSHOT_FILE, TrainSae
+from gql_server.protocol.tasks import SNAPSHOT_FILE, TrainSae
 from gql_server.compute.saes.torch_files import check_sums
 from gql_server.compute.training.plan import TrainingPlan
 from gql_server.compute.training.training_store import TrainingStore
-from gql_server.disk import check_free
-from gql_server.files import whole_file
+from gql_server.artifacts.disk import check_free
+from gql_server.artifacts.files import whole_file
 
 log = structlog.get_logger(__name__)
 

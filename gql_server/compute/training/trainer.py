@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim.lr_scheduler import LambdaLR
 
-from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.context import TaskCanceled
+from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute.worker.context import TaskCanceled
 from gql_server.compute.devices import moved
-from gql_server.compute.training.passes import Pass, way_through
-from gql_server.compute.training.recipes import FAST, Recipe, auxiliary_loss
+from gql_server.compute.training.forward import Pass, way_through
+from gql_server.compute.training.strategies import FAST, Recipe, auxiliary_loss
 from gql_server.compute.training.report import Schedule, TrainingReport
 from gql_server.compute.training.snapshots import (
     Snapshot,

@@ -4,25 +4,25 @@ from pathlib import Path
 
 import torch
 
-from gql_server.compute import upstream  # noqa: F401
-from gql_server.compute.context import TaskContext, TaskError
+from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.compute.devices import choose_device
-from gql_server.compute.messages.events import Log, TrainingPoint, TrainingResumed
-from gql_server.compute.messages.results import TrainResult
-from gql_server.compute.messages.tasks import TrainSae
-from gql_server.compute.origins.provenance import provenance_of_run
+from gql_server.protocol.events import Log, TrainingPoint, TrainingResumed
+from gql_server.protocol.results import TrainResult
+from gql_server.protocol.tasks import TrainSae
+from gql_server.compute.provenance.provenance import provenance_of_run
 from gql_server.compute.saes.classes import SaeClass, SaeClasses
-from gql_server.compute.stored.store import ActivationStore
+from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.training.files import write_training
 from gql_server.compute.training.metrics import DeadNeurons
 from gql_server.compute.training.outliers import figures_told, note_of, outlier_figures, sample_tokens
 from gql_server.compute.training.plan import MAX_DEAD_WINDOW, TrainingPlan, make_plan
-from gql_server.compute.training.recipes import Recipe, recipe_for
+from gql_server.compute.training.strategies import Recipe, recipe_for
 from gql_server.compute.training.report import Schedule, TrainingReport
 from gql_server.compute.training.snapshots import Snapshots, UnusableSnapshot, fingerprint
 from gql_server.compute.training.trainer import ReportingTrainer
 from gql_server.compute.training.training_store import TrainingStore
-from gql_server.own_process import freed_memory_kept
+from gql_server.processes.process_limits import freed_memory_kept
 
 from mi_crow.mechanistic.sae.sae import Sae
 from mi_crow.mechanistic.sae.sae_trainer import SaeTrainingConfig

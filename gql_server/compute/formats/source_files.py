@@ -1,0 +1,91 @@
+"""Files of somebody else: copied before they are read, so that what is read is what the hash is of."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from gql_server.compute.worker.context import TaskError
+from gql_server.artifacts.files import open_inside
+
+CHUNK_BYTES = 8 * 1024 * 1024
+_NOT_PLAIN = {errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO}
+"""How systems say that there is a link, a directory or a pipe where a file is opened."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of somebody else, open."""
+
+    name: str
+    """For sentences."""
+    file: BinaryIO
+    byte_size: int
+
+
+@dataclass(frozen=True)
+class TakenFile:
+    """A copy of a file, and what it is a copy of."""
+
+    name: str
+    path: Path
+    byte_size: int
+    sha256: str
+
+
+@contextmanager
+def opened(name: str, path: Path, roots: Sequence[Path]) -> Iterator[Source]:
+    """Open a file under one of ``roots``, with no link on the way.
+
+    Raises TaskError where there is none that can be read.
+    """
+    try:
+        file = open_inside(path, roots)
+    except FileNotFoundError as error:
+        raise TaskError(f"{name} is not there any more.") from error
+    except OSError as error:
+        if error.errno in _NOT_PLAIN:
+            raise TaskError(
+                f"{name} is not a plain file any more, or a directory above it has become a link."
+            ) from error
+        raise TaskError(f"{name} cannot be read: {error.strerror}.") from error
+    with file:
+        yield Source(name, file, os.fstat(file.fileno()).st_size)
+
+
+def check_size(source: Source, most_bytes: int) -> None:
+    """Raise TaskError where a file is larger than it may be."""
+    if source.byte_size > most_bytes:
+        raise TaskError(
+            f"{source.name} has {source.byte_size:,} bytes; it can have {most_bytes:,} at the most."
+        )
+
+
+def take(source: Source, copy: Path, on_bytes: Callable[[int], None]) -> TakenFile:
+    """Copy a file.
+
+    Args:
+        source: The file.
+        copy: Where to.
+        on_bytes: Called after each piece with its length.
+
+    Raises:
+        TaskError: It has changed since it was opened.
+    """
+    name, size = source.name, source.byte_size
+    digest, taken = hashlib.sha256(), 0
+    with copy.open("xb") as target:
+        while piece := source.file.read(min(CHUNK_BYTES, size + 1 - taken)):
+            taken += len(piece)
+            if taken > size:
+                break
+            digest.update(piece)
+            target.write(piece)
+            on_bytes(len(piece))
+    if taken != size:
+        raise TaskError(f"{name} changed while it was read; import it again.")
+    return TakenFile(name, copy, size, digest.hexdigest())

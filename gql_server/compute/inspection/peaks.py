@@ -1,0 +1,95 @@
+"""Each neuron's highest activation over a prompt and its output, and where that is."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gql_server.compute.inspection.ranking import strongest
+from gql_server.protocol.events import NeuronActivation
+from gql_server.compute.saes.sparse_latents import Codes, Pattern
+from gql_server.compute.saes.strength_keys import numbers_of, strength_keys, strengths_of
+
+
+@dataclass(frozen=True)
+class _OutputToken:
+    """The non-zero latents of one output token."""
+
+    neurons: Tensor
+    values: Tensor
+    counted: bool
+
+
+class PromptLatents:
+    """Takes in a padded batch's codes portion by portion, and keeps little of them.
+
+    ``last`` are those of each prompt's last position.
+    """
+
+    def __init__(self, counted: Tensor, n_latents: int, device: torch.device) -> None:
+        """Begin; ``counted`` [n_prompts, n_positions] is neither padding nor special."""
+        self._counted = counted.to(device)
+        self._n_latents = n_latents
+        self._peaks = torch.zeros(len(counted) * n_latents, dtype=torch.int64, device=device)
+        """Keys of each neuron's highest latent in each prompt and its place; 0 where it never fires."""
+        self._last: list[tuple[Tensor, Tensor, Tensor]] = []
+        """Of the last positions, prompt after prompt: prompts, neurons and values."""
+
+    def add(self, codes: Codes, first: int) -> None:
+        """Take in the codes of positions, prompt after prompt, from the ``first`` on."""
+        width = self._counted.shape[1]
+        positions = codes.rows + first
+        prompts = positions // width
+        places = positions - prompts * width
+        keys = strength_keys(codes.values, places)
+        keys.masked_fill_(~self._counted.view(-1)[positions], 0)
+        self._peaks.scatter_reduce_(0, prompts * self._n_latents + codes.neurons, keys, "amax")
+        is_last = places == width - 1
+        self._last.append((prompts[is_last], codes.neurons[is_last], codes.values[is_last]))
+
+    def peaks(self) -> tuple[Tensor, Tensor]:
+        """Return each neuron's highest latent over the positions that count in a prompt, and where it is.
+
+        Both [n_prompts, n_latents]; places count padding, and are 0 where the neuron never fires.
+        """
+        keys = self._peaks.view(-1, self._n_latents)
+        return strengths_of(keys), numbers_of(keys)
+
+    @property
+    def last(self) -> Codes:
+        """Return the codes at the prompts' last positions, a row for each prompt."""
+        prompts, neurons, values = (torch.cat(parts) for parts in zip(*self._last, strict=True))
+        return Codes(values, Pattern.of(prompts, neurons, (len(self._counted), self._n_latents)))
+
+
+class Peaks:
+    """Collects latents position by position; positions count the prompt's tokens, then the output's.
+
+    The output's are kept apart, sparse, until ``settle`` says how many of its tokens stay: a stop string
+    takes back tokens that have been generated.
+    """
+
+    def __init__(self, values: Tensor, places: Tensor, prompt_length: int) -> None:
+        """Begin with the highest latents over a prompt and at which of its tokens they are: [n_latents]."""
+        self.values = values.cpu()
+        self.places = places.cpu()
+        self._prompt_length = prompt_length
+        self._output: list[_OutputToken] = []
+
+    def add(self, neurons: Tensor, values: Tensor, counted: bool) -> None:
+        """Add the next output token's latents that are not zero, [n_firings] both."""
+        self._output.append(_OutputToken(neurons.cpu(), values.cpu(), counted))
+
+    def settle(self, n_tokens: int) -> None:
+        """Take in the first ``n_tokens`` of the output."""
+        for number, token in enumerate(self._output[:n_tokens]):
+            if not token.counted:
+                continue
+            higher = token.values > self.values[token.neurons]
+            self.values[token.neurons[higher]] = token.values[higher]
+            self.places[token.neurons[higher]] = self._prompt_length + number
+        self._output = []
+
+    def ranked(self, first: int) -> list[NeuronActivation]:
+        """Return the neurons that fire most, strongest first."""
+        return strongest(self.values, self.places, first)

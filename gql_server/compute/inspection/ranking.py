@@ -1,0 +1,35 @@
+"""Which neurons fire most."""
+
+from itertools import pairwise
+
+import numpy as np
+from torch import Tensor
+
+from gql_server.protocol.events import NeuronActivation
+from gql_server.compute.saes.sparse_latents import Codes
+
+
+def strongest_per_row(codes: Codes, first: int) -> list[list[NeuronActivation]]:
+    """Rank each row's neurons: at most ``first`` that fire (> 0), strongest first.
+
+    Ties go to the lower index.
+    """
+    fires = (codes.values > 0).cpu().numpy()
+    row_of, neuron_of = codes.rows.cpu().numpy()[fires], codes.neurons.cpu().numpy()[fires]
+    values = codes.values.float().cpu().numpy()[fires]
+    order = np.lexsort((neuron_of, -values, row_of))
+    begins = np.searchsorted(row_of, np.arange(codes.pattern.n_rows + 1))
+    ranked = []
+    for begin, end in pairwise(begins.tolist()):
+        best = order[begin : min(begin + first, end)]
+        ranked.append(list(map(NeuronActivation, neuron_of[best].tolist(), values[best].tolist())))
+    return ranked
+
+
+def strongest(values: Tensor, places: Tensor, first: int) -> list[NeuronActivation]:
+    """Rank neurons by their highest value [n_latents]; ``places`` [n_latents] says at which token each is."""
+    ranked = strongest_per_row(Codes.of(values[None]), first)[0]
+    return [
+        NeuronActivation(entry.neuron_index, entry.activation, int(places[entry.neuron_index]))
+        for entry in ranked
+    ]

@@ -1,0 +1,128 @@
+"""The neurons that fire most on prompts."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute.worker.context import TaskContext
+from gql_server.compute.language_models.forward import model_device, stopping_after
+from gql_server.compute.language_models.loading import special_token_ids
+from gql_server.compute.language_models.padding import PaddedBatch, marks, pad
+from gql_server.compute.language_models.prompts import EncodedPrompt, encode_prompts
+from gql_server.compute.inspection.peaks import PromptLatents
+from gql_server.compute.inspection.ranking import strongest, strongest_per_row
+from gql_server.protocol.events import NeuronActivation
+from gql_server.protocol.exclusions import Exclusions
+from gql_server.protocol.results import PromptNeurons, PromptToken, TokenNeurons, TopNeuronsResult
+from gql_server.protocol.tasks import FindTopNeurons
+from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.saes.hooks import Reader, SaeHook, attached
+
+from mi_crow.language_model.language_model import LanguageModel
+from mi_crow.mechanistic.sae.sae import Sae
+
+_MAX_LATENTS_PER_BATCH = 2**26
+"""Values of one batch's latents: 256 MB."""
+
+
+def find_top_neurons(
+    task: FindTopNeurons, context: TaskContext, lm: LanguageModel, sae: Sae
+) -> TopNeuronsResult:
+    """Rank neurons on each prompt by their highest activation on its tokens that count.
+
+    TaskError (INVALID) where a prompt is longer than the model.
+    """
+    prompts = encode_prompts(lm, task.prompts)
+    results: dict[int, PromptNeurons] = {}
+    for batch in batches([prompt.tokens for prompt in prompts], task.sae.n_latents):
+        context.check()
+        ranked = _rank(task, lm, sae, [prompts[index] for index in batch])
+        results.update(zip(batch, ranked, strict=True))
+    return TopNeuronsResult([results[index] for index in range(len(prompts))])
+
+
+def batches(prompts: Sequence[list[PromptToken]], n_latents: int) -> Iterator[list[int]]:
+    """Split prompts, shortest first, so that a batch's padded latents stay within bounds."""
+    batch: list[int] = []
+    for index in sorted(range(len(prompts)), key=lambda index: len(prompts[index])):
+        width = max(1, len(prompts[index]))
+        if batch and (len(batch) + 1) * width * n_latents > _MAX_LATENTS_PER_BATCH:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _rank(
+    task: FindTopNeurons, lm: LanguageModel, sae: Sae, prompts: Sequence[EncodedPrompt]
+) -> list[PromptNeurons]:
+    """Rank the neurons on each prompt in one pass."""
+    batch, device = padded(lm, prompts), torch.device(sae.context.device)
+    counted = counted_positions(lm, batch).to(device)
+    kept = PromptLatents(counted, sae.context.n_latents, device)
+    per_position: list[list[NeuronActivation]] = []
+
+    def read(codes: Codes, first: int) -> None:
+        kept.add(codes, first)
+        if task.per_token:
+            here = counted.flatten()[first + codes.rows]
+            per_position.extend(strongest_per_row(codes.only(here), task.first))
+
+    read_codes(lm, sae, task.sae.layer, batch, counted, read, task.exclusions)
+    values, places = (tensor.cpu() for tensor in kept.peaks())
+    width = batch.input_ids.shape[1]
+    return [
+        PromptNeurons(
+            prompt.prompt,
+            prompt.tokens,
+            strongest(values[number], places[number], task.first),
+            _per_token(prompt, per_position[number * width : (number + 1) * width]),
+        )
+        for number, prompt in enumerate(prompts)
+    ]
+
+
+def padded(lm: LanguageModel, prompts: Sequence[EncodedPrompt]) -> PaddedBatch:
+    """Return prompts as one batch on the model's device."""
+    return pad([prompt.token_ids for prompt in prompts], "right", model_device(lm))
+
+
+def counted_positions(lm: LanguageModel, batch: PaddedBatch) -> Tensor:
+    """Return where there is neither padding nor a special token: bool [n_prompts, n_positions]."""
+    return batch.attention_mask.bool() & ~marks(batch.input_ids, special_token_ids(lm))
+
+
+def read_codes(
+    lm: LanguageModel,
+    sae: Sae,
+    layer: str,
+    batch: PaddedBatch,
+    counted: Tensor,
+    read: Reader,
+    exclusions: Exclusions,
+) -> Tensor:
+    """Have the codes of every position at the layer read; of prompts without a token there are none.
+
+    Returns which ``counted`` positions [n_prompts, n_positions] are not excluded; those that are have no
+    codes. TaskError (CONFLICT) where codes are not finite at one of them.
+    """
+    if batch.input_ids.shape[1] == 0:
+        return counted
+    hook = SaeHook(sae, exclusions=exclusions)
+    hook.positions = batch.text_positions
+    hook.reader, hook.told = read, counted
+    with torch.inference_mode(), attached(lm, layer, hook), stopping_after(lm, layer):
+        lm.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+    if hook.excluded is None:
+        return counted
+    return counted & ~hook.excluded.view(counted.shape).to(counted.device)
+
+
+def _per_token(prompt: EncodedPrompt, ranked: list[list[NeuronActivation]]) -> list[TokenNeurons]:
+    return [
+        TokenNeurons(token.index, token.text, neurons)
+        for token, neurons in zip(prompt.tokens, ranked, strict=False)
+    ]

@@ -1,0 +1,1 @@
+"""The worker process: its channel, its queue of tasks, and how it shares the machine."""

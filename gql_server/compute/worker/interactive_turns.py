@@ -1,0 +1,170 @@
+"""Turns of interactive tasks: a short one is done at once, long ones go on for a moment each.
+
+Each task runs on a stack of its own (a greenlet), which it leaves between one step and the next.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from greenlet import getcurrent, greenlet
+
+from gql_server.compute.worker.inbox import Inbox
+from gql_server.protocol.sources import LanguageModelSource
+from gql_server.protocol.tasks import (
+    ContrastNeurons,
+    FindTopNeurons,
+    Generate,
+    LoadLanguageModel,
+    Task,
+    UnloadLanguageModel,
+)
+from gql_server.protocol.wire import StartTask
+
+TURN_SECONDS = 0.1
+"""Of a long task, while others wait; the step in which they end is done to its end."""
+MAX_CHARACTERS = 4_000
+MAX_NEW_TOKENS = 64
+"""Of a short task: all that goes in, and all that is generated, baselines among it."""
+MAX_TOKENS_AT_ONCE = 131_072
+"""Whose keys and values generations hold that take turns: twice as many as a request may have, unless set."""
+CHARACTERS_OF_A_TOKEN = 3
+"""Fewer than of most texts' tokens."""
+
+
+def is_short(task: Task) -> bool:
+    """Whether a task is done within a moment, once its language model is loaded."""
+    match task:
+        case UnloadLanguageModel():
+            return True
+        case Generate():
+            return _new_tokens(task) <= MAX_NEW_TOKENS and _characters(task) <= MAX_CHARACTERS
+        case FindTopNeurons() | ContrastNeurons():
+            return _characters(task) <= MAX_CHARACTERS
+        case _:
+            return False
+
+
+def tokens_held(task: Task) -> int:
+    """Return about how many tokens' keys and values a task holds between its steps at most."""
+    if not isinstance(task, Generate):
+        return 0
+    return _characters(task) // CHARACTERS_OF_A_TOKEN + len(task.prompts) * task.max_new_tokens
+
+
+def _characters(task: Generate | FindTopNeurons | ContrastNeurons) -> int:
+    match task:
+        case Generate():
+            texts = task.chats or task.prompts
+        case FindTopNeurons():
+            texts = task.prompts
+        case ContrastNeurons():
+            texts = [*task.texts_a, *task.texts_b]
+    return sum(map(len, texts))
+
+
+def _new_tokens(task: Generate) -> int:
+    return len(task.prompts) * task.max_new_tokens * (2 if task.compare_to_baseline else 1)
+
+
+def _source_of(task: Task) -> LanguageModelSource | None:
+    match task:
+        case Generate() | FindTopNeurons() | ContrastNeurons():
+            return task.language_model
+        case LoadLanguageModel(source):
+            return source
+        case _:
+            return None
+
+
+class _Begun:
+    """A task that has begun."""
+
+    def __init__(self, message: StartTask, do: Callable[[StartTask], None]) -> None:
+        self.task = message.task
+        self.is_short = is_short(message.task)
+        self.turn_ends = 0.0
+        self._stack = greenlet(lambda: do(message))
+
+    def go_on(self) -> bool:
+        """Do its next step; says whether there are more."""
+        self._stack.switch()
+        return not self._stack.dead
+
+
+class InteractiveTurns:
+    """Does interactive tasks, several long ones beside each other; ``do`` does one, and calls ``pause``."""
+
+    def __init__(self, inbox: Inbox, do: Callable[[StartTask], None]) -> None:
+        self._inbox = inbox
+        self._do = do
+        self._home: greenlet | None = None
+        self._current: _Begun | None = None
+        self._others: deque[_Begun] = deque()
+        """Long tasks that have begun and wait for their turn."""
+
+    def run(self, message: StartTask) -> None:
+        """Do a task, and all interactive ones that come meanwhile, to their ends."""
+        self._home = getcurrent()
+        self._others.append(_Begun(message, self._do))
+        while self._others:
+            self._take_turn(self._others.popleft())
+            self._let_in()
+
+    def pause(self) -> None:
+        """Let others go on: called in a task between one step and the next."""
+        if self._current is not None:
+            assert self._home is not None
+            self._home.switch()
+
+    def _let_in(self) -> None:
+        """Put long tasks that have come, as far as there is room, before those that have had their turn."""
+        n_new = 0
+        while (message := self._inbox.take_that(_is_long, self._has_room)) is not None:
+            self._others.insert(n_new, _Begun(message, self._do))
+            n_new += 1
+
+    def _take_turn(self, begun: _Begun) -> None:
+        """Have a long task go on for a moment, with short ones between its steps; a short one to its end."""
+        begun.turn_ends = time.monotonic() + TURN_SECONDS
+        while self._goes_on(begun):
+            short = None if begun.is_short else self._short_beside(begun)
+            if short is not None:
+                self._take_turn(_Begun(short, self._do))
+            if not begun.is_short and begun.turn_ends <= time.monotonic():
+                self._others.append(begun)
+                return
+
+    def _short_beside(self, begun: _Begun) -> StartTask | None:
+        in_hand = [begun.task, *(one.task for one in self._others)]
+        return self._inbox.take_that(_is_short, lambda message: _have_one_state(message.task, in_hand))
+
+    def _goes_on(self, begun: _Begun) -> bool:
+        self._current = begun
+        try:
+            return begun.go_on()
+        finally:
+            self._current = None
+
+    def _has_room(self, message: StartTask) -> bool:
+        """Whether a long task may begin beside those that have begun."""
+        in_hand = [one.task for one in self._others]
+        if not in_hand:
+            return True
+        tokens = sum(map(tokens_held, [*in_hand, message.task]))
+        return tokens <= MAX_TOKENS_AT_ONCE and _have_one_state(message.task, in_hand)
+
+
+def _is_short(message: StartTask) -> bool:
+    return is_short(message.task)
+
+
+def _is_long(message: StartTask) -> bool:
+    return not is_short(message.task)
+
+
+def _have_one_state(task: Task, others: Sequence[Task]) -> bool:
+    """Whether no other needs the task's language model in another state: there may be no room for two."""
+    source = _source_of(task)
+    sources = filter(None, map(_source_of, others))
+    return source is None or all(other == source for other in sources if other.id == source.id)

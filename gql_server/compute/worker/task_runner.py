@@ -1,0 +1,180 @@
+"""Which function does which task, and what the tasks of one worker share: loaded models and SAEs."""
+
+import time
+from collections.abc import Callable
+from contextvars import Context
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import structlog
+import torch
+from structlog.contextvars import bind_contextvars
+
+from gql_server.compute import mi_crow_compat as upstream# noqa: F401  (before anything that imports overcomplete)
+from gql_server.compute.capturing.capture import capture_activations
+from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.compute.devices import choose_device, devices
+from gql_server.compute.evaluating.evaluation import evaluate_sae
+from gql_server.compute.formats.sae_export import export_sae
+from gql_server.compute.formats.sae_import import import_sae
+from gql_server.compute.generating.generation import generate
+from gql_server.compute.indexing.neuron_index import index_neurons
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.language_models.pairing import check_pair, paired
+from gql_server.compute.inspection.contrast import contrast_neurons
+from gql_server.compute.inspection.top_neurons import find_top_neurons
+from gql_server.protocol.events import Log, Progress
+from gql_server.protocol.results import Done, LanguageModelDescription, Result
+from gql_server.protocol.sources import LanguageModelSource, SaeSource
+from gql_server.protocol.tasks import (
+    CaptureActivations,
+    ContrastNeurons,
+    DownloadLanguageModel,
+    DownloadTexts,
+    EvaluateSae,
+    ExportSae,
+    FindTopNeurons,
+    Generate,
+    ImportSae,
+    IndexNeurons,
+    LoadLanguageModel,
+    Task,
+    TrainSae,
+    UnloadLanguageModel,
+)
+from gql_server.protocol.wire import LanguageModelChanged, LanguageModelFound, WorkerReady
+from gql_server.compute.provenance.index_provenance import with_provenance
+from gql_server.compute.saes.classes import SaeClasses
+from gql_server.compute.saes.loaded import Saes
+from gql_server.compute.storage.store import ActivationStore
+from gql_server.compute.training.training import train_sae
+
+log = structlog.get_logger(__name__)
+
+
+class Toolbox:
+    """Does any task. ``on_change`` is told of language models that come and go.
+
+    ``device`` is torch's name of where to compute, or None for the best here; ``matmul_precision`` that of
+    ``torch.set_float32_matmul_precision``, for the whole process.
+    """
+
+    def __init__(
+        self,
+        on_change: Callable[[LanguageModelChanged | LanguageModelFound], None],
+        device: str | None = None,
+        matmul_precision: str = "highest",
+    ) -> None:
+        torch.set_float32_matmul_precision(matmul_precision)
+        self._asked = device
+        self._devices = devices(device)
+        self.language_models = LanguageModels(on_change, self._devices[0], on_change)
+        self._classes = SaeClasses()
+        self._saes = Saes(self._classes, self._devices[0])
+
+    def describe(self) -> WorkerReady:
+        """Return what this worker offers."""
+        return WorkerReady(devices=self._devices, sae_classes=self._classes.describe())
+
+    def rest(self, idle_seconds: float) -> None:
+        """Let go of language models that nothing has used for so long."""
+        self.language_models.unload_idle(idle_seconds)
+
+    def do(self, task: Task, context: TaskContext) -> Result:
+        """Do a task. Raises TaskError, TaskCanceled, or whatever a mistake raises."""
+        # A context of its own: in the middle of a job's task, an interactive one may be done.
+        return Context().run(self._do_and_tell, task, context)
+
+    def _do_and_tell(self, task: Task, context: TaskContext) -> Result:
+        bind_contextvars(**_subject(task))
+        began = time.perf_counter()
+        self._check_device()
+        result = self._do(task, context)
+        log.info("task done", task=type(task).__name__, seconds=round(time.perf_counter() - began, 3))
+        return result
+
+    def _check_device(self) -> None:
+        try:
+            choose_device(self._asked)
+        except TaskError as error:
+            raise TaskError(f"GQL_SERVER_WORKER_DEVICE is wrong. {error}", "CONFLICT") from error
+
+    def _do(self, task: Task, context: TaskContext) -> Result:
+        match task:
+            case LoadLanguageModel(source):
+                return self._load(source, context)
+            case UnloadLanguageModel(language_model_id):
+                self.language_models.unload(language_model_id)
+                return Done()
+            case CaptureActivations():
+                return capture_activations(task, context, self.language_models)
+            case TrainSae():
+                here = msgspec.structs.replace(task, device=task.device or self._devices[0])
+                return train_sae(here, context, self._classes)
+            case IndexNeurons():
+                sae, store = self._saes.get(task.sae), ActivationStore(Path(task.store_dir))
+                if task.language_model is not None and task.made_with is not None:
+                    # Before the pass over the run; and again where the model is loaded, after it.
+                    check_pair(
+                        task.made_with, self.language_models.identify(task.language_model, context.check)
+                    )
+                result = index_neurons(task, context, sae, store, self.language_models)
+                return with_provenance(result, task, context, store)
+            case EvaluateSae():
+                with paired(self.language_models, task.language_model, task.made_with) as (lm, origin):
+                    unchanged = partial(self.language_models.check_not_overwritten, task.language_model)
+                    return evaluate_sae(task, context, lm, self._saes.get(task.sae), origin, unchanged)
+            case ImportSae():
+                return import_sae(task, context, self._classes, self.language_models)
+            case ExportSae():
+                return export_sae(task, context, self._saes.get(task.sae))
+            case FindTopNeurons():
+                with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
+                    return find_top_neurons(task, context, lm, self._saes.get(task.sae))
+            case ContrastNeurons():
+                with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
+                    return contrast_neurons(task, context, lm, self._saes.get(task.sae))
+            case Generate():
+                with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
+                    return generate(task, context, lm, self._saes.get(task.sae) if task.sae else None)
+            case DownloadLanguageModel() | DownloadTexts():
+                raise TypeError(f"{type(task).__name__} is for a worker of its own")
+
+    def _load(self, source: LanguageModelSource, context: TaskContext) -> LanguageModelDescription:
+        began = time.perf_counter()
+        context.emit(Progress(0, 1))
+        description = self.language_models.describe(source)
+        seconds = time.perf_counter() - began
+        for note in self.language_models.notes(source):
+            context.emit(Log(note))
+        context.emit(Log(f"Loaded {description.parameter_count:,} parameters in {seconds:.1f} s."))
+        return description
+
+
+def _subject(task: Task) -> dict[str, str]:
+    """Return the IDs of what a task is about, as log lines name them."""
+    match task:
+        case LoadLanguageModel(source) | Generate(language_model=source, sae=None):
+            return {"language_model": source.id}
+        case UnloadLanguageModel(language_model_id):
+            return {"language_model": language_model_id}
+        case CaptureActivations():
+            return {"run": task.run_id, "language_model": task.language_model.id}
+        case TrainSae():
+            return {"sae": task.sae_id, "run": task.run_id}
+        case IndexNeurons():
+            return {"sae": task.sae.id, "run": task.run_id}
+        case EvaluateSae(sae=sae):
+            return {"sae": sae.id, "language_model": task.language_model.id}
+        case ImportSae():
+            return {"sae": task.sae_id, "language_model": task.language_model_id}
+        case ExportSae(sae):
+            return {"sae": sae.id}
+        case (
+            FindTopNeurons(sae=SaeSource() as sae)
+            | ContrastNeurons(sae=SaeSource() as sae)
+            | Generate(sae=SaeSource() as sae)
+        ):
+            return {"sae": sae.id, "language_model": task.language_model.id}
+    return {}

@@ -1,0 +1,1 @@
+"""The database: sessions and migrations."""

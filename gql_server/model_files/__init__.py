@@ -1,0 +1,1 @@
+"""Files of language models, looked at without torch."""

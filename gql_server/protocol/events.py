@@ -1,0 +1,126 @@
+"""What a worker tells of a task as it goes."""
+
+from typing import Literal
+
+from gql_server.protocol.base import Message
+
+
+class Progress(Message, frozen=True):
+    """How far a task is; the supervisor decides which of these become events."""
+
+    completed: int
+    total: int | None
+    rate_per_second: float | None = None
+
+
+class Stage(Message, frozen=True):
+    """What a task does beside the counted progress, and how far that is; coalesced like Progress."""
+
+    name: str
+    """Such as "computing similar neurons"."""
+    completed: int
+    total: int | None
+
+
+class Log(Message, frozen=True):
+    """One sentence for people."""
+
+    message: str
+
+
+class TrainingConfigChosen(Message, frozen=True):
+    """A training's configuration with the defaults filled in."""
+
+    epochs: int
+    batch_size: int
+    k: int | None
+    learning_rate: float
+    l1_lambda: float
+    seed: int
+    device: str
+    exclude_first_positions: int = 0
+    exclude_outliers: float | None = None
+    median_norm: float | None = None
+    """As Exclusions has it."""
+
+
+class TrainingPoint(Message, frozen=True):
+    """Averages over the steps since the point before. Definitions: docs/metrics.md."""
+
+    step: int
+    epoch: int
+    token_count: int
+    loss: float
+    mse: float
+    explained_variance: float
+    l0: float
+    dead_fraction: float | None
+    learning_rate: float
+    tokens_per_second: float
+
+
+class TrainingResumed(Message, frozen=True):
+    """The training goes on after this step; its points so far take the place of all that were sent before."""
+
+    step: int
+    points: list[TrainingPoint]
+
+
+class NeuronActivation(Message, frozen=True):
+    """How strongly a neuron fires, and at which token (None in a single token's list)."""
+
+    neuron_index: int
+    activation: float
+    token_index: int | None = None
+
+
+class TokenProbability(Message, frozen=True):
+    """A token that could have stood in a generated one's place."""
+
+    token_id: int
+    text: str
+    log_probability: float
+
+
+class GeneratedToken(Message, frozen=True):
+    """One generated token; top_neurons are those at the position whose logits it came from."""
+
+    index: int
+    token_id: int
+    text: str
+    log_probability: float
+    alternatives: list[TokenProbability]
+    top_neurons: list[NeuronActivation]
+
+
+class TokenGenerated(Message, frozen=True):
+    """A token as it is made."""
+
+    prompt_index: int
+    variant: Literal["BASELINE", "STEERED"]
+    token: GeneratedToken
+
+
+class OutputFinished(Message, frozen=True):
+    """All of one prompt's output in one variant."""
+
+    prompt_index: int
+    prompt: str
+    variant: Literal["BASELINE", "STEERED"]
+    text: str
+    tokens: list[GeneratedToken]
+    finish_reason: Literal["LENGTH", "STOP", "END_OF_TEXT", "CANCELED"]
+    top_neurons: list[NeuronActivation]
+    elapsed_milliseconds: float
+
+
+Event = (
+    Progress
+    | Stage
+    | Log
+    | TrainingConfigChosen
+    | TrainingPoint
+    | TrainingResumed
+    | TokenGenerated
+    | OutputFinished
+)

@@ -1,0 +1,261 @@
+"""What a task comes to."""
+
+from typing import Any
+
+import msgspec
+
+from gql_server.protocol.base import Message
+from gql_server.protocol.events import NeuronActivation, TrainingConfigChosen, TrainingPoint
+from gql_server.protocol.exclusions import Exclusions
+from gql_server.artifacts.provenance import (
+    IndexProvenance,
+    LanguageModelProvenance,
+    RunProvenance,
+    SaeProvenance,
+    plain,
+)
+from gql_server.tokens.options import TokenizerFacts
+
+
+class Done(Message, frozen=True):
+    """A task without a result of its own has ended well."""
+
+
+class LayerDescription(Message, frozen=True):
+    """A hookable module of a language model."""
+
+    name: str
+    kind: str
+    """A LayerKind of the API."""
+    depth: int | None
+    module_class: str
+    width: int | None = None
+    """The last dimension of its output."""
+
+
+class LanguageModelDescription(Message, frozen=True):
+    """What a load found out."""
+
+    architecture: str
+    parameter_count: int
+    hidden_size: int
+    vocabulary_size: int
+    layers: list[LayerDescription]
+    context_length: int | None = None
+    tokenizer: TokenizerFacts | None = None
+    origin: LanguageModelProvenance | None = None
+    """What was loaded, by its hashes."""
+
+
+class CapturedLayer(Message, frozen=True):
+    """A layer of a stored run."""
+
+    name: str
+    hidden_size: int
+
+
+class CaptureResult(Message, frozen=True):
+    """A finished capture; the manifest is at <store>/runs/<run id>/manifest.json."""
+
+    layers: list[CapturedLayer]
+    dataset_sample_count: int
+    sample_count: int
+    batch_count: int
+    token_count: int
+    byte_size: int
+    provenance: RunProvenance | None = None
+    dataset_skipped_count: int = 0
+    piece_count: int | None = None
+    truncated_text_count: int | None = None
+
+
+class OutlierFigures(Message, frozen=True):
+    """A finished SAE on tokens of its run, with outliers and without. Definitions: docs/metrics.md."""
+
+    median_norm: float
+    multiple: float
+    """Of the median: tokens that are longer are outliers, and so are those that the training left out."""
+    token_count: int
+    """Tokens that were measured, all of them."""
+    outlier_count: int
+    explained_variance_with_outliers: float | None
+    explained_variance_without_outliers: float | None
+
+
+class TrainResult(Message, frozen=True):
+    """A finished training; files in sae_dir: sae.pt, metadata.json, history.json."""
+
+    n_inputs: int
+    config: TrainingConfigChosen
+    final_point: TrainingPoint | None
+    provenance: SaeProvenance | None = None
+    outliers: OutlierFigures | None = None
+
+
+class Histogram(Message, frozen=True):
+    """edges has one entry more than counts and ascends."""
+
+    edges: list[float]
+    counts: list[int]
+
+
+class IndexResult(Message, frozen=True):
+    """A finished index."""
+
+    token_count: int
+    sample_count: int
+    dead_count: int
+    frequency_histogram: Histogram
+    provenance: IndexProvenance | None = None
+    exclusions: Exclusions = Exclusions()
+    excluded_token_count: int = 0
+    non_finite_token_count: int = 0
+    """Tokens left out beside those excluded; neither are among token_count."""
+    language_model: LanguageModelProvenance | None = None
+    """Whose unembedding says which tokens neurons raise; None where that was left out."""
+
+
+class EvaluatedDataset(Message, frozen=True):
+    """What an evaluation was done on."""
+
+    kind: str
+    description: str
+    sample_count: int
+    sample_offset: int
+    sample_limit: int
+    sha256: str
+    """Over the texts that were selected, as in a run's manifest."""
+    skipped_row_count: int = 0
+    """Bad rows of the source that are not among its texts."""
+
+
+class EvaluationResult(Message, frozen=True):
+    """A finished evaluation; figures are None where undefined or not finite. Definitions: docs/evaluation.md.
+
+    Written into the SAE's metadata.json already.
+    """
+
+    dataset: EvaluatedDataset
+    sample_count: int
+    """Texts that were measured on: those selected that have a token that counts."""
+    max_length: int
+    token_count: int
+    predicted_token_count: int
+    mse: float | None
+    explained_variance: float | None
+    l0: float | None
+    dead_fraction: float | None
+    dead_window_tokens: int
+    cosine_similarity: float | None
+    relative_reconstruction_bias: float | None
+    ce_loss_original: float | None
+    ce_loss_reconstructed: float | None
+    ce_loss_zero_ablated: float | None
+    ce_loss_recovered: float | None
+    kl_divergence_reconstructed: float | None
+    metric_definitions_version: int
+    evaluated_at: str
+    """An ISO 8601 time with its offset."""
+    truncated_text_count: int | None = None
+    """Selected texts that were cut at max_length; None in results of earlier versions."""
+    exclude_first_positions: int = 0
+    exclude_outliers: float | None = None
+    median_norm: float | None = None
+    excluded_token_count: int = 0
+    non_finite_token_count: int = 0
+    outlier_count: int | None = None
+    """Tokens excluded, or longer than exclude_outliers, else 10, times the median; None without a median."""
+    explained_variance_with_outliers: float | None = None
+    explained_variance_without_outliers: float | None = None
+    language_model: LanguageModelProvenance | None = None
+    """The model that it was measured with; None in evaluations of earlier versions."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        nested = {"dataset": self.dataset, "language_model": self.language_model}
+        return msgspec.structs.asdict(self) | {name: plain(value) for name, value in nested.items()}
+
+
+class ImportResult(Message, frozen=True):
+    """A finished import; files in sae_dir: sae.pt, metadata.json."""
+
+    sae_class: str
+    n_inputs: int
+    n_latents: int
+    k: int | None
+    provenance: SaeProvenance | None = None
+
+
+class ExportResult(Message, frozen=True):
+    """A finished export."""
+
+    byte_size: int
+
+
+class PromptToken(Message, frozen=True):
+    """A token of a prompt."""
+
+    index: int
+    token_id: int
+    text: str
+    special: bool
+    label: str = ""
+    """What to show of it, never empty: the text, or bytes where it is part of a character only."""
+
+
+class TokenNeurons(Message, frozen=True):
+    """The neurons most active on one token."""
+
+    token_index: int
+    token: str
+    neurons: list[NeuronActivation]
+
+
+class PromptNeurons(Message, frozen=True):
+    """The neurons most active on one prompt."""
+
+    prompt: str
+    tokens: list[PromptToken]
+    neurons: list[NeuronActivation]
+    per_token: list[TokenNeurons]
+
+
+class TopNeuronsResult(Message, frozen=True):
+    """In the order of the request."""
+
+    prompts: list[PromptNeurons]
+
+
+class ContrastedNeuron(Message, frozen=True):
+    """A neuron's mean latent over each set's tokens that count."""
+
+    neuron_index: int
+    mean_a: float
+    mean_b: float
+
+
+class ContrastResult(Message, frozen=True):
+    """The largest differences first."""
+
+    neurons: list[ContrastedNeuron]
+
+
+class GenerateResult(Message, frozen=True):
+    """All outputs have been sent as events; this says that there are no more."""
+
+    top_texts_written: bool
+
+
+Result = (
+    Done
+    | LanguageModelDescription
+    | CaptureResult
+    | TrainResult
+    | IndexResult
+    | EvaluationResult
+    | ImportResult
+    | ExportResult
+    | TopNeuronsResult
+    | ContrastResult
+    | GenerateResult
+)

@@ -1,0 +1,69 @@
+"""What tasks are about: language models, SAEs, datasets, edits."""
+
+from typing import Literal
+
+from gql_server.protocol.base import Message
+from gql_server.artifacts.provenance import LanguageModelProvenance
+
+
+class LanguageModelSource(Message, frozen=True):
+    """How to load a language model."""
+
+    id: str
+    kind: Literal["HUGGING_FACE", "DIRECTORY", "GGUF"]
+    location: str
+    """Repository name, or absolute path."""
+    revision: str | None
+    dtype: str
+    """FLOAT32, FLOAT16 or BFLOAT16."""
+    copy_dir: str
+    """The server's own directory for it: the tokenizer's file, and a GGUF file's converted copy."""
+    add_bos: bool | None = None
+    """Whether a BOS is written before texts; None is as the tokenizer does."""
+    token_counts: tuple[tuple[int, bool], ...] = ()
+    """Tokens of which people have said whether they count."""
+    roots: tuple[str, ...] = ()
+    """Of a DIRECTORY or a GGUF: the directories under which its files have to lie when they are read."""
+
+
+class MadeWith(Message, frozen=True):
+    """The language model that an SAE or a run was made with: what a worker compares before it pairs them."""
+
+    what: str
+    """As a sentence begins: The SAE 'name'."""
+    made_at: str
+    language_model: LanguageModelProvenance
+    accepted: list[str]
+    """Fingerprints of the model that somebody has accepted in its place."""
+
+
+class SaeSource(Message, frozen=True):
+    """How to load an SAE."""
+
+    id: str
+    sae_class: str
+    directory: str
+    """Holds sae.pt, metadata.json and perhaps concepts/concepts.json."""
+    layer: str
+    n_inputs: int
+    n_latents: int
+    k: int | None
+
+
+class HubDataset(Message, frozen=True):
+    """Texts on the Hugging Face Hub."""
+
+    repository: str
+    config: str | None
+    split: str
+    text_field: str
+    revision: str | None
+    skip_bad_rows: bool = False
+
+
+class Edit(Message, frozen=True):
+    """latent * multiplier + bias on one neuron."""
+
+    neuron_index: int
+    multiplier: float
+    bias: float

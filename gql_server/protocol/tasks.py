@@ -1,0 +1,265 @@
+"""What a worker can be asked to do."""
+
+from typing import Literal
+
+from gql_server.protocol.base import Message
+from gql_server.protocol.exclusions import Exclusions
+from gql_server.protocol.sources import Edit, HubDataset, LanguageModelSource, MadeWith, SaeSource
+
+
+class LoadLanguageModel(Message, frozen=True):
+    """Load a language model and describe it. Result: LanguageModelDescription."""
+
+    language_model: LanguageModelSource
+
+
+class UnloadLanguageModel(Message, frozen=True):
+    """Let go of a language model. Result: Done."""
+
+    language_model_id: str
+
+
+class CaptureActivations(Message, frozen=True):
+    """Run texts through a model and store some layers' activations. Result: CaptureResult."""
+
+    run_id: str
+    language_model: LanguageModelSource
+    layers: list[str]
+    dataset_dir: str
+    """Arrow dataset with the column text; made by DownloadTexts where hub_dataset is given."""
+    hub_dataset: HubDataset | None
+    dataset_kind: str
+    dataset_description: str
+    sample_offset: int
+    sample_limit: int | None
+    batch_size: int
+    max_length: int
+    dtype: str
+    store_dir: str
+    max_texts: int
+    min_free_bytes: int = 0
+    """Bytes of the disk that the task leaves free."""
+    artifact_dir: str = ""
+    max_artifact_bytes: int | None = None
+    """Bytes that all files in artifact_dir may take."""
+    long_texts: Literal["TRUNCATE", "SPLIT"] = "TRUNCATE"
+    """Of texts with more than max_length tokens, capture the beginning, or all in pieces."""
+    attempt: int = 1
+
+
+SNAPSHOT_FILE = "snapshot.pt"
+"""What a training goes on from, in its sae_dir; of no use once its result is written down."""
+
+
+class TrainSae(Message, frozen=True):
+    """Train an SAE on a stored run. Result: TrainResult.
+
+    Events: TrainingConfigChosen, TrainingPoint; TrainingResumed where it goes on from a snapshot.
+    """
+
+    sae_id: str
+    name: str
+    sae_class: str
+    language_model_id: str
+    run_id: str
+    store_dir: str
+    layer: str
+    n_latents: int
+    k: int | None
+    epochs: int
+    batch_size: int
+    learning_rate: float | None
+    l1_lambda: float | None
+    seed: int
+    device: str | None
+    sae_dir: str
+    shuffle_buffer_bytes: int
+    exclusions: Exclusions = Exclusions()
+    snapshot_interval_seconds: float = 30.0
+    """A snapshot to go on from is written about so often, and less often where that takes long."""
+    min_free_bytes: int = 0
+    """Bytes of the disk that the task leaves free."""
+    attempt: int = 1
+
+
+class IndexNeurons(Message, frozen=True):
+    """Pass over a stored run with an SAE: statistics and top texts of every neuron. Result: IndexResult."""
+
+    index_id: str
+    sae: SaeSource
+    run_id: str
+    store_dir: str
+    dataset_dir: str
+    tokenizer_dir: str
+    """The language model's copy_dir, which holds tokenizer.json."""
+    top_texts_per_neuron: int
+    top_texts_path: str
+    min_free_bytes: int = 0
+    """Bytes of the disk that the task leaves free."""
+    attempt: int = 1
+    exclusions: Exclusions = Exclusions()
+    language_model: LanguageModelSource | None = None
+    """Whose unembedding says which tokens a neuron raises; None leaves that out."""
+    made_with: MadeWith | None = None
+    """The language model that the SAE was made with; None where nothing is to be compared."""
+
+
+class EvaluateSae(Message, frozen=True):
+    """Measure an SAE in its layer's place on texts. Result: EvaluationResult."""
+
+    sae: SaeSource
+    language_model: LanguageModelSource
+    dataset_dir: str
+    """Arrow dataset with the column text; made by DownloadTexts where hub_dataset is given."""
+    hub_dataset: HubDataset | None
+    dataset_kind: str
+    dataset_description: str
+    dataset_sample_count: int | None
+    """Texts of the whole dataset, where that is known; the directory may hold the first of them."""
+    sample_offset: int
+    sample_limit: int
+    trained_max_length: int | None
+    """Tokens per text in the run that the SAE was trained on, if any."""
+    max_texts: int
+    attempt: int = 1
+    exclusions: Exclusions = Exclusions()
+    made_with: MadeWith | None = None
+    """The language model that the SAE was made with; None where nothing is to be compared."""
+
+
+class ImportSae(Message, frozen=True):
+    """Make an SAE of files that somebody else has written. Result: ImportResult."""
+
+    sae_id: str
+    name: str
+    language_model_id: str
+    layer: str
+    kind: str
+    """The layer's LayerKind of the API, and its depth: what SAELens' hook names are compared with."""
+    depth: int | None
+    n_inputs: int | None
+    """The layer's width, where it is known."""
+    max_latents: int
+    format: Literal["SAE_LENS", "MI_CROW"]
+    source: str
+    """As the client has named it."""
+    files: dict[str, str]
+    """Real paths by name: cfg.json and sae_weights.safetensors, or the checkpoint's."""
+    roots: list[str]
+    """Real paths of the model directories, under which the files must still lie."""
+    sae_dir: str
+    min_free_bytes: int = 0
+    """Bytes of the disk that the task leaves free."""
+    attempt: int = 1
+    writes_bos: bool | None = None
+    """Whether the language model writes a BOS before texts; None where that is not known."""
+    language_model: LanguageModelSource | None = None
+    """Noted in the provenance as it is now; None in tasks of earlier versions."""
+
+
+class ExportSae(Message, frozen=True):
+    """Write an SAE in another library's format, as a ZIP file. Result: ExportResult."""
+
+    sae: SaeSource
+    format: Literal["SAE_LENS"]
+    path: str
+    """Of the ZIP file."""
+    metadata: dict[str, str | bool | int | dict[str, str] | None]
+    """For cfg.json."""
+    min_free_bytes: int = 0
+    """Bytes of the disk that the task leaves free."""
+    attempt: int = 1
+
+
+class FindTopNeurons(Message, frozen=True):
+    """The neurons that fire most on prompts. Result: TopNeuronsResult."""
+
+    language_model: LanguageModelSource
+    sae: SaeSource
+    prompts: list[str]
+    first: int
+    per_token: bool
+    made_with: MadeWith | None = None
+    """The language model that the SAE was made with; None where nothing is to be compared."""
+    exclusions: Exclusions = Exclusions()
+
+
+class ContrastNeurons(Message, frozen=True):
+    """The neurons that fire more on one set of texts than on another. Result: ContrastResult."""
+
+    language_model: LanguageModelSource
+    sae: SaeSource
+    texts_a: list[str]
+    texts_b: list[str]
+    first: int
+    made_with: MadeWith | None = None
+    """The language model that the SAE was made with; None where nothing is to be compared."""
+    exclusions: Exclusions = Exclusions()
+
+
+class Generate(Message, frozen=True):
+    """Generate text. Events: TokenGenerated, OutputFinished. Result: GenerateResult."""
+
+    language_model: LanguageModelSource
+    sae: SaeSource | None
+    prompts: list[str]
+    chats: list[str] | None
+    """What the chat template has made of the prompts; None where they are taken as they are."""
+    max_new_tokens: int
+    temperature: float
+    top_p: float | None
+    top_k: int | None
+    repetition_penalty: float | None
+    stop: list[str]
+    seed: int
+    edits: list[Edit] | None
+    """None generates the baseline; an empty list is steering without effect."""
+    mode: Literal["ERROR_PRESERVING", "RECONSTRUCTION"]
+    compare_to_baseline: bool
+    top_log_probabilities: int
+    top_neurons: int
+    top_texts_path: str | None
+    """Where to write the top-texts JSON file for these prompts, if asked for."""
+    made_with: MadeWith | None = None
+    """The language model that the SAE was made with; None where nothing is to be compared."""
+    exclusions: Exclusions = Exclusions()
+    """Tokens that are neither edited nor counted for neurons."""
+
+
+class DownloadLanguageModel(Message, frozen=True):
+    """Get a repository's files into the Hub's cache. Events: Stage, in bytes. Result: Done."""
+
+    language_model: LanguageModelSource
+    patience_seconds: float
+    """How long nothing may come."""
+
+
+class DownloadTexts(Message, frozen=True):
+    """Get texts from the Hub and keep them as a dataset. Events: Stage, in rows. Result: Done."""
+
+    dataset: HubDataset
+    directory: str
+    """Arrow dataset with the column text, to be made."""
+    wanted: int | None
+    """How many of the first texts; None is all."""
+    limit: int
+    """How many there may be."""
+    patience_seconds: float
+    """How long nothing may come."""
+
+
+Task = (
+    LoadLanguageModel
+    | UnloadLanguageModel
+    | CaptureActivations
+    | TrainSae
+    | IndexNeurons
+    | EvaluateSae
+    | ImportSae
+    | ExportSae
+    | FindTopNeurons
+    | ContrastNeurons
+    | Generate
+    | DownloadLanguageModel
+    | DownloadTexts
+)

@@ -1,0 +1,400 @@
+"""Connections as uvicorn serves them, for clients that say nothing, say too much, or do not read.
+
+Whoever reaches the port may open connections. Those of which nobody has shown the token yet are few, for each
+address and in all, and an old one makes room for the next: so they cannot keep others out.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+import h11
+import structlog
+from starlette.datastructures import Headers
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+from websockets.http11 import Request
+
+from gql_server.limits.rate_limits import Rates
+
+log = structlog.get_logger(__name__)
+
+HEADER_SECONDS = 15
+"""Time that a request's headers have, from the connection's beginning or from their first byte."""
+MAX_UNREAD_BYTES = 1024 * 1024
+"""Of answers to a WebSocket's own pings; uvicorn writes them whether they are read or not."""
+STRANGERS_OF_AN_ADDRESS = 100
+STRANGERS = 500
+"""Connections of which nobody has shown the token, from one address and from all."""
+GRACE_SECONDS = 2
+"""Before so long a connection makes no room for others of its address: its request is on the way."""
+READING_SECONDS = 15
+READ_BYTES = 64 * 1024
+"""Who has to read what waits for him must have read so much in each of those stretches of time."""
+MAX_WAITING_BYTES = 256 * 1024 * 1024
+"""What clients have not read, of all connections; beyond that the one with the most is ended."""
+FIRST_BYTES = 64 * 1024
+"""Of a WebSocket's message from somebody who has not shown the token."""
+MAX_UNFINISHED_BYTES = 64 * 1024 * 1024
+"""Of the messages that WebSockets have begun to send, all together."""
+
+TOO_OFTEN = (
+    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
+
+BYTES_OF_A_PART = 64
+"""What a part of a message takes beside what is in it."""
+
+_MAY_SHOW_THE_TOKEN = (b"\nauthorization:", b"\ncookie:", b"\nupgrade:")
+_STATE = "connection"
+
+
+class Connection:
+    """What is known of a connection, whichever protocol it speaks by now."""
+
+    def __init__(self, transport: asyncio.Transport, address: str, clients: "Clients") -> None:
+        self.transport = transport
+        self.address = address
+        self.since = asyncio.get_running_loop().time()
+        self.is_admitted = clients.takes_anybody
+        self.unfinished = 0
+        """Bytes of messages that have not come to their end."""
+        self.is_counted = False
+        """Whether its request has been counted among those of its address before it is looked at."""
+        self.held = 0
+        """Bytes of answers that wait until the client has read those before them."""
+        self._clients = clients
+        self._when_admitted: list[Callable[[], None]] = []
+
+    def admit(self) -> None:
+        """Take in that the token has been shown."""
+        if self.is_admitted:
+            return
+        self.is_admitted = True
+        self._clients.forget_stranger(self)
+        for tell in self._when_admitted:
+            tell()
+
+    @property
+    def unread(self) -> int:
+        """How many bytes wait for the client."""
+        return self.transport.get_write_buffer_size() + self.held
+
+    def hold(self, n_bytes: int) -> None:
+        """Take in that an answer waits, or with a number below 0 that it waits no longer."""
+        self.held += n_bytes
+        if n_bytes > 0:
+            self._clients.end_the_slowest()
+
+    def when_admitted(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called once the token is shown; at once where it has been."""
+        if self.is_admitted:
+            tell()
+        else:
+            self._when_admitted.append(tell)
+
+
+class Clients:
+    """The connections of a server, and what they may take together."""
+
+    def __init__(self, *, takes_anybody: bool, rates: Rates) -> None:
+        """Take whether there is no token to show, and how often those ask who have not shown it."""
+        self.takes_anybody = takes_anybody
+        self.rates = rates
+        self._strangers: set[Connection] = set()
+        self._by_address: dict[str, dict[Connection, None]] = defaultdict(dict)
+        self._not_reading: dict[Connection, None] = {}
+        self._unfinished = 0
+
+    def add(self, connection: Connection) -> None:
+        """Take in a new connection; where there are too many strangers, an old one is ended."""
+        if connection.is_admitted:
+            return
+        self._strangers.add(connection)
+        of_address = self._by_address[connection.address]
+        of_address[connection] = None
+        oldest = next(iter(of_address))
+        if len(of_address) > STRANGERS_OF_AN_ADDRESS and connection.since - oldest.since > GRACE_SECONDS:
+            self._end_stranger(oldest)
+        if len(self._strangers) > STRANGERS:
+            most = max(self._by_address.values(), key=lambda those: len(those))
+            self._end_stranger(next(iter(most)))
+
+    def _end_stranger(self, connection: Connection) -> None:
+        self.forget_stranger(connection)
+        connection.transport.abort()
+
+    def forget_stranger(self, connection: Connection) -> None:
+        """Count a connection among the strangers no longer."""
+        self._strangers.discard(connection)
+        of_address = self._by_address.get(connection.address)
+        if of_address is not None:
+            of_address.pop(connection, None)
+            if not of_address:
+                del self._by_address[connection.address]
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection that has ended."""
+        self.forget_stranger(connection)
+        self._not_reading.pop(connection, None)
+        self.note_unfinished(connection, 0)
+
+    def note_reading(self, connection: Connection, *, reads: bool) -> None:
+        """Take in whether a client reads what is sent to it."""
+        if reads:
+            self._not_reading.pop(connection, None)
+            return
+        self._not_reading[connection] = None
+        self.end_the_slowest()
+
+    def end_the_slowest(self) -> None:
+        """End the client for which the most waits, where too much does in all."""
+        waiting = {one: one.unread for one in self._not_reading}
+        if sum(waiting.values()) > MAX_WAITING_BYTES:
+            most = max(waiting, key=lambda one: waiting[one])
+            del self._not_reading[most]
+            log.warning("client ended that does not read", bytes=waiting[most])
+            most.transport.abort()
+
+    def note_unfinished(self, connection: Connection, n_bytes: int) -> bool:
+        """Take in how much of messages a connection has sent without an end; say whether there is room."""
+        self._unfinished += n_bytes - connection.unfinished
+        connection.unfinished = n_bytes
+        return n_bytes <= FIRST_BYTES or self._unfinished <= MAX_UNFINISHED_BYTES
+
+
+def admit(scope: MutableMapping[str, Any]) -> None:
+    """Take in that a request or a WebSocket has shown the token."""
+    connection = scope.get("state", {}).get(_STATE)
+    if connection is not None:
+        connection.admit()
+
+
+def take_counted(scope: MutableMapping[str, Any]) -> bool:
+    """Whether a request was counted among those without the token when it came; once for each."""
+    connection = scope.get("state", {}).get(_STATE)
+    if connection is None or not connection.is_counted:
+        return False
+    connection.is_counted = False
+    return True
+
+
+@contextmanager
+def waiting_to_be_sent(scope: MutableMapping[str, Any], n_bytes: int) -> Iterator[None]:
+    """Count an answer on a WebSocket's connection while the block runs."""
+    connection = scope.get("state", {}).get(_STATE)
+    if connection is None:
+        yield
+        return
+    connection.hold(n_bytes)
+    try:
+        yield
+    finally:
+        connection.hold(-n_bytes)
+
+
+class _ReadWatch:
+    """Ends a connection whose client does not read what waits for it, or hardly."""
+
+    def __init__(self, connection: Connection, clients: Clients) -> None:
+        self._connection, self._clients = connection, clients
+        self._timer: asyncio.TimerHandle | None = None
+        self._left = 0
+
+    def begin(self) -> None:
+        """Watch: more waits than is written ahead."""
+        self._clients.note_reading(self._connection, reads=False)
+        if self._timer is None:
+            self._arm()
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._clients.note_reading(self._connection, reads=True)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        self._left = self._connection.transport.get_write_buffer_size()
+        self._timer = asyncio.get_running_loop().call_later(READING_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._connection.transport.get_write_buffer_size() > self._left - READ_BYTES:
+            log.info("client ended that does not read")
+            self._connection.transport.abort()
+        else:
+            self._arm()
+
+
+class _Watched(asyncio.Protocol):
+    """What both protocols have in common: their clients read, and the connection is counted to its end."""
+
+    _clients: Clients
+    _reading: _ReadWatch
+    app_state: dict[str, Any]
+
+    @property
+    def _connection(self) -> Connection:
+        connection: Connection = self.app_state[_STATE]
+        return connection
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self._reading.begin()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        super().resume_writing()
+        self._reading.end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        super().connection_lost(exc)
+        self._reading.end()
+        self._clients.remove(self._connection)
+
+
+class HttpConnection(_Watched, H11Protocol):
+    """An HTTP connection: one of no more than may be, on which requests come without long pauses."""
+
+    def __init__(self, *args: Any, max_connections: int, clients: Clients, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._max_connections = max_connections
+        self._clients = clients
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, unless there are too many."""
+        super().connection_made(transport)
+        connection = Connection(transport, self.client[0] if self.client else "", self._clients)
+        self.app_state = {**self.app_state, _STATE: connection}
+        self._reading = _ReadWatch(connection, self._clients)
+        self._clients.add(connection)
+        if len(self.connections) > self._max_connections:
+            transport.abort()
+        else:
+            self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what has come."""
+        if self._asks_too_often(data):
+            self.transport.write(TOO_OFTEN)
+            self.transport.close()
+        else:
+            super().data_received(data)
+        self._watch()
+
+    def _asks_too_often(self, data: bytes) -> bool:
+        """Count a whole request of a stranger, and say whether it is one too many, without parsing it.
+
+        They may come by the thousand, and whoever has the token waits behind them. To count them when they
+        are answered is too late: all that come in one turn of the loop would find the same place free.
+        """
+        connection = self._connection
+        if connection.is_admitted:
+            return False
+        head, end, _ = data.partition(b"\r\n\r\n")
+        if not end or any(mark in head.lower() for mark in _MAY_SHOW_THE_TOKEN):
+            return False
+        connection.is_counted = self._clients.rates.allows(connection.address)
+        return not connection.is_counted
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request, which counts as one."""
+        if not self._connection.is_counted:
+            self._clients.rates.allows(self._connection.address)
+        super().send_400_response(msg)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Leave the connection to the WebSocket's protocol."""
+        self._reading.end()
+        super().handle_websocket_upgrade(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._forget()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        """Set a deadline where a request is to come, and none where one is being answered."""
+        if not self._is_waiting():
+            self._forget()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(HEADER_SECONDS, self._give_up)
+
+    def _forget(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        if self._is_waiting():
+            self.transport.abort()
+
+    def _is_waiting(self) -> bool:
+        """Whether there is no request; a WebSocket takes the connection over from its handshake on."""
+        is_http = self.transport.get_protocol() is self
+        return is_http and (self.cycle is None or self.cycle.response_complete)
+
+
+class SocketConnection(_Watched, WebSocketsSansIOProtocol):
+    """A WebSocket's connection whose client reads, and says little before it has shown the token."""
+
+    def __init__(
+        self, *args: Any, clients: Clients, allows: Callable[[Headers], bool], **kwargs: Any
+    ) -> None:
+        """Take what says of a handshake whether it shows the token."""
+        super().__init__(*args, **kwargs)
+        self._clients = clients
+        self._allows = allows
+        self._reading = _ReadWatch(self._connection, clients)
+        self._counted, self._n_bytes = 0, 0
+        self._longest = self.conn.max_message_size
+        self.conn.max_message_size = FIRST_BYTES
+        self._connection.when_admitted(self._allow_long_messages)
+
+    def _allow_long_messages(self) -> None:
+        self.conn.max_message_size = self._longest
+
+    def handle_connect(self, event: Request) -> None:
+        """Begin; what is compressed, which may be much more than it seems, is for whoever has the token."""
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in event.headers.raw_items()]
+        if self._allows(Headers(raw=[(name.lower(), value) for name, value in headers])):
+            self._connection.admit()
+        if not self._connection.is_admitted:
+            self.conn.available_extensions = []
+        super().handle_connect(event)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what has come, unless all clients together have begun to send too much."""
+        super().data_received(data)
+        unfinished = len(self.conn.reader.buffer) + self._bytes_of_parts()
+        if not self._clients.note_unfinished(self._connection, unfinished):
+            self.conn.send_close(1013, "All clients together have begun to send too much; try again.")
+            self.handle_parser_exception()
+
+    def _bytes_of_parts(self) -> int:
+        """Return what the parts of the message that comes take; each is looked at once."""
+        if len(self.frames) < self._counted:
+            self._counted, self._n_bytes = 0, 0  # It is another message.
+        for part in self.frames[self._counted :]:
+            self._n_bytes += len(part) + BYTES_OF_A_PART
+        self._counted = len(self.frames)
+        return self._n_bytes
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take in a part of a message; empty ones, without number, are no part of it."""
+        if event.data or event.fin:
+            super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        """Answer a ping, and end the connection where the answers pile up."""
+        super().handle_ping()
+        if self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+            self.transport.abort()

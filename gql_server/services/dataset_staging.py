@@ -1,0 +1,142 @@
+"""Texts that are kept for a job: they are there before the job is, and go with what they were kept for."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gql_server.errors import InvalidInput
+from gql_server.processes.reader_pool import refusing
+from gql_server.services.app_context import Server
+from gql_server.services import artifacts, launching, removals, texts, uploads
+from gql_server.services import quota as room
+from gql_server.services.requests import DatasetRequest, Launched
+from gql_server.services.text_taking import NotTaken, TakenTexts, TextSource, Wanted, take
+from gql_server.services.texts import Described, Texts
+from gql_server.services.tokenizing import TokenizerFiles
+from gql_server.settings import Settings
+from gql_server.text_files.reading import EXPANSION, ReadingOptions
+from models import Job, LanguageModel
+from models.enums import DatasetKind
+
+
+class KeptTexts:
+    """The texts of a job that is about to be; they go again unless ``launch`` comes to queue it."""
+
+    def __init__(self, server: Server, owner_id: str, texts: Texts) -> None:
+        """Take the texts that are kept under the ID of a run or a job."""
+        self.texts = texts
+        self._server = server
+        self._directory = artifacts.dataset_directory(server.settings, owner_id)
+        self.is_launched = False
+
+    async def launch(self, job: Job, add_artifact: Callable[[AsyncSession], Awaitable[None]]) -> Launched:
+        """Queue the job, as ``launching.launch``, and keep the texts for it.
+
+        Raises:
+            Conflict, QueueFull: As ``launching.launch``.
+        """
+
+        async def add(session: AsyncSession) -> None:
+            await add_artifact(session)
+            await removals.keep(session, self._server.settings, self._directory)
+
+        launched = await launching.launch(self._server, job, add)
+        self.is_launched = not launched.replayed
+        return launched
+
+
+@asynccontextmanager
+async def keep(
+    server: Server,
+    request: DatasetRequest,
+    owner_id: str,
+    language_model: LanguageModel,
+    offset: int,
+    limit: int | None,
+    max_length: int | None = None,
+    keeps_rest: bool = True,
+) -> AsyncIterator[KeptTexts]:
+    """Read, check and keep the texts of a request for the job that is launched in the block.
+
+    Args:
+        server: The server.
+        request: Where the texts come from. Those of the Hub are the worker's to get.
+        owner_id: Of the run or job that they are for.
+        language_model: Whose tokens they are to give.
+        offset: The first text that is wanted.
+        limit: How many are, from there on.
+        max_length: The tokens of a text that count towards the job's size; all of them if None.
+        keeps_rest: Keep the texts behind those, too, unless they are a file's.
+
+    Raises:
+        InvalidInput: The source is none, cannot be read, or has too many, too long or none of the texts.
+        QueueFull: Too many files wait to be read.
+    """
+    settings = server.settings
+    found = await texts.describe(server, request)
+    if found.source is None:
+        yield KeptTexts(server, owner_id, Texts(request.kind, found.description, None))
+        return
+    options = ReadingOptions(
+        text_field=request.text_field,
+        skip_bad_rows=request.skip_bad_rows,
+        max_characters=settings.max_text_characters,
+        max_texts=settings.max_texts,
+        max_bytes=settings.max_upload_bytes,
+    )
+    tokenizer = TokenizerFiles.of(artifacts.copy_directory(settings, language_model.id), language_model)
+    most_bytes = min(EXPANSION * settings.max_upload_bytes, await asyncio.to_thread(room.left, settings))
+    wanted = Wanted(options, offset, limit, most_bytes, tokenizer, max_length, keeps_rest)
+    directory = artifacts.dataset_directory(settings, owner_id)
+    await removals.make_provisional(server.database, settings, directory)
+    kept: KeptTexts | None = None
+    try:
+        async with _on_disk(settings, request, found.source) as source:
+            taken = await _take(server, found, source, wanted, directory)
+        kept = KeptTexts(server, owner_id, Texts(request.kind, found.description, taken))
+        yield kept
+    finally:
+        if kept is None or not kept.is_launched:
+            await removals.discard(server.database, settings, directory)
+
+
+async def _take(
+    server: Server, found: Described, source: TextSource, wanted: Wanted, directory: Path
+) -> TakenTexts:
+    with refusing(found.path, f"{found.description} cannot be read"):
+        taken = await server.readers.files.run(take, source, wanted, directory)
+    if isinstance(taken, NotTaken):
+        raise InvalidInput.at(found.path, taken.problem)
+    if not taken.count:
+        skipped = f" {taken.skipped}" if taken.skipped.count else ""
+        raise InvalidInput.at(found.path, f"There are no texts; give at least one.{skipped}")
+    if not taken.n_selected:
+        message = f"The dataset has {taken.count} texts; leave out fewer than that."
+        raise InvalidInput.at("sampleOffset", message)
+    if not taken.any_counts:
+        raise InvalidInput.at("dataset", "The texts give no tokens; give at least one that does.")
+    return taken
+
+
+@asynccontextmanager
+async def _on_disk(
+    settings: Settings, request: DatasetRequest, source: TextSource
+) -> AsyncIterator[TextSource]:
+    if request.content is None:
+        yield source
+        return
+    async with uploads.on_disk(settings, request.content) as path:
+        yield replace(source, path=path, roots=[path.parent])
+
+
+def hub_dataset(dataset: DatasetRequest) -> dict[str, Any] | None:
+    """Return what the worker needs to get texts from the Hub, where they are to come from there."""
+    if dataset.kind != DatasetKind.HUGGING_FACE:
+        return None
+    wanted = ("repository", "config", "split", "text_field", "revision", "skip_bad_rows")
+    return {name: value for name, value in asdict(dataset).items() if name in wanted}

@@ -1,0 +1,195 @@
+"""The worker's loop, without a process or a socket."""
+
+import queue
+import threading
+import time
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from gql_server.compute.worker import interactive_turns
+from gql_server.compute.worker.channel import Channel
+from gql_server.compute.worker.context import TaskError
+from gql_server.compute.worker.failures import GAVE_UP
+from gql_server.protocol.results import GenerateResult, Result
+from gql_server.protocol.sources import LanguageModelSource
+from gql_server.protocol.tasks import Generate, Task, UnloadLanguageModel
+from gql_server.protocol.wire import (
+    StartTask,
+    TaskBegan,
+    TaskCanceled,
+    TaskFailed,
+    TaskSucceeded,
+    WorkerAlive,
+)
+from gql_server.compute.worker.main import Context, Tools, Worker
+from tests.support.generation_tasks import generation_task
+
+
+class Sent:
+    """A channel that keeps what is sent, and on which nothing comes."""
+
+    def __init__(self) -> None:
+        self.messages: queue.Queue[Any] = queue.Queue()
+
+    def send(self, message: object) -> None:
+        self.messages.put(message)
+
+    def receive(self) -> object:
+        threading.Event().wait()
+        raise AssertionError
+
+
+def test_a_task_stands_still_for_as_many_looks_as_were_made_whatever_the_clock_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: queue.Queue[None] = queue.Queue()
+    hours = iter(range(0, 3600 * 1000, 3600))
+    monkeypatch.setattr(time, "sleep", lambda _: looks.get())
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(hours)))
+    channel = Sent()
+    worker = Worker(cast("Channel", channel), lambda send: cast("Tools", None), 900)
+    for seconds in (1.0, 2.0, 3.0):
+        looks.put(None)
+        assert channel.messages.get(timeout=10) == WorkerAlive(seconds)
+    worker.get_on()
+    looks.put(None)
+    assert channel.messages.get(timeout=10) == WorkerAlive(0.0)
+    looks.put(None)
+    assert channel.messages.get(timeout=10) == WorkerAlive(1.0)
+
+
+class Panic(BaseException):
+    """As a Rust library's, which is no Exception."""
+
+
+class Panicking:
+    """Tools that a library lets down."""
+
+    def do(self, task: object, context: object) -> None:
+        raise Panic("of a library, with a path in it")
+
+
+def test_a_library_that_panics_fails_the_task_and_the_worker_goes_on() -> None:
+    channel = Sent()
+    worker = Worker(cast("Channel", channel), lambda send: cast("Tools", Panicking()), 900)
+    for task_id in (1, 2):
+        worker.do(StartTask(task_id, "interactive", UnloadLanguageModel("lm_a")))
+        assert channel.messages.get(timeout=10) == TaskBegan(task_id)
+        failed = channel.messages.get(timeout=10)
+        assert (failed.task_id, failed.code, failed.reason) == (task_id, "FAILED", GAVE_UP)
+
+
+SOURCE = LanguageModelSource("lm_a", "DIRECTORY", "/nowhere", None, "FLOAT32", "/nowhere")
+
+
+def generate(prompt: str, max_new_tokens: int, source: LanguageModelSource = SOURCE) -> Generate:
+    return generation_task(source, [prompt], max_new_tokens)
+
+
+class Writing:
+    """Tools that write down what they do, a step for each token."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+
+    def do(self, task: Generate, context: Context) -> Result:
+        for _ in range(min(3, task.max_new_tokens)):
+            context.check()
+            self.steps.append(task.prompts[0])
+        return GenerateResult(top_texts_written=False)
+
+
+class Fed(Sent):
+    """A channel on which messages come that a test gives."""
+
+    def __init__(self, *messages: object) -> None:
+        super().__init__()
+        self._coming = iter(messages)
+
+    def receive(self) -> object:
+        return next(self._coming, None) or super().receive()
+
+
+def steps_of(*tasks: Task) -> list[str]:
+    """Return the steps of a worker that has got all tasks before it begins with the first."""
+    tools = Writing()
+    channel = Fed(*(StartTask(number, "interactive", task) for number, task in enumerate(tasks)))
+    worker = Worker(cast("Channel", channel), lambda send: cast("Tools", tools), 900)
+    while sum(map(len, worker.inbox._waiting.values())) < len(tasks):
+        time.sleep(0.001)
+    while (message := worker.inbox.take()) is not None:
+        worker.interactive.run(message)
+    return [step[:6] for step in tools.steps]
+
+
+@pytest.fixture
+def one_step_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interactive_turns, "TURN_SECONDS", 0)
+
+
+LONG, SHORT = 2048, 3
+
+
+def test_short_tasks_are_done_between_a_long_ones_steps_one_at_a_time() -> None:
+    long, short = generate("long", LONG), generate("short", 1)
+    # Before its first step is a check as well.
+    assert steps_of(long, short, short, short, short, short) == ["short"] + ["short", "long"] * 3 + ["short"]
+
+
+def test_a_short_one_lets_no_other_in() -> None:
+    assert steps_of(generate("a", SHORT), generate("b", SHORT)) == ["a"] * 3 + ["b"] * 3
+
+
+@pytest.mark.usefixtures("one_step_a_turn")
+def test_long_ones_go_on_in_turns() -> None:
+    other = generate("other", LONG, msgspec.structs.replace(SOURCE, id="lm_b"))
+    assert steps_of(generate("first", LONG), generate("x" * 5_000, 1), other) == [
+        *["first", "xxxxxx", "other", "first", "other", "first", "other"]
+    ]
+
+
+def test_a_long_one_that_is_done_within_its_turn_is_done_at_once() -> None:
+    assert steps_of(generate("first", LONG), generate("second", LONG)) == ["first"] * 3 + ["second"] * 3
+
+
+@pytest.mark.usefixtures("one_step_a_turn")
+def test_what_would_hold_too_much_beside_others_waits_and_what_comes_after_it_too() -> None:
+    large = generate("large", interactive_turns.MAX_TOKENS_AT_ONCE)
+    steps = steps_of(generate("first", LONG), large, generate("third", LONG))
+    assert steps[:3] == ["first"] * 3
+    assert sorted(steps[3:]) == ["large"] * 3 + ["third"] * 3
+    assert steps.index("third") > steps.index("large")
+
+
+@pytest.mark.usefixtures("one_step_a_turn")
+def test_the_same_language_model_with_other_options_waits_for_the_end() -> None:
+    other = msgspec.structs.replace(SOURCE, dtype="FLOAT16")
+    steps = steps_of(generate("first", LONG), generate("other", LONG, other))
+    assert steps == ["first"] * 3 + ["other"] * 3
+
+
+@pytest.mark.usefixtures("one_step_a_turn")
+def test_a_task_that_is_canceled_or_fails_ends_alone() -> None:
+    class Failing(Writing):
+        def do(self, task: Generate, context: Context) -> Result:
+            result = super().do(task, context)
+            if task.prompts == ["fails"]:
+                raise TaskError("It cannot be done.")
+            return result
+
+    tools, names = Failing(), ["goes on", "is canceled", "fails"]
+    messages = [StartTask(n, "interactive", generate(name, LONG)) for n, name in enumerate(names)]
+    channel = Fed(*messages)
+    worker = Worker(cast("Channel", channel), lambda send: cast("Tools", tools), 900)
+    while sum(map(len, worker.inbox._waiting.values())) < len(messages):
+        time.sleep(0.001)
+    first = worker.inbox.take()
+    assert first is not None
+    worker.inbox._canceled.add(1)
+    worker.interactive.run(first)
+    sent = [message for message in channel.messages.queue if not isinstance(message, WorkerAlive)]
+    ends = {message.task_id: type(message) for message in sent if not isinstance(message, TaskBegan)}
+    assert ends == {0: TaskSucceeded, 1: TaskCanceled, 2: TaskFailed}
+    assert sorted(tools.steps) == ["fails"] * 3 + ["goes on"] * 3

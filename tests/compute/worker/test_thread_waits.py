@@ -1,0 +1,142 @@
+"""How the threads of two workers on the same processors wait."""
+
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from gql_server.compute.worker.lane_board import LaneBoard
+from gql_server.protocol.wire import LANE_BOARD_BYTES, Lane
+from gql_server.compute.worker.processors import OtherProcesses, allowed_processors
+from gql_server.compute.worker.thread_waits import ShortSpins, ThreadWaits
+
+
+@pytest.fixture
+def descriptor() -> Iterator[int]:
+    with tempfile.TemporaryFile() as file:
+        file.truncate(LANE_BOARD_BYTES)
+        yield file.fileno()
+
+
+def test_a_lane_sees_when_the_other_computes_and_in_which_process(descriptor: int) -> None:
+    jobs, interactive = LaneBoard(descriptor, "jobs"), LaneBoard(descriptor, "interactive")
+    assert (jobs.other_computes(), interactive.other_computes()) == (False, False)
+    jobs.say(60)
+    assert (jobs.other_computes(), interactive.other_computes()) == (False, True)
+    assert interactive.other_process() == os.getpid()
+    jobs.say(0)
+    assert not interactive.other_computes()
+
+
+def test_what_a_killed_worker_said_last_does_not_hold_for_long(
+    descriptor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed, other = LaneBoard(descriptor, "jobs"), LaneBoard(descriptor, "interactive")
+    killed.say(3)
+    then = struct.unpack_from("=q", os.pread(descriptor, LANE_BOARD_BYTES, 0))[0]
+    monkeypatch.setattr("gql_server.compute.worker.lane_board.time.monotonic_ns", lambda: then - 1)
+    assert other.other_computes()
+    monkeypatch.setattr("gql_server.compute.worker.lane_board.time.monotonic_ns", lambda: then + 1)
+    assert not other.other_computes()
+
+
+def test_a_lanes_next_process_begins_at_rest(descriptor: int) -> None:
+    LaneBoard(descriptor, "jobs").say(60)
+    LaneBoard(descriptor, "jobs")
+    assert not LaneBoard(descriptor, "interactive").other_computes()
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Give a list of whether spins are to be short, a value for each adjustment."""
+    found: list[bool] = []
+    monkeypatch.setattr(ShortSpins, "set", lambda self, wanted: found.append(wanted))
+    return found
+
+
+@pytest.mark.parametrize(("lane", "other"), [("jobs", "interactive"), ("interactive", "jobs")])
+def test_waits_follow_what_the_other_lane_does(
+    descriptor: int, lane: Lane, other: Lane, short: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OtherProcesses, "processors", lambda self, without: 0.0)
+    here = ThreadWaits(LaneBoard(descriptor, lane), lane)
+    there = ThreadWaits(LaneBoard(descriptor, other), other)
+    for event in (here.sign, there.sign, here.sign):
+        event()
+        here.adjust()
+    LaneBoard(descriptor, other)  # Its next process, at rest.
+    here.adjust()
+    assert short == [False, True, True, False]
+
+
+def test_waits_follow_what_other_programs_do_with_one_worker_too(
+    short: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = iter([0.6, 1.4, 0.2])
+    monkeypatch.setattr(OtherProcesses, "processors", lambda self, without: next(busy))
+    monkeypatch.setattr("gql_server.compute.worker.thread_waits._SECONDS_BETWEEN_LOOKS", 0)
+    here = ThreadWaits(None, "interactive")
+    for _ in range(3):
+        here.sign()
+        here.adjust()
+        here.rest()
+    assert short == [False, True, False]
+
+
+SPINNING = """
+import time
+import torch
+from gql_server.compute.worker.thread_waits import ShortSpins
+
+spins = ShortSpins()
+tensor = torch.ones(200_000)
+for wanted in (False, True, True, False):
+    spins.set(wanted)
+    time.sleep(0.2)
+    began = time.process_time()
+    for _ in range(100):
+        tensor.add_(1)
+        time.sleep(0.002)
+    print(time.process_time() - began, torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere OpenMP is another one")
+@pytest.mark.skipif(allowed_processors() < 2, reason="one thread waits for nobody")
+def test_threads_that_wait_use_little_time_where_spins_are_short_and_are_as_many() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", SPINNING], capture_output=True, text=True, check=True, timeout=120
+    )
+    (long, first, again, restored), threads = zip(
+        *((float(used), n) for used, n in map(str.split, shown.stdout.splitlines())), strict=True
+    )
+    assert max(first, again) < min(long, restored) / 2
+    assert len(set(threads)) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts processors' time in /proc")
+def test_other_processes_time_is_counted_and_that_of_workers_is_not() -> None:
+    every, others = OtherProcesses(), OtherProcesses()
+    spin = "import time\nprint(flush=True)\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", spin], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None and child.stdin is not None
+        child.stdout.readline()
+        assert (every.processors([]), others.processors([child.pid])) == (0, 0)
+        child.stdout.readline()
+        counted, without_child = every.processors([]), others.processors([child.pid])
+        child.stdin.close()
+    assert 0 <= without_child < counted <= len(os.sched_getaffinity(0)) + 0.1
+
+
+def test_a_process_that_is_gone_takes_nothing() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    others = OtherProcesses()
+    others.processors([gone.pid])
+    assert others.processors([gone.pid]) >= 0

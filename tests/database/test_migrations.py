@@ -1,0 +1,152 @@
+"""The migrations make the tables that models/ describes."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, select
+from sqlalchemy.orm import Session
+
+import migrations
+from gql_server.database.migrate import DatabaseTooNew, alembic_config, current_revision, migrate
+from models import (
+    ActivationRun,
+    Base,
+    Concept,
+    Job,
+    JobEvent,
+    LanguageModel,
+    NeuronIndex,
+    Sae,
+    TrainingPoint,
+)
+from models.enums import ArtifactStatus, JobStatus
+
+
+def test_the_migrated_tables_equal_the_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "database.sqlite3"
+    migrate(path)
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    engine.dispose()
+
+
+def test_the_newest_revision_is_the_one_that_the_fast_path_knows(tmp_path: Path) -> None:
+    assert ScriptDirectory.from_config(alembic_config()).get_current_head() == migrations.HEAD
+    migrate(tmp_path / "database.sqlite3")
+    assert current_revision(tmp_path / "database.sqlite3") == migrations.HEAD
+
+
+def test_a_database_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "database.sqlite3"
+    migrate(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+    before = path.read_bytes()
+    with pytest.raises(DatabaseTooNew, match="9999"):
+        migrate(path)
+    assert path.read_bytes() == before
+
+
+FIRST_ROWS = Path(__file__).with_name("version_0001.sql")
+
+
+@pytest.fixture
+def first_version(tmp_path: Path) -> Path:
+    """Give a database as the first version of the program left it, with a row in each table."""
+    path = tmp_path / "database.sqlite3"
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.commit()
+    engine.dispose()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FIRST_ROWS.read_text())
+    return path
+
+
+def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Return all rows of all tables."""
+    with closing(sqlite3.connect(path)) as connection:
+        tables = [
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
+        return {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
+
+
+def test_a_database_of_the_first_version_migrates_with_its_rows(first_version: Path) -> None:
+    before = rows(first_version)
+    assert all(before.values())
+    migrate(first_version)
+    after = rows(first_version)
+    untouched = before.keys() - {"alembic_version", "jobs", "job_events"}
+    for table in untouched:
+        (old,), (new,) = before[table], after[table]
+        assert new[: len(old)] == old and set(new[len(old) :]) <= {None, 0, "TRUNCATE"}
+    engine = create_engine(f"sqlite:///{first_version}")
+    with Session(engine) as session:
+        job = session.get_one(Job, "job_1")
+        assert (job.status, job.removed_sequence, job.resumptions) == (JobStatus.SUCCEEDED, 0, 0)
+        assert job.request == {"seed": 0} and job.completed == 10
+        events = list(session.scalars(select(JobEvent).order_by(JobEvent.sequence)))
+        assert [event.payload.get("attempt") for event in events] == [1, 1, 1, 2, None, 2]
+        assert events[2].payload == {"status": "FAILED", "error": "No \u00fcse.", "attempt": 1}
+        assert events[4].payload == {"message": "QUEUED"}
+        sae = session.get_one(Sae, "sae_1")
+        assert (sae.activation_run_id, sae.exports) == ("run_1", None)
+        assert session.get_one(NeuronIndex, "index_1").status == ArtifactStatus.READY
+        assert session.get_one(ActivationRun, "run_1").provenance is None
+        assert session.get_one(Sae, "sae_1").provenance is None
+        assert session.get_one(NeuronIndex, "index_1").provenance is None
+        assert session.get_one(TrainingPoint, ("sae_1", 10)).explained_variance is None
+        assert session.get_one(Concept, "concept_1").name == "dogs"
+        assert session.get_one(LanguageModel, "lm_1").layers == [{"name": "h"}]
+    engine.dispose()
+
+
+def test_an_older_database_is_copied_before_it_is_migrated(first_version: Path) -> None:
+    before = rows(first_version)
+    migrate(first_version)
+    (copy,) = first_version.parent.glob("*.backup")
+    assert current_revision(copy) == "0001"
+    assert rows(copy) == before
+    migrate(first_version)
+    assert len(list(first_version.parent.glob("*.backup"))) == 1
+
+
+def test_a_migration_that_breaks_off_leaves_the_database_as_it_was(
+    first_version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = rows(first_version)
+
+    def break_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr("alembic.op.execute", break_off)  # What comes after the tables were changed.
+        with pytest.raises(KeyboardInterrupt):
+            migrate(first_version)
+    assert rows(first_version) == before
+    assert current_revision(first_version) == "0001"
+    migrate(first_version)
+    assert current_revision(first_version) == migrations.HEAD
+
+
+def test_a_migration_that_would_orphan_rows_is_undone(first_version: Path) -> None:
+    with closing(sqlite3.connect(first_version)) as connection:
+        connection.execute("DELETE FROM saes")
+        connection.commit()
+    with pytest.raises(RuntimeError, match="refer to none"):
+        migrate(first_version)
+    assert current_revision(first_version) == "0001"
