@@ -22,18 +22,18 @@ from torch import Tensor, nn
 from benchmarks import rows
 from benchmarks.captures import Silent, block, capture_of, smollm2
 from benchmarks.rows import Row, Spread
+from gql_server.artifacts.datasets import TextDataset, built_in_python_reference, write_texts
+from gql_server.artifacts.manifest import read_plan
+from gql_server.compute.capturing.batch_sizes import joined, passes, tokens_per_pass
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.capturing.captured_batch import padded
-from gql_server.compute.capturing.batch_sizes import joined, passes, tokens_per_pass
 from gql_server.compute.language_models.forward import model_device
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.language_models.model_files import DTYPES
 from gql_server.compute.language_models.text_encoder import encoder_of, padding_id
+from gql_server.compute.storage.store import ActivationStore
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import CaptureActivations
-from gql_server.compute.storage.store import ActivationStore
-from gql_server.artifacts.datasets import TextDataset, built_in_python_reference, write_texts
-from gql_server.artifacts.manifest import read_plan
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.store.local_store import LocalStore

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+from gql_server.artifacts.datasets import built_in_python_reference, write_texts
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.storage.store import ActivationStore
 from gql_server.protocol.events import Event
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import CaptureActivations
-from gql_server.compute.storage.store import ActivationStore
-from gql_server.artifacts.datasets import built_in_python_reference, write_texts
 from gql_server.tour.steps import model_file
 
 RUN = "run"

@@ -19,17 +19,17 @@ from benchmarks.alternating import alternate, seconds
 from benchmarks.captures import RUN, Silent, capture_of
 from benchmarks.rows import Row, Spread, at_least, at_most
 from benchmarks.smollm2 import N_LATENTS, K, Subject, block_9
+from gql_server.artifacts.datasets import built_in_python_reference, write_texts
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.indexing.directions import direction_tensors
 from gql_server.compute.indexing.neuron_index import index_neurons
 from gql_server.compute.indexing.text_groups import MAX_DENSE_LATENTS
-from gql_server.protocol.sources import SaeSource
-from gql_server.protocol.tasks import IndexNeurons, TrainSae
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.loaded import Saes
 from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.training.training import train_sae
-from gql_server.artifacts.datasets import built_in_python_reference, write_texts
+from gql_server.protocol.sources import SaeSource
+from gql_server.protocol.tasks import IndexNeurons, TrainSae
 
 from mi_crow.mechanistic.sae.sae import Sae
 

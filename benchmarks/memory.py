@@ -19,9 +19,9 @@ from benchmarks import rows
 from benchmarks.captures import Silent, block, capture_of, smollm2
 from benchmarks.peers.handover import peak_megabytes
 from benchmarks.rows import Row, Spread
+from gql_server.artifacts.datasets import built_in_python_reference, write_texts
 from gql_server.protocol.sources import LanguageModelSource, SaeSource
 from gql_server.protocol.tasks import CaptureActivations, IndexNeurons, LoadLanguageModel, TrainSae
-from gql_server.artifacts.datasets import built_in_python_reference, write_texts
 from gql_server.text_files.reading import ReadingOptions, read_file
 
 GOAL = 1.2
@@ -147,7 +147,7 @@ def in_a_process_of_its_own(order: Order, directory: Path) -> float:
 
 def peak_of(order: Order) -> int:
     """Do the task here; return the process's highest resident memory so far in bytes."""
-    from gql_server.compute.worker.task_runner import Toolbox
+    from gql_server.compute.worker.task_runner import TaskRunner
 
     given: list[str] = []
     if isinstance(order.task, CaptureActivations):
@@ -157,7 +157,7 @@ def peak_of(order: Order) -> int:
             write_texts(place, given)
         elif order.texts_file is not None:
             write_texts(place, read_file(Path(order.texts_file), ReadingOptions()).texts)
-    Toolbox(lambda change: None).do(order.task, Silent())
+    TaskRunner(lambda change: None).do(order.task, Silent())
     del given  # Whoever gives texts as a list holds them as well.
     return round(peak_megabytes() * 1e6)
 

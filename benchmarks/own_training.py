@@ -10,10 +10,10 @@ from pathlib import Path
 
 from benchmarks.captures import RUN, Silent, block
 from benchmarks.peers.handover import peak_megabytes
-from gql_server.protocol.events import Event, TrainingPoint
-from gql_server.protocol.tasks import TrainSae
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.training.training import train_sae
+from gql_server.protocol.events import Event, TrainingPoint
+from gql_server.protocol.tasks import TrainSae
 
 
 class Enough(Exception):

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from benchmarks import captures
+from gql_server.artifacts.datasets import built_in_python_reference
 from gql_server.compute.language_models.forward import stopping_after
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.protocol.sources import LanguageModelSource, SaeSource
 from gql_server.compute.saes.classes import SaeClasses, place
-from gql_server.artifacts.datasets import built_in_python_reference
+from gql_server.protocol.sources import LanguageModelSource, SaeSource
 
 from mi_crow.hooks.utils import extract_tensor_from_output
 from mi_crow.language_model.language_model import LanguageModel

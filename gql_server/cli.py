@@ -8,10 +8,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from gql_server import __version__
-from gql_server.telemetry import logs
-from gql_server.server import shutdown as stopping
 from gql_server.api.transport.hosts import is_loopback
+from gql_server.server import shutdown
 from gql_server.settings import Settings
+from gql_server.telemetry import logs
 
 STOPPING_SECONDS = 15
 """Beside the tasks' time to stop, what all the rest may take."""
@@ -79,14 +79,14 @@ def _may_listen(settings: Settings) -> bool:
 
 def _serve(settings: Settings, _options: argparse.Namespace) -> int:
     from gql_server.database.migrate import DatabaseTooNew, migrate
-    from gql_server.server.artifact_lock import AlreadyOwned, owning
+    from gql_server.server.artifact_lock import AlreadyOwned, artifact_lock
     from gql_server.server.run import serve
 
-    stopping.end_in_time(settings.cancel_grace_seconds + STOPPING_SECONDS)
+    shutdown.end_in_time(settings.cancel_grace_seconds + STOPPING_SECONDS)
     logs.configure(settings.log_format, settings.log_level)
     _forget_token()
     try:
-        with owning(settings.artifact_dir):
+        with artifact_lock(settings.artifact_dir):
             migrate(settings.database_path)
             return 0 if serve(settings) else 1
     except (AlreadyOwned, DatabaseTooNew) as error:
@@ -105,11 +105,11 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
 def _migrate(settings: Settings, _options: argparse.Namespace) -> int:
     import migrations
     from gql_server.database.migrate import DatabaseTooNew, migrate
-    from gql_server.server.artifact_lock import AlreadyOwned, owning
+    from gql_server.server.artifact_lock import AlreadyOwned, artifact_lock
 
     logs.configure(settings.log_format, settings.log_level)
     try:
-        with owning(settings.artifact_dir):
+        with artifact_lock(settings.artifact_dir):
             migrate(settings.database_path)
     except (AlreadyOwned, DatabaseTooNew) as error:
         print(f"gql-server: {error}", file=sys.stderr)

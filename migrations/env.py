@@ -1,4 +1,4 @@
-"""Alembic's environment: runs the migrations on the connection that gql_server.database.migrate hands over."""
+"""Alembic's environment: runs migrations on the connection that gql_server.database.migrate hands over."""
 
 from alembic import context
 

@@ -36,8 +36,7 @@ class LanguageModel(Base):
     layers: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     """Outermost first: name, kind, depth and module_class of each; None until loaded once."""
     tokenizer: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """A TokenizerFacts of gql_server.tokens.options; None until loaded once, and where only an earlier version
-    has done so."""
+    """A TokenizerFacts of gql_server.tokens.options; None until loaded once by a version that keeps it."""
     add_bos: Mapped[bool | None]
     """Whether a BOS is written before texts; None is as the tokenizer does."""
     token_counts: Mapped[dict[str, bool] | None] = mapped_column(JSON(none_as_null=True))

@@ -25,9 +25,9 @@ class TiedEngine(nn.Module):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return pre-codes and latents, both [n, n_latents], of x [n, n_inputs]."""
-        pre_codes = (x - self.input_bias) @ self.weight.T + self.encoder_bias
-        values, indices = torch.relu(pre_codes).topk(self.k, dim=-1)
-        return pre_codes, torch.zeros_like(pre_codes).scatter(-1, indices, values)
+        pre_activations = (x - self.input_bias) @ self.weight.T + self.encoder_bias
+        values, indices = torch.relu(pre_activations).topk(self.k, dim=-1)
+        return pre_activations, torch.zeros_like(pre_activations).scatter(-1, indices, values)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the reconstruction [n, n_inputs] of latents [n, n_latents]."""
@@ -35,8 +35,8 @@ class TiedEngine(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return pre-codes, latents and reconstruction: what the loss is computed of."""
-        pre_codes, latents = self.encode(x)
-        return pre_codes, latents, self.decode(latents)
+        pre_activations, latents = self.encode(x)
+        return pre_activations, latents, self.decode(latents)
 
     def get_dictionary(self) -> Tensor:
         """Return the decoder's rows [n_latents, n_inputs]."""

@@ -45,7 +45,7 @@ def field(resolver: Callable[..., Any]) -> StrawberryField:
 def mutation(resolver: Callable[..., Any]) -> StrawberryField:
     """Make a method a mutation."""
     made: StrawberryField = strawberry.mutation(
-        resolver, description=_description(resolver), extensions=[FreshReads()]
+        resolver, description=_description(resolver), extensions=[MutationExtension()]
     )
     return made
 
@@ -53,12 +53,12 @@ def mutation(resolver: Callable[..., Any]) -> StrawberryField:
 def stoppable_mutation(resolver: Callable[..., Any]) -> StrawberryField:
     """Make a method that writes nothing to the database a mutation, which ends where its client goes."""
     made: StrawberryField = strawberry.mutation(
-        resolver, description=_description(resolver), extensions=[FreshReads(to_its_end=False)]
+        resolver, description=_description(resolver), extensions=[MutationExtension(to_its_end=False)]
     )
     return made
 
 
-class FreshReads(FieldExtension):
+class MutationExtension(FieldExtension):
     """Lets a mutation see what the ones before it have written, and come to its end once it has begun.
 
     Where the client goes meanwhile, or time is up, its operation is canceled. In the middle of a transaction

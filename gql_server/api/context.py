@@ -11,7 +11,7 @@ from strawberry.extensions import SchemaExtension
 from gql_server.api.loaders import Loaders
 
 if TYPE_CHECKING:
-    from gql_server.services.app_context import Server
+    from gql_server.services.app_context import AppContext
     from models import Job
 
 
@@ -25,7 +25,7 @@ COMPLETE = "complete"
 class Context:
     """The context of an HTTP request or of a whole socket; its operations each work with a copy."""
 
-    def __init__(self, server: "Server", *, streaming: bool = True, authenticated: bool = True) -> None:
+    def __init__(self, server: "AppContext", *, streaming: bool = True, authenticated: bool = True) -> None:
         self.server = server
         self.streaming = streaming
         """Whether there is a way to send more than one result."""

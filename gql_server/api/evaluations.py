@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import msgspec
 import strawberry
 
-from gql_server.artifacts import provenance
 from gql_server.api.common import BigInt, argument, input_type, mutation, object_type
 from gql_server.api.context import Info
 from gql_server.api.datasets import Dataset, DatasetInput, dataset_request
@@ -15,6 +14,7 @@ from gql_server.api.enums import DatasetKind
 from gql_server.api.exclusions import EXCLUDE_FIRST_POSITIONS, EXCLUDE_OUTLIERS
 from gql_server.api.launches import LaunchResult, job_launched
 from gql_server.api.provenance import LanguageModelProvenance, language_model_provenance
+from gql_server.artifacts import provenance
 from gql_server.services import evaluations as evaluation_service
 from gql_server.services.requests import EvaluateRequest
 

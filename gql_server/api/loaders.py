@@ -21,8 +21,8 @@ from models import ActivationRun, Concept, Job, JobEvent, LanguageModel, NeuronI
 from models.enums import ArtifactStatus
 
 if TYPE_CHECKING:
-    from gql_server.services.app_context import Server
     from gql_server.artifacts.top_texts import TopText
+    from gql_server.services.app_context import AppContext
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -116,7 +116,7 @@ class Loaders:
     Each reads in a session of its own, since siblings are resolved at once and sessions cannot be shared.
     """
 
-    def __init__(self, server: "Server", job: Job | None = None) -> None:
+    def __init__(self, server: "AppContext", job: Job | None = None) -> None:
         """Make them; a job that is known is not read."""
         self._server = server
         self._job = job

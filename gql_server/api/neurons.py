@@ -12,8 +12,8 @@ from gql_server.api.common import Node, argument, field, finite, object_type
 from gql_server.api.context import Info
 from gql_server.api.histograms import Histogram, even_histogram
 from gql_server.api.loaders import IndexedNeuron, NeuronsKey, TopTextsKey
-from gql_server.api.neuron_statistics import NeuronPlace, figure, statistics_of_page
 from gql_server.api.neuron_filters import NeuronFilter
+from gql_server.api.neuron_statistics import NeuronPlace, figure, statistics_of_page
 from gql_server.api.pagination import Connection, connection, given
 from gql_server.api.references import ConceptRef, SaeRef
 from gql_server.api.token_effects import TokenEffect, check_ranked, token_effects

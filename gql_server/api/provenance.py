@@ -5,10 +5,10 @@ from typing import Any
 import msgspec
 import strawberry
 
-from gql_server.artifacts import provenance as stored
 from gql_server.api.common import BigInt, finite_number, from_row, object_type
 from gql_server.api.enums import DatasetKind, FloatType, LanguageModelSourceKind, LongTexts
 from gql_server.api.training import TrainingConfig, training_config
+from gql_server.artifacts import provenance as stored
 from gql_server.model_files.identity import fingerprint
 
 MATMUL_PRECISION = (

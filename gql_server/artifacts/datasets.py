@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from gql_server.artifacts.files import whole_directory
+from gql_server.artifacts.files import atomic_directory
 from gql_server.artifacts.python_reference import python_reference as built_in_python_reference
 from gql_server.text_files.rows import SkippedRows
 
@@ -26,7 +26,7 @@ def write_texts(directory: Path, texts: Iterable[str], skipped: SkippedRows | No
     Takes the texts one after the other, so they need not fit into memory. ``skipped`` is noted beside them,
     as it is when all have been taken.
     """
-    with whole_directory(directory) as temporary:
+    with atomic_directory(directory) as temporary:
         return write_into(temporary, texts, skipped)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from gql_server.artifacts.files import open_plain, write_whole
+from gql_server.artifacts.files import atomic_write, open_plain
 from gql_server.artifacts.provenance import FileHash
 
 log = structlog.get_logger(__name__)
@@ -60,7 +60,7 @@ def hash_files(files: Sequence[Path], cache_dir: Path, check: Callable[[], None]
     now = {file.name: _known(file, before.get(file.name), check) for file in files}
     if now != before:
         try:
-            write_whole(cache, msgspec.json.encode(now))
+            atomic_write(cache, msgspec.json.encode(now))
         except OSError as error:  # Such as a full disk: they are read again, then.
             log.warning("hashes of files are not kept", path=str(cache), reason=str(error))
     return [known.file for known in now.values()]

@@ -41,7 +41,7 @@ def temporary_path(directory: Path) -> Path:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Give a path beside ``path``; what is written there takes its place when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path.parent)
@@ -54,20 +54,20 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def atomic_write(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new one, never a part."""
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_changed(path: Path, content: bytes) -> None:
-    """Write a file as ``write_whole``, unless it has that content."""
+    """Write a file as ``atomic_write``, unless it has that content."""
     if not path.exists() or path.read_bytes() != content:
-        write_whole(path, content)
+        atomic_write(path, content)
 
 
 @contextmanager
-def whole_directory(path: Path) -> Iterator[Path]:
+def atomic_directory(path: Path) -> Iterator[Path]:
     """Give an empty directory beside ``path`` that takes its place when the block ends without an error.
 
     What stood at ``path`` before is removed then. After an error nothing at ``path`` has changed. Killed at

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from gql_server.artifacts.files import write_whole
+from gql_server.artifacts.files import atomic_write
 from gql_server.artifacts.provenance import RunProvenance
 
 FORMAT_VERSION = 2
@@ -157,12 +157,12 @@ class _PlanOutline(msgspec.Struct, frozen=True):
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write a manifest whole."""
-    write_whole(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    atomic_write(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
 
 
 def write_plan(run_directory: Path, plan: RunPlan) -> None:
     """Write a run's plan whole."""
-    write_whole(run_directory / PLAN_FILE, msgspec.json.encode(plan))
+    atomic_write(run_directory / PLAN_FILE, msgspec.json.encode(plan))
 
 
 def read_plan(run_directory: Path) -> RunPlan | None:

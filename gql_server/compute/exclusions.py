@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gql_server.protocol.exclusions import Exclusions
 from gql_server.compute.training.metrics import float64
+from gql_server.protocol.exclusions import Exclusions
 
 DEFAULT_OUTLIERS = 10.0
 """Multiple of the median norm from which on figures call a token an outlier, where a request has none."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import migrations
-from gql_server.artifacts.files import whole_file
+from gql_server.artifacts.files import atomic_file
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -86,5 +86,5 @@ def alembic_config() -> "Config":
 def _back_up(path: Path, revision: str) -> None:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     copy = path.with_name(f"{path.name}.{revision}.{stamp}.backup")
-    with whole_file(copy) as temporary, closing(sqlite3.connect(path)) as connection:
+    with atomic_file(copy) as temporary, closing(sqlite3.connect(path)) as connection:
         connection.execute("VACUUM INTO ?", (str(temporary),))

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from gql_server.jobs.executor import Executor, TaskRun
+from gql_server.model_files.files import whole_snapshot_in_cache
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import (
     CaptureActivations,
@@ -14,8 +16,6 @@ from gql_server.protocol.tasks import (
     LoadLanguageModel,
     Task,
 )
-from gql_server.jobs.executor import Executor, TaskRun
-from gql_server.model_files.files import whole_snapshot_in_cache
 from gql_server.settings import Settings
 
 AT_ONCE = 4

@@ -11,13 +11,13 @@ from sqlalchemy import select
 
 from gql_server.database.database import Database
 from gql_server.errors import NotFound
-from gql_server.jobs import event_log as job_log
-from gql_server.jobs.notifier import LOOK_AGAIN_SECONDS, Bell
+from gql_server.jobs import event_log
+from gql_server.jobs.notifier import LOOK_AGAIN_SECONDS, Notifier
 from models import Job, JobEvent
 
 logger = structlog.get_logger(__name__)
 
-TAIL_EVENTS = 256
+FEED_EVENTS = 256
 EVENTS_AT_ONCE = 100
 
 
@@ -25,7 +25,7 @@ class NotReadable(Exception):
     """The database could not be read while a job was watched; the cause says why."""
 
 
-class Tail:
+class JobFeed:
     """A watched job as it was last read, with its newest events; those who watch it keep only a number."""
 
     def __init__(self) -> None:
@@ -34,9 +34,9 @@ class Tail:
         self.failure: Exception | None = None
         """Why it is not read any more."""
         self.watchers = 0
-        self.bell = Bell()
+        self.notifier = Notifier()
         """Rung when there is something new."""
-        self._events: deque[JobEvent] = deque(maxlen=TAIL_EVENTS)
+        self._events: deque[JobEvent] = deque(maxlen=FEED_EVENTS)
 
     @property
     def last(self) -> int:
@@ -58,21 +58,21 @@ class Tail:
         self.job = job
         self._events.extend(events)
         if changed:
-            self.bell.ring()
+            self.notifier.notify()
 
     def fail(self, failure: Exception) -> None:
         """Tell everybody who watches that nothing more will come."""
         self.failure = failure
-        self.bell.ring()
+        self.notifier.notify()
 
 
-class Tails:
+class JobEventHub:
     """The tails of all watched jobs. One task reads them, from the first watcher until the last has left."""
 
-    def __init__(self, database: Database, bell: Bell) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
         self._database = database
-        self._bell = bell
-        self._tails: dict[str, Tail] = {}
+        self._notifier = notifier
+        self._tails: dict[str, JobFeed] = {}
         self._reader: asyncio.Task[None] | None = None
         self._reading = asyncio.Lock()
         self._begun = 0
@@ -104,8 +104,8 @@ class Tails:
         """
         async with self._joined(job_id) as tail:
             while True:
-                seen, job = tail.bell.count, _job_of(tail, job_id)
-                job_log.check_kept(job, after)
+                seen, job = tail.notifier.count, _job_of(tail, job_id)
+                event_log.check_kept(job, after)
                 if after < tail.start:
                     for event in await self._page(job_id, after, tail.start):
                         after = event.sequence
@@ -118,16 +118,16 @@ class Tails:
                     await asyncio.sleep(0)
                     return
                 else:
-                    await tail.bell.wait(seen)
+                    await tail.notifier.wait(seen)
 
     @asynccontextmanager
-    async def _joined(self, job_id: str) -> AsyncIterator[Tail]:
+    async def _joined(self, job_id: str) -> AsyncIterator[JobFeed]:
         """Give a job's tail, read since this was called: who has just retried it must not see its old end."""
-        tail = self._tails.setdefault(job_id, Tail())
+        tail = self._tails.setdefault(job_id, JobFeed())
         tail.watchers += 1
         if self._reader is None:
             # It reads for all who watch: not under the first one's reference.
-            self._reader = asyncio.create_task(self._keep_reading(self._bell.count), context=Context())
+            self._reader = asyncio.create_task(self._keep_reading(self._notifier.count), context=Context())
         try:
             await self._read()
             yield tail
@@ -139,10 +139,10 @@ class Tails:
                 await self._stop_reading()
 
     async def _keep_reading(self, seen: int) -> None:
-        """Read whenever the bell has rung since it had rung ``seen`` times."""
+        """Read whenever the notifier has rung since it had rung ``seen`` times."""
         while True:
-            await self._bell.wait(seen, LOOK_AGAIN_SECONDS)
-            seen = self._bell.count
+            await self._notifier.wait(seen, LOOK_AGAIN_SECONDS)
+            seen = self._notifier.count
             try:
                 await self._read()
             except Exception as error:
@@ -171,20 +171,22 @@ class Tails:
             async with self._database.read() as session:
                 for job in await session.scalars(select(Job).where(Job.id.in_(tails))):
                     tail = tails[job.id]
-                    after = max(tail.last, job.last_sequence - TAIL_EVENTS)
+                    after = max(tail.last, job.last_sequence - FEED_EVENTS)
                     newer = after < job.last_sequence
-                    tail.update(job, await job_log.read(session, job.id, after, TAIL_EVENTS) if newer else [])
+                    tail.update(
+                        job, await event_log.read(session, job.id, after, FEED_EVENTS) if newer else []
+                    )
             self._done = self._begun
 
     async def _page(self, job_id: str, after: int, before_tail: int) -> list[JobEvent]:
         """Return the next events that the tail no longer holds; it gives the rest itself."""
         limit = min(EVENTS_AT_ONCE, before_tail - after)
         async with self._database.read() as session:
-            job_log.check_kept(await session.get_one(Job, job_id), after)
-            return await job_log.read(session, job_id, after, limit)
+            event_log.check_kept(await session.get_one(Job, job_id), after)
+            return await event_log.read(session, job_id, after, limit)
 
 
-def _job_of(tail: Tail, id: str) -> Job:
+def _job_of(tail: JobFeed, id: str) -> Job:
     if tail.failure is not None:
         raise NotReadable(f"the job {id} could not be read") from tail.failure
     if tail.job is None:

@@ -5,8 +5,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server.protocol.events import TrainingPoint
 from gql_server.errors import Conflict
+from gql_server.protocol.events import TrainingPoint
 from models import Job, JobEvent
 from models.enums import JobEventType, JobStatus
 

@@ -34,7 +34,7 @@ def _kind(id: str) -> str | None:
     return kind if kind in _FIELDS else None
 
 
-def tell_queued(session: AsyncSession, job: Job) -> None:
+def log_job_queued(session: AsyncSession, job: Job) -> None:
     """Tell of a job that waits from now on, once that is committed; the line has the request that asked."""
     fields = subject(job)
 
@@ -44,7 +44,7 @@ def tell_queued(session: AsyncSession, job: Job) -> None:
     after_commit(session, tell)
 
 
-def tell_start(job: Job) -> None:
+def log_job_started(job: Job) -> None:
     """Tell of an attempt that has begun."""
     log.info("job started", **subject(job))
 

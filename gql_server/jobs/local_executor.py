@@ -7,6 +7,9 @@ from typing import IO
 
 import structlog
 
+from gql_server.jobs.executor import TaskRun, WorkerLost
+from gql_server.jobs.watchdog import WorkerTimeouts
+from gql_server.jobs.worker_process import STOPPING, WorkerProcess
 from gql_server.protocol.tasks import Task
 from gql_server.protocol.wire import (
     LANE_BOARD_BYTES,
@@ -15,9 +18,6 @@ from gql_server.protocol.wire import (
     LanguageModelFound,
     WorkerReady,
 )
-from gql_server.jobs.executor import TaskRun, WorkerLost
-from gql_server.jobs.watchdog import Patience
-from gql_server.jobs.worker_process import STOPPING, WorkerProcess
 from gql_server.settings import Settings
 from gql_server.telemetry.telemetry import Telemetry
 
@@ -39,7 +39,7 @@ class LocalExecutor:
         on_interactive_lost: Callable[[], None],
         telemetry: Telemetry,
     ) -> None:
-        patience = Patience(
+        patience = WorkerTimeouts(
             cancel=settings.cancel_grace_seconds,
             silence=settings.worker_silence_seconds,
             stall=settings.stall_seconds,

@@ -7,7 +7,7 @@ LOOK_AGAIN_SECONDS = 1.0
 """Who waits looks once a second besides being woken, for what another process has written."""
 
 
-class Bell:
+class Notifier:
     """Rung after each change that somebody may wait for. It carries nothing: who waits looks again."""
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Bell:
         """How often it has rung; take it before looking, and pass it to ``wait``."""
         return self._count
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake everybody who waits."""
         self._count += 1
         self._rung.set()

@@ -8,8 +8,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.errors import Conflict, QueueFull
-from gql_server.jobs import event_log as log
-from gql_server.jobs.job_logging import tell_queued
+from gql_server.jobs import event_log
+from gql_server.jobs.job_logging import log_job_queued
 from models import Job
 from models.base import now
 from models.enums import JobKind, JobStatus
@@ -93,8 +93,8 @@ async def add(session: AsyncSession, job: Job) -> None:
     job.last_sequence = 0
     job.queued_at = await end_of_line(session, job.lane)
     session.add(job)
-    await log.append_status(session, job, JobStatus.QUEUED)
-    tell_queued(session, job)
+    await event_log.append_status(session, job, JobStatus.QUEUED)
+    log_job_queued(session, job)
 
 
 async def end_of_line(session: AsyncSession, lane: str) -> datetime:

@@ -12,16 +12,9 @@ from typing import Any
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from gql_server.protocol.events import Event, Log, Progress, Stage, TrainingPoint
-from gql_server.protocol.results import Result
-from gql_server.protocol.tasks import Task
-from gql_server.protocol.wire import Lane
-from gql_server.database.database import Database
 from gql_server.artifacts.disk import problem_of
-from gql_server.jobs import progress, queue
-from gql_server.jobs import transitions as ends
-from gql_server.jobs import event_log as job_log
-from gql_server.jobs.notifier import LOOK_AGAIN_SECONDS, Bell
+from gql_server.database.database import Database
+from gql_server.jobs import event_log, progress, queue, transitions
 from gql_server.jobs.downloads import Downloads
 from gql_server.jobs.executor import (
     Executor,
@@ -33,7 +26,12 @@ from gql_server.jobs.executor import (
     WorkerOutOfMemory,
 )
 from gql_server.jobs.handler import JobHandler
-from gql_server.jobs.job_logging import JobEnd, subject, tell_start
+from gql_server.jobs.job_logging import JobEnd, log_job_started, subject
+from gql_server.jobs.notifier import LOOK_AGAIN_SECONDS, Notifier
+from gql_server.protocol.events import Event, Log, Progress, Stage, TrainingPoint
+from gql_server.protocol.results import Result
+from gql_server.protocol.tasks import Task
+from gql_server.protocol.wire import Lane
 from gql_server.settings import Settings
 from gql_server.telemetry.telemetry import Telemetry
 from gql_server.telemetry.tracing import ours
@@ -62,7 +60,7 @@ class Supervisor:
         database: Database,
         executor: Executor,
         handlers: Mapping[JobKind, JobHandler],
-        bell: Bell,
+        notifier: Notifier,
         settings: Settings,
         telemetry: Telemetry,
         downloads: Downloads,
@@ -70,7 +68,7 @@ class Supervisor:
         self._database = database
         self._executor = executor
         self._handlers = handlers
-        self._bell = bell
+        self._notifier = notifier
         self._telemetry = telemetry
         self._progress_interval = settings.progress_interval_seconds
         self._resumes = settings.resume_jobs
@@ -116,11 +114,11 @@ class Supervisor:
         """Look at the queue again: call it after a commit that added a job."""
         for event in self._wake.values():
             event.set()
-        self._bell.ring()
+        self._notifier.notify()
 
     async def cancel(self, job_id: str) -> None:
         """Stop the task of a job that is CANCELING."""
-        self._bell.ring()
+        self._notifier.notify()
         getting = self._getting_ready.get(job_id)
         if getting is not None:
             getting.cancel()
@@ -186,8 +184,8 @@ class Supervisor:
                 return  # Canceled since it was read.
             task = await self._handlers[job.kind].begin(session, job)
             job.started_at, self._began[job_id] = now(), time.monotonic()
-            await job_log.append_status(session, job, JobStatus.RUNNING)
-        self._bell.ring()
+            await event_log.append_status(session, job, JobStatus.RUNNING)
+        self._notifier.notify()
         downloads = await self._downloads.missing(task)
         if not downloads:
             await self._carry_out(job, lane, task)
@@ -218,7 +216,7 @@ class Supervisor:
 
     async def _carry_out(self, job: Job, lane: Lane, task: Task, downloads: Sequence[Task] = ()) -> None:
         with self._telemetry.tracer.span(f"job {job.kind}", ours(subject(job)), cause=job.id) as span:
-            tell_start(job)
+            log_job_started(job)
             try:
                 if downloads:
                     await self._get_ready(job.id, lane, downloads)
@@ -314,15 +312,15 @@ class Supervisor:
                 match event:
                     case Progress() | Stage():
                         progress.take_in(job, event)
-                        await job_log.append(session, job, JobEventType.PROGRESS, progress.payload(job))
+                        await event_log.append(session, job, JobEventType.PROGRESS, progress.payload(job))
                     case Log(message):
                         logger.info("job log", message=message)
-                        await job_log.append(session, job, JobEventType.LOG, {"message": message})
+                        await event_log.append(session, job, JobEventType.LOG, {"message": message})
                     case TrainingPoint():
-                        await job_log.append_training_point(session, job, event)
+                        await event_log.append_training_point(session, job, event)
                     case _:
                         pass  # The handler's business alone.
-        self._bell.ring()
+        self._notifier.notify()
 
     def _how(self, job_id: str, ended: TaskEnded) -> tuple[JobStatus, str | None]:
         match ended:
@@ -348,8 +346,8 @@ class Supervisor:
             job.finished_at = self._finished_at(job)
             await self._handlers[job.kind].succeed(session, job, result)
             progress.complete(job)
-            await job_log.append(session, job, JobEventType.PROGRESS, progress.payload(job))
-            await job_log.append_status(session, job, JobStatus.SUCCEEDED)
+            await event_log.append(session, job, JobEventType.PROGRESS, progress.payload(job))
+            await event_log.append_status(session, job, JobStatus.SUCCEEDED)
         JobEnd.of(job).tell(self._telemetry)
         self.wake()
         return JobStatus.SUCCEEDED
@@ -361,7 +359,7 @@ class Supervisor:
         """
         began = self._began.pop(job.id, None)
         if began is None or job.started_at is None:
-            return ends.not_before_start(job)
+            return transitions.not_before_start(job)
         return job.started_at + timedelta(seconds=time.monotonic() - began)
 
     async def _end(self, job_id: str, status: JobStatus, error: str | None) -> JobStatus:
@@ -372,10 +370,12 @@ class Supervisor:
             if job.status == JobStatus.CANCELING and status == JobStatus.INTERRUPTED:
                 status, error = JobStatus.CANCELED, None  # Asked for in the moment in which its worker went.
             finished = self._finished_at(job)
-            await ends.write_down(session, self._handlers[job.kind], job, status, error, finished)
+            await transitions.finish(session, self._handlers[job.kind], job, status, error, finished)
             end = JobEnd.of(job)
             if self._resumes and status == JobStatus.INTERRUPTED:
-                await ends.take_up_again(session, self._handlers[job.kind], job, stopping=self._closing)
+                await transitions.resume_automatically(
+                    session, self._handlers[job.kind], job, stopping=self._closing
+                )
         end.tell(self._telemetry)
         self.wake()
         return status

@@ -5,10 +5,9 @@ from datetime import datetime
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server.jobs import progress, queue
-from gql_server.jobs import event_log as job_log
+from gql_server.jobs import event_log, progress, queue
 from gql_server.jobs.handler import JobHandler
-from gql_server.jobs.job_logging import tell_queued
+from gql_server.jobs.job_logging import log_job_queued
 from models import Job
 from models.base import now
 from models.enums import JobStatus
@@ -19,7 +18,7 @@ MAX_RESUMPTIONS = 3
 """How often a job whose worker was lost is taken up again without being asked: the job may be why."""
 
 
-async def write_down(
+async def finish(
     session: AsyncSession,
     handler: JobHandler,
     job: Job,
@@ -31,7 +30,7 @@ async def write_down(
     job.finished_at = finished_at or not_before_start(job)
     job.eta_seconds = None
     progress.leave_stage(job)
-    await job_log.append_status(session, job, status, error)
+    await event_log.append_status(session, job, status, error)
     await handler.fail(session, job, status)
 
 
@@ -40,7 +39,9 @@ def not_before_start(job: Job) -> datetime:
     return max(now(), job.started_at) if job.started_at else now()
 
 
-async def take_up_again(session: AsyncSession, handler: JobHandler, job: Job, *, stopping: bool) -> None:
+async def resume_automatically(
+    session: AsyncSession, handler: JobHandler, job: Job, *, stopping: bool
+) -> None:
     """Queue an INTERRUPTED job for its next attempt, in its old place.
 
     Args:
@@ -64,8 +65,8 @@ async def begin_attempt(session: AsyncSession, job: Job) -> None:
     job.attempt += 1
     progress.begin_anew(job)
     job.started_at = job.finished_at = None
-    await job_log.append_status(session, job, JobStatus.QUEUED)
-    tell_queued(session, job)
+    await event_log.append_status(session, job, JobStatus.QUEUED)
+    log_job_queued(session, job)
 
 
 async def retry(session: AsyncSession, handler: JobHandler, job: Job) -> None:

@@ -11,7 +11,7 @@ STUCK = "The worker did not get on with its task any more, and was ended."
 
 
 @dataclass(frozen=True)
-class Patience:
+class WorkerTimeouts:
     """How long a worker may take for what, in seconds."""
 
     cancel: float = 10
@@ -22,14 +22,14 @@ class Patience:
     """To be ready, and from one step of a task to the next."""
 
 
-class Vigil:
+class Watchdog:
     """Listens for one worker process's signs of life.
 
     Time is counted in looks: a pause of this very process, such as a laptop's sleep, is no silence of the
     worker.
     """
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: WorkerTimeouts) -> None:
         self._patience = patience
         self._interval = min(1.0, patience.silence / 4)
         self._looks_since_sign = 0

@@ -14,6 +14,12 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
+from gql_server.errors import shortened
+from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
+from gql_server.jobs.spawning import how_it_ended, kill, spawn
+from gql_server.jobs.watchdog import SILENT, STUCK, Watchdog, WorkerTimeouts
+from gql_server.processes import oom
+from gql_server.processes.oom import kills_so_far
 from gql_server.protocol.tasks import Task
 from gql_server.protocol.wire import (
     CancelTask,
@@ -31,12 +37,6 @@ from gql_server.protocol.wire import (
     WorkerAlive,
     WorkerReady,
 )
-from gql_server.errors import shortened
-from gql_server.processes import oom as memory_killer
-from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
-from gql_server.processes.oom import kills_so_far
-from gql_server.jobs.spawning import how_it_ended, kill, spawn
-from gql_server.jobs.watchdog import SILENT, STUCK, Patience, Vigil
 from gql_server.telemetry.plain_text import plain
 from gql_server.telemetry.telemetry import Telemetry
 
@@ -73,7 +73,7 @@ class WorkerProcess:
         self,
         lanes: Sequence[Lane],
         options: Sequence[str],
-        patience: Patience,
+        patience: WorkerTimeouts,
         on_language_model: Callable[[LanguageModelChanged | LanguageModelFound], None],
         on_lost: Callable[[], None],
         telemetry: Telemetry,
@@ -95,7 +95,7 @@ class WorkerProcess:
         self._reading: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[WorkerReady] | None = None
         self._sent: dict[int, _Sent] = {}
-        self._vigil = Vigil(patience)
+        self._watchdog = Watchdog(patience)
         self._watching: asyncio.Task[None] | None = None
         self._loading = False
         """Whether it is inside a library's loading of a language model, which asks nobody."""
@@ -200,8 +200,8 @@ class WorkerProcess:
         self._ready = asyncio.get_running_loop().create_future()
         self._loading = self._ended_for_cancel = False
         self._memory_kills = self._newest_memory_kills = kills_so_far()
-        self._vigil = Vigil(self._patience)
-        self._watching = asyncio.create_task(self._watch(self._vigil, process))
+        self._watchdog = Watchdog(self._patience)
+        self._watching = asyncio.create_task(self._watch(self._watchdog, process))
         self._reading = asyncio.create_task(self._read(reader, process))
         self._printing = asyncio.create_task(self._log_what_is_printed(process))
         self._metrics.started(self._name)
@@ -249,8 +249,8 @@ class WorkerProcess:
         if text:
             log.info("worker printed", lanes=self.lanes, text=shortened(text, _PRINTED_CHARACTERS))
 
-    async def _watch(self, vigil: Vigil, process: Process) -> None:
-        self._reason = await vigil.trouble(self._patience_with_task)
+    async def _watch(self, watchdog: Watchdog, process: Process) -> None:
+        self._reason = await watchdog.trouble(self._patience_with_task)
         kill(process)
 
     def _patience_with_task(self) -> float:
@@ -262,12 +262,12 @@ class WorkerProcess:
     def _receive(self, message: FromWorker) -> None:
         match message:
             case WorkerReady():
-                self._vigil.ready()
+                self._watchdog.ready()
                 self._pause = 0.0
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_result(message)
             case WorkerAlive():
-                self._vigil.sign(message)
+                self._watchdog.sign(message)
                 # As it was one sign ago: this one may have been on its way when the worker was ended.
                 self._memory_kills, self._newest_memory_kills = self._newest_memory_kills, kills_so_far()
             case LanguageModelChanged(status=status):
@@ -340,7 +340,7 @@ class WorkerProcess:
         if self._reason is not None:
             return WorkerLost(self._reason)
         if exit_code == -signal.SIGKILL and kills_so_far() > self._memory_kills:
-            return WorkerOutOfMemory(memory_killer.ENDED)
+            return WorkerOutOfMemory(oom.ENDED)
         return WorkerLost(how_it_ended(exit_code))
 
     def _kill_later(self, task_id: int) -> None:
@@ -351,7 +351,7 @@ class WorkerProcess:
     def _hangs(self, task_id: int) -> bool:
         """Whether a canceled task keeps the worker to itself, so that others that have begun get no turn."""
         patience = _GRACES_BESIDE_OTHERS * self._patience.cancel
-        return self._vigil.task_id == task_id and self._vigil.seconds_at_step > patience
+        return self._watchdog.task_id == task_id and self._watchdog.seconds_at_step > patience
 
     async def _kill_unless_ended(self, task_id: int) -> None:
         """End the process for a canceled task that does not stop; not under another one that gets on."""

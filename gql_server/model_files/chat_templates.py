@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gql_server.errors import MAX_PROBLEM, shortened
 from gql_server.artifacts.files import write_changed
+from gql_server.errors import MAX_PROBLEM, shortened
 
 CHAT_FILE = "chat_template.json"
 MAX_WRITTEN = 1_000_000

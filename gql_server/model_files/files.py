@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from gql_server.protocol.sources import LanguageModelSource
 from gql_server.artifacts.file_hashes import FileState, hash_files, known_hashes
-from gql_server.model_files.hub_names import is_repository
-from gql_server.model_files.directories import problem_of_directory
 from gql_server.artifacts.provenance import FileHash, LanguageModelProvenance
+from gql_server.model_files.directories import problem_of_directory
+from gql_server.model_files.hub_names import is_repository
+from gql_server.protocol.sources import LanguageModelSource
 
 CONFIG_FILE = "config.json"
 _VOCABULARY = (

@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Iterable
 
-from gql_server.protocol.sources import MadeWith
 from gql_server.artifacts.provenance import FileHash, LanguageModelProvenance
+from gql_server.protocol.sources import MadeWith
 
 _SHOWN_DIGITS = 12
 _SHOWN_FILES = 3

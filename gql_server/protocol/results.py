@@ -4,9 +4,6 @@ from typing import Any
 
 import msgspec
 
-from gql_server.protocol.base import Message
-from gql_server.protocol.events import NeuronActivation, TrainingConfigChosen, TrainingPoint
-from gql_server.protocol.exclusions import Exclusions
 from gql_server.artifacts.provenance import (
     IndexProvenance,
     LanguageModelProvenance,
@@ -14,6 +11,9 @@ from gql_server.artifacts.provenance import (
     SaeProvenance,
     plain,
 )
+from gql_server.protocol.base import Message
+from gql_server.protocol.events import NeuronActivation, TrainingConfigChosen, TrainingPoint
+from gql_server.protocol.exclusions import Exclusions
 from gql_server.tokens.options import TokenizerFacts
 
 

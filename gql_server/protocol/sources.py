@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from gql_server.protocol.base import Message
 from gql_server.artifacts.provenance import LanguageModelProvenance
+from gql_server.protocol.base import Message
 
 
 class LanguageModelSource(Message, frozen=True):

@@ -19,27 +19,25 @@ from starlette.types import Lifespan, Receive, Scope, Send
 from strawberry.http.websocket_origin import normalize_allowed_origins
 
 from gql_server import __version__, ids
-from gql_server.server import health
-from gql_server.server import metrics_endpoint as scrape
 from gql_server.api.transport import graphiql, sign_in
 from gql_server.api.transport.access import Access
 from gql_server.api.transport.guard import Guard
 from gql_server.api.transport.prefix import PathPrefix
 from gql_server.api.transport.view import GraphQLView
-from gql_server.protocol.wire import LanguageModelChanged, LanguageModelFound
 from gql_server.database.database import Database
-from gql_server.server.health import Health
-from gql_server.jobs.notifier import Bell
 from gql_server.jobs.downloads import Downloads
 from gql_server.jobs.local_executor import LocalExecutor
+from gql_server.jobs.notifier import Notifier
 from gql_server.jobs.supervisor import Supervisor
 from gql_server.limits.rate_limits import Rates
 from gql_server.processes.reader_pool import Readers
-from gql_server.services.app_context import Server
-from gql_server.services import artifacts, jobs, language_models, retention
-from gql_server.services import startup as reconciliation
+from gql_server.protocol.wire import LanguageModelChanged, LanguageModelFound
+from gql_server.server import health, metrics_endpoint
+from gql_server.server.health import Health
+from gql_server.services import artifacts, jobs, language_models, retention, startup
+from gql_server.services.app_context import AppContext
 from gql_server.settings import Settings
-from gql_server.telemetry.request_middleware import Exchanges
+from gql_server.telemetry.request_middleware import RequestTelemetryMiddleware
 from gql_server.telemetry.telemetry import Telemetry
 from models import Sae
 
@@ -62,13 +60,13 @@ def create_app(settings: Settings) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with running(settings, telemetry) as server:
-            furnish(app, server)
+            bind_server(app, server)
             yield
 
     return application(settings, telemetry, lifespan)
 
 
-def furnish(app: Starlette, server: Server) -> None:
+def bind_server(app: Starlette, server: AppContext) -> None:
     """Give the application what its routes need."""
     app.state.server = server
     app.state.view = GraphQLView(server, app.state.access, app.state.rates)
@@ -78,7 +76,7 @@ def furnish(app: Starlette, server: Server) -> None:
 def application(
     settings: Settings, telemetry: Telemetry, lifespan: Lifespan[Starlette] | None = None
 ) -> Starlette:
-    """Return the routes and what stands before them; they need what ``furnish`` gives."""
+    """Return the routes and what stands before them; they need what ``bind_server`` gives."""
     access, rates = Access(settings.token), Rates()
     app = Starlette(
         routes=[
@@ -90,14 +88,14 @@ def application(
             Route("/healthz", health.ready),
             Route("/healthz/ready", health.ready),
             Route("/healthz/live", health.live),
-            Route("/metrics", scrape.metrics),
+            Route("/metrics", metrics_endpoint.metrics),
             Route("/top-texts/{sae_id}/{name}", _top_texts),
             Route("/exports/{sae_id}/{name}", _export),
             Mount("/static", _BundledFiles(directory=graphiql.STATIC_DIR, check_dir=False)),
         ],
         middleware=[
             Middleware(PathPrefix, settings.root_path),
-            Middleware(Exchanges, telemetry=telemetry),
+            Middleware(RequestTelemetryMiddleware, telemetry=telemetry),
             *_cross_origin(settings),
             Middleware(Guard, settings, access, rates),
         ],
@@ -127,13 +125,13 @@ def _cross_origin(settings: Settings) -> list[Middleware]:
 
 
 @asynccontextmanager
-async def running(settings: Settings, telemetry: Telemetry) -> AsyncIterator[Server]:
+async def running(settings: Settings, telemetry: Telemetry) -> AsyncIterator[AppContext]:
     """Give the server's parts, working, and end them when the block ends.
 
     The caller owns the artifact directory, and has migrated the database.
     """
     database = Database(settings.database_path)
-    await reconciliation.reconcile(database, settings)
+    await startup.reconcile(database, settings)
     background = _Background()
     executor = LocalExecutor(
         settings,
@@ -141,11 +139,11 @@ async def running(settings: Settings, telemetry: Telemetry) -> AsyncIterator[Ser
         lambda: background.run(_forget_statuses(database)),
         telemetry,
     )
-    bell, downloads = Bell(), Downloads(executor, settings)
+    notifier, downloads = Notifier(), Downloads(executor, settings)
     handlers = jobs.handlers(settings)
-    supervisor = Supervisor(database, executor, handlers, bell, settings, telemetry, downloads)
+    supervisor = Supervisor(database, executor, handlers, notifier, settings, telemetry, downloads)
     supervisor.start()
-    background.run(reconciliation.tidy(database, settings, time.time()))
+    background.run(startup.clean_up(database, settings, time.time()))
     background.run(retention.keep_removing(database, settings))
     background.run(_keep_looking(database))
     if settings.warm_up:
@@ -153,7 +151,7 @@ async def running(settings: Settings, telemetry: Telemetry) -> AsyncIterator[Ser
     log.info("server started", version=__version__, artifacts=str(settings.artifact_dir.resolve()))
     try:
         readers = Readers(settings)
-        yield Server(settings, database, executor, supervisor, bell, readers, downloads, telemetry)
+        yield AppContext(settings, database, executor, supervisor, notifier, readers, downloads, telemetry)
     finally:
         await supervisor.close()
         await database.stop_writing()
@@ -269,7 +267,7 @@ async def _export(request: Request) -> Response:
 
 async def _sae_of(request: Request) -> Sae | None:
     sae_id = request.path_params["sae_id"]
-    server: Server = request.app.state.server
+    server: AppContext = request.app.state.server
     async with server.database.read() as session:
         return await session.get(Sae, sae_id) if ids.kind_of(sae_id) == ids.SAE else None
 

@@ -12,7 +12,7 @@ class AlreadyOwned(Exception):
 
 
 @contextmanager
-def owning(artifact_dir: Path) -> Iterator[None]:
+def artifact_lock(artifact_dir: Path) -> Iterator[None]:
     """Hold the directory's lock while the block runs; the system frees it however this process ends.
 
     It is on the directory itself, which stays where somebody deletes files in it, and on a file that says who

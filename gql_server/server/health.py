@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from gql_server import __version__
 from gql_server.database.database import RETRY_SECONDS
 from gql_server.errors import QueueFull
-from gql_server.services.app_context import Server
+from gql_server.services.app_context import AppContext
 from models import Sae
 
 log = structlog.get_logger(__name__)
@@ -25,7 +25,7 @@ Checks = dict[str, str]
 class Health:
     """Looks at the parts that a server needs to serve."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: AppContext) -> None:
         self._server = server
         self._looks: dict[str, asyncio.Task[str]] = {}
         self._stopping = False

@@ -7,14 +7,14 @@ from starlette.responses import Response
 
 from gql_server.jobs import queue
 from gql_server.jobs.supervisor import LANES
-from gql_server.services.app_context import Server
+from gql_server.services.app_context import AppContext
 
 log = structlog.get_logger(__name__)
 
 
 async def metrics(request: Request) -> Response:
     """Answer with all metrics; without the jobs in the database where that cannot be read."""
-    server: Server = request.app.state.server
+    server: AppContext = request.app.state.server
     try:
         async with server.database.read() as session:
             counts = await queue.counts(session)

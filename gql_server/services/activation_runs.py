@@ -9,18 +9,25 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
+from gql_server.artifacts.manifest import MANIFEST_FILE, Manifest, assemble, write_manifest
+from gql_server.artifacts.provenance import plain
+from gql_server.errors import Conflict
 from gql_server.protocol.events import Event
 from gql_server.protocol.results import CaptureResult, Result
 from gql_server.protocol.sources import HubDataset
 from gql_server.protocol.tasks import CaptureActivations
 from gql_server.protocol.wire import Lane
-from gql_server.errors import Conflict
-from gql_server.artifacts.manifest import MANIFEST_FILE, Manifest, assemble, write_manifest
-from gql_server.artifacts.provenance import plain
-from gql_server.services.app_context import Server
-from gql_server.services import artifacts, launching, lookup, model_identity, removals, texts
-from gql_server.services import dataset_staging as kept_texts
-from gql_server.services import quota as room
+from gql_server.services import (
+    artifacts,
+    dataset_staging,
+    launching,
+    lookup,
+    model_identity,
+    quota,
+    removals,
+    texts,
+)
+from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once
 from gql_server.services.requests import CaptureRequest, Launched
@@ -34,7 +41,7 @@ MAX_OFFSET = 2**31 - 1
 BYTES_PER_VALUE = {FloatType.FLOAT32: 4, FloatType.FLOAT16: 2, FloatType.BFLOAT16: 2}
 
 
-async def capture(server: Server, request: CaptureRequest) -> Launched:
+async def capture(server: AppContext, request: CaptureRequest) -> Launched:
     """Queue a capture; its texts are kept before the job is there.
 
     Raises:
@@ -50,7 +57,7 @@ async def capture(server: Server, request: CaptureRequest) -> Launched:
     layers = _check(server.settings, request, language_model)
     run_id = ids.new(ids.ACTIVATION_RUN)
     most = request.max_length if request.long_texts == LongTexts.TRUNCATE else None
-    async with kept_texts.keep(
+    async with dataset_staging.keep(
         server,
         request.dataset,
         run_id,
@@ -69,7 +76,7 @@ async def capture(server: Server, request: CaptureRequest) -> Launched:
             {
                 "language_model_id": language_model.id,
                 "activation_run_id": run.id,
-                "hub_dataset": kept_texts.hub_dataset(request.dataset),
+                "hub_dataset": dataset_staging.hub_dataset(request.dataset),
             },
             request.idempotency_key,
             hash,
@@ -117,7 +124,7 @@ def _check_room(
     if dataset.taken is None or dataset.taken.n_tokens is None or language_model.hidden_size is None:
         return
     width = language_model.hidden_size * len(request.layers) * BYTES_PER_VALUE[request.dtype]
-    room.check("dataset", int(dataset.taken.n_tokens * width), "The activations", settings)
+    quota.check("dataset", int(dataset.taken.n_tokens * width), "The activations", settings)
 
 
 def _new_run(
@@ -145,7 +152,7 @@ def _new_run(
     )
 
 
-async def delete(server: Server, id: str) -> None:
+async def delete(server: AppContext, id: str) -> None:
     """Delete a run, its tensors and its texts for good.
 
     Raises:

@@ -4,9 +4,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from gql_server.artifacts.files import TEMPORARY_PREFIX
 from gql_server.protocol.sources import LanguageModelSource, SaeSource
 from gql_server.protocol.tasks import SNAPSHOT_FILE
-from gql_server.artifacts.files import TEMPORARY_PREFIX
 from gql_server.settings import Settings
 from gql_server.tokens.options import as_pairs, counts_of
 from models import LanguageModel, Sae

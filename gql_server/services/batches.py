@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.jobs import event_log as log
+from gql_server.jobs import event_log
 from gql_server.services import cursors
 from models import Concept, Job, JobEvent, NeuronIndex, TrainingPoint
 from models.enums import ArtifactStatus, JobStatus
@@ -91,7 +91,7 @@ async def job_events(
 async def _removed(session: AsyncSession, job_ids: Sequence[str], after: int) -> dict[str, Conflict]:
     """Return the refusals for jobs whose log is gone above ``after``."""
     query = select(Job).where(Job.id.in_(job_ids), Job.removed_sequence > after)
-    return {job.id: log.removed(job) for job in await session.scalars(query)}
+    return {job.id: event_log.removed(job) for job in await session.scalars(query)}
 
 
 async def training_points(

@@ -8,10 +8,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
+from gql_server.artifacts.files import atomic_write
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.artifacts.files import write_whole
-from gql_server.services.app_context import Server
 from gql_server.services import lookup
+from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.concepts import known_latent_count
 from gql_server.services.removals import remove_after_commit
@@ -22,7 +22,7 @@ from models.base import now
 
 
 async def save(
-    server: Server, request: SaveConceptConfigRequest
+    server: AppContext, request: SaveConceptConfigRequest
 ) -> tuple[ConceptConfig | None, list[EditRequest], Sae]:
     """Create a config, or replace the edits of one; or only check and normalise.
 
@@ -123,10 +123,10 @@ def write_file(settings: Settings, config: ConceptConfig) -> None:
         "edits": config.edits,
     }
     path = settings.artifact_dir.resolve() / config.path
-    write_whole(path, json.dumps(content, ensure_ascii=False, indent=2).encode())
+    atomic_write(path, json.dumps(content, ensure_ascii=False, indent=2).encode())
 
 
-async def delete(server: Server, id: str) -> None:
+async def delete(server: AppContext, id: str) -> None:
     """Delete a config and its file."""
     async with server.database.write() as session:
         config = await lookup.get(session, ConceptConfig, id)

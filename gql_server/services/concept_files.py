@@ -12,8 +12,8 @@ from typing import Any, Literal
 import msgspec
 
 from gql_server.errors import FieldProblem, InvalidInput
-from gql_server.telemetry.plain_text import is_plain
 from gql_server.services.checks import Checks, visible
+from gql_server.telemetry.plain_text import is_plain
 from gql_server.text_files.delimited import COMMAS_FIRST, DelimitedText
 from gql_server.text_files.json_names import RepeatedName, named_once
 from gql_server.text_files.problems import FileProblem, json_problem

@@ -11,12 +11,11 @@ from sqlalchemy import delete as delete_rows, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
+from gql_server.artifacts.files import atomic_write, temporary_path
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.artifacts.files import temporary_path, write_whole
-from gql_server.telemetry.plain_text import is_plain
 from gql_server.processes.reader_pool import refusing
-from gql_server.services.app_context import Server
 from gql_server.services import artifacts, lookup, uploads
+from gql_server.services.app_context import AppContext
 from gql_server.services.checks import NOT_PLAIN, Checks, visible
 from gql_server.services.concept_files import (
     MAX_CONCEPT_NAME_LENGTH,
@@ -27,6 +26,7 @@ from gql_server.services.concept_files import (
 )
 from gql_server.services.requests import ImportConceptsRequest, SetConceptRequest
 from gql_server.settings import Settings
+from gql_server.telemetry.plain_text import is_plain
 from models import Concept, Sae
 from models.base import now
 from models.enums import ConceptSource
@@ -36,7 +36,7 @@ MAX_FILE_SIZE = 64 * 2**20
 """Of a file of concepts, in bytes or characters: room for a million neurons."""
 
 
-async def set_concept(server: Server, request: SetConceptRequest) -> Concept:
+async def set_concept(server: AppContext, request: SetConceptRequest) -> Concept:
     """Name a neuron by hand, or name it anew.
 
     Raises:
@@ -99,7 +99,7 @@ def _check_version(request: SetConceptRequest, concept: Concept | None) -> None:
         )
 
 
-async def delete(server: Server, id: str) -> None:
+async def delete(server: AppContext, id: str) -> None:
     """Take a neuron's name away."""
     async with server.database.write() as session:
         concept = await lookup.get(session, Concept, id)
@@ -108,7 +108,7 @@ async def delete(server: Server, id: str) -> None:
         await _write_dictionary(server.settings, session, sae)
 
 
-async def import_concepts(server: Server, request: ImportConceptsRequest) -> tuple[Sae, int, int]:
+async def import_concepts(server: AppContext, request: ImportConceptsRequest) -> tuple[Sae, int, int]:
     """Take over the names in a file; returns the SAE, the neurons named, and the rows whose neuron was not.
 
     Raises:
@@ -131,7 +131,7 @@ async def import_concepts(server: Server, request: ImportConceptsRequest) -> tup
 
 
 @asynccontextmanager
-async def _taken(server: Server, request: ImportConceptsRequest, n_latents: int) -> AsyncIterator[Path]:
+async def _taken(server: AppContext, request: ImportConceptsRequest, n_latents: int) -> AsyncIterator[Path]:
     """Give a file with the best row of each neuron."""
     settings, path = server.settings, ["source", request.format or "upload"]
     taken = temporary_path(settings.artifact_dir.resolve())
@@ -213,4 +213,4 @@ async def _write_dictionary(settings: Settings, session: AsyncSession, sae: Sae)
 def _write(path: Path, n_latents: int | None, rows: Sequence[tuple[int, str, float | None]]) -> None:
     concepts = {str(index): {"name": name, "score": score or 0.0} for index, name, score in rows}
     content = {"n_size": n_latents, "concepts": concepts}
-    write_whole(path, json.dumps(content, ensure_ascii=False, indent=2).encode())
+    atomic_write(path, json.dumps(content, ensure_ascii=False, indent=2).encode())

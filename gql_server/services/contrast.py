@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from gql_server.protocol.results import ContrastResult
 from gql_server.protocol.tasks import ContrastNeurons
-from gql_server.services.app_context import Server
 from gql_server.services import artifacts, exclusions, interactive, lookup, model_identity
+from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.inference_logging import Inference
 from gql_server.settings import Settings
@@ -17,7 +17,7 @@ _TOGETHER = " in both sets together"
 
 
 async def find(
-    server: Server,
+    server: AppContext,
     sae_id: str,
     texts_a: Sequence[str],
     texts_b: Sequence[str],

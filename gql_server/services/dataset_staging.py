@@ -11,9 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.errors import InvalidInput
 from gql_server.processes.reader_pool import refusing
-from gql_server.services.app_context import Server
-from gql_server.services import artifacts, launching, removals, texts, uploads
-from gql_server.services import quota as room
+from gql_server.services import artifacts, launching, quota, removals, texts, uploads
+from gql_server.services.app_context import AppContext
 from gql_server.services.requests import DatasetRequest, Launched
 from gql_server.services.text_taking import NotTaken, TakenTexts, TextSource, Wanted, take
 from gql_server.services.texts import Described, Texts
@@ -27,7 +26,7 @@ from models.enums import DatasetKind
 class KeptTexts:
     """The texts of a job that is about to be; they go again unless ``launch`` comes to queue it."""
 
-    def __init__(self, server: Server, owner_id: str, texts: Texts) -> None:
+    def __init__(self, server: AppContext, owner_id: str, texts: Texts) -> None:
         """Take the texts that are kept under the ID of a run or a job."""
         self.texts = texts
         self._server = server
@@ -52,7 +51,7 @@ class KeptTexts:
 
 @asynccontextmanager
 async def keep(
-    server: Server,
+    server: AppContext,
     request: DatasetRequest,
     owner_id: str,
     language_model: LanguageModel,
@@ -90,7 +89,7 @@ async def keep(
         max_bytes=settings.max_upload_bytes,
     )
     tokenizer = TokenizerFiles.of(artifacts.copy_directory(settings, language_model.id), language_model)
-    most_bytes = min(EXPANSION * settings.max_upload_bytes, await asyncio.to_thread(room.left, settings))
+    most_bytes = min(EXPANSION * settings.max_upload_bytes, await asyncio.to_thread(quota.left, settings))
     wanted = Wanted(options, offset, limit, most_bytes, tokenizer, max_length, keeps_rest)
     directory = artifacts.dataset_directory(settings, owner_id)
     await removals.make_provisional(server.database, settings, directory)
@@ -106,7 +105,7 @@ async def keep(
 
 
 async def _take(
-    server: Server, found: Described, source: TextSource, wanted: Wanted, directory: Path
+    server: AppContext, found: Described, source: TextSource, wanted: Wanted, directory: Path
 ) -> TakenTexts:
     with refusing(found.path, f"{found.description} cannot be read"):
         taken = await server.readers.files.run(take, source, wanted, directory)

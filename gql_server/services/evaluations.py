@@ -8,16 +8,15 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
+from gql_server.errors import Conflict
 from gql_server.protocol.events import Event
 from gql_server.protocol.results import EvaluationResult, Result
 from gql_server.protocol.sources import HubDataset
 from gql_server.protocol.tasks import EvaluateSae
 from gql_server.protocol.wire import Lane
-from gql_server.errors import Conflict
-from gql_server.services.app_context import Server
-from gql_server.services import artifacts, exclusions, launching, lookup, model_identity
-from gql_server.services import dataset_staging as kept_texts
+from gql_server.services import artifacts, dataset_staging, exclusions, launching, lookup, model_identity
 from gql_server.services.activation_runs import MAX_OFFSET
+from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once
 from gql_server.services.removals import remove_after_commit
@@ -28,7 +27,7 @@ from models import ActivationRun, Job, LanguageModel, Sae
 from models.enums import UNFINISHED, JobKind, JobStatus, ProgressUnit
 
 
-async def evaluate(server: Server, request: EvaluateRequest) -> Launched:
+async def evaluate(server: AppContext, request: EvaluateRequest) -> Launched:
     """Queue an evaluation; its texts are kept before the job is there.
 
     Raises:
@@ -50,7 +49,7 @@ async def evaluate(server: Server, request: EvaluateRequest) -> Launched:
     async def check_sae(session: AsyncSession) -> None:
         lookup.check_ready(await lookup.get(session, Sae, sae.id))
 
-    async with kept_texts.keep(
+    async with dataset_staging.keep(
         server, request.dataset, job_id, language_model, offset, limit, keeps_rest=False
     ) as kept:
         return await kept.launch(_new_job(request, job_id, sae, kept.texts, hash), check_sae)
@@ -71,7 +70,7 @@ def _new_job(request: EvaluateRequest, job_id: str, sae: Sae, dataset: Texts, ha
         "dataset_kind": dataset.kind,
         "dataset_description": dataset.description,
         "dataset_sample_count": dataset.count,
-        "hub_dataset": kept_texts.hub_dataset(request.dataset),
+        "hub_dataset": dataset_staging.hub_dataset(request.dataset),
         "sample_offset": request.sample_offset,
         "sample_limit": request.sample_limit,
         "texts_kept": True,

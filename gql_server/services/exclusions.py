@@ -5,8 +5,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server.protocol.exclusions import Exclusions
 from gql_server.errors import InvalidInput
+from gql_server.protocol.exclusions import Exclusions
 from gql_server.services.checks import Checks
 from models import NeuronIndex, Sae
 

@@ -10,16 +10,23 @@ from pathlib import Path
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
+from gql_server.errors import Conflict, InvalidInput
 from gql_server.model_files.chat_templates import NotRendered, chats
+from gql_server.processes.reader_pool import refusing
 from gql_server.protocol.events import OutputFinished, TokenGenerated
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.sources import Edit
 from gql_server.protocol.tasks import Generate, LoadLanguageModel
-from gql_server.errors import Conflict, InvalidInput
-from gql_server.processes.reader_pool import refusing
-from gql_server.services.app_context import Server
-from gql_server.services import artifacts, concept_configs, exclusions, interactive, lookup, model_identity
-from gql_server.services import quota as room
+from gql_server.services import (
+    artifacts,
+    concept_configs,
+    exclusions,
+    interactive,
+    lookup,
+    model_identity,
+    quota,
+)
+from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.concepts import known_latent_count
 from gql_server.services.inference_logging import Inference
@@ -78,7 +85,7 @@ class _Prepared:
         }
 
 
-async def generate(server: Server, request: GenerateRequest) -> Generated:
+async def generate(server: AppContext, request: GenerateRequest) -> Generated:
     """Generate, and return everything at the end.
 
     Raises:
@@ -95,7 +102,7 @@ async def generate(server: Server, request: GenerateRequest) -> Generated:
 
 
 async def stream(
-    server: Server, request: GenerateRequest
+    server: AppContext, request: GenerateRequest
 ) -> AsyncGenerator[tuple[Sae | None, TokenGenerated | OutputFinished], None]:
     """Give tokens as they are made; closing the generator stops the generation.
 
@@ -109,7 +116,7 @@ async def stream(
 
 
 async def _events(
-    server: Server, prepared: _Prepared
+    server: AppContext, prepared: _Prepared
 ) -> AsyncGenerator[TokenGenerated | OutputFinished, None]:
     with (
         server.in_use.by_request(*prepared.used),
@@ -132,7 +139,7 @@ async def _events(
                 await server.executor.cancel(run)
 
 
-async def _prepare(server: Server, request: GenerateRequest) -> _Prepared:
+async def _prepare(server: AppContext, request: GenerateRequest) -> _Prepared:
     _check(server.settings, request)
     async with server.database.read() as session:
         config = await _config(session, request)
@@ -165,7 +172,7 @@ def _make_room(settings: Settings, request: GenerateRequest, relative: str) -> N
             f"{MAX_TOP_TEXTS_BYTES / 1e6:,.0f} MB. Send fewer or shorter prompts, or report fewer neurons."
         )
         raise InvalidInput.at("writeTopTexts", message)
-    room.check("writeTopTexts", n_bytes, "The top texts", settings)
+    quota.check("writeTopTexts", n_bytes, "The top texts", settings)
     path = settings.artifact_dir / relative
     kept, kept_bytes = 1, n_bytes
     for other in sorted(path.parent.glob(f"{ids.REQUEST}_*.json"), reverse=True):  # The newest first.
@@ -229,7 +236,7 @@ def _check_combination(checks: Checks, request: GenerateRequest) -> None:
         checks.require(named, "writeTopTexts", "Top texts are of an SAE's neurons; name the SAE.")
 
 
-async def _chats(server: Server, language_model: LanguageModel, prompts: Sequence[str]) -> list[str]:
+async def _chats(server: AppContext, language_model: LanguageModel, prompts: Sequence[str]) -> list[str]:
     """Return what a language model's chat template makes of prompts; the model is loaded where need be."""
     found = await _rendered(server, language_model, prompts)
     if found is None:
@@ -243,7 +250,7 @@ async def _chats(server: Server, language_model: LanguageModel, prompts: Sequenc
 
 
 async def _rendered(
-    server: Server, language_model: LanguageModel, prompts: Sequence[str]
+    server: AppContext, language_model: LanguageModel, prompts: Sequence[str]
 ) -> list[str] | None:
     directory = artifacts.copy_directory(server.settings, language_model.id)
     with refusing("chat", "The language model's chat template cannot be used"):

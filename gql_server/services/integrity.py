@@ -11,10 +11,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.artifacts import datasets
-from gql_server.database.database import Database
-from gql_server.jobs import event_log as job_log
 from gql_server.artifacts.manifest import MANIFEST_FILE, PLAN_FILE, whole_batch
+from gql_server.database.database import Database
 from gql_server.formats.sae_lens_config import EXPORTED_AS
+from gql_server.jobs import event_log
 from gql_server.services import artifacts, neuron_tensors
 from gql_server.settings import Settings
 from models import ActivationRun, Job, NeuronIndex, Sae
@@ -28,15 +28,15 @@ OUR_CLASSES = tuple(EXPORTED_AS)
 """Those whose checkpoints torch.save makes."""
 
 
-async def tell(database: Database, settings: Settings) -> None:
+async def check(database: Database, settings: Settings) -> None:
     """Look for the files of every READY artifact."""
-    await _tell(database, ActivationRun, lambda row: _missing_of_run(settings, row))
-    await _tell(database, Sae, lambda row: _missing_of_sae(settings, row))
-    await _tell(database, NeuronIndex, lambda row: _missing_of_index(settings, row))
+    await _check(database, ActivationRun, lambda row: _missing_of_run(settings, row))
+    await _check(database, Sae, lambda row: _missing_of_sae(settings, row))
+    await _check(database, NeuronIndex, lambda row: _missing_of_index(settings, row))
     await _forget_lost_exports(database, settings)
 
 
-async def _tell(
+async def _check(
     database: Database, table: type[Artifact], missing_of: Callable[[Artifact], str | None]
 ) -> None:
     after = ""
@@ -87,7 +87,7 @@ async def _mark(session: AsyncSession, table: type[Artifact], id: str, what: str
     job = await session.get(Job, row.job_id) if row.job_id else None
     if job is not None:
         message = f"At the server's start {what} was missing or not whole; retryJob makes what it can again."
-        await job_log.append(session, job, JobEventType.LOG, {"message": message})
+        await event_log.append(session, job, JobEventType.LOG, {"message": message})
 
 
 def _missing_of_run(settings: Settings, run: ActivationRun) -> str | None:

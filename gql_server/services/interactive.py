@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 
-from gql_server.protocol.results import Result
-from gql_server.protocol.tasks import Task
-from gql_server.protocol.wire import WorkerReady
 from gql_server.errors import Conflict, InvalidInput, QueueFull
 from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost
 from gql_server.processes.reader_pool import refusing
-from gql_server.services.app_context import Server
+from gql_server.protocol.results import Result
+from gql_server.protocol.tasks import Task
+from gql_server.protocol.wire import WorkerReady
 from gql_server.services import artifacts
+from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.tokenizing import TokenizerFiles, token_counts
 from gql_server.settings import Settings
@@ -44,7 +44,7 @@ def check_prompts(
 
 
 async def check_prompt_tokens(
-    server: Server,
+    server: AppContext,
     language_model: LanguageModel,
     prompts: Sequence[str],
     argument: str = "prompts",
@@ -95,7 +95,7 @@ def check_request_tokens(
         raise InvalidInput.at(argument, message + (", or ask for fewer new tokens." if new_tokens else "."))
 
 
-async def describe(server: Server) -> WorkerReady:
+async def describe(server: AppContext) -> WorkerReady:
     """Return what the workers offer.
 
     Raises:
@@ -107,7 +107,7 @@ async def describe(server: Server) -> WorkerReady:
         raise QueueFull(f"A worker did not start. {lost}", retry_after_seconds=5, code="BUSY") from lost
 
 
-async def start(server: Server, task: Task) -> TaskRun:
+async def start(server: AppContext, task: Task) -> TaskRun:
     """Hand an interactive task to its worker; the request is counted as in use already.
 
     Raises:
@@ -122,7 +122,7 @@ async def start(server: Server, task: Task) -> TaskRun:
         raise QueueFull(str(lost), retry_after_seconds=5, code="BUSY") from lost
 
 
-async def check_is_here(server: Server, language_model: LanguageModel) -> None:
+async def check_is_here(server: AppContext, language_model: LanguageModel) -> None:
     """Refuse a language model of the Hub that has to be downloaded first, which may take as long as it likes.
 
     Raises:
@@ -138,7 +138,7 @@ async def check_is_here(server: Server, language_model: LanguageModel) -> None:
         )
 
 
-async def finish(server: Server, run: TaskRun) -> Result:
+async def finish(server: AppContext, run: TaskRun) -> Result:
     """Return a task's result, or raise the refusal that its end means for the client.
 
     The task ends where nobody waits for it any more.

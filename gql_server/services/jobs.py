@@ -5,16 +5,14 @@ from collections.abc import AsyncIterator, Collection
 from sqlalchemy import ColumnElement, func, select
 
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.jobs import queue
-from gql_server.jobs import transitions as ends
-from gql_server.jobs import event_log as log
-from gql_server.jobs.notifier import LOOK_AGAIN_SECONDS
+from gql_server.jobs import event_log, queue, transitions
 from gql_server.jobs.handler import JobHandler
-from gql_server.jobs.progress import payload as progress_payload
 from gql_server.jobs.job_logging import JobEnd
-from gql_server.services.app_context import Server
+from gql_server.jobs.notifier import LOOK_AGAIN_SECONDS
+from gql_server.jobs.progress import payload as progress_payload
 from gql_server.services import lookup, model_identity
 from gql_server.services.activation_runs import CaptureHandler
+from gql_server.services.app_context import AppContext
 from gql_server.services.evaluations import EvaluationHandler
 from gql_server.services.language_models import LoadHandler
 from gql_server.services.neuron_indexes import IndexHandler
@@ -63,7 +61,7 @@ def conditions(
     return found
 
 
-async def cancel(server: Server, id: str) -> Job:
+async def cancel(server: AppContext, id: str) -> Job:
     """Ask a job to stop; one that waits ends at once.
 
     Raises:
@@ -75,17 +73,19 @@ async def cancel(server: Server, id: str) -> Job:
         if job.status.ended:
             raise Conflict(f"The job has ended already: it is {job.status}.", id)
         if job.status == JobStatus.QUEUED:
-            await ends.write_down(session, handlers(server.settings)[job.kind], job, JobStatus.CANCELED, None)
+            await transitions.finish(
+                session, handlers(server.settings)[job.kind], job, JobStatus.CANCELED, None
+            )
             end = JobEnd.of(job)
         elif job.status == JobStatus.RUNNING:
-            await log.append_status(session, job, JobStatus.CANCELING)
+            await event_log.append_status(session, job, JobStatus.CANCELING)
     if end is not None:
         end.tell(server.telemetry)
     await server.supervisor.cancel(id)
     return job
 
 
-async def retry(server: Server, id: str) -> Launched:
+async def retry(server: AppContext, id: str) -> Launched:
     """Queue a job again that did not succeed, or whose result was lost; its log goes on.
 
     Raises:
@@ -99,13 +99,13 @@ async def retry(server: Server, id: str) -> Launched:
         if job.status not in RETRYABLE and not lost:
             raise Conflict(f"The job is {job.status}; only one that did not succeed can be retried.", id)
         await queue.check_room(session, job.lane, server.settings.max_queued_jobs)
-        await ends.retry(session, handler, job)
+        await transitions.retry(session, handler, job)
     server.telemetry.tracer.remember(id)
     server.supervisor.wake()
     return Launched(job, replayed=False)
 
 
-async def _check_language_model(server: Server, id: str) -> None:
+async def _check_language_model(server: AppContext, id: str) -> None:
     """Refuse to retry what would pair a language model with what was made with another state of it."""
     async with server.database.read() as session:
         job = await lookup.get(session, Job, id)
@@ -120,7 +120,7 @@ async def _check_language_model(server: Server, id: str) -> None:
         await model_identity.check_goes_on(server, language_model, run)
 
 
-def watch(server: Server, id: str, after: int) -> AsyncIterator[JobEvent]:
+def watch(server: AppContext, id: str, after: int) -> AsyncIterator[JobEvent]:
     """Give a job's events above a sequence number, the past first, until the job has ended and all are given.
 
     Raises:
@@ -133,7 +133,7 @@ def watch(server: Server, id: str, after: int) -> AsyncIterator[JobEvent]:
     return server.tails.follow(id, after)
 
 
-async def watch_all(server: Server, kinds: Collection[JobKind] | None) -> AsyncIterator[Job]:
+async def watch_all(server: AppContext, kinds: Collection[JobKind] | None) -> AsyncIterator[Job]:
     """Give the unfinished jobs as they are, then a job each time its status or progress changes."""
     moment = ("unfinished", server.database.commits)
     newest, jobs = await server.unfinished.join(moment, lambda: _read_unfinished(server)) or (0, [])
@@ -151,7 +151,7 @@ async def watch_all(server: Server, kinds: Collection[JobKind] | None) -> AsyncI
         newest = max([newest, *(job.revision for job in jobs)])
 
 
-async def _read_unfinished(server: Server) -> tuple[int, list[Job]]:
+async def _read_unfinished(server: AppContext) -> tuple[int, list[Job]]:
     """Return the newest revision of all jobs, and those that have not ended."""
     async with server.database.read() as session:
         newest = await session.scalar(select(func.max(Job.revision))) or 0
@@ -159,18 +159,18 @@ async def _read_unfinished(server: Server) -> tuple[int, list[Job]]:
         return newest, list(await session.scalars(query))
 
 
-async def _changed_since(server: Server, revision: int) -> list[Job]:
+async def _changed_since(server: AppContext, revision: int) -> list[Job]:
     while True:
-        seen = server.bell.count
+        seen = server.notifier.count
         # Who has been woken by the same ring shares a read, but never one from before the last commit.
         moment = (revision, server.database.commits)
         jobs = await server.changes.join(moment, lambda: _read_changed(server, revision))
         if jobs:
             return jobs
-        await server.bell.wait(seen, LOOK_AGAIN_SECONDS)
+        await server.notifier.wait(seen, LOOK_AGAIN_SECONDS)
 
 
-async def _read_changed(server: Server, revision: int) -> list[Job]:
+async def _read_changed(server: AppContext, revision: int) -> list[Job]:
     async with server.database.read() as session:
         query = select(Job).where(Job.revision > revision).order_by(Job.revision).limit(JOBS_AT_ONCE)
         return list(await session.scalars(query))

@@ -9,21 +9,21 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
+from gql_server.artifacts.files import leads_out, open_plain, resolve_inside
+from gql_server.artifacts.provenance import plain
+from gql_server.database.database import Database
+from gql_server.errors import Conflict
+from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.model_files import identity as model_identity
+from gql_server.model_files.directories import link_leads_out, problem_of_directory
+from gql_server.model_files.hub_names import is_repository, is_revision
+from gql_server.processes.reader_pool import refusing
 from gql_server.protocol.events import Event
 from gql_server.protocol.results import LanguageModelDescription, Result
 from gql_server.protocol.tasks import LoadLanguageModel, UnloadLanguageModel
 from gql_server.protocol.wire import Lane, LanguageModelChanged, LanguageModelFound
-from gql_server.database.database import Database
-from gql_server.errors import Conflict
-from gql_server.artifacts.files import leads_out, open_plain, resolve_inside
-from gql_server.model_files.hub_names import is_repository, is_revision
-from gql_server.jobs.executor import TaskRun, WorkerLost
-from gql_server.model_files.directories import link_leads_out, problem_of_directory
-from gql_server.artifacts.provenance import plain
-from gql_server.processes.reader_pool import refusing
-from gql_server.services.app_context import Server
 from gql_server.services import artifacts, launching, lookup
+from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.model_identity import bind_unknown
 from gql_server.services.removals import remove_after_commit
@@ -49,7 +49,7 @@ MAX_TOKEN_COUNTS = 1000
 """Tokens of which people may decide whether they count."""
 
 
-async def add(server: Server, request: AddLanguageModelRequest) -> LanguageModel:
+async def add(server: AppContext, request: AddLanguageModelRequest) -> LanguageModel:
     """Add a language model; it is loaded later.
 
     Raises:
@@ -79,7 +79,7 @@ async def add(server: Server, request: AddLanguageModelRequest) -> LanguageModel
 
 
 async def _check_source(
-    server: Server, request: AddLanguageModelRequest, checks: Checks
+    server: AppContext, request: AddLanguageModelRequest, checks: Checks
 ) -> tuple[LanguageModelSourceKind, str]:
     settings = server.settings
     if request.kind == LanguageModelSourceKind.HUGGING_FACE:
@@ -139,7 +139,7 @@ def _problem_of_gguf(path: Path) -> str | None:
     return None
 
 
-async def update_options(server: Server, request: UpdateLanguageModelRequest) -> LanguageModel:
+async def update_options(server: AppContext, request: UpdateLanguageModelRequest) -> LanguageModel:
     """Change a model's options; what begins afterwards is done with them.
 
     Raises:
@@ -194,7 +194,7 @@ def _differing(counts: Sequence[tuple[int, bool]], facts: TokenizerFacts) -> dic
     return found or None
 
 
-async def load(server: Server, id: str) -> Launched:
+async def load(server: AppContext, id: str) -> Launched:
     """Queue a job that loads a language model into the interactive worker."""
     async with server.database.read() as session:
         await lookup.get(session, LanguageModel, id)
@@ -208,7 +208,7 @@ async def load(server: Server, id: str) -> Launched:
     return await launching.launch(server, job, check)
 
 
-async def unload(server: Server, id: str) -> LanguageModel:
+async def unload(server: AppContext, id: str) -> LanguageModel:
     """Let go of a language model in the interactive worker.
 
     Raises:
@@ -225,7 +225,7 @@ async def unload(server: Server, id: str) -> LanguageModel:
         return await lookup.get(session, LanguageModel, id)
 
 
-async def delete(server: Server, id: str) -> None:
+async def delete(server: AppContext, id: str) -> None:
     """Delete a language model and the server's copy of it; what it was made from stays.
 
     Raises:
@@ -240,7 +240,7 @@ async def delete(server: Server, id: str) -> None:
     await _start_unloading(server, id)
 
 
-async def _start_unloading(server: Server, id: str) -> TaskRun | None:
+async def _start_unloading(server: AppContext, id: str) -> TaskRun | None:
     try:
         return await server.executor.start("interactive", UnloadLanguageModel(id))
     except WorkerLost:
@@ -258,7 +258,7 @@ async def _check_no_artifacts(session: AsyncSession, id: str) -> None:
             )
 
 
-async def _check_unused(server: Server, session: AsyncSession, id: str) -> None:
+async def _check_unused(server: AppContext, session: AsyncSession, id: str) -> None:
     job = await launching.unfinished_user(session, "language_model_id", id)
     if job is not None:
         raise Conflict(f"The job {job.id} uses this language model; wait for its end or cancel it.", job.id)

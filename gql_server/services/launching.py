@@ -10,9 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
-from gql_server.protocol.wire import Lane
 from gql_server.jobs import queue
-from gql_server.services.app_context import Server
+from gql_server.protocol.wire import Lane
+from gql_server.services.app_context import AppContext
 from gql_server.services.requests import Launched
 from models import Job
 from models.enums import UNFINISHED, JobKind, ProgressUnit
@@ -56,7 +56,7 @@ def new_job(
     )
 
 
-async def find_earlier(server: Server, key: str | None, hash: str) -> Launched | None:
+async def find_earlier(server: AppContext, key: str | None, hash: str) -> Launched | None:
     """Return the launch that the idempotency key has made before; raises Conflict for another request."""
     async with server.database.read() as session:
         earlier = await queue.find_earlier(session, key, hash)
@@ -64,7 +64,7 @@ async def find_earlier(server: Server, key: str | None, hash: str) -> Launched |
 
 
 async def launch(
-    server: Server, job: Job, add_artifact: Callable[[AsyncSession], Awaitable[None]]
+    server: AppContext, job: Job, add_artifact: Callable[[AsyncSession], Awaitable[None]]
 ) -> Launched:
     """Queue a job, and add what it will make, in one transaction.
 

@@ -9,14 +9,14 @@ import msgspec
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gql_server.model_files import identity as model_identity
-from gql_server.protocol.sources import LanguageModelSource, MadeWith
-from gql_server.errors import Conflict
 from gql_server.artifacts.file_hashes import sha256_of
-from gql_server.model_files.files import CONFIG_FILE, commit_in_cache, identify, identify_by_looks
 from gql_server.artifacts.provenance import LanguageModelProvenance, plain
-from gql_server.services.app_context import Server
+from gql_server.errors import Conflict
+from gql_server.model_files import identity as model_identity
+from gql_server.model_files.files import CONFIG_FILE, commit_in_cache, identify, identify_by_looks
+from gql_server.protocol.sources import LanguageModelSource, MadeWith
 from gql_server.services import artifacts, lookup
+from gql_server.services.app_context import AppContext
 from gql_server.services.requests import AcceptLanguageModelRequest
 from models import ActivationRun, LanguageModel, Sae
 from models.base import now
@@ -56,13 +56,13 @@ def made_with(artifact: Artifact, language_model: LanguageModel) -> MadeWith | N
     return MadeWith(f"The {what} {artifact.name!r}", f"{made_at:%Y-%m-%d %H:%M} UTC", origin, accepted)
 
 
-async def present(server: Server, language_model: LanguageModel) -> LanguageModelProvenance | None:
+async def present(server: AppContext, language_model: LanguageModel) -> LanguageModelProvenance | None:
     """Say what a language model is now, which reads files that nobody has hashed as they are."""
     source = artifacts.language_model_source(server.settings, language_model)
     return await server.identities.join(source.id, lambda: server.places.hash(identify, source))
 
 
-async def check(server: Server, language_model: LanguageModel, artifact: Artifact) -> None:
+async def check(server: AppContext, language_model: LanguageModel, artifact: Artifact) -> None:
     """Refuse to launch a job that pairs a language model with what was made with another state of it.
 
     Raises:
@@ -73,7 +73,7 @@ async def check(server: Server, language_model: LanguageModel, artifact: Artifac
         _refuse(model_identity.conflict(expected, await present(server, language_model)), language_model)
 
 
-async def check_by_looks(server: Server, language_model: LanguageModel, artifact: Artifact) -> None:
+async def check_by_looks(server: AppContext, language_model: LanguageModel, artifact: Artifact) -> None:
     """Do as ``check`` where it is known what the model is; a request waits for no hashing, which its worker
     does once.
     """
@@ -94,7 +94,7 @@ def check_two(sae: Sae, run: ActivationRun, language_model: LanguageModel) -> No
     _refuse(model_identity.conflict_of_two(of_sae, of_run), language_model)
 
 
-async def check_goes_on(server: Server, language_model: LanguageModel, run: ActivationRun) -> None:
+async def check_goes_on(server: AppContext, language_model: LanguageModel, run: ActivationRun) -> None:
     """Refuse to capture the rest of a run with another state of its language model, accepted or not.
 
     Raises:
@@ -135,7 +135,7 @@ def is_described(
     return found is not None and model_identity.same(loaded, found)
 
 
-async def states(server: Server, rows: Sequence[LanguageModel]) -> list[LanguageModelState]:
+async def states(server: AppContext, rows: Sequence[LanguageModel]) -> list[LanguageModelState]:
     """Look at the files of language models, in a thread, without reading weights."""
 
     def look(row: LanguageModel) -> LanguageModelState:
@@ -145,7 +145,7 @@ async def states(server: Server, rows: Sequence[LanguageModel]) -> list[Language
     return await server.places.look(lambda: [look(row) for row in rows])
 
 
-async def check_described(server: Server, language_model: LanguageModel) -> None:
+async def check_described(server: AppContext, language_model: LanguageModel) -> None:
     """Refuse what needs a language model's layers where they are another model's by now.
 
     Raises:
@@ -178,7 +178,7 @@ def _unknown(table: type[Row], language_model_id: str) -> Select[Row]:
     )
 
 
-async def accept(server: Server, request: AcceptLanguageModelRequest) -> LanguageModel:
+async def accept(server: AppContext, request: AcceptLanguageModelRequest) -> LanguageModel:
     """Have a language model used, as it is now, with what was made with it as it was before.
 
     Raises:

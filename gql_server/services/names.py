@@ -5,8 +5,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.errors import Conflict, NotFound
-from gql_server.services.app_context import Server
 from gql_server.services import concept_configs, lookup
+from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from models import ActivationRun, ConceptConfig, LanguageModel, Sae
 
@@ -20,7 +20,7 @@ _TABLES: dict[str, type[Named]] = {
 }
 
 
-async def rename(server: Server, id: str, name: str) -> Named:
+async def rename(server: AppContext, id: str, name: str) -> Named:
     """Give a language model, activation run, SAE or concept config another name.
 
     Raises:

@@ -7,15 +7,15 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
+from gql_server.artifacts.provenance import plain
+from gql_server.errors import Conflict, InvalidInput
+from gql_server.jobs import queue
 from gql_server.protocol.events import Event
 from gql_server.protocol.results import IndexResult, Result
 from gql_server.protocol.tasks import IndexNeurons
 from gql_server.protocol.wire import Lane
-from gql_server.errors import Conflict, InvalidInput
-from gql_server.jobs import queue
-from gql_server.artifacts.provenance import plain
-from gql_server.services.app_context import Server
 from gql_server.services import artifacts, exclusions, launching, lookup, model_identity
+from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import IndexRequest, Launched
@@ -27,7 +27,7 @@ DEFAULT_TOP_TEXTS_PER_NEURON = 10
 MAX_TOP_TEXTS_PER_NEURON = 100
 
 
-async def index(server: Server, request: IndexRequest) -> Launched:
+async def index(server: AppContext, request: IndexRequest) -> Launched:
     """Queue an indexing.
 
     Raises:

@@ -16,7 +16,8 @@ from gql_server.settings import Settings
 if TYPE_CHECKING:
     import numpy as np
 
-    from gql_server.services.app_context import Server
+    from gql_server.services.app_context import AppContext
+
 
 GONE = "The neuron index was deleted or made anew while it was read; ask again."
 DAMAGED = "The file of the neuron index, or of its run's texts, is damaged: make both again."
@@ -64,7 +65,7 @@ def path_of(settings: Settings, index_id: str) -> Path:
     return run_directory(settings, index_id) / "batch_000000.safetensors"
 
 
-async def look(server: "Server", index_id: str | None, read: Callable[..., Made], *args: Any) -> Made:
+async def look(server: "AppContext", index_id: str | None, read: Callable[..., Made], *args: Any) -> Made:
     """Return what a function makes of an index's file (or None) and further arguments, in a reader.
 
     Raises:

@@ -18,7 +18,7 @@ from models.enums import ArtifactStatus
 if TYPE_CHECKING:
     import numpy as np
 
-    from gql_server.services.app_context import Server
+    from gql_server.services.app_context import AppContext
 
 
 class NeuronOrder(StrEnum):
@@ -49,7 +49,7 @@ class NeuronConditions:
     max_frequency: float | None = None
 
     @property
-    def need_index(self) -> bool:
+    def needs_index(self) -> bool:
         """Whether only a neuron index can tell."""
         return not (self.dead is None and self.min_frequency is None and self.max_frequency is None)
 
@@ -79,10 +79,12 @@ class NeuronQuery:
     @property
     def needs_index(self) -> bool:
         """Whether only a neuron index can tell."""
-        return self.order is not NeuronOrder.INDEX or self.conditions.need_index
+        return self.order is not NeuronOrder.INDEX or self.conditions.needs_index
 
 
-async def pages(server: "Server", saes: Sequence[Sae], query: NeuronQuery) -> dict[str, NeuronPage | Refusal]:
+async def pages(
+    server: "AppContext", saes: Sequence[Sae], query: NeuronQuery
+) -> dict[str, NeuronPage | Refusal]:
     """Return the page of every SAE, by its ID, or the refusal of what needs an index where none is.
 
     Raises InvalidInput for a bad ``first`` or cursor.
@@ -129,7 +131,7 @@ def _not_indexed(sae: Sae, index: NeuronIndex | None, query: NeuronQuery) -> Inv
 
 
 async def _read(
-    server: "Server", sae_ids: Sequence[str], query: NeuronQuery
+    server: "AppContext", sae_ids: Sequence[str], query: NeuronQuery
 ) -> tuple[dict[str, NeuronIndex], dict[str, list[int]]]:
     """Return the indexes and which neurons have a concept, by SAE, as far as that is needed."""
     indexes: dict[str, NeuronIndex] = {}

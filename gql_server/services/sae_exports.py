@@ -7,15 +7,14 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import __version__
+from gql_server.errors import Conflict
+from gql_server.formats.sae_lens_config import EXPORTED_AS, MODEL_ARGUMENTS
 from gql_server.protocol.events import Event
 from gql_server.protocol.results import ExportResult, Result
 from gql_server.protocol.tasks import ExportSae
 from gql_server.protocol.wire import Lane
-from gql_server.errors import Conflict
-from gql_server.formats.sae_lens_config import EXPORTED_AS, MODEL_ARGUMENTS
-from gql_server.services.app_context import Server
-from gql_server.services import artifacts, launching, lookup
-from gql_server.services import quota as room
+from gql_server.services import artifacts, launching, lookup, quota
+from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.requests import ExportSaeRequest, Launched
 from gql_server.settings import Settings
@@ -27,7 +26,7 @@ _BYTES_PER_WEIGHT = 4
 _WRITTEN_TWICE = 2
 
 
-async def export(server: Server, request: ExportSaeRequest) -> Launched:
+async def export(server: AppContext, request: ExportSaeRequest) -> Launched:
     """Queue an export.
 
     Raises:
@@ -44,7 +43,7 @@ async def export(server: Server, request: ExportSaeRequest) -> Launched:
     _check(sae)
     assert sae.input_size is not None and sae.latent_count is not None
     n_bytes = _WRITTEN_TWICE * _BYTES_PER_WEIGHT * 2 * sae.input_size * sae.latent_count
-    await asyncio.to_thread(room.check, "saeId", n_bytes, "The export's files", server.settings)
+    await asyncio.to_thread(quota.check, "saeId", n_bytes, "The export's files", server.settings)
     job = launching.new_job(
         JobKind.EXPORT_SAE,
         ExportHandler.lane,

@@ -10,19 +10,18 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
+from gql_server.artifacts.files import open_inside, resolve_inside
+from gql_server.artifacts.provenance import plain
+from gql_server.errors import Conflict, InvalidInput
 from gql_server.formats import sae_lens_config
+from gql_server.formats.sae_lens_config import CFG_FILE, MAX_CFG_BYTES, WEIGHTS_FILE, NotRepresentable
+from gql_server.processes.reader_pool import refusing
 from gql_server.protocol.events import Event
 from gql_server.protocol.results import ImportResult, Result
 from gql_server.protocol.tasks import ImportSae
 from gql_server.protocol.wire import Lane
-from gql_server.errors import Conflict, InvalidInput
-from gql_server.artifacts.files import open_inside, resolve_inside
-from gql_server.artifacts.provenance import plain
-from gql_server.processes.reader_pool import refusing
-from gql_server.formats.sae_lens_config import CFG_FILE, MAX_CFG_BYTES, WEIGHTS_FILE, NotRepresentable
-from gql_server.services.app_context import Server
-from gql_server.services import artifacts, launching, lookup, model_identity
-from gql_server.services import quota as room
+from gql_server.services import artifacts, launching, lookup, model_identity, quota
+from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once, writes_bos
 from gql_server.services.requests import ImportSaeRequest, Launched
@@ -37,7 +36,7 @@ _COPIES = 3
 """What is read, and the checkpoint that comes of it, which may be twice as large."""
 
 
-async def import_(server: Server, request: ImportSaeRequest) -> Launched:
+async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
     """Queue an import.
 
     Raises:
@@ -134,7 +133,7 @@ def _check_source(settings: Settings, request: ImportSaeRequest, width: int | No
     except OSError as error:
         raise InvalidInput.at(path, f"The files cannot be read: {error.strerror}.") from error
     n_bytes = sum(file.stat().st_size for file in files.values())
-    room.check(path, _COPIES * n_bytes, "The SAE's files", settings)
+    quota.check(path, _COPIES * n_bytes, "The SAE's files", settings)
     return files
 
 

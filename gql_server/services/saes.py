@@ -10,18 +10,28 @@ from sqlalchemy import delete as delete_rows, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
+from gql_server.artifacts.provenance import SaeProvenance, plain
+from gql_server.database.database import after_commit
+from gql_server.errors import Conflict
+from gql_server.jobs import event_log
 from gql_server.protocol.events import Event, TrainingConfigChosen, TrainingPoint, TrainingResumed
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.results import OutlierFigures, Result, TrainResult
 from gql_server.protocol.tasks import TrainSae
 from gql_server.protocol.wire import Lane, SaeClassDescription, WorkerReady
-from gql_server.database.database import after_commit
-from gql_server.errors import Conflict
-from gql_server.jobs import event_log as job_log
-from gql_server.artifacts.provenance import SaeProvenance, plain
-from gql_server.services.app_context import Server
-from gql_server.services import artifacts, evaluations, exclusions, interactive, launching, lookup, model_identity, neuron_indexes, training_log
-from gql_server.services import quota as room
+from gql_server.services import (
+    artifacts,
+    evaluations,
+    exclusions,
+    interactive,
+    launching,
+    lookup,
+    model_identity,
+    neuron_indexes,
+    quota,
+    training_log,
+)
+from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import Launched, TrainRequest
@@ -45,7 +55,7 @@ DEFAULT_EXPANSION = 8
 """Neurons per input dimension where a request does not say."""
 
 
-async def train(server: Server, request: TrainRequest) -> Launched:
+async def train(server: AppContext, request: TrainRequest) -> Launched:
     """Queue a training.
 
     Raises:
@@ -63,7 +73,7 @@ async def train(server: Server, request: TrainRequest) -> Launched:
     latent_count = request.latent_count if request.latent_count is not None else DEFAULT_EXPANSION * width
     _check(server.settings, request, run, latent_count, await interactive.describe(server))
     n_bytes = _BYTES_PER_WEIGHT * 2 * width * latent_count * (1 + _COPIES_IN_SNAPSHOT)
-    await asyncio.to_thread(room.check, "latentCount", n_bytes, "The SAE's files", server.settings)
+    await asyncio.to_thread(quota.check, "latentCount", n_bytes, "The SAE's files", server.settings)
     sae = _new_sae(request, run, layer, width, latent_count)
     wanted = dataclasses.asdict(request) | {"language_model_id": run.language_model_id}
     job = launching.new_job(
@@ -152,7 +162,7 @@ def _new_sae(request: TrainRequest, run: ActivationRun, layer: str, width: int, 
     )
 
 
-async def delete(server: Server, id: str) -> None:
+async def delete(server: AppContext, id: str) -> None:
     """Delete an SAE with its index, concepts, configs, history and files, for good.
 
     Raises:
@@ -221,7 +231,7 @@ class TrainHandler:
             min_free_bytes=self._settings.min_free_bytes,
             attempt=job.attempt,
         )
-        training_log.tell_start(session, job, task)
+        training_log.log_job_started(session, job, task)
         return task
 
     async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
@@ -249,7 +259,7 @@ class TrainHandler:
         sae.completed_at = datetime.now(UTC)
         snapshot = artifacts.snapshot_path(self._settings, sae)
         after_commit(session, lambda _: asyncio.to_thread(artifacts.remove, [snapshot]))
-        await training_log.tell_end(session, job, sae, JobStatus.SUCCEEDED)
+        await training_log.log_job_ended(session, job, sae, JobStatus.SUCCEEDED)
         if job.request["index_neurons"]:
             assert sae.activation_run_id is not None
             await neuron_indexes.add(
@@ -260,7 +270,7 @@ class TrainHandler:
         """A retry goes on from the last snapshot."""
         sae = await session.get_one(Sae, job.artifact_id)
         sae.status = ArtifactStatus.FAILED if status == JobStatus.FAILED else ArtifactStatus.PARTIAL
-        await training_log.tell_end(session, job, sae, status)
+        await training_log.log_job_ended(session, job, sae, status)
 
     async def is_lost(self, session: AsyncSession, job: Job) -> bool:
         """Whether the checkpoint is missing that was there."""
@@ -280,10 +290,10 @@ async def _resume_history(session: AsyncSession, job: Job, resumed: TrainingResu
     sent = set(await session.scalars(select(TrainingPointRow.step).where(of_sae)))
     await session.execute(delete_rows(TrainingPointRow).where(of_sae))
     session.add_all(_row_of(job.artifact_id, point) for point in resumed.points)
-    await job_log.append(session, job, JobEventType.TRAINING_RESUMED, {"step": resumed.step})
+    await event_log.append(session, job, JobEventType.TRAINING_RESUMED, {"step": resumed.step})
     for point in resumed.points:
         if point.step not in sent:
-            await job_log.append_training_point(session, job, point)
+            await event_log.append_training_point(session, job, point)
 
 
 async def _made_with(

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 V = TypeVar("V")
 
 
-class Flights(Generic[V]):
+class SingleFlight(Generic[V]):
     """What is being done, by what it is for. Nothing is kept of it when it is done."""
 
     def __init__(self) -> None:

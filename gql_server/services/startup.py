@@ -11,13 +11,12 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gql_server.artifacts.files import TEMPORARY_PREFIX
 from gql_server.database.database import Database
 from gql_server.errors import Refusal
-from gql_server.artifacts.files import TEMPORARY_PREFIX
-from gql_server.jobs import transitions as ends
+from gql_server.jobs import transitions
 from gql_server.jobs.handler import JobHandler
-from gql_server.services import jobs, language_models, orphans, removals
-from gql_server.services import integrity as lost_files
+from gql_server.services import integrity, jobs, language_models, orphans, removals
 from gql_server.services.artifacts import remove
 from gql_server.settings import Settings
 from models import Job
@@ -39,23 +38,23 @@ async def reconcile(database: Database, settings: Settings) -> None:
         for job in await session.scalars(select(Job).where(Job.status.in_(running))):
             handler = handlers[job.kind]
             if job.status == JobStatus.CANCELING:
-                await ends.write_down(session, handler, job, JobStatus.CANCELED, None)
+                await transitions.finish(session, handler, job, JobStatus.CANCELED, None)
             else:
-                await ends.write_down(session, handler, job, JobStatus.INTERRUPTED, INTERRUPTED)
+                await transitions.finish(session, handler, job, JobStatus.INTERRUPTED, INTERRUPTED)
                 if settings.resume_jobs:
-                    await _take_up_again(session, handler, job)
+                    await _resume_automatically(session, handler, job)
             log.warning("job was running when the server ended", job=job.id, status=job.status)
         await language_models.reset_statuses(session)
 
 
-async def _take_up_again(session: AsyncSession, handler: JobHandler, job: Job) -> None:
+async def _resume_automatically(session: AsyncSession, handler: JobHandler, job: Job) -> None:
     try:
-        await ends.take_up_again(session, handler, job, stopping=True)
+        await transitions.resume_automatically(session, handler, job, stopping=True)
     except Refusal as refusal:  # Such as an index whose run is not there any more.
         log.warning("job cannot be taken up again", job=job.id, reason=str(refusal))
 
 
-async def tidy(database: Database, settings: Settings, started_at: float) -> None:
+async def clean_up(database: Database, settings: Settings, started_at: float) -> None:
     """Bring files and rows together: what is half written goes, what is lost is told, what is nobody's moves.
 
     Args:
@@ -66,7 +65,7 @@ async def tidy(database: Database, settings: Settings, started_at: float) -> Non
     steps: tuple[Callable[[], Awaitable[None]], ...] = (
         lambda: removals.finish(database, settings, started_at),
         lambda: asyncio.to_thread(remove_partial_files, settings.artifact_dir, started_at),
-        lambda: lost_files.tell(database, settings),
+        lambda: integrity.check(database, settings),
         lambda: orphans.move(database, settings, started_at),
     )
     for step in steps:

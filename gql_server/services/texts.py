@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from gql_server.errors import InvalidInput
 from gql_server.artifacts.files import resolve_inside
+from gql_server.errors import InvalidInput
 from gql_server.model_files.hub_names import is_part_of_dataset, is_repository, is_revision
-from gql_server.telemetry.plain_text import plain
-from gql_server.services.app_context import Server
+from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.requests import DatasetRequest
 from gql_server.services.text_taking import TakenTexts, TextSource
 from gql_server.settings import Settings
+from gql_server.telemetry.plain_text import plain
 from gql_server.text_files.rows import SkippedRows
 from models.enums import DatasetKind
 
@@ -46,7 +46,7 @@ class Described:
     path: Sequence[str]
 
 
-async def describe(server: Server, request: DatasetRequest) -> Described:
+async def describe(server: AppContext, request: DatasetRequest) -> Described:
     """Check what a request names, without reading it; of an upload the file is still to be named.
 
     Raises:

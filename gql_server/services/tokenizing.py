@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from gql_server.tokens.edges import TextEdges, edges_of
 from gql_server.tokens.options import counts_of, facts_of
-from gql_server.tokens.token_texts_file import token_texts
 from gql_server.tokens.spans import text_of
+from gql_server.tokens.token_texts_file import token_texts
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from gql_server.errors import InvalidInput
 from gql_server.protocol.results import TopNeuronsResult
 from gql_server.protocol.tasks import FindTopNeurons
-from gql_server.errors import InvalidInput
-from gql_server.services.app_context import Server
 from gql_server.services import artifacts, exclusions, interactive, lookup, model_identity
+from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.inference_logging import Inference
 from gql_server.telemetry.tracing import Attributes
@@ -17,7 +17,7 @@ MAX_PER_TOKEN_ENTRIES = 20_000
 
 
 async def find(
-    server: Server,
+    server: AppContext,
     sae_id: str,
     prompts: Sequence[str],
     first: int,

@@ -11,8 +11,8 @@ from gql_server.services import artifacts, neuron_tensors
 from models import ActivationRun, NeuronIndex
 
 if TYPE_CHECKING:
-    from gql_server.services.app_context import Server
     from gql_server.artifacts.top_texts import TopText
+    from gql_server.services.app_context import AppContext
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TopTextSource:
     max_length: int
 
 
-async def sources(server: "Server", index_ids: Collection[str]) -> dict[str, TopTextSource]:
+async def sources(server: "AppContext", index_ids: Collection[str]) -> dict[str, TopTextSource]:
     """Return what indexes' top texts are read from, by the indexes' IDs; nothing where the run is gone."""
     runs_of_indexes = (
         select(NeuronIndex.id, ActivationRun)
@@ -46,7 +46,7 @@ async def sources(server: "Server", index_ids: Collection[str]) -> dict[str, Top
 
 
 async def read(
-    server: "Server", source: TopTextSource, index_id: str, first: int, neurons: Sequence[int]
+    server: "AppContext", source: TopTextSource, index_id: str, first: int, neurons: Sequence[int]
 ) -> "Sequence[list[TopText] | None]":
     """Return neurons' top texts, each strongest first; None where texts or tokenizer are gone.
 

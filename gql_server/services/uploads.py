@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from gql_server.errors import QueueFull
 from gql_server.artifacts.files import temporary_path
-from gql_server.services import quota as room
+from gql_server.errors import QueueFull
+from gql_server.services import quota
 from gql_server.settings import Settings
 
 RETRY_SECONDS = 60
@@ -32,7 +32,7 @@ async def on_disk(settings: Settings, upload: BinaryIO) -> AsyncIterator[Path]:
 
 
 def _copy(settings: Settings, upload: BinaryIO, path: Path) -> None:
-    if upload.seek(0, os.SEEK_END) > room.left(settings):
+    if upload.seek(0, os.SEEK_END) > quota.left(settings):
         message = "There is no room on the disk for the upload: delete runs or SAEs, and try again."
         raise QueueFull(message, RETRY_SECONDS, code="BUSY")
     upload.seek(0)  # One file may stand for several variables.

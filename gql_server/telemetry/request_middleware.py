@@ -27,7 +27,7 @@ UNTRACED = ("/healthz", "/metrics", "/static")
 FAILED = "Internal error; the server's log has more under the reference {}."
 
 
-class Exchanges:
+class RequestTelemetryMiddleware:
     """Stands before everything else, so that what others refuse has a reference too."""
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:

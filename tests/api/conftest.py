@@ -8,7 +8,7 @@ import pytest
 import uvicorn
 
 from gql_server.database.migrate import migrate
-from gql_server.services.app_context import Server
+from gql_server.services.app_context import AppContext
 from gql_server.settings import Settings
 from tests.jobs.test_event_hub import until
 from tests.support.serving import endpoint, serving
@@ -26,7 +26,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def server(tmp_path: Path, migrated: Path) -> AsyncIterator[Server]:
+async def server(tmp_path: Path, migrated: Path) -> AsyncIterator[AppContext]:
     """Give a server's parts over an empty database."""
     shutil.copy(migrated, Settings(artifact_dir=tmp_path).database_path)
     async with serving(tmp_path) as parts:
@@ -34,7 +34,7 @@ async def server(tmp_path: Path, migrated: Path) -> AsyncIterator[Server]:
 
 
 @pytest.fixture
-async def address(server: Server) -> AsyncIterator[tuple[str, int]]:
+async def address(server: AppContext) -> AsyncIterator[tuple[str, int]]:
     """Give the address of a server over real sockets with small buffers, in this process."""
     config = uvicorn.Config(endpoint(server), ws="websockets-sansio", lifespan="off", log_config=None)
     listener = socket.create_server(("127.0.0.1", 0))

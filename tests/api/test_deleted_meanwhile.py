@@ -11,8 +11,8 @@ from gql_server import ids
 from gql_server.api import language_models, saes
 from gql_server.api.context import Context
 from gql_server.errors import NotFound
-from gql_server.services.app_context import Server
 from gql_server.services import neuron_tensors
+from gql_server.services.app_context import AppContext
 from models import NeuronIndex
 from tests.api.asking import execute
 from tests.api.test_pagination import add_index
@@ -24,7 +24,7 @@ from tests.support.serving import add_language_model, add_run, add_sae
     [(saes.sae_row_of, ids.SAE), (language_models.language_model_of, ids.LANGUAGE_MODEL)],
 )
 async def test_what_a_foreign_key_names_and_has_gone_is_not_found(
-    server: Server, read: Callable[[Any, str], Awaitable[object]], kind: str
+    server: AppContext, read: Callable[[Any, str], Awaitable[object]], kind: str
 ) -> None:
     info = SimpleNamespace(context=Context(server))
     with pytest.raises(NotFound, match=kind):
@@ -34,7 +34,7 @@ async def test_what_a_foreign_key_names_and_has_gone_is_not_found(
 NEURON = "neuron(index: 0) { frequency activationHistogram { counts } }"
 
 
-async def test_an_index_whose_file_has_gone_is_a_conflict_and_another_is_read(server: Server) -> None:
+async def test_an_index_whose_file_has_gone_is_a_conflict_and_another_is_read(server: AppContext) -> None:
     run = await add_run(server, await add_language_model(server))
     there, gone = [await add_sae(server, run, latent_count=4) for _ in range(2)]
     for sae in (there, gone):

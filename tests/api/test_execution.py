@@ -11,7 +11,7 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext, vali
 from gql_server.api.context import Context
 from gql_server.api.operations import documents, limits
 from gql_server.api.schema import schema
-from gql_server.services.app_context import Server
+from gql_server.services.app_context import AppContext
 from models.enums import JobStatus
 from tests.api.asking import ask, execute
 from tests.jobs.test_event_hub import add_job, append
@@ -22,7 +22,7 @@ DOCUMENT = """subscription($id: ID!) { jobProgress(id: $id) {
 EVENTS = 300
 
 
-async def objects_per_event(server: Server) -> float:
+async def objects_per_event(server: AppContext) -> float:
     """Return how many objects more there are for each of an ended job's later events."""
     job = await add_job(server)
     await append(server, job.id, EVENTS, JobStatus.SUCCEEDED)
@@ -36,19 +36,19 @@ async def objects_per_event(server: Server) -> float:
     return (counts[EVENTS] - counts[EVENTS // 3]) / (EVENTS - EVENTS // 3)
 
 
-async def test_a_subscription_keeps_nothing_of_the_events_that_it_has_sent(server: Server) -> None:
+async def test_a_subscription_keeps_nothing_of_the_events_that_it_has_sent(server: AppContext) -> None:
     await objects_per_event(server)  # What is made once is made.
     assert await objects_per_event(server) < 1
 
 
 async def test_trap_the_stock_executor_keeps_what_each_event_selected(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "execution_context_class", StrawberryGraphQLCoreExecutionContext)
     assert await objects_per_event(server) > 5
 
 
-async def test_selections_of_one_type_in_several_places_are_told_apart(server: Server) -> None:
+async def test_selections_of_one_type_in_several_places_are_told_apart(server: AppContext) -> None:
     one, two = [await add_job(server) for _ in range(2)]
     found = await ask(
         server,
@@ -66,7 +66,7 @@ async def test_selections_of_one_type_in_several_places_are_told_apart(server: S
 
 
 async def test_a_document_is_parsed_and_validated_once_and_its_variables_are_not_shared(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed: list[str] = []
     validated: list[Any] = []
@@ -89,13 +89,13 @@ async def test_a_document_is_parsed_and_validated_once_and_its_variables_are_not
     assert len(validated) == 1
 
 
-async def test_a_mistake_is_found_again_and_again(server: Server) -> None:
+async def test_a_mistake_is_found_again_and_again(server: AppContext) -> None:
     for _ in range(2):
         result = await execute(server, "{ jobs { nothing } }")
         assert result.errors and "Cannot query field" in result.errors[0].message
 
 
-async def test_what_is_valid_with_introspection_is_not_without(server: Server, tmp_path: Path) -> None:
+async def test_what_is_valid_with_introspection_is_not_without(server: AppContext, tmp_path: Path) -> None:
     query = "{ __schema { queryType { name } } }"
     assert (await execute(server, query)).errors is None
     async with serving(tmp_path / "another", introspection=False) as another:
@@ -104,7 +104,7 @@ async def test_what_is_valid_with_introspection_is_not_without(server: Server, t
 
 
 @pytest.mark.parametrize("document", ["{ jobs {", "query { } }", "{ jobs { nodes { id } } } extra"])
-async def test_a_mistake_in_a_document_is_told_as_ever(server: Server, document: str) -> None:
+async def test_a_mistake_in_a_document_is_told_as_ever(server: AppContext, document: str) -> None:
     for _ in range(2):
         result = await execute(server, document)
         assert result.errors is not None and result.errors[0].message.startswith("Syntax Error")

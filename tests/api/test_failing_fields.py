@@ -2,7 +2,7 @@
 
 import pytest
 
-from gql_server.services.app_context import Server
+from gql_server.services.app_context import AppContext
 from tests.api.asking import execute
 from tests.support.serving import add_language_model, add_run, add_sae
 
@@ -12,7 +12,7 @@ SHARED = "languageModel { name }"
 
 @pytest.mark.parametrize("fields", [f"{FAILING} {SHARED}", f"{SHARED} {FAILING}"])
 async def test_a_failing_field_does_not_cancel_what_another_object_reads_too(
-    server: Server, fields: str
+    server: AppContext, fields: str
 ) -> None:
     language_model = await add_language_model(server)
     run = await add_run(server, language_model)

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from tokenizers import Tokenizer, models
 
-from gql_server.services.app_context import Server
 from gql_server.services import artifacts
+from gql_server.services.app_context import AppContext
 from gql_server.services.tokenizing import TokenCounter, TokenizerFiles
 from gql_server.tokens.options import SpecialToken, TokenizerFacts
 from models import LanguageModel
@@ -33,7 +33,7 @@ UPDATE = f"""mutation ($input: UpdateLanguageModelInput!) {{ updateLanguageModel
 
 
 @pytest.fixture
-async def language_model(server: Server) -> LanguageModel:
+async def language_model(server: AppContext) -> LanguageModel:
     """Give a model of five tokens that has been loaded, and its tokenizer's file."""
     row = await add_language_model(
         server, tokenizer=msgspec.to_builtins(FACTS), vocabulary_size=5, context_length=3
@@ -47,23 +47,23 @@ async def language_model(server: Server) -> LanguageModel:
     return row
 
 
-async def update(server: Server, id: str, **changes: Any) -> dict[str, Any]:
+async def update(server: AppContext, id: str, **changes: Any) -> dict[str, Any]:
     found: dict[str, Any] = (await ask(server, UPDATE, input={"id": id} | changes))["updateLanguageModel"]
     return found
 
 
-async def shown(server: Server, id: str) -> dict[str, Any]:
+async def shown(server: AppContext, id: str) -> dict[str, Any]:
     found = await ask(server, f"query ($id: ID!) {{ languageModel(id: $id) {{ {SHOWN} }} }}", id=id)
     return dict(found["languageModel"])
 
 
-async def row_of(server: Server, id: str) -> LanguageModel:
+async def row_of(server: AppContext, id: str) -> LanguageModel:
     async with server.database.read() as session:
         return await session.get_one(LanguageModel, id)
 
 
 async def test_a_model_says_which_tokens_do_not_count_and_why(
-    server: Server, language_model: LanguageModel
+    server: AppContext, language_model: LanguageModel
 ) -> None:
     found = await shown(server, language_model.id)
     assert (found["addBos"], found["writesBos"], found["optionsVersion"]) == (None, False, 0)
@@ -74,7 +74,7 @@ async def test_a_model_says_which_tokens_do_not_count_and_why(
     ]
 
 
-async def test_people_decide_and_workers_are_told(server: Server, language_model: LanguageModel) -> None:
+async def test_people_decide_and_workers_are_told(server: AppContext, language_model: LanguageModel) -> None:
     said = [{"tokenId": 2, "counts": True}, {"tokenId": 4, "counts": False}, {"tokenId": 1, "counts": False}]
     answer = await update(server, language_model.id, addBos=True, specialTokens=said)
     found = answer["languageModel"]
@@ -92,7 +92,7 @@ async def test_people_decide_and_workers_are_told(server: Server, language_model
 
 
 async def test_the_server_counts_tokens_with_the_options(
-    server: Server, language_model: LanguageModel
+    server: AppContext, language_model: LanguageModel
 ) -> None:
     async def counter() -> TokenCounter:
         directory = artifacts.copy_directory(server.settings, language_model.id)
@@ -113,7 +113,7 @@ async def test_the_server_counts_tokens_with_the_options(
 
 
 async def test_what_is_left_out_stays_and_null_goes_back(
-    server: Server, language_model: LanguageModel
+    server: AppContext, language_model: LanguageModel
 ) -> None:
     id = language_model.id
     await update(server, id, addBos=False, specialTokens=[{"tokenId": 2, "counts": True}])
@@ -126,7 +126,7 @@ async def test_what_is_left_out_stays_and_null_goes_back(
 
 
 async def test_options_that_somebody_has_changed_meanwhile_are_a_conflict(
-    server: Server, language_model: LanguageModel
+    server: AppContext, language_model: LanguageModel
 ) -> None:
     await update(server, language_model.id, addBos=True)
     answer = await update(server, language_model.id, addBos=False, expectedVersion=0)
@@ -135,7 +135,7 @@ async def test_options_that_somebody_has_changed_meanwhile_are_a_conflict(
 
 
 async def test_tokens_that_are_none_and_a_bos_that_is_none_are_refused_and_nothing_changes(
-    server: Server, language_model: LanguageModel
+    server: AppContext, language_model: LanguageModel
 ) -> None:
     said = [{"tokenId": id, "counts": True} for id in (5, -1, 2, 2)]
     answer = await update(server, language_model.id, addBos=False, specialTokens=said)
@@ -153,7 +153,7 @@ async def test_tokens_that_are_none_and_a_bos_that_is_none_are_refused_and_nothi
     assert (await shown(server, language_model.id))["optionsVersion"] == 0
 
 
-async def test_a_model_of_which_no_tokenizer_is_known_is_to_be_loaded_first(server: Server) -> None:
+async def test_a_model_of_which_no_tokenizer_is_known_is_to_be_loaded_first(server: AppContext) -> None:
     row = await add_language_model(server)
     answer = await update(server, row.id, addBos=True)
     assert answer["__typename"] == "Conflict" and "call loadLanguageModel first" in answer["message"]

@@ -22,20 +22,20 @@ from starlette.datastructures import UploadFile
 from gql_server.api.context import Context
 from gql_server.api.operations.list_sizes import SIZES
 from gql_server.api.schema import schema
-from gql_server.jobs import event_log as job_log
+from gql_server.jobs import event_log
 from gql_server.jobs.executor import TaskRun
-from gql_server.services.app_context import Server
+from gql_server.services.app_context import AppContext
 from models import Job
 from models.enums import JobStatus
 from tests.api.asking import ask, execute, first_error, follow
-from tests.support.fake_executor import FakeExecutor
 from tests.jobs.test_event_hub import until
+from tests.support.fake_executor import FakeExecutor
 from tests.support.serving import add_language_model, add_run, add_sae, idle_job, serving
 
 TABS = Path(__file__).parents[2] / "frontend" / "src" / "tabs"
 
 
-async def refusal(server: Server, query: str, **variables: Any) -> tuple[str, float, float]:
+async def refusal(server: AppContext, query: str, **variables: Any) -> tuple[str, float, float]:
     """Return which limit refuses a query, what it allows and what was asked."""
     error = await first_error(server, query, **variables)
     extensions = error["extensions"]
@@ -45,7 +45,7 @@ async def refusal(server: Server, query: str, **variables: Any) -> tuple[str, fl
     return extensions["limit"], extensions["allowed"], extensions["actual"]
 
 
-async def cost(server: Server, query: str, **variables: Any) -> int:
+async def cost(server: AppContext, query: str, **variables: Any) -> int:
     """Return what the server says that a query costs, whatever comes of it."""
     result = await execute(server, query, **variables)
     assert result.extensions
@@ -79,20 +79,20 @@ async def cost(server: Server, query: str, **variables: Any) -> int:
     ids=lambda value: str(value)[:30],
 )
 async def test_a_document_beyond_a_limit_is_refused_before_it_is_validated(
-    server: Server, query: str, limit: str, actual: int
+    server: AppContext, query: str, limit: str, actual: int
 ) -> None:
     name, _, found = await refusal(server, query)
     assert (name, found) == (limit, actual)
 
 
-async def test_fragments_that_double_are_counted_once_and_refused_by_their_cost(server: Server) -> None:
+async def test_fragments_that_double_are_counted_once_and_refused_by_their_cost(server: AppContext) -> None:
     doubling = " ".join(f"fragment F{i} on Query {{ ...F{i + 1} ...F{i + 1} }}" for i in range(60))
     query = f"{{ ...F0 }} {doubling} fragment F60 on Query {{ __typename }}"
     assert (await refusal(server, query))[::2] == ("cost", 2**60)
 
 
 async def test_fragments_that_ask_for_the_same_are_refused_before_each_two_are_compared(
-    server: Server,
+    server: AppContext,
 ) -> None:
     def query(count: int) -> str:
         spreads = " ".join(f"...F{number}" for number in range(count))
@@ -104,7 +104,7 @@ async def test_fragments_that_ask_for_the_same_are_refused_before_each_two_are_c
     assert await refusal(server, query(33)) == ("overlaps", 2_000, 4 * 33 * 32 // 2)
 
 
-async def test_fragments_that_lead_to_more_places_than_can_be_visited_are_refused(server: Server) -> None:
+async def test_fragments_that_lead_to_more_places_than_can_be_visited_are_refused(server: AppContext) -> None:
     names = [f"F{number}" for number in range(18)]
     branches = " ".join(
         f"fragment {name} on Sae {{ x {{ ...{follower} }} y {{ ...{follower} }} }}"
@@ -113,30 +113,30 @@ async def test_fragments_that_lead_to_more_places_than_can_be_visited_are_refuse
     assert (await refusal(server, f"{{ ...F0 }} {branches} fragment Last on Sae {{ id }}"))[0] == "overlaps"
 
 
-async def test_fragments_in_a_circle_through_a_field_are_a_mistake_in_the_query(server: Server) -> None:
+async def test_fragments_in_a_circle_through_a_field_are_a_mistake_in_the_query(server: AppContext) -> None:
     query = """{ sae(id: "x") { ...A } } fragment A on Sae { activationRun { ...B } }
       fragment B on ActivationRun { saes { nodes { ...A } } }"""
     assert "Cannot spread fragment" in (await first_error(server, query))["message"]
 
 
-async def test_fragments_in_a_circle_are_a_mistake_in_the_query(server: Server) -> None:
+async def test_fragments_in_a_circle_are_a_mistake_in_the_query(server: AppContext) -> None:
     query = "{ ...A } fragment A on Query { ...B } fragment B on Query { server { version } ...A }"
     assert "Cannot spread fragment" in (await first_error(server, query))["message"]
 
 
-async def test_an_operation_that_is_refused_unread_may_have_a_name(server: Server) -> None:
+async def test_an_operation_that_is_refused_unread_may_have_a_name(server: AppContext) -> None:
     query = "query Mine { " + "a " * 3_000 + "}"
     result = await schema.execute(query, {}, context(server), operation_name="Mine")
     assert result.errors and (result.errors[0].extensions or {})["limit"] == "tokens"
 
 
-async def test_the_same_field_under_different_types_is_no_repetition(server: Server) -> None:
+async def test_the_same_field_under_different_types_is_no_repetition(server: AppContext) -> None:
     kinds = ["Sae", "Job", "Concept", "ActivationRun", "LanguageModel", "ConceptConfig", "Neuron"]
     query = '{ node(id: "x") {' + " ".join(f"... on {kind} {{ id }}" for kind in kinds) + "} }"
     assert await ask(server, query) == {"node": None}
 
 
-async def test_what_our_own_tools_send_is_allowed(server: Server) -> None:
+async def test_what_our_own_tools_send_is_allowed(server: AppContext) -> None:
     introspection = get_introspection_query(descriptions=True, input_value_deprecation=True)
     assert "__schema" in await ask(server, introspection)
     for tab in TABS.glob("*.graphql"):
@@ -164,11 +164,11 @@ def variables_of(tab: Path) -> dict[str, Any]:
     return variables
 
 
-def context(server: Server) -> Any:
+def context(server: AppContext) -> Any:
     return Context(server)
 
 
-async def test_a_mistakes_place_is_found_without_going_over_all_lines_before_it(server: Server) -> None:
+async def test_a_mistakes_place_is_found_without_going_over_all_lines_before_it(server: AppContext) -> None:
     newlines = "\n" * 20_000 + "\r\n" * 3 + "\r"
     error = await first_error(server, newlines + "  { jobs(first: -1) { totalCount } }")
     assert error["locations"] == [{"line": 20_005, "column": 5}]
@@ -178,13 +178,15 @@ async def test_a_mistakes_place_is_found_without_going_over_all_lines_before_it(
     assert error["locations"] == [{"line": 2, "column": 4}]
 
 
-async def test_a_name_of_whatever_shape_does_not_hide_that_a_document_is_too_large(server: Server) -> None:
+async def test_a_name_of_whatever_shape_does_not_hide_that_a_document_is_too_large(
+    server: AppContext,
+) -> None:
     for name in ("on", "é", "a b", "}", "{"):
         result = await schema.execute("{" + "a " * 3_000 + "}", {}, context(server), operation_name=name)
         assert result.errors and (result.errors[0].extensions or {})["limit"] == "tokens"
 
 
-async def test_a_type_may_be_asked_whether_it_is_one_of(server: Server) -> None:
+async def test_a_type_may_be_asked_whether_it_is_one_of(server: AppContext) -> None:
     query = """{ one: __type(name: "SteeringSourceInput") { isOneOf }
       other: __type(name: "SteeringInput") { isOneOf }
       object: __type(name: "Sae") { isOneOf fields { type { isOneOf ofType { isOneOf } } } } }"""
@@ -246,12 +248,12 @@ def test_every_list_has_a_size() -> None:
     ],
 )  # fmt: skip
 async def test_the_cost_is_the_number_of_values_times_the_pages_and_inference_costs_more(
-    server: Server, query: str, expected: int
+    server: AppContext, query: str, expected: int
 ) -> None:
     assert await cost(server, query) == expected
 
 
-async def test_what_costs_too_much_is_refused_with_the_cost_and_the_limit(server: Server) -> None:
+async def test_what_costs_too_much_is_refused_with_the_cost_and_the_limit(server: AppContext) -> None:
     nested = "{ saes(first: 100) { nodes { concepts(first: 100) { nodes { id name score } } } } }"
     expected = 1 + 100 * (1 + 1 + 100 * 4)
     assert await refusal(server, nested) == ("cost", 30_000, expected)
@@ -260,7 +262,7 @@ async def test_what_costs_too_much_is_refused_with_the_cost_and_the_limit(server
     assert (await refusal(server, prompts, p=["a"] * 1_000))[0] == "cost"
 
 
-async def test_variables_may_have_so_many_values_wherever_they_stand(server: Server) -> None:
+async def test_variables_may_have_so_many_values_wherever_they_stand(server: AppContext) -> None:
     query = "query ($x: [JobStatus!]) { jobs(status: $x) { totalCount } }"
     assert await ask(server, query, x=["QUEUED"] * 4_999) == {"jobs": {"totalCount": 0}}
     assert await refusal(server, query, x=["QUEUED"] * 5_000) == ("values", 5_000, 5_001)
@@ -268,7 +270,7 @@ async def test_variables_may_have_so_many_values_wherever_they_stand(server: Ser
     assert await refusal(server, query, another={"a": [None] * 6_000}) == ("values", 5_000, 6_002)
 
 
-async def test_an_answer_has_no_more_values_than_its_cost(server: Server) -> None:
+async def test_an_answer_has_no_more_values_than_its_cost(server: AppContext) -> None:
     run = await add_run(server, await add_language_model(server))
     for _ in range(12):
         await add_sae(server, run)
@@ -288,7 +290,7 @@ def count_values(value: Any) -> int:
 
 
 @pytest.mark.parametrize("name", ["Sae", "Query", "Node", "ErrorCode", "CaptureActivationsInput", "JobEvent"])
-async def test_looking_at_one_type_has_no_more_values_than_its_cost(server: Server, name: str) -> None:
+async def test_looking_at_one_type_has_no_more_values_than_its_cost(server: AppContext, name: str) -> None:
     query = f"""{{ __type(name: "{name}") {{ name fields {{ name args {{ name }} }} inputFields {{ name }}
       enumValues {{ name }} interfaces {{ name }} possibleTypes {{ fields {{ name }} }} }} }}"""
     result = await execute(server, query)
@@ -296,13 +298,13 @@ async def test_looking_at_one_type_has_no_more_values_than_its_cost(server: Serv
     assert count_values(result.data) <= await cost(server, query)
 
 
-async def test_variables_that_are_refused_have_no_cost(server: Server) -> None:
+async def test_variables_that_are_refused_have_no_cost(server: AppContext) -> None:
     result = await execute(server, "query ($n: Int!) { saes(first: $n) { totalCount } }", n="x")
     assert result.errors
     assert not result.extensions
 
 
-async def test_a_subscription_shows_its_cost_once(server: Server) -> None:
+async def test_a_subscription_shows_its_cost_once(server: AppContext) -> None:
 
     job = idle_job()
     async with server.database.write() as session:
@@ -310,7 +312,7 @@ async def test_a_subscription_shows_its_cost_once(server: Server) -> None:
         await session.flush()
         stored = await session.get_one(Job, job.id)
         for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):
-            await job_log.append_status(session, stored, status)
+            await event_log.append_status(session, stored, status)
     query = "subscription ($id: ID!) { jobProgress(id: $id) { sequence job { id } } }"
     first, second = await follow(server, query, id=job.id)
     assert first.extensions == {"cost": {"estimated": 4, "limit": 30_000}}
@@ -325,7 +327,7 @@ async def test_an_operation_that_takes_too_long_is_ended(
 ) -> None:
     ended = asyncio.Event()
 
-    async def never(_server: Server) -> Any:
+    async def never(_server: AppContext) -> Any:
         try:
             await asyncio.Event().wait()
         finally:
@@ -354,9 +356,9 @@ async def test_a_generation_that_takes_too_long_or_whose_client_goes_is_stopped(
 
 
 async def test_a_time_out_of_something_else_is_a_fault(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def late(_server: Server) -> Any:
+    async def late(_server: AppContext) -> Any:
         raise TimeoutError
 
     monkeypatch.setattr("gql_server.services.interactive.describe", late)
@@ -417,14 +419,14 @@ def imports(source: str, times: int) -> str:
     return f"mutation ({variable}) {{ {' '.join(fields)} }}"
 
 
-async def test_long_arguments_count_for_each_place_that_they_are_used_in(server: Server) -> None:
+async def test_long_arguments_count_for_each_place_that_they_are_used_in(server: AppContext) -> None:
     short = await cost(server, imports("{csv: $csv}", 5), csv="")
     assert await cost(server, imports("{csv: $csv}", 5), csv="x" * 40_000) == short + 5 * 40
     limit, _, actual = await refusal(server, imports("{csv: $csv}", 30), csv="x" * 4_000_000)
     assert (limit, actual > 30 * 4_000) == ("cost", True)
 
 
-async def test_a_file_counts_for_each_place_that_it_is_used_in(server: Server) -> None:
+async def test_a_file_counts_for_each_place_that_it_is_used_in(server: AppContext) -> None:
     file = UploadFile(io.BytesIO(b"neuron_idx,concept_name,score"))
     assert await cost(server, imports("{upload: $file}", 3), file=file) > 3 * 2_000
     limit, _, _ = await refusal(server, imports("{upload: $file}", 20), file=file)

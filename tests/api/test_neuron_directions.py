@@ -3,15 +3,15 @@
 import pytest
 
 from gql_server import ids
-from gql_server.services.app_context import Server
 from gql_server.services import artifacts, neuron_tensors
+from gql_server.services.app_context import AppContext
 from models import NeuronIndex, Sae
 from models.enums import ArtifactStatus
 from tests.api.asking import ask, counted_statements, first_error
 from tests.support.serving import add_language_model, add_run, add_sae
 
 
-async def test_tokens_and_neurons_of_directions_are_read_at_once_with_their_texts(server: Server) -> None:
+async def test_tokens_and_neurons_of_directions_are_read_at_once_with_their_texts(server: AppContext) -> None:
     sae, index_id = await add_indexed(server)
     write_directions(server, sae.language_model_id, index_id)
     query = """query ($id: ID!) { sae(id: $id) { neurons(first: 32) { nodes {
@@ -32,7 +32,7 @@ async def test_tokens_and_neurons_of_directions_are_read_at_once_with_their_text
 
 
 @pytest.mark.parametrize("name", ["promotedTokens", "suppressedTokens", "similarNeurons"])
-async def test_an_index_without_directions_cannot_tell_of_them(server: Server, name: str) -> None:
+async def test_an_index_without_directions_cannot_tell_of_them(server: AppContext, name: str) -> None:
     sae, index_id = await add_indexed(server)
     fields = "{ token }" if name.endswith("Tokens") else "{ cosine }"
     asked = f"neuron(index: 0) {{ {name}(first: $n) {fields} }}"
@@ -45,7 +45,7 @@ async def test_an_index_without_directions_cannot_tell_of_them(server: Server, n
         assert "from 1 to 50" in error["message"]
 
 
-async def test_tokens_cannot_be_told_without_the_tokenizer(server: Server) -> None:
+async def test_tokens_cannot_be_told_without_the_tokenizer(server: AppContext) -> None:
     sae, index_id = await add_indexed(server)
     write_directions(server, sae.language_model_id, index_id)
     (artifacts.copy_directory(server.settings, sae.language_model_id) / "tokenizer.json").unlink()
@@ -58,7 +58,7 @@ async def test_tokens_cannot_be_told_without_the_tokenizer(server: Server) -> No
 
 
 async def test_without_the_tokenizer_tokens_are_told_by_the_texts_that_an_index_has_left(
-    server: Server,
+    server: AppContext,
 ) -> None:
     sae, index_id = await add_indexed(server)
     write_directions(server, sae.language_model_id, index_id)
@@ -70,7 +70,7 @@ async def test_without_the_tokenizer_tokens_are_told_by_the_texts_that_an_index_
     assert [entry["token"] for entry in found] == [" mat", "Ã", "the"]
 
 
-async def test_effects_that_are_not_finite_are_not_told(server: Server) -> None:
+async def test_effects_that_are_not_finite_are_not_told(server: AppContext) -> None:
     sae, index_id = await add_indexed(server)
     write_directions(server, sae.language_model_id, index_id, strongest=float("inf"))
     query = """query ($id: ID!) { sae(id: $id) { neuron(index: 0) {
@@ -81,7 +81,7 @@ async def test_effects_that_are_not_finite_are_not_told(server: Server) -> None:
     }
 
 
-async def add_indexed(server: Server) -> tuple[Sae, str]:
+async def add_indexed(server: AppContext) -> tuple[Sae, str]:
     """Insert an SAE of 32 neurons with a READY index; return it and the index's ID."""
     run = await add_run(server, await add_language_model(server))
     sae = await add_sae(server, run)
@@ -98,7 +98,7 @@ async def add_indexed(server: Server) -> tuple[Sae, str]:
 
 
 def write_directions(
-    server: Server, language_model_id: str, index_id: str, without: bool = False, strongest: float = 3.0
+    server: AppContext, language_model_id: str, index_id: str, without: bool = False, strongest: float = 3.0
 ) -> None:
     """Write an index in which every neuron raises two tokens and lowers one, and is like the next neuron."""
     import numpy as np

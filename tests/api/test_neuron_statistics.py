@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from gql_server.services.app_context import Server
 from gql_server.services import neuron_tensors
+from gql_server.services.app_context import AppContext
 from models import Sae
 from tests.api.asking import ask, execute
 from tests.api.test_pagination import add_index
@@ -15,7 +15,7 @@ FIGURES = "frequency maxActivation meanActivation dead"
 
 
 @pytest.fixture
-async def sae(server: Server) -> Sae:
+async def sae(server: AppContext) -> Sae:
     run = await add_run(server, await add_language_model(server))
     return await add_sae(server, run, latent_count=4)
 
@@ -43,7 +43,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     ],
 )
 async def test_a_list_shows_what_each_neuron_alone_shows(
-    server: Server, sae: Sae, read: list[list[int]], selection: str
+    server: AppContext, sae: Sae, read: list[list[int]], selection: str
 ) -> None:
     await add_index(server, sae)
     fragment = f"fragment figures on Neuron {{ {FIGURES} }}" if "...figures" in selection else ""
@@ -58,7 +58,7 @@ async def test_a_list_shows_what_each_neuron_alone_shows(
 
 
 async def test_a_list_that_does_not_ask_for_figures_reads_none(
-    server: Server, sae: Sae, read: list[list[int]]
+    server: AppContext, sae: Sae, read: list[list[int]]
 ) -> None:
     await add_index(server, sae)
     document = "query($id: ID!) { sae(id: $id) { neurons { nodes { index concept { name } } } } }"
@@ -66,14 +66,14 @@ async def test_a_list_that_does_not_ask_for_figures_reads_none(
     assert read == []
 
 
-async def test_without_an_index_the_figures_are_null(server: Server, sae: Sae) -> None:
+async def test_without_an_index_the_figures_are_null(server: AppContext, sae: Sae) -> None:
     query = f"query($id: ID!) {{ sae(id: $id) {{ neurons {{ nodes {{ {FIGURES} }} }} }} }}"
     nodes = (await ask(server, query, id=sae.id))["sae"]["neurons"]["nodes"]
     assert nodes == [dict.fromkeys(FIGURES.split())] * 4
 
 
 async def test_where_the_index_has_gone_each_figure_says_so(
-    server: Server, sae: Sae, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, sae: Sae, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await add_index(server, sae)
     monkeypatch.setattr(neuron_tensors, "path_of", lambda settings, id: settings.artifact_dir / "gone")

@@ -9,8 +9,8 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from gql_server.api.operations.root_fields import root_fields
-from gql_server.services.app_context import Server
 from gql_server.services import jobs
+from gql_server.services.app_context import AppContext
 from tests.api.asking import execute, follow
 from tests.api.test_sockets import connected, subscribe
 from tests.support.scraping import rendered, scrape
@@ -25,7 +25,7 @@ def operations(logs: list[Any]) -> list[dict[str, Any]]:
     return [dict(line) for line in logs if line["event"] == "operation"]
 
 
-async def test_a_query_over_http_is_told_under_the_reference_of_its_request(server: Server) -> None:
+async def test_a_query_over_http_is_told_under_the_reference_of_its_request(server: AppContext) -> None:
     async with client_of(server) as client:
         with capture_logs([merge_contextvars]) as logs:
             answer = await client.post(
@@ -61,7 +61,7 @@ async def test_a_query_over_http_is_told_under_the_reference_of_its_request(serv
     ],
 )
 async def test_what_was_refused_is_told_with_its_code_even_if_it_was_not_asked_for(
-    server: Server, query: str, variables: dict[str, Any], type: str, outcome: str
+    server: AppContext, query: str, variables: dict[str, Any], type: str, outcome: str
 ) -> None:
     with capture_logs() as logs:
         await execute(server, query, **variables)
@@ -72,7 +72,7 @@ async def test_what_was_refused_is_told_with_its_code_even_if_it_was_not_asked_f
 
 
 async def test_a_failure_is_internal_and_the_names_that_a_client_gives_are_no_free_text(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails() -> None:
         raise ZeroDivisionError("swordfish")
@@ -90,7 +90,7 @@ async def test_a_failure_is_internal_and_the_names_that_a_client_gives_are_no_fr
 
 
 async def test_a_subscription_is_under_way_until_its_client_ends_it(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def watch(*_: object) -> Any:
         await asyncio.Event().wait()
@@ -113,7 +113,7 @@ async def test_a_subscription_is_under_way_until_its_client_ends_it(
     assert [line["fields"] for line in operations(logs)] == [["__typename"], ["jobProgress"], ["jobProgress"]]
 
 
-async def test_a_subscription_that_is_refused_in_its_data_is_told(server: Server) -> None:
+async def test_a_subscription_that_is_refused_in_its_data_is_told(server: AppContext) -> None:
     query = """subscription { generation(input: {languageModelId: "lm_0", prompts: []}) { __typename } }"""
     with capture_logs() as logs:
         (result,) = await follow(server, query)
@@ -122,7 +122,7 @@ async def test_a_subscription_that_is_refused_in_its_data_is_told(server: Server
     assert (line["type"], line["outcome"]) == ("subscription", "INVALID_INPUT")
 
 
-async def test_operations_over_server_sent_events_are_told_apart(server: Server) -> None:
+async def test_operations_over_server_sent_events_are_told_apart(server: AppContext) -> None:
     async with client_of(server) as client:
         with capture_logs([merge_contextvars]) as logs:
             answer = await client.post(

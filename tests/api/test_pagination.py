@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gql_server import ids
-from gql_server.services.app_context import Server
 from gql_server.services import cursors, neuron_tensors
+from gql_server.services.app_context import AppContext
 from models import Concept, NeuronIndex, Sae
 from models.enums import ArtifactStatus, ConceptSource
 from tests.api.asking import ask, counted_statements, first_error
@@ -33,7 +33,7 @@ NEURONS = """query (
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-async def add_saes(server: Server, count: int, **columns: Any) -> list[Sae]:
+async def add_saes(server: AppContext, count: int, **columns: Any) -> list[Sae]:
     """Insert SAEs, the last one the newest."""
     language_model = await add_language_model(server)
     run = await add_run(server, language_model)
@@ -45,7 +45,7 @@ async def add_saes(server: Server, count: int, **columns: Any) -> list[Sae]:
 
 
 async def all_pages(
-    server: Server, query: str, path: list[str], key: str, **variables: Any
+    server: AppContext, query: str, path: list[str], key: str, **variables: Any
 ) -> list[list[Any]]:
     """Return a key of the entries of every page, following the cursors."""
     found, after = [], None
@@ -59,20 +59,20 @@ async def all_pages(
         after = data["pageInfo"]["endCursor"]
 
 
-async def test_pages_go_from_the_newest_to_the_oldest(server: Server) -> None:
+async def test_pages_go_from_the_newest_to_the_oldest(server: AppContext) -> None:
     rows = await add_saes(server, 5)
     pages = await all_pages(server, SAES, ["saes"], "id", first=2)
     newest_first = [row.id for row in reversed(rows)]
     assert pages == [newest_first[:2], newest_first[2:4], newest_first[4:]]
 
 
-async def test_rows_of_the_same_instant_appear_once_each(server: Server) -> None:
+async def test_rows_of_the_same_instant_appear_once_each(server: AppContext) -> None:
     rows = await add_saes(server, 7, created_at=NOON)
     pages = await all_pages(server, SAES, ["saes"], "id", first=2)
     assert list(chain(*pages)) == sorted((row.id for row in rows), reverse=True)
 
 
-async def test_what_is_added_meanwhile_moves_nothing_to_another_page(server: Server) -> None:
+async def test_what_is_added_meanwhile_moves_nothing_to_another_page(server: AppContext) -> None:
     rows = await add_saes(server, 4)
     before = (await ask(server, SAES, first=2))["saes"]
     run = await add_run(server, await add_language_model(server, "another"))
@@ -82,7 +82,7 @@ async def test_what_is_added_meanwhile_moves_nothing_to_another_page(server: Ser
     assert after["totalCount"] == 5
 
 
-async def test_page_info_tells_what_lies_on_both_sides(server: Server) -> None:
+async def test_page_info_tells_what_lies_on_both_sides(server: AppContext) -> None:
     await add_saes(server, 3)
     first = (await ask(server, SAES, first=2))["saes"]
     assert first["pageInfo"] == {
@@ -95,13 +95,13 @@ async def test_page_info_tells_what_lies_on_both_sides(server: Server) -> None:
     assert (last["pageInfo"]["hasNextPage"], last["pageInfo"]["hasPreviousPage"]) == (False, True)
 
 
-async def test_an_empty_list_is_an_empty_page(server: Server) -> None:
+async def test_an_empty_list_is_an_empty_page(server: AppContext) -> None:
     page = (await ask(server, SAES))["saes"]
     assert (page["nodes"], page["totalCount"], page["pageInfo"]["endCursor"]) == ([], 0, None)
 
 
 @pytest.mark.parametrize("first", [0, -1, 101])
-async def test_a_page_size_outside_1_to_100_is_refused(server: Server, first: int) -> None:
+async def test_a_page_size_outside_1_to_100_is_refused(server: AppContext, first: int) -> None:
     error = await first_error(server, SAES, first=first)
     assert error["extensions"]["code"] == "INVALID_INPUT"
     assert error["extensions"]["fields"][0]["path"] == ["first"]
@@ -124,13 +124,13 @@ async def test_a_page_size_outside_1_to_100_is_refused(server: Server, first: in
         cursors.encode("saes", "\ud800", "sae_1"),
     ],
 )
-async def test_what_is_no_cursor_of_the_list_is_refused(server: Server, after: str) -> None:
+async def test_what_is_no_cursor_of_the_list_is_refused(server: AppContext, after: str) -> None:
     error = await first_error(server, SAES, after=after)
     assert error["extensions"]["code"] == "INVALID_INPUT"
     assert error["extensions"]["fields"][0]["path"] == ["after"]
 
 
-async def test_a_cursor_that_was_written_with_another_offset_means_the_same_time(server: Server) -> None:
+async def test_a_cursor_that_was_written_with_another_offset_means_the_same_time(server: AppContext) -> None:
     added = await add_saes(server, 2)
     shifted = NOON.astimezone(timezone(timedelta(hours=5))) + timedelta(days=1)
     after = cursors.encode("saes", shifted.isoformat(), "sae_Z")
@@ -139,14 +139,14 @@ async def test_a_cursor_that_was_written_with_another_offset_means_the_same_time
 
 @pytest.mark.parametrize("index", [10**30, -(10**30)])
 async def test_a_cursor_beyond_all_neurons_indices_is_refused(
-    server: Server, indexed: Sae, index: int
+    server: AppContext, indexed: Sae, index: int
 ) -> None:
     after = cursors.encode("INDEX", 0.0, index)
     error = await first_error(server, NEURONS, id=indexed.id, after=after)
     assert error["extensions"]["code"] == "INVALID_INPUT"
 
 
-async def test_the_total_is_counted_only_when_asked_for(server: Server) -> None:
+async def test_the_total_is_counted_only_when_asked_for(server: AppContext) -> None:
     await add_saes(server, 2)
     with counted_statements(server) as statements:
         await ask(server, "{ saes { nodes { id } } }")
@@ -156,12 +156,12 @@ async def test_the_total_is_counted_only_when_asked_for(server: Server) -> None:
     assert len(statements) == 2
 
 
-async def test_an_ID_of_nothing_filters_everything_out(server: Server) -> None:
+async def test_an_ID_of_nothing_filters_everything_out(server: AppContext) -> None:
     await add_saes(server, 2)
     assert (await ask(server, '{ saes(languageModelId: "") { totalCount } }'))["saes"]["totalCount"] == 0
 
 
-async def test_search_takes_its_text_literally(server: Server) -> None:
+async def test_search_takes_its_text_literally(server: AppContext) -> None:
     sae = (await add_saes(server, 1))[0]
     async with server.database.write() as session:
         for index, name in enumerate(["100% Sure", "1000 sure", "unsure"]):
@@ -184,7 +184,7 @@ async def test_search_takes_its_text_literally(server: Server) -> None:
 # --------------------------------------------------------------------------------- neurons
 
 
-async def add_index(server: Server, sae: Sae) -> None:
+async def add_index(server: AppContext, sae: Sae) -> None:
     """Write a READY index of four neurons: 0 and 3 tie, 1 is dead, 2 fires most often."""
     import numpy as np
     from safetensors.numpy import save_file
@@ -210,13 +210,13 @@ async def add_index(server: Server, sae: Sae) -> None:
 
 
 @pytest.fixture
-async def indexed(server: Server) -> Sae:
+async def indexed(server: AppContext) -> Sae:
     sae = (await add_saes(server, 1, latent_count=4))[0]
     await add_index(server, sae)
     return sae
 
 
-async def test_neurons_go_by_index(server: Server) -> None:
+async def test_neurons_go_by_index(server: AppContext) -> None:
     sae = (await add_saes(server, 1, latent_count=5))[0]
     pages = await all_pages(server, NEURONS, ["sae", "neurons"], "index", id=sae.id, first=2)
     assert pages == [[0, 1], [2, 3], [4]]
@@ -234,7 +234,7 @@ async def test_neurons_go_by_index(server: Server) -> None:
 )
 @pytest.mark.parametrize("first", [1, 3])
 async def test_neurons_go_by_what_the_index_says_and_ties_by_index(
-    server: Server, indexed: Sae, order: str, expected: list[int], first: int
+    server: AppContext, indexed: Sae, order: str, expected: list[int], first: int
 ) -> None:
     pages = await all_pages(
         server, NEURONS, ["sae", "neurons"], "index", id=indexed.id, first=first, orderBy=order
@@ -254,7 +254,7 @@ async def test_neurons_go_by_what_the_index_says_and_ties_by_index(
     ],
 )
 async def test_neurons_can_be_filtered(
-    server: Server, indexed: Sae, filter: dict[str, Any], expected: list[int]
+    server: AppContext, indexed: Sae, filter: dict[str, Any], expected: list[int]
 ) -> None:
     concept = Concept(
         id=ids.new(ids.CONCEPT), sae_id=indexed.id, neuron_index=2, name="x", source=ConceptSource.MANUAL
@@ -270,7 +270,7 @@ async def test_neurons_can_be_filtered(
     "arguments", [{"orderBy": "FREQUENCY_DESC"}, {"filter": {"dead": True}}, {"filter": {"minFrequency": 0}}]
 )
 async def test_what_only_an_index_can_tell_is_refused_without_one(
-    server: Server, arguments: dict[str, Any]
+    server: AppContext, arguments: dict[str, Any]
 ) -> None:
     sae = (await add_saes(server, 1))[0]
     error = await first_error(server, NEURONS, id=sae.id, **arguments)
@@ -286,7 +286,7 @@ async def test_what_only_an_index_can_tell_is_refused_without_one(
     ],
 )
 async def test_the_refusal_tells_whether_an_index_is_under_way(
-    server: Server, status: ArtifactStatus, advice: str
+    server: AppContext, status: ArtifactStatus, advice: str
 ) -> None:
     sae = (await add_saes(server, 1))[0]
     async with server.database.write() as session:
@@ -297,14 +297,14 @@ async def test_the_refusal_tells_whether_an_index_is_under_way(
     assert advice in error["message"]
 
 
-async def test_a_cursor_of_another_order_is_refused(server: Server, indexed: Sae) -> None:
+async def test_a_cursor_of_another_order_is_refused(server: AppContext, indexed: Sae) -> None:
     page = (await ask(server, NEURONS, id=indexed.id, first=1))["sae"]["neurons"]
     after = page["pageInfo"]["endCursor"]
     error = await first_error(server, NEURONS, id=indexed.id, after=after, orderBy="FREQUENCY_ASC")
     assert error["extensions"]["code"] == "INVALID_INPUT"
 
 
-async def test_statistics_of_neurons_are_those_of_the_index(server: Server, indexed: Sae) -> None:
+async def test_statistics_of_neurons_are_those_of_the_index(server: AppContext, indexed: Sae) -> None:
     query = """query ($id: ID!) { sae(id: $id) { neurons(orderBy: FREQUENCY_DESC) { nodes {
       index frequency maxActivation meanActivation dead activationHistogram { edges counts }
     } } } }"""

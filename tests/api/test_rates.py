@@ -8,10 +8,10 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from gql_server.limits import rate_limits as rates
 from gql_server.api.transport import intake
+from gql_server.limits import rate_limits
 from gql_server.limits.rate_limits import Rates
-from gql_server.services.app_context import Server
+from gql_server.services.app_context import AppContext
 from tests.support.serving import client_of
 
 TOKEN = "open-sesame"
@@ -22,27 +22,27 @@ RIGHT = {"Authorization": f"Bearer {TOKEN}"}
 def test_an_address_may_ask_so_often_at_once_and_then_so_often_a_second() -> None:
     seconds = 0.0
     counted = Rates(lambda: seconds)
-    assert [counted.allows("a") for _ in range(rates.BURST + 1)] == [True] * rates.BURST + [False]
+    assert [counted.allows("a") for _ in range(rate_limits.BURST + 1)] == [True] * rate_limits.BURST + [False]
     assert counted.allows("b"), "another address has its own"
     seconds = 1.0
-    assert sum(counted.allows("a") for _ in range(100)) == rates.PER_SECOND
+    assert sum(counted.allows("a") for _ in range(100)) == rate_limits.PER_SECOND
 
 
 def test_guesses_are_answered_later_and_later_and_forgiven_with_time() -> None:
     seconds = 0.0
     counted = Rates(lambda: seconds)
-    waits = [counted.guessed("a") for _ in range(rates.FREE_GUESSES + 8)]
-    assert waits[: rates.FREE_GUESSES] == [0.0] * rates.FREE_GUESSES
-    assert waits[rates.FREE_GUESSES :] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+    waits = [counted.guessed("a") for _ in range(rate_limits.FREE_GUESSES + 8)]
+    assert waits[: rate_limits.FREE_GUESSES] == [0.0] * rate_limits.FREE_GUESSES
+    assert waits[rate_limits.FREE_GUESSES :] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
     assert counted.guessed("b") == 0.0
-    seconds = 100 * rates.FORGIVEN_SECONDS
+    seconds = 100 * rate_limits.FORGIVEN_SECONDS
     assert counted.guessed("a") == 0.0
 
 
 def test_of_many_addresses_the_last_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rates, "MAX_ADDRESSES", 2)
+    monkeypatch.setattr(rate_limits, "MAX_ADDRESSES", 2)
     counted = Rates(lambda: 0.0)
-    for _ in range(rates.BURST):
+    for _ in range(rate_limits.BURST):
         counted.allows("a")
     counted.allows("b")
     assert not counted.allows("a")
@@ -67,7 +67,9 @@ async def asks(client: httpx.AsyncClient, **more: Any) -> int:
     return (await client.post("/graphql", json=QUERY, **more)).status_code
 
 
-async def test_wrong_tokens_are_guesses_and_none_at_all_is_not(server: Server, guesses: list[str]) -> None:
+async def test_wrong_tokens_are_guesses_and_none_at_all_is_not(
+    server: AppContext, guesses: list[str]
+) -> None:
     async with client_of(server, token=SecretStr(TOKEN)) as client:
         assert await asks(client) == 401
         assert await asks(client, headers=RIGHT) == 200
@@ -78,18 +80,18 @@ async def test_wrong_tokens_are_guesses_and_none_at_all_is_not(server: Server, g
 
 
 async def test_who_asks_too_often_without_the_token_is_told_and_who_has_it_is_not(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rates, "PER_SECOND", 0)
+    monkeypatch.setattr(rate_limits, "PER_SECOND", 0)
     async with client_of(server, token=SecretStr(TOKEN)) as client:
-        codes = [await asks(client) for _ in range(rates.BURST + 50)]
-        assert codes == [401] * rates.BURST + [429] * 50
+        codes = [await asks(client) for _ in range(rate_limits.BURST + 50)]
+        assert codes == [401] * rate_limits.BURST + [429] * 50
         assert (await client.get("/healthz/live")).status_code == 429
         assert await asks(client, headers=RIGHT) == 200
 
 
 async def test_a_form_of_a_stranger_holds_no_place_for_an_upload(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake, "MAX_UPLOADS", 1)
     began, end = asyncio.Event(), asyncio.Event()

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from gql_server.limits import fair_turns as turns
 from gql_server.api.operations.request_checks import NO_OPERATION_NAME
 from gql_server.api.transport import guard, intake, view
-from gql_server.services.app_context import Server
+from gql_server.limits import fair_turns
+from gql_server.services.app_context import AppContext
 from tests.support.server_process import RunningServer
 from tests.support.serving import client_of, endpoint
 
@@ -26,7 +26,7 @@ LONE = "\\ud800"
 
 
 @pytest.fixture
-async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+async def client(server: AppContext) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client of the endpoint behind its guard."""
     transport = httpx.ASGITransport(
         endpoint(server, max_upload_bytes=MAX_UPLOAD_BYTES, max_body_bytes=MAX_BODY_BYTES)
@@ -302,7 +302,7 @@ MANY = "[" + ",".join(["[]"] * 60_000) + "]"
 async def test_long_bodies_that_come_together_leave_others_their_steps(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "SHORTEST_BREAK_SECONDS", 0)
+    monkeypatch.setattr(fair_turns, "SHORTEST_BREAK_SECONDS", 0)
     steps: list[str] = []
 
     def looks(text: bytes) -> bool:
@@ -361,7 +361,7 @@ async def test_a_value_that_comes_back_in_an_error_is_shortened(client: httpx.As
 
 
 @pytest.mark.parametrize(("media_type", "status"), [("application/json", 200), (GRAPHQL_JSON, 400)])
-async def test_an_answer_has_a_length(server: Server, media_type: str, status: int) -> None:
+async def test_an_answer_has_a_length(server: AppContext, media_type: str, status: int) -> None:
     query = "{ a: __schema { types { name description } } }"
     async with client_of(server, max_answer_bytes=2_000) as client:
         response = await client.post("/graphql", json={"query": query}, headers={"Accept": media_type})
@@ -432,7 +432,7 @@ async def test_an_operations_name_has_a_length(client: httpx.AsyncClient, name: 
 
 @pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data; boundary=x"])
 async def test_a_client_that_goes_in_the_middle_of_its_body_gets_no_answer(
-    server: Server, content_type: str
+    server: AppContext, content_type: str
 ) -> None:
     headers = {"Host": "localhost", "Content-Type": content_type, "GraphQL-Require-Preflight": "1"}
     scope = {

@@ -5,8 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from gql_server.jobs import event_log as log
-from gql_server.services.app_context import Server
+from gql_server.jobs import event_log
+from gql_server.services.app_context import AppContext
 from gql_server.services.retention import remove_old_logs
 from models import Job
 from models.base import now
@@ -26,7 +26,7 @@ MESSAGE = (
 
 
 @pytest.fixture
-async def job_id(server: Server) -> str:
+async def job_id(server: AppContext) -> str:
     """Give a job whose first attempt's 57 events are removed, and that has succeeded in the second."""
     id = await add_job(server, now() - LONG_AGO, events=57)
     settings = server.settings.model_copy(update={"retention_days": 1.0})
@@ -35,11 +35,11 @@ async def job_id(server: Server) -> str:
         job = await session.get_one(Job, id)
         job.attempt, job.finished_at = 2, now()
         for status in (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.SUCCEEDED):
-            await log.append_status(session, job, status)
+            await event_log.append_status(session, job, status)
     return id
 
 
-async def over_http(server: Server, query: str, **variables: Any) -> dict[str, Any]:
+async def over_http(server: AppContext, query: str, **variables: Any) -> dict[str, Any]:
     transport = httpx.ASGITransport(endpoint(server))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.post("/graphql", json={"query": query, "variables": variables})
@@ -47,7 +47,7 @@ async def over_http(server: Server, query: str, **variables: Any) -> dict[str, A
     return result
 
 
-async def test_a_cursor_into_a_removed_log_is_a_conflict_over_http(server: Server, job_id: str) -> None:
+async def test_a_cursor_into_a_removed_log_is_a_conflict_over_http(server: AppContext, job_id: str) -> None:
     for after in (1, 56):
         (error,) = (await over_http(server, EVENTS, id=job_id, after=after))["errors"]
         assert (error["message"], error["extensions"]) == (MESSAGE, {"code": "CONFLICT"})
@@ -56,14 +56,14 @@ async def test_a_cursor_into_a_removed_log_is_a_conflict_over_http(server: Serve
 
 @pytest.mark.parametrize(("after", "sequences"), [(0, [58, 59]), (57, [58, 59]), (59, [60]), (60, [])])
 async def test_what_is_there_of_a_log_is_given(
-    server: Server, job_id: str, after: int, sequences: list[int]
+    server: AppContext, job_id: str, after: int, sequences: list[int]
 ) -> None:
     data = (await over_http(server, EVENTS, id=job_id, after=after))["data"]
     assert [event["sequence"] for event in data["job"]["events"]] == sequences
 
 
 async def test_a_list_of_jobs_has_all_that_is_there_and_refuses_only_where_events_were_removed(
-    server: Server, job_id: str
+    server: AppContext, job_id: str
 ) -> None:
     other = await add_job(server, None, events=2)
     query = "{ jobs { nodes { id eventsRemovedThrough events { sequence } } } }"
@@ -79,7 +79,9 @@ async def test_a_list_of_jobs_has_all_that_is_there_and_refuses_only_where_event
     assert result["data"] == {"here": {"events": [{"sequence": 2}]}, "gone": None}
 
 
-async def test_a_cursor_into_a_removed_log_is_a_conflict_over_websocket(server: Server, job_id: str) -> None:
+async def test_a_cursor_into_a_removed_log_is_a_conflict_over_websocket(
+    server: AppContext, job_id: str
+) -> None:
     with connected(server) as socket:
         for after in (0, 56):
             socket.send_json(subscribe(query=PROGRESS, variables={"id": job_id, "after": after}))
@@ -90,7 +92,7 @@ async def test_a_cursor_into_a_removed_log_is_a_conflict_over_websocket(server: 
                 assert socket.receive_json()["type"] == "complete"
 
 
-async def test_who_asks_for_what_is_left_gets_it_with_its_attempt(server: Server, job_id: str) -> None:
+async def test_who_asks_for_what_is_left_gets_it_with_its_attempt(server: AppContext, job_id: str) -> None:
     with connected(server) as socket:
         socket.send_json(subscribe(query=PROGRESS, variables={"id": job_id, "after": 57}))
         messages = [socket.receive_json() for _ in range(4)]

@@ -11,15 +11,15 @@ from strawberry.types import ExecutionResult
 from structlog.testing import capture_logs
 
 from gql_server import ids
-from gql_server.artifacts import datasets
 from gql_server.api.context import Context
 from gql_server.api.job_events import JobEvent
 from gql_server.api.schema import schema
-from gql_server.protocol.wire import WorkerReady
+from gql_server.artifacts import datasets
 from gql_server.artifacts.datasets import write_texts
-from gql_server.jobs import event_log as job_log
-from gql_server.services.app_context import Server
+from gql_server.jobs import event_log
+from gql_server.protocol.wire import WorkerReady
 from gql_server.services import artifacts, neuron_tensors
+from gql_server.services.app_context import AppContext
 from models import Concept, ConceptConfig, Job, NeuronIndex, Sae, TrainingPoint
 from models.enums import (
     ArtifactStatus,
@@ -36,7 +36,7 @@ from tests.support.serving import add_language_model, add_run, add_sae
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-async def add_job(server: Server, result_id: str, **columns: Any) -> Job:
+async def add_job(server: AppContext, result_id: str, **columns: Any) -> Job:
     """Insert a job that has ended."""
     row = Job(
         **{
@@ -67,7 +67,7 @@ class BrokenExecutor(FakeExecutor):
         raise RuntimeError("the password is swordfish")
 
 
-async def test_an_unexpected_exception_shows_a_reference_that_is_also_in_the_log(server: Server) -> None:
+async def test_an_unexpected_exception_shows_a_reference_that_is_also_in_the_log(server: AppContext) -> None:
     server.executor.describe = BrokenExecutor().describe  # type: ignore[method-assign]
     with capture_logs() as logs:
         error = await first_error(server, "query Mine { server { version devices } }")
@@ -82,7 +82,7 @@ async def test_an_unexpected_exception_shows_a_reference_that_is_also_in_the_log
 
 
 async def test_one_exception_that_spoils_many_fields_is_logged_once(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_path: Path, _neurons: list[int]) -> Any:
         raise RuntimeError("swordfish")
@@ -104,9 +104,9 @@ async def test_one_exception_that_spoils_many_fields_is_logged_once(
 
 
 async def test_of_many_exceptions_in_an_answer_a_few_are_logged(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_server: Server) -> Any:
+    async def broken(_server: AppContext) -> Any:
         raise RuntimeError("swordfish")
 
     monkeypatch.setattr("gql_server.services.interactive.describe", broken)
@@ -121,7 +121,7 @@ async def test_of_many_exceptions_in_an_answer_a_few_are_logged(
 
 
 async def test_strawberry_does_not_log_errors_a_second_time(
-    server: Server, caplog: pytest.LogCaptureFixture
+    server: AppContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.executor.describe = BrokenExecutor().describe  # type: ignore[method-assign]
     with caplog.at_level(logging.DEBUG, "strawberry"), capture_logs():
@@ -130,7 +130,7 @@ async def test_strawberry_does_not_log_errors_a_second_time(
 
 
 async def test_an_unexpected_exception_in_a_subscription_is_masked_too(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: Any) -> Any:
         yield None
@@ -151,7 +151,7 @@ def assert_code(result: ExecutionResult, code: str) -> None:
 @pytest.mark.parametrize(
     "query", ["{ server { nothing } }", "{ server {", '{ saes(first: "x") { totalCount } }']
 )
-async def test_mistakes_in_a_query_are_shown_as_they_are(server: Server, query: str) -> None:
+async def test_mistakes_in_a_query_are_shown_as_they_are(server: AppContext, query: str) -> None:
     with capture_logs() as logs:
         error = await first_error(server, query)
     assert error["extensions"] == {"code": "INVALID_INPUT"}
@@ -159,14 +159,14 @@ async def test_mistakes_in_a_query_are_shown_as_they_are(server: Server, query: 
     assert not [line for line in logs if line["event"] == "internal error"]
 
 
-async def test_a_value_that_is_no_upload_is_a_mistake_in_the_query(server: Server) -> None:
+async def test_a_value_that_is_no_upload_is_a_mistake_in_the_query(server: AppContext) -> None:
     query = """mutation ($file: Upload!) { importConcepts(input: {saeId: "x", source: {upload: $file}})
       { __typename } }"""
     error = await first_error(server, query, file="text")
     assert "multipart" in error["message"]
 
 
-async def test_exactly_one_field_of_a_one_of_input_is_given(server: Server) -> None:
+async def test_exactly_one_field_of_a_one_of_input_is_given(server: AppContext) -> None:
     query = """mutation ($source: ConceptSourceInput!) {
       importConcepts(input: {saeId: "x", source: $source}) { __typename } }"""
     for source in ({}, {"csv": "", "json": ""}, {"csv": None}):
@@ -174,7 +174,7 @@ async def test_exactly_one_field_of_a_one_of_input_is_given(server: Server) -> N
         assert error["extensions"] == {"code": "INVALID_INPUT"}
 
 
-async def test_a_long_value_is_not_echoed_whole(server: Server) -> None:
+async def test_a_long_value_is_not_echoed_whole(server: AppContext) -> None:
     query = "mutation ($id: ID!) { retryJob(id: $id) { ... on NotFound { message id } } }"
     unknown = "x" * 10**6
     refusal = (await ask(server, query, id=unknown))["retryJob"]
@@ -183,7 +183,7 @@ async def test_a_long_value_is_not_echoed_whole(server: Server) -> None:
     assert len(refusal["message"]) < 1010
 
 
-async def test_the_second_mutation_of_an_operation_reads_what_it_has_written(server: Server) -> None:
+async def test_the_second_mutation_of_an_operation_reads_what_it_has_written(server: AppContext) -> None:
     sae = await add_sae(server, await add_run(server, await add_language_model(server)))
     named = "{ ... on ConceptSet { concept { neuron { concept { name } } } } }"
     query = f"""mutation ($id: ID!) {{
@@ -196,19 +196,19 @@ async def test_the_second_mutation_of_an_operation_reads_what_it_has_written(ser
 # -------------------------------------------------------------------------------- refusals
 
 
-async def test_a_refusal_is_a_member_of_the_union(server: Server) -> None:
+async def test_a_refusal_is_a_member_of_the_union(server: AppContext) -> None:
     query = """mutation { deleteSae(id: "sae_x") { __typename ... on Error { code message }
       ... on NotFound { id } } }"""
     refusal = (await ask(server, query))["deleteSae"]
     assert (refusal["__typename"], refusal["code"], refusal["id"]) == ("NotFound", "NOT_FOUND", "sae_x")
 
 
-async def test_an_unknown_job_ends_its_subscription_with_an_error(server: Server) -> None:
+async def test_an_unknown_job_ends_its_subscription_with_an_error(server: AppContext) -> None:
     (result,) = await follow(server, 'subscription { jobProgress(id: "job_x") { sequence } }')
     assert_code(result, "NOT_FOUND")
 
 
-async def test_a_refused_generation_sends_the_refusal_alone(server: Server) -> None:
+async def test_a_refused_generation_sends_the_refusal_alone(server: AppContext) -> None:
     query = """subscription { generation(input: {languageModelId: "lm_x", prompts: ["a"]}) {
       __typename ... on Error { code } } }"""
     (result,) = await follow(server, query)
@@ -252,7 +252,7 @@ EVERYTHING = """{
 MAX_STATEMENTS = {SAES: 6, EVERYTHING: 30}
 
 
-async def add_full_saes(server: Server, count: int) -> list[Sae]:
+async def add_full_saes(server: AppContext, count: int) -> list[Sae]:
     """Insert SAEs with everything that can hang on one, each of a model of its own."""
     saes = []
     for number in range(count):
@@ -289,14 +289,14 @@ async def add_full_saes(server: Server, count: int) -> list[Sae]:
             )
             session.add(index)
             stored = await session.get_one(Job, job.id)
-            await job_log.append(session, stored, JobEventType.LOG, {"message": "x"})
+            await event_log.append(session, stored, JobEventType.LOG, {"message": "x"})
         write_index(server, language_model.id, run.id, index.id)
         saes.append(sae)
     return saes
 
 
 @pytest.mark.parametrize("query", [SAES, EVERYTHING], ids=["as in a list", "everything"])
-async def test_the_number_of_statements_does_not_grow_with_the_page(server: Server, query: str) -> None:
+async def test_the_number_of_statements_does_not_grow_with_the_page(server: AppContext, query: str) -> None:
     await add_full_saes(server, 10)
     with counted_statements(server) as of_ten:
         data = await ask(server, query)
@@ -309,7 +309,7 @@ async def test_the_number_of_statements_does_not_grow_with_the_page(server: Serv
     assert len(of_hundred) == len(of_ten) <= MAX_STATEMENTS[query]
 
 
-async def test_nested_pages_are_those_of_their_parents(server: Server) -> None:
+async def test_nested_pages_are_those_of_their_parents(server: AppContext) -> None:
     await add_full_saes(server, 3)
     for sae in (await ask(server, EVERYTHING))["saes"]["nodes"]:
         assert sae["languageModel"]["saes"] == {"totalCount": 1, "nodes": [{"id": sae["id"]}]}
@@ -321,7 +321,7 @@ async def test_nested_pages_are_those_of_their_parents(server: Server) -> None:
 # ------------------------------------------------------------------------------------- IDs
 
 
-async def test_node_finds_whatever_has_an_ID(server: Server) -> None:
+async def test_node_finds_whatever_has_an_ID(server: AppContext) -> None:
     (sae,) = await add_full_saes(server, 1)
     data = await ask(
         server,
@@ -343,7 +343,7 @@ async def test_node_finds_whatever_has_an_ID(server: Server) -> None:
         assert node == {"node": {"__typename": kind, "id": id}}
 
 
-async def test_an_ID_of_nothing_is_null(server: Server) -> None:
+async def test_an_ID_of_nothing_is_null(server: AppContext) -> None:
     (sae,) = await add_full_saes(server, 1)
     for id in (
         "",
@@ -366,11 +366,11 @@ async def test_an_ID_of_nothing_is_null(server: Server) -> None:
 # --------------------------------------------------------------------- jobs and trainings
 
 
-async def test_an_event_shows_the_job_as_it_is_then_not_as_it_was_read_before(server: Server) -> None:
+async def test_an_event_shows_the_job_as_it_is_then_not_as_it_was_read_before(server: AppContext) -> None:
     job = await add_job(server, "sae_x", status=JobStatus.RUNNING)
     async with server.database.write() as session:
         stored = await session.get_one(Job, job.id)
-        await job_log.append_status(session, stored, JobStatus.RUNNING)
+        await event_log.append_status(session, stored, JobStatus.RUNNING)
     query = """subscription ($id: ID!) { jobProgress(id: $id) {
       __typename sequence job { status } ... on JobStatusChanged { status } } }"""
     events = await schema.subscribe(query, {"id": job.id}, Context(server))
@@ -379,7 +379,7 @@ async def test_an_event_shows_the_job_as_it_is_then_not_as_it_was_read_before(se
     assert first.data["jobProgress"]["job"] == {"status": "RUNNING"}
     async with server.database.write() as session:
         stored = await session.get_one(Job, job.id)
-        await job_log.append_status(session, stored, JobStatus.SUCCEEDED)
+        await event_log.append_status(session, stored, JobStatus.SUCCEEDED)
     rest = [event.data async for event in events]
     assert rest == [
         {
@@ -393,17 +393,17 @@ async def test_an_event_shows_the_job_as_it_is_then_not_as_it_was_read_before(se
     ]
 
 
-async def test_events_are_given_from_a_sequence_number_on(server: Server) -> None:
+async def test_events_are_given_from_a_sequence_number_on(server: AppContext) -> None:
     job = await add_job(server, "sae_x")
     async with server.database.write() as session:
         stored = await session.get_one(Job, job.id)
-        await job_log.append_status(session, stored, JobStatus.RUNNING)
+        await event_log.append_status(session, stored, JobStatus.RUNNING)
         for text in "abc":
-            await job_log.append(session, stored, JobEventType.LOG, {"message": text})
+            await event_log.append(session, stored, JobEventType.LOG, {"message": text})
         point = dict.fromkeys(("loss", "mse", "explained_variance", "dead_fraction"), float("nan"))
         point |= {"step": 1, "epoch": 0, "token_count": 2**40, "l0": 1.0, "learning_rate": 0.1}
         payload = point | {"tokens_per_second": float("inf")}
-        await job_log.append(session, stored, JobEventType.TRAINING_POINT, payload)
+        await event_log.append(session, stored, JobEventType.TRAINING_POINT, payload)
     query = """query ($id: ID!) { job(id: $id) { lastSequence events(first: 2, after: 1) { sequence }
       last: events(after: 4) { ... on TrainingStepped { point { tokenCount loss tokensPerSecond } } } } }"""
     found = (await ask(server, query, id=job.id))["job"]
@@ -416,7 +416,7 @@ async def test_events_are_given_from_a_sequence_number_on(server: Server) -> Non
         assert (await first_error(server, query, id=job.id))["extensions"]["code"] == "INVALID_INPUT"
 
 
-async def test_jobs_can_be_filtered_and_know_their_place_in_the_queue(server: Server) -> None:
+async def test_jobs_can_be_filtered_and_know_their_place_in_the_queue(server: AppContext) -> None:
     times = [NOON + timedelta(minutes=number) for number in range(3)]
     queued = [await add_job(server, "x", status=JobStatus.QUEUED, queued_at=time) for time in times]
     await add_job(server, "x", status=JobStatus.QUEUED, queued_at=NOON, lane="elsewhere")
@@ -434,7 +434,7 @@ async def test_jobs_can_be_filtered_and_know_their_place_in_the_queue(server: Se
     [(1, [100]), (2, [50, 100]), (3, [40, 70, 100]), (10, list(range(10, 101, 10))), (10_000, None)],
 )
 async def test_a_training_history_is_thinned_out_evenly_to_its_end(
-    server: Server, max_points: int, steps: list[int] | None
+    server: AppContext, max_points: int, steps: list[int] | None
 ) -> None:
     sae = await add_sae(server, await add_run(server, await add_language_model(server)))
     fields = {"epoch": 0, "token_count": 1, "l0": 1.0, "learning_rate": 0.1, "tokens_per_second": 1.0}
@@ -449,7 +449,7 @@ async def test_a_training_history_is_thinned_out_evenly_to_its_end(
         assert error["extensions"]["code"] == "INVALID_INPUT"
 
 
-async def test_the_index_shown_is_the_ready_one_else_the_newest(server: Server) -> None:
+async def test_the_index_shown_is_the_ready_one_else_the_newest(server: AppContext) -> None:
     sae = await add_sae(server, await add_run(server, await add_language_model(server)))
     query = "query ($id: ID!) { sae(id: $id) { neuronIndex { topTextsPerNeuron topTextsUrl } } }"
     shown = [(await ask(server, query, id=sae.id))["sae"]["neuronIndex"]]
@@ -473,7 +473,7 @@ async def test_the_index_shown_is_the_ready_one_else_the_newest(server: Server) 
     ]
 
 
-async def test_layers_are_blocks_unless_asked_otherwise(server: Server) -> None:
+async def test_layers_are_blocks_unless_asked_otherwise(server: AppContext) -> None:
     norm = {"name": "m_norm", "kind": "NORM", "depth": None, "module_class": "Norm"}
     block = {"name": "m_layers_0", "kind": "BLOCK", "depth": 0, "module_class": "Block"}
     await add_language_model(server, layers=[block, norm])
@@ -489,7 +489,7 @@ async def test_layers_are_blocks_unless_asked_otherwise(server: Server) -> None:
     ]
 
 
-async def test_operations_of_one_socket_do_not_share_what_they_have_read(server: Server) -> None:
+async def test_operations_of_one_socket_do_not_share_what_they_have_read(server: AppContext) -> None:
     sae = await add_sae(server, await add_run(server, await add_language_model(server)))
     socket = Context(server)
     query = "query ($id: ID!) { sae(id: $id) { name } }"
@@ -500,7 +500,7 @@ async def test_operations_of_one_socket_do_not_share_what_they_have_read(server:
     assert (first.data, second.data) == ({"sae": {"name": sae.name}}, {"sae": {"name": "renamed"}})
 
 
-async def test_top_texts_quote_the_run_that_was_indexed(server: Server) -> None:
+async def test_top_texts_quote_the_run_that_was_indexed(server: AppContext) -> None:
     language_model = await add_language_model(server)
     run = await add_run(server, language_model)
     sae = await add_sae(server, run)
@@ -533,7 +533,7 @@ async def test_top_texts_quote_the_run_that_was_indexed(server: Server) -> None:
 
 
 async def test_top_texts_of_a_tokenizer_that_the_server_cannot_read_are_quoted_from_the_index(
-    server: Server,
+    server: AppContext,
 ) -> None:
     language_model = await add_language_model(server)
     run = await add_run(server, language_model)
@@ -556,7 +556,7 @@ async def test_top_texts_of_a_tokenizer_that_the_server_cannot_read_are_quoted_f
 
 
 @pytest.mark.parametrize("damage", ["the texts", "the index", "figures of the index"])
-async def test_damaged_files_of_an_index_are_a_conflict_that_says_so(server: Server, damage: str) -> None:
+async def test_damaged_files_of_an_index_are_a_conflict_that_says_so(server: AppContext, damage: str) -> None:
     language_model = await add_language_model(server)
     run = await add_run(server, language_model)
     sae = await add_sae(server, run)
@@ -573,7 +573,7 @@ async def test_damaged_files_of_an_index_are_a_conflict_that_says_so(server: Ser
     assert (error.message, error.extensions) == (neuron_tensors.DAMAGED, {"code": "CONFLICT"})
 
 
-async def add_index_row(server: Server, sae: Sae) -> NeuronIndex:
+async def add_index_row(server: AppContext, sae: Sae) -> NeuronIndex:
     """Insert a READY index of an SAE over its run; its file is still to be written."""
     index = NeuronIndex(
         id=ids.new(ids.NEURON_INDEX),
@@ -622,7 +622,7 @@ def make_a_score_infinite(path: Path, neuron: int) -> None:
     save_file(tensors, path)
 
 
-def write_index(server: Server, language_model_id: str, run_id: str, index_id: str) -> None:
+def write_index(server: AppContext, language_model_id: str, run_id: str, index_id: str) -> None:
     """Write an index in which every neuron of 32 fires on one text, most on its second token."""
     # numpy and what reads its files come with the first index that is asked for; so they do here.
     import numpy as np

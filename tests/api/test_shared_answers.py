@@ -18,9 +18,9 @@ from gql_server.api.context import Context
 from gql_server.api.operations.execution import SharedData
 from gql_server.api.operations.variables import used_within_events
 from gql_server.api.schema import schema
-from gql_server.services.single_flight import Flights
-from gql_server.services.app_context import Server
 from gql_server.services import jobs as job_service
+from gql_server.services.app_context import AppContext
+from gql_server.services.single_flight import SingleFlight
 from models import Job
 from models.enums import JobStatus
 from tests.api.asking import follow
@@ -54,7 +54,7 @@ def data_of(results: list[ExecutionResult]) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def following(
-    server: Server, job_id: str, variables: list[dict[str, Any]], document: str = DOCUMENT
+    server: AppContext, job_id: str, variables: list[dict[str, Any]], document: str = DOCUMENT
 ) -> AsyncIterator[asyncio.Future[list[list[ExecutionResult]]]]:
     """Give what subscribers get, who have all come when the block begins."""
     asked = [follow(server, document, **({"id": job_id} | one)) for one in variables]
@@ -64,7 +64,9 @@ async def following(
         yield answers
 
 
-async def test_the_same_asked_by_many_is_executed_once_an_event(server: Server, executed: list[int]) -> None:
+async def test_the_same_asked_by_many_is_executed_once_an_event(
+    server: AppContext, executed: list[int]
+) -> None:
     job = await add_job(server, 1)
     async with following(server, job.id, [{}] * SUBSCRIBERS) as answers:
         await append(server, job.id, 3, JobStatus.SUCCEEDED)
@@ -75,7 +77,7 @@ async def test_the_same_asked_by_many_is_executed_once_an_event(server: Server, 
     assert not server.answers._under_way
 
 
-async def test_cursors_do_not_keep_subscribers_apart(server: Server, executed: list[int]) -> None:
+async def test_cursors_do_not_keep_subscribers_apart(server: AppContext, executed: list[int]) -> None:
     job = await add_job(server, 3)
     async with following(server, job.id, [{"after": after} for after in (0, 1, 2, 3)]) as answers:
         executed.clear()
@@ -86,7 +88,7 @@ async def test_cursors_do_not_keep_subscribers_apart(server: Server, executed: l
 
 
 async def test_what_is_asked_in_another_way_is_answered_in_that_way(
-    server: Server, executed: list[int]
+    server: AppContext, executed: list[int]
 ) -> None:
     job = await add_job(server)
     async with following(server, job.id, [{"status": True}, {"status": False}] * 5) as answers:
@@ -99,7 +101,7 @@ async def test_what_is_asked_in_another_way_is_answered_in_that_way(
     assert executed == [1, 1]
 
 
-async def test_another_operation_of_the_same_document_is_answered_by_itself(server: Server) -> None:
+async def test_another_operation_of_the_same_document_is_answered_by_itself(server: AppContext) -> None:
     job = await add_job(server)
     document = """subscription a($id: ID!) { jobProgress(id: $id) { sequence } }
       subscription b($id: ID!) { jobProgress(id: $id) { number: sequence } }"""
@@ -115,7 +117,7 @@ async def test_another_operation_of_the_same_document_is_answered_by_itself(serv
 
 
 async def test_an_error_is_told_to_each_subscriber_under_a_reference_of_its_own(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await add_job(server)
 
@@ -132,7 +134,7 @@ async def test_an_error_is_told_to_each_subscriber_under_a_reference_of_its_own(
     assert "private" not in str(errors)
 
 
-async def test_what_has_been_written_since_is_seen(server: Server) -> None:
+async def test_what_has_been_written_since_is_seen(server: AppContext) -> None:
     model = await add_language_model(server, "old")
     job = idle_job(result_id=model.id, last_sequence=0)
     async with server.database.write() as session:
@@ -147,7 +149,7 @@ async def test_what_has_been_written_since_is_seen(server: Server) -> None:
     assert [one[0]["job"]["result"]["name"] for one in got] == ["new", "new"]
 
 
-async def test_who_watches_alone_shares_with_nobody(server: Server) -> None:
+async def test_who_watches_alone_shares_with_nobody(server: AppContext) -> None:
     job = await add_job(server)
     async with following(server, job.id, [{}]) as answers:
         assert server.tails.moment(job.id, 1) is None
@@ -157,7 +159,7 @@ async def test_who_watches_alone_shares_with_nobody(server: Server) -> None:
 
 
 async def test_a_subscriber_that_leaves_takes_nothing_from_those_who_wait_for_its_answer() -> None:
-    flights: Flights[str] = Flights()
+    flights: SingleFlight[str] = SingleFlight()
     begun: list[str] = []
 
     async def work(name: str, goes_on: asyncio.Event) -> str:
@@ -180,7 +182,7 @@ async def test_a_subscriber_that_leaves_takes_nothing_from_those_who_wait_for_it
 
 @asynccontextmanager
 async def subscribed_twice(
-    server: Server, address: tuple[str, int], job_id: str, ids: tuple[str, str]
+    server: AppContext, address: tuple[str, int], job_id: str, ids: tuple[str, str]
 ) -> AsyncIterator[ClientConnection]:
     """Give a socket with two subscriptions to a job, which have begun."""
     document = "subscription($id: ID!) { jobProgress(id: $id) { sequence ... on JobLogged { message } } }"
@@ -197,7 +199,7 @@ async def subscribed_twice(
 
 
 async def test_a_socket_sends_a_shared_answer_under_each_subscriptions_own_id(
-    server: Server, address: tuple[str, int], executed: list[int]
+    server: AppContext, address: tuple[str, int], executed: list[int]
 ) -> None:
     job = await add_job(server)
     ids = ("1", 'a "quoted" \u00fc')
@@ -217,7 +219,7 @@ async def test_a_socket_sends_a_shared_answer_under_each_subscriptions_own_id(
 
 
 async def test_of_shared_answers_only_the_last_is_kept_until_the_next_comes(
-    server: Server, address: tuple[str, int], executed: list[int]
+    server: AppContext, address: tuple[str, int], executed: list[int]
 ) -> None:
     job = await add_job(server)
     async with subscribed_twice(server, address, job.id, ("1", "2")) as socket:
@@ -229,12 +231,12 @@ async def test_of_shared_answers_only_the_last_is_kept_until_the_next_comes(
 
 
 async def test_those_who_watch_all_jobs_share_reads_and_answers(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await add_job(server)
     shown, reads, read = 0, 0, job_service._read_changed
 
-    async def counted(server: Server, revision: int) -> list[Job]:
+    async def counted(server: AppContext, revision: int) -> list[Job]:
         nonlocal reads
         reads += 1
         return await read(server, revision)

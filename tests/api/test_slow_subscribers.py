@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from gql_server.services.app_context import Server
 from gql_server.services import jobs
+from gql_server.services.app_context import AppContext
 from models import Job, JobEvent
 from models.enums import JobEventType, JobStatus
 from tests.api.conftest import BUFFER_BYTES
@@ -30,7 +30,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     taken: list[int] = []
     watch = jobs.watch
 
-    async def counted(server: Server, id: str, after: int) -> AsyncIterator[JobEvent]:
+    async def counted(server: AppContext, id: str, after: int) -> AsyncIterator[JobEvent]:
         place = len(taken)
         taken.append(0)
         events = watch(server, id, after)
@@ -73,18 +73,18 @@ async def sequences(connection: ClientConnection) -> list[int]:
     return got
 
 
-async def add_long_log(server: Server, job_id: str) -> None:
+async def add_long_log(server: AppContext, job_id: str) -> None:
     async with server.database.write() as session:
         (await session.get_one(Job, job_id)).last_sequence = EVENTS
         session.add_all(
             JobEvent(job_id=job_id, sequence=number, type=JobEventType.LOG, payload={"message": MESSAGE})
             for number in range(1, EVENTS + 1)
         )
-    server.bell.ring()
+    server.notifier.notify()
 
 
 async def test_a_subscriber_that_does_not_read_costs_its_buffers_alone_and_gets_the_rest_when_it_reads(
-    server: Server, address: tuple[str, int], given: list[int]
+    server: AppContext, address: tuple[str, int], given: list[int]
 ) -> None:
     job = await add_job(server)
     await add_long_log(server, job.id)
@@ -100,7 +100,7 @@ async def test_a_subscriber_that_does_not_read_costs_its_buffers_alone_and_gets_
 
 
 async def test_a_subscriber_that_vanishes_while_it_does_not_read_leaves_nothing_behind(
-    server: Server, address: tuple[str, int], given: list[int]
+    server: AppContext, address: tuple[str, int], given: list[int]
 ) -> None:
     job = await add_job(server)
     await add_long_log(server, job.id)

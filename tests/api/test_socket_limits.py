@@ -15,14 +15,13 @@ from starlette.websockets import WebSocket, WebSocketState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from gql_server.limits import message_budget as open_messages
-from gql_server.limits import subscription_budget as subscriptions
 from gql_server.api.operations.execution import SharedData
 from gql_server.api.transport.access import Access
 from gql_server.api.transport.socket import SocketAdapter
 from gql_server.api.transport.view import GraphQLView
+from gql_server.limits import message_budget, subscription_budget
 from gql_server.limits.rate_limits import Rates
-from gql_server.services.app_context import Server
+from gql_server.services.app_context import AppContext
 from tests.jobs.test_event_hub import until
 from tests.support.serving import endpoint
 
@@ -31,7 +30,7 @@ FOLLOW = "subscription { jobs { id } }"
 
 
 @asynccontextmanager
-async def listening(server: Server, **settings: Any) -> AsyncIterator[str]:
+async def listening(server: AppContext, **settings: Any) -> AsyncIterator[str]:
     """Give the address of a server with settings of its own."""
     config = uvicorn.Config(
         endpoint(server, **settings), ws="websockets-sansio", lifespan="off", log_config=None
@@ -48,7 +47,7 @@ async def listening(server: Server, **settings: Any) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def connected(server: Server, **settings: Any) -> AsyncIterator[ClientConnection]:
+async def connected(server: AppContext, **settings: Any) -> AsyncIterator[ClientConnection]:
     """Give a socket whose connection has been acknowledged."""
     async with listening(server, **settings) as url, connect(url, subprotocols=PROTOCOL) as connection:
         await begin(connection)
@@ -82,7 +81,7 @@ async def closed_with(connection: ClientConnection) -> int:
     return connection.close_code
 
 
-async def test_more_operations_than_may_be_are_refused_one_by_one(server: Server) -> None:
+async def test_more_operations_than_may_be_are_refused_one_by_one(server: AppContext) -> None:
     async with connected(server, max_operations_per_socket=2) as connection:
         for id in "abc":
             await subscribe(connection, id)
@@ -95,7 +94,9 @@ async def test_more_operations_than_may_be_are_refused_one_by_one(server: Server
         assert (await received(connection))["payload"]["data"] == {"__typename": "Query"}
 
 
-async def test_a_socket_that_nobody_uses_is_closed_and_one_with_a_subscription_is_not(server: Server) -> None:
+async def test_a_socket_that_nobody_uses_is_closed_and_one_with_a_subscription_is_not(
+    server: AppContext,
+) -> None:
     async with connected(server, ping_seconds=0.05, socket_idle_seconds=0.2) as connection:
         await subscribe(connection, "a")
         for _ in range(10):
@@ -109,13 +110,13 @@ async def test_a_socket_that_nobody_uses_is_closed_and_one_with_a_subscription_i
         assert connection.close_code == 1000
 
 
-async def test_a_socket_that_answers_no_ping_is_closed(server: Server) -> None:
+async def test_a_socket_that_answers_no_ping_is_closed(server: AppContext) -> None:
     async with connected(server, ping_seconds=0.05) as connection:
         assert await closed_with(connection) == 1001
 
 
 async def test_a_socket_is_not_blamed_for_a_pause_of_the_server_itself(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gql_server.api.transport.socket.HELD_UP_SECONDS", 0.05)
     async with connected(server, ping_seconds=0.1) as connection:
@@ -125,12 +126,12 @@ async def test_a_socket_is_not_blamed_for_a_pause_of_the_server_itself(
         await send(connection, {"type": "pong"})
 
 
-async def test_a_socket_that_does_not_begin_is_closed(server: Server) -> None:
+async def test_a_socket_that_does_not_begin_is_closed(server: AppContext) -> None:
     async with listening(server, socket_init_seconds=0.05) as url, connect(url, subprotocols=PROTOCOL) as one:
         assert await closed_with(one) == 4408
 
 
-async def test_a_socket_that_has_not_begun_makes_room_for_another(server: Server) -> None:
+async def test_a_socket_that_has_not_begun_makes_room_for_another(server: AppContext) -> None:
     async with listening(server, max_sockets=2) as url, AsyncExitStack() as sockets:
         begun, idle = [await sockets.enter_async_context(connect(url, subprotocols=PROTOCOL)) for _ in "ab"]
         await begin(begun)
@@ -141,7 +142,7 @@ async def test_a_socket_that_has_not_begun_makes_room_for_another(server: Server
         assert (await received(begun))["payload"]["data"] == {"__typename": "Query"}
 
 
-async def test_there_are_no_more_sockets_than_may_be(server: Server) -> None:
+async def test_there_are_no_more_sockets_than_may_be(server: AppContext) -> None:
     async with listening(server, max_sockets=1) as url:
         async with connect(url, subprotocols=PROTOCOL) as one:
             await begin(one)
@@ -162,14 +163,14 @@ async def can_connect(url: str) -> bool:
         return False
 
 
-async def test_a_message_with_too_many_values_closes_the_socket(server: Server) -> None:
+async def test_a_message_with_too_many_values_closes_the_socket(server: AppContext) -> None:
     async with connected(server) as connection:
         payload = {"query": FOLLOW, "variables": {"a": [[1]] * 30_000}}
         await send(connection, {"type": "subscribe", "id": "a", "payload": payload})
         assert await closed_with(connection) == 4400
 
 
-async def test_an_answer_that_is_too_long_is_an_error_of_its_operation(server: Server) -> None:
+async def test_an_answer_that_is_too_long_is_an_error_of_its_operation(server: AppContext) -> None:
     async with connected(server, max_answer_bytes=2_000) as connection:
         await subscribe(connection, "a", "{ __schema { types { name description } } }")
         message = await received(connection)
@@ -180,7 +181,7 @@ async def test_an_answer_that_is_too_long_is_an_error_of_its_operation(server: S
         assert (await received(connection))["payload"]["data"] == {"__typename": "Query"}
 
 
-async def test_answers_that_go_to_several_may_not_be_too_long_either(server: Server) -> None:
+async def test_answers_that_go_to_several_may_not_be_too_long_either(server: AppContext) -> None:
     sent: list[Any] = []
 
     async def send_text(message: Any) -> None:
@@ -200,10 +201,10 @@ async def test_answers_that_go_to_several_may_not_be_too_long_either(server: Ser
 
 
 async def test_messages_of_open_operations_have_a_budget_on_a_connection_and_in_all(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_messages, "MAX_BYTES_OF_CLIENT", 25_000)
-    monkeypatch.setattr(open_messages, "MAX_BYTES", 35_000)
+    monkeypatch.setattr(message_budget, "MAX_BYTES_OF_CLIENT", 25_000)
+    monkeypatch.setattr(message_budget, "MAX_BYTES", 35_000)
     long = {"query": FOLLOW, "variables": {"unused": "x" * 10_000}}
     async with listening(server) as url, AsyncExitStack() as stack:
         first, second = [
@@ -230,10 +231,10 @@ async def test_messages_of_open_operations_have_a_budget_on_a_connection_and_in_
 
 
 async def test_subscriptions_have_a_budget_on_a_connection_and_in_all(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscriptions, "MAX_COST_OF_CLIENT", 1_000)
-    monkeypatch.setattr(subscriptions, "MAX_COST", 1_500)
+    monkeypatch.setattr(subscription_budget, "MAX_COST_OF_CLIENT", 1_000)
+    monkeypatch.setattr(subscription_budget, "MAX_COST", 1_500)
     async with listening(server) as url, AsyncExitStack() as stack:
         sockets = [await stack.enter_async_context(connect(url, subprotocols=PROTOCOL)) for _ in range(2)]
         for connection in sockets:

@@ -13,12 +13,12 @@ from starlette.websockets import WebSocketDisconnect
 from structlog.testing import capture_logs
 
 from gql_server.api.operations.request_checks import INVALID_TEXT, NO_OPERATION_NAME
-from gql_server.services.app_context import Server
+from gql_server.services.app_context import AppContext
 from tests.support.serving import endpoint
 
 
 @contextmanager
-def connected(server: Server) -> Iterator[WebSocketTestSession]:
+def connected(server: AppContext) -> Iterator[WebSocketTestSession]:
     """Give a socket whose connection has been acknowledged."""
     client = TestClient(endpoint(server))
     with client.websocket_connect("ws://localhost/graphql", subprotocols=["graphql-transport-ws"]) as socket:
@@ -74,7 +74,7 @@ def closed_with(socket: WebSocketTestSession) -> tuple[int, str]:
     ids=lambda text: text[:60],
 )
 async def test_a_message_that_is_none_closes_the_socket_with_a_reason(
-    server: Server, caplog: pytest.LogCaptureFixture, text: str
+    server: AppContext, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
     with capture_logs() as logs, connected(server) as socket:
         socket.send_text(text)
@@ -85,7 +85,7 @@ async def test_a_message_that_is_none_closes_the_socket_with_a_reason(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_a_client_of_persisted_queries_is_told_to_send_the_text(server: Server) -> None:
+async def test_a_client_of_persisted_queries_is_told_to_send_the_text(server: AppContext) -> None:
     with connected(server) as socket:
         socket.send_json(subscribe(extensions={"persistedQuery": {"version": 1, "sha256Hash": "ec" * 32}}))
         error = socket.receive_json()
@@ -95,13 +95,13 @@ async def test_a_client_of_persisted_queries_is_told_to_send_the_text(server: Se
         assert socket.receive_json()["payload"]["data"] == {"__typename": "Query"}
 
 
-async def test_bytes_close_the_socket(server: Server) -> None:
+async def test_bytes_close_the_socket(server: AppContext) -> None:
     with connected(server) as socket:
         socket.send_bytes(b"{}")
         assert closed_with(socket) == (4400, "WebSocket message type must be text")
 
 
-async def test_several_operations_need_a_name_here_too(server: Server) -> None:
+async def test_several_operations_need_a_name_here_too(server: AppContext) -> None:
     with connected(server) as socket:
         query = "query a { __typename } query b { b: __typename }"
         socket.send_json(subscribe(query=query))
@@ -112,7 +112,7 @@ async def test_several_operations_need_a_name_here_too(server: Server) -> None:
     assert named["payload"]["data"] == {"b": "Query"}
 
 
-async def test_text_that_is_no_unicode_is_refused_here_too(server: Server) -> None:
+async def test_text_that_is_no_unicode_is_refused_here_too(server: AppContext) -> None:
     query = "subscription ($id: ID!) { jobProgress(id: $id) { __typename } }"
     with connected(server) as socket:
         socket.send_json(subscribe(query=query, variables={"id": "\ud800"}))
@@ -120,7 +120,7 @@ async def test_text_that_is_no_unicode_is_refused_here_too(server: Server) -> No
     assert (error["message"], error["extensions"]["code"]) == (INVALID_TEXT, "INVALID_INPUT")
 
 
-async def test_a_bad_variable_of_a_subscription_is_invalid_input(server: Server) -> None:
+async def test_a_bad_variable_of_a_subscription_is_invalid_input(server: AppContext) -> None:
     query = "subscription ($id: ID!) { jobProgress(id: $id) { __typename } }"
     with connected(server) as socket:
         socket.send_json(subscribe(query=query, variables={"id": None}))
@@ -140,7 +140,7 @@ async def test_a_bad_variable_of_a_subscription_is_invalid_input(server: Server)
     ids=str,
 )
 async def test_a_mistake_in_an_operation_ends_that_operation_alone(
-    server: Server, payload: dict[str, Any]
+    server: AppContext, payload: dict[str, Any]
 ) -> None:
     with connected(server) as socket:
         socket.send_json(subscribe(**payload))
@@ -154,7 +154,7 @@ async def test_a_mistake_in_an_operation_ends_that_operation_alone(
     assert answered["payload"]["data"] == {"__typename": "Query"}
 
 
-async def test_a_long_message_before_the_connection_is_acknowledged_is_not_read(server: Server) -> None:
+async def test_a_long_message_before_the_connection_is_acknowledged_is_not_read(server: AppContext) -> None:
     client = TestClient(endpoint(server))
     with client.websocket_connect("ws://localhost/graphql", subprotocols=["graphql-transport-ws"]) as socket:
         socket.send_text('{"type": "ping", "payload": {"a": "' + "x" * 70_000 + '"}}')
@@ -164,7 +164,7 @@ async def test_a_long_message_before_the_connection_is_acknowledged_is_not_read(
         assert socket.receive_json() == {"type": "pong"}
 
 
-async def test_a_payload_that_is_null_is_none(server: Server) -> None:
+async def test_a_payload_that_is_null_is_none(server: AppContext) -> None:
     client = TestClient(endpoint(server))
     with client.websocket_connect("ws://localhost/graphql", subprotocols=["graphql-transport-ws"]) as socket:
         socket.send_json({"type": "ping", "payload": None})
@@ -173,7 +173,7 @@ async def test_a_payload_that_is_null_is_none(server: Server) -> None:
         assert socket.receive_json() == {"type": "connection_ack"}
 
 
-async def test_an_empty_query_is_refused_without_being_a_fault_of_the_server(server: Server) -> None:
+async def test_an_empty_query_is_refused_without_being_a_fault_of_the_server(server: AppContext) -> None:
     with connected(server) as socket:
         socket.send_json(subscribe(query=""))
         (error,) = socket.receive_json()["payload"]
@@ -201,7 +201,7 @@ class GoneSocket:
 
 
 async def test_a_client_that_vanishes_leaves_no_error_in_the_log(
-    server: Server, caplog: pytest.LogCaptureFixture
+    server: AppContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     scope = {
         "type": "websocket",

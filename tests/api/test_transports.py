@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from gql_server.api.transport.negotiation import EVENT_STREAM, GRAPHQL_JSON, JSON, media_type_for
-from gql_server.jobs import event_log as job_log
-from gql_server.services.app_context import Server
+from gql_server.jobs import event_log
 from gql_server.limits.fair_turns import SHORT_CHARACTERS, Turn
+from gql_server.services.app_context import AppContext
 from models import Job
 from models.enums import JobStatus
 from tests.support.serving import endpoint, idle_job
@@ -19,7 +19,7 @@ TYPENAME = {"query": "{ __typename }"}
 
 
 @pytest.fixture
-async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+async def client(server: AppContext) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client of the endpoint behind its guard, which names no media type by itself."""
     transport = httpx.ASGITransport(endpoint(server))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -191,7 +191,7 @@ def event(block: str) -> tuple[str, Any]:
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_subscription_is_a_stream_of_events_that_completes(
-    server: Server, client: httpx.AsyncClient, method: str
+    server: AppContext, client: httpx.AsyncClient, method: str
 ) -> None:
     job = idle_job()
     async with server.database.write() as session:
@@ -199,7 +199,7 @@ async def test_a_subscription_is_a_stream_of_events_that_completes(
         await session.flush()
         stored = await session.get_one(Job, job.id)
         for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):
-            await job_log.append_status(session, stored, status)
+            await event_log.append_status(session, stored, status)
     query = "subscription ($id: ID!, $after: Int! = 0) { jobProgress(id: $id, after: $after) { sequence } }"
     found = await events(client, method, query, id=job.id)
     assert [name for name, _ in found] == ["next", "next", "complete"]
@@ -211,7 +211,7 @@ async def test_a_subscription_is_a_stream_of_events_that_completes(
 
 
 async def test_an_event_source_that_connects_again_goes_on_and_stops_at_the_end(
-    server: Server, client: httpx.AsyncClient
+    server: AppContext, client: httpx.AsyncClient
 ) -> None:
     job = idle_job()
     async with server.database.write() as session:
@@ -219,7 +219,7 @@ async def test_an_event_source_that_connects_again_goes_on_and_stops_at_the_end(
         await session.flush()
         stored = await session.get_one(Job, job.id)
         for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):
-            await job_log.append_status(session, stored, status)
+            await event_log.append_status(session, stored, status)
     query = f'subscription {{ jobProgress(id: "{job.id}") {{ at }} }}'
 
     async def ids(last: str | None) -> list[str]:

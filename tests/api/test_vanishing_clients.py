@@ -11,12 +11,12 @@ from sqlalchemy import select
 from gql_server.api.context import Context
 from gql_server.api.schema import schema
 from gql_server.jobs.executor import TaskRun
-from gql_server.services.app_context import Server
 from gql_server.services import artifacts
+from gql_server.services.app_context import AppContext
 from models import ActivationRun, Job, Removal
 from models.enums import JobStatus
-from tests.support.fake_executor import FakeExecutor
 from tests.jobs.test_event_hub import until
+from tests.support.fake_executor import FakeExecutor
 from tests.support.serving import add_language_model, add_run, add_sae
 
 CAPTURE = """mutation($input: CaptureActivationsInput!) { captureActivations(input: $input) {
@@ -26,7 +26,7 @@ INPUT = {"layers": ["m_layers_1"], "maxLength": 16, "dataset": {"texts": ["one t
 TRIES = 60
 
 
-async def vanish(server: Server, document: str, turns: int, **variables: Any) -> None:
+async def vanish(server: AppContext, document: str, turns: int, **variables: Any) -> None:
     """Send a mutation and go after so many turns of the loop, as a socket that closes does."""
     operation = asyncio.ensure_future(schema.execute(document, variables, Context(server)))
     for _ in range(turns):
@@ -35,14 +35,14 @@ async def vanish(server: Server, document: str, turns: int, **variables: Any) ->
     await asyncio.gather(operation, return_exceptions=True)
 
 
-async def free_to_write(server: Server) -> None:
+async def free_to_write(server: AppContext) -> None:
     async with asyncio.timeout(5), server.database.write() as session:
         session.add(Removal(path="a note"))
     async with server.database.write() as session:
         await session.delete(await session.get_one(Removal, "a note"))
 
 
-async def test_mutations_whose_clients_vanish_leave_nothing_half_done(server: Server) -> None:
+async def test_mutations_whose_clients_vanish_leave_nothing_half_done(server: AppContext) -> None:
     lm = await add_language_model(server)
     given = {"languageModelId": lm.id, "layers": ["m_layers_1"], "maxLength": 16} | {
         "dataset": {"texts": ["one text"]}
@@ -61,7 +61,7 @@ async def test_mutations_whose_clients_vanish_leave_nothing_half_done(server: Se
     assert {path.name for path in directory.iterdir()} == {run.id for run in runs}
 
 
-async def test_cancelations_whose_clients_vanish_are_done(server: Server) -> None:
+async def test_cancelations_whose_clients_vanish_are_done(server: AppContext) -> None:
     lm = await add_language_model(server)
     given = {"languageModelId": lm.id, "layers": ["m_layers_1"], "maxLength": 16} | {
         "dataset": {"texts": ["one text"]}
@@ -85,9 +85,9 @@ async def test_cancelations_whose_clients_vanish_are_done(server: Server) -> Non
 
 def _unfinished() -> list[asyncio.Task[Any]]:
     """Return the mutations that go on although nobody waits for them."""
-    from gql_server.api.common import FreshReads
+    from gql_server.api.common import MutationExtension
 
-    return list(FreshReads._running)
+    return list(MutationExtension._running)
 
 
 GENERATE = """mutation($input: GenerateInput!) { generate(input: $input) { __typename } }"""
@@ -97,7 +97,7 @@ TOP_NEURONS = """query($id: ID!) { topNeurons(saeId: $id, prompts: ["a"]) { __ty
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 @pytest.mark.parametrize("what", ["generate", "topNeurons"])
 async def test_what_computes_for_a_client_ends_when_it_goes(
-    server: Server, address: tuple[str, int], what: str, accept: str
+    server: AppContext, address: tuple[str, int], what: str, accept: str
 ) -> None:
     sae = await add_sae(server, await add_run(server, await add_language_model(server)))
     asked = {

@@ -10,6 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gql_server.artifacts.datasets import write_texts
+from gql_server.artifacts.manifest import read_manifest
+from gql_server.compute.storage.store import MASKS, ActivationStore
+from gql_server.compute.worker.task_runner import TaskRunner
 from gql_server.protocol.events import Event, OutputFinished, TrainingPoint
 from gql_server.protocol.results import LanguageModelDescription
 from gql_server.protocol.sources import Edit, LanguageModelSource, SaeSource
@@ -22,10 +26,6 @@ from gql_server.protocol.tasks import (
     Task,
     TrainSae,
 )
-from gql_server.compute.storage.store import MASKS, ActivationStore
-from gql_server.compute.worker.task_runner import Toolbox
-from gql_server.artifacts.datasets import write_texts
-from gql_server.artifacts.manifest import read_manifest
 from tests.architectures.bare import Bare
 from tests.architectures.making import MAX_NEW_TOKENS, Made
 from tests.architectures.numpy_saes import NumpySaes, of_checkpoint
@@ -79,7 +79,7 @@ class Bench:
     width: int = 0
 
     def __post_init__(self) -> None:
-        self.toolbox = Toolbox(lambda change: None, "cpu")
+        self.task_runner = TaskRunner(lambda change: None, "cpu")
         self.bare = Bare(self.made.directory)
         self.source = LanguageModelSource(
             id="lm_tiny",
@@ -93,9 +93,9 @@ class Bench:
         write_texts(self.directory / "texts", TEXTS)
 
     def do(self, task: Task) -> tuple[Any, Context]:
-        """Have the worker's toolbox do a task; return its result and what it told."""
+        """Have the worker's task_runner do a task; return its result and what it told."""
         context = Context()
-        return self.toolbox.do(task, context), context
+        return self.task_runner.do(task, context), context
 
     # ------------------------------------------------------------------------------- tasks
 

@@ -8,11 +8,11 @@ import torch
 
 from benchmarks import capture, memory
 from benchmarks.captures import Silent, block, capture_of
+from gql_server.artifacts.datasets import write_texts
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.protocol.sources import LanguageModelSource
 from gql_server.compute.storage.store import ActivationStore
-from gql_server.artifacts.datasets import write_texts
+from gql_server.protocol.sources import LanguageModelSource
 from tests.support.tiny_model import make_tiny_model
 
 N_TEXTS = 30

@@ -7,9 +7,9 @@ import pytest
 from benchmarks import index_time, looking, steered
 from benchmarks.rows import Row
 from benchmarks.smollm2 import Subject
+from gql_server.artifacts.datasets import built_in_python_reference
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.protocol.sources import LanguageModelSource
-from gql_server.artifacts.datasets import built_in_python_reference
 from tests.support.tiny_model import make_tiny_model
 
 

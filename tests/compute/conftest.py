@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from gql_server.artifacts.datasets import write_texts
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.worker.context import TaskCanceled
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.storage.store import ActivationStore
+from gql_server.compute.worker.context import TaskCanceled
 from gql_server.protocol.events import Event, Progress
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import CaptureActivations
-from gql_server.compute.storage.store import ActivationStore
-from gql_server.artifacts.datasets import write_texts
 from tests.support.tiny_model import make_tiny_model
 
 

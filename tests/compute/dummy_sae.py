@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 
 from mi_crow.mechanistic.sae.sae import Sae
 from overcomplete.sae import SAE

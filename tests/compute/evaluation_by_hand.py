@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 
 from mi_crow.mechanistic.sae.sae import Sae
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 
 from mi_crow.store.store import Store, TensorMetadata
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.protocol.sources import SaeSource
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.classes import SaeClasses, place
+from gql_server.protocol.sources import SaeSource
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import BANDWIDTH, BatchTopKEngine, JumpReLUEngine
 from gql_server.compute.saes.affine_saes import AffineSae, BatchTopKSae, BiasedTopKSae, JumpReLUSae, ReLUSae
 from gql_server.compute.saes.classes import SaeClass
@@ -40,8 +40,8 @@ def arrays(sae: AffineSae) -> dict[str, np.ndarray[Any, Any]]:
 def pre_codes_by_hand(sae: AffineSae, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     w = arrays(sae)
     centred = x - w["decoder_bias"] if sae.sae_engine.subtracts_bias else x
-    pre_codes: np.ndarray[Any, Any] = centred @ w["encoder_weight"].T + w["encoder_bias"]
-    return pre_codes
+    pre_activations: np.ndarray[Any, Any] = centred @ w["encoder_weight"].T + w["encoder_bias"]
+    return pre_activations
 
 
 def by_hand(sae: AffineSae, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -146,7 +146,7 @@ def test_batch_top_k_keeps_k_per_token_on_average_and_then_the_mean_of_the_small
     assert float(engine.threshold) == pytest.approx(np.mean(smallest[-40:]), rel=0.1)
     batches = torch.randn(6, 100, N_INPUTS)
     engine.settle(list(batches))
-    kept = [np.sort(engine.pre_codes(batch).detach().numpy(), axis=None)[-100 * K] for batch in batches]
+    kept = [np.sort(engine.pre_activations(batch).detach().numpy(), axis=None)[-100 * K] for batch in batches]
     assert float(engine.threshold) == pytest.approx(np.mean(kept))
     engine.eval()
     _, latents = engine.encode(torch.randn(2000, N_INPUTS))
@@ -166,7 +166,7 @@ def test_batch_top_k_finds_the_largest_of_a_batch_whatever_threshold_it_remember
     engine.train()
     x = torch.randn(200, N_INPUTS)
     codes = engine.chosen(x)
-    pre = engine.pre_codes(x).detach().numpy()
+    pre = engine.pre_activations(x).detach().numpy()
     largest = [place for place in np.argsort(-pre, axis=None)[: 200 * K] if pre.flat[place] > 0]
     assert len(largest) == 200 * K or bias < 0
     assert sorted((codes.rows * 600 + codes.neurons).tolist()) == sorted(largest)

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import example, given, strategies as st
 
-from gql_server.compute.capturing.batch_sizes import MOST_PADDED, ForwardPass, Part, joined, passes
 from gql_server.artifacts.manifest import PlannedBatch
+from gql_server.compute.capturing.batch_sizes import MOST_PADDED, ForwardPass, Part, joined, passes
 
 
 def plan(*lengths: list[int]) -> list[PlannedBatch]:

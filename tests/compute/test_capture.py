@@ -15,16 +15,16 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from gql_server.artifacts.manifest import Manifest, read_manifest, read_record
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.worker.context import TaskCanceled, TaskError
 from gql_server.compute.downloading.hub_texts import download_texts
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.storage.store import ActivationStore
+from gql_server.compute.storage.texts import open_texts
+from gql_server.compute.worker.context import TaskCanceled, TaskError
 from gql_server.protocol.events import Log, Progress
 from gql_server.protocol.sources import HubDataset, LanguageModelSource
 from gql_server.protocol.tasks import CaptureActivations
-from gql_server.compute.storage.store import ActivationStore
-from gql_server.compute.storage.texts import open_texts
-from gql_server.artifacts.manifest import Manifest, read_manifest, read_record
 from tests.compute.conftest import CanceledContext, RecordingContext, capture_task
 
 from mi_crow.hooks.implementations.function_controller import FunctionController

@@ -11,17 +11,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gql_server.compute.capturing.capture import capture_activations
+from gql_server.artifacts.manifest import BatchRecord, ManifestBatch, read_manifest, read_record
 from gql_server.compute.capturing.batch_sizes import tokens_per_pass
-from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.language_models.model_files import DTYPES
 from gql_server.compute.language_models.text_encoder import encoder_of, set_encoder
+from gql_server.compute.storage.store import ActivationStore
+from gql_server.compute.worker.context import TaskCanceled, TaskError
 from gql_server.protocol.events import Event, Progress
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import CaptureActivations
-from gql_server.compute.storage.store import ActivationStore
-from gql_server.artifacts.manifest import BatchRecord, ManifestBatch, read_manifest, read_record
 from tests.compute.conftest import CanceledContext, RecordingContext, capture_task
 
 from mi_crow.hooks.implementations.function_controller import FunctionController

@@ -10,15 +10,15 @@ import msgspec
 import pytest
 import torch
 
+from gql_server.artifacts.manifest import Manifest, assemble, read_manifest
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.storage.store import ActivationStore
+from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.events import Log
 from gql_server.protocol.results import CaptureResult
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import CaptureActivations
-from gql_server.compute.storage.store import ActivationStore
-from gql_server.artifacts.manifest import Manifest, assemble, read_manifest
 from tests.compute.conftest import RecordingContext, capture_task, interrupted_capture
 
 LAYER = "llamaforcausallm_model_layers_0"

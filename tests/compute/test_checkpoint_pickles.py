@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.formats.checkpoint_files import opened
 from gql_server.compute.formats.checkpoint_pickles import MAX_DEPTH, StoredTensor, read_pickle
+from gql_server.compute.worker.context import TaskError
 from tests.saelens.cases import CLASSES, make
 
 PROTO, ORDERED = b"\x80\x02", b"ccollections\nOrderedDict\n"

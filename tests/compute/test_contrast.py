@@ -9,15 +9,14 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gql_server.compute.worker.context import TaskError
-from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.inspection import contrast as contrast_module
-from gql_server.compute.inspection import top_neurons
+from gql_server.compute.inspection import contrast as contrast_module, top_neurons
 from gql_server.compute.inspection.contrast import contrast_neurons
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.saes import hooks
+from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.results import ContrastedNeuron
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import ContrastNeurons
-from gql_server.compute.saes import hooks
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import N_LATENTS, K, make_sae, sae_source
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskError
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.generating import decoding as decoding_module
 from gql_server.compute.generating.batching import go_together
 from gql_server.compute.generating.decoding import Decoding, Step
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.protocol.sources import Edit
 from gql_server.compute.saes.classes import SaeClasses, place
 from gql_server.compute.saes.hooks import SaeHook
+from gql_server.compute.worker.context import TaskError
+from gql_server.protocol.sources import Edit
 from tests.compute.architectures import make_architecture
 
 from mi_crow.language_model.language_model import LanguageModel

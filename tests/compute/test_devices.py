@@ -7,14 +7,14 @@ whatever reads a number, for which a GPU's work would have to be waited for.
 import pytest
 import torch
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskError
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.devices import choose_device, devices
-from gql_server.protocol.tasks import UnloadLanguageModel
 from gql_server.compute.saes.classes import SaeClasses
-from gql_server.compute.worker.task_runner import Toolbox
+from gql_server.compute.training.forward import forward_fn
 from gql_server.compute.training.metrics import DeadNeurons, IntervalMetrics
-from gql_server.compute.training.forward import way_through
+from gql_server.compute.worker.context import TaskError
+from gql_server.compute.worker.task_runner import TaskRunner
+from gql_server.protocol.tasks import UnloadLanguageModel
 from tests.compute.conftest import RecordingContext
 
 N_INPUTS, N_LATENTS, BATCH = 64, 4096, 128
@@ -53,7 +53,7 @@ def test_a_device_is_the_one_asked_for_or_the_best() -> None:
 
 
 def test_without_a_gpu_a_setting_that_names_one_is_refused() -> None:
-    tools = Toolbox(lambda change: None, device="cuda")
+    tools = TaskRunner(lambda change: None, device="cuda")
     assert tools.describe().devices == devices()
     with pytest.raises(TaskError, match=r"WORKER_DEVICE is wrong\. There is no device 'cuda' here"):
         tools.do(UnloadLanguageModel("lm_a"), RecordingContext())
@@ -64,7 +64,7 @@ def test_a_training_step_reads_nothing_from_its_device() -> None:
     parameters = list(sae.sae_engine.parameters())
     optimizer = torch.optim.AdamW(parameters)
     metrics, dead = IntervalMetrics(), DeadNeurons(N_LATENTS, BATCH)
-    way = way_through(sae)
+    way = forward_fn(sae)
     for _ in range(2):
         x = torch.randn(BATCH, N_INPUTS, device="meta")
         passed = way(x)

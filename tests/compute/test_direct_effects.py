@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.indexing import direct_effects as effects_module
 from gql_server.compute.indexing.direct_effects import direct_effects
 from gql_server.compute.indexing.strongest_columns import strongest_columns
@@ -20,6 +19,7 @@ from gql_server.compute.language_models.unembedding import NoUnembedding, find_u
 from gql_server.compute.saes import decoder_directions as directions_module
 from gql_server.compute.saes.affine_saes import JumpReLUSae
 from gql_server.compute.saes.decoder_directions import decoder_directions, similar_neurons
+from gql_server.compute.worker.context import TaskError
 from tests.compute.architectures import PADDING_ROWS, make_architecture
 
 from mi_crow.language_model.language_model import LanguageModel

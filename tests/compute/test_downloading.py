@@ -10,16 +10,16 @@ import datasets
 import huggingface_hub
 import pytest
 
-from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.artifacts.datasets import TextDataset
 from gql_server.compute.downloading import downloader, hub_models
 from gql_server.compute.downloading.downloader import Downloader, patiently
 from gql_server.compute.downloading.silence import Silence
+from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.model_files.files import snapshot_in_cache, whole_snapshot_in_cache
 from gql_server.protocol.events import Event, Log, Stage
 from gql_server.protocol.results import Done
 from gql_server.protocol.sources import HubDataset, LanguageModelSource
 from gql_server.protocol.tasks import DownloadLanguageModel, DownloadTexts
-from gql_server.artifacts.datasets import TextDataset
-from gql_server.model_files.files import snapshot_in_cache, whole_snapshot_in_cache
 from tests.compute.conftest import RecordingContext
 
 SOURCE = LanguageModelSource("lm_a", "HUGGING_FACE", "owner/name", "v1", "FLOAT32", "/nowhere")

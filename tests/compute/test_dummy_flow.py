@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from gql_server.compute.generating.generation import generate
-from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.inspection.top_neurons import find_top_neurons
-from gql_server.protocol.events import OutputFinished
-from gql_server.protocol.sources import Edit, LanguageModelSource, SaeSource
-from gql_server.protocol.tasks import FindTopNeurons
+from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.loaded import Saes
 from gql_server.compute.training.training import train_sae
+from gql_server.protocol.events import OutputFinished
+from gql_server.protocol.sources import Edit, LanguageModelSource, SaeSource
+from gql_server.protocol.tasks import FindTopNeurons
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
 from tests.compute.memory_store import MemoryStore

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskError
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.classes import SaeClasses, place
 from gql_server.compute.saes.encoding import codes_of
+from gql_server.compute.worker.context import TaskError
 from tests.compute.dummy_sae import DummySae
 
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.artifacts.datasets import write_texts
 from gql_server.compute.evaluating import evaluation
 from gql_server.compute.evaluating.evaluation import evaluate_sae
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.language_models.text_encoder import TextEncoder
+from gql_server.compute.worker.context import TaskCanceled, TaskError
 from gql_server.protocol.events import Log, Progress
 from gql_server.protocol.results import EvaluationResult
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import EvaluateSae
-from gql_server.artifacts.datasets import write_texts
 from gql_server.tokens.edges import TextEdges
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from gql_server.compute.worker.context import TaskError
+from gql_server.artifacts.datasets import write_texts
 from gql_server.compute.evaluating.evaluation import evaluate_sae
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.saes.classes import SaeClasses, place
+from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.events import Log
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.results import EvaluationResult
 from gql_server.protocol.sources import SaeSource
 from gql_server.protocol.tasks import EvaluateSae
-from gql_server.compute.saes.classes import SaeClasses, place
-from gql_server.artifacts.datasets import write_texts
 from tests.compute.conftest import RecordingContext
 from tests.compute.evaluation_by_hand import Array, ByHand, NumpyAffineSae
 from tests.compute.extreme_models import LAYER, WIDTH, make_overflow, make_sink, source_of

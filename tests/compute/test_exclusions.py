@@ -13,15 +13,9 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.worker.context import TaskCanceled, TaskError
 from gql_server.compute.exclusions import counted, positions_of
 from gql_server.compute.indexing.neuron_index import index_neurons
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.protocol.events import Log, Progress
-from gql_server.protocol.exclusions import Exclusions
-from gql_server.protocol.results import IndexResult, TrainResult
-from gql_server.protocol.sources import SaeSource
-from gql_server.protocol.tasks import CaptureActivations, IndexNeurons, TrainSae
 from gql_server.compute.provenance.index_provenance import with_provenance
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.loaded import Saes
@@ -29,6 +23,12 @@ from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.training.outliers import TokenSample, note_of
 from gql_server.compute.training.training import train_sae
 from gql_server.compute.training.training_store import TrainingStore
+from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.protocol.events import Log, Progress
+from gql_server.protocol.exclusions import Exclusions
+from gql_server.protocol.results import IndexResult, TrainResult
+from gql_server.protocol.sources import SaeSource
+from gql_server.protocol.tasks import CaptureActivations, IndexNeurons, TrainSae
 from tests.compute.conftest import RecordingContext, capture_task
 from tests.compute.evaluation_by_hand import NumpyAffineSae
 from tests.compute.extreme_models import LAYER, WIDTH, make_sink, source_of

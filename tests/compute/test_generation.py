@@ -9,16 +9,16 @@ import msgspec
 import pytest
 import torch
 
-from gql_server.model_files.chat_templates import chats
-from gql_server.compute.worker.context import TaskCanceled, TaskError
 from gql_server.compute.generating.generation import generate
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.saes import hooks
+from gql_server.compute.saes.encoding import codes_of
+from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.model_files.chat_templates import chats
 from gql_server.protocol.events import OutputFinished, TokenGenerated
 from gql_server.protocol.sources import Edit, LanguageModelSource
 from gql_server.protocol.tasks import Generate
-from gql_server.compute.saes import hooks
-from gql_server.compute.saes.sparse_latents import Codes
-from gql_server.compute.saes.encoding import codes_of
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import LAYER, N_LATENTS, layer_output, logits, make_sae, sae_source
 from tests.support.generation_tasks import generation_task

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.protocol.sources import Edit, LanguageModelSource
 from gql_server.compute.saes.hooks import Mode, SaeHook, attached
+from gql_server.compute.worker.context import TaskError
+from gql_server.protocol.sources import Edit, LanguageModelSource
 from tests.compute.sae_fixtures import LAYER, N_LATENTS, K, layer_output, logits, make_sae
 
 from mi_crow.language_model.language_model import LanguageModel

@@ -11,15 +11,22 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from gql_server.artifacts.datasets import TextDataset, built_in_python_reference
+from gql_server.artifacts.manifest import (
+    PlannedBatch,
+    assemble,
+    read_manifest,
+    read_plan,
+    write_manifest,
+    write_plan,
+)
+from gql_server.artifacts.top_texts import load_tokenizer, read_top_texts
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.indexing.neuron_index import index_neurons
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.storage.store import MASKS, ActivationStore
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import CaptureActivations, IndexNeurons
-from gql_server.compute.storage.store import MASKS, ActivationStore
-from gql_server.artifacts.datasets import TextDataset, built_in_python_reference
-from gql_server.artifacts.manifest import PlannedBatch, assemble, read_manifest, read_plan, write_manifest, write_plan
-from gql_server.artifacts.top_texts import load_tokenizer, read_top_texts
 from tests.compute.conftest import RecordingContext, capture_task
 from tests.compute.evaluation_by_hand import NumpyAffineSae, NumpySae
 from tests.compute.sae_fixtures import LAYER, N_LATENTS, K, make_sae, sae_source

@@ -22,10 +22,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.language_models import loading
 from gql_server.compute.language_models.loading import LanguageModels, depth_order, describe
 from gql_server.compute.language_models.weights import load_weights
+from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.wire import LanguageModelChanged
 from models.enums import LayerKind

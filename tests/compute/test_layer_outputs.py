@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from gql_server.artifacts.manifest import read_manifest
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.language_models.layers import depth_order, describe_layers
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.protocol.sources import Edit, LanguageModelSource
 from gql_server.compute.saes.hooks import ReplacementHook, SaeHook, attached
 from gql_server.compute.storage.store import ActivationStore
-from gql_server.artifacts.manifest import read_manifest
+from gql_server.compute.worker.context import TaskError
+from gql_server.protocol.sources import Edit, LanguageModelSource
 from tests.architectures.configs import model_class, tiny_config
 from tests.compute.conftest import RecordingContext, capture_task
 from tests.compute.layer_families import save_family

@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.language_models.load_failures import sentences_of
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.sources import LanguageModelSource
 
 

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer
 
-from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.worker.context import TaskError
-from gql_server.compute.indexing.neuron_index import index_neurons
-from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.language_models.text_encoder import make_encoder
-from gql_server.protocol.events import Log
-from gql_server.protocol.sources import LanguageModelSource
-from gql_server.protocol.tasks import CaptureActivations, IndexNeurons
-from gql_server.compute.storage.store import ActivationStore
 from gql_server.artifacts.datasets import TextDataset, built_in_python_reference
 from gql_server.artifacts.manifest import read_manifest
 from gql_server.artifacts.top_texts import load_tokenizer, read_top_texts
+from gql_server.compute.capturing.capture import capture_activations
+from gql_server.compute.indexing.neuron_index import index_neurons
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.language_models.text_encoder import make_encoder
+from gql_server.compute.storage.store import ActivationStore
+from gql_server.compute.worker.context import TaskError
+from gql_server.protocol.events import Log
+from gql_server.protocol.sources import LanguageModelSource
+from gql_server.protocol.tasks import CaptureActivations, IndexNeurons
 from tests.compute.conftest import RecordingContext, capture_task, interrupted_capture
 from tests.compute.evaluation_by_hand import NumpySae
 from tests.compute.sae_fixtures import LAYER, N_LATENTS, K, make_sae, sae_source

@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
+from gql_server.artifacts.datasets import TextDataset, built_in_python_reference
+from gql_server.artifacts.manifest import read_manifest
+from gql_server.artifacts.top_texts import load_tokenizer, read_top_texts
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.indexing import text_groups
 from gql_server.compute.indexing.neuron_index import index_neurons
 from gql_server.compute.indexing.statistics import N_BINS, Firings, NeuronStatistics
 from gql_server.compute.indexing.strongest_texts import StrongestTexts, TextGroup
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.saes.affine_saes import ReLUSae
+from gql_server.compute.storage.store import ActivationStore
+from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.events import Log, Progress
 from gql_server.protocol.results import IndexResult
 from gql_server.protocol.sources import LanguageModelSource, SaeSource
 from gql_server.protocol.tasks import CaptureActivations, IndexNeurons
-from gql_server.compute.saes.affine_saes import ReLUSae
-from gql_server.compute.storage.store import ActivationStore
-from gql_server.artifacts.datasets import TextDataset, built_in_python_reference
-from gql_server.artifacts.manifest import read_manifest
-from gql_server.artifacts.top_texts import load_tokenizer, read_top_texts
 from tests.compute.conftest import RecordingContext, capture_task
 
 from mi_crow.mechanistic.sae.modules.l1_sae import L1Sae

@@ -8,18 +8,18 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from gql_server.artifacts.manifest import Manifest, read_manifest
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.indexing.neuron_index import index_neurons
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.protocol.events import Log
-from gql_server.protocol.sources import SaeSource
-from gql_server.protocol.tasks import CaptureActivations, IndexNeurons, TrainSae
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.loaded import Saes
 from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.training.training import train_sae
-from gql_server.artifacts.manifest import Manifest, read_manifest
+from gql_server.compute.worker.context import TaskError
+from gql_server.protocol.events import Log
+from gql_server.protocol.sources import SaeSource
+from gql_server.protocol.tasks import CaptureActivations, IndexNeurons, TrainSae
 from tests.compute.conftest import RecordingContext, capture_task
 from tests.compute.extreme_models import LAYER, WIDTH, make_overflow, source_of
 

@@ -12,10 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from gql_server.artifacts.file_hashes import sha256_of
+from gql_server.artifacts.provenance import LanguageModelProvenance
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.language_models import model_files
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.saes.classes import SaeClasses
+from gql_server.compute.worker.context import TaskError
+from gql_server.compute.worker.task_runner import TaskRunner
+from gql_server.model_files.identity import fingerprint
 from gql_server.protocol.results import (
     EvaluationResult,
     GenerateResult,
@@ -35,11 +40,6 @@ from gql_server.protocol.tasks import (
     Task,
 )
 from gql_server.protocol.wire import LanguageModelChanged, LanguageModelFound
-from gql_server.compute.saes.classes import SaeClasses
-from gql_server.compute.worker.task_runner import Toolbox
-from gql_server.artifacts.file_hashes import sha256_of
-from gql_server.model_files.identity import fingerprint
-from gql_server.artifacts.provenance import LanguageModelProvenance
 from tests.compute.conftest import RecordingContext, capture_task, interrupted_capture
 from tests.compute.sae_fixtures import make_sae, sae_source
 from tests.support.generation_tasks import generation_task
@@ -80,7 +80,7 @@ class World:
 
     def __init__(self, source: LanguageModelSource, tmp_path: Path) -> None:
         self.told: list[LanguageModelChanged | LanguageModelFound] = []
-        self.tools = Toolbox(self.told.append, "cpu")
+        self.tools = TaskRunner(self.told.append, "cpu")
         self.source, self.directory = source, tmp_path
         lm, origin = self.tools.language_models.get_identified(source)
         self.made_with = MadeWith("The SAE 'a'", "2026-01-02 03:04 UTC", origin, [])
@@ -216,7 +216,7 @@ def test_a_load_for_whatever_task_tells_what_the_model_is_now(world: World) -> N
 
 
 def test_two_workers_refuse_alike_whichever_loaded_before(world: World) -> None:
-    other = Toolbox(lambda told: None, "cpu")
+    other = TaskRunner(lambda told: None, "cpu")
     task = world.tasks(world.made_with)[0]
     other.do(task, RecordingContext())
     save_other_weights(Path(world.source.location))

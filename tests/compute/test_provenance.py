@@ -13,17 +13,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from gql_server.artifacts.file_hashes import hash_files, sha256_of
+from gql_server.artifacts.manifest import read_manifest, write_manifest
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.worker.context import TaskCanceled, TaskError
 from gql_server.compute.language_models import model_files
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.protocol.events import Log
-from gql_server.protocol.sources import LanguageModelSource
 from gql_server.compute.provenance.provenance import provenance_of_run
 from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.training.training_store import TrainingStore
-from gql_server.artifacts.file_hashes import hash_files, sha256_of
-from gql_server.artifacts.manifest import read_manifest, write_manifest
+from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.protocol.events import Log
+from gql_server.protocol.sources import LanguageModelSource
 from tests.compute.conftest import RecordingContext, capture_task, interrupted_capture
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 import torch
 
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.generating.generation import generate
-from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.inspection.contrast import contrast_neurons
 from gql_server.compute.inspection.top_neurons import find_top_neurons
-from gql_server.protocol.sources import Edit, LanguageModelSource
-from gql_server.protocol.tasks import ContrastNeurons, FindTopNeurons
+from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.saes.encoding import all_finite
 from gql_server.compute.saes.hooks import Mode, SaeHook
+from gql_server.compute.worker.context import TaskError
+from gql_server.protocol.sources import Edit, LanguageModelSource
+from gql_server.protocol.tasks import ContrastNeurons, FindTopNeurons
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import LAYER, make_sae, sae_source
 from tests.support.generation_tasks import generation_task

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskError
-from gql_server.protocol.sources import SaeSource
-from gql_server.protocol.wire import SaeClassDescription
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes import classes as module
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.loaded import Saes
+from gql_server.compute.worker.context import TaskError
+from gql_server.protocol.sources import SaeSource
+from gql_server.protocol.wire import SaeClassDescription
 from tests.compute.dummy_sae import DummySae
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gql_server.compute.worker.context import TaskCanceled, TaskError
 from gql_server.compute.formats.sae_export import export_sae
+from gql_server.compute.worker.context import TaskCanceled, TaskError
 from gql_server.protocol.events import Progress
 from gql_server.protocol.sources import SaeSource
 from gql_server.protocol.tasks import ExportSae

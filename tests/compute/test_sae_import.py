@@ -17,13 +17,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.artifacts.provenance import plain
 from gql_server.compute.formats.sae_import import import_sae
-from gql_server.protocol.events import Log, Progress
-from gql_server.protocol.tasks import ImportSae
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.weights import weights_of
-from gql_server.artifacts.provenance import plain
+from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.protocol.events import Log, Progress
+from gql_server.protocol.tasks import ImportSae
 from tests.compute.conftest import RecordingContext
 from tests.saelens.cases import CLASSES, N_INPUTS, N_LATENTS, K, make
 from tests.saelens.recorded_files import FILES, RECORDED, made

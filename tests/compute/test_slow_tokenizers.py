@@ -9,15 +9,15 @@ import torch
 from safetensors.numpy import load_file
 from transformers import ByT5Tokenizer, LlamaConfig, LlamaForCausalLM
 
+from gql_server.artifacts.datasets import TextDataset
+from gql_server.artifacts.top_texts import TopText, read_top_texts
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.indexing.neuron_index import index_neurons
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.storage.store import ActivationStore
 from gql_server.protocol.sources import LanguageModelSource, SaeSource
 from gql_server.protocol.tasks import IndexNeurons
-from gql_server.compute.storage.store import ActivationStore
-from gql_server.artifacts.datasets import TextDataset
 from gql_server.tokens.token_texts_file import TOKEN_TEXTS_FILE, token_texts
-from gql_server.artifacts.top_texts import TopText, read_top_texts
 from tests.compute.conftest import RecordingContext, capture_task
 from tests.compute.sae_fixtures import make_sae
 

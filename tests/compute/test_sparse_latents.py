@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes import sparse_latents as codes_module
-from gql_server.compute.saes.sparse_latents import Codes, portions
 from gql_server.compute.saes.selection import strongest
+from gql_server.compute.saes.sparse_latents import Codes, portions
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -12,17 +12,17 @@ from gguf import TokenType
 from torch import nn
 from transformers import AutoTokenizer
 
-from gql_server.model_files.chat_templates import chats
+from gql_server.artifacts.manifest import read_manifest
+from gql_server.artifacts.top_texts import load_tokenizer
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.language_models.loading import LanguageModels, describe
 from gql_server.compute.language_models.prompts import encode_prompts
 from gql_server.compute.language_models.special_tokens import tokenizer_facts
-from gql_server.protocol.sources import LanguageModelSource
 from gql_server.compute.storage.store import ActivationStore
-from gql_server.artifacts.manifest import read_manifest
+from gql_server.compute.worker.context import TaskError
+from gql_server.model_files.chat_templates import chats
+from gql_server.protocol.sources import LanguageModelSource
 from gql_server.services.tokenizing import TokenizerFiles, token_counts
-from gql_server.artifacts.top_texts import load_tokenizer
 from tests.compute.conftest import RecordingContext, capture_task
 from tests.support.tiny_gguf import make_tiny_gguf
 from tests.support.tiny_tokenizers import mark_added, save_with, tiny_tokenizer, with_template

@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.generating.generation import generate
-from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.inspection.contrast import contrast_neurons
 from gql_server.compute.inspection.top_neurons import find_top_neurons
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.saes import hooks
+from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.events import OutputFinished
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.sources import Edit, LanguageModelSource
 from gql_server.protocol.tasks import ContrastNeurons, FindTopNeurons
-from gql_server.compute.saes import hooks
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import N_LATENTS, layer_output, logits, make_sae, sae_source
 from tests.support.generation_tasks import generation_task

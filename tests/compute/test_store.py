@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gql_server.compute.storage.store import MASKS, ActivationStore
 from gql_server.artifacts.files import TEMPORARY_PREFIX
 from gql_server.artifacts.manifest import PlannedBatch
+from gql_server.compute.storage.store import MASKS, ActivationStore
 
 from mi_crow.store.local_store import LocalStore
 

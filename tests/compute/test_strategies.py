@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.linear_engine import has_linear_engine
-from gql_server.compute.training.forward import Pass, way_through
+from gql_server.compute.training.forward import Pass, forward_fn
 from gql_server.compute.training.plan import make_plan
 from gql_server.compute.training.strategies import (
     AUXILIARY_WEIGHT,
@@ -100,7 +100,7 @@ def pass_of(x_hat: Any, z_pre: Any, dictionary: Any) -> Pass:
         mean_latent=nothing,
         active_count=nothing,
         fired=nothing,
-        pre_codes=lambda neurons: torch.tensor(z_pre)[:, neurons],
+        pre_activations=lambda neurons: torch.tensor(z_pre)[:, neurons],
     )
 
 
@@ -130,7 +130,7 @@ def test_the_auxiliary_loss_moves_nothing_but_the_dead() -> None:
     dead = torch.zeros(24, dtype=torch.bool)
     dead[[4, 7]] = True
     x = structured_rows(50)
-    auxiliary_loss(x, way_through(sae)(x), dead).backward()
+    auxiliary_loss(x, forward_fn(sae)(x), dead).backward()
     for weights in (engine.encoder_weight, engine.decoder_weight):
         assert (weights.grad.to_dense().abs().sum(dim=1) > 0).tolist() == dead.tolist()
 
@@ -145,7 +145,7 @@ def test_of_many_dead_neurons_some_are_brought_back_at_a_time_and_all_of_them_in
     reached = torch.zeros(200, dtype=torch.bool)
     for _ in range(300):
         engine.zero_grad()
-        auxiliary_loss(x, way_through(sae)(x), dead).backward()
+        auxiliary_loss(x, forward_fn(sae)(x), dead).backward()
         moved = engine.encoder_weight.grad.to_dense().abs().sum(dim=1) > 0
         # Of the half as many as inputs that take part for each token.
         assert 4 <= int(moved.sum()) <= REVIVED_AMONG * 4
@@ -162,8 +162,8 @@ def test_jump_relus_penalty_is_the_distance_from_k_and_of_the_dead_from_their_th
     dead = torch.zeros(24, dtype=torch.bool)
     dead[[2, 9]] = True
     engine.train()
-    z_pre = engine.pre_codes(rows * recipe.scale)
-    passed = way_through(sae)(rows * recipe.scale)
+    z_pre = engine.pre_activations(rows * recipe.scale)
+    passed = forward_fn(sae)(rows * recipe.scale)
     z, theta = z_pre.detach().double().numpy(), engine.threshold.detach().double().numpy()
     l0 = np.mean(np.sum((z > theta) & (z > 0), axis=1))
     below = np.mean(np.sum(np.maximum(theta - z, 0)[:, dead.numpy()], axis=1))
@@ -335,11 +335,11 @@ def test_without_a_decoder_bias_a_neuron_starts_as_the_mean_and_the_others_aroun
     dictionary = sae.sae_engine.dictionary._weights.detach().double().numpy()
     np.testing.assert_allclose(dictionary[0], mean / np.linalg.norm(mean), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(dictionary, axis=1), 1, atol=1e-5)
-    pre_codes = sae.sae_engine.encode(rows * recipe.scale)[0].detach().double().numpy()
-    np.testing.assert_allclose(pre_codes[:, 0], x @ dictionary[0], atol=1e-3)
+    pre_activations = sae.sae_engine.encode(rows * recipe.scale)[0].detach().double().numpy()
+    np.testing.assert_allclose(pre_activations[:, 0], x @ dictionary[0], atol=1e-3)
     differences = (x - mean) @ dictionary[1:].T
-    factor = (pre_codes[:, 1:] * differences).sum() / (differences**2).sum()
-    np.testing.assert_allclose(pre_codes[:, 1:], factor * differences, atol=1e-3)
+    factor = (pre_activations[:, 1:] * differences).sum() / (differences**2).sum()
+    np.testing.assert_allclose(pre_activations[:, 1:], factor * differences, atol=1e-3)
     latents = np.maximum(differences, 0)
     if k is not None:
         latents[latents < np.sort(latents, axis=1)[:, -(k - 1), None]] = 0

@@ -8,20 +8,20 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer, CanineTokenizer
 
+from gql_server.artifacts.datasets import write_texts
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.evaluating.evaluation import evaluate_sae
 from gql_server.compute.generating.generation import generate
+from gql_server.compute.inspection.contrast import contrast_neurons
+from gql_server.compute.inspection.top_neurons import find_top_neurons
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.language_models.prompts import encode_prompts
 from gql_server.compute.language_models.text_encoder import make_encoder
-from gql_server.compute.inspection.contrast import contrast_neurons
-from gql_server.compute.inspection.top_neurons import find_top_neurons
+from gql_server.compute.storage.store import ActivationStore
+from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.events import OutputFinished
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import ContrastNeurons, EvaluateSae, FindTopNeurons, Generate
-from gql_server.compute.storage.store import ActivationStore
-from gql_server.artifacts.datasets import write_texts
 from gql_server.services.tokenizing import TokenizerFiles, token_counts
 from tests.compute.conftest import RecordingContext, capture_task
 from tests.compute.sae_fixtures import make_sae, sae_source

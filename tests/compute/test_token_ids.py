@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from gql_server.artifacts.datasets import TextDataset, write_texts
 from gql_server.compute.capturing.token_ids import TokenIds
 from gql_server.compute.language_models.text_encoder import CutText, TextEncoder, make_encoder
-from gql_server.artifacts.datasets import TextDataset, write_texts
 
 TEXTS = ["A short text.", "", "naïve 😀", "The for statement is used to iterate over a sequence.", "x"]
 

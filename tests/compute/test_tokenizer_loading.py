@@ -11,11 +11,11 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
 
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.language_models.load_failures import NotLoadable
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.language_models.special_tokens import facts_of_model
 from gql_server.compute.language_models.tokenizer_loading import load_tokenizer
+from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.sources import LanguageModelSource
 
 TEXTS = [

@@ -4,18 +4,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from gql_server.compute.worker.context import TaskError
-from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.inspection import top_neurons
 from gql_server.compute.inspection.ranking import strongest, strongest_per_row
 from gql_server.compute.inspection.top_neurons import find_top_neurons
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.saes import hooks
+from gql_server.compute.saes.encoding import codes_of
+from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.events import NeuronActivation
 from gql_server.protocol.results import PromptNeurons
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import FindTopNeurons
-from gql_server.compute.saes import hooks
-from gql_server.compute.saes.sparse_latents import Codes
-from gql_server.compute.saes.encoding import codes_of
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import N_LATENTS, layer_output, make_sae, sae_source
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
+from gql_server.compute.saes.classes import SaeClasses, place
+from gql_server.compute.saes.linear_engine import fold_scale, initialise
+from gql_server.compute.training.report import MAX_POINTS, Schedule
+from gql_server.compute.training.strategies import activation_scale
+from gql_server.compute.training.training import train_sae
+from gql_server.compute.training.training_store import TrainingStore
 from gql_server.compute.worker.context import TaskCanceled, TaskError
 from gql_server.protocol.events import Log, Progress, TrainingConfigChosen, TrainingPoint
 from gql_server.protocol.tasks import TrainSae
-from gql_server.compute.saes.classes import SaeClasses, place
-from gql_server.compute.saes.linear_engine import fold_scale, initialise
-from gql_server.compute.training.strategies import activation_scale
-from gql_server.compute.training.report import MAX_POINTS, Schedule
-from gql_server.compute.training.training import train_sae
-from gql_server.compute.training.training_store import TrainingStore
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
 from tests.compute.memory_store import MemoryStore

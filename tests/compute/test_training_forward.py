@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes import sparse_latents as codes
 from gql_server.compute.saes.classes import SaeClasses
-from gql_server.compute.training.forward import Pass, dense_pass, way_through
+from gql_server.compute.training.forward import Pass, dense_pass, forward_fn
 from gql_server.compute.training.strategies import auxiliary_loss, recipe_for
 from tests.compute.dummy_sae import DummySae
 
@@ -50,7 +50,7 @@ def trained(name: str, k: int | None, dtype: torch.dtype, sparse: bool) -> tuple
     recipe.start(torch.cat(rows[:8]))
     engine: Any = sae.sae_engine
     engine.train()
-    way: Callable[[Tensor], Pass] = way_through(sae) if sparse else lambda x: dense_pass(engine, x)
+    way: Callable[[Tensor], Pass] = forward_fn(sae) if sparse else lambda x: dense_pass(engine, x)
     optimizer = torch.optim.Adam(engine.parameters(), lr=1e-3)
     dead = torch.zeros(N_LATENTS, dtype=torch.bool)
     dead[::9] = True
@@ -103,13 +103,13 @@ def test_what_a_pass_tells_of_latents_is_what_the_dense_ones_say(name: str, k: i
     _, latents, x_hat = engine(x)
     if threshold is not None:  # A pass in training moves it.
         engine.threshold.copy_(threshold)
-    passed = way_through(sae)(x)
+    passed = forward_fn(sae)(x)
     torch.testing.assert_close(passed.x_hat, x_hat)
     assert int(passed.active_count) == int((latents != 0).sum()) > 0
     assert torch.equal(passed.fired, (latents != 0).any(dim=0))
     assert float(passed.mean_latent.detach()) == pytest.approx(float(latents.detach().abs().mean()))
     torch.testing.assert_close(
-        passed.pre_codes(torch.tensor([5, 0])), engine.encode(x)[0][:, [5, 0]], rtol=1e-9, atol=1e-12
+        passed.pre_activations(torch.tensor([5, 0])), engine.encode(x)[0][:, [5, 0]], rtol=1e-9, atol=1e-12
     )
 
 
@@ -128,6 +128,6 @@ def test_an_engine_of_somebody_elses_is_passed_through_as_it_is() -> None:
     torch.manual_seed(0)
     sae = DummySae(20, N_INPUTS)
     x = torch.randn(8, N_INPUTS)
-    passed = way_through(sae)(x)
+    passed = forward_fn(sae)(x)
     assert passed.places is None
     torch.testing.assert_close(passed.x_hat, sae.forward(x))

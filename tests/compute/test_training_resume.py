@@ -12,7 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
+from gql_server.compute.saes.classes import SaeClasses
+from gql_server.compute.training.snapshots import QUICK_BYTES, Snapshot, Snapshots, UnusableSnapshot
+from gql_server.compute.training.training import train_sae
 from gql_server.compute.worker.context import TaskCanceled
 from gql_server.protocol.events import (
     Event,
@@ -23,9 +26,6 @@ from gql_server.protocol.events import (
     TrainingResumed,
 )
 from gql_server.protocol.tasks import SNAPSHOT_FILE, TrainSae
-from gql_server.compute.saes.classes import SaeClasses
-from gql_server.compute.training.snapshots import QUICK_BYTES, Snapshot, Snapshots, UnusableSnapshot
-from gql_server.compute.training.training import train_sae
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
 from tests.compute.test_training import LAYER, WIDTH, Run, epoch, make_task, points, training_store, write_run
@@ -52,7 +52,7 @@ class RestlessEngine(SAE):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return pre-codes and latents, which depend on all calls before."""
-        pre_codes, latents = super().encode(self.dropout(x))
+        pre_activations, latents = super().encode(self.dropout(x))
         if self.training:
             now = latents.detach().mean(dim=0)
             self.n_calls = getattr(self, "n_calls", 0) + 1
@@ -60,7 +60,7 @@ class RestlessEngine(SAE):
             self.mean = now if self.mean is None else 0.5 * (self.mean + now)
             grown = 0.01 * (self.n_calls + self.strength + self.mean)
             latents = latents * (self.gain.sum() + self.first_gain + grown)
-        return pre_codes, latents
+        return pre_activations, latents
 
 
 class RestlessSae(DummySae):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gql_server.compute import mi_crow_compat as upstream
-from gql_server.compute.worker.context import TaskCanceled
+from gql_server.compute import mi_crow_compat
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.worker.context import TaskCanceled
 from gql_server.protocol.sources import LanguageModelSource
 
 from mi_crow.hooks.implementations.function_controller import FunctionController
@@ -49,21 +49,21 @@ def test_overcomplete_cannot_be_imported_without_torchvision() -> None:
 
 
 def test_our_import_needs_no_torchvision_and_leaves_no_stand_in() -> None:
-    program = "import sys; from gql_server.compute import upstream; print('torchvision' in sys.modules)"
+    program = "import sys; from gql_server.compute import mi_crow_compat; print('torchvision' in sys.modules)"
     expected = "True\n" if has_torchvision() else "False\n"
     assert run_python(program).stdout == expected
 
 
 def test_loggers_of_mi_crow_write_to_standard_error_by_themselves() -> None:
     assert isinstance(get_logger("mi_crow.some_module").handlers[0], logging.StreamHandler)
-    upstream.quieten()
+    mi_crow_compat.quieten()
     logger = get_logger("mi_crow.some_module")  # As a trainer does whenever it is made.
     assert [type(handler) for handler in logger.handlers] == [logging.NullHandler]
 
 
 def test_of_mi_crows_lines_only_warnings_are_let_through(caplog: pytest.LogCaptureFixture) -> None:
     logger = get_logger("mi_crow.some_module")
-    upstream.quieten()
+    mi_crow_compat.quieten()
     logger.info("so")
     logger.error("oh")
     for end in (TaskCanceled(), ZeroDivisionError()):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.classes import place
 
 from mi_crow.hooks.controller import Controller

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.worker.context import TaskError
+from gql_server.compute.worker.task_runner import TaskRunner
 from gql_server.protocol.events import Log
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import LoadLanguageModel
-from gql_server.compute.worker.task_runner import Toolbox
 from tests.compute.conftest import RecordingContext
 from tests.support.tiny_gguf import make_tiny_gguf
 
@@ -127,7 +127,7 @@ def test_weights_that_the_model_has_no_place_for_are_a_line_in_the_load_s_log(
 ) -> None:
     extra = {f"extra.{index}.weight": torch.ones(2) for index in range(7)}
     source = changed(tiny_model_dir, tmp_path, lambda weights: weights.update(extra))
-    Toolbox(lambda change: None, "cpu").do(LoadLanguageModel(source), recording_context)
+    TaskRunner(lambda change: None, "cpu").do(LoadLanguageModel(source), recording_context)
     notes = [event.message for event in recording_context.events if isinstance(event, Log)]
     shown = ", ".join(list(extra)[:5])
     assert (

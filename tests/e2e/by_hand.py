@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401  (before mi_crow)
+from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
 
 from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae
 

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.fake_hub import REPOSITORY, FakeHub, fake_hub
 from tests.fuzz.making import Maker
+from tests.support.fake_hub import REPOSITORY, FakeHub, fake_hub
 from tests.support.server_process import server_process
 
 ADD = """mutation ($input: AddLanguageModelInput!) { addLanguageModel(input: $input) {

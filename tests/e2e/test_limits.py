@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gql_server.compute.worker.failures import OUT_OF_MEMORY
 from gql_server.artifacts.disk import FULL
+from gql_server.compute.worker.failures import OUT_OF_MEMORY
 from tests.e2e.client import Api, api, load_model
 from tests.e2e.test_cancel import built_in, launch, result, retried, training
 from tests.support.server_process import server_process

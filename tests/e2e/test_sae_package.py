@@ -58,9 +58,9 @@ def latents_by_hand(checkpoint: Path, model_dir: Path) -> torch.Tensor:
     ids = AutoTokenizer.from_pretrained(model_dir)(PROMPT, return_tensors="pt")["input_ids"]
     with torch.inference_mode():
         x = model(ids, output_hidden_states=True).hidden_states[1][0, 1:]
-    pre_codes = (x - weights["input_bias"]) @ weights["weight"].T + weights["encoder_bias"]
-    smallest_kept = pre_codes.topk(K).values[:, -1:]
-    return torch.where(pre_codes >= smallest_kept, pre_codes.clamp(min=0), torch.zeros(()))
+    pre_activations = (x - weights["input_bias"]) @ weights["weight"].T + weights["encoder_bias"]
+    smallest_kept = pre_activations.topk(K).values[:, -1:]
+    return torch.where(pre_activations >= smallest_kept, pre_activations.clamp(min=0), torch.zeros(()))
 
 
 async def train(client: Api, language_model: str) -> str:

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from gql_server.compute.worker.channel import Channel
 from gql_server.compute.worker.context import TaskContext
+from gql_server.compute.worker.main import Worker, ignore_signals_to_stop
 from gql_server.protocol.events import Log
 from gql_server.protocol.results import Done, Result
 from gql_server.protocol.tasks import LoadLanguageModel, Task, UnloadLanguageModel
 from gql_server.protocol.wire import FromWorker, LanguageModelChanged, WorkerReady
-from gql_server.compute.worker.main import Worker, ignore_signals_to_stop
 
 
 class ScriptedTools:

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from gql_server.jobs import downloads, supervisor
+from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost
 from gql_server.protocol.events import Stage
 from gql_server.protocol.results import Done
 from gql_server.protocol.tasks import CaptureActivations, DownloadTexts, Task
 from gql_server.protocol.wire import TaskFailed
-from gql_server.jobs import downloads, supervisor
-from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost
-from gql_server.services.app_context import Server
 from gql_server.services import activation_runs, jobs
+from gql_server.services.app_context import AppContext
 from gql_server.services.requests import DatasetRequest
 from models import Job
 from models.enums import DatasetKind, JobStatus
-from tests.support.fake_executor import FakeExecutor
 from tests.jobs.test_supervisor import capture_request, capture_result, ended
+from tests.support.fake_executor import FakeExecutor
 from tests.support.serving import add_language_model, serving
 
 HUB = DatasetRequest(DatasetKind.HUGGING_FACE, repository="owner/name")
@@ -44,19 +44,19 @@ class Workers(FakeExecutor):
 
 
 @asynccontextmanager
-async def prepared(tmp_path: Path) -> AsyncIterator[tuple[Server, Workers, str]]:
+async def prepared(tmp_path: Path) -> AsyncIterator[tuple[AppContext, Workers, str]]:
     async with serving(tmp_path, workers := Workers()) as server:
         yield server, workers, (await add_language_model(server)).id
 
 
-async def launch(server: Server, language_model: str, dataset: DatasetRequest | None = None) -> str:
+async def launch(server: AppContext, language_model: str, dataset: DatasetRequest | None = None) -> str:
     request = capture_request(language_model)
     if dataset is not None:
         request = dataclasses.replace(request, dataset=dataset)
     return str((await activation_runs.capture(server, request)).job.id)
 
 
-async def until(server: Server, job_id: str, status: JobStatus, stage: str | None) -> Job:
+async def until(server: AppContext, job_id: str, status: JobStatus, stage: str | None) -> Job:
     async with asyncio.timeout(10):
         while True:
             async with server.database.read() as session:

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from gql_server.errors import NotFound
-from gql_server.jobs import event_log as log
-from gql_server.jobs.event_hub import TAIL_EVENTS, NotReadable
-from gql_server.services.app_context import Server
+from gql_server.jobs import event_log
+from gql_server.jobs.event_hub import FEED_EVENTS, NotReadable
 from gql_server.services import jobs
+from gql_server.services.app_context import AppContext
 from models import Job
 from models.enums import JobEventType, JobStatus
 from tests.support.serving import idle_job, serving
@@ -23,12 +23,12 @@ SECONDS_PER_TRY = 10
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
+async def server(tmp_path: Path) -> AsyncIterator[AppContext]:
     async with serving(tmp_path) as parts:
         yield parts
 
 
-async def add_job(server: Server, events: int = 0) -> Job:
+async def add_job(server: AppContext, events: int = 0) -> Job:
     """Insert a job that no lane takes, with a log."""
     job = idle_job()
     async with server.database.write() as session:
@@ -37,18 +37,18 @@ async def add_job(server: Server, events: int = 0) -> Job:
     return job
 
 
-async def append(server: Server, job_id: str, count: int, status: JobStatus | None = None) -> None:
+async def append(server: AppContext, job_id: str, count: int, status: JobStatus | None = None) -> None:
     """Write events, and perhaps a status after them, in one transaction; whoever watches is told."""
     async with server.database.write() as session:
         job = await session.get_one(Job, job_id)
         for _ in range(count):
-            await log.append(session, job, JobEventType.LOG, {"message": "so"})
+            await event_log.append(session, job, JobEventType.LOG, {"message": "so"})
         if status is not None:
-            await log.append_status(session, job, status)
-    server.bell.ring()
+            await event_log.append_status(session, job, status)
+    server.notifier.notify()
 
 
-async def numbers(server: Server, job_id: str, after: int = 0) -> list[int]:
+async def numbers(server: AppContext, job_id: str, after: int = 0) -> list[int]:
     async with asyncio.timeout(SECONDS_PER_TRY):
         return [event.sequence async for event in jobs.watch(server, job_id, after)]
 
@@ -63,7 +63,7 @@ async def give_way() -> None:
     await asyncio.sleep(0)
 
 
-def watched_by(server: Server, job_id: str) -> int:
+def watched_by(server: AppContext, job_id: str) -> int:
     """Return how many watch a job that has been read for them."""
     return server.tails._tails[job_id].watchers if server.tails.job(job_id) else 0
 
@@ -76,9 +76,9 @@ async def jitter(chance: random.Random, most: int) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_watchers_that_come_at_any_time_with_any_cursor_get_exactly_what_is_after_it(
-    server: Server, monkeypatch: pytest.MonkeyPatch, seed: int
+    server: AppContext, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr("gql_server.jobs.event_hub.TAIL_EVENTS", 8)
+    monkeypatch.setattr("gql_server.jobs.event_hub.FEED_EVENTS", 8)
     monkeypatch.setattr("gql_server.jobs.event_hub.EVENTS_AT_ONCE", 3)
     chance = random.Random(seed)
     job = await add_job(server)
@@ -109,8 +109,8 @@ async def test_watchers_that_come_at_any_time_with_any_cursor_get_exactly_what_i
         assert got == list(range(after + 1, last + 1))
 
 
-async def test_watchers_far_behind_get_the_whole_log(server: Server) -> None:
-    count = 3 * TAIL_EVENTS
+async def test_watchers_far_behind_get_the_whole_log(server: AppContext) -> None:
+    count = 3 * FEED_EVENTS
     job = await add_job(server, count)
     await append(server, job.id, 0, JobStatus.SUCCEEDED)
     everything = list(range(1, count + 2))
@@ -119,25 +119,27 @@ async def test_watchers_far_behind_get_the_whole_log(server: Server) -> None:
 
 
 async def test_a_watcher_that_stops_reading_holds_nothing_and_gets_the_rest_when_it_goes_on(
-    server: Server,
+    server: AppContext,
 ) -> None:
     job = await add_job(server, 1)
     slow = jobs.watch(server, job.id, 0)
     assert (await anext(slow)).sequence == 1
     quick = jobs.watch(server, job.id, 0)
     tail = server.tails._tails[job.id]
-    for sequence in range(1, 2 * TAIL_EVENTS):
+    for sequence in range(1, 2 * FEED_EVENTS):
         assert (await anext(quick)).sequence == sequence
         await append(server, job.id, 1)
-        assert len(tail._events) <= TAIL_EVENTS
-    assert tail.start > TAIL_EVENTS // 2, "the slow one's next event is in the database alone"
+        assert len(tail._events) <= FEED_EVENTS
+    assert tail.start > FEED_EVENTS // 2, "the slow one's next event is in the database alone"
     await append(server, job.id, 0, JobStatus.SUCCEEDED)
-    last = 2 * TAIL_EVENTS + 1
+    last = 2 * FEED_EVENTS + 1
     assert [event.sequence async for event in slow] == list(range(2, last + 1))
     assert [event.sequence async for event in quick] == [last - 1, last]
 
 
-async def test_one_read_serves_a_thousand_watchers(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_read_serves_a_thousand_watchers(
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job, reads = await add_job(server, 3), 0
     read = server.database.read
 
@@ -154,7 +156,7 @@ async def test_one_read_serves_a_thousand_watchers(server: Server, monkeypatch: 
     assert reads < 10
 
 
-async def test_the_reader_ends_with_its_last_watcher(server: Server) -> None:
+async def test_the_reader_ends_with_its_last_watcher(server: AppContext) -> None:
     first, second = await add_job(server, 1), await add_job(server, 1)
     watchers = [jobs.watch(server, job.id, 0) for job in (first, first, second)]
     for watcher in watchers:
@@ -173,7 +175,7 @@ async def test_the_reader_ends_with_its_last_watcher(server: Server) -> None:
     assert server.tails._reader is None
 
 
-async def test_a_watcher_that_is_canceled_while_it_waits_leaves_nothing_behind(server: Server) -> None:
+async def test_a_watcher_that_is_canceled_while_it_waits_leaves_nothing_behind(server: AppContext) -> None:
     job = await add_job(server)
     watching = asyncio.ensure_future(numbers(server, job.id))
     await until(lambda: watched_by(server, job.id) == 1)
@@ -184,7 +186,7 @@ async def test_a_watcher_that_is_canceled_while_it_waits_leaves_nothing_behind(s
 
 
 async def test_a_failing_read_reaches_the_watchers_and_the_next_ones_find_the_database_again(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await add_job(server, 1)
     watchers = [jobs.watch(server, job.id, 0) for _ in range(2)]
@@ -196,7 +198,7 @@ async def test_a_failing_read_reaches_the_watchers_and_the_next_ones_find_the_da
 
     with monkeypatch.context() as patch:
         patch.setattr(server.database, "read", broken)
-        server.bell.ring()
+        server.notifier.notify()
         for watcher in watchers:
             with pytest.raises(NotReadable, match=job.id) as failure:
                 await asyncio.wait_for(anext(watcher), SECONDS_PER_TRY)
@@ -207,13 +209,13 @@ async def test_a_failing_read_reaches_the_watchers_and_the_next_ones_find_the_da
     assert await numbers(server, job.id) == [1, 2]
 
 
-async def test_who_watches_after_a_retry_does_not_see_the_old_end(server: Server) -> None:
+async def test_who_watches_after_a_retry_does_not_see_the_old_end(server: AppContext) -> None:
     job = await add_job(server, 1)
     await append(server, job.id, 0, JobStatus.FAILED)
     slow = jobs.watch(server, job.id, 0)
     assert (await anext(slow)).sequence == 1  # It keeps the tail, whose job has ended.
     async with server.database.write() as session:
-        await log.append_status(session, await session.get_one(Job, job.id), JobStatus.QUEUED)
+        await event_log.append_status(session, await session.get_one(Job, job.id), JobStatus.QUEUED)
     late = asyncio.ensure_future(numbers(server, job.id, after=2))
     await until(lambda: server.tails._tails[job.id].last == 3)
     await append(server, job.id, 0, JobStatus.SUCCEEDED)
@@ -221,28 +223,28 @@ async def test_who_watches_after_a_retry_does_not_see_the_old_end(server: Server
     assert [event.sequence async for event in slow] == [2, 3, 4]
 
 
-async def test_there_is_nothing_to_watch_of_a_job_that_is_not_there(server: Server) -> None:
+async def test_there_is_nothing_to_watch_of_a_job_that_is_not_there(server: AppContext) -> None:
     with pytest.raises(NotFound):
         await numbers(server, "job_x")
     assert not server.tails._tails
 
 
 async def test_what_another_process_has_written_is_found_without_the_bell(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gql_server.jobs.event_hub.LOOK_AGAIN_SECONDS", 0.001)
     job = await add_job(server)
     watching = asyncio.ensure_future(numbers(server, job.id))
     async with server.database.write() as session:
-        await log.append_status(session, await session.get_one(Job, job.id), JobStatus.SUCCEEDED)
+        await event_log.append_status(session, await session.get_one(Job, job.id), JobStatus.SUCCEEDED)
     assert await watching == [1]
 
 
 @pytest.mark.slow
 async def test_a_job_that_ends_in_the_very_moment_of_subscribing_always_completes_the_subscription(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gql_server.jobs.event_hub.LOOK_AGAIN_SECONDS", 3600.0)  # The bell alone must do.
+    monkeypatch.setattr("gql_server.jobs.event_hub.LOOK_AGAIN_SECONDS", 3600.0)  # The notifier alone must do.
     chance = random.Random(0)
 
     async def end(job_id: str, most: int) -> None:
@@ -266,7 +268,7 @@ async def test_a_job_that_ends_in_the_very_moment_of_subscribing_always_complete
 
 
 @pytest.mark.parametrize("steps", range(8))
-async def test_the_last_watcher_leaves_as_the_bell_rings(server: Server, steps: int) -> None:
+async def test_the_last_watcher_leaves_as_the_bell_rings(server: AppContext, steps: int) -> None:
     job = await add_job(server)
     await append(server, job.id, 0, JobStatus.SUCCEEDED)
     watcher = jobs.watch(server, job.id, 0)
@@ -275,7 +277,7 @@ async def test_the_last_watcher_leaves_as_the_bell_rings(server: Server, steps: 
     leaving = asyncio.ensure_future(anext(watcher, None))
     for _ in range(steps):
         await give_way()
-    server.bell.ring()
+    server.notifier.notify()
 
     # What reads for all is stopped by the last one who leaves, even if it is woken at that moment.
     async with asyncio.timeout(SECONDS_PER_TRY):

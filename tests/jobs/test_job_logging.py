@@ -6,15 +6,15 @@ from typing import Any
 from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.testing import capture_logs
 
+from gql_server.jobs.executor import TaskFailure, TaskRun
 from gql_server.protocol.events import TrainingPoint
 from gql_server.protocol.tasks import Task
 from gql_server.protocol.wire import TaskFailed
-from gql_server.jobs.executor import TaskFailure, TaskRun
-from gql_server.services.app_context import Server
 from gql_server.services import jobs, saes
+from gql_server.services.app_context import AppContext
 from models.enums import JobStatus
-from tests.support.fake_executor import FakeExecutor, Script
 from tests.jobs.test_supervisor import CONFIG, ended, succeed, train_request
+from tests.support.fake_executor import FakeExecutor, Script
 from tests.support.serving import add_language_model, add_run, serving
 
 POINT = TrainingPoint(40, 2, 4000, 0.5, 0.4, 0.875, 4.0, 0.25, 0.001, 1000.0)
@@ -26,7 +26,7 @@ def fail_at_step_40(task: Task, run: TaskRun) -> None:
     run.finish(TaskFailure(TaskFailed(1, "FAILED", "The disk is full.", [], "")))
 
 
-async def trained(server: Server) -> tuple[str, str, str]:
+async def trained(server: AppContext) -> tuple[str, str, str]:
     """Train, under a request's reference; returns the IDs of the run, the SAE and the job that has ended."""
     run = await add_run(server, await add_language_model(server))
     with bound_contextvars(request="asked"):

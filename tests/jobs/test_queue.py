@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gql_server.database.database import Database
+from gql_server.database.migrate import migrate
 from gql_server.errors import QueueFull
 from gql_server.jobs import queue
-from gql_server.database.migrate import migrate
 from gql_server.services import launching
 from models import Job
 from models.base import now

@@ -11,6 +11,12 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gql_server.artifacts.disk import FULL
+from gql_server.artifacts.manifest import Manifest, ManifestDataset, ManifestLanguageModel
+from gql_server.errors import Conflict, NotFound
+from gql_server.jobs import supervisor, transitions
+from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
+from gql_server.jobs.supervisor import STOPPED
 from gql_server.protocol.events import (
     Log,
     Progress,
@@ -28,17 +34,10 @@ from gql_server.protocol.results import (
 )
 from gql_server.protocol.tasks import CaptureActivations, IndexNeurons, Task, TrainSae
 from gql_server.protocol.wire import TaskFailed
-from gql_server.artifacts.disk import FULL
-from gql_server.errors import Conflict, NotFound
-from gql_server.jobs import supervisor
-from gql_server.jobs import transitions as ends
-from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
-from gql_server.jobs.supervisor import STOPPED
-from gql_server.artifacts.manifest import Manifest, ManifestDataset, ManifestLanguageModel
-from gql_server.services.app_context import Server
 from gql_server.services import activation_runs, jobs, saes
-from gql_server.services.startup import INTERRUPTED, reconcile
+from gql_server.services.app_context import AppContext
 from gql_server.services.requests import CaptureRequest, DatasetRequest, TrainRequest
+from gql_server.services.startup import INTERRUPTED, reconcile
 from models import ActivationRun, Job, JobEvent, NeuronIndex, Sae, TrainingPoint as TrainingPointRow
 from models.enums import ArtifactStatus, DatasetKind, FloatType, JobEventType, JobKind, JobStatus
 from tests.support.fake_executor import FakeExecutor
@@ -77,7 +76,7 @@ def succeed(task: Task, run: TaskRun) -> None:
             run.finish(IndexResult(5, 1, 3, Histogram([-1.0, 0.0], [29])))
 
 
-async def ended(server: Server, job_id: str) -> Job:
+async def ended(server: AppContext, job_id: str) -> Job:
     async with asyncio.timeout(10):
         async for _ in jobs.watch(server, job_id, 0):
             pass
@@ -413,13 +412,13 @@ def point_at(step: int) -> TrainingPoint:
     return TrainingPoint(step, 1, 100 * step, 0.5, 0.4, 0.9, 4.0, None, 0.001, 1000.0)
 
 
-async def steps_kept(server: Server, sae_id: str) -> list[int]:
+async def steps_kept(server: AppContext, sae_id: str) -> list[int]:
     async with server.database.read() as session:
         query = select(TrainingPointRow.step).where(TrainingPointRow.sae_id == sae_id)
         return list(await session.scalars(query.order_by(TrainingPointRow.step)))
 
 
-async def until(server: Server, job_id: str, **payload: object) -> None:
+async def until(server: AppContext, job_id: str, **payload: object) -> None:
     """Wait for an event that says this."""
     async with asyncio.timeout(10):
         async for event in jobs.watch(server, job_id, 0):
@@ -514,7 +513,7 @@ async def test_a_clock_that_is_set_back_makes_no_negative_durations(
         await until(server, job_id, status="RUNNING")
         yesterday = datetime.now(UTC) - timedelta(days=1)
         monkeypatch.setattr(supervisor, "now", lambda: yesterday)
-        monkeypatch.setattr(ends, "now", lambda: yesterday)
+        monkeypatch.setattr(transitions, "now", lambda: yesterday)
         executor = server.executor
         assert isinstance(executor, FakeExecutor)
         executor.push(Progress(1, 2), Progress(2, 2))
@@ -533,7 +532,7 @@ async def test_an_attempt_of_an_earlier_server_does_not_end_before_it_began(
         lm = await add_language_model(server)
         job_id = (await activation_runs.capture(server, capture_request(lm.id))).job.id
         await until(server, job_id, status="RUNNING")
-        monkeypatch.setattr(ends, "now", lambda: datetime.now(UTC) - timedelta(days=1))
+        monkeypatch.setattr(transitions, "now", lambda: datetime.now(UTC) - timedelta(days=1))
         await reconcile(server.database, server.settings)
         async with server.database.read() as session:
             job = await session.get_one(Job, job_id)

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from gql_server.jobs import worker_process
+from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
+from gql_server.jobs.watchdog import WorkerTimeouts
+from gql_server.jobs.worker_process import WorkerProcess
 from gql_server.protocol.events import Log
 from gql_server.protocol.results import Done
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import LoadLanguageModel, UnloadLanguageModel
 from gql_server.protocol.wire import Lane
-from gql_server.jobs import worker_process
-from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
-from gql_server.jobs.watchdog import Patience
-from gql_server.jobs.worker_process import WorkerProcess
 from gql_server.telemetry.telemetry import Telemetry
 from tests.support.scraping import rendered
 
@@ -36,7 +36,7 @@ async def worker(
     process = WorkerProcess(
         lanes or ("interactive",),
         [],
-        Patience(cancel=grace, silence=silence, stall=stall),
+        WorkerTimeouts(cancel=grace, silence=silence, stall=stall),
         lambda _: None,
         lambda: None,
         telemetry or Telemetry(),

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from gql_server.limits import fair_turns as turns
+from gql_server.limits import fair_turns
 from gql_server.limits.fair_turns import Breaks, FairTurns, LargeTurns, OperationTurns
 
 
@@ -22,7 +22,7 @@ async def held_up(turn: LargeTurns, steps: list[str], name: str, client: str = "
 @pytest.fixture(autouse=True)
 def breaks_of_any_length(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a break after each turn."""
-    monkeypatch.setattr(turns, "SHORTEST_BREAK_SECONDS", 0)
+    monkeypatch.setattr(fair_turns, "SHORTEST_BREAK_SECONDS", 0)
 
 
 async def test_between_large_operations_that_come_together_others_have_their_steps() -> None:
@@ -60,7 +60,7 @@ async def test_a_break_comes_where_somebody_waits_to_begin_and_for_who_waits_for
 
 
 async def test_one_that_waits_for_something_loses_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "LONGEST_BREAK_SECONDS", 0.01)
+    monkeypatch.setattr(fair_turns, "LONGEST_BREAK_SECONDS", 0.01)
     turn, end = LargeTurns(), asyncio.Event()
 
     async def waits() -> None:
@@ -133,14 +133,14 @@ async def test_large_operations_are_those_of_all_clients_in_turn() -> None:
 def test_a_break_comes_after_several_turns_and_is_as_long_as_all_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(turns, "SHORTEST_BREAK_SECONDS", 0.02)
+    monkeypatch.setattr(fair_turns, "SHORTEST_BREAK_SECONDS", 0.02)
     breaks, began = Breaks(length=2), time.monotonic()
     ends = [breaks.end_after(0.004) for _ in range(3)]
     told = time.monotonic()
     assert began <= ends[0] <= ends[1] <= told
     assert began + 0.024 <= ends[2] <= told + 0.024
     assert breaks.end_after(0.004) == max(ends[2], breaks.end_after(0)), "it goes on for all"
-    assert breaks.end_after(1000) <= time.monotonic() + turns.LONGEST_BREAK_SECONDS
+    assert breaks.end_after(1000) <= time.monotonic() + fair_turns.LONGEST_BREAK_SECONDS
 
 
 async def test_a_turn_that_ends_too_late_is_followed_by_a_break_too() -> None:
@@ -188,7 +188,7 @@ async def test_documents_that_are_to_be_read_and_events_share_their_breaks() -> 
 
 
 async def test_a_turn_that_lasts_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "LONGEST_TURN_SECONDS", 0.01)
+    monkeypatch.setattr(fair_turns, "LONGEST_TURN_SECONDS", 0.01)
     fair = FairTurns(at_once=1)
     first = await fair.take("a")
     async with asyncio.timeout(10):

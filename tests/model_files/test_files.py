@@ -7,9 +7,9 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from gql_server.protocol.sources import LanguageModelSource
 from gql_server.artifacts.file_hashes import hash_files, sha256_of
 from gql_server.model_files.files import commit_in_cache, identify, identify_by_looks, stamp_of
+from gql_server.protocol.sources import LanguageModelSource
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gql_server.protocol.sources import LanguageModelSource, MadeWith
+from gql_server.artifacts.provenance import FileHash, LanguageModelProvenance
 from gql_server.model_files.files import identify
 from gql_server.model_files.identity import (
     conflict,
@@ -17,7 +17,7 @@ from gql_server.model_files.identity import (
     fingerprint,
     same,
 )
-from gql_server.artifacts.provenance import FileHash, LanguageModelProvenance
+from gql_server.protocol.sources import LanguageModelSource, MadeWith
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 

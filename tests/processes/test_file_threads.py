@@ -8,23 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from gql_server.processes import file_threads as places
-from gql_server.errors import QueueFull
 from gql_server.artifacts.file_hashes import sha256_of
 from gql_server.artifacts.files import open_plain
+from gql_server.errors import QueueFull
 from gql_server.model_files.directories import problem_of_directory
+from gql_server.processes import file_threads
 from gql_server.processes.file_threads import Places
 
 
 async def test_a_look_that_does_not_come_back_is_told_and_others_are_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(places, "SECONDS", 0.05)
+    monkeypatch.setattr(file_threads, "SECONDS", 0.05)
     end, looking = threading.Event(), Places()
     try:
         with pytest.raises(QueueFull, match="did not answer within"):
             await looking.look(end.wait)
-        monkeypatch.setattr(places, "SECONDS", 30)
+        monkeypatch.setattr(file_threads, "SECONDS", 30)
         assert await looking.look(len, "abc") == 3
         assert await asyncio.to_thread(len, "abc") == 3
     finally:
@@ -32,10 +32,10 @@ async def test_a_look_that_does_not_come_back_is_told_and_others_are_made(
 
 
 async def test_what_hangs_takes_the_place_of_so_many_looks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "SECONDS", 0.05)
+    monkeypatch.setattr(file_threads, "SECONDS", 0.05)
     end, looking = threading.Event(), Places()
     try:
-        for _ in range(places.AT_ONCE + 1):
+        for _ in range(file_threads.AT_ONCE + 1):
             with pytest.raises(QueueFull):
                 await looking.look(end.wait)
         for _ in range(10):

@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.formats.sae_export import export_sae
+from gql_server.compute.saes.affine_saes import AffineSae
+from gql_server.compute.saes.classes import SaeClasses, place
 from gql_server.protocol.events import Event
 from gql_server.protocol.sources import SaeSource
 from gql_server.protocol.tasks import ExportSae
-from gql_server.compute.saes.affine_saes import AffineSae
-from gql_server.compute.saes.classes import SaeClasses, place
 from tests.saelens.recorded_files import RECORDED
 from tests.support.tiny_model import make_tiny_model
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from gql_server.compute.formats.sae_import import import_sae
 from gql_server.compute.formats.sae_lens import SAE_LENS_VERSION
+from gql_server.compute.saes.classes import SaeClasses
 from gql_server.protocol.results import ImportResult
 from gql_server.protocol.tasks import ImportSae
-from gql_server.compute.saes.classes import SaeClasses
 from tests.compute.conftest import RecordingContext
 from tests.saelens.cases import CLASSES, N_LATENTS, K, export, make, unpack
 from tests.saelens.recorded_files import FILES, RECORDED

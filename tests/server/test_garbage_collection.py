@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gql_server.server import garbage_collection as garbage
+from gql_server.server import garbage_collection
 from tests.jobs.test_event_hub import until
 
 
@@ -21,9 +21,9 @@ class Circle:
 @pytest.fixture
 async def collecting(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Task[None]]:
     """Have garbage looked for, every hour."""
-    monkeypatch.setattr(garbage, "INTERVAL_SECONDS", 3600.0)
-    monkeypatch.setattr(garbage, "LOOK_SECONDS", 0.01)
-    task = asyncio.create_task(garbage.collect_seldom())
+    monkeypatch.setattr(garbage_collection, "INTERVAL_SECONDS", 3600.0)
+    monkeypatch.setattr(garbage_collection, "LOOK_SECONDS", 0.01)
+    task = asyncio.create_task(garbage_collection.collect_seldom())
     await asyncio.sleep(0)
     yield task
     task.cancel()
@@ -43,7 +43,7 @@ async def test_an_old_circle_goes_when_its_time_has_come(
     circle = old_circle()
     await asyncio.sleep(0.05)
     assert circle() is not None
-    monkeypatch.setattr(garbage, "INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(garbage_collection, "INTERVAL_SECONDS", 0.0)
     await until(lambda: circle() is None)
 
 
@@ -51,15 +51,15 @@ async def test_an_old_circle_goes_when_memory_grows(
     collecting: asyncio.Task[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     circle = old_circle()
-    monkeypatch.setattr(garbage, "_peak_bytes", lambda: 2**60)
+    monkeypatch.setattr(garbage_collection, "_peak_bytes", lambda: 2**60)
     await until(lambda: circle() is None)
 
 
 async def test_python_looks_by_itself_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = gc.get_threshold()
-    task = asyncio.create_task(garbage.collect_seldom())
+    task = asyncio.create_task(garbage_collection.collect_seldom())
     await asyncio.sleep(0)
-    assert gc.get_threshold() == (*usual[:2], garbage.NEVER)
+    assert gc.get_threshold() == (*usual[:2], garbage_collection.NEVER)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert gc.get_threshold() == usual

@@ -13,11 +13,11 @@ from sqlalchemy import func, select
 from structlog.testing import capture_logs
 
 from gql_server import __version__
-from gql_server.server import health
-from gql_server.server.app import application, furnish
 from gql_server.errors import QueueFull
+from gql_server.server import health
+from gql_server.server.app import application, bind_server
 from gql_server.server.health import Health
-from gql_server.services.app_context import Server
+from gql_server.services.app_context import AppContext
 from models import LanguageModel
 from tests.jobs.test_event_hub import until
 from tests.support.server_process import server_process
@@ -72,7 +72,7 @@ async def test_a_database_that_is_locked_for_long_is_told_and_not_asked_twice(
 async def test_from_the_signal_to_stop_on_it_is_not_ready(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         app = application(server.settings, server.telemetry)
-        furnish(app, server)
+        bind_server(app, server)
         assert isinstance(app.state.health, Health)
         app.state.health.stop()
         async with httpx.AsyncClient(
@@ -129,7 +129,7 @@ async def test_a_write_during_which_the_database_is_moved_away_is_refused_and_un
             assert await session.scalar(count) == 0
 
 
-async def add_while(server: Server, meanwhile: Callable[[], object]) -> None:
+async def add_while(server: AppContext, meanwhile: Callable[[], object]) -> None:
     """Add a language model, and do something else in the same transaction."""
     async with server.database.write() as session:
         row = {"id": "lm_a", "name": "a", "source_kind": "DIRECTORY", "source": "/", "dtype": "FLOAT32"}
@@ -157,7 +157,7 @@ async def test_a_transaction_that_finds_the_disk_full_says_so(tmp_path: Path) ->
             await fill(server)
 
 
-async def fill(server: Server) -> None:
+async def fill(server: AppContext) -> None:
     """Write more than a database may have that may have no more than it has."""
     async with server.database.write() as session:
         connection = await session.connection()

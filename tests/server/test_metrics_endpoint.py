@@ -8,14 +8,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from gql_server import __version__
+from gql_server.errors import QueueFull
+from gql_server.jobs.executor import TaskFailure, TaskRun
 from gql_server.protocol.events import GeneratedToken, TokenGenerated
 from gql_server.protocol.results import GenerateResult, TopNeuronsResult
 from gql_server.protocol.tasks import FindTopNeurons, Generate, Task
 from gql_server.protocol.wire import TaskFailed
-from gql_server.errors import QueueFull
-from gql_server.jobs.executor import TaskFailure, TaskRun
-from gql_server.services.app_context import Server
 from gql_server.services import generation, jobs, language_models, top_neurons
+from gql_server.services.app_context import AppContext
 from gql_server.services.requests import GenerateRequest
 from gql_server.telemetry.telemetry import Telemetry
 from models.enums import ArtifactStatus, JobKind, JobStatus
@@ -33,7 +33,7 @@ def generate_request(language_model_id: str) -> GenerateRequest:
     )
 
 
-async def add_job(server: Server, status: JobStatus, artifact_id: str = "") -> str:
+async def add_job(server: AppContext, status: JobStatus, artifact_id: str = "") -> str:
     job = idle_job(status=status, artifact_id=artifact_id)
     async with server.database.write() as session:
         session.add(job)

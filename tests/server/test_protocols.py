@@ -19,10 +19,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from gql_server.server import protocols as connections
-from gql_server.limits import rate_limits as rates
 from gql_server.api.transport.access import Access
 from gql_server.api.transport.guard import Guard
+from gql_server.limits import rate_limits
+from gql_server.limits.rate_limits import Rates
+from gql_server.server import protocols
 from gql_server.server.protocols import (
     TOO_OFTEN,
     Clients,
@@ -32,7 +33,6 @@ from gql_server.server.protocols import (
     admit,
     waiting_to_be_sent,
 )
-from gql_server.limits.rate_limits import Rates
 from gql_server.settings import Settings
 from tests.jobs.test_event_hub import until
 
@@ -115,7 +115,7 @@ async def answered(reader: asyncio.StreamReader) -> bool:
 async def test_a_request_that_does_not_come_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
-    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.1)
+    monkeypatch.setattr(protocols, "HEADER_SECONDS", 0.1)
     async with listening() as address, connected(address) as (reader, writer):
         writer.write(begun)
         assert await ended(reader)
@@ -125,7 +125,7 @@ async def test_nor_is_a_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
     async with listening() as address, connected(address) as (reader, writer):
         writer.write(REQUEST)
         assert await answered(reader)
-        monkeypatch.setattr(connections, "HEADER_SECONDS", 0.1)
+        monkeypatch.setattr(protocols, "HEADER_SECONDS", 0.1)
         writer.write(b"GET / HT")
         assert await ended(reader)
 
@@ -150,8 +150,8 @@ async def test_there_are_no_more_connections_than_may_be() -> None:
 async def test_of_one_address_the_oldest_that_has_not_shown_the_token_makes_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "STRANGERS_OF_AN_ADDRESS", 3)
-    monkeypatch.setattr(connections, "GRACE_SECONDS", 0)
+    monkeypatch.setattr(protocols, "STRANGERS_OF_AN_ADDRESS", 3)
+    monkeypatch.setattr(protocols, "GRACE_SECONDS", 0)
     async with listening(token=TOKEN) as address, AsyncExitStack() as stack:
         known, *strangers = [await stack.enter_async_context(connected(address)) for _ in range(4)]
         assert await ended(known[0]), "the first is the oldest"
@@ -169,8 +169,8 @@ async def test_of_one_address_the_oldest_that_has_not_shown_the_token_makes_room
 
 
 async def test_a_connection_that_has_just_come_makes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "STRANGERS_OF_AN_ADDRESS", 1)
-    monkeypatch.setattr(connections, "GRACE_SECONDS", 60)
+    monkeypatch.setattr(protocols, "STRANGERS_OF_AN_ADDRESS", 1)
+    monkeypatch.setattr(protocols, "GRACE_SECONDS", 60)
     async with listening(token=TOKEN) as address, AsyncExitStack() as stack:
         opened = [await stack.enter_async_context(connected(address)) for _ in range(3)]
         for reader, writer in opened:
@@ -179,7 +179,7 @@ async def test_a_connection_that_has_just_come_makes_no_room(monkeypatch: pytest
 
 
 async def test_strangers_of_all_addresses_have_a_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "STRANGERS", 3)
+    monkeypatch.setattr(protocols, "STRANGERS", 3)
     async with listening(token=TOKEN) as address, AsyncExitStack() as stack:
         for _ in range(3):
             await stack.enter_async_context(connected(address))
@@ -189,7 +189,7 @@ async def test_strangers_of_all_addresses_have_a_limit_too(monkeypatch: pytest.M
 
 
 async def test_without_a_token_to_show_nobody_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "STRANGERS_OF_AN_ADDRESS", 1)
+    monkeypatch.setattr(protocols, "STRANGERS_OF_AN_ADDRESS", 1)
     async with listening() as address, AsyncExitStack() as stack:
         for reader, writer in [await stack.enter_async_context(connected(address)) for _ in range(3)]:
             writer.write(REQUEST)
@@ -200,7 +200,7 @@ async def test_without_a_token_to_show_nobody_makes_room(monkeypatch: pytest.Mon
 async def test_who_does_not_read_is_ended_but_not_who_reads_slowly(
     monkeypatch: pytest.MonkeyPatch, reads: bool
 ) -> None:
-    monkeypatch.setattr(connections, "READING_SECONDS", 0.2)
+    monkeypatch.setattr(protocols, "READING_SECONDS", 0.2)
     async with listening() as address:
         reader, writer = await asyncio.open_connection(*address, limit=2**12)
         writer.write(REQUEST.replace(b"/", b"/long", 1))
@@ -221,7 +221,7 @@ async def test_who_does_not_read_is_ended_but_not_who_reads_slowly(
 async def test_where_too_much_waits_in_all_the_one_with_the_most_is_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "MAX_WAITING_BYTES", LONG + LONG // 2)
+    monkeypatch.setattr(protocols, "MAX_WAITING_BYTES", LONG + LONG // 2)
     async with listening() as address, AsyncExitStack() as stack:
         waiting = [await stack.enter_async_context(connected(address)) for _ in range(3)]
         for _, writer in waiting:
@@ -257,13 +257,13 @@ async def test_a_message_is_short_and_nothing_compressed_until_the_token_is_show
             if shown == "in a message":
                 await socket.send("token")
                 assert await socket.recv() == "5"
-            await socket.send("x" * (connections.FIRST_BYTES + 1))
+            await socket.send("x" * (protocols.FIRST_BYTES + 1))
             if shown == "never":
                 with pytest.raises(ConnectionClosed) as closed:
                     await socket.recv()
                 assert closed.value.rcvd is not None and closed.value.rcvd.code == 1009
             else:
-                assert await socket.recv() == str(connections.FIRST_BYTES + 1)
+                assert await socket.recv() == str(protocols.FIRST_BYTES + 1)
 
 
 async def test_what_compressed_messages_expand_to_has_the_same_limit() -> None:
@@ -277,7 +277,7 @@ async def test_what_compressed_messages_expand_to_has_the_same_limit() -> None:
 
 
 async def test_messages_without_an_end_have_a_limit_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MAX_UNFINISHED_BYTES", 3 * 2**20)
+    monkeypatch.setattr(protocols, "MAX_UNFINISHED_BYTES", 3 * 2**20)
 
     async def parts(held: asyncio.Event) -> AsyncIterator[str]:
         yield "x" * 2**20
@@ -306,8 +306,8 @@ async def test_messages_without_an_end_have_a_limit_in_all(monkeypatch: pytest.M
 async def test_who_asks_too_often_without_the_token_is_told_before_anything_is_read_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rates, "BURST", 2)
-    monkeypatch.setattr(rates, "PER_SECOND", 0)
+    monkeypatch.setattr(rate_limits, "BURST", 2)
+    monkeypatch.setattr(rate_limits, "PER_SECOND", 0)
     async with listening(token=TOKEN) as address:
         for request, status in [(REQUEST, b"401"), (b"nonsense\r\n\r\n", b"400"), (REQUEST, b"429")]:
             assert await status_of(address, request) == status
@@ -316,8 +316,8 @@ async def test_who_asks_too_often_without_the_token_is_told_before_anything_is_r
 
 
 async def test_requests_that_come_at_once_are_counted_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rates, "BURST", 2)
-    monkeypatch.setattr(rates, "PER_SECOND", 0)
+    monkeypatch.setattr(rate_limits, "BURST", 2)
+    monkeypatch.setattr(rate_limits, "PER_SECOND", 0)
     async with listening(token=TOKEN) as address, AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(connected(address)) for _ in range(20)]
         for _, writer in clients:
@@ -351,7 +351,7 @@ class NotReading:
 async def test_answers_that_wait_for_those_before_them_count_as_unread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "MAX_WAITING_BYTES", 100)
+    monkeypatch.setattr(protocols, "MAX_WAITING_BYTES", 100)
     clients = Clients(takes_anybody=True, rates=Rates())
     few, many = NotReading(30), NotReading(20)
     made = [Connection(one, "", clients) for one in (few, many)]  # type: ignore[arg-type]

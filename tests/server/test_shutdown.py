@@ -15,8 +15,8 @@ HANGS = {
 }
 SCRIPT = """
 import signal, sys, threading
-from gql_server.server import shutdown as stopping
-stopping.end_in_time(0.5)
+from gql_server.server import shutdown
+shutdown.end_in_time(0.5)
 signal.signal(signal.SIGTERM, lambda *_: None)
 print("ready", flush=True)
 {}

@@ -18,12 +18,11 @@ import pytest
 from sqlalchemy import func, select
 
 from gql_server import ids
-from gql_server.protocol.results import CapturedLayer, CaptureResult
-from gql_server.protocol.tasks import CaptureActivations, Task
 from gql_server.artifacts.datasets import TextDataset
 from gql_server.errors import Conflict, InvalidInput, NotFound, QueueFull, Refusal
 from gql_server.jobs.executor import TaskRun, WorkerLost
-from gql_server.services.app_context import Server
+from gql_server.protocol.results import CapturedLayer, CaptureResult
+from gql_server.protocol.tasks import CaptureActivations, Task
 from gql_server.services import (
     activation_runs,
     artifacts,
@@ -40,7 +39,7 @@ from gql_server.services import (
     saes,
     top_neurons,
 )
-from gql_server.services.startup import remove_partial_files
+from gql_server.services.app_context import AppContext
 from gql_server.services.requests import (
     AddLanguageModelRequest,
     CaptureRequest,
@@ -54,6 +53,7 @@ from gql_server.services.requests import (
     SteeringRequest,
     TrainRequest,
 )
+from gql_server.services.startup import remove_partial_files
 from models import Base, ConceptConfig, Job, LanguageModel, Sae
 from models.enums import (
     ArtifactStatus,
@@ -65,22 +65,22 @@ from models.enums import (
     LongTexts,
 )
 from tests.api.asking import ask
-from tests.support.fake_executor import FakeExecutor
 from tests.jobs.test_supervisor import ended
+from tests.support.fake_executor import FakeExecutor
 from tests.support.serving import add_language_model, add_run, add_sae, serving
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 
 @asynccontextmanager
-async def prepared(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Server, Sae]]:
+async def prepared(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[AppContext, Sae]]:
     """Give a server with a tiny language model, a run and an SAE of 32 neurons."""
     async with serving(tmp_path / "artifacts", FakeExecutor(), **settings) as server:
         lm = await add_language_model(server)
         yield server, await add_sae(server, await add_run(server, lm))
 
 
-async def rows(server: Server) -> int:
+async def rows(server: AppContext) -> int:
     async with server.database.read() as session:
         counts = [
             await session.scalar(select(func.count()).select_from(table))
@@ -89,7 +89,7 @@ async def rows(server: Server) -> int:
     return sum(count or 0 for count in counts)
 
 
-async def refused(server: Server, call: Callable[[], Awaitable[Any]]) -> Refusal:
+async def refused(server: AppContext, call: Callable[[], Awaitable[Any]]) -> Refusal:
     """Return the refusal, having seen that neither rows nor files came of it."""
     files = sorted(server.settings.artifact_dir.rglob("*.arrow")) + sorted(
         server.settings.artifact_dir.rglob("*.json")
@@ -252,7 +252,7 @@ async def test_a_link_out_of_the_dataset_directory_is_refused(tmp_path: Path) ->
             assert paths(refusal) == [["dataset", "file", "path"]]
 
 
-def give_tokenizer(server: Server, language_model_id: str, tiny_model_dir: Path) -> None:
+def give_tokenizer(server: AppContext, language_model_id: str, tiny_model_dir: Path) -> None:
     """Leave what a load leaves behind for counting tokens."""
     copy = artifacts.copy_directory(server.settings, language_model_id)
     copy.mkdir(parents=True)
@@ -367,7 +367,7 @@ async def test_an_index_needs_a_run_of_the_same_model_with_the_layer(tmp_path: P
     assert paths(third) == [["topTextsPerNeuron"]]
 
 
-async def _model(server: Server, id: str) -> LanguageModel:
+async def _model(server: AppContext, id: str) -> LanguageModel:
     async with server.database.read() as session:
         return await session.get_one(LanguageModel, id)
 

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select
 
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.services.app_context import Server
 from gql_server.services import concepts
+from gql_server.services.app_context import AppContext
 from gql_server.services.requests import ImportConceptsRequest, SetConceptRequest
 from models import ActivationRun, Concept, Sae
 from tests.support.serving import add_language_model, add_run, add_sae, serving
@@ -17,13 +17,13 @@ from tests.support.serving import add_language_model, add_run, add_sae, serving
 GOOD = "neuron_idx,concept_name,score\n3,colours,0.5\n3,paint,0.9\n7,numbers,\n"
 
 
-async def named(server: Server, sae: Sae) -> dict[int, tuple[str, float | None]]:
+async def named(server: AppContext, sae: Sae) -> dict[int, tuple[str, float | None]]:
     async with server.database.read() as session:
         found = await session.scalars(select(Concept).where(Concept.sae_id == sae.id))
         return {c.neuron_index: (c.name, c.score) for c in found}
 
 
-async def add(server: Server) -> Sae:
+async def add(server: AppContext) -> Sae:
     return await add_sae(server, await add_run(server, await add_language_model(server)))
 
 
@@ -144,7 +144,7 @@ async def test_an_import_merges_by_score_and_never_overwrites_a_person(tmp_path:
 
 
 async def test_the_dictionary_on_disk_is_what_mi_crow_reads_from_the_same_files(tmp_path: Path) -> None:
-    from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+    from gql_server.compute import mi_crow_compat  # noqa: F401
 
     from mi_crow.mechanistic.sae.concepts.concept_dictionary import ConceptDictionary
 
@@ -169,7 +169,7 @@ async def test_the_dictionary_on_disk_is_what_mi_crow_reads_from_the_same_files(
             assert json.loads(file.read_text())["n_size"] == 32
 
 
-async def _run(server: Server, sae: Sae) -> ActivationRun:
+async def _run(server: AppContext, sae: Sae) -> ActivationRun:
     async with server.database.read() as session:
         return await session.get_one(ActivationRun, sae.activation_run_id)
 

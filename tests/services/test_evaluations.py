@@ -11,22 +11,21 @@ from typing import Any
 import pytest
 
 from gql_server import ids
-from gql_server.protocol.results import Done, EvaluatedDataset, EvaluationResult
-from gql_server.protocol.sources import HubDataset
-from gql_server.protocol.tasks import DownloadTexts, EvaluateSae, Task
 from gql_server.artifacts.datasets import TextDataset
 from gql_server.errors import Conflict, NotFound
 from gql_server.jobs.executor import TaskRun, WorkerLost
-from gql_server.services.app_context import Server
-from gql_server.services import artifacts, evaluations, jobs, saes
-from gql_server.services import startup as reconciliation
+from gql_server.protocol.results import Done, EvaluatedDataset, EvaluationResult
+from gql_server.protocol.sources import HubDataset
+from gql_server.protocol.tasks import DownloadTexts, EvaluateSae, Task
+from gql_server.services import artifacts, evaluations, jobs, saes, startup
+from gql_server.services.app_context import AppContext
 from gql_server.services.requests import DatasetRequest, EvaluateRequest
 from models import Job, LanguageModel, Sae
 from models.enums import ArtifactStatus, DatasetKind, JobKind, JobStatus
 from tests.api.asking import ask
-from tests.support.fake_executor import FakeExecutor
 from tests.jobs.test_supervisor import ended
 from tests.services.test_bad_input import give_tokenizer, paths, refused
+from tests.support.fake_executor import FakeExecutor
 from tests.support.serving import add_language_model, add_run, add_sae, serving
 
 TEXTS = ["left out", "one", "two", "three", "four"]
@@ -79,7 +78,7 @@ def fail(task: Task, run: TaskRun) -> None:
 
 
 @asynccontextmanager
-async def prepared(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Server, Sae, FakeExecutor]]:
+async def prepared(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[AppContext, Sae, FakeExecutor]]:
     executor = FakeExecutor(succeed)
     async with serving(tmp_path, executor, **settings) as server:
         sae = await add_sae(server, await add_run(server, await add_language_model(server)))
@@ -90,17 +89,17 @@ def of(sae: Sae, **changes: Any) -> EvaluateRequest:
     return dataclasses.replace(REQUEST, sae_id=sae.id, **changes)
 
 
-def kept_texts(server: Server) -> set[str]:
+def kept_texts(server: AppContext) -> set[str]:
     directory = server.settings.artifact_dir / "datasets"
     return {path.name for path in directory.iterdir()} if directory.exists() else set()
 
 
-async def evaluation_of(server: Server, sae: Sae) -> dict[str, Any] | None:
+async def evaluation_of(server: AppContext, sae: Sae) -> dict[str, Any] | None:
     async with server.database.read() as session:
         return (await session.get_one(Sae, sae.id)).evaluation
 
 
-async def run_it(server: Server, request: EvaluateRequest) -> Job:
+async def run_it(server: AppContext, request: EvaluateRequest) -> Job:
     return await ended(server, (await evaluations.evaluate(server, request)).job.id)
 
 
@@ -242,7 +241,7 @@ async def test_one_that_ends_badly_leaves_the_figures_and_a_retry_takes_its_text
         broken = await run_it(server, of(sae, sample_limit=1))
         assert broken.status == JobStatus.INTERRUPTED and await evaluation_of(server, sae) == before
         assert kept_texts(server) == {broken.id}
-        await reconciliation.tidy(server.database, server.settings, 2**40)
+        await startup.clean_up(server.database, server.settings, 2**40)
         assert kept_texts(server) == {broken.id}, "texts that are kept belong to somebody"
         executor.script = succeed
         await jobs.retry(server, broken.id)
@@ -301,6 +300,6 @@ async def test_texts_that_nobody_keeps_any_more_are_orphans(tmp_path: Path) -> N
         left = artifacts.dataset_directory(server.settings, job.id) / "texts.arrow"
         left.parent.mkdir()
         left.write_bytes(b"x")
-        await reconciliation.tidy(server.database, server.settings, 2**40)
+        await startup.clean_up(server.database, server.settings, 2**40)
         assert not left.exists()
     assert (tmp_path / "orphans" / "datasets" / job.id / "texts.arrow").exists()

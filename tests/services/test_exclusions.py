@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.protocol.events import TrainingConfigChosen
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.results import OutlierFigures, TrainResult
@@ -18,16 +19,15 @@ from gql_server.protocol.tasks import (
     Task,
     TrainSae,
 )
-from gql_server.jobs.executor import TaskRun, WorkerLost
-from gql_server.services.app_context import Server
 from gql_server.services import evaluations, neuron_indexes, saes
+from gql_server.services.app_context import AppContext
 from gql_server.services.requests import DatasetRequest, EvaluateRequest, IndexRequest, TrainRequest
 from models import NeuronIndex, Sae
 from models.enums import ArtifactStatus, DatasetKind
 from tests.api.asking import ask
-from tests.support.fake_executor import FakeExecutor
 from tests.jobs.test_supervisor import ended
 from tests.services.test_bad_input import paths, refused
+from tests.support.fake_executor import FakeExecutor
 from tests.support.serving import add_language_model, add_run, add_sae, serving
 
 CONFIG = TrainingConfigChosen(1, 100, 4, 0.001, 0.0, 0, "cpu", 2, 7.5, 3.25)
@@ -59,7 +59,7 @@ def train_request(run_id: str, **changes: Any) -> TrainRequest:
     return dataclasses.replace(request, **changes)
 
 
-async def index_task(server: Server, executor: FakeExecutor, sae: Sae, **changes: Any) -> IndexNeurons:
+async def index_task(server: AppContext, executor: FakeExecutor, sae: Sae, **changes: Any) -> IndexNeurons:
     request = dataclasses.replace(IndexRequest(sae.id, None, 10, None), **changes)
     await ended(server, (await neuron_indexes.index(server, request)).job.id)
     task = executor.tasks[-1][1]

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from gql_server.protocol.results import GenerateResult
-from gql_server.protocol.tasks import Generate, Task
 from gql_server.errors import InvalidInput
 from gql_server.jobs.executor import TaskRun
-from gql_server.services.app_context import Server
+from gql_server.protocol.results import GenerateResult
+from gql_server.protocol.tasks import Generate, Task
 from gql_server.services import generation
+from gql_server.services.app_context import AppContext
 from gql_server.services.requests import GenerateRequest
 from models import Sae
 from tests.support.fake_executor import FakeExecutor
@@ -27,7 +27,7 @@ def write(task: Task, run: TaskRun) -> None:
     run.finish(GenerateResult(top_texts_written=True))
 
 
-async def sae_of(server: Server) -> Sae:
+async def sae_of(server: AppContext) -> Sae:
     return await add_sae(server, await add_run(server, await add_language_model(server)))
 
 

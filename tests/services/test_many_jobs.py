@@ -13,8 +13,8 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.jobs import queue
-from gql_server.services.app_context import Server
 from gql_server.services import jobs, pages, retention
+from gql_server.services.app_context import AppContext
 from models import Job
 from models.base import now
 from models.enums import JobKind, JobStatus
@@ -25,7 +25,7 @@ KINDS = [JobKind.TRAIN_SAE, JobKind.INDEX_NEURONS]
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
+async def server(tmp_path: Path) -> AsyncIterator[AppContext]:
     async with serving(tmp_path) as parts:
         yield parts
 
@@ -34,7 +34,7 @@ _NOTED: ContextVar[bool] = ContextVar("noted", default=False)
 
 
 @contextmanager
-def noted(server: Server) -> Iterator[list[tuple[str, Any]]]:
+def noted(server: AppContext) -> Iterator[list[tuple[str, Any]]]:
     """Give the list that the block's statements go into, but none of the supervisor's."""
     statements: list[tuple[str, Any]] = []
 
@@ -49,7 +49,7 @@ def noted(server: Server) -> Iterator[list[tuple[str, Any]]]:
     _NOTED.reset(was)
 
 
-async def plan_of(server: Server, read: Callable[[AsyncSession], Awaitable[Any]]) -> str:
+async def plan_of(server: AppContext, read: Callable[[AsyncSession], Awaitable[Any]]) -> str:
     """Return how SQLite goes about the statement that is executed."""
     with noted(server) as statements:
         async with server.database.read() as session:
@@ -60,7 +60,7 @@ async def plan_of(server: Server, read: Callable[[AsyncSession], Awaitable[Any]]
     return "; ".join(step[3] for step in steps)
 
 
-async def add_jobs(server: Server) -> list[Job]:
+async def add_jobs(server: AppContext) -> list[Job]:
     """Insert jobs of all kinds in all states, some made at the same time; return them newest first."""
     added = [
         idle_job(kind=kind, status=status, created_at=now() - timedelta(seconds=place // 3))
@@ -74,7 +74,7 @@ async def add_jobs(server: Server) -> list[Job]:
 @pytest.mark.parametrize("statuses", [None, FEW, MANY, FEW + MANY, []])
 @pytest.mark.parametrize("kinds", [None, KINDS])
 async def test_a_filtered_list_is_paged_through_in_order(
-    server: Server, statuses: list[JobStatus] | None, kinds: list[JobKind] | None
+    server: AppContext, statuses: list[JobStatus] | None, kinds: list[JobKind] | None
 ) -> None:
     added = await add_jobs(server)
     expected = [
@@ -96,7 +96,7 @@ async def test_a_filtered_list_is_paged_through_in_order(
 @pytest.mark.parametrize("kinds", [None, KINDS])
 @pytest.mark.parametrize("statuses", [None, MANY, FEW + MANY, [JobStatus.FAILED]])
 async def test_a_page_of_jobs_is_read_in_the_order_of_an_index(
-    server: Server, statuses: list[JobStatus] | None, kinds: list[JobKind] | None
+    server: AppContext, statuses: list[JobStatus] | None, kinds: list[JobKind] | None
 ) -> None:
     await add_jobs(server)
     async with server.database.read() as session:
@@ -109,21 +109,21 @@ async def test_a_page_of_jobs_is_read_in_the_order_of_an_index(
     assert later == f"SEARCH jobs {index} ((created_at,id)<(?,?))"
 
 
-async def test_the_few_unfinished_jobs_are_looked_up(server: Server) -> None:
+async def test_the_few_unfinished_jobs_are_looked_up(server: AppContext) -> None:
     conditions = jobs.conditions(FEW, KINDS)
     plan = await plan_of(server, lambda session: pages.newest_first(session, Job, conditions, 20, None))
     assert plan.startswith("SEARCH jobs USING INDEX ix_jobs_status_lane_queued_at_id (status=?)")
 
 
-async def test_retention_goes_by_an_index_that_has_no_jobs_whose_logs_are_gone(server: Server) -> None:
+async def test_retention_goes_by_an_index_that_has_no_jobs_whose_logs_are_gone(server: AppContext) -> None:
     plan = await plan_of(server, lambda session: retention._some_with_old_logs(session, now()))
     assert plan == "SEARCH jobs USING INDEX ix_jobs_finished_at_id_with_log (finished_at<?)"
 
 
-async def test_counts_for_the_metrics_are_read_from_an_index_alone(server: Server) -> None:
+async def test_counts_for_the_metrics_are_read_from_an_index_alone(server: AppContext) -> None:
     assert await plan_of(server, queue.counts) == "SCAN jobs USING COVERING INDEX ix_jobs_kind_status_lane"
 
 
-async def test_how_long_jobs_usually_take_is_learned_without_sorting_them(server: Server) -> None:
+async def test_how_long_jobs_usually_take_is_learned_without_sorting_them(server: AppContext) -> None:
     plan = await plan_of(server, lambda session: queue._usual_seconds(session, "jobs"))
     assert plan == "SEARCH jobs USING INDEX ix_jobs_status_lane_queued_at_id (status=? AND lane=?)"

@@ -11,9 +11,9 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
 from gql_server.errors import Conflict
-from gql_server.jobs import event_log as log
-from gql_server.services.app_context import Server
+from gql_server.jobs import event_log
 from gql_server.services import jobs, retention
+from gql_server.services.app_context import AppContext
 from gql_server.services.retention import remove_old_logs
 from gql_server.settings import Settings
 from models import Job, JobEvent
@@ -26,24 +26,24 @@ LONG_AGO = timedelta(days=DAYS + 1)
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
+async def server(tmp_path: Path) -> AsyncIterator[AppContext]:
     async with serving(tmp_path, retention_days=DAYS) as parts:
         yield parts
 
 
-async def add_job(server: Server, finished_at: datetime | None, events: int = 3) -> str:
+async def add_job(server: AppContext, finished_at: datetime | None, events: int = 3) -> str:
     """Insert a job that has ended if it has a time of that; returns its ID."""
     job = idle_job(finished_at=finished_at)
     async with server.database.write() as session:
         session.add(job)
         for _ in range(events - 1):
-            await log.append(session, job, JobEventType.LOG, {"message": "so"})
+            await event_log.append(session, job, JobEventType.LOG, {"message": "so"})
         status = JobStatus.RUNNING if finished_at is None else JobStatus.FAILED
-        await log.append_status(session, job, status)
+        await event_log.append_status(session, job, status)
     return job.id
 
 
-async def events_left(server: Server, job_id: str) -> tuple[int, int]:
+async def events_left(server: AppContext, job_id: str) -> tuple[int, int]:
     """Return how many events of a job there are, and the number of the newest that was removed."""
     async with server.database.read() as session:
         count = select(func.count()).where(JobEvent.job_id == job_id)
@@ -51,11 +51,11 @@ async def events_left(server: Server, job_id: str) -> tuple[int, int]:
         return await session.scalar(count) or 0, job.removed_sequence
 
 
-async def remove(server: Server) -> int:
+async def remove(server: AppContext) -> int:
     return await remove_old_logs(server.database, server.settings)
 
 
-async def test_only_logs_of_jobs_that_ended_long_ago_go_and_their_jobs_stay(server: Server) -> None:
+async def test_only_logs_of_jobs_that_ended_long_ago_go_and_their_jobs_stay(server: AppContext) -> None:
     old = await add_job(server, now() - LONG_AGO)
     recent = await add_job(server, now() - timedelta(days=DAYS - 1))
     running = await add_job(server, None)
@@ -75,7 +75,7 @@ async def test_logs_are_kept_where_nothing_can_be_old_enough(tmp_path: Path, day
 
 
 async def test_the_writer_is_let_go_of_between_portions(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "JOBS_AT_ONCE", 3)
     monkeypatch.setattr(retention, "EVENTS_AT_ONCE", 10)
@@ -95,14 +95,14 @@ async def test_the_writer_is_let_go_of_between_portions(
 
 
 async def test_a_log_that_goes_on_after_its_beginning_was_removed_is_there_from_then_on(
-    server: Server,
+    server: AppContext,
 ) -> None:
     job_id = await add_job(server, now() - LONG_AGO, events=57)
     await remove(server)
     async with server.database.write() as session:
         job = await session.get_one(Job, job_id)
         for status in (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.SUCCEEDED):
-            await log.append_status(session, job, status)
+            await event_log.append_status(session, job, status)
     assert [event.sequence async for event in jobs.watch(server, job_id, 57)] == [58, 59, 60]
     for after in (0, 56):
         with pytest.raises(Conflict, match=r"up to number 57 have been removed.* ask for those after 57\."):
@@ -111,7 +111,7 @@ async def test_a_log_that_goes_on_after_its_beginning_was_removed_is_there_from_
     assert [event.sequence async for event in jobs.watch(server, job_id, 60)] == []
 
 
-async def test_a_watcher_whose_next_events_are_removed_is_told(server: Server) -> None:
+async def test_a_watcher_whose_next_events_are_removed_is_told(server: AppContext) -> None:
     job_id = await add_job(server, now() - LONG_AGO, events=400)
     slow = jobs.watch(server, job_id, 0)
     assert (await anext(slow)).sequence == 1
@@ -122,7 +122,7 @@ async def test_a_watcher_whose_next_events_are_removed_is_told(server: Server) -
 
 
 async def test_old_logs_are_looked_for_again_after_a_failure_until_the_server_ends(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "SECONDS_BETWEEN", 0)
     old = await add_job(server, now() - LONG_AGO)
@@ -144,7 +144,7 @@ async def test_old_logs_are_looked_for_again_after_a_failure_until_the_server_en
     await asyncio.gather(removing, return_exceptions=True)
 
 
-async def test_nothing_is_looked_for_where_logs_are_kept_for_ever(server: Server) -> None:
+async def test_nothing_is_looked_for_where_logs_are_kept_for_ever(server: AppContext) -> None:
     settings = Settings(artifact_dir=server.settings.artifact_dir)
     async with asyncio.timeout(10):
         await retention.keep_removing(server.database, settings)

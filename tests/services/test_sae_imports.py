@@ -14,21 +14,20 @@ import pytest
 from pydantic import SecretStr
 
 from gql_server import ids
+from gql_server.errors import Conflict, InvalidInput, NotFound
+from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerOutOfMemory
 from gql_server.protocol.results import ExportResult, ImportResult
 from gql_server.protocol.tasks import ExportSae, ImportSae
 from gql_server.protocol.wire import TaskFailed
-from gql_server.errors import Conflict, InvalidInput, NotFound
-from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerOutOfMemory
-from gql_server.services.app_context import Server
-from gql_server.services import artifacts, jobs, lookup, sae_exports, sae_imports, saes
-from gql_server.services import startup as reconciliation
+from gql_server.services import artifacts, jobs, lookup, sae_exports, sae_imports, saes, startup
+from gql_server.services.app_context import AppContext
 from gql_server.services.requests import ExportSaeRequest, ImportSaeRequest, Launched
 from gql_server.tokens.options import TokenizerFacts
 from models import Job, LanguageModel, Sae
 from models.enums import ArtifactStatus, JobKind, JobStatus, SaeOrigin
-from tests.support.fake_executor import FakeExecutor
 from tests.saelens.recorded_files import made
 from tests.services.test_bad_input import refused
+from tests.support.fake_executor import FakeExecutor
 from tests.support.serving import LAYERS, add_language_model, add_run, add_sae, client_of, serving
 
 RESULT = ImportResult("ReLUSae", 16, 64, None)
@@ -37,7 +36,7 @@ RESULT = ImportResult("ReLUSae", 16, 64, None)
 @asynccontextmanager
 async def prepared(
     tmp_path: Path, executor: FakeExecutor | None = None, **settings: Any
-) -> AsyncIterator[tuple[Server, LanguageModel, ImportSaeRequest]]:
+) -> AsyncIterator[tuple[AppContext, LanguageModel, ImportSaeRequest]]:
     """Give a server with a language model of width 16, and what asks it to import an SAE."""
     models = tmp_path / "models"
     if not models.exists():
@@ -48,7 +47,7 @@ async def prepared(
         yield server, lm, ImportSaeRequest(lm.id, "m_layers_1", None, "SAE_LENS", "theirs", None)
 
 
-async def end_of(server: Server, launched: Launched) -> Job:
+async def end_of(server: AppContext, launched: Launched) -> Job:
     """Return a job when it has ended."""
     async for _ in jobs.watch(server, launched.job.id, 0):
         pass
@@ -56,7 +55,7 @@ async def end_of(server: Server, launched: Launched) -> Job:
         return await lookup.get(session, Job, launched.job.id)
 
 
-async def sae_of(server: Server, id: str) -> Sae:
+async def sae_of(server: AppContext, id: str) -> Sae:
     async with server.database.read() as session:
         return await lookup.get(session, Sae, id)
 
@@ -430,12 +429,12 @@ async def test_exports_whose_files_are_lost_are_shown_no_more_and_their_job_can_
         export = artifacts.export_path(server.settings, sae, "SAE_LENS")
         export.parent.mkdir()
         export.write_bytes(b"x")
-        await reconciliation.tidy(server.database, server.settings, time.time() + 1)
+        await startup.clean_up(server.database, server.settings, time.time() + 1)
         assert len((await sae_of(server, sae.id)).exports or []) == 1
         with pytest.raises(Conflict, match="only one that did not succeed"):
             await jobs.retry(server, job.id)
         export.unlink()
-        await reconciliation.tidy(server.database, server.settings, time.time() + 1)
+        await startup.clean_up(server.database, server.settings, time.time() + 1)
         assert (await sae_of(server, sae.id)).exports == []
         again = await end_of(server, await jobs.retry(server, job.id))
         assert (again.kind, again.status) == (JobKind.EXPORT_SAE, JobStatus.SUCCEEDED)

@@ -12,10 +12,19 @@ from safetensors.numpy import save_file
 from sqlalchemy import func, select
 
 from gql_server import ids
-from gql_server.artifacts import files as whole_files
-from gql_server.services.app_context import Server
-from gql_server.services import activation_runs, artifacts, jobs, launching, neuron_tensors, orphans, removals, saes
-from gql_server.services import startup as reconciliation
+from gql_server.artifacts import files
+from gql_server.services import (
+    activation_runs,
+    artifacts,
+    jobs,
+    launching,
+    neuron_tensors,
+    orphans,
+    removals,
+    saes,
+    startup,
+)
+from gql_server.services.app_context import AppContext
 from models import ActivationRun, Job, JobEvent, NeuronIndex, Removal, Sae
 from models.enums import ArtifactStatus, JobEventType, JobKind, JobStatus, ProgressUnit
 from tests.jobs.test_supervisor import capture_request
@@ -36,11 +45,11 @@ def all_files(directory: Path) -> set[str]:
     }
 
 
-async def tidy(server: Server) -> None:
-    await reconciliation.tidy(server.database, server.settings, time.time() + 1)
+async def tidy(server: AppContext) -> None:
+    await startup.clean_up(server.database, server.settings, time.time() + 1)
 
 
-async def count(server: Server, table: type[Removal]) -> int:
+async def count(server: AppContext, table: type[Removal]) -> int:
     async with server.database.read() as session:
         return await session.scalar(select(func.count()).select_from(table)) or 0
 
@@ -84,8 +93,8 @@ async def test_files_that_are_made_while_the_server_runs_are_left_alone(tmp_path
     async with serving(tmp_path) as server:
         started = time.time() - 1
         fresh = write(tmp_path / f"datasets/{ids.new(ids.ACTIVATION_RUN)}/texts.arrow")
-        partial = write(tmp_path / f"datasets/{whole_files.TEMPORARY_PREFIX}x/texts.arrow")
-        await reconciliation.tidy(server.database, server.settings, started)
+        partial = write(tmp_path / f"datasets/{files.TEMPORARY_PREFIX}x/texts.arrow")
+        await startup.clean_up(server.database, server.settings, started)
         assert fresh.exists() and partial.exists()
         await tidy(server)
         assert not fresh.exists() and not partial.exists()
@@ -154,10 +163,10 @@ async def test_texts_whose_capture_is_never_queued_go(
 def test_a_partial_file_that_goes_while_others_are_looked_for_is_fine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = write(tmp_path / f"{whole_files.TEMPORARY_PREFIX}left")
-    gone = tmp_path / f"{whole_files.TEMPORARY_PREFIX}gone"
-    monkeypatch.setattr(reconciliation, "_partial", lambda _: iter([gone, left]))
-    reconciliation.remove_partial_files(tmp_path, time.time() + 1)
+    left = write(tmp_path / f"{files.TEMPORARY_PREFIX}left")
+    gone = tmp_path / f"{files.TEMPORARY_PREFIX}gone"
+    monkeypatch.setattr(startup, "_partial", lambda _: iter([gone, left]))
+    startup.remove_partial_files(tmp_path, time.time() + 1)
     assert not left.exists()
 
 
@@ -169,7 +178,7 @@ async def test_deleting_removes_the_files_and_leaves_no_note_of_it(tmp_path: Pat
         assert not checkpoint.parent.exists() and await count(server, Removal) == 0
 
 
-async def lost(server: Server, row: Artifact, kind: JobKind) -> tuple[ArtifactStatus, str]:
+async def lost(server: AppContext, row: Artifact, kind: JobKind) -> tuple[ArtifactStatus, str]:
     """Give a row a job that has succeeded and tidy; returns the row's status and the job's last sentence."""
     job = launching.new_job(kind, "jobs", ProgressUnit.STEPS, row.id, row.id, {"index_neurons": False})
     async with server.database.write() as session:
@@ -266,7 +275,7 @@ async def test_a_store_on_another_disk_is_tidied_and_deleted_from_like_any(tmp_p
         (tmp_path / "artifacts" / "store").symlink_to(elsewhere)
         run = await add_run(server, await add_language_model(server))
         tensors = write(artifacts.run_directory(server.settings, run.id) / "batch_0" / "x")
-        partial = write(elsewhere / f"{whole_files.TEMPORARY_PREFIX}x")
+        partial = write(elsewhere / f"{files.TEMPORARY_PREFIX}x")
         stranger = write(elsewhere / "runs" / "by hand" / "x")
         await tidy(server)
         assert not partial.exists() and not stranger.exists()
@@ -290,7 +299,7 @@ async def test_an_orphan_goes_with_all_that_is_in_it_and_one_failure_stops_no_ot
             session.add(Removal(path="datasets/stubborn"))
         with monkeypatch.context() as broken:
             broken.setattr(removals, "remove", fail)
-            broken.setattr(reconciliation, "remove_partial_files", fail)
+            broken.setattr(startup, "remove_partial_files", fail)
             await tidy(server)
         assert await count(server, Removal) == 1, "it is tried again at the next start"
     assert all_files(tmp_path) == {f"orphans/{path}" for path in inside}

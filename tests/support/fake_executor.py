@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
+from gql_server.jobs.executor import TaskCanceled, TaskRun, WorkerLost
 from gql_server.protocol.events import Event
 from gql_server.protocol.results import Result
 from gql_server.protocol.tasks import Task
 from gql_server.protocol.wire import Lane, SaeClassDescription, WorkerReady
-from gql_server.jobs.executor import TaskCanceled, TaskRun, WorkerLost
 
 Script = Callable[[Task, TaskRun], None]
 

@@ -11,15 +11,15 @@ import httpx
 from starlette.applications import Starlette
 
 from gql_server import ids
-from gql_server.server.app import application, furnish
 from gql_server.database.database import Database
-from gql_server.jobs.notifier import Bell
-from gql_server.jobs.downloads import Downloads
-from gql_server.jobs.supervisor import Supervisor
 from gql_server.database.migrate import migrate
+from gql_server.jobs.downloads import Downloads
+from gql_server.jobs.notifier import Notifier
+from gql_server.jobs.supervisor import Supervisor
 from gql_server.processes.reader_pool import Pool, Readers
-from gql_server.services.app_context import Server
+from gql_server.server.app import application, bind_server
 from gql_server.services import jobs
+from gql_server.services.app_context import AppContext
 from gql_server.settings import Settings
 from gql_server.telemetry.telemetry import Telemetry
 from models import ActivationRun, Job, LanguageModel, Sae
@@ -58,44 +58,44 @@ class ReadersHere(Readers):
 @asynccontextmanager
 async def serving(
     directory: Path, executor: FakeExecutor | None = None, **settings: Any
-) -> AsyncIterator[Server]:
+) -> AsyncIterator[AppContext]:
     """Give a server with a supervisor that takes jobs."""
     chosen = Settings(artifact_dir=directory, progress_interval_seconds=1e-6, **settings)
     migrate(chosen.database_path)
     database = Database(chosen.database_path)
-    bell = Bell()
+    notifier = Notifier()
     executor = executor or FakeExecutor()
     downloads = Downloads(executor, chosen)
     telemetry = Telemetry.to(chosen.otlp_endpoint)
-    supervisor = Supervisor(database, executor, jobs.handlers(chosen), bell, chosen, telemetry, downloads)
+    supervisor = Supervisor(database, executor, jobs.handlers(chosen), notifier, chosen, telemetry, downloads)
     supervisor.start()
     try:
         readers = ReadersHere(chosen)
-        yield Server(chosen, database, executor, supervisor, bell, readers, downloads, telemetry)
+        yield AppContext(chosen, database, executor, supervisor, notifier, readers, downloads, telemetry)
     finally:
         await supervisor.close()
         await database.close()
         telemetry.tracer.close(10)
 
 
-def endpoint(server: Server, **settings: Any) -> Starlette:
+def endpoint(server: AppContext, **settings: Any) -> Starlette:
     """Return the whole application around a server's parts, with some settings of its own."""
     if settings:
         server = replace(server, settings=server.settings.model_copy(update=settings))
     app = application(server.settings, server.telemetry)
-    furnish(app, server)
+    bind_server(app, server)
     return app
 
 
 @asynccontextmanager
-async def client_of(server: Server, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def client_of(server: AppContext, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client of the whole application."""
     transport = httpx.ASGITransport(endpoint(server, **settings))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
 
-async def add_language_model(server: Server, name: str = "tiny", **columns: Any) -> LanguageModel:
+async def add_language_model(server: AppContext, name: str = "tiny", **columns: Any) -> LanguageModel:
     """Insert a language model that has been loaded once."""
     row = LanguageModel(
         **{
@@ -115,7 +115,7 @@ async def add_language_model(server: Server, name: str = "tiny", **columns: Any)
     return row
 
 
-async def add_run(server: Server, language_model: LanguageModel, **columns: Any) -> ActivationRun:
+async def add_run(server: AppContext, language_model: LanguageModel, **columns: Any) -> ActivationRun:
     """Insert a READY run over one layer."""
     row = ActivationRun(
         **{
@@ -138,7 +138,7 @@ async def add_run(server: Server, language_model: LanguageModel, **columns: Any)
     return row
 
 
-async def add_sae(server: Server, run: ActivationRun, **columns: Any) -> Sae:
+async def add_sae(server: AppContext, run: ActivationRun, **columns: Any) -> Sae:
     """Insert a READY SAE of 32 neurons."""
     id = ids.new(ids.SAE)
     row = Sae(

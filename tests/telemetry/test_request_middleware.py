@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 from structlog.contextvars import get_contextvars, merge_contextvars
 from structlog.testing import capture_logs
 
-from gql_server.telemetry.request_middleware import Exchanges
+from gql_server.telemetry.request_middleware import RequestTelemetryMiddleware
 from gql_server.telemetry.telemetry import Telemetry
 from tests.support.scraping import rendered, scrape
 from tests.support.serving import client_of, serving
@@ -45,7 +45,7 @@ async def greet(socket: WebSocket) -> None:
 def app_with(telemetry: Telemetry) -> Starlette:
     return Starlette(
         routes=[Route("/fail", fail), Route("/halfway", fail_halfway), WebSocketRoute("/", greet)],
-        middleware=[Middleware(Exchanges, telemetry=telemetry)],
+        middleware=[Middleware(RequestTelemetryMiddleware, telemetry=telemetry)],
     )
 
 

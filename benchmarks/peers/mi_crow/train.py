@@ -1,7 +1,7 @@
 """mi_crow's TopKSae, by its own train(), on a LocalStore; in this project's environment."""
 
 from benchmarks.peers.handover import Order, Stopwatch, read_order, report
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 
 from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae, TopKSaeTrainingConfig
 from mi_crow.store.local_store import LocalStore

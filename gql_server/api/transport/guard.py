@@ -15,10 +15,10 @@ from strawberry.http.websocket_origin import is_same_origin, normalize_allowed_o
 from gql_server.api.transport import sign_in
 from gql_server.api.transport.access import CHALLENGE, WRONG_TOKEN, Access
 from gql_server.api.transport.answers import RefusedRequest, deny
+from gql_server.api.transport.hosts import is_loopback
 from gql_server.api.transport.intake import Full, Intake
 from gql_server.api.transport.negotiation import names
-from gql_server.server.protocols import admit, take_counted
-from gql_server.api.transport.hosts import is_loopback
+from gql_server.limits.clients import admit, take_counted
 from gql_server.limits.rate_limits import Rates
 from gql_server.settings import Settings
 

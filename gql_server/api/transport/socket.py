@@ -25,8 +25,8 @@ from gql_server.api.context import Context
 from gql_server.api.operations.execution import SharedData
 from gql_server.api.operations.limits import too_complex
 from gql_server.api.transport import persisted_queries
-from gql_server.server.protocols import waiting_to_be_sent
 from gql_server.errors import QueueFull
+from gql_server.limits.clients import waiting_to_be_sent
 from gql_server.settings import Settings
 
 log = structlog.get_logger(__name__)

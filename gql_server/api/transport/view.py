@@ -34,12 +34,12 @@ from gql_server.api.transport.access import Access
 from gql_server.api.transport.answers import NO_PAGE, RefusedRequest, deny
 from gql_server.api.transport.negotiation import EVENT_STREAM, GRAPHQL_JSON, JSON, media_type_for, names
 from gql_server.api.transport.socket import MAX_NAME, OpenSockets, SocketAdapter, SocketHandler
-from gql_server.server.protocols import admit
 from gql_server.errors import QueueFull
+from gql_server.limits.clients import admit
 from gql_server.limits.json_size import PLAIN_BYTES, count_values, may_have_many_values
 from gql_server.limits.rate_limits import Rates
 from gql_server.processes.reader_pool import ReadingEnded
-from gql_server.services.app_context import Server
+from gql_server.services.app_context import AppContext
 from gql_server.telemetry.references import TRANSPORT
 
 LAST_EVENT_ID = "last-event-id"
@@ -121,7 +121,7 @@ class GraphQLView(GraphQL[Context, None]):
     graphql_transport_ws_handler_class = SocketHandler
     websocket_adapter_class = SocketAdapter
 
-    def __init__(self, server: Server, access: Access, rates: Rates) -> None:
+    def __init__(self, server: AppContext, access: Access, rates: Rates) -> None:
         settings = server.settings
         # graphql-ws, the legacy protocol, let clients skip the connection's handshake; it is not offered.
         super().__init__(

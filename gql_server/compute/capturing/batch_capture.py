@@ -8,24 +8,24 @@ from pathlib import Path
 
 import torch
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401  (before mi_crow)
+from gql_server.artifacts.disk import check_free, used_bytes
+from gql_server.artifacts.manifest import NotFinite, PlannedBatch
+from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
+from gql_server.compute.capturing.batch_sizes import ForwardPass, joined, passes, tokens_per_pass
 from gql_server.compute.capturing.batch_writer import BatchWriter
 from gql_server.compute.capturing.captured_batch import CapturedBatch, padded, shapes_of
 from gql_server.compute.capturing.detector import Arriving, Detector
 from gql_server.compute.capturing.non_finite import added, check_share
-from gql_server.compute.capturing.batch_sizes import ForwardPass, joined, passes, tokens_per_pass
 from gql_server.compute.capturing.token_ids import TokenIds
-from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.compute.devices import moved
 from gql_server.compute.language_models.forward import model_device, stopping_after
 from gql_server.compute.language_models.loading import special_token_ids
 from gql_server.compute.language_models.model_files import DTYPES
 from gql_server.compute.language_models.text_encoder import Ids, padding_id
+from gql_server.compute.storage.store import ActivationStore
+from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.protocol.events import Log, Progress
 from gql_server.protocol.tasks import CaptureActivations
-from gql_server.compute.storage.store import ActivationStore
-from gql_server.artifacts.disk import check_free, used_bytes
-from gql_server.artifacts.manifest import NotFinite, PlannedBatch
 
 from mi_crow.language_model.language_model import LanguageModel
 

@@ -2,20 +2,20 @@
 
 from pathlib import Path
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401  (before mi_crow)
+from gql_server.artifacts.manifest import Manifest, assemble, write_manifest
+from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
 from gql_server.compute.capturing.batch_capture import BatchCapture
 from gql_server.compute.capturing.non_finite import tell_non_finite
 from gql_server.compute.capturing.run_plan import run_plan
 from gql_server.compute.capturing.token_ids import TokenIds
-from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.compute.language_models.loading import LanguageModels, depth_order, position_limit
 from gql_server.compute.language_models.text_encoder import encoder_of
+from gql_server.compute.storage.store import ActivationStore
+from gql_server.compute.storage.texts import open_texts
+from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.protocol.events import Log
 from gql_server.protocol.results import CapturedLayer, CaptureResult
 from gql_server.protocol.tasks import CaptureActivations
-from gql_server.compute.storage.store import ActivationStore
-from gql_server.compute.storage.texts import open_texts
-from gql_server.artifacts.manifest import Manifest, assemble, write_manifest
 
 from mi_crow.language_model.language_model import LanguageModel
 

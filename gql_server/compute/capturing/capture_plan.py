@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gql_server.compute.capturing.token_ids import TokenIds
-from gql_server.compute.worker.context import TaskContext, TaskError
-from gql_server.compute.language_models.loading import special_token_ids
-from gql_server.compute.language_models.text_encoder import CutText, check_embedded, embedding_count
-from gql_server.protocol.tasks import CaptureActivations
 from gql_server.artifacts.datasets import TextDataset
 from gql_server.artifacts.manifest import PlannedBatch
+from gql_server.compute.capturing.token_ids import TokenIds
+from gql_server.compute.language_models.loading import special_token_ids
+from gql_server.compute.language_models.text_encoder import CutText, check_embedded, embedding_count
+from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.protocol.tasks import CaptureActivations
 
 from mi_crow.language_model.language_model import LanguageModel
 

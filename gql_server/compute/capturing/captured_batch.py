@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gql_server.artifacts.manifest import NotFinite, PlannedBatch
 from gql_server.compute.capturing.detector import NOT_FINITE_AS_STORED, NOT_FINITE_IN_MODEL, Arriving
 from gql_server.compute.language_models.text_encoder import Ids
 from gql_server.compute.storage.store import MASKS
-from gql_server.artifacts.manifest import NotFinite, PlannedBatch
 
 from mi_crow.store.store import TensorMetadata
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401  (before mi_crow)
+from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
 from gql_server.compute.capturing.batch_sizes import ForwardPass
 from gql_server.compute.language_models.layer_outputs import vectors_of
 

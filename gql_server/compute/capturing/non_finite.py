@@ -2,11 +2,11 @@
 
 from functools import reduce
 
+from gql_server.artifacts.manifest import Manifest, NotFinite
+from gql_server.compute.non_finite import MAX_SHARE, cause_in_model
 from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.protocol.events import Log
 from gql_server.protocol.tasks import CaptureActivations
-from gql_server.compute.non_finite import MAX_SHARE, cause_in_model
-from gql_server.artifacts.manifest import Manifest, NotFinite
 
 _TEXTS_NAMED = 5
 

@@ -7,17 +7,6 @@ from pathlib import Path
 import msgspec
 import torch
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401  (before mi_crow)
-from gql_server.compute.capturing.capture_plan import CapturePlan, plan_capture
-from gql_server.compute.capturing.token_ids import TokenIds
-from gql_server.compute.worker.context import TaskContext, TaskError
-from gql_server.compute.language_models.loading import special_token_ids
-from gql_server.compute.language_models.text_encoder import PADDING_SIDE, encoder_of
-from gql_server.protocol.events import Log
-from gql_server.protocol.tasks import CaptureActivations
-from gql_server.compute.provenance.provenance import dataset_provenance, versions
-from gql_server.compute.storage.store import ActivationStore
-from gql_server.compute.storage.texts import log_skipped
 from gql_server.artifacts.datasets import TextDataset
 from gql_server.artifacts.manifest import (
     FORMAT_VERSION,
@@ -29,8 +18,19 @@ from gql_server.artifacts.manifest import (
     read_plan,
     write_plan,
 )
-from gql_server.model_files.identity import conflict_with_batches, same
 from gql_server.artifacts.provenance import LanguageModelProvenance, RunProvenance
+from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
+from gql_server.compute.capturing.capture_plan import CapturePlan, plan_capture
+from gql_server.compute.capturing.token_ids import TokenIds
+from gql_server.compute.language_models.loading import special_token_ids
+from gql_server.compute.language_models.text_encoder import PADDING_SIDE, encoder_of
+from gql_server.compute.provenance.provenance import dataset_provenance, versions
+from gql_server.compute.storage.store import ActivationStore
+from gql_server.compute.storage.texts import log_skipped
+from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.model_files.identity import conflict_with_batches, same
+from gql_server.protocol.events import Log
+from gql_server.protocol.tasks import CaptureActivations
 
 from mi_crow.language_model.language_model import LanguageModel
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from gql_server.compute.language_models.text_encoder import CutText, Ids, TextEncoder
 from gql_server.artifacts.datasets import TextDataset
+from gql_server.compute.language_models.text_encoder import CutText, Ids, TextEncoder
 
 MAX_KEPT = 2**24
 """Tokens whose ids are kept: 64 MB, a small part of what is stored of so many."""

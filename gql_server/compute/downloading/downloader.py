@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gql_server.compute.worker.context import TaskCanceled, TaskContext, TaskError
 from gql_server.compute.downloading.hub_models import (
     Received,
     download_files,
@@ -14,11 +13,12 @@ from gql_server.compute.downloading.hub_models import (
 )
 from gql_server.compute.downloading.hub_texts import download_texts
 from gql_server.compute.downloading.silence import Silence
+from gql_server.compute.worker.context import TaskCanceled, TaskContext, TaskError
+from gql_server.model_files.files import name_of, whole_snapshot_in_cache
 from gql_server.protocol.events import Log, Stage
 from gql_server.protocol.results import Done, Result
 from gql_server.protocol.tasks import DownloadLanguageModel, DownloadTexts, Task
 from gql_server.protocol.wire import FromWorker, WorkerReady
-from gql_server.model_files.files import name_of, whole_snapshot_in_cache
 
 LOOK_SECONDS = 0.25
 """Between two looks at what has come, and at whether the task was canceled."""

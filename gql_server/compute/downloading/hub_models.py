@@ -6,8 +6,8 @@ from typing import Any
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.utils.tqdm import tqdm
 
-from gql_server.protocol.sources import LanguageModelSource
 from gql_server.model_files.files import HUB_FILES, OTHER_HUB_FILES, commit_of, repository_in_cache
+from gql_server.protocol.sources import LanguageModelSource
 
 PARTIAL = ".incomplete"
 """How the name of a file ends that the library downloads."""

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gql_server.compute.worker.context import TaskError
-from gql_server.compute.downloading.silence import Silence
-from gql_server.protocol.sources import HubDataset
 from gql_server.artifacts.datasets import write_texts
+from gql_server.compute.downloading.silence import Silence
+from gql_server.compute.worker.context import TaskError
+from gql_server.protocol.sources import HubDataset
 from gql_server.text_files.problems import RowProblem
 from gql_server.text_files.rows import SkippedRows, named, text_in, value_at
 

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401  (before mi_crow)
+from gql_server.artifacts.datasets import TextDataset
+from gql_server.artifacts.provenance import LanguageModelProvenance
+from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
 from gql_server.compute.capturing.capture_plan import SelectedTexts, select_texts
-from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.compute.evaluating.measured_tokens import Choice, MeasuredTokens
 from gql_server.compute.evaluating.metrics import PredictionMetrics, ReconstructionMetrics, Targets
 from gql_server.compute.exclusions import norms_of
@@ -20,18 +21,17 @@ from gql_server.compute.language_models.forward import model_device, stopping_af
 from gql_server.compute.language_models.loading import position_limit, special_token_ids
 from gql_server.compute.language_models.padding import PaddedBatch, marks, pad
 from gql_server.compute.language_models.text_encoder import CutText, encoder_of
-from gql_server.protocol.events import Log, Progress
-from gql_server.protocol.exclusions import Exclusions
-from gql_server.protocol.results import EvaluatedDataset, EvaluationResult
-from gql_server.protocol.tasks import EvaluateSae
 from gql_server.compute.non_finite import cause_in_model
 from gql_server.compute.saes.encoding import decode, encode
 from gql_server.compute.saes.hooks import MAX_DENSE_LATENTS, ReplacementHook, attached
 from gql_server.compute.saes.metadata import note_evaluation
 from gql_server.compute.storage.texts import OF_AN_EVALUATION, log_skipped, open_texts
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
-from gql_server.artifacts.datasets import TextDataset
-from gql_server.artifacts.provenance import LanguageModelProvenance
+from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.protocol.events import Log, Progress
+from gql_server.protocol.exclusions import Exclusions
+from gql_server.protocol.results import EvaluatedDataset, EvaluationResult
+from gql_server.protocol.tasks import EvaluateSae
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae

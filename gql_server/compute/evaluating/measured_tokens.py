@@ -6,11 +6,11 @@ import msgspec
 import torch
 from torch import Tensor
 
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.exclusions import DEFAULT_OUTLIERS, counted
-from gql_server.protocol.exclusions import Exclusions
 from gql_server.compute.non_finite import MAX_SHARE, cause_in_model
 from gql_server.compute.training.metrics import IntervalMetrics
+from gql_server.compute.worker.context import TaskError
+from gql_server.protocol.exclusions import Exclusions
 
 
 @dataclass(frozen=True)

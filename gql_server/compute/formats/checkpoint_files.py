@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.formats.checkpoint_pickles import StoredTensor, read_pickle
+from gql_server.compute.worker.context import TaskError
 
 MAX_PICKLE_BYTES = 1024 * 1024
 MAX_ENTRIES = 100

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.formats.checkpoint_files import CheckpointFile, opened
 from gql_server.compute.formats.checkpoint_pickles import StoredTensor
 from gql_server.compute.saes.affine_saes import AffineSae
 from gql_server.compute.saes.classes import SaeClass, SaeClasses
 from gql_server.compute.saes.linear_engine import has_linear_engine
 from gql_server.compute.saes.weights import check_finite
+from gql_server.compute.worker.context import TaskError
 
 from mi_crow.mechanistic.sae.sae import Sae
 

@@ -9,17 +9,17 @@ from typing import Any, BinaryIO
 
 from safetensors.torch import save_file
 
-from gql_server.compute.worker.context import TaskContext
+from gql_server.artifacts.disk import check_free
+from gql_server.artifacts.files import TEMPORARY_PREFIX, atomic_file
 from gql_server.compute.formats.sae_lens import cfg_of, tensors_of
 from gql_server.compute.formats.source_files import CHUNK_BYTES
+from gql_server.compute.saes.metadata import read_metadata
+from gql_server.compute.saes.weights import SaeWeights, weights_of
+from gql_server.compute.worker.context import TaskContext
+from gql_server.formats.sae_lens_config import CFG_FILE, TEXT_METADATA, WEIGHTS_FILE
 from gql_server.protocol.events import Log, Progress
 from gql_server.protocol.results import ExportResult
 from gql_server.protocol.tasks import ExportSae
-from gql_server.compute.saes.metadata import read_metadata
-from gql_server.compute.saes.weights import SaeWeights, weights_of
-from gql_server.artifacts.disk import check_free
-from gql_server.artifacts.files import TEMPORARY_PREFIX, whole_file
-from gql_server.formats.sae_lens_config import CFG_FILE, TEXT_METADATA, WEIGHTS_FILE
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -40,7 +40,7 @@ def export_sae(task: ExportSae, context: TaskContext, sae: Sae) -> ExportResult:
     check_free(path.parent, _WRITTEN_TWICE * _byte_size(weights), task.min_free_bytes)
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=path.parent) as beside:
         _write_sae_lens(task, weights, Path(beside))
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             _pack(Path(beside), temporary, context)
             byte_size = temporary.stat().st_size
     context.emit(Log(f"Wrote {byte_size:,} bytes for SAELens."))

@@ -10,22 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.artifacts.disk import check_free
+from gql_server.artifacts.file_hashes import sha256_of
+from gql_server.artifacts.files import TEMPORARY_PREFIX, atomic_file, atomic_write
+from gql_server.artifacts.provenance import FileHash, LanguageModelProvenance, SaeProvenance, plain
 from gql_server.compute.formats import sae_lens
 from gql_server.compute.formats.mi_crow_checkpoints import read_checkpoint
 from gql_server.compute.formats.source_files import TakenFile, check_size, opened, take
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.protocol.events import Log, Progress
-from gql_server.protocol.results import ImportResult
-from gql_server.protocol.tasks import ImportSae
 from gql_server.compute.provenance.provenance import versions
 from gql_server.compute.saes.classes import CHECKPOINT, SaeClasses
 from gql_server.compute.saes.weights import SaeWeights, build, check_finite
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
-from gql_server.artifacts.disk import check_free
-from gql_server.artifacts.file_hashes import sha256_of
-from gql_server.artifacts.files import TEMPORARY_PREFIX, whole_file, write_whole
-from gql_server.artifacts.provenance import FileHash, LanguageModelProvenance, SaeProvenance, plain
+from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.formats.sae_lens_config import (
     CFG_FILE,
     IMPORTED_AS,
@@ -36,6 +33,9 @@ from gql_server.formats.sae_lens_config import (
     SaeLensConfig,
     read_file,
 )
+from gql_server.protocol.events import Log, Progress
+from gql_server.protocol.results import ImportResult
+from gql_server.protocol.tasks import ImportSae
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -251,8 +251,8 @@ def _write(
         language_model=origin,
     )
     content = json.dumps(_metadata(task, imported, taken, provenance), indent=2, allow_nan=False)
-    write_whole(directory / "metadata.json", content.encode())
-    with whole_file(directory / CHECKPOINT) as temporary:
+    atomic_write(directory / "metadata.json", content.encode())
+    with atomic_file(directory / CHECKPOINT) as temporary:
         saved.rename(temporary)
     return provenance
 

@@ -13,8 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.saes.weights import SaeWeights, check_finite
+from gql_server.compute.worker.context import TaskError
 from gql_server.formats.sae_lens_config import WEIGHTS_FILE, SaeLensConfig
 
 SAE_LENS_VERSION = "6.54.12"

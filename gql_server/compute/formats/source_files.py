@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from gql_server.compute.worker.context import TaskError
 from gql_server.artifacts.files import open_inside
+from gql_server.compute.worker.context import TaskError
 
 CHUNK_BYTES = 8 * 1024 * 1024
 _NOT_PLAIN = {errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO}

@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.generating.model_inputs import ModelInputs
 from gql_server.compute.language_models.loading import position_limit, special_token_ids
 from gql_server.compute.language_models.text_encoder import embedding_count

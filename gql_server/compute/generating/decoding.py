@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.generating.batching import go_together
 from gql_server.compute.generating.model_inputs import ModelInputs
+from gql_server.compute.inspection.peaks import PromptLatents
 from gql_server.compute.language_models.forward import model_device, stopping_after
 from gql_server.compute.language_models.loading import special_token_ids
 from gql_server.compute.language_models.padding import marks
 from gql_server.compute.language_models.text_encoder import embedding_count
-from gql_server.compute.inspection.peaks import PromptLatents
-from gql_server.compute.saes.sparse_latents import Codes
 from gql_server.compute.saes.hooks import SaeHook, attached
+from gql_server.compute.saes.sparse_latents import Codes
 
 from mi_crow.language_model.language_model import LanguageModel
 

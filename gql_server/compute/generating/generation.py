@@ -5,17 +5,20 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.generating.decoding import Decoding
 from gql_server.compute.generating.output import Output, Variant
 from gql_server.compute.generating.sampling import Sampler
 from gql_server.compute.generating.texts import write_generation_texts
+from gql_server.compute.inspection.peaks import Peaks
+from gql_server.compute.inspection.ranking import strongest_per_row
 from gql_server.compute.language_models.loading import position_limit, special_token_ids
 from gql_server.compute.language_models.prompts import EncodedPrompt, encode_prompts
 from gql_server.compute.language_models.token_text import StopStrings, TokenTexts
-from gql_server.compute.inspection.peaks import Peaks
-from gql_server.compute.inspection.ranking import strongest_per_row
+from gql_server.compute.non_finite import cause_in_model
+from gql_server.compute.saes.hooks import SaeHook
+from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.protocol.events import (
     GeneratedToken,
     NeuronActivation,
@@ -24,9 +27,6 @@ from gql_server.protocol.events import (
 )
 from gql_server.protocol.results import GenerateResult
 from gql_server.protocol.tasks import Generate
-from gql_server.compute.non_finite import cause_in_model
-from gql_server.compute.saes.sparse_latents import Codes
-from gql_server.compute.saes.hooks import SaeHook
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae

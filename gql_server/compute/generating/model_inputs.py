@@ -8,7 +8,7 @@ import torch
 from transformers import DynamicCache
 from transformers.generation.utils import ALL_CACHE_NAMES
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.language_models.forward import model_device
 from gql_server.compute.language_models.padding import pad
 

@@ -6,9 +6,9 @@ from typing import Literal
 
 import msgspec
 
+from gql_server.compute.inspection.peaks import Peaks
 from gql_server.compute.language_models.prompts import EncodedPrompt
 from gql_server.compute.language_models.token_text import StopStrings
-from gql_server.compute.inspection.peaks import Peaks
 from gql_server.protocol.events import GeneratedToken, NeuronActivation, OutputFinished
 
 Variant = Literal["BASELINE", "STEERED"]

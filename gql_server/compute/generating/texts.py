@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gql_server.artifacts.files import atomic_write
 from gql_server.compute.generating.output import Output
-from gql_server.artifacts.files import write_whole
 
 
 def write_generation_texts(
@@ -19,7 +19,7 @@ def write_generation_texts(
         "prompts": list(prompts),
         "neurons": [{"neuron": neuron, "texts": _texts(neuron, outputs)} for neuron in reported],
     }
-    write_whole(Path(path), json.dumps(content, ensure_ascii=False, indent=2).encode())
+    atomic_write(Path(path), json.dumps(content, ensure_ascii=False, indent=2).encode())
 
 
 def _texts(neuron: int, outputs: Sequence[Output]) -> list[dict[str, Any]]:

@@ -14,11 +14,11 @@ al. 2023 (Towards Monosemanticity: a feature's logit weights).
 import torch
 from torch import Tensor
 
-from gql_server.compute.worker.context import TaskError
 from gql_server.compute.indexing.strongest_columns import strongest_columns
 from gql_server.compute.language_models.unembedding import NoUnembedding, Unembedding
 from gql_server.compute.saes.decoder_directions import MAX_DENSE_VALUES
 from gql_server.compute.saes.encoding import all_finite
+from gql_server.compute.worker.context import TaskError
 from gql_server.compute.worker.stages import Tell
 
 TOKENS_KEPT = 50

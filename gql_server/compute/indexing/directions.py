@@ -3,17 +3,17 @@
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.artifacts.provenance import LanguageModelProvenance
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.indexing.direct_effects import direct_effects
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.language_models.pairing import paired
 from gql_server.compute.language_models.unembedding import NoUnembedding, find_unembedding
+from gql_server.compute.saes.decoder_directions import decoder_directions, similar_neurons
+from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.compute.worker.stages import stage
 from gql_server.protocol.events import Log
 from gql_server.protocol.tasks import IndexNeurons
-from gql_server.compute.saes.decoder_directions import decoder_directions, similar_neurons
-from gql_server.compute.worker.stages import stage
-from gql_server.artifacts.provenance import LanguageModelProvenance
 
 from mi_crow.mechanistic.sae.sae import Sae
 

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from gql_server.artifacts import kept_tokens
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskContext
+from gql_server.artifacts.datasets import TextDataset
+from gql_server.artifacts.files import atomic_write
+from gql_server.artifacts.tokenized_texts import Offset, TextTokenizer, TokenizedText
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.language_models.text_encoder import own_edges
 from gql_server.compute.language_models.token_labels import (
     decoded_each,
@@ -18,11 +20,9 @@ from gql_server.compute.language_models.token_labels import (
     token_label,
     token_text,
 )
-from gql_server.artifacts.datasets import TextDataset
-from gql_server.artifacts.files import write_whole
-from gql_server.tokens.token_texts_file import TOKEN_TEXTS_FILE
-from gql_server.artifacts.tokenized_texts import Offset, TextTokenizer, TokenizedText
+from gql_server.compute.worker.context import TaskContext
 from gql_server.tokens.spans import aligned
+from gql_server.tokens.token_texts_file import TOKEN_TEXTS_FILE
 
 from mi_crow.language_model.language_model import LanguageModel
 
@@ -100,4 +100,4 @@ def shown_tokens(
 def write_token_texts(lm: LanguageModel, directory: Path) -> None:
     """Write what each token stands for, for those who cannot ask the tokenizer."""
     texts = [token_text(lm.tokenizer, token_id) for token_id in range(len(lm.tokenizer))]
-    write_whole(directory / TOKEN_TEXTS_FILE, json.dumps(texts).encode())
+    atomic_write(directory / TOKEN_TEXTS_FILE, json.dumps(texts).encode())

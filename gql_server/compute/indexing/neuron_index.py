@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401  (before mi_crow)
-from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.artifacts.disk import check_free
+from gql_server.artifacts.manifest import Manifest, read_manifest
+from gql_server.artifacts.top_texts import TextTokenizer, load_tokenizer
+from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
 from gql_server.compute.indexing.directions import direction_tensors
 from gql_server.compute.indexing.kept_tokens import SlowSource, shown_tokens, write_token_texts
 from gql_server.compute.indexing.statistics import NeuronStatistics
@@ -19,16 +21,14 @@ from gql_server.compute.indexing.text_groups import StoredTexts, text_groups
 from gql_server.compute.indexing.text_numbers import TextNumbers
 from gql_server.compute.indexing.top_texts_file import write_top_texts_file
 from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.storage.rows import StoredRows
+from gql_server.compute.storage.store import ActivationStore
+from gql_server.compute.storage.texts import open_texts
+from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.protocol.events import Log
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.results import Histogram, IndexResult
 from gql_server.protocol.tasks import IndexNeurons
-from gql_server.compute.storage.rows import StoredRows
-from gql_server.compute.storage.store import ActivationStore
-from gql_server.compute.storage.texts import open_texts
-from gql_server.artifacts.disk import check_free
-from gql_server.artifacts.manifest import Manifest, read_manifest
-from gql_server.artifacts.top_texts import TextTokenizer, load_tokenizer
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae

@@ -7,22 +7,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.artifacts.datasets import TextDataset
+from gql_server.artifacts.manifest import Manifest, ManifestBatch
+from gql_server.artifacts.top_texts import TextTokenizer
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.exclusions import counted
 from gql_server.compute.indexing.statistics import Firings, joined
 from gql_server.compute.indexing.stretches import stretch_keys
 from gql_server.compute.indexing.strongest_texts import TextGroup
 from gql_server.compute.indexing.text_numbers import TextNumbers
-from gql_server.protocol.events import Progress
-from gql_server.protocol.exclusions import Exclusions
 from gql_server.compute.non_finite import MAX_SHARE
 from gql_server.compute.saes.encoding import codes_of
 from gql_server.compute.storage.rows import CAPTURE_AGAIN
 from gql_server.compute.storage.store import ActivationStore
-from gql_server.artifacts.datasets import TextDataset
-from gql_server.artifacts.manifest import Manifest, ManifestBatch
-from gql_server.artifacts.top_texts import TextTokenizer
+from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.protocol.events import Progress
+from gql_server.protocol.exclusions import Exclusions
 
 from mi_crow.mechanistic.sae.sae import Sae
 

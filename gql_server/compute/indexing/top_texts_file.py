@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 from torch import Tensor
 
-from gql_server.compute.worker.context import TaskContext
-from gql_server.protocol.tasks import IndexNeurons
-from gql_server.compute.worker.stages import stage
 from gql_server.artifacts.datasets import TextDataset
-from gql_server.artifacts.files import whole_file
+from gql_server.artifacts.files import atomic_file
 from gql_server.artifacts.top_texts import TextTokenizer
+from gql_server.compute.worker.context import TaskContext
+from gql_server.compute.worker.stages import stage
+from gql_server.protocol.tasks import IndexNeurons
 
 _TEXTS_AT_ONCE = 256
 _WHOLE_TEXTS_AT_ONCE = 16
@@ -47,7 +47,7 @@ def write_top_texts_file(
         "run_id": task.run_id,
         "layer": task.sae.layer,
     }
-    with whole_file(Path(task.top_texts_path)) as temporary, temporary.open("wb") as file:
+    with atomic_file(Path(task.top_texts_path)) as temporary, temporary.open("wb") as file:
         file.write(msgspec.json.encode(head)[:-1] + b',"neurons":[')
         n_neurons, tell = len(tensors["firing_count"]), stage(context, "writing top texts")
         for number, neuron in enumerate(_neurons(tensors, shown)):

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskContext, TaskError
-from gql_server.compute.language_models.prompts import EncodedPrompt, encode_prompts
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.inspection.top_neurons import batches, counted_positions, padded, read_codes
-from gql_server.protocol.results import ContrastedNeuron, ContrastResult
-from gql_server.protocol.tasks import ContrastNeurons
+from gql_server.compute.language_models.prompts import EncodedPrompt, encode_prompts
 from gql_server.compute.saes.sparse_latents import Codes
 from gql_server.compute.training.metrics import float64_device
+from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.protocol.results import ContrastedNeuron, ContrastResult
+from gql_server.protocol.tasks import ContrastNeurons
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from gql_server.compute.inspection.ranking import strongest
-from gql_server.protocol.events import NeuronActivation
 from gql_server.compute.saes.sparse_latents import Codes, Pattern
 from gql_server.compute.saes.strength_keys import numbers_of, strength_keys, strengths_of
+from gql_server.protocol.events import NeuronActivation
 
 
 @dataclass(frozen=True)

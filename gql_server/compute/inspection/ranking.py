@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 from torch import Tensor
 
-from gql_server.protocol.events import NeuronActivation
 from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.protocol.events import NeuronActivation
 
 
 def strongest_per_row(codes: Codes, first: int) -> list[list[NeuronActivation]]:

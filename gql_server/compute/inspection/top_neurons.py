@@ -5,20 +5,20 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskContext
+from gql_server.compute import mi_crow_compat  # noqa: F401
+from gql_server.compute.inspection.peaks import PromptLatents
+from gql_server.compute.inspection.ranking import strongest, strongest_per_row
 from gql_server.compute.language_models.forward import model_device, stopping_after
 from gql_server.compute.language_models.loading import special_token_ids
 from gql_server.compute.language_models.padding import PaddedBatch, marks, pad
 from gql_server.compute.language_models.prompts import EncodedPrompt, encode_prompts
-from gql_server.compute.inspection.peaks import PromptLatents
-from gql_server.compute.inspection.ranking import strongest, strongest_per_row
+from gql_server.compute.saes.hooks import Reader, SaeHook, attached
+from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.worker.context import TaskContext
 from gql_server.protocol.events import NeuronActivation
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.results import PromptNeurons, PromptToken, TokenNeurons, TopNeuronsResult
 from gql_server.protocol.tasks import FindTopNeurons
-from gql_server.compute.saes.sparse_latents import Codes
-from gql_server.compute.saes.hooks import Reader, SaeHook, attached
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 
 from mi_crow.language_model.language_model import LanguageModel
 

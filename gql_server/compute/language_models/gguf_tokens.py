@@ -7,7 +7,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers.integrations.gguf.reader import read_gguf_metadata
 
-from gql_server.artifacts.files import write_whole
+from gql_server.artifacts.files import atomic_write
 
 CONTROL_FILE = "control_token_ids.json"
 """In the converted copy: the ids of the tokens that the GGUF file marks as control tokens."""
@@ -32,7 +32,7 @@ def keep_marks(file: Path, tokenizer: Any, directory: Path) -> None:
         known = {token["id"] for token in content["added_tokens"]}
         _add(content, {place: tokens[place] for place in marked if place not in known}, control)
         tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
-    write_whole(directory / CONTROL_FILE, json.dumps(sorted(control)).encode())
+    atomic_write(directory / CONTROL_FILE, json.dumps(sorted(control)).encode())
 
 
 def control_ids_of(directory: Path) -> list[int]:

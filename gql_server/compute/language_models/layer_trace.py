@@ -9,10 +9,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401  (before mi_crow)
-from gql_server.compute.worker.context import TaskError
+from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
 from gql_server.compute.language_models.layer_outputs import vectors_of
 from gql_server.compute.language_models.text_encoder import padding_id
+from gql_server.compute.worker.context import TaskError
 
 from mi_crow.hooks.utils import extract_tensor_from_output
 from mi_crow.language_model.language_model import LanguageModel

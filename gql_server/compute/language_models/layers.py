@@ -1,9 +1,9 @@
 """A language model's layers: what they are, in which order they run, and which of them can be captured."""
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401  (before mi_crow)
-from gql_server.compute.worker.context import TaskError
+from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
 from gql_server.compute.language_models.layer_kinds import LayerKinds
 from gql_server.compute.language_models.layer_trace import trace
+from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.results import LayerDescription
 
 from mi_crow.language_model.language_model import LanguageModel

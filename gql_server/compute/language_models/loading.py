@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import torch
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401  (before mi_crow)
-from gql_server.compute.worker.context import TaskError
+from gql_server.artifacts.provenance import LanguageModelProvenance
+from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
 from gql_server.compute.devices import devices
 from gql_server.compute.language_models.layer_trace import trace
 from gql_server.compute.language_models.layers import depth_order, describe_layers
@@ -26,11 +26,11 @@ from gql_server.compute.language_models.read_files import ReadFiles
 from gql_server.compute.language_models.special_tokens import facts_of_model, set_up_tokens
 from gql_server.compute.language_models.tokenizer_loading import load_tokenizer, notes_of_tokenizer
 from gql_server.compute.language_models.weights import load_weights
+from gql_server.compute.worker.context import TaskError
+from gql_server.model_files.files import identify, name_of, stamp_of
 from gql_server.protocol.results import LanguageModelDescription
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.wire import LanguageModelChanged, LanguageModelFound
-from gql_server.model_files.files import identify, name_of, stamp_of
-from gql_server.artifacts.provenance import LanguageModelProvenance
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.store.local_store import LocalStore

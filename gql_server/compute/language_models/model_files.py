@@ -11,18 +11,24 @@ from typing import Any
 import msgspec
 import torch
 
-from gql_server.model_files.chat_templates import keep_template
-from gql_server.compute.worker.context import TaskError
+from gql_server.artifacts.file_hashes import FileState, hash_files
+from gql_server.artifacts.files import (
+    atomic_directory,
+    atomic_write,
+    leads_out,
+    resolve_inside,
+    write_changed,
+)
+from gql_server.artifacts.provenance import FileHash
 from gql_server.compute.language_models.gguf_tokens import keep_marks
 from gql_server.compute.language_models.load_failures import NotLoadable
 from gql_server.compute.language_models.tokenizer_loading import load_tokenizer
 from gql_server.compute.language_models.weights import load_weights
-from gql_server.protocol.sources import LanguageModelSource
-from gql_server.artifacts.file_hashes import FileState, hash_files
-from gql_server.artifacts.files import leads_out, resolve_inside, whole_directory, write_changed, write_whole
-from gql_server.model_files.files import snapshot_in_cache
+from gql_server.compute.worker.context import TaskError
+from gql_server.model_files.chat_templates import keep_template
 from gql_server.model_files.directories import link_leads_out, problem_of_directory
-from gql_server.artifacts.provenance import FileHash
+from gql_server.model_files.files import snapshot_in_cache
+from gql_server.protocol.sources import LanguageModelSource
 
 DTYPES = {"FLOAT32": torch.float32, "FLOAT16": torch.float16, "BFLOAT16": torch.bfloat16}
 
@@ -110,7 +116,7 @@ def _converted(source: LanguageModelSource) -> Path:
         if not _is_gguf(file):
             raise TaskError(f"{file.name} is not a GGUF file.", "CONFLICT")
         if not copy.is_dir() or not _is_made_from(file, source):
-            with whole_directory(copy) as directory:
+            with atomic_directory(copy) as directory:
                 _convert_whole(file, directory, source)
     return copy
 
@@ -134,7 +140,7 @@ def _convert_whole(file: Path, directory: Path, source: LanguageModelSource) -> 
     made_from = _hash(file, source)
     if FileState.of(file) != before:
         raise TaskError(f"{file.name} was written to while it was converted: load it again.", "CONFLICT")
-    write_whole(directory / CONVERTED_FROM_FILE, msgspec.json.encode(made_from))
+    atomic_write(directory / CONVERTED_FROM_FILE, msgspec.json.encode(made_from))
 
 
 @contextmanager
@@ -159,7 +165,7 @@ def converted_file(source: LanguageModelSource) -> FileHash | None:
     if not note.exists():
         if not copy.is_dir() or not file.exists() or file.stat().st_mtime > copy.stat().st_mtime:
             return None
-        write_whole(note, msgspec.json.encode(_hash(file, source)))
+        atomic_write(note, msgspec.json.encode(_hash(file, source)))
     return msgspec.json.decode(note.read_bytes(), type=FileHash)
 
 

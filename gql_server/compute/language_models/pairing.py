@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gql_server.compute.worker.context import TaskError
-from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.protocol.sources import LanguageModelSource, MadeWith
-from gql_server.model_files.identity import conflict
 from gql_server.artifacts.provenance import LanguageModelProvenance
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.worker.context import TaskError
+from gql_server.model_files.identity import conflict
+from gql_server.protocol.sources import LanguageModelSource, MadeWith
 
 from mi_crow.language_model.language_model import LanguageModel
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401  (before mi_crow)
+from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
 
 from mi_crow.language_model.language_model import LanguageModel
 

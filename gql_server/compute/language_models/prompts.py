@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskError
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.language_models.loading import position_limit, special_token_ids
 from gql_server.compute.language_models.text_encoder import (
     PromptIds,
@@ -14,6 +13,7 @@ from gql_server.compute.language_models.text_encoder import (
     encoder_of,
 )
 from gql_server.compute.language_models.token_labels import decoded_each, token_label, token_name
+from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.results import PromptToken
 from gql_server.tokens.spans import aligned, covering, pieces
 

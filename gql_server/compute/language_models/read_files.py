@@ -5,9 +5,9 @@ from pathlib import Path
 
 import msgspec
 
-from gql_server.compute.language_models.model_files import TOKENIZER_FILE, converted_file
-from gql_server.protocol.sources import LanguageModelSource
 from gql_server.artifacts.file_hashes import FileState, hash_files, sha256_of
+from gql_server.artifacts.provenance import FileHash, LanguageModelProvenance
+from gql_server.compute.language_models.model_files import TOKENIZER_FILE, converted_file
 from gql_server.model_files.files import (
     Stamp,
     commit_of,
@@ -16,7 +16,7 @@ from gql_server.model_files.files import (
     name_of,
     stamp_of,
 )
-from gql_server.artifacts.provenance import FileHash, LanguageModelProvenance
+from gql_server.protocol.sources import LanguageModelSource
 
 
 @dataclass

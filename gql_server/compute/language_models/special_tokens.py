@@ -14,10 +14,10 @@ from typing import Any
 from jinja2 import Environment, TemplateSyntaxError
 from tokenizers import AddedToken
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskError
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.language_models.gguf_tokens import control_ids_of
 from gql_server.compute.language_models.text_encoder import TextEncoder, own_edges, set_encoder
+from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.tokens.options import Reason, SpecialToken, TokenizerFacts
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.language_models.direct_path import ModelFailed, direct_factor, run
 from gql_server.compute.language_models.layers import describe_layers, why_not
 

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import msgspec
 
-from gql_server.compute.worker.context import TaskContext
-from gql_server.protocol.results import IndexResult
-from gql_server.protocol.tasks import IndexNeurons
+from gql_server.artifacts.file_hashes import sha256_of
+from gql_server.artifacts.files import atomic_write
+from gql_server.artifacts.manifest import read_manifest
+from gql_server.artifacts.provenance import PROVENANCE_FILE, IndexProvenance
 from gql_server.compute.provenance.provenance import versions
 from gql_server.compute.saes.classes import CHECKPOINT
 from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
-from gql_server.artifacts.file_hashes import sha256_of
-from gql_server.artifacts.files import write_whole
-from gql_server.artifacts.manifest import read_manifest
-from gql_server.artifacts.provenance import PROVENANCE_FILE, IndexProvenance
+from gql_server.compute.worker.context import TaskContext
+from gql_server.protocol.results import IndexResult
+from gql_server.protocol.tasks import IndexNeurons
 
 
 def with_provenance(
@@ -38,5 +38,5 @@ def with_provenance(
         non_finite_token_count=result.non_finite_token_count,
         language_model=result.language_model,
     )
-    write_whole(store.run_directory(task.index_id) / PROVENANCE_FILE, msgspec.json.encode(provenance))
+    atomic_write(store.run_directory(task.index_id) / PROVENANCE_FILE, msgspec.json.encode(provenance))
     return msgspec.structs.replace(result, provenance=provenance)

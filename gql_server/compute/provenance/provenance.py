@@ -6,14 +6,14 @@ from importlib.metadata import version
 import msgspec
 
 from gql_server import __version__
-from gql_server.protocol.tasks import CaptureActivations
-from gql_server.compute.storage.store import ActivationStore
 from gql_server.artifacts.manifest import read_manifest
 from gql_server.artifacts.provenance import (
     DatasetProvenance,
     HubDatasetProvenance,
     RunProvenance,
 )
+from gql_server.compute.storage.store import ActivationStore
+from gql_server.protocol.tasks import CaptureActivations
 
 from mi_crow.store.store import Store
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gql_server.compute.saes.sparse_latents import Codes, Pattern, portions
 from gql_server.compute.saes.selection import strongest
+from gql_server.compute.saes.sparse_latents import Codes, Pattern, portions
 
 BANDWIDTH = 0.1
 """How far from its threshold a latent still moves it, on scaled activations, whose inputs are of size 1.
@@ -47,19 +47,19 @@ class AffineEngine(nn.Module, ABC):
         self.decoder_weight = nn.Parameter(rows)
         self.decoder_bias = nn.Parameter(torch.zeros(n_inputs, device=device))
 
-    def pre_codes(self, x: Tensor) -> Tensor:
+    def pre_activations(self, x: Tensor) -> Tensor:
         """Return what the activation function gets, [n, n_latents], for x [n, n_inputs]."""
         centred = x - self.decoder_bias if self.subtracts_bias else x
         return nn.functional.linear(centred, self.encoder_weight, self.encoder_bias)
 
     @abstractmethod
-    def activate(self, pre_codes: Tensor) -> Tensor:
+    def activate(self, pre_activations: Tensor) -> Tensor:
         """Return the latents [n, n_latents], none of them negative."""
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return pre-codes and latents, both [n, n_latents]."""
-        pre_codes = self.pre_codes(x)
-        return pre_codes, self.activate(pre_codes)
+        pre_activations = self.pre_activations(x)
+        return pre_activations, self.activate(pre_activations)
 
     @property
     def centre(self) -> Tensor | None:
@@ -69,16 +69,16 @@ class AffineEngine(nn.Module, ABC):
     @torch.no_grad()
     def chosen(self, x: Tensor) -> Codes:
         """Return where latents of x [n, n_inputs] may be other than 0, and the pre-codes there."""
-        parts = [self.choose(self.pre_codes(rows)) for rows in portions(x, self.nb_concepts)]
+        parts = [self.choose(self.pre_activations(rows)) for rows in portions(x, self.nb_concepts)]
         return Codes.joined(parts)
 
     @abstractmethod
-    def choose(self, pre_codes: Tensor) -> Codes:
+    def choose(self, pre_activations: Tensor) -> Codes:
         """Return where latents may be other than 0 for pre-codes [n, n_latents], token by token."""
 
-    def activate_at(self, pre_codes: Tensor, pattern: Pattern) -> Tensor:
+    def activate_at(self, pre_activations: Tensor, pattern: Pattern) -> Tensor:
         """Return the latents [n_places] for the pre-codes at the places that chosen() gave."""
-        return torch.relu(pre_codes)
+        return torch.relu(pre_activations)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the reconstruction [n, n_inputs] of latents [n, n_latents]."""
@@ -86,8 +86,8 @@ class AffineEngine(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return pre-codes, latents and reconstruction."""
-        pre_codes, latents = self.encode(x)
-        return pre_codes, latents, self.decode(latents)
+        pre_activations, latents = self.encode(x)
+        return pre_activations, latents, self.decode(latents)
 
     def get_dictionary(self) -> Tensor:
         """Return the decoder's rows [n_latents, n_inputs]."""
@@ -111,13 +111,13 @@ class AffineEngine(nn.Module, ABC):
 class ReLUEngine(AffineEngine):
     """f = ReLU."""
 
-    def activate(self, pre_codes: Tensor) -> Tensor:
+    def activate(self, pre_activations: Tensor) -> Tensor:
         """Return the positive part."""
-        return torch.relu(pre_codes)
+        return torch.relu(pre_activations)
 
-    def choose(self, pre_codes: Tensor) -> Codes:
+    def choose(self, pre_activations: Tensor) -> Codes:
         """Return the positive ones."""
-        return Codes.above(pre_codes, 0.0)
+        return Codes.above(pre_activations, 0.0)
 
 
 class TopKEngine(AffineEngine):
@@ -127,14 +127,14 @@ class TopKEngine(AffineEngine):
         super().__init__(n_inputs, n_latents, device)
         self.k: int = k
 
-    def activate(self, pre_codes: Tensor) -> Tensor:
+    def activate(self, pre_activations: Tensor) -> Tensor:
         """Keep the largest; fewer than k where fewer are positive."""
-        values, neurons = strongest(pre_codes, self.k)
-        return torch.zeros_like(pre_codes).scatter(-1, neurons, torch.relu(values))
+        values, neurons = strongest(pre_activations, self.k)
+        return torch.zeros_like(pre_activations).scatter(-1, neurons, torch.relu(values))
 
-    def choose(self, pre_codes: Tensor) -> Codes:
+    def choose(self, pre_activations: Tensor) -> Codes:
         """Return the largest, where fewer than k are positive also some that are not."""
-        values, neurons = strongest(pre_codes, self.k)
+        values, neurons = strongest(pre_activations, self.k)
         return Codes.of_each(values, neurons, self.nb_concepts)
 
 
@@ -153,9 +153,9 @@ class BatchTopKEngine(AffineEngine):
         self.k: int = k
         self.register_buffer("threshold", torch.full((), -1.0, device=device))
 
-    def activate(self, pre_codes: Tensor) -> Tensor:
+    def activate(self, pre_activations: Tensor) -> Tensor:
         """Keep the largest, or what is above the threshold."""
-        positive = torch.relu(pre_codes)
+        positive = torch.relu(pre_activations)
         if not self.training:
             return positive * (positive > self.threshold)
         wanted = min(self.k * positive[..., 0].numel(), positive.numel())
@@ -163,9 +163,9 @@ class BatchTopKEngine(AffineEngine):
         self._remember(smallest)
         return positive * (positive >= smallest)
 
-    def choose(self, pre_codes: Tensor) -> Codes:
+    def choose(self, pre_activations: Tensor) -> Codes:
         """Return those above the threshold."""
-        return Codes.above(pre_codes, self.threshold.clamp(min=0))
+        return Codes.above(pre_activations, self.threshold.clamp(min=0))
 
     @torch.no_grad()
     def chosen(self, x: Tensor) -> Codes:
@@ -186,10 +186,12 @@ class BatchTopKEngine(AffineEngine):
         """Return the k n largest positive pre-codes of n tokens, among others, and the smallest of them."""
         wanted = min(self.k * len(x), len(x) * self.nb_concepts)
         parts = portions(x, self.nb_concepts)
-        kept = [self.pre_codes(x)] if len(parts) == 1 else None
+        kept = [self.pre_activations(x)] if len(parts) == 1 else None
         # To sort all of a batch's latents takes several times as long as the rest of a step.
         for bound in self._bounds(x):
-            likely = Codes.joined([Codes.above(part, bound) for part in kept or map(self.pre_codes, parts)])
+            likely = Codes.joined(
+                [Codes.above(part, bound) for part in kept or map(self.pre_activations, parts)]
+            )
             if len(likely.values) >= wanted:
                 return likely, likely.values.topk(wanted, sorted=False).values.min()
         return likely, torch.zeros_like(self.threshold)
@@ -198,7 +200,7 @@ class BatchTopKEngine(AffineEngine):
         """Give bounds that the k n largest pre-codes of n tokens may all be above; the last is 0."""
         if self.threshold > 0:
             yield _SURELY_BELOW * self.threshold
-        some = self.pre_codes(x[:: math.ceil(len(x) / _TOKENS_TO_GUESS_FROM)])
+        some = self.pre_activations(x[:: math.ceil(len(x) / _TOKENS_TO_GUESS_FROM)])
         enough = min(2 * self.k * len(some), some.numel())
         guess = some.flatten().topk(enough, sorted=False).values.min()
         if guess > 0:
@@ -239,23 +241,23 @@ class JumpReLUEngine(AffineEngine):
         self.k = k
         self.threshold = nn.Parameter(torch.zeros(n_latents, device=device))
 
-    def activate(self, pre_codes: Tensor) -> Tensor:
+    def activate(self, pre_activations: Tensor) -> Tensor:
         """Keep what is above."""
         if not self.training:
-            return torch.relu(pre_codes) * (pre_codes > self.threshold)
-        thresholds = self.threshold.expand_as(pre_codes)
-        latents: Tensor = _Jump.apply(pre_codes, thresholds)  # type: ignore[no-untyped-call]
+            return torch.relu(pre_activations) * (pre_activations > self.threshold)
+        thresholds = self.threshold.expand_as(pre_activations)
+        latents: Tensor = _Jump.apply(pre_activations, thresholds)  # type: ignore[no-untyped-call]
         return latents
 
-    def choose(self, pre_codes: Tensor) -> Codes:
+    def choose(self, pre_activations: Tensor) -> Codes:
         """Return those above their thresholds, and in training those that are near enough to move them."""
         if self.training:
-            return Codes.above(pre_codes, self.threshold - BANDWIDTH / 2)
-        return Codes.above(pre_codes, self.threshold.clamp(min=0))
+            return Codes.above(pre_activations, self.threshold - BANDWIDTH / 2)
+        return Codes.above(pre_activations, self.threshold.clamp(min=0))
 
-    def activate_at(self, pre_codes: Tensor, pattern: Pattern) -> Tensor:
+    def activate_at(self, pre_activations: Tensor, pattern: Pattern) -> Tensor:
         """As for all, by each latent's own threshold."""
-        latents: Tensor = _Jump.apply(pre_codes, self.threshold[pattern.neurons])  # type: ignore[no-untyped-call]
+        latents: Tensor = _Jump.apply(pre_activations, self.threshold[pattern.neurons])  # type: ignore[no-untyped-call]
         return latents
 
     def l0(self, places: Codes) -> Tensor:
@@ -285,15 +287,15 @@ class _Jump(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, pre_codes: Tensor, threshold: Tensor) -> Tensor:
-        ctx.save_for_backward(pre_codes, threshold)
-        return torch.relu(pre_codes) * (pre_codes > threshold)
+    def forward(ctx: Any, pre_activations: Tensor, threshold: Tensor) -> Tensor:
+        ctx.save_for_backward(pre_activations, threshold)
+        return torch.relu(pre_activations) * (pre_activations > threshold)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        pre_codes, threshold = ctx.saved_tensors
-        passes = (pre_codes > threshold) & (pre_codes > 0)
-        slope = threshold * _near(pre_codes, threshold) * gradient
+        pre_activations, threshold = ctx.saved_tensors
+        passes = (pre_activations > threshold) & (pre_activations > 0)
+        slope = threshold * _near(pre_activations, threshold) * gradient
         return gradient * passes, -slope / BANDWIDTH
 
 
@@ -301,15 +303,15 @@ class _Step(torch.autograd.Function):
     """H(z - threshold), eq. 12 of the paper for the threshold's gradient."""
 
     @staticmethod
-    def forward(ctx: Any, pre_codes: Tensor, threshold: Tensor) -> Tensor:
-        ctx.save_for_backward(pre_codes, threshold)
-        return ((pre_codes > threshold) & (pre_codes > 0)).to(pre_codes.dtype)
+    def forward(ctx: Any, pre_activations: Tensor, threshold: Tensor) -> Tensor:
+        ctx.save_for_backward(pre_activations, threshold)
+        return ((pre_activations > threshold) & (pre_activations > 0)).to(pre_activations.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
-        pre_codes, threshold = ctx.saved_tensors
-        return None, -(_near(pre_codes, threshold) * gradient) / BANDWIDTH
+        pre_activations, threshold = ctx.saved_tensors
+        return None, -(_near(pre_activations, threshold) * gradient) / BANDWIDTH
 
 
-def _near(pre_codes: Tensor, threshold: Tensor) -> Tensor:
-    return (pre_codes - threshold).abs() < BANDWIDTH / 2
+def _near(pre_activations: Tensor, threshold: Tensor) -> Tensor:
+    return (pre_activations - threshold).abs() < BANDWIDTH / 2

@@ -5,7 +5,7 @@ from typing import Any, Self, cast
 
 import torch
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import (
     AffineEngine,
     BatchTopKEngine,

@@ -15,10 +15,10 @@ from typing import Any
 import structlog
 import torch
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
+from gql_server.compute.saes.torch_files import check_sums
 from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.wire import SaeClassDescription
-from gql_server.compute.saes.torch_files import check_sums
 
 from mi_crow.mechanistic.sae.sae import Sae
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.indexing.strongest_columns import strongest_columns
 from gql_server.compute.saes.affine_engine import AffineEngine
 from gql_server.compute.worker.stages import Tell

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskError
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine
-from gql_server.compute.saes.sparse_latents import Codes
 from gql_server.compute.saes.linear_engine import LinearEngine, has_linear_engine
+from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.worker.context import TaskError
 
 from mi_crow.mechanistic.sae.sae import Sae
 

@@ -8,17 +8,17 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskError
+from gql_server.artifacts.disk import causes
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.exclusions import counted
 from gql_server.compute.language_models.layer_outputs import active_stream, with_active_stream
 from gql_server.compute.language_models.layers import why_not
-from gql_server.protocol.exclusions import Exclusions
-from gql_server.protocol.sources import Edit
-from gql_server.compute.saes.sparse_latents import Codes
 from gql_server.compute.saes.encoding import all_finite, codes_of, decode
 from gql_server.compute.saes.linear_decoder import linear_decoder
-from gql_server.artifacts.disk import causes
+from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.worker.context import TaskError
+from gql_server.protocol.exclusions import Exclusions
+from gql_server.protocol.sources import Edit
 
 from mi_crow.hooks.controller import Controller
 from mi_crow.hooks.detector import Detector

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_saes import BatchTopKSae, BiasedTopKSae, JumpReLUSae, ReLUSae
-from gql_server.compute.saes.sparse_latents import Codes
 from gql_server.compute.saes.linear_engine import has_linear_engine
+from gql_server.compute.saes.sparse_latents import Codes
 
 from mi_crow.mechanistic.sae.sae import Sae
 

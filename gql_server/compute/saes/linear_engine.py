@@ -10,9 +10,9 @@ floating point.
 import torch
 from torch import Tensor, nn
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.saes.sparse_latents import Codes, Pattern, portions
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.selection import strongest
+from gql_server.compute.saes.sparse_latents import Codes, Pattern, portions
 from gql_server.compute.saes.starting import first_factor, spread_batches
 
 from mi_crow.mechanistic.sae.modules.l1_sae import L1Sae
@@ -63,15 +63,15 @@ class LinearEngine:
         n_latents = len(self.encoder_bias)
         return Codes.joined([self._choose(self._encoder(rows)) for rows in portions(x, n_latents)])
 
-    def activate_at(self, pre_codes: Tensor, pattern: Pattern) -> Tensor:
+    def activate_at(self, pre_activations: Tensor, pattern: Pattern) -> Tensor:
         """Return the latents [n_places] for the pre-codes there."""
-        return torch.relu(pre_codes)
+        return torch.relu(pre_activations)
 
-    def _choose(self, pre_codes: Tensor) -> Codes:
+    def _choose(self, pre_activations: Tensor) -> Codes:
         if self._k is None:
-            return Codes.above(pre_codes, 0.0)
-        values, neurons = strongest(pre_codes, self._k)
-        return Codes.of_each(values, neurons, pre_codes.shape[1])
+            return Codes.above(pre_activations, 0.0)
+        values, neurons = strongest(pre_activations, self._k)
+        return Codes.of_each(values, neurons, pre_activations.shape[1])
 
 
 def has_linear_engine(sae: Sae) -> bool:

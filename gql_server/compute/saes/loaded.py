@@ -6,10 +6,10 @@ from pathlib import Path
 
 import structlog
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
+from gql_server.compute.saes.classes import CHECKPOINT, SaeClasses
 from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.sources import SaeSource
-from gql_server.compute.saes.classes import CHECKPOINT, SaeClasses
 
 from mi_crow.mechanistic.sae.concepts.concept_dictionary import ConceptDictionary
 from mi_crow.mechanistic.sae.sae import Sae

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gql_server.artifacts.files import atomic_write
 from gql_server.protocol.results import EvaluationResult
-from gql_server.artifacts.files import write_whole
 
 METADATA_FILE = "metadata.json"
 
@@ -28,7 +28,7 @@ def note_evaluation(directory: Path, result: EvaluationResult) -> bool:
     if metadata is None:
         return False
     metadata["evaluation"] = result.plain()
-    write_whole(
+    atomic_write(
         directory / METADATA_FILE,
         json.dumps(metadata, indent=2, ensure_ascii=False, allow_nan=False).encode(),
     )

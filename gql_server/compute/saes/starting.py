@@ -14,13 +14,13 @@ def spread_batches(rows: Tensor) -> list[Tensor]:
     return [rows[first::n_batches] for first in range(n_batches)]
 
 
-def first_factor(centred: Tensor, pre_codes: Tensor, dictionary: Tensor, k: int | None) -> float:
+def first_factor(centred: Tensor, pre_activations: Tensor, dictionary: Tensor, k: int | None) -> float:
     """Return what to multiply the encoder with for the least squared error of k latents per token, or of all.
 
     A regression through the origin: sum(x x_hat) / sum(x_hat²), for x = centred [n, n_inputs].
-    ``pre_codes`` [n, n_latents] are linear in the encoder; dictionary [n_latents, n_inputs].
+    ``pre_activations`` [n, n_latents] are linear in the encoder; dictionary [n_latents, n_inputs].
     """
-    latents = torch.relu(pre_codes)
+    latents = torch.relu(pre_activations)
     if k is not None:
         values, indices = latents.topk(k, dim=1, sorted=False)
         latents = torch.zeros_like(latents).scatter(1, indices, values)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskError
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine, BatchTopKEngine, JumpReLUEngine
 from gql_server.compute.saes.classes import SaeClass
 from gql_server.compute.saes.linear_engine import has_linear_engine
+from gql_server.compute.worker.context import TaskError
 
 from mi_crow.mechanistic.sae.sae import Sae
 

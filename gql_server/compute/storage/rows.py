@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskError
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.exclusions import counted, norms_of, positions_of
-from gql_server.protocol.exclusions import Exclusions
 from gql_server.compute.non_finite import MAX_SHARE
 from gql_server.compute.storage.store import MASKS, ActivationStore
+from gql_server.compute.worker.context import TaskError
+from gql_server.protocol.exclusions import Exclusions
 
 from mi_crow.store.store import Store
 

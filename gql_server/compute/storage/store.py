@@ -11,9 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401  (before mi_crow)
-from gql_server.compute.worker.context import TaskError
-from gql_server.artifacts.files import whole_directory, whole_file
+from gql_server.artifacts.files import atomic_directory, atomic_file
 from gql_server.artifacts.manifest import (
     PLAN_FILE,
     RECORD_FILE,
@@ -26,6 +24,8 @@ from gql_server.artifacts.manifest import (
     read_record,
     whole_batch,
 )
+from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
+from gql_server.compute.worker.context import TaskError
 
 from mi_crow.store.local_store import LocalStore
 from mi_crow.store.store import TensorMetadata
@@ -89,7 +89,7 @@ class ActivationStore(LocalStore):
     ) -> BatchRecord:
         """Write a captured batch and its record beside their place and rename them; return the record."""
         place = self.batch_directory(run_id, batch_index)
-        with whole_directory(place) as directory:
+        with atomic_directory(place) as directory:
             _write_batch(directory, metadata, tensor_metadata)
             mask = tensor_metadata[MASKS]["attention_mask"]
             record = BatchRecord(
@@ -158,7 +158,7 @@ class ActivationStore(LocalStore):
         """Write a batch beside its place and rename it."""
         # Upstream writes the batch's JSON before its tensors: killed between, it lists a batch without
         # tensors.
-        with whole_directory(self.batch_directory(run_id, batch_index)) as directory:
+        with atomic_directory(self.batch_directory(run_id, batch_index)) as directory:
             _OneDirectory(directory).put_detector_metadata(run_id, batch_index, metadata, tensor_metadata)
         return f"{self.runs_prefix}/{run_id}/batch_{batch_index}"
 
@@ -168,7 +168,7 @@ class ActivationStore(LocalStore):
         """Write a batch's file beside its place and rename it."""
         # Upstream writes into the file that readers already see.
         name = f"batch_{batch_index:06d}.safetensors"
-        with whole_file(self.run_directory(run_id) / name) as temporary:
+        with atomic_file(self.run_directory(run_id) / name) as temporary:
             save_file(_named(tensors), temporary)
         return f"{self.runs_prefix}/{run_id}/{name}"
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from gql_server.artifacts.datasets import TextDataset, UnreadableTexts
 from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.protocol.events import Log
-from gql_server.artifacts.datasets import TextDataset, UnreadableTexts
 
 OF_A_RUN = "The run's texts are missing or damaged: delete the run and capture it again."
 OF_AN_EVALUATION = "The evaluation's texts are missing or damaged: call evaluateSae again."

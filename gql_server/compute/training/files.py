@@ -12,17 +12,17 @@ from typing import Any
 import msgspec
 import torch
 
-from gql_server.protocol.results import OutlierFigures
-from gql_server.protocol.tasks import TrainSae
+from gql_server.artifacts.file_hashes import sha256_of
+from gql_server.artifacts.files import TEMPORARY_PREFIX, atomic_file, atomic_write
+from gql_server.artifacts.provenance import RunProvenance, SaeProvenance, TrainingProvenance, plain
 from gql_server.compute.provenance.provenance import versions
 from gql_server.compute.saes.classes import CHECKPOINT, SaeClass
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
 from gql_server.compute.training.plan import TrainingPlan
 from gql_server.compute.training.report import TrainingReport
 from gql_server.compute.training.training_store import TrainingStore
-from gql_server.artifacts.file_hashes import sha256_of
-from gql_server.artifacts.files import TEMPORARY_PREFIX, whole_file, write_whole
-from gql_server.artifacts.provenance import RunProvenance, SaeProvenance, TrainingProvenance, plain
+from gql_server.protocol.results import OutlierFigures
+from gql_server.protocol.tasks import TrainSae
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -68,7 +68,7 @@ def write_training(
         metadata = _metadata(task, plan, report, rows, provenance)
         metadata["outliers"] = None if outliers is None else _plain(outliers)
         _write_json(directory / "metadata.json", metadata)
-        with whole_file(directory / CHECKPOINT) as temporary:
+        with atomic_file(directory / CHECKPOINT) as temporary:
             saved.rename(temporary)
     return provenance, outliers
 
@@ -130,4 +130,4 @@ def _plain(message: Any) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: object) -> None:
-    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).encode())
+    atomic_write(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).encode())

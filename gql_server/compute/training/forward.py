@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, linear
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine
-from gql_server.compute.saes.sparse_latents import Codes, Pattern
 from gql_server.compute.saes.linear_engine import LinearEngine, has_linear_engine
+from gql_server.compute.saes.sparse_latents import Codes, Pattern
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -35,13 +35,13 @@ class Pass:
     """How many latents are not 0; without gradients."""
     fired: Tensor
     """Which neurons have such a latent: bool [n_latents], without gradients."""
-    pre_codes: Callable[[Tensor], Tensor]
+    pre_activations: Callable[[Tensor], Tensor]
     """Gives some neurons' pre-codes [n, n_neurons]."""
     places: Codes | None = None
     """Pre-codes where latents may be other than 0; None for an engine that is not known."""
 
 
-def way_through(sae: Sae) -> Callable[[Tensor], Pass]:
+def forward_fn(sae: Sae) -> Callable[[Tensor], Pass]:
     """Return what takes a batch x [n, n_inputs] through the SAE's engine."""
     engine = sae.sae_engine
     if isinstance(engine, AffineEngine):
@@ -62,7 +62,7 @@ def dense_pass(engine: nn.Module, x: Tensor) -> Pass:
         mean_latent=z.abs().mean(),
         active_count=active.sum(),
         fired=active.any(dim=0),
-        pre_codes=lambda neurons: z_pre[:, neurons],
+        pre_activations=lambda neurons: z_pre[:, neurons],
     )
 
 
@@ -73,8 +73,8 @@ def sparse_pass(engine: AffineEngine | LinearEngine, x: Tensor) -> Pass:
     pattern = chosen.pattern
     centred = x if centre is None else x - centre.detach()
     weight, bias = engine.encoder_weight, engine.encoder_bias
-    pre_codes = _PreCodes.apply(chosen.values, pattern, centred, weight, bias, centre)  # type: ignore[no-untyped-call]
-    latents = engine.activate_at(pre_codes, pattern)
+    pre_activations = _PreCodes.apply(chosen.values, pattern, centred, weight, bias, centre)  # type: ignore[no-untyped-call]
+    latents = engine.activate_at(pre_activations, pattern)
     x_hat = _Decoding.apply(latents, dictionary, pattern)  # type: ignore[no-untyped-call]
     if engine.decoder_bias is not None:
         x_hat = x_hat + engine.decoder_bias
@@ -89,8 +89,8 @@ def sparse_pass(engine: AffineEngine | LinearEngine, x: Tensor) -> Pass:
         mean_latent=latents.abs().sum() / (len(x) * pattern.n_latents),
         active_count=active.sum(),
         fired=pattern.fired(active),
-        pre_codes=some_pre_codes,
-        places=Codes(pre_codes, pattern),
+        pre_activations=some_pre_codes,
+        places=Codes(pre_activations, pattern),
     )
 
 

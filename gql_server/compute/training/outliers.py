@@ -7,13 +7,13 @@ import msgspec
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.exclusions import DEFAULT_OUTLIERS, counted, norms_of
-from gql_server.protocol.exclusions import Exclusions
-from gql_server.protocol.results import OutlierFigures
 from gql_server.compute.saes.hooks import MAX_DENSE_LATENTS
 from gql_server.compute.storage.rows import StoredRows
 from gql_server.compute.training.metrics import IntervalMetrics, float64
+from gql_server.protocol.exclusions import Exclusions
+from gql_server.protocol.results import OutlierFigures
 
 from mi_crow.mechanistic.sae.sae import Sae
 

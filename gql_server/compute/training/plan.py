@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from gql_server.compute.training.strategies import TrainingStrategy
 from gql_server.protocol.events import TrainingConfigChosen
 from gql_server.protocol.tasks import TrainSae
-from gql_server.compute.training.strategies import Recipe
 
 MAX_DEAD_WINDOW = 1_000_000
 """Training tokens over which a neuron must not fire to be called dead; one epoch's where that has fewer."""
@@ -49,7 +49,7 @@ class TrainingPlan:
 
 def make_plan(
     task: TrainSae,
-    recipe: Recipe,
+    recipe: TrainingStrategy,
     *,
     needs_k: bool,
     n_inputs: int,
@@ -88,7 +88,7 @@ def _default_learning_rate(n_latents: int, total_steps: int) -> float:
     return max(_LOWEST_LEARNING_RATE, _HIGHEST_LEARNING_RATE * math.sqrt(fewer_steps * fewer_latents))
 
 
-def _default_l1_lambda(task: TrainSae, recipe: Recipe, needs_k: bool, n_inputs: int) -> float:
+def _default_l1_lambda(task: TrainSae, recipe: TrainingStrategy, needs_k: bool, n_inputs: int) -> float:
     """Return the penalty on activations as they are: none where k fixes the sparsity.
 
     mi_crow takes means where papers take sums: mean over latents of |z|, over inputs of the squared error. So

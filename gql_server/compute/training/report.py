@@ -9,12 +9,12 @@ import msgspec
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
+from gql_server.compute.training.forward import Pass
+from gql_server.compute.training.metrics import DeadNeurons, IntervalMetrics
+from gql_server.compute.training.plan import TrainingPlan
 from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.protocol.events import Progress, TrainingPoint
-from gql_server.compute.training.metrics import DeadNeurons, IntervalMetrics
-from gql_server.compute.training.forward import Pass
-from gql_server.compute.training.plan import TrainingPlan
 
 from mi_crow.mechanistic.sae.sae import Sae
 

@@ -11,12 +11,12 @@ import structlog
 import torch
 from torch import Tensor, nn
 
-from gql_server.protocol.tasks import SNAPSHOT_FILE, TrainSae
+from gql_server.artifacts.disk import check_free
+from gql_server.artifacts.files import atomic_file
 from gql_server.compute.saes.torch_files import check_sums
 from gql_server.compute.training.plan import TrainingPlan
 from gql_server.compute.training.training_store import TrainingStore
-from gql_server.artifacts.disk import check_free
-from gql_server.artifacts.files import whole_file
+from gql_server.protocol.tasks import SNAPSHOT_FILE, TrainSae
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +124,7 @@ class Snapshots:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         check_free(self._path.parent, _n_bytes(vars(snapshot)) + _BYTES_BESIDE_TENSORS, self._min_free_bytes)
         # Into a file opened here: what torch opens itself says nothing of the reason where writing fails.
-        with whole_file(self._path) as temporary, temporary.open("wb") as file:
+        with atomic_file(self._path) as temporary, temporary.open("wb") as file:
             torch.save({"fingerprint": self._fingerprint, "state": vars(snapshot)}, file)
         self.step_on_disk = snapshot.step
         self._pause_began = self._clock()

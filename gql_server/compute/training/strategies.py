@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine, BatchTopKEngine, JumpReLUEngine
 from gql_server.compute.saes.linear_engine import fold_scale, has_linear_engine, initialise
 from gql_server.compute.saes.starting import first_factor, spread_batches
@@ -33,7 +33,7 @@ L0_WEIGHT = 1.0
 BELOW_THRESHOLD_WEIGHT = 3e-4
 
 
-class Recipe:
+class TrainingStrategy:
     """For a class of somebody else's: nothing. ``scale`` is what the activations are multiplied with."""
 
     revives = False
@@ -64,7 +64,7 @@ class Recipe:
         """Turn the engine into one for activations as they are."""
 
 
-class LinearRecipe(Recipe):
+class LinearRecipe(TrainingStrategy):
     """For mi_crow's own classes: linear_engine.py says what and why."""
 
     revives = True
@@ -79,7 +79,7 @@ class LinearRecipe(Recipe):
         fold_scale(self.sae, self.scale)
 
 
-class AffineRecipe(Recipe):
+class AffineRecipe(TrainingStrategy):
     """For engines with a decoder bias.
 
     The bias starts as the activations' mean, so that latents describe how tokens differ: with it 0 % of 4,096
@@ -109,8 +109,8 @@ class AffineRecipe(Recipe):
         self.engine.decoder_bias.copy_(rows.mean(dim=0))
         some = spread_batches(rows)[0]
         centred, engine = some - self.engine.decoder_bias, self.engine
-        pre_codes = engine.pre_codes(some)
-        engine.encoder_weight.mul_(first_factor(centred, pre_codes, engine.decoder_weight, engine.k))
+        pre_activations = engine.pre_activations(some)
+        engine.encoder_weight.mul_(first_factor(centred, pre_activations, engine.decoder_weight, engine.k))
         if isinstance(self.engine, JumpReLUEngine):
             self.engine.threshold.fill_(_threshold_for(self.engine, rows))
 
@@ -126,8 +126,8 @@ class AffineRecipe(Recipe):
         assert passed.places is not None
         from_k = (self.engine.l0(passed.places) / self.engine.k - 1).square()
         indices = dead.to(passed.x_hat.device).nonzero().flatten()
-        pre_codes = passed.pre_codes(indices)
-        below = torch.relu(self.engine.threshold[indices] - pre_codes).sum() / len(pre_codes)
+        pre_activations = passed.pre_activations(indices)
+        below = torch.relu(self.engine.threshold[indices] - pre_activations).sum() / len(pre_activations)
         return self._variance * (L0_WEIGHT * from_k + BELOW_THRESHOLD_WEIGHT * below)
 
     def fast_parameters(self) -> list[nn.Parameter]:
@@ -149,11 +149,11 @@ class AffineRecipe(Recipe):
         self.engine.fold_scale(self.scale)
 
 
-def recipe_for(sae: Sae) -> Recipe:
+def recipe_for(sae: Sae) -> TrainingStrategy:
     """Return the recipe for an SAE's engine."""
     if isinstance(sae.sae_engine, AffineEngine):
         return AffineRecipe(sae)
-    return LinearRecipe(sae) if has_linear_engine(sae) else Recipe(sae)
+    return LinearRecipe(sae) if has_linear_engine(sae) else TrainingStrategy(sae)
 
 
 def activation_scale(rows: Tensor) -> float:
@@ -189,7 +189,7 @@ def auxiliary_loss(x: Tensor, passed: Pass, dead: Tensor) -> Tensor:
     if len(indices) > REVIVED_AMONG * wanted:
         indices = indices[torch.randperm(len(indices), device=x.device)[: REVIVED_AMONG * wanted]]
     k = min(wanted, len(indices))
-    latents = passed.pre_codes(indices)
+    latents = passed.pre_activations(indices)
     if k < len(indices):
         values, places = latents.topk(k, dim=1, sorted=False)
         latents = torch.zeros_like(latents).scatter(1, places, values)
@@ -202,6 +202,6 @@ def _threshold_for(engine: JumpReLUEngine, rows: Tensor) -> float:
     """Return the threshold above which k latents per token are active, for an engine that has just begun."""
     if engine.k is None:
         return 0.0
-    positive = torch.relu(engine.pre_codes(spread_batches(rows)[0]))
+    positive = torch.relu(engine.pre_activations(spread_batches(rows)[0]))
     per_token = positive.topk(min(engine.k + 1, positive.shape[1]), dim=1).values[:, -1]
     return float(per_token.mean())

@@ -8,11 +8,9 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim.lr_scheduler import LambdaLR
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskCanceled
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.devices import moved
-from gql_server.compute.training.forward import Pass, way_through
-from gql_server.compute.training.strategies import FAST, Recipe, auxiliary_loss
+from gql_server.compute.training.forward import Pass, forward_fn
 from gql_server.compute.training.report import Schedule, TrainingReport
 from gql_server.compute.training.snapshots import (
     Snapshot,
@@ -22,6 +20,8 @@ from gql_server.compute.training.snapshots import (
     random_state,
     set_random_state,
 )
+from gql_server.compute.training.strategies import FAST, TrainingStrategy, auxiliary_loss
+from gql_server.compute.worker.context import TaskCanceled
 
 from mi_crow.mechanistic.sae.sae_trainer import SaeTrainer, SaeTrainingConfig
 from mi_crow.store.store import Store
@@ -46,7 +46,7 @@ class Steps:
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: TrainingStrategy,
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
         report: TrainingReport,
@@ -95,7 +95,7 @@ class ReportingTrainer(SaeTrainer):
     """The SaeTrainer that a training puts in ``sae.trainer``; see the classes above for what it does more."""
 
     def __init__(
-        self, recipe: Recipe, report: TrainingReport, schedule: Schedule, snapshots: Snapshots
+        self, recipe: TrainingStrategy, report: TrainingReport, schedule: Schedule, snapshots: Snapshots
     ) -> None:
         super().__init__(recipe.sae)
         self._recipe = recipe
@@ -156,7 +156,7 @@ class ReportingTrainer(SaeTrainer):
         *others: object,
     ) -> dict[str, Any]:
         """Take all steps. Trap: overcomplete's train_sae passes over all latents several times a step."""
-        way, steps = way_through(self.sae), cfg.scheduler
+        way, steps = forward_fn(self.sae), cfg.scheduler
         for _ in range(cfg.epochs):
             self.sae.sae_engine.train()
             for rows in dataloader:

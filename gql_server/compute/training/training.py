@@ -4,12 +4,8 @@ from pathlib import Path
 
 import torch
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
-from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.devices import choose_device
-from gql_server.protocol.events import Log, TrainingPoint, TrainingResumed
-from gql_server.protocol.results import TrainResult
-from gql_server.protocol.tasks import TrainSae
 from gql_server.compute.provenance.provenance import provenance_of_run
 from gql_server.compute.saes.classes import SaeClass, SaeClasses
 from gql_server.compute.storage.store import ActivationStore
@@ -17,12 +13,16 @@ from gql_server.compute.training.files import write_training
 from gql_server.compute.training.metrics import DeadNeurons
 from gql_server.compute.training.outliers import figures_told, note_of, outlier_figures, sample_tokens
 from gql_server.compute.training.plan import MAX_DEAD_WINDOW, TrainingPlan, make_plan
-from gql_server.compute.training.strategies import Recipe, recipe_for
 from gql_server.compute.training.report import Schedule, TrainingReport
 from gql_server.compute.training.snapshots import Snapshots, UnusableSnapshot, fingerprint
+from gql_server.compute.training.strategies import TrainingStrategy, recipe_for
 from gql_server.compute.training.trainer import ReportingTrainer
 from gql_server.compute.training.training_store import TrainingStore
+from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.processes.process_limits import freed_memory_kept
+from gql_server.protocol.events import Log, TrainingPoint, TrainingResumed
+from gql_server.protocol.results import TrainResult
+from gql_server.protocol.tasks import TrainSae
 
 from mi_crow.mechanistic.sae.sae import Sae
 from mi_crow.mechanistic.sae.sae_trainer import SaeTrainingConfig
@@ -106,7 +106,7 @@ def _check_sizes(task: TrainSae, sae_class: SaeClass) -> None:
 
 
 def _prepare(
-    task: TrainSae, recipe: Recipe, sae_class: SaeClass, rows: TrainingStore, device: str
+    task: TrainSae, recipe: TrainingStrategy, sae_class: SaeClass, rows: TrainingStore, device: str
 ) -> TrainingPlan:
     """Start the engine well and choose what the task leaves open."""
     recipe.start(rows.sample(_SAMPLE_ROWS))
@@ -133,7 +133,7 @@ def _snapshots(task: TrainSae, plan: TrainingPlan, rows: TrainingStore) -> Snaps
 
 def _train(
     task: TrainSae,
-    recipe: Recipe,
+    recipe: TrainingStrategy,
     rows: TrainingStore,
     plan: TrainingPlan,
     snapshots: Snapshots,

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401
+from gql_server.compute import mi_crow_compat  # noqa: F401
+from gql_server.compute.storage.rows import ACTIVATIONS_KEY, StoredRows
 from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.exclusions import Exclusions
-from gql_server.compute.storage.rows import ACTIVATIONS_KEY, StoredRows
 
 from mi_crow.store.store import Store, TensorMetadata
 

@@ -5,9 +5,9 @@ import traceback
 
 import structlog
 
+from gql_server.artifacts.disk import FULL, causes, problem_of
 from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.wire import TaskFailed
-from gql_server.artifacts.disk import FULL, causes, problem_of
 
 log = structlog.get_logger(__name__)
 

@@ -16,12 +16,12 @@ from typing import Protocol
 
 import structlog
 
-from gql_server.telemetry import logs
 from gql_server.compute.worker.channel import Channel
 from gql_server.compute.worker.context import TaskCanceled, TaskContext
 from gql_server.compute.worker.failures import failure_of
 from gql_server.compute.worker.inbox import Inbox
 from gql_server.compute.worker.interactive_turns import InteractiveTurns
+from gql_server.processes.process_limits import die_with_parent, limit_memory, offer_to_the_memory_killer
 from gql_server.protocol.events import Event
 from gql_server.protocol.results import Result
 from gql_server.protocol.tasks import Task
@@ -36,7 +36,7 @@ from gql_server.protocol.wire import (
     WorkerAlive,
     WorkerReady,
 )
-from gql_server.processes.process_limits import die_with_parent, limit_memory, offer_to_the_memory_killer
+from gql_server.telemetry import logs
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class Context:
 
     def emit(self, event: Event) -> None:
         """Send an event. Raises TaskCanceled where the task has been asked to stop."""
-        self._worker.get_on(self._message.task_id)
+        self._worker.mark_progress(self._message.task_id)
         self._worker.channel.send(TaskEvent(self._message.task_id, event))
         self._raise_if_canceled()
 
@@ -70,7 +70,7 @@ class Context:
                 self._worker.interactive.run(waiting)
         else:
             self._worker.interactive.pause()
-        self._worker.get_on(self._message.task_id)
+        self._worker.mark_progress(self._message.task_id)
         self._raise_if_canceled()
 
     def _raise_if_canceled(self) -> None:
@@ -143,7 +143,7 @@ class Worker:
         self._idle_seconds = idle_seconds
         threading.Thread(target=self._give_signs, daemon=True).start()
 
-    def get_on(self, task_id: int | None = None) -> None:
+    def mark_progress(self, task_id: int | None = None) -> None:
         """Note that a task has got from one step to the next, and has the worker in hand."""
         self._got_on, self._task_in_hand = True, task_id
 
@@ -169,7 +169,7 @@ class Worker:
         self.channel.send(self._tools.describe())
         while True:
             message = self.inbox.take(timeout=_IDLE_CHECK_SECONDS)
-            self.get_on()
+            self.mark_progress()
             if message is None:
                 self._tools.rest(self._idle_seconds)
             elif message.lane == "interactive":
@@ -183,7 +183,7 @@ class Worker:
         self._tasks_in_hand += 1
         self.sharing.sign()
         self.channel.send(TaskBegan(message.task_id))
-        self.get_on(message.task_id)
+        self.mark_progress(message.task_id)
         try:
             context.check()
             result = self._tools.do(message.task, context)
@@ -255,9 +255,9 @@ def _downloader(send: Send) -> Tools:
 
 
 def _toolbox(device: str | None, matmul_precision: str, send: Send) -> Tools:
-    from gql_server.compute.worker.task_runner import Toolbox  # It imports torch.
+    from gql_server.compute.worker.task_runner import TaskRunner  # It imports torch.
 
-    return Toolbox(send, device, matmul_precision)
+    return TaskRunner(send, device, matmul_precision)
 
 
 def _thread_waits(descriptor: int | None, lanes: str) -> Sharing:

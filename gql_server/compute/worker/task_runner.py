@@ -11,19 +11,24 @@ import structlog
 import torch
 from structlog.contextvars import bind_contextvars
 
-from gql_server.compute import mi_crow_compat as upstream# noqa: F401  (before anything that imports overcomplete)
+from gql_server.compute import mi_crow_compat  # noqa: F401  (before anything that imports overcomplete)
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.compute.devices import choose_device, devices
 from gql_server.compute.evaluating.evaluation import evaluate_sae
 from gql_server.compute.formats.sae_export import export_sae
 from gql_server.compute.formats.sae_import import import_sae
 from gql_server.compute.generating.generation import generate
 from gql_server.compute.indexing.neuron_index import index_neurons
-from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.language_models.pairing import check_pair, paired
 from gql_server.compute.inspection.contrast import contrast_neurons
 from gql_server.compute.inspection.top_neurons import find_top_neurons
+from gql_server.compute.language_models.loading import LanguageModels
+from gql_server.compute.language_models.pairing import check_pair, paired
+from gql_server.compute.provenance.index_provenance import with_provenance
+from gql_server.compute.saes.classes import SaeClasses
+from gql_server.compute.saes.loaded import Saes
+from gql_server.compute.storage.store import ActivationStore
+from gql_server.compute.training.training import train_sae
+from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.protocol.events import Log, Progress
 from gql_server.protocol.results import Done, LanguageModelDescription, Result
 from gql_server.protocol.sources import LanguageModelSource, SaeSource
@@ -44,16 +49,11 @@ from gql_server.protocol.tasks import (
     UnloadLanguageModel,
 )
 from gql_server.protocol.wire import LanguageModelChanged, LanguageModelFound, WorkerReady
-from gql_server.compute.provenance.index_provenance import with_provenance
-from gql_server.compute.saes.classes import SaeClasses
-from gql_server.compute.saes.loaded import Saes
-from gql_server.compute.storage.store import ActivationStore
-from gql_server.compute.training.training import train_sae
 
 log = structlog.get_logger(__name__)
 
 
-class Toolbox:
+class TaskRunner:
     """Does any task. ``on_change`` is told of language models that come and go.
 
     ``device`` is torch's name of where to compute, or None for the best here; ``matmul_precision`` that of

@@ -13,8 +13,8 @@ import time
 import torch
 
 from gql_server.compute.worker.lane_board import LaneBoard
-from gql_server.protocol.wire import Lane
 from gql_server.compute.worker.processors import OtherProcesses, allowed_processors
+from gql_server.protocol.wire import Lane
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 """At the machine's other processes."""

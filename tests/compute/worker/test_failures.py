@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from gql_server.artifacts.disk import FORBIDDEN, FULL, check_free, problem_of, used_bytes
 from gql_server.compute.worker.context import TaskError
 from gql_server.compute.worker.failures import INTERNAL, OUT_OF_MEMORY, failure_of
-from gql_server.artifacts.disk import FORBIDDEN, FULL, check_free, problem_of, used_bytes
 
 
 def raised(cause: BaseException, error: Exception) -> Exception:

@@ -12,6 +12,7 @@ from gql_server.compute.worker import interactive_turns
 from gql_server.compute.worker.channel import Channel
 from gql_server.compute.worker.context import TaskError
 from gql_server.compute.worker.failures import GAVE_UP
+from gql_server.compute.worker.main import Context, Tools, Worker
 from gql_server.protocol.results import GenerateResult, Result
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import Generate, Task, UnloadLanguageModel
@@ -23,7 +24,6 @@ from gql_server.protocol.wire import (
     TaskSucceeded,
     WorkerAlive,
 )
-from gql_server.compute.worker.main import Context, Tools, Worker
 from tests.support.generation_tasks import generation_task
 
 
@@ -53,7 +53,7 @@ def test_a_task_stands_still_for_as_many_looks_as_were_made_whatever_the_clock_s
     for seconds in (1.0, 2.0, 3.0):
         looks.put(None)
         assert channel.messages.get(timeout=10) == WorkerAlive(seconds)
-    worker.get_on()
+    worker.mark_progress()
     looks.put(None)
     assert channel.messages.get(timeout=10) == WorkerAlive(0.0)
     looks.put(None)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from gql_server.compute.worker.lane_board import LaneBoard
-from gql_server.protocol.wire import LANE_BOARD_BYTES, Lane
 from gql_server.compute.worker.processors import OtherProcesses, allowed_processors
 from gql_server.compute.worker.thread_waits import ShortSpins, ThreadWaits
+from gql_server.protocol.wire import LANE_BOARD_BYTES, Lane
 
 
 @pytest.fixture
