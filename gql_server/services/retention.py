@@ -37,7 +37,7 @@ async def keep_removing(database: Database, settings: Settings) -> None:
 async def remove_old_logs(database: Database, settings: Settings) -> int:
     """Remove the logs of jobs that ended longer ago than is to be kept; returns of how many jobs.
 
-    A log goes from its beginning to its end, a long one in several portions, and its job stays.
+    A log goes from its beginning to its end, a long one in several chunks, and its job stays.
     """
     before = _limit(settings.retention_days)
     removed = 0

@@ -49,7 +49,7 @@ class NumpySae:
         return np.asarray(latents @ self.decoder)
 
     def latents(self, x: Array) -> Array:
-        """Return the sparse codes [n, n_latents]."""
+        """Return the latents [n, n_latents]."""
         latents = np.maximum(x @ self.encoder + self.bias, 0)
         if self.k is not None:
             kth = np.sort(latents, axis=1)[:, -self.k, None]
@@ -72,13 +72,15 @@ class NumpyAffineSae:
         return np.asarray(latents @ self.weights["decoder_weight"] + self.weights["decoder_bias"])
 
     def latents(self, x: Array) -> Array:
-        """Return the sparse codes [n, n_latents]."""
+        """Return the latents [n, n_latents]."""
         weights = self.weights
-        codes = (x - self.subtracted) @ weights["encoder_weight"].T + weights["encoder_bias"]
-        codes = np.where(codes > np.maximum(self.threshold, 0), codes, 0)
+        latents_here = (x - self.subtracted) @ weights["encoder_weight"].T + weights["encoder_bias"]
+        latents_here = np.where(latents_here > np.maximum(self.threshold, 0), latents_here, 0)
         if self.per_token:
-            codes = np.where(codes >= np.sort(codes, axis=1)[:, -self.k, None], codes, 0)
-        return np.asarray(codes)
+            latents_here = np.where(
+                latents_here >= np.sort(latents_here, axis=1)[:, -self.k, None], latents_here, 0
+            )
+        return np.asarray(latents_here)
 
 
 class ByHand:

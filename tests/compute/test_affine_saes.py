@@ -11,7 +11,7 @@ from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import BANDWIDTH, BatchTopKEngine, JumpReLUEngine
 from gql_server.compute.saes.affine_saes import AffineSae, BatchTopKSae, BiasedTopKSae, JumpReLUSae, ReLUSae
 from gql_server.compute.saes.classes import SaeClass
-from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.saes.sparse_latents import SparseLatents
 
 N_INPUTS, N_LATENTS, K = 6, 20, 3
 ALL = [ReLUSae, BiasedTopKSae, BatchTopKSae, JumpReLUSae]
@@ -165,29 +165,31 @@ def test_batch_top_k_finds_the_largest_of_a_batch_whatever_threshold_it_remember
         engine.encoder_bias.fill_(bias)
     engine.train()
     x = torch.randn(200, N_INPUTS)
-    codes = engine.chosen(x)
+    sparse = engine.active(x)
     pre = engine.pre_activations(x).detach().numpy()
     largest = [place for place in np.argsort(-pre, axis=None)[: 200 * K] if pre.flat[place] > 0]
     assert len(largest) == 200 * K or bias < 0
-    assert sorted((codes.rows * 600 + codes.neurons).tolist()) == sorted(largest)
-    np.testing.assert_array_equal(codes.dense().numpy()[codes.rows, codes.neurons], pre.flat[sorted(largest)])
+    assert sorted((sparse.rows * 600 + sparse.neurons).tolist()) == sorted(largest)
+    np.testing.assert_array_equal(
+        sparse.dense().numpy()[sparse.rows, sparse.neurons], pre.flat[sorted(largest)]
+    )
 
 
 def test_batch_top_k_does_not_list_all_positive_pre_codes_of_its_first_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = BatchTopKEngine(16, 4096, 4)
-    listed: list[Codes] = []
-    above = Codes.above
+    listed: list[SparseLatents] = []
+    above = SparseLatents.above
 
-    def noted(values: torch.Tensor, bound: torch.Tensor) -> Codes:
+    def noted(values: torch.Tensor, bound: torch.Tensor) -> SparseLatents:
         listed.append(above(values, bound))
         return listed[-1]
 
-    monkeypatch.setattr(Codes, "above", noted)
+    monkeypatch.setattr(SparseLatents, "above", noted)
     engine.train()
-    engine.chosen(torch.randn(512, 16))
-    assert sum(len(codes.values) for codes in listed) < 4 * (512 * 4)
+    engine.active(torch.randn(512, 16))
+    assert sum(len(sparse.values) for sparse in listed) < 4 * (512 * 4)
 
 
 def test_thresholds_get_the_pseudo_derivatives_of_the_paper() -> None:

@@ -91,8 +91,8 @@ def decoded(decoding: Decoding, texts: Sequence[Sequence[int]]) -> list[list[Ste
     found: list[list[Step]] = [[] for _ in PROMPTS]
     for number in range(N_STEPS):
         for row, prompt in enumerate(rows):
-            codes = None if step.codes is None else step.codes.of_rows([row])
-            found[prompt].append(Step(step.logits[row : row + 1], codes))
+            sparse = None if step.sparse is None else step.sparse.of_rows([row])
+            found[prompt].append(Step(step.logits[row : row + 1], sparse))
         kept = [row for row, prompt in enumerate(rows) if ENDS.get(prompt, N_STEPS - 1) > number]
         if not kept:
             break
@@ -159,8 +159,8 @@ def test_steered_prompts_get_what_generate_gives_each_alone_with_a_hook_by_hand(
     for steps, (_, logits), seen in zip(found, expected, latents, strict=True):
         assert_logits(steps, logits)
         for step, by_hand in zip(steps, seen, strict=False):
-            assert step.codes is not None
-            torch.testing.assert_close(step.codes.dense()[0], by_hand, atol=2e-4, rtol=1e-4)
+            assert step.sparse is not None
+            torch.testing.assert_close(step.sparse.dense()[0], by_hand, atol=2e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["LlamaForCausalLM", "Lfm2ForCausalLM", "OpenAIGPTLMHeadModel"])
@@ -236,7 +236,7 @@ def test_another_request_between_two_tokens_changes_nothing(load: Callable[[str]
 def test_a_layer_whose_rows_are_nobodys_is_a_conflict(load: Callable[[str], LanguageModel]) -> None:
     lm = load("LlamaForCausalLM")
     hook = SaeHook(small_sae(32))
-    hook.told = torch.ones(2, 5, dtype=torch.bool)
+    hook.report_mask = torch.ones(2, 5, dtype=torch.bool)
     for shape in [(2, 4, 32), (3, 5, 32), (5, 2, 32), (7, 32), (2, 5, 3, 32)]:
         with pytest.raises(TaskError, match="whose they are is not known") as caught:
             hook.modify_activations(lm.model, None, torch.randn(shape))
@@ -247,7 +247,7 @@ def test_only_the_texts_own_positions_are_edited() -> None:
     sae = small_sae(32)
     output = torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(0))
     hook = SaeHook(sae, "RECONSTRUCTION", EDITS)
-    hook.told = hook.editable = torch.ones(2, 3, dtype=torch.bool)
+    hook.report_mask = hook.edit_mask = torch.ones(2, 3, dtype=torch.bool)
     hook.n_after = 1
     changed = hook.modify_activations(nn.Identity(), None, output)
     alone = SaeHook(sae, "RECONSTRUCTION", EDITS).modify_activations(nn.Identity(), None, output[:, 2:5])

@@ -81,7 +81,7 @@ def test_a_training_step_reads_nothing_from_its_device() -> None:
 
 def test_encoding_stays_on_its_device() -> None:
     sae = SaeClasses().get("BiasedTopKSae").build(N_LATENTS, N_INPUTS, 8, "meta")
-    chosen = sae.sae_engine.chosen(torch.randn(BATCH, N_INPUTS, device="meta"))
+    chosen = sae.sae_engine.active(torch.randn(BATCH, N_INPUTS, device="meta"))
     latents = sae.sae_engine.activate_at(chosen.values, chosen.pattern)
     assert latents.device.type == chosen.rows.device.type == "meta"
     assert latents.shape == (BATCH * 8,)

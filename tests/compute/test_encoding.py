@@ -7,7 +7,7 @@ import torch
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.classes import SaeClasses, place
-from gql_server.compute.saes.encoding import codes_of
+from gql_server.compute.saes.encoding import sparse_latents_of
 from gql_server.compute.worker.context import TaskError
 from tests.compute.dummy_sae import DummySae
 
@@ -32,20 +32,20 @@ def test_codes_are_what_encode_gives_by_row(name: str, k: int | None) -> None:
     place(sae, "cpu")
     x = torch.randn(50, 12)
     dense = sae.encode(x).detach()
-    codes = codes_of(sae, x)
-    assert torch.equal(codes.rows, codes.rows.sort().values)
-    assert (codes.values != 0).all()
-    assert len(codes.values) == int((dense != 0).sum()) > 50
-    torch.testing.assert_close(codes.dense(), dense)
+    sparse = sparse_latents_of(sae, x)
+    assert torch.equal(sparse.rows, sparse.rows.sort().values)
+    assert (sparse.values != 0).all()
+    assert len(sparse.values) == int((dense != 0).sum()) > 50
+    torch.testing.assert_close(sparse.dense(), dense)
 
 
 def test_codes_of_somebody_elses_class_are_what_it_encodes() -> None:
     torch.manual_seed(2)
     sae = DummySae(30, 12)
     x = torch.randn(5, 12)
-    codes, dense = codes_of(sae, x), sae.encode(x).detach()
-    assert torch.equal(codes.neurons, dense.nonzero()[:, 1])
-    assert torch.equal(codes.values, dense[dense != 0])
+    sparse, dense = sparse_latents_of(sae, x), sae.encode(x).detach()
+    assert torch.equal(sparse.neurons, dense.nonzero()[:, 1])
+    assert torch.equal(sparse.values, dense[dense != 0])
 
 
 @pytest.mark.parametrize("name", ["BatchTopKSae", "TopKSae", "L1Sae"])
@@ -55,4 +55,4 @@ def test_codes_that_are_not_finite_are_refused(name: str) -> None:
     x = torch.randn(5, 12)
     x[3, 4] = float("nan")
     with pytest.raises(TaskError, match="activations are not finite"):
-        codes_of(sae, x)
+        sparse_latents_of(sae, x)

@@ -12,8 +12,8 @@ import torch
 from gql_server.compute.generating.generation import generate
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.saes import hooks
-from gql_server.compute.saes.encoding import codes_of
-from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.saes.encoding import sparse_latents_of
+from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.worker.context import TaskCanceled, TaskError
 from gql_server.model_files.chat_templates import chats
 from gql_server.protocol.events import OutputFinished, TokenGenerated
@@ -448,9 +448,9 @@ def test_latents_are_dense_for_a_few_positions_at_once_with_the_same_outcome(
     whole = ask(**changes)
     sizes = []
 
-    def watched(sae: Sae, activations: torch.Tensor, counted: torch.Tensor | None = None) -> Codes:
+    def watched(sae: Sae, activations: torch.Tensor, counted: torch.Tensor | None = None) -> SparseLatents:
         sizes.append(len(activations))
-        return codes_of(sae, activations, counted)
+        return sparse_latents_of(sae, activations, counted)
 
     monkeypatch.setattr(hooks, "codes_of", watched)
     monkeypatch.setattr(hooks, "MAX_DENSE_LATENTS", rows * N_LATENTS + 1)

@@ -125,16 +125,16 @@ def test_a_multiplier_leaves_positions_alone_where_the_neuron_does_not_fire(lm: 
 def test_only_editable_positions_are_edited(lm: LanguageModel) -> None:
     before = layer_output(lm, IDS)
     hook = SaeHook(make_sae(lm), "ERROR_PRESERVING", [Edit(7, 1.0, 2.0)])
-    hook.editable = torch.tensor([[False, True, False, True, True, True, False]])
+    hook.edit_mask = torch.tensor([[False, True, False, True, True, True, False]])
     after = steered(lm, hook)
-    assert torch.equal((after != before).any(dim=1), hook.editable[0])
+    assert torch.equal((after != before).any(dim=1), hook.edit_mask[0])
 
 
 @pytest.mark.parametrize("name", ["TopKSae", "L1Sae"])
 def test_reconstruction_without_edits_is_what_mi_crows_own_hook_does(lm: LanguageModel, name: str) -> None:
     sae = make_sae(lm, name)
     ours = SaeHook(sae, "RECONSTRUCTION")
-    ours.editable = torch.zeros(1, len(IDS), dtype=torch.bool)
+    ours.edit_mask = torch.zeros(1, len(IDS), dtype=torch.bool)
     found = steered(lm, ours)
     lm.layers.register_hook(LAYER, sae)
     try:

@@ -113,14 +113,14 @@ def test_steering_changes_each_tokens_vector_whatever_the_outputs_shape(
 ) -> None:
     lm, _ = load(model)
     sae = make_sae(lm)
-    editable = torch.tensor([[True, True, False, True], [False, True, True, True]])
+    edit_mask = torch.tensor([[True, True, False, True], [False, True, True, True]])
     hook = SaeHook(sae, mode, [Edit(7, 1.0, 3.0)])
-    hook.editable = editable
+    hook.edit_mask = edit_mask
 
     def steer(vectors: Tensor) -> Tensor:
         latents: Tensor = sae.encode(vectors.reshape(-1, 32)).view(2, 4, -1)
         edited = latents.clone()
-        edited[..., 7] += 3.0 * editable
+        edited[..., 7] += 3.0 * edit_mask
         decoded: Tensor = sae.decode(edited.view(8, -1)).view(2, 4, 32)
         if mode == "RECONSTRUCTION":
             return decoded

@@ -24,8 +24,8 @@ def test_batches_of_uneven_size_merge_into_what_numpy_says_of_all_rows(offset: f
     latents = np.where(rng.random((700, 9)) < 0.4, rng.random((700, 9)), 0).astype(np.float32)
     metrics = IntervalMetrics()
     for begin, end in [(0, 1), (1, 300), (300, 301), (301, 700)]:
-        rows, rows_hat, codes = (torch.from_numpy(array[begin:end]) for array in (x, x_hat, latents))
-        metrics.update(rows, rows_hat, (codes != 0).sum(), loss=torch.tensor(float(begin)))
+        rows, rows_hat, latents_here = (torch.from_numpy(array[begin:end]) for array in (x, x_hat, latents))
+        metrics.update(rows, rows_hat, (latents_here != 0).sum(), loss=torch.tensor(float(begin)))
     summary = metrics.summary()
     error = x.astype(np.float64) - x_hat.astype(np.float64)
     assert summary.explained_variance == pytest.approx(numpy_explained_variance(x, x_hat), abs=1e-9)

@@ -107,19 +107,19 @@ class ByHand:
             activations = store.read_activations("run_a", batch.index, LAYER)
             mask = store.read_mask("run_a", batch.index).numpy()
             with torch.no_grad():
-                codes = sae.encode(activations.reshape(-1, 32)).reshape(*mask.shape, -1).numpy()
-            codes = codes * mask[:, :, None]
-            tokens.append(codes[mask])
+                latents_here = sae.encode(activations.reshape(-1, 32)).reshape(*mask.shape, -1).numpy()
+            latents_here = latents_here * mask[:, :, None]
+            tokens.append(latents_here[mask])
             for place, (row, length) in enumerate(zip(batch.rows, batch.lengths, strict=True)):
-                self.latents[row] = codes[place, :length]
+                self.latents[row] = latents_here[place, :length]
                 self.ids[row] = store.read_input_ids("run_a", batch.index)[place, :length].tolist()
         self.tokens = np.concatenate(tokens)
 
     def top(self, neuron: int, k: int) -> list[tuple[float, int, int]]:
         """Return score, row and token of the strongest texts, of equal stretches the first."""
         peaks = [
-            (float(codes[:, neuron].max()), row, int(codes[:, neuron].argmax()))
-            for row, codes in self.latents.items()
+            (float(latents_here[:, neuron].max()), row, int(latents_here[:, neuron].argmax()))
+            for row, latents_here in self.latents.items()
         ]
         fired = [peak for peak in peaks if peak[0] > 0]
         found: dict[tuple[int, ...], tuple[float, int, int]] = {}
@@ -181,12 +181,12 @@ def check_texts(index: dict[str, Array], by_hand: ByHand, k: int) -> None:
         for name in ("top_scores", "window_length", "window_activations"):
             assert not index[name][neuron, there:].any()
         for place, (_, row, token) in enumerate(expected):
-            codes = by_hand.latents[row][:, neuron]
-            start, stop = max(0, token - 16), min(len(codes), token + 17)
+            latents_here = by_hand.latents[row][:, neuron]
+            start, stop = max(0, token - 16), min(len(latents_here), token + 17)
             assert index["window_start"][neuron, place] == start
             assert index["window_length"][neuron, place] == stop - start
             window = index["window_activations"][neuron, place]
-            np.testing.assert_allclose(window[: stop - start], codes[start:stop], rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(window[: stop - start], latents_here[start:stop], rtol=1e-4, atol=1e-6)
             assert not window[stop - start :].any()
 
 
@@ -436,16 +436,16 @@ VALUES = st.floats(2.0**-20, 2.0**40, width=32)
 
 
 @settings(max_examples=60, deadline=None)
-@given(portions=st.lists(st.lists(st.tuples(st.integers(0, 2), VALUES), max_size=20), min_size=1, max_size=6))
-def test_histograms_do_not_depend_on_the_portions(portions: list[list[tuple[int, float]]]) -> None:
+@given(chunks=st.lists(st.lists(st.tuples(st.integers(0, 2), VALUES), max_size=20), min_size=1, max_size=6))
+def test_histograms_do_not_depend_on_the_portions(chunks: list[list[tuple[int, float]]]) -> None:
     statistics = NeuronStatistics(3, torch.device("cpu"))
-    for portion in portions:
-        neurons = torch.tensor([neuron for neuron, _ in portion], dtype=torch.int64)
-        values = torch.tensor([value for _, value in portion], dtype=torch.float32)
-        statistics.add(Firings(torch.arange(len(portion)), neurons, values), len(portion))
+    for chunk in chunks:
+        neurons = torch.tensor([neuron for neuron, _ in chunk], dtype=torch.int64)
+        values = torch.tensor([value for _, value in chunk], dtype=torch.float32)
+        statistics.add(Firings(torch.arange(len(chunk)), neurons, values), len(chunk))
     tensors = statistics.tensors()
     for neuron in range(3):
-        mine = np.array([value for portion in portions for one, value in portion if one == neuron])
+        mine = np.array([value for chunk in chunks for one, value in chunk if one == neuron])
         assert tensors["firing_count"][neuron] == len(mine)
         limit = float(tensors["histogram_limit"][neuron])
         if len(mine):

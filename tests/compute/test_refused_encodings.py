@@ -103,14 +103,14 @@ def test_activations_that_are_not_finite_are_the_models_fault(
 @pytest.mark.parametrize("mode", ["OBSERVE", "ERROR_PRESERVING", "RECONSTRUCTION"])
 def test_what_nobody_is_told_of_may_be_anything(lm: LanguageModel, mode: Mode) -> None:
     hook = SaeHook(make_sae(lm), mode, [Edit(3, 1.0, 2.0)])
-    hook.editable = torch.tensor([[False, True], [True, True]])
+    hook.edit_mask = torch.tensor([[False, True], [True, True]])
     output = torch.randn(2, 2, 32)
     output[0, 0] = torch.nan
-    hook.told = torch.tensor([[False, True], [True, True]])
+    hook.report_mask = torch.tensor([[False, True], [True, True]])
     changed = hook.modify_activations(lm.model, None, output)
-    assert hook.latents is not None and bool(hook.latents[hook.told].isfinite().all())
-    assert changed is None or bool(changed[hook.told].isfinite().all())
-    hook.told = None
+    assert hook.latents is not None and bool(hook.latents[hook.report_mask].isfinite().all())
+    assert changed is None or bool(changed[hook.report_mask].isfinite().all())
+    hook.report_mask = None
     with pytest.raises(TaskError, match="not finite"):
         hook.modify_activations(lm.model, None, output)
 

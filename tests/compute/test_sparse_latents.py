@@ -9,7 +9,7 @@ import torch
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes import sparse_latents as codes_module
 from gql_server.compute.saes.selection import strongest
-from gql_server.compute.saes.sparse_latents import Codes, portions
+from gql_server.compute.saes.sparse_latents import SparseLatents, chunks
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -38,12 +38,12 @@ def test_the_strongest_are_found_where_they_crowd_in_one_group_and_among_equal_v
     assert set(places[1].tolist()) > set(range(4076, 4096))
 
 
-def sparse(seed: int = 0) -> tuple[torch.Tensor, Codes]:
+def sparse(seed: int = 0) -> tuple[torch.Tensor, SparseLatents]:
     """Make latents [6, 10] of which some are 0, one token's and one neuron's all of them."""
     latents = torch.randn(6, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     latents[latents.abs() < 0.5] = 0
     latents[2], latents[:, 4] = 0, 0
-    return latents, Codes.of(latents)
+    return latents, SparseLatents.of(latents)
 
 
 def test_sparse_products_are_those_of_the_dense_matrix() -> None:
@@ -60,9 +60,9 @@ def test_sparse_products_are_those_of_the_dense_matrix() -> None:
 
 def test_parts_are_joined_and_places_kept_token_by_token() -> None:
     latents, places = sparse(1)
-    parts = [Codes.of(part) for part in latents.split([1, 2, 3])]
-    joined = Codes.joined(parts)
-    for found, expected in ((joined, places), (Codes.joined(parts[:1]), parts[0])):
+    parts = [SparseLatents.of(part) for part in latents.split([1, 2, 3])]
+    joined = SparseLatents.joined(parts)
+    for found, expected in ((joined, places), (SparseLatents.joined(parts[:1]), parts[0])):
         assert torch.equal(found.values, expected.values)
         assert torch.equal(found.neurons, expected.neurons)
         assert torch.equal(found.pattern.offsets, expected.pattern.offsets)
@@ -74,14 +74,14 @@ def test_parts_are_joined_and_places_kept_token_by_token() -> None:
 
 def test_equally_many_of_each_token_are_places_too() -> None:
     values, neurons = torch.tensor([[3.0, 1.0], [2.0, -1.0]]), torch.tensor([[4, 0], [1, 2]])
-    pattern = Codes.of_each(values, neurons, 5).pattern
+    pattern = SparseLatents.of_each(values, neurons, 5).pattern
     assert pattern.times(values.flatten(), torch.eye(5)).tolist() == [[1, 0, 0, 0, 3], [0, 2, -1, 0, 0]]
 
 
 def test_portions_are_as_large_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codes_module, "MAX_DENSE_LATENTS", 50)
-    assert [len(part) for part in portions(torch.zeros(12, 3), 10)] == [5, 5, 2]
-    assert [len(part) for part in portions(torch.zeros(2, 3), 1000)] == [1, 1]
+    assert [len(part) for part in chunks(torch.zeros(12, 3), 10)] == [5, 5, 2]
+    assert [len(part) for part in chunks(torch.zeros(2, 3), 1000)] == [1, 1]
 
 
 @pytest.mark.parametrize("n_columns", [3, 16, 64, 70])
@@ -93,7 +93,7 @@ def test_what_is_above_a_bound_is_found_and_what_is_not_a_number_is_not_lost(
     values = torch.randn(30, n_columns, generator=generator)
     values[4, 1], values[7, 0], values[9] = float("nan"), float("inf"), -5.0
     bound: Any = {"a number": 0.5, "a tensor": torch.tensor(0.5), "one each": torch.rand(n_columns)}[bounds]
-    places = Codes.above(values, bound)
+    places = SparseLatents.above(values, bound)
     dense = torch.zeros_like(values)
     dense[places.rows, places.neurons] = places.values
     expected = np.where(~(values.numpy() <= np.asarray(bound)), values.numpy(), 0)

@@ -12,7 +12,7 @@ from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.linear_engine import has_linear_engine
-from gql_server.compute.training.forward import Pass, forward_fn
+from gql_server.compute.training.forward import ForwardOutput, forward_fn
 from gql_server.compute.training.plan import make_plan
 from gql_server.compute.training.strategies import (
     AUXILIARY_WEIGHT,
@@ -20,10 +20,10 @@ from gql_server.compute.training.strategies import (
     FAST,
     L0_WEIGHT,
     REVIVED_AMONG,
-    AffineRecipe,
-    LinearRecipe,
+    AffineStrategy,
+    LinearStrategy,
     auxiliary_loss,
-    recipe_for,
+    strategy_for,
 )
 from gql_server.compute.training.trainer import ReportingTrainer
 from gql_server.compute.training.training import train_sae
@@ -48,12 +48,12 @@ def test_the_decoder_bias_starts_as_the_mean_and_the_encoder_along_the_decoders_
     name: str, k: int | None
 ) -> None:
     sae = build(name, k)
-    recipe = recipe_for(sae)
+    strategy = strategy_for(sae)
     rows = structured_rows(500)
-    recipe.start(rows)
+    strategy.start(rows)
     engine: Any = sae.sae_engine
-    scaled = rows * recipe.scale
-    assert recipe.scale == 2.0 ** round(math.log2(recipe.scale)) != 1.0
+    scaled = rows * strategy.scale
+    assert strategy.scale == 2.0 ** round(math.log2(strategy.scale)) != 1.0
     assert 0.7 < float(scaled.norm(dim=1).median()) / math.sqrt(WIDTH) < 1.42
     np.testing.assert_allclose(engine.decoder_bias.detach(), scaled.mean(dim=0), rtol=1e-5)
     factor = float((engine.encoder_weight * engine.decoder_weight).detach().sum(dim=1).mean())
@@ -78,23 +78,25 @@ def assert_no_other_length_is_better(engine: AffineEngine, x: torch.Tensor, k: i
 def test_jump_relu_starts_with_about_k_active_latents() -> None:
     sae = build("JumpReLUSae", 3)
     rows = structured_rows(1000)
-    recipe = recipe_for(sae)
-    recipe.start(rows)
+    strategy = strategy_for(sae)
+    strategy.start(rows)
     sae.sae_engine.eval()
-    active = (sae.encode(rows * recipe.scale) > 0).sum(dim=1).double().mean()
+    active = (sae.encode(rows * strategy.scale) > 0).sum(dim=1).double().mean()
     assert 1.5 < float(active) < 4.5
 
 
-def test_each_engine_has_its_recipe() -> None:
-    assert [type(recipe_for(build(name, k))) for name, k in ALL] == [AffineRecipe] * 4 + [LinearRecipe] * 2
+def test_each_engine_has_its_strategy() -> None:
+    assert [type(strategy_for(build(name, k))) for name, k in ALL] == [AffineStrategy] * 4 + [
+        LinearStrategy
+    ] * 2
     assert not has_linear_engine(DummySae(4, 2))
-    assert not recipe_for(DummySae(4, 2)).revives
+    assert not strategy_for(DummySae(4, 2)).revives
 
 
-def pass_of(x_hat: Any, z_pre: Any, dictionary: Any) -> Pass:
+def pass_of(x_hat: Any, z_pre: Any, dictionary: Any) -> ForwardOutput:
     """Return a forward pass that gave these arrays."""
     nothing = torch.tensor(0)
-    return Pass(
+    return ForwardOutput(
         x_hat=torch.tensor(x_hat),
         dictionary=torch.tensor(dictionary),
         mean_latent=nothing,
@@ -105,7 +107,7 @@ def pass_of(x_hat: Any, z_pre: Any, dictionary: Any) -> Pass:
 
 
 def test_the_auxiliary_loss_is_what_gao_and_others_say() -> None:
-    """By NumPy: the dead latents with the largest pre-codes reconstruct what is left over."""
+    """By NumPy: the dead latents with the largest pre-activations reconstruct what is left over."""
     rng = np.random.default_rng(1)
     n, n_inputs, n_latents = 5, 8, 12
     x, x_hat = rng.normal(size=(2, n, n_inputs))
@@ -155,21 +157,23 @@ def test_of_many_dead_neurons_some_are_brought_back_at_a_time_and_all_of_them_in
 
 def test_jump_relus_penalty_is_the_distance_from_k_and_of_the_dead_from_their_thresholds() -> None:
     sae = build("JumpReLUSae", 3)
-    recipe = recipe_for(sae)
+    strategy = strategy_for(sae)
     rows = structured_rows(400)
-    recipe.start(rows)
+    strategy.start(rows)
     engine: Any = sae.sae_engine
     dead = torch.zeros(24, dtype=torch.bool)
     dead[[2, 9]] = True
     engine.train()
-    z_pre = engine.pre_activations(rows * recipe.scale)
-    passed = forward_fn(sae)(rows * recipe.scale)
+    z_pre = engine.pre_activations(rows * strategy.scale)
+    output = forward_fn(sae)(rows * strategy.scale)
     z, theta = z_pre.detach().double().numpy(), engine.threshold.detach().double().numpy()
     l0 = np.mean(np.sum((z > theta) & (z > 0), axis=1))
     below = np.mean(np.sum(np.maximum(theta - z, 0)[:, dead.numpy()], axis=1))
-    variance = np.mean(np.var(rows.double().numpy() * recipe.scale, axis=0, ddof=0))
+    variance = np.mean(np.var(rows.double().numpy() * strategy.scale, axis=0, ddof=0))
     expected = variance * (L0_WEIGHT * (l0 / 3 - 1) ** 2 + BELOW_THRESHOLD_WEIGHT * below)
-    assert float(torch.as_tensor(recipe.penalty(passed, dead)).detach()) == pytest.approx(expected, rel=1e-4)
+    assert float(torch.as_tensor(strategy.penalty(output, dead)).detach()) == pytest.approx(
+        expected, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,9 +193,9 @@ def test_with_more_steps_or_more_neurons_the_default_learning_rate_is_lower(
     tmp_path: Path, n_latents: int, steps: int, asked: float | None, expected: float
 ) -> None:
     task = make_task(tmp_path, sae_class="BatchTopKSae", n_latents=n_latents, learning_rate=asked)
-    recipe = recipe_for(build("BatchTopKSae", 4))
+    strategy = strategy_for(build("BatchTopKSae", 4))
 
-    plan = make_plan(task, recipe, needs_k=True, n_inputs=WIDTH, total_steps=steps, device="cpu")
+    plan = make_plan(task, strategy, needs_k=True, n_inputs=WIDTH, total_steps=steps, device="cpu")
 
     assert plan.config.learning_rate == pytest.approx(expected)
 
@@ -295,10 +299,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_others(
 def test_neurons_that_start_dead_come_back(
     run: Run, tmp_path: Path, recording_context: RecordingContext, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A quarter of the neurons begin with pre-codes too small to be among the k largest."""
+    """A quarter of the neurons begin with pre-activations too small to be among the k largest."""
     dead_shares: dict[bool, float] = {}
     for revives in (True, False):
-        for recipe_type in (AffineRecipe, LinearRecipe):
+        for recipe_type in (AffineStrategy, LinearStrategy):
             monkeypatch.setattr(recipe_type, "revives", revives)
             monkeypatch.setattr(recipe_type, "start", _crippled(recipe_type.start))
         directory = str(tmp_path / f"sae{revives}")
@@ -311,9 +315,9 @@ def test_neurons_that_start_dead_come_back(
 
 
 def _crippled(start: Any) -> Any:
-    def crippled(recipe: Any, rows: torch.Tensor) -> None:
-        start(recipe, rows)
-        engine = recipe.sae.sae_engine
+    def crippled(strategy: Any, rows: torch.Tensor) -> None:
+        start(strategy, rows)
+        engine = strategy.sae.sae_engine
         affine = isinstance(engine, AffineEngine)
         weight = engine.encoder_weight if affine else engine.encoder.final_block[0].weight
         with torch.no_grad():
@@ -327,15 +331,15 @@ def test_without_a_decoder_bias_a_neuron_starts_as_the_mean_and_the_others_aroun
     name: str, k: int | None
 ) -> None:
     sae = build(name, k)
-    recipe = recipe_for(sae)
+    strategy = strategy_for(sae)
     rows = structured_rows(500)
-    recipe.start(rows)
-    x = (rows * recipe.scale).double().numpy()
+    strategy.start(rows)
+    x = (rows * strategy.scale).double().numpy()
     mean = x.mean(axis=0)
     dictionary = sae.sae_engine.dictionary._weights.detach().double().numpy()
     np.testing.assert_allclose(dictionary[0], mean / np.linalg.norm(mean), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(dictionary, axis=1), 1, atol=1e-5)
-    pre_activations = sae.sae_engine.encode(rows * recipe.scale)[0].detach().double().numpy()
+    pre_activations = sae.sae_engine.encode(rows * strategy.scale)[0].detach().double().numpy()
     np.testing.assert_allclose(pre_activations[:, 0], x @ dictionary[0], atol=1e-3)
     differences = (x - mean) @ dictionary[1:].T
     factor = (pre_activations[:, 1:] * differences).sum() / (differences**2).sum()
@@ -352,7 +356,7 @@ def test_without_a_decoder_bias_a_neuron_starts_as_the_mean_and_the_others_aroun
 
 def test_few_active_neurons_are_left_to_what_differs() -> None:
     sae = build("TopKSae", 3)
-    recipe_for(sae).start(structured_rows(500))
+    strategy_for(sae).start(structured_rows(500))
     encoder = sae.sae_engine.encoder.final_block[0]
     assert torch.equal(encoder.weight, sae.sae_engine.dictionary._weights)
     assert not encoder.bias.any()

@@ -9,8 +9,8 @@ from gql_server.compute.inspection.ranking import strongest, strongest_per_row
 from gql_server.compute.inspection.top_neurons import find_top_neurons
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.saes import hooks
-from gql_server.compute.saes.encoding import codes_of
-from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.saes.encoding import sparse_latents_of
+from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.events import NeuronActivation
 from gql_server.protocol.results import PromptNeurons
@@ -111,9 +111,9 @@ def test_latents_are_dense_for_a_few_positions_at_once(
     whole = find(lm, sae, tiny_source, PROMPTS)
     sizes = []
 
-    def watched(sae: Sae, activations: Tensor, counted: Tensor | None = None) -> Codes:
+    def watched(sae: Sae, activations: Tensor, counted: Tensor | None = None) -> SparseLatents:
         sizes.append(len(activations))
-        return codes_of(sae, activations, counted)
+        return sparse_latents_of(sae, activations, counted)
 
     monkeypatch.setattr(hooks, "codes_of", watched)
     monkeypatch.setattr(hooks, "MAX_DENSE_LATENTS", rows * N_LATENTS + 1)
@@ -148,7 +148,7 @@ def test_a_prompt_longer_than_the_model_is_invalid(
 
 def test_ties_go_to_the_lower_neuron_and_silent_neurons_are_not_listed() -> None:
     latents = torch.tensor([[0.0, 2.0, 3.0, 2.0, -1.0, 2.0], [0.0] * 6])
-    ranked = strongest_per_row(Codes.of(latents), 3)
+    ranked = strongest_per_row(SparseLatents.of(latents), 3)
     assert [[entry.neuron_index for entry in row] for row in ranked] == [[2, 1, 3], []]
     assert strongest(latents[0], torch.arange(6), 9) == [
         NeuronActivation(2, 3.0, 2),
@@ -156,4 +156,4 @@ def test_ties_go_to_the_lower_neuron_and_silent_neurons_are_not_listed() -> None
         NeuronActivation(3, 2.0, 3),
         NeuronActivation(5, 2.0, 5),
     ]
-    assert strongest_per_row(Codes.of(latents), 0) == [[], []]
+    assert strongest_per_row(SparseLatents.of(latents), 0) == [[], []]

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.saes import sparse_latents as codes
+from gql_server.compute.saes import sparse_latents
 from gql_server.compute.saes.classes import SaeClasses
-from gql_server.compute.training.forward import Pass, dense_pass, forward_fn
-from gql_server.compute.training.strategies import auxiliary_loss, recipe_for
+from gql_server.compute.training.forward import ForwardOutput, dense_forward, forward_fn
+from gql_server.compute.training.strategies import auxiliary_loss, strategy_for
 from tests.compute.dummy_sae import DummySae
 
 from mi_crow.mechanistic.sae.sae import Sae
@@ -40,29 +40,29 @@ def batches(n: int, dtype: torch.dtype) -> list[Tensor]:
     return made
 
 
-def trained(name: str, k: int | None, dtype: torch.dtype, sparse: bool) -> tuple[Sae, list[Pass]]:
+def trained(name: str, k: int | None, dtype: torch.dtype, sparse: bool) -> tuple[Sae, list[ForwardOutput]]:
     """Take the steps with all terms of a loss: of the reconstruction, L1 and dead neurons."""
     torch.manual_seed(0)
     sae = SaeClasses().get(name).build(N_LATENTS, N_INPUTS, k, "cpu")
     sae.sae_engine.to(dtype)
     rows = batches(N_STEPS, dtype)
-    recipe = recipe_for(sae)
-    recipe.start(torch.cat(rows[:8]))
+    strategy = strategy_for(sae)
+    strategy.start(torch.cat(rows[:8]))
     engine: Any = sae.sae_engine
     engine.train()
-    way: Callable[[Tensor], Pass] = forward_fn(sae) if sparse else lambda x: dense_pass(engine, x)
+    way: Callable[[Tensor], ForwardOutput] = forward_fn(sae) if sparse else lambda x: dense_forward(engine, x)
     optimizer = torch.optim.Adam(engine.parameters(), lr=1e-3)
     dead = torch.zeros(N_LATENTS, dtype=torch.bool)
     dead[::9] = True
     passes = []
     for row in rows:
-        x = row * recipe.scale
+        x = row * strategy.scale
         optimizer.zero_grad()
         passes.append(way(x))
         loss = (passes[-1].x_hat - x).square().mean() + 0.01 * passes[-1].mean_latent
         (loss + auxiliary_loss(x, passes[-1], dead)).backward()
         optimizer.step()
-        recipe.after_step()
+        strategy.after_step()
     return sae, passes
 
 
@@ -89,9 +89,9 @@ def test_sparse_steps_explain_as_much_as_dense_ones_in_float32(name: str, k: int
 
 def recipe_scale(sae: Sae) -> float:
     """Return the scale that the training chose for these batches."""
-    recipe = recipe_for(sae)
-    recipe.start(torch.cat(batches(8, torch.float32)))
-    return recipe.scale
+    strategy = strategy_for(sae)
+    strategy.start(torch.cat(batches(8, torch.float32)))
+    return strategy.scale
 
 
 @pytest.mark.parametrize(("name", "k"), CLASSES)
@@ -103,13 +103,13 @@ def test_what_a_pass_tells_of_latents_is_what_the_dense_ones_say(name: str, k: i
     _, latents, x_hat = engine(x)
     if threshold is not None:  # A pass in training moves it.
         engine.threshold.copy_(threshold)
-    passed = forward_fn(sae)(x)
-    torch.testing.assert_close(passed.x_hat, x_hat)
-    assert int(passed.active_count) == int((latents != 0).sum()) > 0
-    assert torch.equal(passed.fired, (latents != 0).any(dim=0))
-    assert float(passed.mean_latent.detach()) == pytest.approx(float(latents.detach().abs().mean()))
+    output = forward_fn(sae)(x)
+    torch.testing.assert_close(output.x_hat, x_hat)
+    assert int(output.active_count) == int((latents != 0).sum()) > 0
+    assert torch.equal(output.fired, (latents != 0).any(dim=0))
+    assert float(output.mean_latent.detach()) == pytest.approx(float(latents.detach().abs().mean()))
     torch.testing.assert_close(
-        passed.pre_activations(torch.tensor([5, 0])), engine.encode(x)[0][:, [5, 0]], rtol=1e-9, atol=1e-12
+        output.pre_activations(torch.tensor([5, 0])), engine.encode(x)[0][:, [5, 0]], rtol=1e-9, atol=1e-12
     )
 
 
@@ -118,7 +118,7 @@ def test_the_size_of_portions_changes_nothing(
     name: str, k: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = trained(name, k, torch.float64, True)
-    monkeypatch.setattr(codes, "MAX_DENSE_LATENTS", 10 * N_LATENTS)
+    monkeypatch.setattr(sparse_latents, "MAX_DENSE_LATENTS", 10 * N_LATENTS)
     cut, _ = trained(name, k, torch.float64, True)
     for weights, expected in zip(cut.sae_engine.parameters(), whole.sae_engine.parameters(), strict=True):
         torch.testing.assert_close(weights, expected, rtol=0, atol=1e-8)
@@ -128,6 +128,6 @@ def test_an_engine_of_somebody_elses_is_passed_through_as_it_is() -> None:
     torch.manual_seed(0)
     sae = DummySae(20, N_INPUTS)
     x = torch.randn(8, N_INPUTS)
-    passed = forward_fn(sae)(x)
-    assert passed.places is None
-    torch.testing.assert_close(passed.x_hat, sae.forward(x))
+    output = forward_fn(sae)(x)
+    assert output.places is None
+    torch.testing.assert_close(output.x_hat, sae.forward(x))

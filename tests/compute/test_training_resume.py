@@ -51,7 +51,7 @@ class RestlessEngine(SAE):
         self.register_buffer("mean", None)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return pre-codes and latents, which depend on all calls before."""
+        """Return pre-activations and latents, which depend on all calls before."""
         pre_activations, latents = super().encode(self.dropout(x))
         if self.training:
             now = latents.detach().mean(dim=0)

@@ -6,7 +6,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from gql_server.compute.exclusions import DEFAULT_OUTLIERS, counted
+from gql_server.compute.exclusions import DEFAULT_OUTLIERS, token_mask
 from gql_server.compute.non_finite import MAX_SHARE, cause_in_model
 from gql_server.compute.training.metrics import IntervalMetrics
 from gql_server.compute.worker.context import TaskError
@@ -39,8 +39,8 @@ class MeasuredTokens:
         """Choose among the ``real`` tokens, neither padding nor special, by activations x [..., n_inputs]."""
         shape, rows, places = real.shape, x.flatten(0, 1), positions.flatten().to(x.device)
         finite = real.to(x.device) & x.isfinite().all(dim=-1)
-        measured = finite & counted(self.exclusions, places, rows).view(shape)
-        typical = measured & counted(self._limits, places, rows).view(shape)
+        measured = finite & token_mask(self.exclusions, places, rows).view(shape)
+        typical = measured & token_mask(self._limits, places, rows).view(shape)
         self.token_count += int(real.sum())
         self.non_finite_count += int(real.sum()) - int(finite.sum())
         self.excluded_count += int(finite.sum()) - int(measured.sum())

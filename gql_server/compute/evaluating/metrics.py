@@ -79,15 +79,15 @@ class Targets:
     """[n]"""
 
     @classmethod
-    def of(cls, batch: PaddedBatch, counted: Tensor) -> "Targets":
-        """Find them; ``counted`` [n_texts, n_positions] says where there is neither padding nor special."""
+    def of(cls, batch: PaddedBatch, token_mask: Tensor) -> "Targets":
+        """Find them; ``token_mask`` [n_texts, n_positions] leaves out padding and special tokens."""
         # The first token of a text that is padded on the left has only padding before it.
-        predicted = counted[:, 1:] & batch.attention_mask[:, :-1].bool()
+        predicted = token_mask[:, 1:] & batch.attention_mask[:, :-1].bool()
         texts, places = predicted.nonzero(as_tuple=True)
-        return cls(texts * counted.shape[1] + places, batch.input_ids[:, 1:][predicted])
+        return cls(texts * token_mask.shape[1] + places, batch.input_ids[:, 1:][predicted])
 
-    def portions(self, n_vocabulary: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give positions and token ids in portions whose logits fit into memory in float64."""
+    def chunks(self, n_vocabulary: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give positions and token ids in chunks whose logits fit into memory in float64."""
         size = max(1, _MAX_WIDE_LOGITS // n_vocabulary)
         return zip(self.positions.split(size), self.token_ids.split(size), strict=True)
 
@@ -126,7 +126,7 @@ class PredictionMetrics:
     def update(self, logits: Tensor, reconstructed: Tensor, targets: Targets) -> None:
         """Add a batch's logits [n_texts, n_positions, vocabulary], the model's own and the reconstructed."""
         self._n += len(targets.token_ids)
-        for positions, ids in targets.portions(logits.shape[-1]):
+        for positions, ids in targets.chunks(logits.shape[-1]):
             own = _log_probabilities(logits, positions)
             other = _log_probabilities(reconstructed, positions)
             self._original += _cross_entropy(own, ids)
@@ -135,7 +135,7 @@ class PredictionMetrics:
 
     def update_zero_ablated(self, logits: Tensor, targets: Targets) -> None:
         """Add the same batch's logits with the layer zeroed."""
-        for positions, ids in targets.portions(logits.shape[-1]):
+        for positions, ids in targets.chunks(logits.shape[-1]):
             self._zero_ablated += _cross_entropy(_log_probabilities(logits, positions), ids)
 
     def summary(self) -> PredictionSummary:

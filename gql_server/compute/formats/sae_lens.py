@@ -1,8 +1,9 @@
 """SAEs in SAELens' format: reading the weights of a directory that sae-lens has saved, and writing one.
 
 The formulas are those of sae-lens 6: ``StandardSAE``, ``TopKSAE`` and ``JumpReLUSAE``. With
-``rescale_acts_by_decoder_norm`` a TopKSAE multiplies its pre-codes by the lengths of the decoder's rows, and
-divides its latents by them again before it decodes: that is the same as other weights, which are used here.
+``rescale_acts_by_decoder_norm`` a TopKSAE multiplies its pre-activations by the lengths of the decoder's
+rows, and divides its latents by them again before it decodes: that is the same as other weights, which are
+used here.
 """
 
 from collections.abc import Mapping

@@ -18,7 +18,7 @@ from gql_server.compute.language_models.loading import special_token_ids
 from gql_server.compute.language_models.padding import marks
 from gql_server.compute.language_models.text_encoder import embedding_count
 from gql_server.compute.saes.hooks import SaeHook, attached
-from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.saes.sparse_latents import SparseLatents
 
 from mi_crow.language_model.language_model import LanguageModel
 
@@ -32,7 +32,7 @@ class Step:
 
     logits: Tensor
     """[n_rows, vocabulary], float32 on the CPU: those of the next token."""
-    codes: Codes | None
+    sparse: SparseLatents | None
     """Before edits, at the last position, on the CPU, a row for each row; None without a hook."""
     peaks: Sequence[tuple[Tensor, Tensor]] = ()
     """Of the first pass with a hook: each prompt's highest latents and at which of its tokens they are."""
@@ -40,9 +40,13 @@ class Step:
     @classmethod
     def joined(cls, steps: "Sequence[Step]") -> "Step":
         """Put the rows of several steps one after the other."""
-        codes = [step.codes for step in steps if step.codes is not None]
+        sparse = [step.sparse for step in steps if step.sparse is not None]
         peaks = [peak for step in steps for peak in step.peaks]
-        return cls(torch.cat([step.logits for step in steps]), Codes.joined(codes) if codes else None, peaks)
+        return cls(
+            torch.cat([step.logits for step in steps]),
+            SparseLatents.joined(sparse) if sparse else None,
+            peaks,
+        )
 
 
 class Decoding:
@@ -81,9 +85,9 @@ class Decoding:
         """Go on with some of the rows, each with its next token."""
         return Step.joined([batch.advance(*part) for batch, part in self._parts(rows, token_ids)])
 
-    def look(self, rows: Sequence[int], token_ids: Sequence[int]) -> Codes:
-        """Return the codes on next tokens that nothing follows."""
-        return Codes.joined([batch.look(*part) for batch, part in self._parts(rows, token_ids)])
+    def look(self, rows: Sequence[int], token_ids: Sequence[int]) -> SparseLatents:
+        """Return the latents on next tokens that nothing follows."""
+        return SparseLatents.joined([batch.look(*part) for batch, part in self._parts(rows, token_ids)])
 
     def _parts(
         self, rows: Sequence[int], token_ids: Sequence[int]
@@ -143,22 +147,22 @@ class _Batch:
             (values, (places - (width - length)).clamp(min=0))
             for values, places, length in zip(*latents.peaks(), self._lengths, strict=True)
         ]
-        return Step(step.logits, step.codes, peaks)
+        return Step(step.logits, step.sparse, peaks)
 
     def advance(self, rows: Sequence[int], token_ids: Sequence[int]) -> Step:
         inputs = self._append(rows, token_ids)
         seen = self._positions(inputs)
         return self._forward(inputs, seen, self._latents(seen) if seen.width > 1 else None)
 
-    def look(self, rows: Sequence[int], token_ids: Sequence[int]) -> Codes:
+    def look(self, rows: Sequence[int], token_ids: Sequence[int]) -> SparseLatents:
         inputs = self._append(rows, token_ids)
         seen = self._positions(inputs)
         latents = self._latents(seen) if seen.width > 1 else None
         with self._passing(seen, latents), stopping_after(self._lm, self._layer):
             self._lm.model(**inputs)
-        codes = self._last_codes(latents)
-        assert codes is not None
-        return codes
+        sparse = self._last_latents(latents)
+        assert sparse is not None
+        return sparse
 
     def _append(self, rows: Sequence[int], token_ids: Sequence[int]) -> dict[str, Any]:
         self.n_rows = len(rows)
@@ -172,7 +176,7 @@ class _Batch:
             # A head with more rows than the embedding gives scores to tokens that cannot be fed again.
             logits = output.logits[:, -1, : self._n_embeddings]
         logits = logits if self._inputs.all_go_on else logits[self._inputs.rows]
-        return Step(logits.float().cpu(), self._last_codes(latents))
+        return Step(logits.float().cpu(), self._last_latents(latents))
 
     def _latents(self, seen: "_Positions") -> PromptLatents | None:
         """Return what takes in the latents of a pass over several positions."""
@@ -181,12 +185,12 @@ class _Batch:
         context = self._hook.sae.context
         return PromptLatents(seen.countable, context.n_latents, torch.device(context.device))
 
-    def _last_codes(self, latents: PromptLatents | None) -> Codes | None:
+    def _last_latents(self, latents: PromptLatents | None) -> SparseLatents | None:
         if self._hook is None:
             return None
-        codes = self._hook.codes if latents is None else latents.last
-        assert codes is not None
-        return (codes if self._inputs.all_go_on else codes.of_rows(self._inputs.rows.tolist())).to("cpu")
+        sparse = self._hook.sparse if latents is None else latents.last
+        assert sparse is not None
+        return (sparse if self._inputs.all_go_on else sparse.of_rows(self._inputs.rows.tolist())).to("cpu")
 
     @contextmanager
     def _passing(self, seen: "_Positions", latents: PromptLatents | None) -> Iterator[None]:
@@ -196,7 +200,7 @@ class _Batch:
                 yield
                 return
             hook = self._hook
-            hook.editable, hook.told, hook.n_after = seen.countable, seen.is_real, seen.n_after
+            hook.edit_mask, hook.report_mask, hook.n_after = seen.countable, seen.is_real, seen.n_after
             hook.positions = seen.positions
             hook.reader = None if latents is None else latents.add
             try:

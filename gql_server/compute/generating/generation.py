@@ -17,7 +17,7 @@ from gql_server.compute.language_models.prompts import EncodedPrompt, encode_pro
 from gql_server.compute.language_models.token_text import StopStrings, TokenTexts
 from gql_server.compute.non_finite import cause_in_model
 from gql_server.compute.saes.hooks import SaeHook
-from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.protocol.events import (
     GeneratedToken,
@@ -147,7 +147,7 @@ class _VariantRun:
         for row, (values, places) in zip(rows, step.peaks, strict=bool(step.peaks)):
             row.output.peaks = Peaks(values, places, len(row.token_ids))
         while rows:
-            self._choose_tokens(rows, step.logits, step.codes)
+            self._choose_tokens(rows, step.logits, step.sparse)
             kept = [number for number, row in enumerate(rows) if not self._finish_if_done(row)]
             rows = [rows[number] for number in kept]
             if not rows:
@@ -159,8 +159,8 @@ class _VariantRun:
                     self._finished.add(row.output)
                 return
             step = self._decoding.advance(kept, [row.token_ids[-1] for row in rows])
-            if step.codes is not None:
-                self._see_tokens(rows, step.codes)
+            if step.sparse is not None:
+                self._see_tokens(rows, step.sparse)
 
     def _row(self, index: int, encoded: EncodedPrompt) -> _Row:
         def release(token: GeneratedToken) -> None:
@@ -172,18 +172,18 @@ class _VariantRun:
         ids = encoded.token_ids
         return _Row(output, Sampler(self._task, index), TokenTexts(self._lm.tokenizer, ids), list(ids))
 
-    def _see_tokens(self, rows: Sequence[_Row], codes: Codes) -> None:
-        for row, (neurons, values) in zip(rows, codes.by_row(), strict=True):
+    def _see_tokens(self, rows: Sequence[_Row], sparse: SparseLatents) -> None:
+        for row, (neurons, values) in zip(rows, sparse.by_row(), strict=True):
             assert row.output.peaks is not None
             row.output.peaks.add(neurons, values, row.token_ids[-1] not in self._special)
 
-    def _choose_tokens(self, rows: Sequence[_Row], logits: Tensor, codes: Codes | None) -> None:
+    def _choose_tokens(self, rows: Sequence[_Row], logits: Tensor, sparse: SparseLatents | None) -> None:
         """Give each row that goes on its next token, and send it."""
         self._check_finite(rows, logits)
         log_probabilities = logits.log_softmax(dim=1)
         neurons: list[list[NeuronActivation]] = [[] for _ in rows]
-        if codes is not None:
-            neurons = strongest_per_row(codes, self._task.top_neurons)
+        if sparse is not None:
+            neurons = strongest_per_row(sparse, self._task.top_neurons)
         for number, row in enumerate(rows):
             if row.output.finish_reason is None:
                 token_id = row.sampler.choose(row.token_ids, logits[number])

@@ -29,7 +29,7 @@ def direct_effects(directions: Tensor, unembedding: Unembedding, tell: Tell) -> 
     """Return the tokens that directions [n_latents, width] raise and lower most, strongest first.
 
     Of equal effects the lower token id comes first; entries without an effect of the right sign are -1 and 0.
-    ``tell`` is called between portions. Raises NoUnembedding where the directions are of another width, and
+    ``tell`` is called between chunks. Raises NoUnembedding where the directions are of another width, and
     TaskError where an effect is not finite.
     """
     weight = unembedding.weight

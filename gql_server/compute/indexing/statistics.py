@@ -43,7 +43,7 @@ class NeuronStatistics:
 
     A histogram has equal bins from 0 to the smallest power of two above the neuron's maximum. The limit
     doubles when it is passed, and bins merge in pairs: counts stay exact, and do not depend on how the tokens
-    came in portions. They are kept on the device, or on the CPU where it has no float64.
+    came in chunks. They are kept on the device, or on the CPU where it has no float64.
     """
 
     def __init__(self, n_neurons: int, device: torch.device) -> None:

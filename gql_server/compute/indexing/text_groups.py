@@ -11,13 +11,13 @@ from gql_server.artifacts.datasets import TextDataset
 from gql_server.artifacts.manifest import Manifest, ManifestBatch
 from gql_server.artifacts.top_texts import TextTokenizer
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.exclusions import counted
+from gql_server.compute.exclusions import token_mask
 from gql_server.compute.indexing.statistics import Firings, joined
 from gql_server.compute.indexing.stretches import stretch_keys
 from gql_server.compute.indexing.strongest_texts import TextGroup
 from gql_server.compute.indexing.text_numbers import TextNumbers
 from gql_server.compute.non_finite import MAX_SHARE
-from gql_server.compute.saes.encoding import codes_of
+from gql_server.compute.saes.encoding import sparse_latents_of
 from gql_server.compute.storage.rows import CAPTURE_AGAIN
 from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.worker.context import TaskContext, TaskError
@@ -38,7 +38,7 @@ PaddingSide = Literal["left", "right"]
 
 
 @dataclass(frozen=True)
-class Portion:
+class Chunk:
     """Whole texts of a stored batch, and those of their tokens that count, text by text."""
 
     numbers: list[int]
@@ -47,7 +47,7 @@ class Portion:
     activations: Tensor
     """[n_tokens, n_inputs]"""
     texts: Tensor
-    """Which text each token is of, counted in the portion: [n_tokens]."""
+    """Which text each token is of, counted in the chunk: [n_tokens]."""
     tokens: Tensor
     """Its place in that text, padding left out: [n_tokens]."""
     stretches: Tensor
@@ -92,8 +92,8 @@ class StoredTexts:
         places = torch.arange(n_positions) + padding[:, None]
         return captured.gather(1, places.clamp(max=n_positions - 1))
 
-    def portions(self, batch: ManifestBatch, most: int) -> Iterator[Portion]:
-        """Give a stored batch in portions of at most so many tokens, though never less than a text.
+    def chunks(self, batch: ManifestBatch, most: int) -> Iterator[Chunk]:
+        """Give a stored batch in chunks of at most so many tokens, though never less than a text.
 
         Raises TaskError where its tokens are not those that the tokenizer gives.
         """
@@ -109,7 +109,7 @@ class StoredTexts:
             tokens, found = places - padding[start + texts], activations[start:stop][here]
             counts = self._kept(tokens, found)
             kept = slice(None) if bool(counts.all()) else counts
-            yield Portion(
+            yield Chunk(
                 self.numbers.of(batch.rows[start:stop], batch.pieces[start:stop]),
                 batch.lengths[start:stop],
                 found[kept],
@@ -121,7 +121,7 @@ class StoredTexts:
     def _kept(self, tokens: Tensor, activations: Tensor) -> Tensor:
         """Say which tokens count: bool [n_tokens]. TaskError where too many of the run are not finite."""
         finite = activations.isfinite().all(dim=1)
-        kept = finite & counted(self.exclusions, tokens, activations)
+        kept = finite & token_mask(self.exclusions, tokens, activations)
         self.left_out.non_finite += int((~finite).sum())
         self.left_out.excluded += int((finite & ~kept).sum())
         if self.left_out.non_finite > MAX_SHARE * self.manifest.token_count:
@@ -187,23 +187,23 @@ class _Gathered:
         n_places = len(self._numbers) * self._sae.context.n_latents
         return self._n_firings > MAX_FIRINGS or n_places > MAX_PLACES or self._n_stretches > MAX_TOKENS
 
-    def add(self, portion: Portion) -> None:
+    def add(self, chunk: Chunk) -> None:
         """Encode some texts; keep what is not zero."""
-        if len(portion.activations) == 0:
+        if len(chunk.activations) == 0:
             return  # All its tokens are left out.
-        positions = (len(self._numbers) + portion.texts) * self._n_positions + portion.tokens
+        positions = (len(self._numbers) + chunk.texts) * self._n_positions + chunk.tokens
         size = max(1, MAX_DENSE_LATENTS // self._sae.context.n_latents)
-        parts = zip(portion.activations.split(size), positions.to(self._device).split(size), strict=True)
+        parts = zip(chunk.activations.split(size), positions.to(self._device).split(size), strict=True)
         for activations, places in parts:
             with torch.inference_mode():
-                codes = codes_of(self._sae, activations.to(self._device, torch.float32))
-                self._parts.append(Firings(places[codes.rows], codes.neurons, codes.values))
-                self._n_firings += len(codes.values)
-        self._stretches.append(portion.stretches.to(self._device))
-        self._n_stretches += len(portion.stretches)
-        self._numbers += portion.numbers
-        self._lengths += portion.lengths
-        self._n_tokens += len(portion.activations)
+                sparse = sparse_latents_of(self._sae, activations.to(self._device, torch.float32))
+                self._parts.append(Firings(places[sparse.rows], sparse.neurons, sparse.values))
+                self._n_firings += len(sparse.values)
+        self._stretches.append(chunk.stretches.to(self._device))
+        self._n_stretches += len(chunk.stretches)
+        self._numbers += chunk.numbers
+        self._lengths += chunk.lengths
+        self._n_tokens += len(chunk.activations)
 
     def take(self) -> Iterator[tuple[TextGroup, Firings, int]]:
         """Give what was gathered, if there is anything, and forget it."""
@@ -229,8 +229,8 @@ def text_groups(
     for batch in manifest.batches:
         # Other requests may run inside a check, so it is no place for inference mode.
         context.check()
-        for portion in stored.portions(batch, max(1, MAX_DENSE_LATENTS // sae.context.n_latents)):
-            gathered.add(portion)
+        for chunk in stored.chunks(batch, max(1, MAX_DENSE_LATENTS // sae.context.n_latents)):
+            gathered.add(chunk)
             if gathered.full:
                 yield from gathered.take()
             context.check()

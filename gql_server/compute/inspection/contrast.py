@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.inspection.top_neurons import batches, counted_positions, padded, read_codes
+from gql_server.compute.inspection.top_neurons import batches, counted_positions, padded, read_latents
 from gql_server.compute.language_models.prompts import EncodedPrompt, encode_prompts
-from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.training.metrics import float64_device
 from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.protocol.results import ContrastedNeuron, ContrastResult
@@ -68,13 +68,15 @@ def _mean(
     for numbers in batches([prompt.tokens for prompt in prompts], sae.context.n_latents):
         context.check()
         batch = padded(lm, [prompts[number] for number in numbers])
-        counted = counted_positions(lm, batch).to(device)
+        token_mask = counted_positions(lm, batch).to(device)
 
-        def read(codes: Codes, first: int, counted: Tensor = counted) -> None:
-            here = codes.only(counted.flatten()[first + codes.rows]).to(wide)
+        def read(sparse: SparseLatents, first: int, token_mask: Tensor = token_mask) -> None:
+            here = sparse.only(token_mask.flatten()[first + sparse.rows]).to(wide)
             sums.index_add_(0, here.neurons, here.values.double())
 
-        token_count += int(read_codes(lm, sae, task.sae.layer, batch, counted, read, task.exclusions).sum())
+        token_count += int(
+            read_latents(lm, sae, task.sae.layer, batch, token_mask, read, task.exclusions).sum()
+        )
     if token_count == 0:
         reason = "All tokens of these texts are left out: exclude less, or take longer texts."
         raise TaskError(reason, "INVALID", (argument,))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gql_server.compute.inspection.ranking import strongest
-from gql_server.compute.saes.sparse_latents import Codes, Pattern
+from gql_server.compute.saes.sparse_latents import SparseLatents, SparsityPattern
 from gql_server.compute.saes.strength_keys import numbers_of, strength_keys, strengths_of
 from gql_server.protocol.events import NeuronActivation
 
@@ -17,35 +17,35 @@ class _OutputToken:
 
     neurons: Tensor
     values: Tensor
-    counted: bool
+    counts: bool
 
 
 class PromptLatents:
-    """Takes in a padded batch's codes portion by portion, and keeps little of them.
+    """Takes in a padded batch's latents chunk by chunk, and keeps little of them.
 
     ``last`` are those of each prompt's last position.
     """
 
-    def __init__(self, counted: Tensor, n_latents: int, device: torch.device) -> None:
-        """Begin; ``counted`` [n_prompts, n_positions] is neither padding nor special."""
-        self._counted = counted.to(device)
+    def __init__(self, token_mask: Tensor, n_latents: int, device: torch.device) -> None:
+        """Begin; ``token_mask`` [n_prompts, n_positions] is neither padding nor special."""
+        self._token_mask = token_mask.to(device)
         self._n_latents = n_latents
-        self._peaks = torch.zeros(len(counted) * n_latents, dtype=torch.int64, device=device)
+        self._peaks = torch.zeros(len(token_mask) * n_latents, dtype=torch.int64, device=device)
         """Keys of each neuron's highest latent in each prompt and its place; 0 where it never fires."""
         self._last: list[tuple[Tensor, Tensor, Tensor]] = []
         """Of the last positions, prompt after prompt: prompts, neurons and values."""
 
-    def add(self, codes: Codes, first: int) -> None:
-        """Take in the codes of positions, prompt after prompt, from the ``first`` on."""
-        width = self._counted.shape[1]
-        positions = codes.rows + first
+    def add(self, sparse: SparseLatents, first: int) -> None:
+        """Take in the latents of positions, prompt after prompt, from the ``first`` on."""
+        width = self._token_mask.shape[1]
+        positions = sparse.rows + first
         prompts = positions // width
         places = positions - prompts * width
-        keys = strength_keys(codes.values, places)
-        keys.masked_fill_(~self._counted.view(-1)[positions], 0)
-        self._peaks.scatter_reduce_(0, prompts * self._n_latents + codes.neurons, keys, "amax")
+        keys = strength_keys(sparse.values, places)
+        keys.masked_fill_(~self._token_mask.view(-1)[positions], 0)
+        self._peaks.scatter_reduce_(0, prompts * self._n_latents + sparse.neurons, keys, "amax")
         is_last = places == width - 1
-        self._last.append((prompts[is_last], codes.neurons[is_last], codes.values[is_last]))
+        self._last.append((prompts[is_last], sparse.neurons[is_last], sparse.values[is_last]))
 
     def peaks(self) -> tuple[Tensor, Tensor]:
         """Return each neuron's highest latent over the positions that count in a prompt, and where it is.
@@ -56,10 +56,12 @@ class PromptLatents:
         return strengths_of(keys), numbers_of(keys)
 
     @property
-    def last(self) -> Codes:
-        """Return the codes at the prompts' last positions, a row for each prompt."""
+    def last(self) -> SparseLatents:
+        """Return the latents at the prompts' last positions, a row for each prompt."""
         prompts, neurons, values = (torch.cat(parts) for parts in zip(*self._last, strict=True))
-        return Codes(values, Pattern.of(prompts, neurons, (len(self._counted), self._n_latents)))
+        return SparseLatents(
+            values, SparsityPattern.of(prompts, neurons, (len(self._token_mask), self._n_latents))
+        )
 
 
 class Peaks:
@@ -76,14 +78,14 @@ class Peaks:
         self._prompt_length = prompt_length
         self._output: list[_OutputToken] = []
 
-    def add(self, neurons: Tensor, values: Tensor, counted: bool) -> None:
+    def add(self, neurons: Tensor, values: Tensor, counts: bool) -> None:
         """Add the next output token's latents that are not zero, [n_firings] both."""
-        self._output.append(_OutputToken(neurons.cpu(), values.cpu(), counted))
+        self._output.append(_OutputToken(neurons.cpu(), values.cpu(), counts))
 
     def settle(self, n_tokens: int) -> None:
         """Take in the first ``n_tokens`` of the output."""
         for number, token in enumerate(self._output[:n_tokens]):
-            if not token.counted:
+            if not token.counts:
                 continue
             higher = token.values > self.values[token.neurons]
             self.values[token.neurons[higher]] = token.values[higher]

@@ -5,20 +5,20 @@ from itertools import pairwise
 import numpy as np
 from torch import Tensor
 
-from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.protocol.events import NeuronActivation
 
 
-def strongest_per_row(codes: Codes, first: int) -> list[list[NeuronActivation]]:
+def strongest_per_row(sparse: SparseLatents, first: int) -> list[list[NeuronActivation]]:
     """Rank each row's neurons: at most ``first`` that fire (> 0), strongest first.
 
     Ties go to the lower index.
     """
-    fires = (codes.values > 0).cpu().numpy()
-    row_of, neuron_of = codes.rows.cpu().numpy()[fires], codes.neurons.cpu().numpy()[fires]
-    values = codes.values.float().cpu().numpy()[fires]
+    fires = (sparse.values > 0).cpu().numpy()
+    row_of, neuron_of = sparse.rows.cpu().numpy()[fires], sparse.neurons.cpu().numpy()[fires]
+    values = sparse.values.float().cpu().numpy()[fires]
     order = np.lexsort((neuron_of, -values, row_of))
-    begins = np.searchsorted(row_of, np.arange(codes.pattern.n_rows + 1))
+    begins = np.searchsorted(row_of, np.arange(sparse.pattern.n_rows + 1))
     ranked = []
     for begin, end in pairwise(begins.tolist()):
         best = order[begin : min(begin + first, end)]
@@ -28,7 +28,7 @@ def strongest_per_row(codes: Codes, first: int) -> list[list[NeuronActivation]]:
 
 def strongest(values: Tensor, places: Tensor, first: int) -> list[NeuronActivation]:
     """Rank neurons by their highest value [n_latents]; ``places`` [n_latents] says at which token each is."""
-    ranked = strongest_per_row(Codes.of(values[None]), first)[0]
+    ranked = strongest_per_row(SparseLatents.of(values[None]), first)[0]
     return [
         NeuronActivation(entry.neuron_index, entry.activation, int(places[entry.neuron_index]))
         for entry in ranked

@@ -13,7 +13,7 @@ from gql_server.compute.language_models.loading import special_token_ids
 from gql_server.compute.language_models.padding import PaddedBatch, marks, pad
 from gql_server.compute.language_models.prompts import EncodedPrompt, encode_prompts
 from gql_server.compute.saes.hooks import Reader, SaeHook, attached
-from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.worker.context import TaskContext
 from gql_server.protocol.events import NeuronActivation
 from gql_server.protocol.exclusions import Exclusions
@@ -61,17 +61,17 @@ def _rank(
 ) -> list[PromptNeurons]:
     """Rank the neurons on each prompt in one pass."""
     batch, device = padded(lm, prompts), torch.device(sae.context.device)
-    counted = counted_positions(lm, batch).to(device)
-    kept = PromptLatents(counted, sae.context.n_latents, device)
+    token_mask = counted_positions(lm, batch).to(device)
+    kept = PromptLatents(token_mask, sae.context.n_latents, device)
     per_position: list[list[NeuronActivation]] = []
 
-    def read(codes: Codes, first: int) -> None:
-        kept.add(codes, first)
+    def read(sparse: SparseLatents, first: int) -> None:
+        kept.add(sparse, first)
         if task.per_token:
-            here = counted.flatten()[first + codes.rows]
-            per_position.extend(strongest_per_row(codes.only(here), task.first))
+            here = token_mask.flatten()[first + sparse.rows]
+            per_position.extend(strongest_per_row(sparse.only(here), task.first))
 
-    read_codes(lm, sae, task.sae.layer, batch, counted, read, task.exclusions)
+    read_latents(lm, sae, task.sae.layer, batch, token_mask, read, task.exclusions)
     values, places = (tensor.cpu() for tensor in kept.peaks())
     width = batch.input_ids.shape[1]
     return [
@@ -95,30 +95,30 @@ def counted_positions(lm: LanguageModel, batch: PaddedBatch) -> Tensor:
     return batch.attention_mask.bool() & ~marks(batch.input_ids, special_token_ids(lm))
 
 
-def read_codes(
+def read_latents(
     lm: LanguageModel,
     sae: Sae,
     layer: str,
     batch: PaddedBatch,
-    counted: Tensor,
+    token_mask: Tensor,
     read: Reader,
     exclusions: Exclusions,
 ) -> Tensor:
-    """Have the codes of every position at the layer read; of prompts without a token there are none.
+    """Have the latents of every position at the layer read; of prompts without a token there are none.
 
-    Returns which ``counted`` positions [n_prompts, n_positions] are not excluded; those that are have no
-    codes. TaskError (CONFLICT) where codes are not finite at one of them.
+    Returns which ``token_mask`` positions [n_prompts, n_positions] are not excluded; those that are have no
+    latents. TaskError (CONFLICT) where latents are not finite at one of them.
     """
     if batch.input_ids.shape[1] == 0:
-        return counted
+        return token_mask
     hook = SaeHook(sae, exclusions=exclusions)
     hook.positions = batch.text_positions
-    hook.reader, hook.told = read, counted
+    hook.reader, hook.report_mask = read, token_mask
     with torch.inference_mode(), attached(lm, layer, hook), stopping_after(lm, layer):
         lm.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
     if hook.excluded is None:
-        return counted
-    return counted & ~hook.excluded.view(counted.shape).to(counted.device)
+        return token_mask
+    return token_mask & ~hook.excluded.view(token_mask.shape).to(token_mask.device)
 
 
 def _per_token(prompt: EncodedPrompt, ranked: list[list[NeuronActivation]]) -> list[TokenNeurons]:

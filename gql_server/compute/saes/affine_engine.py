@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gql_server.compute.saes.selection import strongest
-from gql_server.compute.saes.sparse_latents import Codes, Pattern, portions
+from gql_server.compute.saes.sparse_latents import SparseLatents, SparsityPattern, chunks
 
 BANDWIDTH = 0.1
 """How far from its threshold a latent still moves it, on scaled activations, whose inputs are of size 1.
@@ -57,7 +57,7 @@ class AffineEngine(nn.Module, ABC):
         """Return the latents [n, n_latents], none of them negative."""
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return pre-codes and latents, both [n, n_latents]."""
+        """Return pre-activations and latents, both [n, n_latents]."""
         pre_activations = self.pre_activations(x)
         return pre_activations, self.activate(pre_activations)
 
@@ -67,17 +67,17 @@ class AffineEngine(nn.Module, ABC):
         return self.decoder_bias if self.subtracts_bias else None
 
     @torch.no_grad()
-    def chosen(self, x: Tensor) -> Codes:
-        """Return where latents of x [n, n_inputs] may be other than 0, and the pre-codes there."""
-        parts = [self.choose(self.pre_activations(rows)) for rows in portions(x, self.nb_concepts)]
-        return Codes.joined(parts)
+    def active(self, x: Tensor) -> SparseLatents:
+        """Return where latents of x [n, n_inputs] may be other than 0, and the pre-activations there."""
+        parts = [self.choose(self.pre_activations(rows)) for rows in chunks(x, self.nb_concepts)]
+        return SparseLatents.joined(parts)
 
     @abstractmethod
-    def choose(self, pre_activations: Tensor) -> Codes:
-        """Return where latents may be other than 0 for pre-codes [n, n_latents], token by token."""
+    def choose(self, pre_activations: Tensor) -> SparseLatents:
+        """Return where latents may be other than 0 for pre-activations [n, n_latents], token by token."""
 
-    def activate_at(self, pre_activations: Tensor, pattern: Pattern) -> Tensor:
-        """Return the latents [n_places] for the pre-codes at the places that chosen() gave."""
+    def activate_at(self, pre_activations: Tensor, pattern: SparsityPattern) -> Tensor:
+        """Return the latents [n_places] for the pre-activations at the places that active() gave."""
         return torch.relu(pre_activations)
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class AffineEngine(nn.Module, ABC):
         return latents @ self.decoder_weight + self.decoder_bias
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return pre-codes, latents and reconstruction."""
+        """Return pre-activations, latents and reconstruction."""
         pre_activations, latents = self.encode(x)
         return pre_activations, latents, self.decode(latents)
 
@@ -115,13 +115,13 @@ class ReLUEngine(AffineEngine):
         """Return the positive part."""
         return torch.relu(pre_activations)
 
-    def choose(self, pre_activations: Tensor) -> Codes:
+    def choose(self, pre_activations: Tensor) -> SparseLatents:
         """Return the positive ones."""
-        return Codes.above(pre_activations, 0.0)
+        return SparseLatents.above(pre_activations, 0.0)
 
 
 class TopKEngine(AffineEngine):
-    """f keeps the k largest of each token's positive pre-codes (Gao et al. 2024)."""
+    """f keeps the k largest of each token's positive pre-activations (Gao et al. 2024)."""
 
     def __init__(self, n_inputs: int, n_latents: int, k: int, device: str = "cpu") -> None:
         super().__init__(n_inputs, n_latents, device)
@@ -132,10 +132,10 @@ class TopKEngine(AffineEngine):
         values, neurons = strongest(pre_activations, self.k)
         return torch.zeros_like(pre_activations).scatter(-1, neurons, torch.relu(values))
 
-    def choose(self, pre_activations: Tensor) -> Codes:
+    def choose(self, pre_activations: Tensor) -> SparseLatents:
         """Return the largest, where fewer than k are positive also some that are not."""
         values, neurons = strongest(pre_activations, self.k)
-        return Codes.of_each(values, neurons, self.nb_concepts)
+        return SparseLatents.of_each(values, neurons, self.nb_concepts)
 
 
 class BatchTopKEngine(AffineEngine):
@@ -163,15 +163,15 @@ class BatchTopKEngine(AffineEngine):
         self._remember(smallest)
         return positive * (positive >= smallest)
 
-    def choose(self, pre_activations: Tensor) -> Codes:
+    def choose(self, pre_activations: Tensor) -> SparseLatents:
         """Return those above the threshold."""
-        return Codes.above(pre_activations, self.threshold.clamp(min=0))
+        return SparseLatents.above(pre_activations, self.threshold.clamp(min=0))
 
     @torch.no_grad()
-    def chosen(self, x: Tensor) -> Codes:
+    def active(self, x: Tensor) -> SparseLatents:
         """As for all; in training the k n largest of the n tokens together."""
         if not self.training:
-            return super().chosen(x)
+            return super().active(x)
         likely, smallest = self._largest(x)
         self._remember(smallest)
         return likely.only(likely.values >= smallest)
@@ -182,22 +182,22 @@ class BatchTopKEngine(AffineEngine):
         smallest = [self._largest(batch)[1] for batch in batches]
         self.threshold.copy_(torch.stack(smallest).mean())
 
-    def _largest(self, x: Tensor) -> tuple[Codes, Tensor]:
-        """Return the k n largest positive pre-codes of n tokens, among others, and the smallest of them."""
+    def _largest(self, x: Tensor) -> tuple[SparseLatents, Tensor]:
+        """Return at least the k n largest positive pre-activations of n tokens, and the smallest of those."""
         wanted = min(self.k * len(x), len(x) * self.nb_concepts)
-        parts = portions(x, self.nb_concepts)
+        parts = chunks(x, self.nb_concepts)
         kept = [self.pre_activations(x)] if len(parts) == 1 else None
         # To sort all of a batch's latents takes several times as long as the rest of a step.
         for bound in self._bounds(x):
-            likely = Codes.joined(
-                [Codes.above(part, bound) for part in kept or map(self.pre_activations, parts)]
+            likely = SparseLatents.joined(
+                [SparseLatents.above(part, bound) for part in kept or map(self.pre_activations, parts)]
             )
             if len(likely.values) >= wanted:
                 return likely, likely.values.topk(wanted, sorted=False).values.min()
         return likely, torch.zeros_like(self.threshold)
 
     def _bounds(self, x: Tensor) -> Iterator[Tensor]:
-        """Give bounds that the k n largest pre-codes of n tokens may all be above; the last is 0."""
+        """Give bounds that the k n largest pre-activations of n tokens may all be above; the last is 0."""
         if self.threshold > 0:
             yield _SURELY_BELOW * self.threshold
         some = self.pre_activations(x[:: math.ceil(len(x) / _TOKENS_TO_GUESS_FROM)])
@@ -249,18 +249,18 @@ class JumpReLUEngine(AffineEngine):
         latents: Tensor = _Jump.apply(pre_activations, thresholds)  # type: ignore[no-untyped-call]
         return latents
 
-    def choose(self, pre_activations: Tensor) -> Codes:
+    def choose(self, pre_activations: Tensor) -> SparseLatents:
         """Return those above their thresholds, and in training those that are near enough to move them."""
         if self.training:
-            return Codes.above(pre_activations, self.threshold - BANDWIDTH / 2)
-        return Codes.above(pre_activations, self.threshold.clamp(min=0))
+            return SparseLatents.above(pre_activations, self.threshold - BANDWIDTH / 2)
+        return SparseLatents.above(pre_activations, self.threshold.clamp(min=0))
 
-    def activate_at(self, pre_activations: Tensor, pattern: Pattern) -> Tensor:
+    def activate_at(self, pre_activations: Tensor, pattern: SparsityPattern) -> Tensor:
         """As for all, by each latent's own threshold."""
         latents: Tensor = _Jump.apply(pre_activations, self.threshold[pattern.neurons])  # type: ignore[no-untyped-call]
         return latents
 
-    def l0(self, places: Codes) -> Tensor:
+    def l0(self, places: SparseLatents) -> Tensor:
         """Return the mean number of active latents per token, with a gradient for the thresholds alone."""
         pattern = places.pattern
         thresholds = self.threshold[pattern.neurons]

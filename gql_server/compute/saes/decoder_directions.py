@@ -22,7 +22,7 @@ def decoder_directions(sae: Sae, tell: Tell) -> Tensor:
 
     That is decode(e_i) - decode(0), which beside a large decoder bias would be rounded away: engines of ours
     show it exactly. Another engine's dictionary is taken for it where it says the same of some neurons; else
-    every neuron is decoded. ``tell`` is called between portions.
+    every neuron is decoded. ``tell`` is called between chunks.
     """
     if isinstance(sae.sae_engine, AffineEngine):
         return sae.sae_engine.decoder_weight.detach().float()
@@ -36,11 +36,11 @@ def decoder_directions(sae: Sae, tell: Tell) -> Tensor:
             size = float(decoded.abs().max())
             if torch.allclose(shown[sample.to(shown.device)], decoded, _TOLERANCE, _TOLERANCE * size):
                 return shown
-    portion, parts = max(1, MAX_DENSE_VALUES // n_latents), []
-    for start in range(0, n_latents, portion):
+    chunk, parts = max(1, MAX_DENSE_VALUES // n_latents), []
+    for start in range(0, n_latents, chunk):
         tell(start, n_latents)
         with torch.inference_mode():
-            parts.append(_decoded(sae, torch.arange(start, min(start + portion, n_latents))))
+            parts.append(_decoded(sae, torch.arange(start, min(start + chunk, n_latents))))
     return torch.cat(parts)
 
 
@@ -55,19 +55,19 @@ def _decoded(sae: Sae, neurons: Tensor) -> Tensor:
 def similar_neurons(directions: Tensor, tell: Tell) -> dict[str, Tensor]:
     """Return each neuron's nearest neighbours by the cosine of directions [n_latents, n_inputs].
 
-    Itself is left out, and whose direction is zero or not finite. ``tell`` is called between portions.
+    Itself is left out, and whose direction is zero or not finite. ``tell`` is called between chunks.
     """
     # By the largest entry first: squares of very long and very short directions do not fit into float32.
     largest = directions.abs().amax(dim=1, keepdim=True)
     nothing = ~((largest > 0) & largest.isfinite())[:, 0]
     units = nn.functional.normalize((directions / largest).masked_fill(nothing[:, None], 0.0), dim=1)
-    portion, indices, cosines = max(1, MAX_DENSE_VALUES // len(units)), list[Tensor](), list[Tensor]()
-    for start in range(0, len(units), portion):
+    chunk, indices, cosines = max(1, MAX_DENSE_VALUES // len(units)), list[Tensor](), list[Tensor]()
+    for start in range(0, len(units), chunk):
         tell(start, len(units))
         with torch.inference_mode():
-            found = (units[start : start + portion] @ units.T).clamp_(-1.0, 1.0)
+            found = (units[start : start + chunk] @ units.T).clamp_(-1.0, 1.0)
             found[:, nothing] = -torch.inf
-            found[nothing[start : start + portion]] = -torch.inf
+            found[nothing[start : start + chunk]] = -torch.inf
             found.diagonal(start).fill_(-torch.inf)
             columns, values = strongest_columns(found, NEIGHBOURS, above=-torch.inf)
             indices.append(columns.cpu())

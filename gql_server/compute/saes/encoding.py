@@ -6,7 +6,7 @@ from torch import Tensor
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine
 from gql_server.compute.saes.linear_engine import LinearEngine, has_linear_engine
-from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.worker.context import TaskError
 
 from mi_crow.mechanistic.sae.sae import Sae
@@ -17,14 +17,14 @@ _OF_THE_MODEL = (
 )
 
 
-def encode(sae: Sae, activations: Tensor, counted: Tensor | None = None) -> Tensor:
+def encode(sae: Sae, activations: Tensor, token_mask: Tensor | None = None) -> Tensor:
     """Return the latents [n, n_latents] of activations [n, n_inputs].
 
-    ``counted`` [n] says on which rows they matter, None that they do on all. TaskError (CONFLICT) where they
-    are not finite there.
+    ``token_mask`` [n] says on which rows they matter, None that they do on all. TaskError (CONFLICT) where
+    they are not finite there.
     """
     latents: Tensor = sae.encode(activations)
-    bad = _bad_rows(latents, counted)
+    bad = _bad_rows(latents, token_mask)
     if bad is None:
         return latents
     if not all_finite(activations[bad]):
@@ -32,32 +32,32 @@ def encode(sae: Sae, activations: Tensor, counted: Tensor | None = None) -> Tens
     raise _of_the_sae(sae, "neurons' activations")
 
 
-def codes_of(sae: Sae, activations: Tensor, counted: Tensor | None = None) -> Codes:
-    """Return the latents of activations [n, n_inputs] that are not 0; ``counted`` and errors as above."""
-    codes = _encoded(sae, activations)
-    if not all_finite(codes.values):
+def sparse_latents_of(sae: Sae, activations: Tensor, token_mask: Tensor | None = None) -> SparseLatents:
+    """Return the latents of activations [n, n_inputs] that are not 0; ``token_mask`` and errors as above."""
+    sparse = _encoded(sae, activations)
+    if not all_finite(sparse.values):
         # Says so, where it matters.
-        encode(sae, activations, counted)
-    return codes
+        encode(sae, activations, token_mask)
+    return sparse
 
 
-def _encoded(sae: Sae, activations: Tensor) -> Codes:
+def _encoded(sae: Sae, activations: Tensor) -> SparseLatents:
     """Encode, without passes over all latents where the engine is known."""
     engine = sae.sae_engine
     if not isinstance(engine, AffineEngine):
         if not has_linear_engine(sae):
-            return Codes.of(sae.encode(activations).float())
+            return SparseLatents.of(sae.encode(activations).float())
         engine = LinearEngine(sae)
     with torch.no_grad():
-        chosen = engine.chosen(activations)
-        latents = engine.activate_at(chosen.values, chosen.pattern)
-    return Codes(latents.float(), chosen.pattern).only(latents != 0)
+        candidates = engine.active(activations)
+        latents = engine.activate_at(candidates.values, candidates.pattern)
+    return SparseLatents(latents.float(), candidates.pattern).only(latents != 0)
 
 
-def decode(sae: Sae, latents: Tensor, counted: Tensor | None = None) -> Tensor:
-    """Return the reconstructions [n, n_inputs] of latents [n, n_latents]; ``counted`` and errors as above."""
+def decode(sae: Sae, latents: Tensor, token_mask: Tensor | None = None) -> Tensor:
+    """Return the reconstructions [n, n_inputs] of latents [n, n_latents]; the rest as above."""
     reconstructions: Tensor = sae.decode(latents)
-    if _bad_rows(reconstructions, counted) is None:
+    if _bad_rows(reconstructions, token_mask) is None:
         return reconstructions
     raise _of_the_sae(sae, "reconstructions")
 
@@ -68,13 +68,13 @@ def all_finite(values: Tensor) -> bool:
     return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
-def _bad_rows(values: Tensor, counted: Tensor | None) -> Tensor | None:
+def _bad_rows(values: Tensor, token_mask: Tensor | None) -> Tensor | None:
     """Return on which rows [n] that count a value is not finite; None where there is no such row."""
     if all_finite(values):
         return None
     bad = ~values.isfinite().all(dim=1)
-    if counted is not None:
-        bad &= counted.to(bad.device)
+    if token_mask is not None:
+        bad &= token_mask.to(bad.device)
     return bad if bool(bad.any()) else None
 
 

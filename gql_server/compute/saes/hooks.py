@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from gql_server.artifacts.disk import causes
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.exclusions import counted
+from gql_server.compute.exclusions import token_mask
 from gql_server.compute.language_models.layer_outputs import active_stream, with_active_stream
 from gql_server.compute.language_models.layers import why_not
-from gql_server.compute.saes.encoding import all_finite, codes_of, decode
+from gql_server.compute.saes.encoding import all_finite, decode, sparse_latents_of
 from gql_server.compute.saes.linear_decoder import linear_decoder
-from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.sources import Edit
@@ -27,8 +27,8 @@ from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
 
 Mode = Literal["OBSERVE", "ERROR_PRESERVING", "RECONSTRUCTION"]
-Reader = Callable[[Codes, int], None]
-"""Takes the codes of consecutive positions, text after text, and the number of the first of them."""
+Reader = Callable[[SparseLatents, int], None]
+"""Takes the latents of consecutive positions, text after text, and the number of the first of them."""
 
 MAX_DENSE_LATENTS = 2**24
 """Latents that are dense in memory at once: 64 MB of float32, and a few times that inside the SAE."""
@@ -43,16 +43,16 @@ class SaeHook(Controller, Detector):
     changed in any mode, and no code is told. ``positions`` [n_texts, n_positions] in the texts are set before
     a pass where there are any; ``excluded`` [n_texts * n_positions] is what the pass left out.
 
-    ``editable`` [n_texts, n_positions], set before each forward pass, says where edits apply: where there is
-    neither padding nor a special token; None means everywhere. ``told`` of the same shape says whose latents
-    anybody is told: those must be finite, else a TaskError says so. They are the text's positions: a layer
-    may have others before them, and ``n_after`` after them, which are left alone. The ``reader`` gets the
-    SAE's sparse codes before edits, float32 on the SAE's device, portion by portion. Where none is set,
-    ``codes`` are those of the whole pass.
+    ``edit_mask`` [n_texts, n_positions], set before each forward pass, says where edits apply: where there is
+    neither padding nor a special token; None means everywhere. ``report_mask`` of the same shape says whose
+    latents are reported: those must be finite, else a TaskError says so. They are the text's positions: a
+    layer may have others before them, and ``n_after`` after them, which are left alone. The ``reader`` gets the
+    SAE's sparse latents before edits, float32 on the SAE's device, chunk by chunk. Where none is set,
+    ``sparse`` are those of the whole pass.
 
-    Traps that this goes round: mi_crow's hook reports pre-codes, builds a Python dict of every latent, and
-    adds its bias of ones to all latents as soon as one is edited. The edits here are the hook's own, never
-    the shared SAE's.
+    Traps that this goes round: mi_crow's hook reports pre-activations, builds a Python dict of every latent,
+    and adds its bias of ones to all latents as soon as one is edited. The edits here are the hook's own,
+    never the shared SAE's.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class SaeHook(Controller, Detector):
         Controller.__init__(self, hook_type=HookType.FORWARD, hook_id=f"gql_server-{uuid.uuid4().hex}")
         self.sae = sae
         self.mode = mode
-        self.editable: Tensor | None = None
-        self.told: Tensor | None = None
+        self.edit_mask: Tensor | None = None
+        self.report_mask: Tensor | None = None
         self.n_after = 0
         self.positions: Tensor | None = None
         self.excluded: Tensor | None = None
         self._exclusions = exclusions
-        self.codes: Codes | None = None
+        self.sparse: SparseLatents | None = None
         self.reader: Reader | None = None
         self._shape: Sequence[int] = ()
         effective = [edit for edit in edits if (edit.multiplier, edit.bias) != (1.0, 0.0)]
@@ -91,8 +91,8 @@ class SaeHook(Controller, Detector):
 
     @property
     def latents(self) -> Tensor | None:
-        """Return the codes with their zeros, [n_texts, n_positions, n_latents]."""
-        return None if self.codes is None else self.codes.dense().reshape(*self._shape, -1)
+        """Return the latents with their zeros, [n_texts, n_positions, n_latents]."""
+        return None if self.sparse is None else self.sparse.dense().reshape(*self._shape, -1)
 
     def process_activations(
         self, module: nn.Module, input: HOOK_FUNCTION_INPUT, output: HOOK_FUNCTION_OUTPUT
@@ -102,7 +102,7 @@ class SaeHook(Controller, Detector):
     def modify_activations(
         self, module: nn.Module, inputs: Tensor | None, output: Tensor | None
     ) -> Tensor | None:
-        """Tell the codes of the output [n_texts, n_positions, n_inputs]; return what replaces it.
+        """Read the latents of the output [n_texts, n_positions, n_inputs]; return what replaces it.
 
         layer_outputs.py has the other shapes.
         """
@@ -123,7 +123,7 @@ class SaeHook(Controller, Detector):
 
     def _text_of(self, vectors: Tensor) -> Tensor:
         """Return the text's positions among a layer's vectors, as a view."""
-        mask = self.told if self.told is not None else self.editable
+        mask = self.report_mask if self.report_mask is not None else self.edit_mask
         if mask is None or vectors.shape[:-1] in (mask.shape, (mask.numel(),)):
             return vectors
         n_texts, n_positions = mask.shape
@@ -138,9 +138,9 @@ class SaeHook(Controller, Detector):
         return vectors[:, stop - n_positions : stop]
 
     def _through(self, rows: Tensor, shape: Sequence[int]) -> Tensor | None:
-        """Encode rows [n, n_inputs] portion by portion; return what replaces them, or None for nothing."""
-        kept: list[Codes] = []
-        read = self.reader or (lambda codes, first: kept.append(codes))
+        """Encode rows [n, n_inputs] chunk by chunk; return what replaces them, or None for nothing."""
+        kept: list[SparseLatents] = []
+        read = self.reader or (lambda sparse, first: kept.append(sparse))
         changed: Tensor | None = None
         excluded: list[Tensor] = []
         size = max(1, MAX_DENSE_LATENTS // self.sae.context.n_latents)
@@ -150,29 +150,29 @@ class SaeHook(Controller, Detector):
                 changed = rows.clone() if changed is None else changed
                 changed[first : first + size] = changes.to(rows.device, rows.dtype)
         self.excluded = torch.cat(excluded) if excluded else None
-        self.codes, self._shape = Codes.joined(kept) if kept else None, shape
+        self.sparse, self._shape = SparseLatents.joined(kept) if kept else None, shape
         return changed
 
     def _pass(self, rows: Tensor, first: int, read: Reader, excluded: list[Tensor]) -> Tensor | None:
-        """Encode a portion of the output's rows [n, n_inputs]; return what replaces them.
+        """Encode a chunk of the output's rows [n, n_inputs]; return what replaces them.
 
         Says in ``excluded`` which of them are left out, where any may be.
         """
         activations = rows.to(self.sae.context.device, torch.float32)
         here = slice(first, first + len(rows))
         kept = self._kept(activations, here)
-        told = _both(None if self.told is None else self.told.flatten()[here], kept)
-        codes = codes_of(self.sae, activations, told)
+        report_mask = _both(None if self.report_mask is None else self.report_mask.flatten()[here], kept)
+        sparse = sparse_latents_of(self.sae, activations, report_mask)
         if kept is not None:
             excluded.append(~kept)
-            codes = codes.only(kept[codes.rows])
-        read(codes, first)
+            sparse = sparse.only(kept[sparse.rows])
+        read(sparse, first)
         if self.mode == "OBSERVE":
             return None
-        where = _both(None if self.editable is None else self.editable.flatten()[here], kept)
+        where = _both(None if self.edit_mask is None else self.edit_mask.flatten()[here], kept)
         if self.mode == "ERROR_PRESERVING":
-            return self._shift(activations, codes, where, told)
-        reconstruction = self._reconstruct(codes, where, told)
+            return self._shift(activations, sparse, where, report_mask)
+        reconstruction = self._reconstruct(sparse, where, report_mask)
         return reconstruction if kept is None else torch.where(kept[:, None], reconstruction, activations)
 
     def _kept(self, activations: Tensor, here: slice) -> Tensor | None:
@@ -181,47 +181,50 @@ class SaeHook(Controller, Detector):
             return None
         assert self.positions is not None
         positions = self.positions.flatten()[here].to(activations.device)
-        return counted(self._exclusions, positions, activations)
+        return token_mask(self._exclusions, positions, activations)
 
-    def _reconstruct(self, codes: Codes, where: Tensor | None, told: Tensor | None) -> Tensor:
+    def _reconstruct(self, sparse: SparseLatents, where: Tensor | None, report_mask: Tensor | None) -> Tensor:
         """Return the reconstruction [n, n_inputs] of the edited latents."""
         if self._decoder is None:
-            reconstruction: Tensor = self.sae.decode(self._edit(codes.dense(), where))
+            reconstruction: Tensor = self.sae.decode(self._edit(sparse.dense(), where))
         else:
-            reconstruction = self._decoder.decode(codes)
+            reconstruction = self._decoder.decode(sparse)
             if len(self._neurons):
-                reconstruction += self._change(codes, where) @ self._directions
+                reconstruction += self._change(sparse, where) @ self._directions
         if not all_finite(reconstruction):
             # Either the edits do that, which the logits will show, or the SAE does so without any.
-            decode(self.sae, codes.dense(), told)
+            decode(self.sae, sparse.dense(), report_mask)
         return reconstruction
 
     def _shift(
-        self, activations: Tensor, codes: Codes, where: Tensor | None, told: Tensor | None
+        self, activations: Tensor, sparse: SparseLatents, where: Tensor | None, report_mask: Tensor | None
     ) -> Tensor | None:
         """Return the activations [n, n_inputs] with what the edits change added, or None if nothing does."""
         if len(self._neurons) == 0:
             return None
-        change = self._change(codes, where)
+        change = self._change(sparse, where)
         rows = change.any(dim=1).nonzero().flatten()
         if len(rows) == 0:
             return None
         shift = None if self._decoder is None else change[rows] @ self._directions
         if shift is None or not all_finite(shift):
-            latents, told = codes.dense(), None if told is None else told.to(rows.device)[rows]
-            before = decode(self.sae, latents[rows], told)
+            latents, report_mask = (
+                sparse.dense(),
+                None if report_mask is None else report_mask.to(rows.device)[rows],
+            )
+            before = decode(self.sae, latents[rows], report_mask)
             if shift is None:
                 shift = self.sae.decode(self._edit(latents, where)[rows]) - before
         activations = activations.clone()
         activations[rows] += shift
         return activations
 
-    def _change(self, codes: Codes, where: Tensor | None) -> Tensor:
+    def _change(self, sparse: SparseLatents, where: Tensor | None) -> Tensor:
         """Return what the edits add to the edited neurons' latents, [n, n_edits]."""
-        before = torch.zeros(codes.pattern.n_rows, len(self._neurons), device=codes.values.device)
-        edit = self._edit_of[codes.neurons]
+        before = torch.zeros(sparse.pattern.n_rows, len(self._neurons), device=sparse.values.device)
+        edit = self._edit_of[sparse.neurons]
         is_edited = (edit >= 0).nonzero().flatten()
-        before[codes.rows[is_edited], edit[is_edited]] = codes.values[is_edited]
+        before[sparse.rows[is_edited], edit[is_edited]] = sparse.values[is_edited]
         change = before * self._multipliers + self._biases - before
         return change if where is None else change.masked_fill_(~where[:, None].to(change.device), 0.0)
 

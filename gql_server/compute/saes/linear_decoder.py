@@ -1,4 +1,4 @@
-"""Decoding sparse codes by the few rows of the dictionary that they name."""
+"""Decoding sparse latents by the few rows of the dictionary that they name."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from torch import Tensor
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_saes import BatchTopKSae, BiasedTopKSae, JumpReLUSae, ReLUSae
 from gql_server.compute.saes.linear_engine import has_linear_engine
-from gql_server.compute.saes.sparse_latents import Codes
+from gql_server.compute.saes.sparse_latents import SparseLatents
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -22,12 +22,12 @@ class LinearDecoder:
     weight: Tensor
     bias: Tensor | None
 
-    def decode(self, codes: Codes) -> Tensor:
+    def decode(self, sparse: SparseLatents) -> Tensor:
         """Return the reconstruction [n_rows, n_inputs]."""
-        if len(codes.values) * _SPARSE > codes.pattern.n_rows * codes.pattern.n_latents:
-            reconstruction = codes.dense() @ self.weight
+        if len(sparse.values) * _SPARSE > sparse.pattern.n_rows * sparse.pattern.n_latents:
+            reconstruction = sparse.dense() @ self.weight
         else:
-            reconstruction = codes.pattern.times(codes.values, self.weight)
+            reconstruction = sparse.pattern.times(sparse.values, self.weight)
         return reconstruction if self.bias is None else reconstruction + self.bias
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.selection import strongest
-from gql_server.compute.saes.sparse_latents import Codes, Pattern, portions
+from gql_server.compute.saes.sparse_latents import SparseLatents, SparsityPattern, chunks
 from gql_server.compute.saes.starting import first_factor, spread_batches
 
 from mi_crow.mechanistic.sae.modules.l1_sae import L1Sae
@@ -58,20 +58,20 @@ class LinearEngine:
         return weights
 
     @torch.no_grad()
-    def chosen(self, x: Tensor) -> Codes:
-        """Return where latents of x [n, n_inputs] may be other than 0, and the pre-codes there."""
+    def active(self, x: Tensor) -> SparseLatents:
+        """Return where latents of x [n, n_inputs] may be other than 0, and the pre-activations there."""
         n_latents = len(self.encoder_bias)
-        return Codes.joined([self._choose(self._encoder(rows)) for rows in portions(x, n_latents)])
+        return SparseLatents.joined([self._choose(self._encoder(rows)) for rows in chunks(x, n_latents)])
 
-    def activate_at(self, pre_activations: Tensor, pattern: Pattern) -> Tensor:
-        """Return the latents [n_places] for the pre-codes there."""
+    def activate_at(self, pre_activations: Tensor, pattern: SparsityPattern) -> Tensor:
+        """Return the latents [n_places] for the pre-activations there."""
         return torch.relu(pre_activations)
 
-    def _choose(self, pre_activations: Tensor) -> Codes:
+    def _choose(self, pre_activations: Tensor) -> SparseLatents:
         if self._k is None:
-            return Codes.above(pre_activations, 0.0)
+            return SparseLatents.above(pre_activations, 0.0)
         values, neurons = strongest(pre_activations, self._k)
-        return Codes.of_each(values, neurons, pre_activations.shape[1])
+        return SparseLatents.of_each(values, neurons, pre_activations.shape[1])
 
 
 def has_linear_engine(sae: Sae) -> bool:

@@ -1,4 +1,4 @@
-"""Choosing the largest of each token's pre-codes, faster than by looking at all of them."""
+"""Choosing the largest of each token's pre-activations, faster than by looking at all of them."""
 
 import math
 from dataclasses import dataclass

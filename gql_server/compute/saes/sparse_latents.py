@@ -1,4 +1,4 @@
-"""Sparse codes: the latents of some rows that are active, without the others; k of thousands each.
+"""Sparse latents: those of some rows that are active, without the others; k of thousands each.
 
 Of a token's latents nearly all are zero. What comes after the encoder's product touches the active ones
 alone: ranking, decoding, and the gradients of a training step (Gao et al. 2024, Scaling and evaluating sparse
@@ -17,11 +17,11 @@ from torch.nn.functional import embedding_bag
 from gql_server.compute.saes.selection import above
 
 MAX_DENSE_LATENTS = 2**25
-"""Pre-codes that are dense in memory at once: 128 MB of float32. Less makes the encoder's product slower."""
+"""Pre-activations dense in memory at once: 128 MB of float32. Less makes the encoder's product slower."""
 
 
 @dataclass(frozen=True)
-class Pattern:
+class SparsityPattern:
     """Which latents of which rows may be active: the places of a sparse matrix [n_rows, n_latents].
 
     ``neurons`` [n_places], int64, row by row; those of row r are from ``offsets[r]`` to ``offsets[r + 1]``,
@@ -33,7 +33,7 @@ class Pattern:
     n_latents: int
 
     @classmethod
-    def of(cls, rows: Tensor, neurons: Tensor, shape: Sequence[int]) -> "Pattern":
+    def of(cls, rows: Tensor, neurons: Tensor, shape: Sequence[int]) -> "SparsityPattern":
         """Make it of rows, ascending, and neurons [n_places], for a shape [n_rows, n_latents]."""
         n_rows, n_latents = shape
         return cls(neurons, _offsets(_counts(rows, n_rows)), n_latents)
@@ -83,9 +83,9 @@ class Pattern:
         counts = torch.zeros(self.n_latents, dtype=torch.int64, device=active.device)
         return counts.scatter_add_(0, self.neurons, active.long()) > 0
 
-    def where(self, kept: Tensor) -> "Pattern":
+    def where(self, kept: Tensor) -> "SparsityPattern":
         """Keep the places for which ``kept`` [n_places] is true."""
-        return Pattern(self.neurons[kept], _offsets(kept)[self.offsets], self.n_latents)
+        return SparsityPattern(self.neurons[kept], _offsets(kept)[self.offsets], self.n_latents)
 
 
 def _bags(indices: Tensor, offsets: Tensor, weights: Tensor, matrix: Tensor) -> Tensor:
@@ -109,36 +109,36 @@ def _offsets(counts: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Codes:
-    """Some rows' ``values`` [n_places] at a pattern's places: latents, or pre-codes."""
+class SparseLatents:
+    """Some rows' ``values`` [n_places] at a pattern's places: latents, or pre-activations."""
 
     values: Tensor
-    pattern: Pattern
+    pattern: SparsityPattern
 
     @classmethod
-    def of(cls, latents: Tensor) -> "Codes":
+    def of(cls, latents: Tensor) -> "SparseLatents":
         """Leave out the zeros of latents [n_rows, n_latents]."""
         flat = latents.reshape(-1)
         places = flat.nonzero().view(-1)
         rows = places // latents.shape[1]
-        pattern = Pattern.of(rows, places - rows * latents.shape[1], latents.shape)
+        pattern = SparsityPattern.of(rows, places - rows * latents.shape[1], latents.shape)
         return cls(flat[places], pattern)
 
     @classmethod
-    def of_each(cls, values: Tensor, neurons: Tensor, n_latents: int) -> "Codes":
+    def of_each(cls, values: Tensor, neurons: Tensor, n_latents: int) -> "SparseLatents":
         """Make them of equally many for each row: values and neurons [n_rows, k]."""
         n_rows, k = neurons.shape
         offsets = torch.arange(0, n_rows * k + 1, k, device=neurons.device)
-        return cls(values.flatten(), Pattern(neurons.flatten(), offsets, n_latents))
+        return cls(values.flatten(), SparsityPattern(neurons.flatten(), offsets, n_latents))
 
     @classmethod
-    def above(cls, values: Tensor, bound: Tensor | float) -> "Codes":
+    def above(cls, values: Tensor, bound: Tensor | float) -> "SparseLatents":
         """Make them of the values [n_rows, n_latents] above a bound, and of those that are NaN."""
         rows, neurons, found = above(values, bound)
-        return cls(found, Pattern.of(rows, neurons, values.shape))
+        return cls(found, SparsityPattern.of(rows, neurons, values.shape))
 
     @classmethod
-    def joined(cls, parts: "Sequence[Codes]") -> "Codes":
+    def joined(cls, parts: "Sequence[SparseLatents]") -> "SparseLatents":
         """Put those of consecutive rows together; there is at least one part."""
         if len(parts) == 1:
             return parts[0]
@@ -146,7 +146,7 @@ class Codes:
         counts = torch.cat([pattern.offsets.diff() for pattern in patterns])
         neurons = torch.cat([pattern.neurons for pattern in patterns])
         values = torch.cat([part.values for part in parts])
-        return cls(values, Pattern(neurons, _offsets(counts), patterns[0].n_latents))
+        return cls(values, SparsityPattern(neurons, _offsets(counts), patterns[0].n_latents))
 
     @property
     def rows(self) -> Tensor:
@@ -158,27 +158,29 @@ class Codes:
         """The pattern's."""
         return self.pattern.neurons
 
-    def only(self, wanted: Tensor) -> "Codes":
+    def only(self, wanted: Tensor) -> "SparseLatents":
         """Keep those for which ``wanted``, bool [n_places], is true; the rows stay."""
-        return Codes(self.values[wanted], self.pattern.where(wanted))
+        return SparseLatents(self.values[wanted], self.pattern.where(wanted))
 
-    def to(self, device: torch.device | str) -> "Codes":
+    def to(self, device: torch.device | str) -> "SparseLatents":
         """Return them on a device."""
         pattern = self.pattern
         neurons, offsets = pattern.neurons.to(device), pattern.offsets.to(device)
-        return Codes(self.values.to(device), Pattern(neurons, offsets, pattern.n_latents))
+        return SparseLatents(self.values.to(device), SparsityPattern(neurons, offsets, pattern.n_latents))
 
     def by_row(self) -> list[tuple[Tensor, Tensor]]:
         """Return each row's neurons and values."""
         stops = pairwise(self.pattern.offsets.tolist())
         return [(self.neurons[begin:end], self.values[begin:end]) for begin, end in stops]
 
-    def of_rows(self, rows: Sequence[int]) -> "Codes":
+    def of_rows(self, rows: Sequence[int]) -> "SparseLatents":
         """Return some of the rows, in this order."""
         by_row = self.by_row()
         neurons, values = zip(*(by_row[row] for row in rows), strict=True)
         counts = torch.tensor([len(found) for found in values], device=self.values.device)
-        return Codes(torch.cat(values), Pattern(torch.cat(neurons), _offsets(counts), self.pattern.n_latents))
+        return SparseLatents(
+            torch.cat(values), SparsityPattern(torch.cat(neurons), _offsets(counts), self.pattern.n_latents)
+        )
 
     def dense(self) -> Tensor:
         """Return them with their zeros, [n_rows, n_latents]."""
@@ -187,7 +189,7 @@ class Codes:
         return latents
 
 
-def portions(rows: Tensor, n_latents: int) -> tuple[Tensor, ...]:
-    """Cut rows [n, n_inputs] so that a portion's latents are at most MAX_DENSE_LATENTS."""
+def chunks(rows: Tensor, n_latents: int) -> tuple[Tensor, ...]:
+    """Cut rows [n, n_inputs] so that a chunk's latents are at most MAX_DENSE_LATENTS."""
     parts: tuple[Tensor, ...] = rows.split(max(1, MAX_DENSE_LATENTS // n_latents))
     return parts

@@ -16,13 +16,13 @@ from torch.nn.functional import embedding, linear
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine
 from gql_server.compute.saes.linear_engine import LinearEngine, has_linear_engine
-from gql_server.compute.saes.sparse_latents import Codes, Pattern
+from gql_server.compute.saes.sparse_latents import SparseLatents, SparsityPattern
 
 from mi_crow.mechanistic.sae.sae import Sae
 
 
 @dataclass(frozen=True)
-class Pass:
+class ForwardOutput:
     """What a step's forward pass gave for x [n, n_inputs]; tensors have gradients unless said otherwise."""
 
     x_hat: Tensor
@@ -36,27 +36,27 @@ class Pass:
     fired: Tensor
     """Which neurons have such a latent: bool [n_latents], without gradients."""
     pre_activations: Callable[[Tensor], Tensor]
-    """Gives some neurons' pre-codes [n, n_neurons]."""
-    places: Codes | None = None
-    """Pre-codes where latents may be other than 0; None for an engine that is not known."""
+    """Gives some neurons' pre-activations [n, n_neurons]."""
+    places: SparseLatents | None = None
+    """Pre-activations where latents may be other than 0; None for an engine that is not known."""
 
 
-def forward_fn(sae: Sae) -> Callable[[Tensor], Pass]:
+def forward_fn(sae: Sae) -> Callable[[Tensor], ForwardOutput]:
     """Return what takes a batch x [n, n_inputs] through the SAE's engine."""
     engine = sae.sae_engine
     if isinstance(engine, AffineEngine):
-        return lambda x: sparse_pass(engine, x)
+        return lambda x: sparse_forward(engine, x)
     if has_linear_engine(sae):
         view = LinearEngine(sae)
-        return lambda x: sparse_pass(view, x)
-    return lambda x: dense_pass(engine, x)
+        return lambda x: sparse_forward(view, x)
+    return lambda x: dense_forward(engine, x)
 
 
-def dense_pass(engine: nn.Module, x: Tensor) -> Pass:
+def dense_forward(engine: nn.Module, x: Tensor) -> ForwardOutput:
     """Pass through any engine of overcomplete's interface."""
     z_pre, z, x_hat = engine(x)
     active = z.detach() != 0
-    return Pass(
+    return ForwardOutput(
         x_hat=x_hat,
         dictionary=engine.get_dictionary(),  # type: ignore[operator]
         mean_latent=z.abs().mean(),
@@ -66,31 +66,31 @@ def dense_pass(engine: nn.Module, x: Tensor) -> Pass:
     )
 
 
-def sparse_pass(engine: AffineEngine | LinearEngine, x: Tensor) -> Pass:
+def sparse_forward(engine: AffineEngine | LinearEngine, x: Tensor) -> ForwardOutput:
     """Pass through an engine that is known; the same numbers to rounding."""
     dictionary = engine.get_dictionary()
-    chosen, centre = engine.chosen(x), engine.centre
-    pattern = chosen.pattern
+    candidates, centre = engine.active(x), engine.centre
+    pattern = candidates.pattern
     centred = x if centre is None else x - centre.detach()
     weight, bias = engine.encoder_weight, engine.encoder_bias
-    pre_activations = _PreCodes.apply(chosen.values, pattern, centred, weight, bias, centre)  # type: ignore[no-untyped-call]
+    pre_activations = _PreActivations.apply(candidates.values, pattern, centred, weight, bias, centre)  # type: ignore[no-untyped-call]
     latents = engine.activate_at(pre_activations, pattern)
     x_hat = _Decoding.apply(latents, dictionary, pattern)  # type: ignore[no-untyped-call]
     if engine.decoder_bias is not None:
         x_hat = x_hat + engine.decoder_bias
     active = latents.detach() != 0
 
-    def some_pre_codes(neurons: Tensor) -> Tensor:
+    def some_pre_activations(neurons: Tensor) -> Tensor:
         return linear(x if centre is None else x - centre, some_rows(weight, neurons), bias[neurons])
 
-    return Pass(
+    return ForwardOutput(
         x_hat=x_hat,
         dictionary=dictionary,
         mean_latent=latents.abs().sum() / (len(x) * pattern.n_latents),
         active_count=active.sum(),
         fired=pattern.fired(active),
-        pre_activations=some_pre_codes,
-        places=Codes(pre_activations, pattern),
+        pre_activations=some_pre_activations,
+        places=SparseLatents(pre_activations, pattern),
     )
 
 
@@ -99,7 +99,7 @@ def some_rows(matrix: Tensor, indices: Tensor) -> Tensor:
     return embedding(indices, matrix, sparse=matrix.is_leaf)
 
 
-class _PreCodes(torch.autograd.Function):
+class _PreActivations(torch.autograd.Function):
     """W (x - c) + b at some places, where it is known already; the gradients for W, b and c.
 
     With g the gradient at those places, a sparse matrix [n_tokens, n_latents]: gᵀ (x - c), its sums over
@@ -110,7 +110,7 @@ class _PreCodes(torch.autograd.Function):
     def forward(
         ctx: Any,
         values: Tensor,
-        pattern: Pattern,
+        pattern: SparsityPattern,
         centred: Tensor,
         weight: Tensor,
         bias: Tensor,
@@ -133,7 +133,7 @@ class _Decoding(torch.autograd.Function):
     """Sparse latents times the dictionary: [n_tokens, n_inputs]."""
 
     @staticmethod
-    def forward(ctx: Any, latents: Tensor, dictionary: Tensor, pattern: Pattern) -> Tensor:
+    def forward(ctx: Any, latents: Tensor, dictionary: Tensor, pattern: SparsityPattern) -> Tensor:
         ctx.pattern = pattern
         ctx.save_for_backward(latents, dictionary)
         return pattern.times(latents, dictionary)
@@ -142,5 +142,5 @@ class _Decoding(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         latents, dictionary = ctx.saved_tensors
-        pattern: Pattern = ctx.pattern
+        pattern: SparsityPattern = ctx.pattern
         return pattern.products(gradient, dictionary), pattern.transposed_times(latents, gradient), None

@@ -49,7 +49,7 @@ class TrainingPlan:
 
 def make_plan(
     task: TrainSae,
-    recipe: TrainingStrategy,
+    strategy: TrainingStrategy,
     *,
     needs_k: bool,
     n_inputs: int,
@@ -63,7 +63,7 @@ def make_plan(
         batch_size=task.batch_size,
         k=task.k if needs_k else None,
         learning_rate=_or(task.learning_rate, _default_learning_rate(task.n_latents, total_steps)),
-        l1_lambda=_or(task.l1_lambda, _default_l1_lambda(task, recipe, needs_k, n_inputs)),
+        l1_lambda=_or(task.l1_lambda, _default_l1_lambda(task, strategy, needs_k, n_inputs)),
         seed=task.seed,
         device=device,
         exclude_first_positions=task.exclusions.first_positions,
@@ -71,7 +71,7 @@ def make_plan(
         median_norm=median_norm,
     )
     revival_window = min(MAX_DEAD_WINDOW, max(task.batch_size, total_steps * task.batch_size // _REVIVALS))
-    return TrainingPlan(config, recipe.scale, revival_window)
+    return TrainingPlan(config, strategy.scale, revival_window)
 
 
 def _default_learning_rate(n_latents: int, total_steps: int) -> float:
@@ -88,13 +88,13 @@ def _default_learning_rate(n_latents: int, total_steps: int) -> float:
     return max(_LOWEST_LEARNING_RATE, _HIGHEST_LEARNING_RATE * math.sqrt(fewer_steps * fewer_latents))
 
 
-def _default_l1_lambda(task: TrainSae, recipe: TrainingStrategy, needs_k: bool, n_inputs: int) -> float:
+def _default_l1_lambda(task: TrainSae, strategy: TrainingStrategy, needs_k: bool, n_inputs: int) -> float:
     """Return the penalty on activations as they are: none where k fixes the sparsity.
 
     mi_crow takes means where papers take sums: mean over latents of |z|, over inputs of the squared error. So
     a given balance of the two sums is a lambda that grows with n_latents / n_inputs.
     """
-    return 0.0 if needs_k else _L1_PENALTY * task.n_latents / n_inputs / recipe.scale
+    return 0.0 if needs_k else _L1_PENALTY * task.n_latents / n_inputs / strategy.scale
 
 
 def _or(given: float | None, default: float) -> float:

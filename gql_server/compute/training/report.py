@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.training.forward import Pass
+from gql_server.compute.training.forward import ForwardOutput
 from gql_server.compute.training.metrics import DeadNeurons, IntervalMetrics
 from gql_server.compute.training.plan import TrainingPlan
 from gql_server.compute.worker.context import TaskContext, TaskError
@@ -90,15 +90,15 @@ class TrainingReport:
         """Say which neurons have been silent for long enough for a remedy: bool [n_latents]."""
         return self._dead_neurons.silent_for(self._revival_window)
 
-    def record(self, x: Tensor, passed: Pass, loss: Tensor, learning_rate: float) -> None:
+    def record(self, x: Tensor, output: ForwardOutput, loss: Tensor, learning_rate: float) -> None:
         """Take in one step's scaled batch; nothing is read from the device."""
         self.step += 1
         self._tokens += x.shape[0]
         self._learning_rate = learning_rate
         bad = ~loss.isfinite() & (self._first_bad_step.to(loss.device) == 0)
         self._first_bad_step = self._first_bad_step.to(loss.device).masked_fill(bad, self.step)
-        self._metrics.update(x, passed.x_hat, passed.active_count, loss)
-        self._dead_neurons.update(passed.fired, len(x))
+        self._metrics.update(x, output.x_hat, output.active_count, loss)
+        self._dead_neurons.update(output.fired, len(x))
 
     @property
     def loss_is_finite(self) -> bool:

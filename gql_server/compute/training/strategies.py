@@ -10,7 +10,7 @@ from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine, BatchTopKEngine, JumpReLUEngine
 from gql_server.compute.saes.linear_engine import fold_scale, has_linear_engine, initialise
 from gql_server.compute.saes.starting import first_factor, spread_batches
-from gql_server.compute.training.forward import Pass, some_rows
+from gql_server.compute.training.forward import ForwardOutput, some_rows
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -23,7 +23,7 @@ held-out tokens, dead share on the training's: 0.908 with 1.2 % at 1/32, 0.911 w
 4.5 % at 1/256.
 """
 REVIVED_AMONG = 4
-"""Of how many times as many dead neurons as take part for a token the strongest are taken.
+"""Candidate pool for the auxiliary loss, as a multiple of the dead neurons used per token.
 
 With 2 a BatchTopKSae of 16,384 neurons came to an explained variance of 0.896 on held-out tokens instead of
 0.900, with 8 % dead instead of 6 % (376 steps of 1,024 tokens of SmolLM2's layer 9); with 4 as with all.
@@ -46,7 +46,7 @@ class TrainingStrategy:
     def start(self, rows: Tensor) -> None:
         """Set the engine up from some unscaled rows [n, n_inputs] of the run, and choose the scale."""
 
-    def penalty(self, passed: Pass, dead: Tensor) -> Tensor | float:
+    def penalty(self, output: ForwardOutput, dead: Tensor) -> Tensor | float:
         """Return what the loss of a forward pass grows by, beside mi_crow's own terms.
 
         ``dead`` [n_latents], bool, is true for neurons that have not fired for long.
@@ -64,7 +64,7 @@ class TrainingStrategy:
         """Turn the engine into one for activations as they are."""
 
 
-class LinearRecipe(TrainingStrategy):
+class LinearStrategy(TrainingStrategy):
     """For mi_crow's own classes: linear_engine.py says what and why."""
 
     revives = True
@@ -79,7 +79,7 @@ class LinearRecipe(TrainingStrategy):
         fold_scale(self.sae, self.scale)
 
 
-class AffineRecipe(TrainingStrategy):
+class AffineStrategy(TrainingStrategy):
     """For engines with a decoder bias.
 
     The bias starts as the activations' mean, so that latents describe how tokens differ: with it 0 % of 4,096
@@ -114,7 +114,7 @@ class AffineRecipe(TrainingStrategy):
         if isinstance(self.engine, JumpReLUEngine):
             self.engine.threshold.fill_(_threshold_for(self.engine, rows))
 
-    def penalty(self, passed: Pass, dead: Tensor) -> Tensor | float:
+    def penalty(self, output: ForwardOutput, dead: Tensor) -> Tensor | float:
         """Return, for JumpReLU, how far L0 is from k, and how far dead neurons are from their thresholds.
 
         Rajamanoharan et al. 2024 (Jumping Ahead) for the first; for the second, which brings thresholds down
@@ -123,10 +123,10 @@ class AffineRecipe(TrainingStrategy):
         """
         if not isinstance(self.engine, JumpReLUEngine) or self.engine.k is None:
             return 0.0
-        assert passed.places is not None
-        from_k = (self.engine.l0(passed.places) / self.engine.k - 1).square()
-        indices = dead.to(passed.x_hat.device).nonzero().flatten()
-        pre_activations = passed.pre_activations(indices)
+        assert output.places is not None
+        from_k = (self.engine.l0(output.places) / self.engine.k - 1).square()
+        indices = dead.to(output.x_hat.device).nonzero().flatten()
+        pre_activations = output.pre_activations(indices)
         below = torch.relu(self.engine.threshold[indices] - pre_activations).sum() / len(pre_activations)
         return self._variance * (L0_WEIGHT * from_k + BELOW_THRESHOLD_WEIGHT * below)
 
@@ -149,11 +149,11 @@ class AffineRecipe(TrainingStrategy):
         self.engine.fold_scale(self.scale)
 
 
-def recipe_for(sae: Sae) -> TrainingStrategy:
+def strategy_for(sae: Sae) -> TrainingStrategy:
     """Return the recipe for an SAE's engine."""
     if isinstance(sae.sae_engine, AffineEngine):
-        return AffineRecipe(sae)
-    return LinearRecipe(sae) if has_linear_engine(sae) else TrainingStrategy(sae)
+        return AffineStrategy(sae)
+    return LinearStrategy(sae) if has_linear_engine(sae) else TrainingStrategy(sae)
 
 
 def activation_scale(rows: Tensor) -> float:
@@ -170,15 +170,15 @@ def activation_scale(rows: Tensor) -> float:
     return float(2.0 ** max(-60, min(60, exponent)))
 
 
-def auxiliary_loss(x: Tensor, passed: Pass, dead: Tensor) -> Tensor:
+def auxiliary_loss(x: Tensor, output: ForwardOutput, dead: Tensor) -> Tensor:
     """Return the loss that brings dead neurons back: AuxK of Gao et al. 2024, appendix A.2.
 
-    The dead ones with the largest pre-codes, half as many as inputs, reconstruct what the others leave of x:
-    mean((e - e_hat)²), e = x - x_hat, times AUXILIARY_WEIGHT; less where there are fewer dead ones.
-    ``passed`` is the forward pass of x [n, n_inputs], ``dead`` bool [n_latents].
+    The dead ones with the largest pre-activations, half as many as inputs, reconstruct what the others leave
+    of x: mean((e - e_hat)²), e = x - x_hat, times AUXILIARY_WEIGHT; less where there are fewer dead ones.
+    ``output`` is the forward pass of x [n, n_inputs], ``dead`` bool [n_latents].
 
-    Pre-codes below 0 take part, though no latent will ever be: they bring back neurons that are far from
-    firing. With positive ones alone 4.0 % of BiasedTopKSae's neurons ended dead instead of 0.3 % (4,096
+    Pre-activations below 0 take part, though no latent will ever be: they bring back neurons that are far
+    from firing. With positive ones alone 4.0 % of BiasedTopKSae's neurons ended dead instead of 0.3 % (4,096
     neurons, 368 steps on 47,371 tokens of SmolLM2's layer 9), at the same explained variance.
 
     Of more dead ones than REVIVED_AMONG times as many as take part, a step looks at so many, drawn anew: all
@@ -189,12 +189,12 @@ def auxiliary_loss(x: Tensor, passed: Pass, dead: Tensor) -> Tensor:
     if len(indices) > REVIVED_AMONG * wanted:
         indices = indices[torch.randperm(len(indices), device=x.device)[: REVIVED_AMONG * wanted]]
     k = min(wanted, len(indices))
-    latents = passed.pre_activations(indices)
+    latents = output.pre_activations(indices)
     if k < len(indices):
         values, places = latents.topk(k, dim=1, sorted=False)
         latents = torch.zeros_like(latents).scatter(1, places, values)
-    error = (x - passed.x_hat).detach()
-    loss: Tensor = mse_loss(latents @ some_rows(passed.dictionary, indices), error)
+    error = (x - output.x_hat).detach()
+    loss: Tensor = mse_loss(latents @ some_rows(output.dictionary, indices), error)
     return AUXILIARY_WEIGHT * k / wanted * loss
 
 

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.devices import moved
-from gql_server.compute.training.forward import Pass, forward_fn
+from gql_server.compute.training.forward import ForwardOutput, forward_fn
 from gql_server.compute.training.report import Schedule, TrainingReport
 from gql_server.compute.training.snapshots import (
     Snapshot,
@@ -46,14 +46,14 @@ class Steps:
 
     def __init__(
         self,
-        recipe: TrainingStrategy,
+        strategy: TrainingStrategy,
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
         report: TrainingReport,
         snapshots: Snapshots,
     ) -> None:
-        self._recipe = recipe
-        self._sae = recipe.sae
+        self._strategy = strategy
+        self._sae = strategy.sae
         self._optimizer = optimizer
         self._rates = LambdaLR(optimizer, schedule.learning_rate_factor)
         self._report = report
@@ -66,7 +66,7 @@ class Steps:
 
     def step(self) -> None:
         """End a step."""
-        self._recipe.after_step()
+        self._strategy.after_step()
         self._rates.step()
         self._report.tell()
         if self._snapshots.due():
@@ -95,10 +95,10 @@ class ReportingTrainer(SaeTrainer):
     """The SaeTrainer that a training puts in ``sae.trainer``; see the classes above for what it does more."""
 
     def __init__(
-        self, recipe: TrainingStrategy, report: TrainingReport, schedule: Schedule, snapshots: Snapshots
+        self, strategy: TrainingStrategy, report: TrainingReport, schedule: Schedule, snapshots: Snapshots
     ) -> None:
-        super().__init__(recipe.sae)
-        self._recipe = recipe
+        super().__init__(strategy.sae)
+        self._strategy = strategy
         self._report = report
         self._schedule = schedule
         self._snapshots = snapshots
@@ -128,11 +128,11 @@ class ReportingTrainer(SaeTrainer):
 
         Its decay of the weights is off: it would pull biases away from what they have to be.
         """
-        fast = self._recipe.fast_parameters()
+        fast = self._strategy.fast_parameters()
         others = [one for one in self.sae.sae_engine.parameters() if all(one is not other for other in fast)]
         groups = [{"params": others}, *([{"params": fast, "lr": cfg.lr * FAST}] if fast else [])]
         optimizer = torch.optim.AdamW(groups, lr=cfg.lr, betas=_BETAS, weight_decay=0.0, fused=True)
-        self._steps = Steps(self._recipe, optimizer, self._schedule, self._report, self._snapshots)
+        self._steps = Steps(self._strategy, optimizer, self._schedule, self._report, self._snapshots)
         if self._resumed is not None:
             self._steps.resume(self._resumed)
             self._resumed = None
@@ -168,15 +168,15 @@ class ReportingTrainer(SaeTrainer):
                 steps.step()
         return {}
 
-    def _loss(self, passed: Pass, x: Tensor, cfg: SaeTrainingConfig, learning_rate: float) -> Tensor:
+    def _loss(self, output: ForwardOutput, x: Tensor, cfg: SaeTrainingConfig, learning_rate: float) -> Tensor:
         """Return mi_crow's own loss and the recipe's terms; what is reported is the whole."""
         dead = self._report.neurons_to_revive()
-        loss: Tensor = mse_loss(passed.x_hat, x) + cfg.l1_lambda * passed.mean_latent
-        loss = loss + self._recipe.penalty(passed, dead)
-        if self._recipe.revives and dead.any():
-            loss = loss + auxiliary_loss(x, passed, dead)
+        loss: Tensor = mse_loss(output.x_hat, x) + cfg.l1_lambda * output.mean_latent
+        loss = loss + self._strategy.penalty(output, dead)
+        if self._strategy.revives and dead.any():
+            loss = loss + auxiliary_loss(x, output, dead)
         with torch.no_grad():
-            self._report.record(x, passed, loss, learning_rate)
+            self._report.record(x, output, loss, learning_rate)
         return loss
 
     def _save_training_to_store(self, *args: Any, **kwargs: Any) -> None:

@@ -15,7 +15,7 @@ from gql_server.compute.training.outliers import figures_told, note_of, outlier_
 from gql_server.compute.training.plan import MAX_DEAD_WINDOW, TrainingPlan, make_plan
 from gql_server.compute.training.report import Schedule, TrainingReport
 from gql_server.compute.training.snapshots import Snapshots, UnusableSnapshot, fingerprint
-from gql_server.compute.training.strategies import TrainingStrategy, recipe_for
+from gql_server.compute.training.strategies import TrainingStrategy, strategy_for
 from gql_server.compute.training.trainer import ReportingTrainer
 from gql_server.compute.training.training_store import TrainingStore
 from gql_server.compute.worker.context import TaskContext, TaskError
@@ -68,16 +68,16 @@ def train_sae(
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(task.seed)
         sae = sae_class.build(task.n_latents, rows.n_inputs, task.k, device)
-        recipe = recipe_for(sae)
-        plan = _prepare(task, recipe, sae_class, rows, device)
+        strategy = strategy_for(sae)
+        plan = _prepare(task, strategy, sae_class, rows, device)
         context.emit(plan.config)
         context.emit(Log(_opening(task, rows, plan)))
         if note := note_of(sample, rows.stored.exclusions):
             context.emit(Log(note))
         snapshots = _snapshots(task, plan, rows)
         with freed_memory_kept():
-            report = _train(task, recipe, rows, plan, snapshots, context)
-    recipe.finish()
+            report = _train(task, strategy, rows, plan, snapshots, context)
+    strategy.finish()
     report.check_weights(sae, plan.config.learning_rate)
     run = provenance_of_run(store, task.run_id)
     provenance, outliers = write_training(
@@ -106,14 +106,14 @@ def _check_sizes(task: TrainSae, sae_class: SaeClass) -> None:
 
 
 def _prepare(
-    task: TrainSae, recipe: TrainingStrategy, sae_class: SaeClass, rows: TrainingStore, device: str
+    task: TrainSae, strategy: TrainingStrategy, sae_class: SaeClass, rows: TrainingStore, device: str
 ) -> TrainingPlan:
     """Start the engine well and choose what the task leaves open."""
-    recipe.start(rows.sample(_SAMPLE_ROWS))
-    rows.scale = recipe.scale
+    strategy.start(rows.sample(_SAMPLE_ROWS))
+    rows.scale = strategy.scale
     return make_plan(
         task,
-        recipe,
+        strategy,
         needs_k=sae_class.needs_k,
         n_inputs=rows.n_inputs,
         total_steps=rows.steps_per_epoch * task.epochs,
@@ -133,7 +133,7 @@ def _snapshots(task: TrainSae, plan: TrainingPlan, rows: TrainingStore) -> Snaps
 
 def _train(
     task: TrainSae,
-    recipe: TrainingStrategy,
+    strategy: TrainingStrategy,
     rows: TrainingStore,
     plan: TrainingPlan,
     snapshots: Snapshots,
@@ -142,9 +142,9 @@ def _train(
     schedule = Schedule(rows.steps_per_epoch, task.epochs)
     window = min(MAX_DEAD_WINDOW, rows.steps_per_epoch * task.batch_size)
     report = TrainingReport(context, schedule, DeadNeurons(task.n_latents, window), plan)
-    sae = recipe.sae
+    sae = strategy.sae
     # Trap: TopKSae.train() would make a new engine; its trainer's train() does not.
-    sae.trainer = ReportingTrainer(recipe, report, schedule, snapshots)
+    sae.trainer = ReportingTrainer(strategy, report, schedule, snapshots)
     _resume(task, sae, report, snapshots, context)
     if report.step < report.total_steps:
         epochs_done, batches_done = divmod(report.step, rows.steps_per_epoch)

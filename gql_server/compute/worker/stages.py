@@ -10,7 +10,7 @@ Tell = Callable[[int, int], None]
 
 
 def stage(context: TaskContext, name: str) -> Tell:
-    """Return what a long computation calls between its portions."""
+    """Return what a long computation calls between its chunks."""
 
     def tell(completed: int, total: int) -> None:
         context.check()
