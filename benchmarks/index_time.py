@@ -23,7 +23,7 @@ from gql_server.artifacts.datasets import built_in_python_reference, write_texts
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.indexing.directions import direction_tensors
 from gql_server.compute.indexing.neuron_index import index_neurons
-from gql_server.compute.indexing.text_groups import MAX_DENSE_LATENTS
+from gql_server.compute.indexing.text_groups import MAX_GROUP_LATENTS
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.loaded import Saes
 from gql_server.compute.storage.store import ActivationStore
@@ -161,7 +161,7 @@ def index_task(run: Run, sae: SaeSource) -> IndexNeurons:
 
 def encode_all(run: Run, sae: Sae) -> None:
     """Read the run's activations and encode those that count, in portions as large as the index's."""
-    portion = max(1, MAX_DENSE_LATENTS // sae.context.n_latents)
+    portion = max(1, MAX_GROUP_LATENTS // sae.context.n_latents)
     for index in run.store.list_run_batches(RUN):
         activations = run.store.read_masked(RUN, index, run.subject.layer)
         for start in range(0, len(activations), portion):

@@ -12,7 +12,7 @@ from benchmarks.captures import RUN, Silent, block
 from benchmarks.peers.handover import peak_megabytes
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.training.training import train_sae
-from gql_server.protocol.events import Event, TrainingPoint
+from gql_server.protocol.events import Event, TrainingPointMessage
 from gql_server.protocol.tasks import TrainSae
 
 
@@ -30,7 +30,7 @@ class Steps(Silent):
 
     def emit(self, event: Event) -> None:
         """Take note of a training point, which is one step here."""
-        if isinstance(event, TrainingPoint):
+        if isinstance(event, TrainingPointMessage):
             self.seconds += self.batch_size / event.tokens_per_second
             if event.step == self.n_steps:
                 raise Enough

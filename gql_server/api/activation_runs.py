@@ -22,7 +22,7 @@ from gql_server.api.context import Info
 from gql_server.api.datasets import Dataset, DatasetInput, dataset_request
 from gql_server.api.enums import ArtifactStatus, FloatType, LongTexts
 from gql_server.api.launches import LaunchResult, job_launched
-from gql_server.api.pagination import After, Connection, First, children_connection, given, listing
+from gql_server.api.pagination import After, Connection, First, children_connection, listing, unset_to_none
 from gql_server.api.provenance import ActivationRunProvenance, run_provenance
 from gql_server.api.references import JobRef, LanguageModelRef, SaeRef
 from gql_server.services import activation_runs as activation_run_service, pages
@@ -148,9 +148,9 @@ class ActivationRunQueries:
     ) -> Connection[ActivationRun]:
         """Activation runs."""
         conditions = []
-        if given(language_model_id) is not None:
+        if unset_to_none(language_model_id) is not None:
             conditions.append(ActivationRunRow.language_model_id == language_model_id)
-        if given(status) is not None:
+        if unset_to_none(status) is not None:
             conditions.append(ActivationRunRow.status == status)
         return await listing(info, ActivationRunRow, conditions, activation_run, first, after)
 

@@ -44,7 +44,7 @@ class Context:
         self.refusal: str | None = None
         """The ErrorCode of what was refused in the operation's data, where that is no error."""
         self.loaders = Loaders(server)
-        self.moment: Hashable = None
+        self.snapshot_key: Hashable = None
         """Names the event that a subscription is at, and the state of all that may be shown with it.
 
         None where nobody else is given it. What an operation may see does not depend on whose it is.

@@ -16,7 +16,7 @@ from gql_server.api.common import (
 from gql_server.api.context import Info
 from gql_server.api.exclusions import EXCLUDE_FIRST_POSITIONS, EXCLUDE_OUTLIERS
 from gql_server.api.neurons import Neuron, neuron
-from gql_server.api.pagination import given
+from gql_server.api.pagination import unset_to_none
 from gql_server.services import contrast as contrast_service
 
 
@@ -71,8 +71,8 @@ class ContrastQueries:
             texts_a,
             texts_b,
             first,
-            given(exclude_first_positions),
-            given(exclude_outliers),
+            unset_to_none(exclude_first_positions),
+            unset_to_none(exclude_outliers),
         )
         return ContrastedNeurons(
             neurons=[

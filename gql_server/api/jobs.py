@@ -25,7 +25,7 @@ from gql_server.api.enums import JobKind, JobStatus
 from gql_server.api.job_events import JobEvent, job_event
 from gql_server.api.launches import LaunchResult, job_launched
 from gql_server.api.loaders import JobEventsKey
-from gql_server.api.pagination import After, Connection, First, given, listing
+from gql_server.api.pagination import After, Connection, First, listing, unset_to_none
 from gql_server.api.progress import JobProgress, job_progress
 from gql_server.api.references import ActivationRunRef, LanguageModelRef, SaeRef
 from gql_server.services import jobs as job_service
@@ -128,7 +128,7 @@ class JobQueries:
         kind: Annotated[list[JobKind] | None, argument("Only jobs of these kinds.")] = strawberry.UNSET,
     ) -> Connection[Job]:
         """Jobs."""
-        conditions = job_service.conditions(given(status), given(kind))
+        conditions = job_service.conditions(unset_to_none(status), unset_to_none(kind))
         return await listing(info, JobRow, conditions, job, first, after)
 
     @field
@@ -196,13 +196,13 @@ class JobSubscriptions:
         the job has ended and all has been sent. A retry of the job goes on with the same numbering in a
         later attempt.
         """
-        context, tails = info.context, info.context.server.tails
+        context, event_hub = info.context, info.context.server.event_hub
         after = max(after, _sequence_of(context.last_event_id))
         async with closing(job_service.watch(context.server, id, after)) as events:
             async for event in events:
                 event_id.set(str(event.sequence))
-                context.renew_loaders(tails.job(id))
-                context.moment = tails.moment(id, event.sequence)
+                context.renew_loaders(event_hub.job(id))
+                context.snapshot_key = event_hub.snapshot_key(id, event.sequence)
                 yield job_event(event)
 
     @subscription
@@ -215,8 +215,8 @@ class JobSubscriptions:
         completes; begins anew at each connection.
         """
         context = info.context
-        async with closing(job_service.watch_all(context.server, given(kind))) as rows:
+        async with closing(job_service.watch_all(context.server, unset_to_none(kind))) as rows:
             async for row in rows:
                 context.renew_loaders()
-                context.moment = (row.id, row.revision, context.server.database.commits)
+                context.snapshot_key = (row.id, row.revision, context.server.database.commits)
                 yield job(row)

@@ -14,14 +14,14 @@ from gql_server.errors import Conflict, Refusal
 from gql_server.processes.reader_pool import ReadingEnded
 from gql_server.services import artifacts, batches, model_identity, neuron_tensors, neurons, pages, top_texts
 from gql_server.services.model_identity import LanguageModelState
-from gql_server.services.neuron_tensors import NeuronHistogram, NeuronStatistics, Ranked
+from gql_server.services.neuron_tensors import NeuronHistogram, Ranked, StoredStatistics
 from gql_server.services.pages import Children, Page
 from gql_server.services.tokenizing import texts_of_tokens
 from models import ActivationRun, Concept, Job, JobEvent, LanguageModel, NeuronIndex, Sae, TrainingPoint
 from models.enums import ArtifactStatus
 
 if TYPE_CHECKING:
-    from gql_server.artifacts.top_texts import TopText
+    from gql_server.artifacts.top_texts import StoredTopText
     from gql_server.services.app_context import AppContext
 
 K = TypeVar("K", bound=Hashable)
@@ -187,7 +187,7 @@ class Loaders:
         return _loader(self._load_training_points)
 
     @cached_property
-    def neuron_statistics(self) -> DataLoader[tuple[str, int], NeuronStatistics | None]:
+    def neuron_statistics(self) -> DataLoader[tuple[str, int], StoredStatistics | None]:
         """What is shown of a neuron, by its SAE's ID and its index; None where the SAE is not indexed."""
         return _loader(self._load_statistics)
 
@@ -227,7 +227,7 @@ class Loaders:
         return self._optional(batches.frequency_histograms)
 
     @cached_property
-    def top_texts(self) -> DataLoader[TopTextsKey, "list[TopText] | None"]:
+    def top_texts(self) -> DataLoader[TopTextsKey, "list[StoredTopText] | None"]:
         """The texts on which a neuron fires most; None where the run or the tokenizer is gone."""
         return _loader(self._load_top_texts)
 
@@ -270,13 +270,13 @@ class Loaders:
         except Conflict as gone:
             return [gone] * len(neurons)
 
-    async def _load_statistics(self, keys: list[tuple[str, int]]) -> list[NeuronStatistics | Conflict | None]:
+    async def _load_statistics(self, keys: list[tuple[str, int]]) -> list[StoredStatistics | Conflict | None]:
         # Each of a neuron's fields asks for them: looking for the index here spares each of them one wait.
         await self.neuron_indexes.load_many({sae_id for sae_id, _ in keys})
 
         async def load(
             sae_id: str, keys: list[tuple[str, int]]
-        ) -> Sequence[NeuronStatistics | Conflict | None]:
+        ) -> Sequence[StoredStatistics | Conflict | None]:
             index = await self.neuron_indexes.load(sae_id)
             if index is None or index.status != ArtifactStatus.READY:
                 return [None] * len(keys)
@@ -326,12 +326,12 @@ class Loaders:
 
         return await _by_group(keys, lambda key: key.max_points, load)
 
-    async def _load_top_texts(self, keys: list[TopTextsKey]) -> list["list[TopText] | Conflict | None"]:
+    async def _load_top_texts(self, keys: list[TopTextsKey]) -> list["list[StoredTopText] | Conflict | None"]:
         sources = await top_texts.sources(self._server, {key.index_id for key in keys})
 
         async def load(
             group: tuple[str, int], keys: list[TopTextsKey]
-        ) -> Sequence["list[TopText] | Conflict | None"]:
+        ) -> Sequence["list[StoredTopText] | Conflict | None"]:
             source = sources.get(group[0])
             if source is None:
                 return [None] * len(keys)

@@ -7,7 +7,7 @@ from graphql import FieldNode, FragmentSpreadNode, InlineFragmentNode, NameNode
 
 from gql_server.api.context import Info
 from gql_server.errors import Conflict
-from gql_server.services.neuron_tensors import NeuronStatistics
+from gql_server.services.neuron_tensors import StoredStatistics
 
 V = TypeVar("V")
 
@@ -18,7 +18,7 @@ FIGURES = {"frequency", "maxActivation", "meanActivation", "dead"}
 
 
 def figure(
-    info: Info, place: NeuronPlace, known: NeuronStatistics | None, show: Callable[[NeuronStatistics], V]
+    info: Info, place: NeuronPlace, known: StoredStatistics | None, show: Callable[[StoredStatistics], V]
 ) -> V | None:
     """Return what ``show`` makes of a neuron's statistics; None where its SAE is not indexed.
 
@@ -28,14 +28,14 @@ def figure(
     return cast(Any, _wait_for_figure(info, place, show)) if known is None else show(known)
 
 
-async def _wait_for_figure(info: Info, place: NeuronPlace, show: Callable[[NeuronStatistics], V]) -> V | None:
+async def _wait_for_figure(info: Info, place: NeuronPlace, show: Callable[[StoredStatistics], V]) -> V | None:
     statistics = await info.context.loaders.neuron_statistics.load(place)
     return show(statistics) if statistics else None
 
 
 async def statistics_of_page(
     info: Info, sae_id: str, neurons: list[int]
-) -> dict[int, NeuronStatistics | None]:
+) -> dict[int, StoredStatistics | None]:
     """Return the statistics of an SAE's neurons if they are asked for; none where they are gone."""
     if not _asks_for_figures(info):
         return {}

@@ -14,12 +14,12 @@ from gql_server.api.histograms import Histogram, even_histogram
 from gql_server.api.loaders import IndexedNeuron, NeuronsKey, TopTextsKey
 from gql_server.api.neuron_filters import NeuronFilter
 from gql_server.api.neuron_statistics import NeuronPlace, figure, statistics_of_page
-from gql_server.api.pagination import Connection, connection, given
+from gql_server.api.pagination import Connection, connection, unset_to_none
 from gql_server.api.references import ConceptRef, SaeRef
 from gql_server.api.token_effects import TokenEffect, check_ranked, token_effects
 from gql_server.protocol import events
 from gql_server.services.cursors import check_first
-from gql_server.services.neuron_tensors import NeuronStatistics, Ranked
+from gql_server.services.neuron_tensors import Ranked, StoredStatistics
 from gql_server.services.neurons import NeuronConditions, NeuronOrder, NeuronQuery
 from models import Sae as SaeRow
 from models.enums import ArtifactStatus
@@ -75,7 +75,7 @@ class Neuron(Node):
     """One unit of an SAE's hidden layer, elsewhere called a latent or feature; not an MLP neuron."""
 
     sae_row: strawberry.Private[SaeRow]
-    statistics: strawberry.Private[NeuronStatistics | None] = None
+    statistics: strawberry.Private[StoredStatistics | None] = None
     """What the index says of it, where that has been read with its page."""
     index: int = strawberry.field(description="Its place in the hidden layer, counted from 0.")
 
@@ -200,7 +200,7 @@ async def _ranked(
     return await loader.load(IndexedNeuron(index_id, neuron.index)) if index_id else None
 
 
-def neuron(sae_row: SaeRow, index: int, statistics: NeuronStatistics | None = None) -> Neuron:
+def neuron(sae_row: SaeRow, index: int, statistics: StoredStatistics | None = None) -> Neuron:
     """Return a neuron of an SAE that has it."""
     id = strawberry.ID(ids.neuron_id(sae_row.id, index))
     return Neuron(id=id, sae_row=sae_row, index=index, statistics=statistics)
@@ -221,7 +221,7 @@ async def neuron_connection(
 ) -> Connection[Neuron]:
     """Return a page of an SAE's neurons."""
     conditions = filter.conditions() if isinstance(filter, NeuronFilter) else NeuronConditions()
-    query = NeuronQuery(first, given(after), order, conditions)
+    query = NeuronQuery(first, unset_to_none(after), order, conditions)
     found = await info.context.loaders.neuron_pages.load(NeuronsKey(sae_row.id, query, sae_row))
 
     statistics = await statistics_of_page(info, sae_row.id, found.page.items)
@@ -249,7 +249,7 @@ class NeuronActivation:
 
 
 def neuron_activations(
-    sae_row: SaeRow | None, activations: list[events.NeuronActivation]
+    sae_row: SaeRow | None, activations: list[events.NeuronActivationMessage]
 ) -> list[NeuronActivation]:
     """Return what a worker reports of an SAE's neurons as it is shown; nothing without an SAE."""
     if sae_row is None:

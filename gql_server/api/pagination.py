@@ -84,7 +84,7 @@ async def listing(
 ) -> Connection[T]:
     """Return a page of a table's rows, newest first."""
     async with info.context.server.database.read() as session:
-        page = await pages.newest_first(session, table, conditions, first, given(after))
+        page = await pages.newest_first(session, table, conditions, first, unset_to_none(after))
 
     async def count() -> int:
         async with info.context.server.database.read() as session:
@@ -103,7 +103,7 @@ async def children_connection(
     search: str | None = None,
 ) -> Connection[T]:
     """Return a page of a row's children; those of its siblings are read in the same statement."""
-    key = ChildrenKey(children, parent_id, search or None, first, given(after))
+    key = ChildrenKey(children, parent_id, search or None, first, unset_to_none(after))
     page = await info.context.loaders.children.load(key)
 
     async def count() -> int:
@@ -113,6 +113,6 @@ async def children_connection(
     return connection(page, make, count)
 
 
-def given(value: T | None) -> T | None:
+def unset_to_none(value: T | None) -> T | None:
     """Return an argument's value, or None where it was left out."""
     return None if value is strawberry.UNSET else value

@@ -25,7 +25,7 @@ from gql_server.api.launches import LaunchResult, job_launched
 from gql_server.api.loaders import TrainingPointsKey
 from gql_server.api.neuron_filters import NeuronFilter
 from gql_server.api.neuron_indexes import NeuronIndex, neuron_index
-from gql_server.api.pagination import After, Connection, First, children_connection, given, listing
+from gql_server.api.pagination import After, Connection, First, children_connection, listing, unset_to_none
 from gql_server.api.provenance import SaeProvenance, sae_provenance
 from gql_server.api.references import (
     ActivationRunRef,
@@ -215,11 +215,11 @@ class SaeQueries:
     ) -> Connection[Sae]:
         """SAEs."""
         conditions = []
-        if given(language_model_id) is not None:
+        if unset_to_none(language_model_id) is not None:
             conditions.append(SaeRow.language_model_id == language_model_id)
-        if given(activation_run_id) is not None:
+        if unset_to_none(activation_run_id) is not None:
             conditions.append(SaeRow.activation_run_id == activation_run_id)
-        if given(status) is not None:
+        if unset_to_none(status) is not None:
             conditions.append(SaeRow.status == status)
         return await listing(info, SaeRow, conditions, sae, first, after)
 

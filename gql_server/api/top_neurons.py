@@ -8,7 +8,7 @@ from gql_server.api.common import Conflict, InvalidInput, NotFound, QueueFull, a
 from gql_server.api.context import Info
 from gql_server.api.exclusions import EXCLUDE_FIRST_POSITIONS, EXCLUDE_OUTLIERS
 from gql_server.api.neurons import NeuronActivation, neuron_activations
-from gql_server.api.pagination import given
+from gql_server.api.pagination import unset_to_none
 from gql_server.protocol import results
 from gql_server.services import top_neurons as top_neuron_service
 from models import Sae as SaeRow
@@ -121,7 +121,7 @@ class TopNeuronQueries:
             prompts,
             first,
             per_token,
-            given(exclude_first_positions),
-            given(exclude_outliers),
+            unset_to_none(exclude_first_positions),
+            unset_to_none(exclude_outliers),
         )
         return TopNeurons(prompts=[_prompt_neurons(row, found) for found in result.prompts])

@@ -151,6 +151,6 @@ class IndexProvenance(msgspec.Struct, frozen=True):
     """Whose unembedding says which tokens neurons raise; None where that was left out."""
 
 
-def plain(provenance: msgspec.Struct | None) -> dict[str, Any] | None:
+def to_json(provenance: msgspec.Struct | None) -> dict[str, Any] | None:
     """Return what a JSON column keeps."""
     return None if provenance is None else msgspec.to_builtins(provenance)

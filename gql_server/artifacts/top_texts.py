@@ -10,11 +10,11 @@ from gql_server.artifacts.datasets import TextDataset
 from gql_server.artifacts.kept_tokens import KeptTokens
 from gql_server.artifacts.tokenized_texts import TextTokenizer, TokenizedText, load_tokenizer
 
-__all__ = ["TextTokenizer", "TopText", "load_tokenizer", "read_top_texts"]
+__all__ = ["StoredTopText", "TextTokenizer", "load_tokenizer", "read_top_texts"]
 
 
 @dataclass(frozen=True)
-class TopText:
+class StoredTopText:
     """A stretch of a text; ``tokens`` are all in it, special ones too, with the neuron's latent on each."""
 
     text: str
@@ -40,7 +40,7 @@ def read_top_texts(
     dataset: TextDataset,
     tokenizer: TextTokenizer | None,
     max_length: int,
-) -> list[TopText]:
+) -> list[StoredTopText]:
     """Return a neuron's strongest texts, at most ``first``, strongest first; reads only its part of the file.
 
     Without a tokenizer, the texts' tokens are those that the index has kept. Raises OSError where there is no
@@ -87,12 +87,12 @@ def _tokenized(
     return cut.piece(piece)
 
 
-def _top_text(entry: dict[str, Any], text: TokenizedText) -> TopText:
+def _top_text(entry: dict[str, Any], text: TokenizedText) -> StoredTopText:
     row, piece = _place(entry)
     start, length = int(entry["window_start"]), int(entry["window_length"])
     token_index = int(entry["top_token_index"])
     activations = [float(value) for value in entry["window_activations"][:length]]
-    return TopText(
+    return StoredTopText(
         text=text.stretch(start, length),
         score=float(entry["top_scores"]),
         token_index=token_index,

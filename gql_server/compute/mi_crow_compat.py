@@ -61,9 +61,9 @@ def quieten(package: str = "mi_crow") -> None:
 
 def _is_worth_saying(record: logging.LogRecord) -> bool:
     """Say whether a line is a warning; upstream's trainer also calls a task's own ends errors."""
-    from gql_server.compute.worker.context import TaskCanceled, TaskError
+    from gql_server.compute.worker.context import CancelRequested, TaskError
 
-    own_end = isinstance(sys.exc_info()[1], TaskCanceled | TaskError)
+    own_end = isinstance(sys.exc_info()[1], CancelRequested | TaskError)
     return record.levelno >= logging.WARNING and not own_end
 
 

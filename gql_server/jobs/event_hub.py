@@ -1,4 +1,4 @@
-"""What is newest of the jobs that somebody watches, read once for all who watch them."""
+"""Fan-out of the events of watched jobs: they are read once for all who watch them."""
 
 import asyncio
 from collections import deque
@@ -26,7 +26,7 @@ class NotReadable(Exception):
 
 
 class JobFeed:
-    """A watched job as it was last read, with its newest events; those who watch it keep only a number."""
+    """A watched job as it was last read, with its newest events in a ring; watchers keep only a number."""
 
     def __init__(self) -> None:
         self.job: Job | None = None
@@ -35,7 +35,7 @@ class JobFeed:
         """Why it is not read any more."""
         self.watchers = 0
         self.notifier = Notifier()
-        """Rung when there is something new."""
+        """Notified when there is something new."""
         self._events: deque[JobEvent] = deque(maxlen=FEED_EVENTS)
 
     @property
@@ -67,12 +67,12 @@ class JobFeed:
 
 
 class JobEventHub:
-    """The tails of all watched jobs. One task reads them, from the first watcher until the last has left."""
+    """The feeds of all watched jobs. One task reads them, from the first watcher until the last has left."""
 
     def __init__(self, database: Database, notifier: Notifier) -> None:
         self._database = database
         self._notifier = notifier
-        self._tails: dict[str, JobFeed] = {}
+        self._feeds: dict[str, JobFeed] = {}
         self._reader: asyncio.Task[None] | None = None
         self._reading = asyncio.Lock()
         self._begun = 0
@@ -81,18 +81,18 @@ class JobEventHub:
 
     def job(self, id: str) -> Job | None:
         """Return a job that is watched as it was last read."""
-        tail = self._tails.get(id)
-        return tail.job if tail else None
+        feed = self._feeds.get(id)
+        return feed.job if feed else None
 
-    def moment(self, id: str, sequence: int) -> tuple[str, int, int, int] | None:
-        """Name an event of a job together with the state of the database; None where one alone watches it.
+    def snapshot_key(self, id: str, sequence: int) -> tuple[str, int, int, int] | None:
+        """Return the cache key of the snapshot that a watcher of an event sees; None for the only watcher.
 
-        Whoever is at the same moment finds the same, in this job and everywhere.
+        Equal keys mean the same state of the job and of the whole database.
         """
-        tail = self._tails.get(id)
-        if tail is None or tail.job is None or tail.watchers < 2:
+        feed = self._feeds.get(id)
+        if feed is None or feed.job is None or feed.watchers < 2:
             return None
-        return id, sequence, tail.job.revision, self._database.commits
+        return id, sequence, feed.job.revision, self._database.commits
 
     async def follow(self, job_id: str, after: int) -> AsyncIterator[JobEvent]:
         """Give a job's events above a sequence number, the past first, until it has ended and all are given.
@@ -102,15 +102,15 @@ class JobEventHub:
             Conflict: Retention has removed events above ``after``.
             NotReadable: The database could not be read.
         """
-        async with self._joined(job_id) as tail:
+        async with self._joined(job_id) as feed:
             while True:
-                seen, job = tail.notifier.count, _job_of(tail, job_id)
+                seen, job = feed.notifier.count, _job_of(feed, job_id)
                 event_log.check_kept(job, after)
-                if after < tail.start:
-                    for event in await self._page(job_id, after, tail.start):
+                if after < feed.start:
+                    for event in await self._page(job_id, after, feed.start):
                         after = event.sequence
                         yield event
-                elif (newer := tail.next(after)) is not None:
+                elif (newer := feed.next(after)) is not None:
                     after = newer.sequence
                     yield newer
                 elif job.status.ended:
@@ -118,28 +118,28 @@ class JobEventHub:
                     await asyncio.sleep(0)
                     return
                 else:
-                    await tail.notifier.wait(seen)
+                    await feed.notifier.wait(seen)
 
     @asynccontextmanager
     async def _joined(self, job_id: str) -> AsyncIterator[JobFeed]:
-        """Give a job's tail, read since this was called: who has just retried it must not see its old end."""
-        tail = self._tails.setdefault(job_id, JobFeed())
-        tail.watchers += 1
+        """Give a job's feed, read since this was called: who has just retried it must not see its old end."""
+        feed = self._feeds.setdefault(job_id, JobFeed())
+        feed.watchers += 1
         if self._reader is None:
             # It reads for all who watch: not under the first one's reference.
             self._reader = asyncio.create_task(self._keep_reading(self._notifier.count), context=Context())
         try:
             await self._read()
-            yield tail
+            yield feed
         finally:
-            tail.watchers -= 1
-            if not tail.watchers and self._tails.get(job_id) is tail:
-                del self._tails[job_id]
-            if not self._tails:
+            feed.watchers -= 1
+            if not feed.watchers and self._feeds.get(job_id) is feed:
+                del self._feeds[job_id]
+            if not self._feeds:
                 await self._stop_reading()
 
     async def _keep_reading(self, seen: int) -> None:
-        """Read whenever the notifier has rung since it had rung ``seen`` times."""
+        """Read after each notification since the one numbered ``seen``."""
         while True:
             await self._notifier.wait(seen, LOOK_AGAIN_SECONDS)
             seen = self._notifier.count
@@ -149,9 +149,9 @@ class JobEventHub:
                 logger.exception("watched jobs could not be read")
                 if self._reader is not asyncio.current_task():
                     return  # Stopped while it read; another one reads by now.
-                tails, self._tails, self._reader = self._tails, {}, None
-                for tail in tails.values():
-                    tail.fail(error)
+                feeds, self._feeds, self._reader = self._feeds, {}, None
+                for feed in feeds.values():
+                    feed.fail(error)
                 return
 
     async def _stop_reading(self) -> None:
@@ -161,34 +161,34 @@ class JobEventHub:
             await asyncio.gather(reader, return_exceptions=True)
 
     async def _read(self) -> None:
-        """Bring all tails up to date, unless a read that begins after this call does so meanwhile."""
+        """Bring all feeds up to date, unless a read that begins after this call does so meanwhile."""
         begun_before = self._begun
         async with self._reading:
             if self._done > begun_before:
                 return
             self._begun += 1
-            tails = dict(self._tails)
+            feeds = dict(self._feeds)
             async with self._database.read() as session:
-                for job in await session.scalars(select(Job).where(Job.id.in_(tails))):
-                    tail = tails[job.id]
-                    after = max(tail.last, job.last_sequence - FEED_EVENTS)
+                for job in await session.scalars(select(Job).where(Job.id.in_(feeds))):
+                    feed = feeds[job.id]
+                    after = max(feed.last, job.last_sequence - FEED_EVENTS)
                     newer = after < job.last_sequence
-                    tail.update(
+                    feed.update(
                         job, await event_log.read(session, job.id, after, FEED_EVENTS) if newer else []
                     )
             self._done = self._begun
 
-    async def _page(self, job_id: str, after: int, before_tail: int) -> list[JobEvent]:
-        """Return the next events that the tail no longer holds; it gives the rest itself."""
-        limit = min(EVENTS_AT_ONCE, before_tail - after)
+    async def _page(self, job_id: str, after: int, before_feed: int) -> list[JobEvent]:
+        """Return the next events that the feed no longer holds; it gives the rest itself."""
+        limit = min(EVENTS_AT_ONCE, before_feed - after)
         async with self._database.read() as session:
             event_log.check_kept(await session.get_one(Job, job_id), after)
             return await event_log.read(session, job_id, after, limit)
 
 
-def _job_of(tail: JobFeed, id: str) -> Job:
-    if tail.failure is not None:
-        raise NotReadable(f"the job {id} could not be read") from tail.failure
-    if tail.job is None:
+def _job_of(feed: JobFeed, id: str) -> Job:
+    if feed.failure is not None:
+        raise NotReadable(f"the job {id} could not be read") from feed.failure
+    if feed.job is None:
         raise NotFound("job", id)
-    return tail.job
+    return feed.job

@@ -1,4 +1,4 @@
-"""What operators are told of a job: its launch, its start and its end, in the log and in the metrics."""
+"""Log lines and metrics of a job: its launch, its start and its end."""
 
 from dataclasses import dataclass
 
@@ -35,23 +35,23 @@ def _kind(id: str) -> str | None:
 
 
 def log_job_queued(session: AsyncSession, job: Job) -> None:
-    """Tell of a job that waits from now on, once that is committed; the line has the request that asked."""
+    """Log that a job is queued, once that is committed; the line has the request that asked."""
     fields = subject(job)
 
-    async def tell(_: Database) -> None:
+    async def log_it(_: Database) -> None:
         log.info("job queued", **fields)
 
-    after_commit(session, tell)
+    after_commit(session, log_it)
 
 
 def log_job_started(job: Job) -> None:
-    """Tell of an attempt that has begun."""
+    """Log that an attempt has begun."""
     log.info("job started", **subject(job))
 
 
 @dataclass(frozen=True)
-class JobEnd:
-    """How an attempt has ended: read before another attempt changes the row, told after the commit."""
+class EndedJob:
+    """An attempt that has ended: read before another attempt changes the row, logged after the commit."""
 
     subject: Attributes
     kind: JobKind
@@ -63,14 +63,14 @@ class JobEnd:
     unit: str
 
     @classmethod
-    def of(cls, job: Job) -> "JobEnd":
+    def of(cls, job: Job) -> "EndedJob":
         """Return how a job's attempt has ended."""
         began, ended = job.started_at, job.finished_at
         seconds = round((ended - began).total_seconds(), 3) if began and ended else None
         return cls(subject(job), job.kind, job.status, job.error, seconds, job.completed, job.unit)
 
-    def tell(self, telemetry: Telemetry) -> None:
-        """Write it into the log, and count it."""
+    def log(self, telemetry: Telemetry) -> None:
+        """Log it, and count it."""
         telemetry.metrics.jobs.ended(self.kind, self.status, self.seconds)
         log.info(
             "job ended",

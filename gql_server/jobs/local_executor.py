@@ -39,7 +39,7 @@ class LocalExecutor:
         on_interactive_lost: Callable[[], None],
         telemetry: Telemetry,
     ) -> None:
-        patience = WorkerTimeouts(
+        timeouts = WorkerTimeouts(
             cancel=settings.cancel_grace_seconds,
             silence=settings.worker_silence_seconds,
             stall=settings.stall_seconds,
@@ -54,7 +54,7 @@ class LocalExecutor:
             return WorkerProcess(
                 lanes,
                 [*options, *(f"--lane-board={descriptor}" for descriptor in descriptors)],
-                patience,
+                timeouts,
                 on_language_model if interactive else _only_found(on_language_model),
                 on_interactive_lost if interactive else _ignore_loss,
                 telemetry,
@@ -63,7 +63,7 @@ class LocalExecutor:
 
         def download_worker() -> WorkerProcess:
             options = _options(settings, low_priority=True)
-            return WorkerProcess(["downloads"], options, patience, lambda told: None, _ignore_loss, telemetry)
+            return WorkerProcess(["downloads"], options, timeouts, lambda told: None, _ignore_loss, telemetry)
 
         self._download_worker = download_worker
         self._downloads: set[WorkerProcess] = set()

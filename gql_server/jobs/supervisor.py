@@ -26,15 +26,15 @@ from gql_server.jobs.executor import (
     WorkerOutOfMemory,
 )
 from gql_server.jobs.handler import JobHandler
-from gql_server.jobs.job_logging import JobEnd, log_job_started, subject
+from gql_server.jobs.job_logging import EndedJob, log_job_started, subject
 from gql_server.jobs.notifier import LOOK_AGAIN_SECONDS, Notifier
-from gql_server.protocol.events import Event, Log, Progress, Stage, TrainingPoint
+from gql_server.protocol.events import Event, Log, Progress, Stage, TrainingPointMessage
 from gql_server.protocol.results import Result
 from gql_server.protocol.tasks import Task
 from gql_server.protocol.wire import Lane
 from gql_server.settings import Settings
 from gql_server.telemetry.telemetry import Telemetry
-from gql_server.telemetry.tracing import ours
+from gql_server.telemetry.tracing import prefixed
 from models import Job
 from models.base import now
 from models.enums import JobEventType, JobKind, JobStatus
@@ -215,7 +215,7 @@ class Supervisor:
                 await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
 
     async def _carry_out(self, job: Job, lane: Lane, task: Task, downloads: Sequence[Task] = ()) -> None:
-        with self._telemetry.tracer.span(f"job {job.kind}", ours(subject(job)), cause=job.id) as span:
+        with self._telemetry.tracer.span(f"job {job.kind}", prefixed(subject(job)), cause=job.id) as span:
             log_job_started(job)
             try:
                 if downloads:
@@ -316,7 +316,7 @@ class Supervisor:
                     case Log(message):
                         logger.info("job log", message=message)
                         await event_log.append(session, job, JobEventType.LOG, {"message": message})
-                    case TrainingPoint():
+                    case TrainingPointMessage():
                         await event_log.append_training_point(session, job, event)
                     case _:
                         pass  # The handler's business alone.
@@ -348,7 +348,7 @@ class Supervisor:
             progress.complete(job)
             await event_log.append(session, job, JobEventType.PROGRESS, progress.payload(job))
             await event_log.append_status(session, job, JobStatus.SUCCEEDED)
-        JobEnd.of(job).tell(self._telemetry)
+        EndedJob.of(job).log(self._telemetry)
         self.wake()
         return JobStatus.SUCCEEDED
 
@@ -371,12 +371,12 @@ class Supervisor:
                 status, error = JobStatus.CANCELED, None  # Asked for in the moment in which its worker went.
             finished = self._finished_at(job)
             await transitions.finish(session, self._handlers[job.kind], job, status, error, finished)
-            end = JobEnd.of(job)
+            end = EndedJob.of(job)
             if self._resumes and status == JobStatus.INTERRUPTED:
                 await transitions.resume_automatically(
                     session, self._handlers[job.kind], job, stopping=self._closing
                 )
-        end.tell(self._telemetry)
+        end.log(self._telemetry)
         self.wake()
         return status
 

@@ -1,4 +1,4 @@
-"""Notices that a worker hangs."""
+"""The watchdog of a worker process: heartbeats, and how long they may stay away."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,27 +12,27 @@ STUCK = "The worker did not get on with its task any more, and was ended."
 
 @dataclass(frozen=True)
 class WorkerTimeouts:
-    """How long a worker may take for what, in seconds."""
+    """Timeouts of a worker, in seconds."""
 
     cancel: float = 10
     """To stop a canceled task."""
     silence: float = 60
-    """Between two signs of life."""
+    """Between two heartbeats."""
     stall: float = 900
     """To be ready, and from one step of a task to the next."""
 
 
 class Watchdog:
-    """Listens for one worker process's signs of life.
+    """Watches one worker process by its heartbeats.
 
-    Time is counted in looks: a pause of this very process, such as a laptop's sleep, is no silence of the
+    Time is counted in ticks of this process: its own pause, such as a laptop's sleep, is no silence of the
     worker.
     """
 
-    def __init__(self, patience: WorkerTimeouts) -> None:
-        self._patience = patience
-        self._interval = min(1.0, patience.silence / 4)
-        self._looks_since_sign = 0
+    def __init__(self, timeouts: WorkerTimeouts) -> None:
+        self._timeouts = timeouts
+        self._interval = min(1.0, timeouts.silence / 4)
+        self._ticks_since_heartbeat = 0
         self.seconds_at_step = 0.0
         """For how long the worker's task in hand has not got from one step to the next, as it last said."""
         self.task_id: int | None = None
@@ -40,26 +40,26 @@ class Watchdog:
         self._ready = False
 
     def ready(self) -> None:
-        """Take in that the worker has started; signs of life come from now on."""
+        """Note that the worker has started: heartbeats come from now on."""
         self._ready = True
-        self._looks_since_sign = 0
+        self._ticks_since_heartbeat = 0
 
-    def sign(self, alive: WorkerAlive) -> None:
-        """Take in a sign of life."""
-        self._looks_since_sign = 0
+    def heartbeat(self, alive: WorkerAlive) -> None:
+        """Note a heartbeat."""
+        self._ticks_since_heartbeat = 0
         self.seconds_at_step, self.task_id = alive.seconds_at_step, alive.task_id
 
-    async def trouble(self, patience_with_task: Callable[[], float]) -> str:
-        """Return, in a sentence, what is wrong, once something is.
+    async def wait_for_hang(self, stall_seconds: Callable[[], float]) -> str:
+        """Return, when the worker hangs, a sentence that says how.
 
         Args:
-            patience_with_task: For how many seconds the task in hand, if any, may stand still.
+            stall_seconds: Gives the seconds that the task in hand, if any, may stay at one step.
         """
         while True:
             await asyncio.sleep(self._interval)
-            self._looks_since_sign += 1
-            patience = self._patience.silence if self._ready else self._patience.stall
-            if self._looks_since_sign * self._interval >= patience:
+            self._ticks_since_heartbeat += 1
+            timeout = self._timeouts.silence if self._ready else self._timeouts.stall
+            if self._ticks_since_heartbeat * self._interval >= timeout:
                 return SILENT
-            if self.seconds_at_step >= patience_with_task():
+            if self.seconds_at_step >= stall_seconds():
                 return STUCK

@@ -29,7 +29,7 @@ from gql_server.protocol.wire import (
     LanguageModelFound,
     StartTask,
     TaskBegan,
-    TaskCanceled as TaskCanceledMessage,
+    TaskCanceledMessage,
     TaskEvent,
     TaskFailed,
     TaskSucceeded,
@@ -73,7 +73,7 @@ class WorkerProcess:
         self,
         lanes: Sequence[Lane],
         options: Sequence[str],
-        patience: WorkerTimeouts,
+        timeouts: WorkerTimeouts,
         on_language_model: Callable[[LanguageModelChanged | LanguageModelFound], None],
         on_lost: Callable[[], None],
         telemetry: Telemetry,
@@ -86,7 +86,7 @@ class WorkerProcess:
         self._options = list(options)
         self._module = module
         self._descriptors = tuple(descriptors)
-        self._patience = patience
+        self._timeouts = timeouts
         self._on_language_model = on_language_model
         self._on_lost = on_lost
         self._spawning: asyncio.Task[None] | None = None
@@ -95,7 +95,7 @@ class WorkerProcess:
         self._reading: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[WorkerReady] | None = None
         self._sent: dict[int, _Sent] = {}
-        self._watchdog = Watchdog(patience)
+        self._watchdog = Watchdog(timeouts)
         self._watching: asyncio.Task[None] | None = None
         self._loading = False
         """Whether it is inside a library's loading of a language model, which asks nobody."""
@@ -200,7 +200,7 @@ class WorkerProcess:
         self._ready = asyncio.get_running_loop().create_future()
         self._loading = self._ended_for_cancel = False
         self._memory_kills = self._newest_memory_kills = kills_so_far()
-        self._watchdog = Watchdog(self._patience)
+        self._watchdog = Watchdog(self._timeouts)
         self._watching = asyncio.create_task(self._watch(self._watchdog, process))
         self._reading = asyncio.create_task(self._read(reader, process))
         self._printing = asyncio.create_task(self._log_what_is_printed(process))
@@ -250,14 +250,14 @@ class WorkerProcess:
             log.info("worker printed", lanes=self.lanes, text=shortened(text, _PRINTED_CHARACTERS))
 
     async def _watch(self, watchdog: Watchdog, process: Process) -> None:
-        self._reason = await watchdog.trouble(self._patience_with_task)
+        self._reason = await watchdog.wait_for_hang(self._stall_seconds)
         kill(process)
 
-    def _patience_with_task(self) -> float:
+    def _stall_seconds(self) -> float:
         """Return for how many seconds the task in hand may stand still; a load is one long step."""
         if not any(sent.run.begun for sent in self._sent.values()):
             return math.inf
-        return self._patience.stall * (_LOAD_STEPS if self._loading else 1)
+        return self._timeouts.stall * (_LOAD_STEPS if self._loading else 1)
 
     def _receive(self, message: FromWorker) -> None:
         match message:
@@ -267,8 +267,8 @@ class WorkerProcess:
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_result(message)
             case WorkerAlive():
-                self._watchdog.sign(message)
-                # As it was one sign ago: this one may have been on its way when the worker was ended.
+                self._watchdog.heartbeat(message)
+                # As it was one heartbeat ago: this one may have been on its way when the worker was ended.
                 self._memory_kills, self._newest_memory_kills = self._newest_memory_kills, kills_so_far()
             case LanguageModelChanged(status=status):
                 self._loading = status == "LOADING"
@@ -350,12 +350,12 @@ class WorkerProcess:
 
     def _hangs(self, task_id: int) -> bool:
         """Whether a canceled task keeps the worker to itself, so that others that have begun get no turn."""
-        patience = _GRACES_BESIDE_OTHERS * self._patience.cancel
-        return self._watchdog.task_id == task_id and self._watchdog.seconds_at_step > patience
+        grace = _GRACES_BESIDE_OTHERS * self._timeouts.cancel
+        return self._watchdog.task_id == task_id and self._watchdog.seconds_at_step > grace
 
     async def _kill_unless_ended(self, task_id: int) -> None:
         """End the process for a canceled task that does not stop; not under another one that gets on."""
-        await asyncio.sleep(0 if self._loading else self._patience.cancel)
+        await asyncio.sleep(0 if self._loading else self._timeouts.cancel)
         while task_id in self._sent and self._process is not None:
             others = any(sent.run.begun and not sent.run.cancel_requested for sent in self._sent.values())
             if not others or self._hangs(task_id):
@@ -363,7 +363,7 @@ class WorkerProcess:
                 self._ended_for_cancel = True
                 kill(self._process)
                 return
-            await asyncio.sleep(self._patience.cancel)
+            await asyncio.sleep(self._timeouts.cancel)
 
 
 _IN_A_WORD = {SILENT: "silent", STUCK: "stuck", GARBLED: "garbled", KEPT_ON: "canceled"}

@@ -44,7 +44,7 @@ class TrainingConfigChosen(Message, frozen=True):
     """As Exclusions has it."""
 
 
-class TrainingPoint(Message, frozen=True):
+class TrainingPointMessage(Message, frozen=True):
     """Averages over the steps since the point before. Definitions: docs/metrics.md."""
 
     step: int
@@ -63,10 +63,10 @@ class TrainingResumed(Message, frozen=True):
     """The training goes on after this step; its points so far take the place of all that were sent before."""
 
     step: int
-    points: list[TrainingPoint]
+    points: list[TrainingPointMessage]
 
 
-class NeuronActivation(Message, frozen=True):
+class NeuronActivationMessage(Message, frozen=True):
     """How strongly a neuron fires, and at which token (None in a single token's list)."""
 
     neuron_index: int
@@ -90,7 +90,7 @@ class GeneratedToken(Message, frozen=True):
     text: str
     log_probability: float
     alternatives: list[TokenProbability]
-    top_neurons: list[NeuronActivation]
+    top_neurons: list[NeuronActivationMessage]
 
 
 class TokenGenerated(Message, frozen=True):
@@ -110,7 +110,7 @@ class OutputFinished(Message, frozen=True):
     text: str
     tokens: list[GeneratedToken]
     finish_reason: Literal["LENGTH", "STOP", "END_OF_TEXT", "CANCELED"]
-    top_neurons: list[NeuronActivation]
+    top_neurons: list[NeuronActivationMessage]
     elapsed_milliseconds: float
 
 
@@ -119,7 +119,7 @@ Event = (
     | Stage
     | Log
     | TrainingConfigChosen
-    | TrainingPoint
+    | TrainingPointMessage
     | TrainingResumed
     | TokenGenerated
     | OutputFinished

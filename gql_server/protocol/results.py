@@ -9,10 +9,10 @@ from gql_server.artifacts.provenance import (
     LanguageModelProvenance,
     RunProvenance,
     SaeProvenance,
-    plain,
+    to_json,
 )
 from gql_server.protocol.base import Message
-from gql_server.protocol.events import NeuronActivation, TrainingConfigChosen, TrainingPoint
+from gql_server.protocol.events import NeuronActivationMessage, TrainingConfigChosen, TrainingPointMessage
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.tokens.options import TokenizerFacts
 
@@ -69,7 +69,7 @@ class CaptureResult(Message, frozen=True):
     truncated_text_count: int | None = None
 
 
-class OutlierFigures(Message, frozen=True):
+class OutlierStatistics(Message, frozen=True):
     """A finished SAE on tokens of its run, with outliers and without. Definitions: docs/metrics.md."""
 
     median_norm: float
@@ -87,12 +87,12 @@ class TrainResult(Message, frozen=True):
 
     n_inputs: int
     config: TrainingConfigChosen
-    final_point: TrainingPoint | None
+    final_point: TrainingPointMessage | None
     provenance: SaeProvenance | None = None
-    outliers: OutlierFigures | None = None
+    outliers: OutlierStatistics | None = None
 
 
-class Histogram(Message, frozen=True):
+class HistogramMessage(Message, frozen=True):
     """edges has one entry more than counts and ascends."""
 
     edges: list[float]
@@ -105,7 +105,7 @@ class IndexResult(Message, frozen=True):
     token_count: int
     sample_count: int
     dead_count: int
-    frequency_histogram: Histogram
+    frequency_histogram: HistogramMessage
     provenance: IndexProvenance | None = None
     exclusions: Exclusions = Exclusions()
     excluded_token_count: int = 0
@@ -170,10 +170,10 @@ class EvaluationResult(Message, frozen=True):
     language_model: LanguageModelProvenance | None = None
     """The model that it was measured with; None in evaluations of earlier versions."""
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return it as JSON has it."""
         nested = {"dataset": self.dataset, "language_model": self.language_model}
-        return msgspec.structs.asdict(self) | {name: plain(value) for name, value in nested.items()}
+        return msgspec.structs.asdict(self) | {name: to_json(value) for name, value in nested.items()}
 
 
 class ImportResult(Message, frozen=True):
@@ -208,7 +208,7 @@ class TokenNeurons(Message, frozen=True):
 
     token_index: int
     token: str
-    neurons: list[NeuronActivation]
+    neurons: list[NeuronActivationMessage]
 
 
 class PromptNeurons(Message, frozen=True):
@@ -216,7 +216,7 @@ class PromptNeurons(Message, frozen=True):
 
     prompt: str
     tokens: list[PromptToken]
-    neurons: list[NeuronActivation]
+    neurons: list[NeuronActivationMessage]
     per_token: list[TokenNeurons]
 
 

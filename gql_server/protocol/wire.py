@@ -98,7 +98,7 @@ class TaskFailed(Message, frozen=True):
     traceback: str
 
 
-class TaskCanceled(Message, frozen=True):
+class TaskCanceledMessage(Message, frozen=True):
     """Worker to API: the last word on a task."""
 
     task_id: int
@@ -114,5 +114,5 @@ FromWorker = (
     | TaskEvent
     | TaskSucceeded
     | TaskFailed
-    | TaskCanceled
+    | TaskCanceledMessage
 )

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.artifacts.manifest import MANIFEST_FILE, Manifest, assemble, write_manifest
-from gql_server.artifacts.provenance import plain
+from gql_server.artifacts.provenance import to_json
 from gql_server.errors import Conflict
 from gql_server.protocol.events import Event
 from gql_server.protocol.results import CaptureResult, Result
@@ -243,8 +243,8 @@ class CaptureHandler:
         run.token_count = result.token_count
         run.byte_size = result.byte_size
         run.manifest_path = f"store/runs/{run.id}/{MANIFEST_FILE}"
-        run.provenance = plain(result.provenance)
-        run.made_with = plain(result.provenance and result.provenance.language_model)
+        run.provenance = to_json(result.provenance)
+        run.made_with = to_json(result.provenance and result.provenance.language_model)
         run.completed_at = datetime.now(UTC)
 
     async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
@@ -264,8 +264,8 @@ class CaptureHandler:
             run.token_count = manifest.token_count
             run.byte_size = manifest.byte_size
             run.manifest_path = f"store/runs/{run.id}/{MANIFEST_FILE}"
-            run.provenance = plain(manifest.provenance)
-            run.made_with = plain(manifest.provenance and manifest.provenance.language_model)
+            run.provenance = to_json(manifest.provenance)
+            run.made_with = to_json(manifest.provenance and manifest.provenance.language_model)
 
     async def is_lost(self, session: AsyncSession, job: Job) -> bool:
         """Whether batches are missing that were there."""

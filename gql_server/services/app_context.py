@@ -52,6 +52,6 @@ class AppContext:
     """Those that are open, and what they cost."""
 
     @cached_property
-    def tails(self) -> JobEventHub:
+    def event_hub(self) -> JobEventHub:
         """The newest events of the jobs that are watched."""
         return JobEventHub(self.database, self.notifier)

@@ -8,7 +8,7 @@ import structlog
 from gql_server.jobs.executor import TaskRun
 from gql_server.telemetry.outcomes import OK, outcome_of
 from gql_server.telemetry.telemetry import Telemetry
-from gql_server.telemetry.tracing import Attributes, ours
+from gql_server.telemetry.tracing import Attributes, prefixed
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +21,7 @@ class Inference:
         self._kind = kind
         self._metrics = telemetry.metrics.inference
         self._about = about
-        self._span = telemetry.tracer.start(f"inference {kind}", ours(about))
+        self._span = telemetry.tracer.start(f"inference {kind}", prefixed(about))
         self._began = time.perf_counter()
         self._waited: float | None = None
 
@@ -50,7 +50,7 @@ class Inference:
         seconds = time.perf_counter() - self._began
         outcome = OK if error is None else outcome_of(error)
         self._metrics.ended(self._kind, outcome, seconds)
-        self._span.note(ours({"tokens": self._n_tokens, "waited_seconds": self._waited}))
+        self._span.note(prefixed({"tokens": self._n_tokens, "waited_seconds": self._waited}))
         self._span.conclude(outcome)
         self._span.end()
         log.info(

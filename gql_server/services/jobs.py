@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, func, select
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.jobs import event_log, queue, transitions
 from gql_server.jobs.handler import JobHandler
-from gql_server.jobs.job_logging import JobEnd
+from gql_server.jobs.job_logging import EndedJob
 from gql_server.jobs.notifier import LOOK_AGAIN_SECONDS
 from gql_server.jobs.progress import payload as progress_payload
 from gql_server.services import lookup, model_identity
@@ -67,7 +67,7 @@ async def cancel(server: AppContext, id: str) -> Job:
     Raises:
         Conflict: It has ended.
     """
-    end: JobEnd | None = None
+    end: EndedJob | None = None
     async with server.database.write() as session:
         job = await lookup.get(session, Job, id)
         if job.status.ended:
@@ -76,11 +76,11 @@ async def cancel(server: AppContext, id: str) -> Job:
             await transitions.finish(
                 session, handlers(server.settings)[job.kind], job, JobStatus.CANCELED, None
             )
-            end = JobEnd.of(job)
+            end = EndedJob.of(job)
         elif job.status == JobStatus.RUNNING:
             await event_log.append_status(session, job, JobStatus.CANCELING)
     if end is not None:
-        end.tell(server.telemetry)
+        end.log(server.telemetry)
     await server.supervisor.cancel(id)
     return job
 
@@ -130,13 +130,13 @@ def watch(server: AppContext, id: str, after: int) -> AsyncIterator[JobEvent]:
     """
     if after < 0:
         raise InvalidInput.at("after", "A sequence number is 0 (for all events) or above.")
-    return server.tails.follow(id, after)
+    return server.event_hub.follow(id, after)
 
 
 async def watch_all(server: AppContext, kinds: Collection[JobKind] | None) -> AsyncIterator[Job]:
     """Give the unfinished jobs as they are, then a job each time its status or progress changes."""
-    moment = ("unfinished", server.database.commits)
-    newest, jobs = await server.unfinished.join(moment, lambda: _read_unfinished(server)) or (0, [])
+    snapshot_key = ("unfinished", server.database.commits)
+    newest, jobs = await server.unfinished.do(snapshot_key, lambda: _read_unfinished(server)) or (0, [])
     shown: dict[str, tuple[object, ...]] = {}
     while True:
         for job in jobs:
@@ -163,8 +163,8 @@ async def _changed_since(server: AppContext, revision: int) -> list[Job]:
     while True:
         seen = server.notifier.count
         # Who has been woken by the same ring shares a read, but never one from before the last commit.
-        moment = (revision, server.database.commits)
-        jobs = await server.changes.join(moment, lambda: _read_changed(server, revision))
+        snapshot_key = (revision, server.database.commits)
+        jobs = await server.changes.do(snapshot_key, lambda: _read_changed(server, revision))
         if jobs:
             return jobs
         await server.notifier.wait(seen, LOOK_AGAIN_SECONDS)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.artifacts.files import leads_out, open_plain, resolve_inside
-from gql_server.artifacts.provenance import plain
+from gql_server.artifacts.provenance import to_json
 from gql_server.database.database import Database
 from gql_server.errors import Conflict
 from gql_server.jobs.executor import TaskRun, WorkerLost
@@ -291,10 +291,10 @@ async def _keep_description(
     row.hidden_size = found.hidden_size
     row.vocabulary_size = found.vocabulary_size
     row.context_length = found.context_length
-    row.tokenizer = plain(found.tokenizer)
+    row.tokenizer = to_json(found.tokenizer)
     names = ("name", "kind", "depth", "module_class", "width")
     row.layers = [{name: getattr(layer, name) for name in names} for layer in found.layers]
-    row.origin = plain(found.origin)
+    row.origin = to_json(found.origin)
     if found.origin is not None and model_identity.fingerprint(found.origin) is not None:
         await bind_unknown(session, row.id, found.origin)
 

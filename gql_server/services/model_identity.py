@@ -10,7 +10,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.artifacts.file_hashes import sha256_of
-from gql_server.artifacts.provenance import LanguageModelProvenance, plain
+from gql_server.artifacts.provenance import LanguageModelProvenance, to_json
 from gql_server.errors import Conflict
 from gql_server.model_files import identity as model_identity
 from gql_server.model_files.files import CONFIG_FILE, commit_in_cache, identify, identify_by_looks
@@ -59,7 +59,7 @@ def made_with(artifact: Artifact, language_model: LanguageModel) -> MadeWith | N
 async def present(server: AppContext, language_model: LanguageModel) -> LanguageModelProvenance | None:
     """Say what a language model is now, which reads files that nobody has hashed as they are."""
     source = artifacts.language_model_source(server.settings, language_model)
-    return await server.identities.join(source.id, lambda: server.places.hash(identify, source))
+    return await server.identities.do(source.id, lambda: server.places.hash(identify, source))
 
 
 async def check(server: AppContext, language_model: LanguageModel, artifact: Artifact) -> None:
@@ -169,7 +169,7 @@ async def bind_unknown(
         await session.scalars(_unknown(Sae, language_model_id)),
     ):
         for row in rows:
-            row.made_with = plain(origin)
+            row.made_with = to_json(origin)
 
 
 def _unknown(table: type[Row], language_model_id: str) -> Select[Row]:

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
-from gql_server.artifacts.provenance import plain
+from gql_server.artifacts.provenance import to_json
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.jobs import queue
 from gql_server.protocol.events import Event
@@ -167,7 +167,7 @@ class IndexHandler:
         histogram = result.frequency_histogram
         row.frequency_histogram = {"edges": histogram.edges, "counts": histogram.counts}
         row.top_texts_path = top_texts_path(sae, row.id)
-        row.provenance = plain(result.provenance)
+        row.provenance = to_json(result.provenance)
         row.built_at = datetime.now(UTC)
 
     async def _remove_others(self, session: AsyncSession, sae: Sae, row: NeuronIndex) -> None:

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class NeuronStatistics:
+class StoredStatistics:
     """What the index says of one neuron. Floats may be NaN or infinite."""
 
     firing_count: int
@@ -87,13 +87,13 @@ def damaged() -> Conflict:
     return Conflict(DAMAGED)
 
 
-def statistics(path: Path, neurons: Sequence[int]) -> list[NeuronStatistics]:
+def statistics(path: Path, neurons: Sequence[int]) -> list[StoredStatistics]:
     """Return the statistics of neurons, in their order."""
     columns = [
         column.tolist()
         for column in rows(path, ("firing_count", "frequency", "max_activation", "mean_activation"), neurons)
     ]
-    return [NeuronStatistics(*values) for values in zip(*columns, strict=True)]
+    return [StoredStatistics(*values) for values in zip(*columns, strict=True)]
 
 
 def histograms(path: Path, neurons: Sequence[int]) -> list[NeuronHistogram]:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.artifacts.files import open_inside, resolve_inside
-from gql_server.artifacts.provenance import plain
+from gql_server.artifacts.provenance import to_json
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.formats import sae_lens_config
 from gql_server.formats.sae_lens_config import CFG_FILE, MAX_CFG_BYTES, WEIGHTS_FILE, NotRepresentable
@@ -230,8 +230,8 @@ class ImportHandler:
         sae.k = result.k
         sae.checkpoint_path = f"{sae.directory}/sae.pt"
         sae.metadata_path = f"{sae.directory}/metadata.json"
-        sae.provenance = plain(result.provenance)
-        sae.made_with = plain(result.provenance and result.provenance.language_model)
+        sae.provenance = to_json(result.provenance)
+        sae.made_with = to_json(result.provenance and result.provenance.language_model)
         sae.completed_at = datetime.now(UTC)
 
     async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:

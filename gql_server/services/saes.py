@@ -10,13 +10,13 @@ from sqlalchemy import delete as delete_rows, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
-from gql_server.artifacts.provenance import SaeProvenance, plain
+from gql_server.artifacts.provenance import SaeProvenance, to_json
 from gql_server.database.database import after_commit
 from gql_server.errors import Conflict
 from gql_server.jobs import event_log
-from gql_server.protocol.events import Event, TrainingConfigChosen, TrainingPoint, TrainingResumed
+from gql_server.protocol.events import Event, TrainingConfigChosen, TrainingPointMessage, TrainingResumed
 from gql_server.protocol.exclusions import Exclusions
-from gql_server.protocol.results import OutlierFigures, Result, TrainResult
+from gql_server.protocol.results import OutlierStatistics, Result, TrainResult
 from gql_server.protocol.tasks import TrainSae
 from gql_server.protocol.wire import Lane, SaeClassDescription, WorkerReady
 from gql_server.services import (
@@ -44,7 +44,7 @@ from models import (
     LanguageModel,
     NeuronIndex,
     Sae,
-    TrainingPoint as TrainingPointRow,
+    TrainingPointMessage as TrainingPointRow,
 )
 from models.enums import UNFINISHED, ArtifactStatus, JobEventType, JobKind, JobStatus, ProgressUnit, SaeOrigin
 
@@ -240,7 +240,7 @@ class TrainHandler:
             case TrainingConfigChosen():
                 sae = await session.get_one(Sae, job.artifact_id)
                 sae.training_config = _fields(event)
-            case TrainingPoint():
+            case TrainingPointMessage():
                 session.add(_row_of(job.artifact_id, event))
             case TrainingResumed():
                 await _resume_history(session, job, event)
@@ -253,7 +253,7 @@ class TrainHandler:
         sae.training_config = _fields(result.config)
         sae.checkpoint_path = f"{sae.directory}/sae.pt"
         sae.metadata_path = f"{sae.directory}/metadata.json"
-        sae.provenance = plain(result.provenance)
+        sae.provenance = to_json(result.provenance)
         sae.outliers = None if result.outliers is None else _fields(result.outliers)
         sae.made_with = await _made_with(session, sae, result.provenance)
         sae.completed_at = datetime.now(UTC)
@@ -301,17 +301,17 @@ async def _made_with(
 ) -> dict[str, Any] | None:
     """Return whose activations it was trained on: the run's provenance says it, or else its row."""
     if provenance is not None and provenance.run is not None:
-        return plain(provenance.run.language_model)
+        return to_json(provenance.run.language_model)
     run = await session.get(ActivationRun, sae.activation_run_id) if sae.activation_run_id else None
     return run.made_with if run is not None else None
 
 
-def _row_of(sae_id: str, point: TrainingPoint) -> TrainingPointRow:
+def _row_of(sae_id: str, point: TrainingPointMessage) -> TrainingPointRow:
     fields = {name: _finite(value) for name, value in _fields(point).items()}
     return TrainingPointRow(sae_id=sae_id, **fields)
 
 
-def _fields(message: TrainingConfigChosen | TrainingPoint | OutlierFigures) -> dict[str, Any]:
+def _fields(message: TrainingConfigChosen | TrainingPointMessage | OutlierStatistics) -> dict[str, Any]:
     return {name: getattr(message, name) for name in message.__struct_fields__}
 
 

@@ -1,4 +1,4 @@
-"""Work under way that others, who want the same at the same moment, wait for instead of doing it again."""
+"""Single-flight calls: who wants the same at the same moment waits for the one call under way."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -8,34 +8,34 @@ V = TypeVar("V")
 
 
 class SingleFlight(Generic[V]):
-    """What is being done, by what it is for. Nothing is kept of it when it is done."""
+    """Calls under way, by key. Nothing is kept of a call that has ended."""
 
     def __init__(self) -> None:
-        self._under_way: dict[Hashable, _Flight[V]] = {}
+        self._calls: dict[Hashable, _Call[V]] = {}
 
-    async def join(self, key: Hashable, work: Callable[[], Awaitable[V | None]]) -> V | None:
-        """Return what the work came to that is under way for a key, or else do it for all who join it.
+    async def do(self, key: Hashable, work: Callable[[], Awaitable[V | None]]) -> V | None:
+        """Return the result of the call under way for ``key``, or make it for all who ask meanwhile.
 
-        Who would share in None, or in work that was canceled or failed, does it for himself.
+        Who would share in None, or in a call that was canceled or failed, makes one of his own.
         """
-        flight = self._under_way.get(key)
-        if flight is None:
+        call = self._calls.get(key)
+        if call is None:
             return await self._lead(key, work)
-        await flight.landed.wait()
-        return await work() if flight.result is None else flight.result
+        await call.ended.wait()
+        return await work() if call.result is None else call.result
 
     async def _lead(self, key: Hashable, work: Callable[[], Awaitable[V | None]]) -> V | None:
-        flight = self._under_way[key] = _Flight()
+        call = self._calls[key] = _Call()
         try:
             await asyncio.sleep(0)  # All who were woken together shall find it, even if it never waits.
-            flight.result = await work()
-            return flight.result
+            call.result = await work()
+            return call.result
         finally:
-            del self._under_way[key]
-            flight.landed.set()
+            del self._calls[key]
+            call.ended.set()
 
 
-class _Flight(Generic[V]):
+class _Call(Generic[V]):
     def __init__(self) -> None:
-        self.landed = asyncio.Event()
+        self.ended = asyncio.Event()
         self.result: V | None = None

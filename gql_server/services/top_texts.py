@@ -11,7 +11,7 @@ from gql_server.services import artifacts, neuron_tensors
 from models import ActivationRun, NeuronIndex
 
 if TYPE_CHECKING:
-    from gql_server.artifacts.top_texts import TopText
+    from gql_server.artifacts.top_texts import StoredTopText
     from gql_server.services.app_context import AppContext
 
 
@@ -47,7 +47,7 @@ async def sources(server: "AppContext", index_ids: Collection[str]) -> dict[str,
 
 async def read(
     server: "AppContext", source: TopTextSource, index_id: str, first: int, neurons: Sequence[int]
-) -> "Sequence[list[TopText] | None]":
+) -> "Sequence[list[StoredTopText] | None]":
     """Return neurons' top texts, each strongest first; None where texts or tokenizer are gone.
 
     Raises:
@@ -59,7 +59,7 @@ async def read(
 
 def _read(
     path: Path, neurons: Sequence[int], first: int, source: TopTextSource
-) -> "list[list[TopText]] | None":
+) -> "list[list[StoredTopText]] | None":
     import pyarrow as pa
 
     from gql_server.artifacts.datasets import TextDataset, UnreadableTexts

@@ -15,7 +15,7 @@ from structlog.contextvars import bind_contextvars, bound_contextvars
 
 from gql_server import __version__
 from gql_server.telemetry.outcomes import FAILURES, outcome_of
-from gql_server.telemetry.tracing import NONE, Attributes, Span, ours
+from gql_server.telemetry.tracing import NONE, Attributes, Span, prefixed
 
 TRACES_PATH = "/v1/traces"
 TRACE = "trace"
@@ -45,7 +45,7 @@ class OtelSpan:
 
     def conclude(self, outcome: str) -> None:
         """Say what became of it."""
-        self.note(ours({"outcome": outcome}))
+        self.note(prefixed({"outcome": outcome}))
         if outcome in FAILURES:
             self.span.set_status(trace.StatusCode.ERROR, outcome)
 

@@ -17,7 +17,7 @@ from gql_server.telemetry.metrics import Metrics
 from gql_server.telemetry.outcomes import INTERNAL
 from gql_server.telemetry.references import REQUEST, TRANSPORT, new_reference
 from gql_server.telemetry.telemetry import Telemetry
-from gql_server.telemetry.tracing import NoSpan, Span, ours
+from gql_server.telemetry.tracing import NoSpan, Span, prefixed
 
 log = structlog.get_logger(__name__)
 
@@ -37,53 +37,53 @@ class RequestTelemetryMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        exchange = Exchange(scope, send, self._metrics)
+        telemetry = RequestTelemetry(scope, send, self._metrics)
         match scope["type"]:
             case "http":
-                with bound_contextvars(**{REQUEST: exchange.reference}), self._traced(exchange):
-                    await self._answer(exchange, receive)
+                with bound_contextvars(**{REQUEST: telemetry.reference}), self._traced(telemetry):
+                    await self._answer(telemetry, receive)
             case "websocket":
-                with bound_contextvars(socket=exchange.reference):
-                    await self._converse(exchange, receive)
+                with bound_contextvars(socket=telemetry.reference):
+                    await self._converse(telemetry, receive)
             case _:
                 await self._app(scope, receive, send)
 
     @contextmanager
-    def _traced(self, exchange: "Exchange") -> Iterator[None]:
+    def _traced(self, telemetry: "RequestTelemetry") -> Iterator[None]:
         """Give a request a span, unless it only looks after the server."""
-        if get_route_path(exchange.scope).startswith(UNTRACED):
+        if get_route_path(telemetry.scope).startswith(UNTRACED):
             yield
             return
-        with self._tracer.span("HTTP", headers=Headers(scope=exchange.scope)) as span:
-            exchange.span = span
+        with self._tracer.span("HTTP", headers=Headers(scope=telemetry.scope)) as span:
+            telemetry.span = span
             yield
 
-    async def _answer(self, exchange: "Exchange", receive: Receive) -> None:
+    async def _answer(self, telemetry: "RequestTelemetry", receive: Receive) -> None:
         token = TRANSPORT.set("http")  # The endpoint says so where it answers by server-sent events.
         try:
-            await self._app(exchange.scope, receive, exchange.send)
+            await self._app(telemetry.scope, receive, telemetry.send)
         except ClientDisconnect:
             log.debug("client gone during a request")
         except Exception:
-            if exchange.begun:
+            if telemetry.begun:
                 raise  # Nothing can be said to the client any more; the connection is closed.
             log.exception("request failed")
-            await exchange.fail(receive)
+            await telemetry.fail(receive)
         finally:
             TRANSPORT.reset(token)
 
-    async def _converse(self, exchange: "Exchange", receive: Receive) -> None:
+    async def _converse(self, telemetry: "RequestTelemetry", receive: Receive) -> None:
         token = TRANSPORT.set("websocket")
         # A socket may be open for days: each of its operations is a span of its own.
-        self._tracer.adopt(Headers(scope=exchange.scope))
+        self._tracer.adopt(Headers(scope=telemetry.scope))
         try:
-            await self._app(exchange.scope, receive, exchange.send)
+            await self._app(telemetry.scope, receive, telemetry.send)
         finally:
             TRANSPORT.reset(token)
-            exchange.close()
+            telemetry.close()
 
 
-class Exchange:
+class RequestTelemetry:
     """A request and its answer, or a WebSocket, as it goes by."""
 
     def __init__(self, scope: Scope, send: Send, metrics: Metrics) -> None:
@@ -129,7 +129,7 @@ class Exchange:
         say = log.info if status >= 400 else log.debug
         milliseconds = round(1000 * self._seconds, 1)
         self.span.name(f"{method} {route}")
-        self.span.note(ours({"request": self.reference}))
+        self.span.note(prefixed({"request": self.reference}))
         self.span.note(
             {"http.request.method": method, "http.route": route, "http.response.status_code": status}
         )

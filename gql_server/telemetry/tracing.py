@@ -10,7 +10,7 @@ Attributes = Mapping[str, Attribute]
 NONE: Attributes = {}
 
 
-def ours(fields: Attributes) -> dict[str, Attribute]:
+def prefixed(fields: Attributes) -> dict[str, Attribute]:
     """Return a log line's fields as attributes, told from OpenTelemetry's own by their names."""
     return {f"gql_server.{name}": value for name, value in fields.items()}
 

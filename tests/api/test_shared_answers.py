@@ -140,10 +140,10 @@ async def test_what_has_been_written_since_is_seen(server: AppContext) -> None:
     async with server.database.write() as session:
         session.add(job)
     async with following(server, job.id, [{}] * 2) as answers:
-        before = server.tails.moment(job.id, 1)
+        before = server.event_hub.snapshot_key(job.id, 1)
         async with server.database.write() as session:
             (await session.merge(model)).name = "new"
-        assert before is not None and server.tails.moment(job.id, 1) != before
+        assert before is not None and server.event_hub.snapshot_key(job.id, 1) != before
         await append(server, job.id, 0, JobStatus.SUCCEEDED)
         got = [data_of(one) for one in await answers]
     assert [one[0]["job"]["result"]["name"] for one in got] == ["new", "new"]
@@ -152,10 +152,10 @@ async def test_what_has_been_written_since_is_seen(server: AppContext) -> None:
 async def test_who_watches_alone_shares_with_nobody(server: AppContext) -> None:
     job = await add_job(server)
     async with following(server, job.id, [{}]) as answers:
-        assert server.tails.moment(job.id, 1) is None
+        assert server.event_hub.snapshot_key(job.id, 1) is None
         await append(server, job.id, 0, JobStatus.SUCCEEDED)
         assert len((await answers)[0]) == 1
-    assert server.tails.moment(job.id, 1) is None
+    assert server.event_hub.snapshot_key(job.id, 1) is None
 
 
 async def test_a_subscriber_that_leaves_takes_nothing_from_those_who_wait_for_its_answer() -> None:
@@ -194,7 +194,7 @@ async def subscribed_twice(
         await socket.recv()
         for id in ids:
             await socket.send(json.dumps({"type": "subscribe", "id": id, "payload": payload}))
-        await until(lambda: job_id in server.tails._tails and watched_by(server, job_id) == 2)
+        await until(lambda: job_id in server.event_hub._feeds and watched_by(server, job_id) == 2)
         yield socket
 
 

@@ -114,5 +114,5 @@ async def test_a_subscriber_that_vanishes_while_it_does_not_read_leaves_nothing_
                 await append(server, job.id, 0, JobStatus.SUCCEEDED)
                 assert await sequences(waiting) == [EVENTS + 1]
         assert given[0] < EVENTS / 10
-    assert not server.tails._tails
-    assert server.tails._reader is None
+    assert not server.event_hub._feeds
+    assert server.event_hub._reader is None

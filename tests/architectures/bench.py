@@ -14,7 +14,7 @@ from gql_server.artifacts.datasets import write_texts
 from gql_server.artifacts.manifest import read_manifest
 from gql_server.compute.storage.store import MASKS, ActivationStore
 from gql_server.compute.worker.task_runner import TaskRunner
-from gql_server.protocol.events import Event, OutputFinished, TrainingPoint
+from gql_server.protocol.events import Event, OutputFinished, TrainingPointMessage
 from gql_server.protocol.results import LanguageModelDescription
 from gql_server.protocol.sources import Edit, LanguageModelSource, SaeSource
 from gql_server.protocol.tasks import (
@@ -124,7 +124,7 @@ class Bench:
             )
         )
 
-    def train(self, sae_id: str, **changes: Any) -> list[TrainingPoint]:
+    def train(self, sae_id: str, **changes: Any) -> list[TrainingPointMessage]:
         options: dict[str, Any] = {"batch_size": 16, "epochs": 8, "learning_rate": None} | changes
         options.setdefault("sae_class", self.sae_class)
         task = TrainSae(
@@ -144,7 +144,7 @@ class Bench:
             **options,
         )
         _, context = self.do(task)
-        return context.of(TrainingPoint)
+        return context.of(TrainingPointMessage)
 
     def index(self) -> None:
         self.do(

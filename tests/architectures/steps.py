@@ -8,7 +8,7 @@ import torch
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from gql_server.protocol.events import NeuronActivation, OutputFinished
+from gql_server.protocol.events import NeuronActivationMessage, OutputFinished
 from gql_server.protocol.results import LayerDescription
 from gql_server.protocol.sources import Edit
 from tests.architectures.bench import MAX_LENGTH, TEXTS, Array, Bench, K, assert_close
@@ -136,7 +136,7 @@ def top_neurons(bench: Bench) -> None:
             _assert_ranked(token.neurons, latents[token.token_index], f"{prompt}: token {token.token_index}")
 
 
-def _assert_ranked(found: list[NeuronActivation], latents: Array, what: str) -> None:
+def _assert_ranked(found: list[NeuronActivationMessage], latents: Array, what: str) -> None:
     dense = np.zeros_like(latents)
     for entry in found:
         dense[entry.neuron_index] = entry.activation

@@ -12,7 +12,7 @@ from gql_server.artifacts.datasets import write_texts
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.storage.store import ActivationStore
-from gql_server.compute.worker.context import TaskCanceled
+from gql_server.compute.worker.context import CancelRequested
 from gql_server.protocol.events import Event, Progress
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import CaptureActivations
@@ -49,7 +49,7 @@ class CanceledContext(RecordingContext):
     def on_check(self) -> None:
         """Stop the task."""
         if len([event for event in self.events if isinstance(event, Progress)]) >= self._n_events:
-            raise TaskCanceled
+            raise CancelRequested
 
     def emit(self, event: Event) -> None:
         """Remember the event, and stop the task."""
@@ -86,7 +86,7 @@ def interrupted_capture(task: CaptureActivations, language_models: LanguageModel
 
     Batches that were computed by then are stored as well, and taken away here.
     """
-    with pytest.raises(TaskCanceled):
+    with pytest.raises(CancelRequested):
         capture_activations(task, CanceledContext(n_batches), language_models)
     store = ActivationStore(Path(task.store_dir))
     stored = store.list_run_batches(task.run_id)

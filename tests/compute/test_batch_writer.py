@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from gql_server.compute.capturing.batch_writer import MAX_BYTES, MAX_WAITING, BatchWriter
-from gql_server.compute.worker.context import TaskCanceled
+from gql_server.compute.worker.context import CancelRequested
 
 
 def nothing() -> None:
@@ -80,8 +80,8 @@ def test_what_was_put_is_written_although_the_task_is_canceled() -> None:
             for index in range(MAX_WAITING):
                 writer.put(index, 1, partial(write, index))
             gate.set()
-            raise TaskCanceled
+            raise CancelRequested
 
-    with pytest.raises(TaskCanceled):
+    with pytest.raises(CancelRequested):
         put_and_cancel()
     assert written == list(range(MAX_WAITING))

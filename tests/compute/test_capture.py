@@ -21,7 +21,7 @@ from gql_server.compute.downloading.hub_texts import download_texts
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.storage.texts import open_texts
-from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.compute.worker.context import CancelRequested, TaskError
 from gql_server.protocol.events import Log, Progress
 from gql_server.protocol.sources import HubDataset, LanguageModelSource
 from gql_server.protocol.tasks import CaptureActivations
@@ -269,7 +269,7 @@ def test_what_others_have_on_the_model_is_neither_stored_nor_cleared(
 def test_a_canceled_capture_leaves_whole_batches_and_goes_on_with_the_next(
     task: CaptureActivations, language_models: LanguageModels, recording_context: RecordingContext
 ) -> None:
-    with pytest.raises(TaskCanceled):
+    with pytest.raises(CancelRequested):
         capture_activations(task, CanceledContext(1), language_models)
     store = ActivationStore(Path(task.store_dir))
     stored = store.list_run_batches("run_a")

@@ -18,7 +18,7 @@ from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.language_models.model_files import DTYPES
 from gql_server.compute.language_models.text_encoder import encoder_of, set_encoder
 from gql_server.compute.storage.store import ActivationStore
-from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.compute.worker.context import CancelRequested, TaskError
 from gql_server.protocol.events import Event, Progress
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import CaptureActivations
@@ -249,7 +249,7 @@ def test_what_is_computed_already_is_written_when_the_task_is_canceled(
 ) -> None:
     expected = capture_activations(task, RecordingContext(), language_models)
     again = changed(task, store_dir=f"{task.store_dir}-again")
-    with pytest.raises(TaskCanceled):
+    with pytest.raises(CancelRequested):
         capture_activations(again, CanceledContext(1), language_models)
     stored = store_of(again).list_run_batches("run_a")
     assert 0 < len(stored) < expected.batch_count

@@ -14,7 +14,7 @@ from gql_server.artifacts.datasets import TextDataset
 from gql_server.compute.downloading import downloader, hub_models
 from gql_server.compute.downloading.downloader import Downloader, patiently
 from gql_server.compute.downloading.silence import Silence
-from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.compute.worker.context import CancelRequested, TaskError
 from gql_server.model_files.files import snapshot_in_cache, whole_snapshot_in_cache
 from gql_server.protocol.events import Event, Log, Stage
 from gql_server.protocol.results import Done
@@ -37,7 +37,7 @@ class Canceled(RecordingContext):
 
     def on_check(self) -> None:
         if self.checks == 3:
-            raise TaskCanceled
+            raise CancelRequested
 
 
 def stages(events: list[Event]) -> list[int]:
@@ -72,7 +72,7 @@ def test_a_canceled_download_ends_while_nothing_comes() -> None:
     def get(give_up: threading.Event) -> None:
         give_up.wait(10)
 
-    with pytest.raises(TaskCanceled):
+    with pytest.raises(CancelRequested):
         patiently(get, lambda: (0, 0), "getting", 10, Canceled())
 
 
@@ -210,6 +210,6 @@ def test_texts_are_got_and_counted(
 
 def test_texts_that_are_given_up_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_, **__: Rows(100))
-    with pytest.raises(TaskCanceled):
+    with pytest.raises(CancelRequested):
         Downloader(lambda message: None).do(texts(tmp_path / "here", None), Canceled())
     assert list(tmp_path.iterdir()) == []

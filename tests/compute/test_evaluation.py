@@ -14,7 +14,7 @@ from gql_server.compute.evaluating import evaluation
 from gql_server.compute.evaluating.evaluation import evaluate_sae
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.language_models.text_encoder import TextEncoder
-from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.compute.worker.context import CancelRequested, TaskError
 from gql_server.protocol.events import Log, Progress
 from gql_server.protocol.results import EvaluationResult
 from gql_server.protocol.sources import LanguageModelSource
@@ -307,10 +307,10 @@ def test_a_canceled_evaluation_ends_between_passes_and_leaves_neither_hook_nor_f
         hooked.append(len(lm.layers.get_hooks()))
         assert not torch.is_inference_mode_enabled(), "other requests may run in here"
         if len(hooked) == 4:
-            raise TaskCanceled
+            raise CancelRequested
 
     recording_context.on_check = cancel_at_the_third_pass  # type: ignore[method-assign]
-    with pytest.raises(TaskCanceled):
+    with pytest.raises(CancelRequested):
         evaluate_sae(task, recording_context, lm, make_sae(lm))
     assert hooked == [0, 0, 0, 0] and not lm.layers.get_hooks()
     assert json.loads((Path(task.sae.directory) / "metadata.json").read_text()) == {"seed": 7}

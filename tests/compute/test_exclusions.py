@@ -23,7 +23,7 @@ from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.training.outliers import TokenSample, note_of
 from gql_server.compute.training.training import train_sae
 from gql_server.compute.training.training_store import TrainingStore
-from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.compute.worker.context import CancelRequested, TaskError
 from gql_server.protocol.events import Log, Progress
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.results import IndexResult, TrainResult
@@ -232,7 +232,7 @@ class Canceled(RecordingContext):
 
     def on_check(self) -> None:
         if any(isinstance(event, Progress) and event.completed >= 5 for event in self.events):
-            raise TaskCanceled
+            raise CancelRequested
 
 
 def test_a_training_with_exclusions_goes_on_to_the_same_weights_and_with_others_begins_anew(
@@ -242,7 +242,7 @@ def test_a_training_with_exclusions_goes_on_to_the_same_weights_and_with_others_
     whole = training(captured, tmp_path / "whole", exclusions=exclusions)
     task = training(captured, tmp_path / "parts", exclusions=exclusions)
     expected, _ = trained(whole)
-    with pytest.raises(TaskCanceled):
+    with pytest.raises(CancelRequested):
         train_sae(task, Canceled(), SaeClasses())
     other = msgspec.structs.replace(task, attempt=2, exclusions=Exclusions(first_positions=1))
     result, logs = trained(msgspec.structs.replace(task, attempt=2))

@@ -14,7 +14,7 @@ from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.saes import hooks
 from gql_server.compute.saes.encoding import sparse_latents_of
 from gql_server.compute.saes.sparse_latents import SparseLatents
-from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.compute.worker.context import CancelRequested, TaskError
 from gql_server.model_files.chat_templates import chats
 from gql_server.protocol.events import OutputFinished, TokenGenerated
 from gql_server.protocol.sources import Edit, LanguageModelSource
@@ -235,10 +235,10 @@ def test_cancelation_ends_it_within_a_step(
     def cancel() -> None:
         assert lm.layers.get_hooks() == []
         if len(recording_context.events) >= 6:
-            raise TaskCanceled
+            raise CancelRequested
 
     recording_context.on_check = cancel  # type: ignore[method-assign]
-    with pytest.raises(TaskCanceled):
+    with pytest.raises(CancelRequested):
         ask(sae=sae_source(), edits=STRONG)
     assert len(recording_context.events) < 6 + len(PROMPTS)
     assert lm.layers.get_hooks() == []

@@ -21,7 +21,7 @@ from gql_server.artifacts.top_texts import load_tokenizer, read_top_texts
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.indexing import text_groups
 from gql_server.compute.indexing.neuron_index import index_neurons
-from gql_server.compute.indexing.statistics import N_BINS, Firings, NeuronStatistics
+from gql_server.compute.indexing.statistics import N_BINS, Firings, StatisticsCounter
 from gql_server.compute.indexing.strongest_texts import StrongestTexts, TextGroup
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.saes.affine_saes import ReLUSae
@@ -423,7 +423,7 @@ def test_another_tokenizer_is_a_conflict(
 def test_the_histogram_of_the_largest_activations_has_a_limit_too() -> None:
     largest = float(np.finfo(np.float32).max)
     values = [largest, largest / 2, largest / 4, 1.0]
-    statistics = NeuronStatistics(2, torch.device("cpu"))
+    statistics = StatisticsCounter(2, torch.device("cpu"))
     statistics.add(Firings(torch.arange(4), torch.zeros(4, dtype=torch.int64), torch.tensor(values)), 4)
     tensors = statistics.tensors()
     assert tensors["histogram_limit"].tolist() == [2.0**128, 0.0]
@@ -438,7 +438,7 @@ VALUES = st.floats(2.0**-20, 2.0**40, width=32)
 @settings(max_examples=60, deadline=None)
 @given(chunks=st.lists(st.lists(st.tuples(st.integers(0, 2), VALUES), max_size=20), min_size=1, max_size=6))
 def test_histograms_do_not_depend_on_the_portions(chunks: list[list[tuple[int, float]]]) -> None:
-    statistics = NeuronStatistics(3, torch.device("cpu"))
+    statistics = StatisticsCounter(3, torch.device("cpu"))
     for chunk in chunks:
         neurons = torch.tensor([neuron for neuron, _ in chunk], dtype=torch.int64)
         values = torch.tensor([value for _, value in chunk], dtype=torch.float32)
@@ -456,7 +456,7 @@ def test_histograms_do_not_depend_on_the_portions(chunks: list[list[tuple[int, f
 
 
 def test_statistics_are_counted_on_the_cpu_where_the_device_has_no_float64() -> None:
-    statistics = NeuronStatistics(3, torch.device("mps"))
+    statistics = StatisticsCounter(3, torch.device("mps"))
     neurons, values = torch.tensor([0, 2, 2]), torch.tensor([1.0, 2.0, 4.0])
     statistics.add(Firings(torch.arange(3), neurons, values), 8)
     tensors = statistics.tensors()

@@ -21,7 +21,7 @@ from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.provenance.provenance import provenance_of_run
 from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.training.training_store import TrainingStore
-from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.compute.worker.context import CancelRequested, TaskError
 from gql_server.protocol.events import Log
 from gql_server.protocol.sources import LanguageModelSource
 from tests.compute.conftest import RecordingContext, capture_task, interrupted_capture
@@ -81,9 +81,9 @@ def test_hashing_ends_where_the_task_is_canceled(tmp_path: Path) -> None:
     file.write_bytes(b"one")
 
     def canceled() -> None:
-        raise TaskCanceled
+        raise CancelRequested
 
-    with pytest.raises(TaskCanceled):
+    with pytest.raises(CancelRequested):
         hash_files([file], tmp_path / "cache", canceled)
     assert not (tmp_path / "cache").exists()
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from gql_server.compute.formats.sae_export import export_sae
-from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.compute.worker.context import CancelRequested, TaskError
 from gql_server.protocol.events import Progress
 from gql_server.protocol.sources import SaeSource
 from gql_server.protocol.tasks import ExportSae
@@ -64,13 +64,13 @@ def test_a_cancellation_leaves_the_export_before_and_nothing_else(
     tmp_path: Path, recording_context: RecordingContext
 ) -> None:
     def cancel() -> None:
-        raise TaskCanceled
+        raise CancelRequested
 
     path = tmp_path / "exports" / "sae_lens.zip"
     export("TopKSae", path)
     before = path.read_bytes()
     recording_context.on_check = cancel  # type: ignore[method-assign]
-    with pytest.raises(TaskCanceled):
+    with pytest.raises(CancelRequested):
         export_sae(task(path), recording_context, make("L1Sae"))
     assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
 

@@ -17,11 +17,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gql_server.artifacts.provenance import plain
+from gql_server.artifacts.provenance import to_json
 from gql_server.compute.formats.sae_import import import_sae
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.weights import weights_of
-from gql_server.compute.worker.context import TaskCanceled, TaskError
+from gql_server.compute.worker.context import CancelRequested, TaskError
 from gql_server.protocol.events import Log, Progress
 from gql_server.protocol.tasks import ImportSae
 from tests.compute.conftest import RecordingContext
@@ -112,7 +112,7 @@ def test_an_import_tells_where_its_weights_came_from(
     assert {file.name: file.sha256 for file in result.provenance.source_files} == hashes
     checkpoint = hashlib.sha256((directory / "sae.pt").read_bytes()).hexdigest()
     assert result.provenance.checkpoint_sha256 == checkpoint
-    assert metadata["provenance"] == plain(result.provenance)
+    assert metadata["provenance"] == to_json(result.provenance)
     progress = [event for event in recording_context.events if isinstance(event, Progress)]
     size = sum(path.stat().st_size for path in sae_lens.iterdir())
     assert progress[0] == Progress(0, size) and progress[-1] == Progress(size, size)
@@ -354,10 +354,10 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(sae_lens: Path) -> None
 
 def test_a_cancellation_leaves_nothing(sae_lens: Path, recording_context: RecordingContext) -> None:
     def cancel() -> None:
-        raise TaskCanceled
+        raise CancelRequested
 
     recording_context.on_check = cancel  # type: ignore[method-assign]
-    with pytest.raises(TaskCanceled):
+    with pytest.raises(CancelRequested):
         import_sae(task_for(sae_lens), recording_context, SaeClasses())
     assert not Path(task_for(sae_lens).sae_dir).exists()
 

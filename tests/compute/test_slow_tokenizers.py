@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from transformers import ByT5Tokenizer, LlamaConfig, LlamaForCausalLM
 
 from gql_server.artifacts.datasets import TextDataset
-from gql_server.artifacts.top_texts import TopText, read_top_texts
+from gql_server.artifacts.top_texts import StoredTopText, read_top_texts
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.indexing.neuron_index import index_neurons
 from gql_server.compute.language_models.loading import LanguageModels
@@ -77,7 +77,7 @@ def indexed(
     return task
 
 
-def top_texts(task: IndexNeurons) -> list[list[TopText]]:
+def top_texts(task: IndexNeurons) -> list[list[StoredTopText]]:
     """Read all top texts as the API does, which has no such tokenizer."""
     path = ActivationStore(Path(task.store_dir)).index_path("idx_a")
     dataset = TextDataset(Path(task.dataset_dir))

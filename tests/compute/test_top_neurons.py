@@ -12,7 +12,7 @@ from gql_server.compute.saes import hooks
 from gql_server.compute.saes.encoding import sparse_latents_of
 from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.worker.context import TaskError
-from gql_server.protocol.events import NeuronActivation
+from gql_server.protocol.events import NeuronActivationMessage
 from gql_server.protocol.results import PromptNeurons
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import FindTopNeurons
@@ -51,7 +51,7 @@ def latents_by_hand(lm: LanguageModel, sae: Sae, prompt: str) -> tuple[Tensor, l
     return sae.encode(layer_output(lm, ids)), [token_id in lm.tokenizer.all_special_ids for token_id in ids]
 
 
-def as_dict(neurons: list[NeuronActivation]) -> dict[int, float]:
+def as_dict(neurons: list[NeuronActivationMessage]) -> dict[int, float]:
     """Return activations by neuron."""
     return {entry.neuron_index: entry.activation for entry in neurons}
 
@@ -151,9 +151,9 @@ def test_ties_go_to_the_lower_neuron_and_silent_neurons_are_not_listed() -> None
     ranked = strongest_per_row(SparseLatents.of(latents), 3)
     assert [[entry.neuron_index for entry in row] for row in ranked] == [[2, 1, 3], []]
     assert strongest(latents[0], torch.arange(6), 9) == [
-        NeuronActivation(2, 3.0, 2),
-        NeuronActivation(1, 2.0, 1),
-        NeuronActivation(3, 2.0, 3),
-        NeuronActivation(5, 2.0, 5),
+        NeuronActivationMessage(2, 3.0, 2),
+        NeuronActivationMessage(1, 2.0, 1),
+        NeuronActivationMessage(3, 2.0, 3),
+        NeuronActivationMessage(5, 2.0, 5),
     ]
     assert strongest_per_row(SparseLatents.of(latents), 0) == [[], []]

@@ -19,8 +19,8 @@ from gql_server.compute.training.report import MAX_POINTS, Schedule
 from gql_server.compute.training.strategies import activation_scale
 from gql_server.compute.training.training import train_sae
 from gql_server.compute.training.training_store import TrainingStore
-from gql_server.compute.worker.context import TaskCanceled, TaskError
-from gql_server.protocol.events import Log, Progress, TrainingConfigChosen, TrainingPoint
+from gql_server.compute.worker.context import CancelRequested, TaskError
+from gql_server.protocol.events import Log, Progress, TrainingConfigChosen, TrainingPointMessage
 from gql_server.protocol.tasks import TrainSae
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
@@ -122,9 +122,9 @@ def make_task(directory: Path, **changes: Any) -> TrainSae:
     return msgspec.structs.replace(task, **changes)
 
 
-def points(context: RecordingContext) -> list[TrainingPoint]:
+def points(context: RecordingContext) -> list[TrainingPointMessage]:
     """Return the training points among the events."""
-    return [event for event in context.events if isinstance(event, TrainingPoint)]
+    return [event for event in context.events if isinstance(event, TrainingPointMessage)]
 
 
 # ------------------------------------------------------------------------------- what it is fed
@@ -383,11 +383,11 @@ def test_a_canceled_training_stops_at_the_next_batch_and_leaves_a_snapshot_alone
 ) -> None:
     def cancel() -> None:
         if len(points(recording_context)) == 2:
-            raise TaskCanceled
+            raise CancelRequested
 
     recording_context.on_check = cancel  # type: ignore[method-assign]
     task = make_task(tmp_path)
-    with pytest.raises(TaskCanceled):
+    with pytest.raises(CancelRequested):
         train_sae(task, recording_context, SaeClasses())
     assert len(points(recording_context)) == 2
     assert [path.name for path in Path(task.sae_dir).iterdir()] == ["snapshot.pt"]

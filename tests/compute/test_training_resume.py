@@ -16,13 +16,13 @@ from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.training.snapshots import QUICK_BYTES, Snapshot, Snapshots, UnusableSnapshot
 from gql_server.compute.training.training import train_sae
-from gql_server.compute.worker.context import TaskCanceled
+from gql_server.compute.worker.context import CancelRequested
 from gql_server.protocol.events import (
     Event,
     Log,
     Progress,
     TrainingConfigChosen,
-    TrainingPoint,
+    TrainingPointMessage,
     TrainingResumed,
 )
 from gql_server.protocol.tasks import SNAPSHOT_FILE, TrainSae
@@ -91,13 +91,13 @@ class EndingContext(RecordingContext):
     """A context whose training ends when it has sent a step's point, or some checks after that."""
 
     step: int = 0
-    error: BaseException = field(default_factory=TaskCanceled)
+    error: BaseException = field(default_factory=CancelRequested)
     checks_after: int = 0
 
     def emit(self, event: Event) -> None:
         """Remember the event, and perhaps end."""
         super().emit(event)
-        if isinstance(event, TrainingPoint) and event.step == self.step and not self.checks_after:
+        if isinstance(event, TrainingPointMessage) and event.step == self.step and not self.checks_after:
             raise self.error
 
     def on_check(self) -> None:
@@ -156,12 +156,12 @@ def resumptions(context: RecordingContext) -> list[TrainingResumed]:
     return [event for event in context.events if isinstance(event, TrainingResumed)]
 
 
-def timeless(found: list[TrainingPoint]) -> list[TrainingPoint]:
+def timeless(found: list[TrainingPointMessage]) -> list[TrainingPointMessage]:
     """Return points without what depends on the clock."""
     return [msgspec.structs.replace(point, tokens_per_second=0.0) for point in found]
 
 
-def all_points(context: RecordingContext) -> list[TrainingPoint]:
+def all_points(context: RecordingContext) -> list[TrainingPointMessage]:
     """Return what somebody who follows the events knows at the end."""
     (resumption,) = resumptions(context)
     return timeless(resumption.points + points(context))
@@ -292,10 +292,10 @@ def test_a_training_that_is_interrupted_again_before_its_next_step_keeps_its_pla
 
     def cancel() -> None:
         if resumptions(context):
-            raise TaskCanceled
+            raise CancelRequested
 
     context.on_check = cancel  # type: ignore[method-assign]
-    with pytest.raises(TaskCanceled):
+    with pytest.raises(CancelRequested):
         train_sae(task, context, CLASSES)
     assert (Path(task.sae_dir) / "snapshot.pt").stat().st_ino == before.st_ino
     assert_as_if_never_interrupted(task, resumed(task), tmp_path)
@@ -429,7 +429,7 @@ def test_a_snapshot_of_an_engine_that_has_changed_begins_anew_and_leaves_nothing
     run: Run, tmp_path: Path, before: type[DummySae]
 ) -> None:
     task = make_task(tmp_path, sae_class="ExtendedSae", k=None)
-    with pytest.raises(TaskCanceled):
+    with pytest.raises(CancelRequested):
         train_sae(task, EndingContext(step=9), SaeClasses({"ExtendedSae": before}))
     context = resumed(task)
     reason = "The snapshot does not fit the SAE class as it is now"

@@ -11,7 +11,7 @@ import torch
 
 from gql_server.compute import mi_crow_compat
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.worker.context import TaskCanceled
+from gql_server.compute.worker.context import CancelRequested
 from gql_server.protocol.sources import LanguageModelSource
 
 from mi_crow.hooks.implementations.function_controller import FunctionController
@@ -66,7 +66,7 @@ def test_of_mi_crows_lines_only_warnings_are_let_through(caplog: pytest.LogCaptu
     mi_crow_compat.quieten()
     logger.info("so")
     logger.error("oh")
-    for end in (TaskCanceled(), ZeroDivisionError()):
+    for end in (CancelRequested(), ZeroDivisionError()):
         try:
             raise end
         except Exception:

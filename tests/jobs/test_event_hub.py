@@ -65,7 +65,7 @@ async def give_way() -> None:
 
 def watched_by(server: AppContext, job_id: str) -> int:
     """Return how many watch a job that has been read for them."""
-    return server.tails._tails[job_id].watchers if server.tails.job(job_id) else 0
+    return server.event_hub._feeds[job_id].watchers if server.event_hub.job(job_id) else 0
 
 
 async def jitter(chance: random.Random, most: int) -> None:
@@ -125,12 +125,12 @@ async def test_a_watcher_that_stops_reading_holds_nothing_and_gets_the_rest_when
     slow = jobs.watch(server, job.id, 0)
     assert (await anext(slow)).sequence == 1
     quick = jobs.watch(server, job.id, 0)
-    tail = server.tails._tails[job.id]
+    feed = server.event_hub._feeds[job.id]
     for sequence in range(1, 2 * FEED_EVENTS):
         assert (await anext(quick)).sequence == sequence
         await append(server, job.id, 1)
-        assert len(tail._events) <= FEED_EVENTS
-    assert tail.start > FEED_EVENTS // 2, "the slow one's next event is in the database alone"
+        assert len(feed._events) <= FEED_EVENTS
+    assert feed.start > FEED_EVENTS // 2, "the slow one's next event is in the database alone"
     await append(server, job.id, 0, JobStatus.SUCCEEDED)
     last = 2 * FEED_EVENTS + 1
     assert [event.sequence async for event in slow] == list(range(2, last + 1))
@@ -161,18 +161,18 @@ async def test_the_reader_ends_with_its_last_watcher(server: AppContext) -> None
     watchers = [jobs.watch(server, job.id, 0) for job in (first, first, second)]
     for watcher in watchers:
         await anext(watcher)
-    reader = server.tails._reader
+    reader = server.event_hub._reader
     assert reader is not None
     await watchers[0].aclose()  # type: ignore[attr-defined]
     await watchers[2].aclose()  # type: ignore[attr-defined]
     assert not reader.done()
-    assert set(server.tails._tails) == {first.id}
+    assert set(server.event_hub._feeds) == {first.id}
     await watchers[1].aclose()  # type: ignore[attr-defined]
     assert reader.done()
-    assert not server.tails._tails
+    assert not server.event_hub._feeds
     await append(server, first.id, 0, JobStatus.SUCCEEDED)
     assert await numbers(server, first.id) == [1, 2]
-    assert server.tails._reader is None
+    assert server.event_hub._reader is None
 
 
 async def test_a_watcher_that_is_canceled_while_it_waits_leaves_nothing_behind(server: AppContext) -> None:
@@ -181,8 +181,8 @@ async def test_a_watcher_that_is_canceled_while_it_waits_leaves_nothing_behind(s
     await until(lambda: watched_by(server, job.id) == 1)
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
-    assert not server.tails._tails
-    assert server.tails._reader is None
+    assert not server.event_hub._feeds
+    assert server.event_hub._reader is None
 
 
 async def test_a_failing_read_reaches_the_watchers_and_the_next_ones_find_the_database_again(
@@ -217,7 +217,7 @@ async def test_who_watches_after_a_retry_does_not_see_the_old_end(server: AppCon
     async with server.database.write() as session:
         await event_log.append_status(session, await session.get_one(Job, job.id), JobStatus.QUEUED)
     late = asyncio.ensure_future(numbers(server, job.id, after=2))
-    await until(lambda: server.tails._tails[job.id].last == 3)
+    await until(lambda: server.event_hub._feeds[job.id].last == 3)
     await append(server, job.id, 0, JobStatus.SUCCEEDED)
     assert await late == [3, 4]
     assert [event.sequence async for event in slow] == [2, 3, 4]
@@ -226,7 +226,7 @@ async def test_who_watches_after_a_retry_does_not_see_the_old_end(server: AppCon
 async def test_there_is_nothing_to_watch_of_a_job_that_is_not_there(server: AppContext) -> None:
     with pytest.raises(NotFound):
         await numbers(server, "job_x")
-    assert not server.tails._tails
+    assert not server.event_hub._feeds
 
 
 async def test_what_another_process_has_written_is_found_without_the_bell(

@@ -7,7 +7,7 @@ from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.testing import capture_logs
 
 from gql_server.jobs.executor import TaskFailure, TaskRun
-from gql_server.protocol.events import TrainingPoint
+from gql_server.protocol.events import TrainingPointMessage
 from gql_server.protocol.tasks import Task
 from gql_server.protocol.wire import TaskFailed
 from gql_server.services import jobs, saes
@@ -17,7 +17,7 @@ from tests.jobs.test_supervisor import CONFIG, ended, succeed, train_request
 from tests.support.fake_executor import FakeExecutor, Script
 from tests.support.serving import add_language_model, add_run, serving
 
-POINT = TrainingPoint(40, 2, 4000, 0.5, 0.4, 0.875, 4.0, 0.25, 0.001, 1000.0)
+POINT = TrainingPointMessage(40, 2, 4000, 0.5, 0.4, 0.875, 4.0, 0.25, 0.001, 1000.0)
 
 
 def fail_at_step_40(task: Task, run: TaskRun) -> None:

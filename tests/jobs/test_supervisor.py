@@ -22,13 +22,13 @@ from gql_server.protocol.events import (
     Progress,
     Stage,
     TrainingConfigChosen,
-    TrainingPoint,
+    TrainingPointMessage,
     TrainingResumed,
 )
 from gql_server.protocol.results import (
     CapturedLayer,
     CaptureResult,
-    Histogram,
+    HistogramMessage,
     IndexResult,
     TrainResult,
 )
@@ -38,7 +38,7 @@ from gql_server.services import activation_runs, jobs, saes
 from gql_server.services.app_context import AppContext
 from gql_server.services.requests import CaptureRequest, DatasetRequest, TrainRequest
 from gql_server.services.startup import INTERRUPTED, reconcile
-from models import ActivationRun, Job, JobEvent, NeuronIndex, Sae, TrainingPoint as TrainingPointRow
+from models import ActivationRun, Job, JobEvent, NeuronIndex, Sae, TrainingPointMessage as TrainingPointRow
 from models.enums import ArtifactStatus, DatasetKind, FloatType, JobEventType, JobKind, JobStatus
 from tests.support.fake_executor import FakeExecutor
 from tests.support.serving import add_language_model, add_run, serving
@@ -69,11 +69,11 @@ def succeed(task: Task, run: TaskRun) -> None:
             run.finish(capture_result())
         case TrainSae():
             run.push(CONFIG)
-            point = TrainingPoint(1, 1, 100, 0.5, 0.4, float("nan"), 4.0, None, 0.001, 1000.0)
+            point = TrainingPointMessage(1, 1, 100, 0.5, 0.4, float("nan"), 4.0, None, 0.001, 1000.0)
             run.push(point)
             run.finish(TrainResult(8, CONFIG, point))
         case IndexNeurons():
-            run.finish(IndexResult(5, 1, 3, Histogram([-1.0, 0.0], [29])))
+            run.finish(IndexResult(5, 1, 3, HistogramMessage([-1.0, 0.0], [29])))
 
 
 async def ended(server: AppContext, job_id: str) -> Job:
@@ -408,8 +408,8 @@ async def test_a_manifest_that_cannot_be_written_does_not_keep_a_job_from_its_en
     assert (run.sample_count, run.token_count) == (3, 5)
 
 
-def point_at(step: int) -> TrainingPoint:
-    return TrainingPoint(step, 1, 100 * step, 0.5, 0.4, 0.9, 4.0, None, 0.001, 1000.0)
+def point_at(step: int) -> TrainingPointMessage:
+    return TrainingPointMessage(step, 1, 100 * step, 0.5, 0.4, 0.9, 4.0, None, 0.001, 1000.0)
 
 
 async def steps_kept(server: AppContext, sae_id: str) -> list[int]:

@@ -9,7 +9,7 @@ import pytest
 from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.protocol.events import TrainingConfigChosen
 from gql_server.protocol.exclusions import Exclusions
-from gql_server.protocol.results import OutlierFigures, TrainResult
+from gql_server.protocol.results import OutlierStatistics, TrainResult
 from gql_server.protocol.tasks import (
     ContrastNeurons,
     EvaluateSae,
@@ -31,7 +31,7 @@ from tests.support.fake_executor import FakeExecutor
 from tests.support.serving import add_language_model, add_run, add_sae, serving
 
 CONFIG = TrainingConfigChosen(1, 100, 4, 0.001, 0.0, 0, "cpu", 2, 7.5, 3.25)
-OUTLIERS = OutlierFigures(3.25, 7.5, 1000, 17, 0.999, 0.625)
+OUTLIERS = OutlierStatistics(3.25, 7.5, 1000, 17, 0.999, 0.625)
 SHOWN = """query($id: ID!) { sae(id: $id) {
   trainingConfig { excludeFirstPositions excludeOutliers medianNorm }
   outliers { medianNorm multiple tokenCount outlierCount explainedVarianceWithOutliers

@@ -49,12 +49,12 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
         """Return what becomes of the operation, or of an event, which others may be asking for as well."""
         if not self._is_of_event:
             return super().execute_operation(serially)
-        moment = self.context_value.moment
-        return self._execute_in_turn() if moment is None else self._execute_with_others(moment)
+        snapshot_key = self.context_value.snapshot_key
+        return self._execute_in_turn() if snapshot_key is None else self._execute_with_others(snapshot_key)
 
-    async def _execute_with_others(self, moment: Hashable) -> ExecutionResult:
-        flights = self.context_value.server.answers
-        shared = await flights.join((moment, self._asked), self._execute_for_all)
+    async def _execute_with_others(self, snapshot_key: Hashable) -> ExecutionResult:
+        answers = self.context_value.server.answers
+        shared = await answers.do((snapshot_key, self._asked), self._execute_for_all)
         return self._own if shared is None else ExecutionResult(shared, None)
 
     async def _execute_for_all(self) -> SharedData | None:

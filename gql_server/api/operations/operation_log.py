@@ -17,7 +17,7 @@ from gql_server.api.operations.root_fields import root_fields
 from gql_server.telemetry.outcomes import CANCELED, OK, outcome_of
 from gql_server.telemetry.references import TRANSPORT, bind_new_reference
 from gql_server.telemetry.telemetry import Telemetry
-from gql_server.telemetry.tracing import ours
+from gql_server.telemetry.tracing import prefixed
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +79,7 @@ class OperationLog(SchemaExtension):
             {
                 "graphql.operation.type": type,
                 "graphql.operation.name": self._name(),
-                **ours({"fields": self._fields()}),
+                **prefixed({"fields": self._fields()}),
             }
         )
         self._span.conclude(outcome)

@@ -90,8 +90,8 @@ class BatchCapture:
                 for index in group:
                     self._context.check()
                     self._put(writer, index, captured.pop(index, None))
-                    progress.tell(writer.written())
-            progress.tell(writer.finish())
+                    progress.report(writer.written())
+            progress.report(writer.finish())
 
     def _put(self, writer: BatchWriter, index: int, captured: CapturedBatch | None) -> None:
         if captured is None:
@@ -186,7 +186,7 @@ class _Progress:
         self._completed = self._computed = 0
         self._start = time.monotonic()
 
-    def tell(self, written: Iterable[int]) -> None:
+    def report(self, written: Iterable[int]) -> None:
         """Send an event for each batch that is there now."""
         for index in written:
             n_texts = len(self._batches[index].rows)

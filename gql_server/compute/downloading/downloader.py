@@ -13,7 +13,7 @@ from gql_server.compute.downloading.hub_models import (
 )
 from gql_server.compute.downloading.hub_texts import download_texts
 from gql_server.compute.downloading.silence import Silence
-from gql_server.compute.worker.context import TaskCanceled, TaskContext, TaskError
+from gql_server.compute.worker.context import CancelRequested, TaskContext, TaskError
 from gql_server.model_files.files import name_of, whole_snapshot_in_cache
 from gql_server.protocol.events import Log, Stage
 from gql_server.protocol.results import Done, Result
@@ -40,7 +40,7 @@ class Downloader:
         """Nothing is kept."""
 
     def do(self, task: Task, context: TaskContext) -> Result:
-        """Do a download. Raises TaskError with a sentence, or TaskCanceled."""
+        """Do a download. Raises TaskError with a sentence, or CancelRequested."""
         match task:
             case DownloadLanguageModel():
                 _get_model(task, context)
@@ -61,7 +61,7 @@ def _get_model(task: DownloadLanguageModel, context: TaskContext) -> None:
             task.patience_seconds,
             context,
         )
-    except (MemoryError, TaskCanceled):
+    except (MemoryError, CancelRequested):
         raise
     except Exception as error:
         why = _silent(task) if isinstance(error, Silence) else _sentences_of(error)
@@ -122,7 +122,7 @@ def patiently(
 
     Raises:
         Silence: Nothing has come for so long.
-        TaskCanceled: The task was canceled. Like the former it leaves a thread behind that hangs in a
+        CancelRequested: The task was canceled. Like the former it leaves a thread behind that hangs in a
             library; it goes with the process.
         BaseException: What ``get`` raises.
     """

@@ -23,7 +23,7 @@ from gql_server.compute.language_models.padding import PaddedBatch, marks, pad
 from gql_server.compute.language_models.text_encoder import CutText, encoder_of
 from gql_server.compute.non_finite import cause_in_model
 from gql_server.compute.saes.encoding import decode, encode
-from gql_server.compute.saes.hooks import MAX_DENSE_LATENTS, ReplacementHook, attached
+from gql_server.compute.saes.hooks import MAX_HOOK_LATENTS, ReplacementHook, attached
 from gql_server.compute.saes.metadata import note_evaluation
 from gql_server.compute.storage.texts import OF_AN_EVALUATION, log_skipped, open_texts
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
@@ -185,7 +185,7 @@ class Evaluation:
         with torch.inference_mode():
             result = x.clone()
             rows, device = result.view(-1, x.shape[-1]), self._sae.context.device
-            size = max(1, MAX_DENSE_LATENTS // self._sae.context.n_latents)
+            size = max(1, MAX_HOOK_LATENTS // self._sae.context.n_latents)
             for places in chosen.finite.flatten().nonzero().flatten().split(size):
                 measured = chosen.measured.flatten()[places].to(device)
                 activations = rows[places].to(device, torch.float32)

@@ -13,7 +13,7 @@ from typing import Any
 from gql_server.artifacts.disk import check_free
 from gql_server.artifacts.file_hashes import sha256_of
 from gql_server.artifacts.files import TEMPORARY_PREFIX, atomic_file, atomic_write
-from gql_server.artifacts.provenance import FileHash, LanguageModelProvenance, SaeProvenance, plain
+from gql_server.artifacts.provenance import FileHash, LanguageModelProvenance, SaeProvenance, to_json
 from gql_server.compute.formats import sae_lens
 from gql_server.compute.formats.mi_crow_checkpoints import read_checkpoint
 from gql_server.compute.formats.source_files import TakenFile, check_size, opened, take
@@ -279,6 +279,6 @@ def _metadata(
             ],
             "metadata": imported.metadata,
         },
-        "provenance": plain(provenance),
+        "provenance": to_json(provenance),
         "created_at": datetime.now(UTC).isoformat(),
     }

@@ -21,7 +21,7 @@ from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.protocol.events import (
     GeneratedToken,
-    NeuronActivation,
+    NeuronActivationMessage,
     TokenGenerated,
     TokenProbability,
 )
@@ -181,7 +181,7 @@ class _VariantRun:
         """Give each row that goes on its next token, and send it."""
         self._check_finite(rows, logits)
         log_probabilities = logits.log_softmax(dim=1)
-        neurons: list[list[NeuronActivation]] = [[] for _ in rows]
+        neurons: list[list[NeuronActivationMessage]] = [[] for _ in rows]
         if sparse is not None:
             neurons = strongest_per_row(sparse, self._task.top_neurons)
         for number, row in enumerate(rows):
@@ -201,7 +201,7 @@ class _VariantRun:
             raise TaskError(f"The language model's numbers are out of range at {place}. {why}")
 
     def _add_token(
-        self, row: _Row, token_id: int, log_probabilities: Tensor, neurons: list[NeuronActivation]
+        self, row: _Row, token_id: int, log_probabilities: Tensor, neurons: list[NeuronActivationMessage]
     ) -> None:
         if token_id in self._end_ids:
             row.output.end(row.texts.rest())

@@ -9,7 +9,7 @@ import msgspec
 from gql_server.compute.inspection.peaks import Peaks
 from gql_server.compute.language_models.prompts import EncodedPrompt
 from gql_server.compute.language_models.token_text import StopStrings
-from gql_server.protocol.events import GeneratedToken, NeuronActivation, OutputFinished
+from gql_server.protocol.events import GeneratedToken, NeuronActivationMessage, OutputFinished
 
 Variant = Literal["BASELINE", "STEERED"]
 FinishReason = Literal["LENGTH", "STOP", "END_OF_TEXT", "CANCELED"]
@@ -81,7 +81,7 @@ class Output:
             self.peaks.settle(len(self.tokens))
         self._elapsed = time.monotonic() - self._started
 
-    def top_neurons(self, first: int) -> list[NeuronActivation]:
+    def top_neurons(self, first: int) -> list[NeuronActivationMessage]:
         """Return the neurons that fire most on prompt and output; none without an SAE."""
         return self.peaks.ranked(first) if self.peaks else []
 

@@ -14,7 +14,7 @@ from gql_server.artifacts.top_texts import TextTokenizer, load_tokenizer
 from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
 from gql_server.compute.indexing.directions import direction_tensors
 from gql_server.compute.indexing.kept_tokens import SlowSource, shown_tokens, write_token_texts
-from gql_server.compute.indexing.statistics import NeuronStatistics
+from gql_server.compute.indexing.statistics import StatisticsCounter
 from gql_server.compute.indexing.stretches import count_texts
 from gql_server.compute.indexing.strongest_texts import StrongestTexts
 from gql_server.compute.indexing.text_groups import StoredTexts, text_groups
@@ -27,7 +27,7 @@ from gql_server.compute.storage.texts import open_texts
 from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.protocol.events import Log
 from gql_server.protocol.exclusions import Exclusions
-from gql_server.protocol.results import Histogram, IndexResult
+from gql_server.protocol.results import HistogramMessage, IndexResult
 from gql_server.protocol.tasks import IndexNeurons
 
 from mi_crow.language_model.language_model import LanguageModel
@@ -112,7 +112,7 @@ def _firing_tensors(
 ) -> dict[str, Tensor]:
     """Pass over the run once; return the index's tensors of when neurons fire."""
     device = torch.device(sae.context.device)
-    statistics = NeuronStatistics(sae.context.n_latents, device)
+    statistics = StatisticsCounter(sae.context.n_latents, device)
     strongest = StrongestTexts(sae.context.n_latents, task.top_texts_per_neuron, device)
     for group, firings, token_count in text_groups(sae, stored, context):
         with torch.inference_mode():
@@ -154,7 +154,7 @@ def _result(stored: StoredTexts, tensors: dict[str, Tensor], context: TaskContex
         token_count=token_count,
         sample_count=manifest.sample_count,
         dead_count=dead,
-        frequency_histogram=Histogram(edges.tolist(), bins.tolist()),
+        frequency_histogram=HistogramMessage(edges.tolist(), bins.tolist()),
         exclusions=stored.exclusions,
         excluded_token_count=left_out.excluded,
         non_finite_token_count=left_out.non_finite,

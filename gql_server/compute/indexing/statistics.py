@@ -38,7 +38,7 @@ def joined(parts: Sequence[Firings]) -> Firings:
     )
 
 
-class NeuronStatistics:
+class StatisticsCounter:
     """Counts, sums, maxima and histograms of n neurons' non-zero latents, which are taken to be positive.
 
     A histogram has equal bins from 0 to the smallest power of two above the neuron's maximum. The limit

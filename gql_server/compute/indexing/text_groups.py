@@ -26,7 +26,7 @@ from gql_server.protocol.exclusions import Exclusions
 
 from mi_crow.mechanistic.sae.sae import Sae
 
-MAX_DENSE_LATENTS = 8_000_000
+MAX_GROUP_LATENTS = 8_000_000
 """Latents that are dense in memory at once: 32 MB of float32, and a few times that inside the SAE."""
 MAX_FIRINGS = 1_000_000
 """Latents that are not zero, kept at once until they are counted: 20 MB, and a few times that on the way."""
@@ -192,7 +192,7 @@ class _Gathered:
         if len(chunk.activations) == 0:
             return  # All its tokens are left out.
         positions = (len(self._numbers) + chunk.texts) * self._n_positions + chunk.tokens
-        size = max(1, MAX_DENSE_LATENTS // self._sae.context.n_latents)
+        size = max(1, MAX_GROUP_LATENTS // self._sae.context.n_latents)
         parts = zip(chunk.activations.split(size), positions.to(self._device).split(size), strict=True)
         for activations, places in parts:
             with torch.inference_mode():
@@ -229,7 +229,7 @@ def text_groups(
     for batch in manifest.batches:
         # Other requests may run inside a check, so it is no place for inference mode.
         context.check()
-        for chunk in stored.chunks(batch, max(1, MAX_DENSE_LATENTS // sae.context.n_latents)):
+        for chunk in stored.chunks(batch, max(1, MAX_GROUP_LATENTS // sae.context.n_latents)):
             gathered.add(chunk)
             if gathered.full:
                 yield from gathered.take()

@@ -8,7 +8,7 @@ from torch import Tensor
 from gql_server.compute.inspection.ranking import strongest
 from gql_server.compute.saes.sparse_latents import SparseLatents, SparsityPattern
 from gql_server.compute.saes.strength_keys import numbers_of, strength_keys, strengths_of
-from gql_server.protocol.events import NeuronActivation
+from gql_server.protocol.events import NeuronActivationMessage
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,6 @@ class Peaks:
             self.places[token.neurons[higher]] = self._prompt_length + number
         self._output = []
 
-    def ranked(self, first: int) -> list[NeuronActivation]:
+    def ranked(self, first: int) -> list[NeuronActivationMessage]:
         """Return the neurons that fire most, strongest first."""
         return strongest(self.values, self.places, first)

@@ -15,7 +15,7 @@ from gql_server.compute.language_models.prompts import EncodedPrompt, encode_pro
 from gql_server.compute.saes.hooks import Reader, SaeHook, attached
 from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.worker.context import TaskContext
-from gql_server.protocol.events import NeuronActivation
+from gql_server.protocol.events import NeuronActivationMessage
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.results import PromptNeurons, PromptToken, TokenNeurons, TopNeuronsResult
 from gql_server.protocol.tasks import FindTopNeurons
@@ -63,7 +63,7 @@ def _rank(
     batch, device = padded(lm, prompts), torch.device(sae.context.device)
     token_mask = counted_positions(lm, batch).to(device)
     kept = PromptLatents(token_mask, sae.context.n_latents, device)
-    per_position: list[list[NeuronActivation]] = []
+    per_position: list[list[NeuronActivationMessage]] = []
 
     def read(sparse: SparseLatents, first: int) -> None:
         kept.add(sparse, first)
@@ -121,7 +121,7 @@ def read_latents(
     return token_mask & ~hook.excluded.view(token_mask.shape).to(token_mask.device)
 
 
-def _per_token(prompt: EncodedPrompt, ranked: list[list[NeuronActivation]]) -> list[TokenNeurons]:
+def _per_token(prompt: EncodedPrompt, ranked: list[list[NeuronActivationMessage]]) -> list[TokenNeurons]:
     return [
         TokenNeurons(token.index, token.text, neurons)
         for token, neurons in zip(prompt.tokens, ranked, strict=False)

@@ -30,7 +30,7 @@ Mode = Literal["OBSERVE", "ERROR_PRESERVING", "RECONSTRUCTION"]
 Reader = Callable[[SparseLatents, int], None]
 """Takes the latents of consecutive positions, text after text, and the number of the first of them."""
 
-MAX_DENSE_LATENTS = 2**24
+MAX_HOOK_LATENTS = 2**24
 """Latents that are dense in memory at once: 64 MB of float32, and a few times that inside the SAE."""
 
 
@@ -46,8 +46,8 @@ class SaeHook(Controller, Detector):
     ``edit_mask`` [n_texts, n_positions], set before each forward pass, says where edits apply: where there is
     neither padding nor a special token; None means everywhere. ``report_mask`` of the same shape says whose
     latents are reported: those must be finite, else a TaskError says so. They are the text's positions: a
-    layer may have others before them, and ``n_after`` after them, which are left alone. The ``reader`` gets the
-    SAE's sparse latents before edits, float32 on the SAE's device, chunk by chunk. Where none is set,
+    layer may have others before them, and ``n_after`` after them, which are left alone. The ``reader`` gets
+    the SAE's sparse latents before edits, float32 on the SAE's device, chunk by chunk. Where none is set,
     ``sparse`` are those of the whole pass.
 
     Traps that this goes round: mi_crow's hook reports pre-activations, builds a Python dict of every latent,
@@ -143,7 +143,7 @@ class SaeHook(Controller, Detector):
         read = self.reader or (lambda sparse, first: kept.append(sparse))
         changed: Tensor | None = None
         excluded: list[Tensor] = []
-        size = max(1, MAX_DENSE_LATENTS // self.sae.context.n_latents)
+        size = max(1, MAX_HOOK_LATENTS // self.sae.context.n_latents)
         for first in range(0, len(rows), size):
             changes = self._pass(rows[first : first + size], first, read, excluded)
             if changes is not None:

@@ -14,14 +14,14 @@ import torch
 
 from gql_server.artifacts.file_hashes import sha256_of
 from gql_server.artifacts.files import TEMPORARY_PREFIX, atomic_file, atomic_write
-from gql_server.artifacts.provenance import RunProvenance, SaeProvenance, TrainingProvenance, plain
+from gql_server.artifacts.provenance import RunProvenance, SaeProvenance, TrainingProvenance, to_json
 from gql_server.compute.provenance.provenance import versions
 from gql_server.compute.saes.classes import CHECKPOINT, SaeClass
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
 from gql_server.compute.training.plan import TrainingPlan
 from gql_server.compute.training.report import TrainingReport
 from gql_server.compute.training.training_store import TrainingStore
-from gql_server.protocol.results import OutlierFigures
+from gql_server.protocol.results import OutlierStatistics
 from gql_server.protocol.tasks import TrainSae
 
 from mi_crow.mechanistic.sae.sae import Sae
@@ -35,8 +35,8 @@ def write_training(
     report: TrainingReport,
     rows: TrainingStore,
     run: RunProvenance | None,
-    measure: Callable[[], OutlierFigures | None],
-) -> tuple[SaeProvenance, OutlierFigures | None]:
+    measure: Callable[[], OutlierStatistics | None],
+) -> tuple[SaeProvenance, OutlierStatistics | None]:
     """Write history.json, metadata.json and sae.pt, each whole and the checkpoint last.
 
     Returns the provenance that is in metadata.json too, and what ``measure`` finds of the saved SAE.
@@ -115,7 +115,7 @@ def _metadata(
         "final_metrics": _plain(report.points[-1]),
         "metric_definitions_version": DEFINITIONS_VERSION,
         "versions": {name: version(name) for name in ("mi-crow", "overcomplete", "torch")},
-        "provenance": plain(provenance),
+        "provenance": to_json(provenance),
         "created_at": datetime.now(UTC).isoformat(),
     }
 

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.exclusions import DEFAULT_OUTLIERS, counted, norms_of
-from gql_server.compute.saes.hooks import MAX_DENSE_LATENTS
+from gql_server.compute.saes.hooks import MAX_HOOK_LATENTS
 from gql_server.compute.storage.rows import StoredRows
 from gql_server.compute.training.metrics import IntervalMetrics, float64
 from gql_server.protocol.exclusions import Exclusions
-from gql_server.protocol.results import OutlierFigures
+from gql_server.protocol.results import OutlierStatistics
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -109,14 +109,14 @@ def _note(rows: Tensor, positions: Tensor, n_all: int, share: float, exclusions:
 
 
 @torch.no_grad()
-def outlier_figures(sae: Sae, sample: TokenSample, exclusions: Exclusions) -> OutlierFigures | None:
+def outlier_figures(sae: Sae, sample: TokenSample, exclusions: Exclusions) -> OutlierStatistics | None:
     """Measure an SAE in evaluation mode with the outliers of its run and without; None without a token."""
     if exclusions.median_norm is None:
         return None
     multiple = exclusions.outliers or DEFAULT_OUTLIERS
     limits = msgspec.structs.replace(exclusions, outliers=multiple)
     with_them, without = IntervalMetrics(), IntervalMetrics()
-    size, n_outliers = max(1, MAX_DENSE_LATENTS // sae.context.n_latents), 0
+    size, n_outliers = max(1, MAX_HOOK_LATENTS // sae.context.n_latents), 0
     for rows, positions in zip(sample.rows.split(size), sample.positions.split(size), strict=True):
         x = rows.to(sae.context.device)
         x_hat, kept = sae.decode(sae.encode(x)), counted(limits, positions, rows)
@@ -124,7 +124,7 @@ def outlier_figures(sae: Sae, sample: TokenSample, exclusions: Exclusions) -> Ou
         with_them.update(x, x_hat, nothing, nothing)
         without.update(x[kept], x_hat[kept], nothing, nothing)
         n_outliers += int((~kept).sum())
-    return OutlierFigures(
+    return OutlierStatistics(
         median_norm=exclusions.median_norm,
         multiple=multiple,
         token_count=len(sample.rows),
@@ -134,7 +134,7 @@ def outlier_figures(sae: Sae, sample: TokenSample, exclusions: Exclusions) -> Ou
     )
 
 
-def figures_told(figures: OutlierFigures) -> str:
+def outlier_sentence(figures: OutlierStatistics) -> str:
     """Say it to people."""
     with_them, without = (
         "undefined" if figure is None else f"{figure:.4f}"

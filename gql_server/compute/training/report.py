@@ -14,7 +14,7 @@ from gql_server.compute.training.forward import ForwardOutput
 from gql_server.compute.training.metrics import DeadNeurons, IntervalMetrics
 from gql_server.compute.training.plan import TrainingPlan
 from gql_server.compute.worker.context import TaskContext, TaskError
-from gql_server.protocol.events import Progress, TrainingPoint
+from gql_server.protocol.events import Progress, TrainingPointMessage
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -60,7 +60,7 @@ class TrainingReport:
     def __init__(
         self, context: TaskContext, schedule: Schedule, dead_neurons: DeadNeurons, plan: TrainingPlan
     ) -> None:
-        self.points: list[TrainingPoint] = []
+        self.points: list[TrainingPointMessage] = []
         self.step = 0
         self._context = context
         self._schedule = schedule
@@ -132,7 +132,7 @@ class TrainingReport:
         """Go on from there; the rate of the progress is that of the steps from now on."""
         self.step = self._first_step = state["step"]
         self._tokens = state["tokens"]
-        self.points = [TrainingPoint(**fields) for fields in state["points"]]
+        self.points = [TrainingPointMessage(**fields) for fields in state["points"]]
         self._point_started = time.monotonic() - state["seconds_since_point"]
         self._metrics.load_state_dict(state["metrics"])
         self._dead_neurons.load_state_dict(state["dead_neurons"])
@@ -153,7 +153,7 @@ class TrainingReport:
         self.check_loss()
         summary = self._metrics.summary()
         now = time.monotonic()
-        point = TrainingPoint(
+        point = TrainingPointMessage(
             step=self.step,
             epoch=(self.step - 1) // self._schedule.steps_per_epoch + 1,
             token_count=self._tokens,

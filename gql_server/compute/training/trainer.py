@@ -21,7 +21,7 @@ from gql_server.compute.training.snapshots import (
     set_random_state,
 )
 from gql_server.compute.training.strategies import FAST, TrainingStrategy, auxiliary_loss
-from gql_server.compute.worker.context import TaskCanceled
+from gql_server.compute.worker.context import CancelRequested
 
 from mi_crow.mechanistic.sae.sae_trainer import SaeTrainer, SaeTrainingConfig
 from mi_crow.store.store import Store
@@ -116,7 +116,7 @@ class ReportingTrainer(SaeTrainer):
         """Train as mi_crow does; a training that is canceled leaves a snapshot where that is quick."""
         try:
             history: dict[str, Any] = super().train(*args, **kwargs)
-        except TaskCanceled:
+        except CancelRequested:
             # It comes from between two batches or from the end of a step, so the step is a whole one.
             if self._steps is not None and self._report.loss_is_finite:
                 self._snapshots.write_if_quick(self._steps.snapshot())

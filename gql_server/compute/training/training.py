@@ -11,7 +11,7 @@ from gql_server.compute.saes.classes import SaeClass, SaeClasses
 from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.training.files import write_training
 from gql_server.compute.training.metrics import DeadNeurons
-from gql_server.compute.training.outliers import figures_told, note_of, outlier_figures, sample_tokens
+from gql_server.compute.training.outliers import note_of, outlier_figures, outlier_sentence, sample_tokens
 from gql_server.compute.training.plan import MAX_DEAD_WINDOW, TrainingPlan, make_plan
 from gql_server.compute.training.report import Schedule, TrainingReport
 from gql_server.compute.training.snapshots import Snapshots, UnusableSnapshot, fingerprint
@@ -20,7 +20,7 @@ from gql_server.compute.training.trainer import ReportingTrainer
 from gql_server.compute.training.training_store import TrainingStore
 from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.processes.process_limits import freed_memory_kept
-from gql_server.protocol.events import Log, TrainingPoint, TrainingResumed
+from gql_server.protocol.events import Log, TrainingPointMessage, TrainingResumed
 from gql_server.protocol.results import TrainResult
 from gql_server.protocol.tasks import TrainSae
 
@@ -44,7 +44,7 @@ def train_sae(
     where it is: it is of use until the result has been written down.
 
     Emits TrainingConfigChosen first, then Log, perhaps TrainingResumed, Progress and TrainingPoint. TaskError
-    where the run cannot be trained on or the loss or the weights leave the finite numbers; TaskCanceled from
+    where the run cannot be trained on or the loss or the weights leave the finite numbers; CancelRequested from
     the context; OSError where the disk has no room.
     """
     device = choose_device(task.device)
@@ -92,7 +92,7 @@ def train_sae(
     )
     context.emit(Log(_closing(report.points[-1])))
     if outliers is not None and outliers.outlier_count:
-        context.emit(Log(figures_told(outliers)))
+        context.emit(Log(outlier_sentence(outliers)))
     return TrainResult(rows.n_inputs, plan.config, report.points[-1], provenance, outliers)
 
 
@@ -204,7 +204,7 @@ def _opening(task: TrainSae, rows: TrainingStore, plan: TrainingPlan) -> str:
     )
 
 
-def _closing(point: TrainingPoint) -> str:
+def _closing(point: TrainingPointMessage) -> str:
     dead = "" if point.dead_fraction is None else f", {point.dead_fraction:.1%} of the neurons dead"
     return (
         f"Trained {point.step} steps on {point.token_count} tokens: explained variance "

@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 from gql_server.protocol.events import Event
 
 
-class TaskCanceled(Exception):
+class CancelRequested(Exception):
     """Raised inside a task that has been asked to stop."""
 
 
@@ -31,10 +31,10 @@ class TaskContext(Protocol):
     """What a task is given beside its specification."""
 
     def emit(self, event: Event) -> None:
-        """Send an event. Raises TaskCanceled where the task has been asked to stop."""
+        """Send an event. Raises CancelRequested where the task has been asked to stop."""
 
     def check(self) -> None:
-        """Raise TaskCanceled where the task has been asked to stop; call it between batches.
+        """Raise CancelRequested where the task has been asked to stop; call it between batches.
 
         In a worker that serves both lanes, waiting interactive requests run inside this call, so a task holds
         no enabled hook on a shared language model while it calls it.

@@ -10,7 +10,7 @@ from gql_server.protocol.wire import (
     CancelTask,
     Lane,
     StartTask,
-    TaskCanceled as TaskCanceledMessage,
+    TaskCanceledMessage,
     ToWorker,
 )
 

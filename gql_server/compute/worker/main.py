@@ -17,7 +17,7 @@ from typing import Protocol
 import structlog
 
 from gql_server.compute.worker.channel import Channel
-from gql_server.compute.worker.context import TaskCanceled, TaskContext
+from gql_server.compute.worker.context import CancelRequested, TaskContext
 from gql_server.compute.worker.failures import failure_of
 from gql_server.compute.worker.inbox import Inbox
 from gql_server.compute.worker.interactive_turns import InteractiveTurns
@@ -30,7 +30,7 @@ from gql_server.protocol.wire import (
     Lane,
     StartTask,
     TaskBegan,
-    TaskCanceled as TaskCanceledMessage,
+    TaskCanceledMessage,
     TaskEvent,
     TaskSucceeded,
     WorkerAlive,
@@ -46,7 +46,7 @@ LOW_PRIORITY_NICENESS = 5
 """Of the job worker: what is interactive goes first; jobs still get on beside it (benchmarks/lanes.py)."""
 
 
-class Context:
+class RunningTask:
     """The TaskContext of one task. In a job's checks, interactive tasks that wait here are done.
 
     In those of an interactive task, others have their turn.
@@ -57,13 +57,13 @@ class Context:
         self._message = message
 
     def emit(self, event: Event) -> None:
-        """Send an event. Raises TaskCanceled where the task has been asked to stop."""
+        """Send an event. Raises CancelRequested where the task has been asked to stop."""
         self._worker.mark_progress(self._message.task_id)
         self._worker.channel.send(TaskEvent(self._message.task_id, event))
         self._raise_if_canceled()
 
     def check(self) -> None:
-        """Raise TaskCanceled where the task has been asked to stop."""
+        """Raise CancelRequested where the task has been asked to stop."""
         self._worker.sharing.adjust()
         if self._message.lane == "jobs":
             while (waiting := self._worker.inbox.take("interactive")) is not None:
@@ -75,13 +75,13 @@ class Context:
 
     def _raise_if_canceled(self) -> None:
         if self._worker.inbox.canceled(self._message.task_id):
-            raise TaskCanceled
+            raise CancelRequested
 
 
 Send = Callable[[FromWorker], None]
 
 
-class Tools(Protocol):
+class TaskRunnerProtocol(Protocol):
     """What a worker does its tasks with."""
 
     def describe(self) -> WorkerReady:
@@ -126,7 +126,7 @@ class Worker:
     def __init__(
         self,
         channel: Channel,
-        make_tools: Callable[[Send], Tools],
+        make_tools: Callable[[Send], TaskRunnerProtocol],
         idle_seconds: float,
         make_sharing: Callable[[], Sharing] = Alone,
     ) -> None:
@@ -179,7 +179,7 @@ class Worker:
 
     def do(self, message: StartTask) -> None:
         """Do one task and send its last word."""
-        context = Context(self, message)
+        context = RunningTask(self, message)
         self._tasks_in_hand += 1
         self.sharing.sign()
         self.channel.send(TaskBegan(message.task_id))
@@ -188,7 +188,7 @@ class Worker:
             context.check()
             result = self._tools.do(message.task, context)
             answer: FromWorker = TaskSucceeded(message.task_id, result)
-        except TaskCanceled:
+        except CancelRequested:
             answer = TaskCanceledMessage(message.task_id)
         except (KeyboardInterrupt, SystemExit):
             raise
@@ -248,13 +248,13 @@ def ignore_signals_to_stop() -> None:
         signal.signal(stop, signal.SIG_IGN)
 
 
-def _downloader(send: Send) -> Tools:
+def _downloader(send: Send) -> TaskRunnerProtocol:
     from gql_server.compute.downloading.downloader import Downloader  # It imports huggingface_hub.
 
     return Downloader(send)
 
 
-def _toolbox(device: str | None, matmul_precision: str, send: Send) -> Tools:
+def _toolbox(device: str | None, matmul_precision: str, send: Send) -> TaskRunnerProtocol:
     from gql_server.compute.worker.task_runner import TaskRunner  # It imports torch.
 
     return TaskRunner(send, device, matmul_precision)

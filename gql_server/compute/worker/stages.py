@@ -6,7 +6,7 @@ from gql_server.compute.worker.context import TaskContext
 from gql_server.protocol.events import Stage
 
 Tell = Callable[[int, int], None]
-"""Called with what is done and what there is to do; raises TaskCanceled where the task is to stop."""
+"""Called with what is done and what there is to do; raises CancelRequested where the task is to stop."""
 
 
 def stage(context: TaskContext, name: str) -> Tell:

@@ -82,7 +82,7 @@ class TaskRunner:
         self.language_models.unload_idle(idle_seconds)
 
     def do(self, task: Task, context: TaskContext) -> Result:
-        """Do a task. Raises TaskError, TaskCanceled, or whatever a mistake raises."""
+        """Do a task. Raises TaskError, CancelRequested, or whatever a mistake raises."""
         # A context of its own: in the middle of a job's task, an interactive one may be done.
         return Context().run(self._do_and_tell, task, context)
 

@@ -12,14 +12,14 @@ from gql_server.compute.worker import interactive_turns
 from gql_server.compute.worker.channel import Channel
 from gql_server.compute.worker.context import TaskError
 from gql_server.compute.worker.failures import GAVE_UP
-from gql_server.compute.worker.main import Context, Tools, Worker
+from gql_server.compute.worker.main import RunningTask, TaskRunnerProtocol, Worker
 from gql_server.protocol.results import GenerateResult, Result
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import Generate, Task, UnloadLanguageModel
 from gql_server.protocol.wire import (
     StartTask,
     TaskBegan,
-    TaskCanceled,
+    TaskCanceledMessage,
     TaskFailed,
     TaskSucceeded,
     WorkerAlive,
@@ -49,7 +49,7 @@ def test_a_task_stands_still_for_as_many_looks_as_were_made_whatever_the_clock_s
     monkeypatch.setattr(time, "sleep", lambda _: looks.get())
     monkeypatch.setattr(time, "monotonic", lambda: float(next(hours)))
     channel = Sent()
-    worker = Worker(cast("Channel", channel), lambda send: cast("Tools", None), 900)
+    worker = Worker(cast("Channel", channel), lambda send: cast("TaskRunnerProtocol", None), 900)
     for seconds in (1.0, 2.0, 3.0):
         looks.put(None)
         assert channel.messages.get(timeout=10) == WorkerAlive(seconds)
@@ -73,7 +73,7 @@ class Panicking:
 
 def test_a_library_that_panics_fails_the_task_and_the_worker_goes_on() -> None:
     channel = Sent()
-    worker = Worker(cast("Channel", channel), lambda send: cast("Tools", Panicking()), 900)
+    worker = Worker(cast("Channel", channel), lambda send: cast("TaskRunnerProtocol", Panicking()), 900)
     for task_id in (1, 2):
         worker.do(StartTask(task_id, "interactive", UnloadLanguageModel("lm_a")))
         assert channel.messages.get(timeout=10) == TaskBegan(task_id)
@@ -94,7 +94,7 @@ class Writing:
     def __init__(self) -> None:
         self.steps: list[str] = []
 
-    def do(self, task: Generate, context: Context) -> Result:
+    def do(self, task: Generate, context: RunningTask) -> Result:
         for _ in range(min(3, task.max_new_tokens)):
             context.check()
             self.steps.append(task.prompts[0])
@@ -116,7 +116,7 @@ def steps_of(*tasks: Task) -> list[str]:
     """Return the steps of a worker that has got all tasks before it begins with the first."""
     tools = Writing()
     channel = Fed(*(StartTask(number, "interactive", task) for number, task in enumerate(tasks)))
-    worker = Worker(cast("Channel", channel), lambda send: cast("Tools", tools), 900)
+    worker = Worker(cast("Channel", channel), lambda send: cast("TaskRunnerProtocol", tools), 900)
     while sum(map(len, worker.inbox._waiting.values())) < len(tasks):
         time.sleep(0.001)
     while (message := worker.inbox.take()) is not None:
@@ -173,7 +173,7 @@ def test_the_same_language_model_with_other_options_waits_for_the_end() -> None:
 @pytest.mark.usefixtures("one_step_a_turn")
 def test_a_task_that_is_canceled_or_fails_ends_alone() -> None:
     class Failing(Writing):
-        def do(self, task: Generate, context: Context) -> Result:
+        def do(self, task: Generate, context: RunningTask) -> Result:
             result = super().do(task, context)
             if task.prompts == ["fails"]:
                 raise TaskError("It cannot be done.")
@@ -182,7 +182,7 @@ def test_a_task_that_is_canceled_or_fails_ends_alone() -> None:
     tools, names = Failing(), ["goes on", "is canceled", "fails"]
     messages = [StartTask(n, "interactive", generate(name, LONG)) for n, name in enumerate(names)]
     channel = Fed(*messages)
-    worker = Worker(cast("Channel", channel), lambda send: cast("Tools", tools), 900)
+    worker = Worker(cast("Channel", channel), lambda send: cast("TaskRunnerProtocol", tools), 900)
     while sum(map(len, worker.inbox._waiting.values())) < len(messages):
         time.sleep(0.001)
     first = worker.inbox.take()
@@ -191,5 +191,5 @@ def test_a_task_that_is_canceled_or_fails_ends_alone() -> None:
     worker.interactive.run(first)
     sent = [message for message in channel.messages.queue if not isinstance(message, WorkerAlive)]
     ends = {message.task_id: type(message) for message in sent if not isinstance(message, TaskBegan)}
-    assert ends == {0: TaskSucceeded, 1: TaskCanceled, 2: TaskFailed}
+    assert ends == {0: TaskSucceeded, 1: TaskCanceledMessage, 2: TaskFailed}
     assert sorted(tools.steps) == ["fails"] * 3 + ["goes on"] * 3
