@@ -44,8 +44,8 @@ def train_sae(
     where it is: it is of use until the result has been written down.
 
     Emits TrainingConfigChosen first, then Log, perhaps TrainingResumed, Progress and TrainingPoint. TaskError
-    where the run cannot be trained on or the loss or the weights leave the finite numbers; CancelRequested from
-    the context; OSError where the disk has no room.
+    where the run cannot be trained on or the loss or the weights leave the finite numbers; CancelRequested
+    from the context; OSError where the disk has no room.
     """
     device = choose_device(task.device)
     sae_class = classes.get(task.sae_class)
