@@ -44,7 +44,7 @@ from models import (
     LanguageModel,
     NeuronIndex,
     Sae,
-    TrainingPointMessage as TrainingPointRow,
+    TrainingPoint as TrainingPointRow,
 )
 from models.enums import UNFINISHED, ArtifactStatus, JobEventType, JobKind, JobStatus, ProgressUnit, SaeOrigin
 

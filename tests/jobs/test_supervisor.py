@@ -38,7 +38,7 @@ from gql_server.services import activation_runs, jobs, saes
 from gql_server.services.app_context import AppContext
 from gql_server.services.requests import CaptureRequest, DatasetRequest, TrainRequest
 from gql_server.services.startup import INTERRUPTED, reconcile
-from models import ActivationRun, Job, JobEvent, NeuronIndex, Sae, TrainingPointMessage as TrainingPointRow
+from models import ActivationRun, Job, JobEvent, NeuronIndex, Sae, TrainingPoint as TrainingPointRow
 from models.enums import ArtifactStatus, DatasetKind, FloatType, JobEventType, JobKind, JobStatus
 from tests.support.fake_executor import FakeExecutor
 from tests.support.serving import add_language_model, add_run, serving
