@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from gql_server.database.database import Database
 from gql_server.database.migrate import migrate
@@ -94,3 +95,21 @@ async def test_the_order_holds_when_the_clock_is_set_back(
             order.append(first.id)
             first.status = JobStatus.CANCELED
     assert order == [one.id for one in added]
+
+
+async def test_jobs_of_one_moment_come_in_the_order_in_which_they_were_added(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = datetime.fromisoformat("2026-01-01T12:00:00+00:00")
+    monkeypatch.setattr(queue, "now", lambda: moment)
+    # By their IDs alone, the later ones would be first.
+    added = [job(id=f"job_{letter}") for letter in "cba"]
+    for one in added:
+        async with database.write() as session:
+            await queue.add(session, one)
+    async with database.read() as session:
+        waiting = await session.scalars(select(Job).order_by(Job.queued_at))
+        assert [one.id for one in waiting] == ["job_c", "job_b", "job_a"]
+        first = await queue.next_of(session, "jobs")
+    assert first is not None and first.id == "job_c"
+    assert len({one.queued_at for one in added}) == 3

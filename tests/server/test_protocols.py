@@ -21,17 +21,14 @@ from websockets.exceptions import ConnectionClosed
 
 from gql_server.api.transport.access import Access
 from gql_server.api.transport.guard import Guard
-from gql_server.limits import rate_limits
+from gql_server.limits import clients, rate_limits
+from gql_server.limits.clients import Clients, Connection, admit, waiting_to_be_sent
 from gql_server.limits.rate_limits import Rates
 from gql_server.server import protocols
 from gql_server.server.protocols import (
     TOO_OFTEN,
-    Clients,
-    Connection,
     HttpConnection,
     SocketConnection,
-    admit,
-    waiting_to_be_sent,
 )
 from gql_server.settings import Settings
 from tests.jobs.test_event_hub import until
@@ -150,8 +147,8 @@ async def test_there_are_no_more_connections_than_may_be() -> None:
 async def test_of_one_address_the_oldest_that_has_not_shown_the_token_makes_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(protocols, "STRANGERS_OF_AN_ADDRESS", 3)
-    monkeypatch.setattr(protocols, "GRACE_SECONDS", 0)
+    monkeypatch.setattr(clients, "STRANGERS_OF_AN_ADDRESS", 3)
+    monkeypatch.setattr(clients, "GRACE_SECONDS", 0)
     async with listening(token=TOKEN) as address, AsyncExitStack() as stack:
         known, *strangers = [await stack.enter_async_context(connected(address)) for _ in range(4)]
         assert await ended(known[0]), "the first is the oldest"
@@ -169,8 +166,8 @@ async def test_of_one_address_the_oldest_that_has_not_shown_the_token_makes_room
 
 
 async def test_a_connection_that_has_just_come_makes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocols, "STRANGERS_OF_AN_ADDRESS", 1)
-    monkeypatch.setattr(protocols, "GRACE_SECONDS", 60)
+    monkeypatch.setattr(clients, "STRANGERS_OF_AN_ADDRESS", 1)
+    monkeypatch.setattr(clients, "GRACE_SECONDS", 60)
     async with listening(token=TOKEN) as address, AsyncExitStack() as stack:
         opened = [await stack.enter_async_context(connected(address)) for _ in range(3)]
         for reader, writer in opened:
@@ -179,7 +176,7 @@ async def test_a_connection_that_has_just_come_makes_no_room(monkeypatch: pytest
 
 
 async def test_strangers_of_all_addresses_have_a_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocols, "STRANGERS", 3)
+    monkeypatch.setattr(clients, "STRANGERS", 3)
     async with listening(token=TOKEN) as address, AsyncExitStack() as stack:
         for _ in range(3):
             await stack.enter_async_context(connected(address))
@@ -189,7 +186,7 @@ async def test_strangers_of_all_addresses_have_a_limit_too(monkeypatch: pytest.M
 
 
 async def test_without_a_token_to_show_nobody_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocols, "STRANGERS_OF_AN_ADDRESS", 1)
+    monkeypatch.setattr(clients, "STRANGERS_OF_AN_ADDRESS", 1)
     async with listening() as address, AsyncExitStack() as stack:
         for reader, writer in [await stack.enter_async_context(connected(address)) for _ in range(3)]:
             writer.write(REQUEST)
@@ -221,7 +218,7 @@ async def test_who_does_not_read_is_ended_but_not_who_reads_slowly(
 async def test_where_too_much_waits_in_all_the_one_with_the_most_is_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(protocols, "MAX_WAITING_BYTES", LONG + LONG // 2)
+    monkeypatch.setattr(clients, "MAX_WAITING_BYTES", LONG + LONG // 2)
     async with listening() as address, AsyncExitStack() as stack:
         waiting = [await stack.enter_async_context(connected(address)) for _ in range(3)]
         for _, writer in waiting:
@@ -257,13 +254,13 @@ async def test_a_message_is_short_and_nothing_compressed_until_the_token_is_show
             if shown == "in a message":
                 await socket.send("token")
                 assert await socket.recv() == "5"
-            await socket.send("x" * (protocols.FIRST_BYTES + 1))
+            await socket.send("x" * (clients.FIRST_BYTES + 1))
             if shown == "never":
                 with pytest.raises(ConnectionClosed) as closed:
                     await socket.recv()
                 assert closed.value.rcvd is not None and closed.value.rcvd.code == 1009
             else:
-                assert await socket.recv() == str(protocols.FIRST_BYTES + 1)
+                assert await socket.recv() == str(clients.FIRST_BYTES + 1)
 
 
 async def test_what_compressed_messages_expand_to_has_the_same_limit() -> None:
@@ -277,7 +274,7 @@ async def test_what_compressed_messages_expand_to_has_the_same_limit() -> None:
 
 
 async def test_messages_without_an_end_have_a_limit_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocols, "MAX_UNFINISHED_BYTES", 3 * 2**20)
+    monkeypatch.setattr(clients, "MAX_UNFINISHED_BYTES", 3 * 2**20)
 
     async def parts(held: asyncio.Event) -> AsyncIterator[str]:
         yield "x" * 2**20
@@ -319,11 +316,11 @@ async def test_requests_that_come_at_once_are_counted_as_they_come(monkeypatch: 
     monkeypatch.setattr(rate_limits, "BURST", 2)
     monkeypatch.setattr(rate_limits, "PER_SECOND", 0)
     async with listening(token=TOKEN) as address, AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(connected(address)) for _ in range(20)]
-        for _, writer in clients:
+        opened = [await stack.enter_async_context(connected(address)) for _ in range(20)]
+        for _, writer in opened:
             writer.write(REQUEST)
         async with asyncio.timeout(PATIENCE):
-            answers = [await reader.readuntil(b"\r\n\r\n") for reader, _ in clients]
+            answers = [await reader.readuntil(b"\r\n\r\n") for reader, _ in opened]
     assert answers.count(TOO_OFTEN) == 18, "the others were parsed and answered as what is asked seldom"
 
 
@@ -351,12 +348,12 @@ class NotReading:
 async def test_answers_that_wait_for_those_before_them_count_as_unread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(protocols, "MAX_WAITING_BYTES", 100)
-    clients = Clients(takes_anybody=True, rates=Rates())
+    monkeypatch.setattr(clients, "MAX_WAITING_BYTES", 100)
+    all_of_them = Clients(takes_anybody=True, rates=Rates())
     few, many = NotReading(30), NotReading(20)
-    made = [Connection(one, "", clients) for one in (few, many)]  # type: ignore[arg-type]
+    made = [Connection(one, "", all_of_them) for one in (few, many)]  # type: ignore[arg-type]
     for connection in made:
-        clients.note_reading(connection, reads=False)
+        all_of_them.note_reading(connection, reads=False)
     scope = {"state": {"connection": made[1]}}
     with waiting_to_be_sent(scope, 40):
         assert [one.is_ended for one in (few, many)] == [False, False]

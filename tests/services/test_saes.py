@@ -1,0 +1,86 @@
+"""SAEs: what goes with one that is deleted, and what keeps one from being deleted."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from gql_server import ids
+from gql_server.errors import Conflict
+from gql_server.services import concept_configs, concepts, neuron_indexes, saes
+from gql_server.services.app_context import AppContext
+from gql_server.services.requests import IndexRequest, SaveConceptConfigRequest, SetConceptRequest
+from models import Concept, ConceptConfig, NeuronIndex, Sae, TrainingPoint
+from models.base import Base
+from models.enums import ArtifactStatus
+from tests.support.serving import add_language_model, add_run, add_sae, serving
+
+OF_AN_SAE: tuple[type[Base], ...] = (Concept, ConceptConfig, NeuronIndex, TrainingPoint)
+
+
+async def add_all_of(server: AppContext, sae: Sae) -> None:
+    """Give an SAE a row in each table that hangs on it."""
+    await concepts.set_concept(server, SetConceptRequest(sae.id, 3, "colors", None, None, None))
+    await concept_configs.save(server, SaveConceptConfigRequest(None, sae.id, "c", [], None, False))
+    async with server.database.write() as session:
+        index = NeuronIndex(id=ids.new(ids.NEURON_INDEX), sae_id=sae.id, top_texts_per_neuron=1)
+        index.status = ArtifactStatus.READY
+        point = TrainingPoint(
+            sae_id=sae.id, step=1, epoch=0, token_count=1, l0=1.0, learning_rate=0.1, tokens_per_second=1.0
+        )
+        session.add_all([index, point])
+
+
+async def rows_of(server: AppContext, sae_id: str) -> dict[str, int]:
+    found = {}
+    async with server.database.read() as session:
+        for table in OF_AN_SAE:
+            query = select(func.count()).select_from(table).where(table.__table__.c.sae_id == sae_id)
+            found[table.__tablename__] = await session.scalar(query) or 0
+    return found
+
+
+def test_every_table_that_refers_to_an_sae_is_known_here() -> None:
+    referring = {
+        table.name
+        for table in Base.metadata.tables.values()
+        if any(key.target_fullname == "saes.id" for key in table.foreign_keys)
+    }
+    assert referring == {table.__tablename__ for table in OF_AN_SAE}
+
+
+async def test_what_hangs_on_a_deleted_sae_goes_with_it_and_nothing_of_another(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        run = await add_run(server, await add_language_model(server))
+        first, other = await add_sae(server, run), await add_sae(server, run)
+        for sae in (first, other):
+            await add_all_of(server, sae)
+        assert set((await rows_of(server, first.id)).values()) == {1}
+        await saes.delete(server, first.id)
+        assert set((await rows_of(server, first.id)).values()) == {0}
+        assert set((await rows_of(server, other.id)).values()) == {1}
+        async with server.database.read() as session:
+            assert await session.get(Sae, first.id) is None
+
+
+async def test_an_sae_that_a_request_uses_is_deleted_only_after_it(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        sae = await add_sae(server, await add_run(server, await add_language_model(server)))
+        await add_all_of(server, sae)
+        with server.in_use.by_request(sae.id), pytest.raises(Conflict, match="uses this SAE"):
+            await saes.delete(server, sae.id)
+        assert set((await rows_of(server, sae.id)).values()) == {1}, "a refusal takes nothing away"
+        await saes.delete(server, sae.id)
+
+
+async def test_an_sae_that_a_job_works_on_is_not_deleted_and_the_refusal_names_the_job(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as server:
+        run = await add_run(server, await add_language_model(server))
+        sae, other = await add_sae(server, run), await add_sae(server, run)
+        job = (await neuron_indexes.index(server, IndexRequest(sae.id, run.id, 10, None))).job
+        with pytest.raises(Conflict) as refusal:
+            await saes.delete(server, sae.id)
+        assert refusal.value.id == job.id
+        await saes.delete(server, other.id)
