@@ -160,7 +160,7 @@ def index_task(run: Run, sae: SaeSource) -> IndexNeurons:
 
 
 def encode_all(run: Run, sae: Sae) -> None:
-    """Read the run's activations and encode those that count, in portions as large as the index's."""
+    """Read the run's activations and encode those that count, in chunks as large as the index's."""
     portion = max(1, MAX_GROUP_LATENTS // sae.context.n_latents)
     for index in run.store.list_run_batches(RUN):
         activations = run.store.read_masked(RUN, index, run.subject.layer)

@@ -24,7 +24,7 @@ class TiedEngine(nn.Module):
         self.input_bias = nn.Parameter(torch.zeros(n_inputs, device=device))
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return pre-codes and latents, both [n, n_latents], of x [n, n_inputs]."""
+        """Return pre-activations and latents, both [n, n_latents], of x [n, n_inputs]."""
         pre_activations = (x - self.input_bias) @ self.weight.T + self.encoder_bias
         values, indices = torch.relu(pre_activations).topk(self.k, dim=-1)
         return pre_activations, torch.zeros_like(pre_activations).scatter(-1, indices, values)
@@ -34,7 +34,7 @@ class TiedEngine(nn.Module):
         return latents @ self.weight + self.input_bias
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return pre-codes, latents and reconstruction: what the loss is computed of."""
+        """Return pre-activations, latents and reconstruction: what the loss is computed of."""
         pre_activations, latents = self.encode(x)
         return pre_activations, latents, self.decode(latents)
 

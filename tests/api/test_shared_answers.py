@@ -159,7 +159,7 @@ async def test_who_watches_alone_shares_with_nobody(server: AppContext) -> None:
 
 
 async def test_a_subscriber_that_leaves_takes_nothing_from_those_who_wait_for_its_answer() -> None:
-    flights: SingleFlight[str] = SingleFlight()
+    calls: SingleFlight[str] = SingleFlight()
     begun: list[str] = []
 
     async def work(name: str, goes_on: asyncio.Event) -> str:
@@ -169,15 +169,15 @@ async def test_a_subscriber_that_leaves_takes_nothing_from_those_who_wait_for_it
 
     never, at_once = asyncio.Event(), asyncio.Event()
     at_once.set()
-    leaving = asyncio.create_task(flights.do("key", lambda: work("leaving", never)))
-    others = [asyncio.create_task(flights.do("key", lambda: work("staying", at_once))) for _ in range(2)]
+    leaving = asyncio.create_task(calls.do("key", lambda: work("leaving", never)))
+    others = [asyncio.create_task(calls.do("key", lambda: work("staying", at_once))) for _ in range(2)]
     await until(lambda: begun == ["leaving"])
     others[0].cancel()
     leaving.cancel()
     await asyncio.wait([leaving, *others])
     assert leaving.cancelled() and others[0].cancelled()
     assert others[1].result() == "staying"
-    assert not flights._calls
+    assert not calls._calls
 
 
 @asynccontextmanager

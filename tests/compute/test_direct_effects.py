@@ -151,10 +151,10 @@ def test_effects_do_not_depend_on_the_portions_or_the_precision(
     whole = direct_effects(directions, unembedding, nothing)
     told: list[tuple[int, int]] = []
     monkeypatch.setattr(effects_module, "MAX_DENSE_VALUES", 2000)
-    portions = direct_effects(directions, unembedding, lambda *done: told.append(done))
+    effects = direct_effects(directions, unembedding, lambda *done: told.append(done))
     assert told == [(start, 21) for start in range(0, 21, 3)]
     for name, tensor in whole.items():
-        torch.testing.assert_close(portions[name], tensor)
+        torch.testing.assert_close(effects[name], tensor)
     rounded = {
         key: torch.tensor(value).bfloat16().double().numpy()
         for key, value in weights.items()

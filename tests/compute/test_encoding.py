@@ -1,4 +1,4 @@
-"""Codes of every class against encode() over all latents."""
+"""Sparse latents of every class against encode() over all latents."""
 
 from typing import Any
 

@@ -89,7 +89,7 @@ def of(sae: Sae, **changes: Any) -> EvaluateRequest:
     return dataclasses.replace(REQUEST, sae_id=sae.id, **changes)
 
 
-def kept_texts(server: AppContext) -> set[str]:
+def staged_texts(server: AppContext) -> set[str]:
     directory = server.settings.artifact_dir / "datasets"
     return {path.name for path in directory.iterdir()} if directory.exists() else set()
 
@@ -116,7 +116,7 @@ async def test_the_task_gets_the_texts_that_it_may_need_and_the_figures_are_show
 
         executor.script = read_and_succeed
         job = await run_it(server, of(sae))
-        assert kept_texts(server) == set()
+        assert staged_texts(server) == set()
         shown = (await ask(server, SHOWN, id=sae.id))["sae"]["evaluation"]
         result = await ask(
             server, "query($id: ID!) { job(id: $id) { result { ... on Sae { id } } } }", id=job.id
@@ -151,7 +151,7 @@ async def test_texts_of_the_hub_are_got_before_the_task(tmp_path: Path) -> None:
     async with prepared(tmp_path) as (server, sae, executor):
         hub = DatasetRequest(DatasetKind.HUGGING_FACE, repository="owner/name", text_field="body")
         job = await run_it(server, of(sae, dataset=hub))
-        assert job.status == JobStatus.SUCCEEDED and kept_texts(server) == set()
+        assert job.status == JobStatus.SUCCEEDED and staged_texts(server) == set()
     (lane, download), (_, task) = executor.tasks
     assert isinstance(task, EvaluateSae)
     source = HubDataset("owner/name", None, "train", "body", None)
@@ -198,7 +198,7 @@ async def test_an_evaluation_that_cannot_be_right_is_refused_and_nothing_is_writ
     async with prepared(tmp_path, max_texts=10) as (server, sae, _):
         give_tokenizer(server, sae.language_model_id, tiny_model_dir)
         refusal = await refused(server, lambda: evaluations.evaluate(server, of(sae, **changes)))
-        assert paths(refusal) == [path] and kept_texts(server) == set()
+        assert paths(refusal) == [path] and staged_texts(server) == set()
 
 
 @pytest.mark.parametrize("status", [one for one in ArtifactStatus if one != ArtifactStatus.READY])
@@ -226,11 +226,11 @@ async def test_the_same_key_gives_the_same_job_and_keeps_no_texts_twice(tmp_path
             *(evaluations.evaluate(server, of(sae, idempotency_key="a")) for _ in range(2))
         )
         assert first.job.id == second.job.id and {first.replayed, second.replayed} == {True, False}
-        assert kept_texts(server) == {first.job.id}
+        assert staged_texts(server) == {first.job.id}
         with pytest.raises(Conflict) as conflict:
             await evaluations.evaluate(server, of(sae, idempotency_key="a", sample_limit=1))
         assert conflict.value.code == "IDEMPOTENCY_KEY_MISMATCH"
-        assert kept_texts(server) == {first.job.id}
+        assert staged_texts(server) == {first.job.id}
 
 
 async def test_one_that_ends_badly_leaves_the_figures_and_a_retry_takes_its_texts_up(tmp_path: Path) -> None:
@@ -240,14 +240,14 @@ async def test_one_that_ends_badly_leaves_the_figures_and_a_retry_takes_its_text
         executor.script = fail
         broken = await run_it(server, of(sae, sample_limit=1))
         assert broken.status == JobStatus.INTERRUPTED and await evaluation_of(server, sae) == before
-        assert kept_texts(server) == {broken.id}
+        assert staged_texts(server) == {broken.id}
         await startup.clean_up(server.database, server.settings, 2**40)
-        assert kept_texts(server) == {broken.id}, "texts that are kept belong to somebody"
+        assert staged_texts(server) == {broken.id}, "texts that are kept belong to somebody"
         executor.script = succeed
         await jobs.retry(server, broken.id)
         assert (await ended(server, broken.id)).status == JobStatus.SUCCEEDED
         after = await evaluation_of(server, sae)
-        assert kept_texts(server) == set()
+        assert staged_texts(server) == set()
         with pytest.raises(Conflict, match="only one that did not succeed"):
             await jobs.retry(server, broken.id)
     assert (
@@ -266,17 +266,17 @@ async def test_the_next_one_that_succeeds_takes_the_place_of_those_that_ended_an
         runs: asyncio.Queue[tuple[EvaluateSae, TaskRun]] = asyncio.Queue()
         executor.script = lambda task, run: runs.put_nowait((task, run))  # type: ignore[arg-type]
         first, second = [(await evaluations.evaluate(server, of(sae))).job.id for _ in range(2)]
-        assert kept_texts(server) == {broken.id, first, second}
+        assert staged_texts(server) == {broken.id, first, second}
         task, run = await asyncio.wait_for(runs.get(), 10)
         run.finish(result_of(task))
         await ended(server, first)
-        assert kept_texts(server) == {second}
+        assert staged_texts(server) == {second}
         with pytest.raises(Conflict, match="call evaluateSae instead"):
             await jobs.retry(server, broken.id)
         task, run = await asyncio.wait_for(runs.get(), 10)
         run.finish(result_of(task))
         await ended(server, second)
-        assert kept_texts(server) == set()
+        assert staged_texts(server) == set()
 
 
 async def test_an_sae_under_evaluation_is_not_deleted_and_its_kept_texts_go_with_it(tmp_path: Path) -> None:
@@ -287,9 +287,9 @@ async def test_an_sae_under_evaluation_is_not_deleted_and_its_kept_texts_go_with
             await saes.delete(server, sae.id)
         await jobs.cancel(server, job.id)
         assert (await ended(server, job.id)).status == JobStatus.CANCELED
-        assert kept_texts(server) == {job.id}
+        assert staged_texts(server) == {job.id}
         await saes.delete(server, sae.id)
-        assert kept_texts(server) == set()
+        assert staged_texts(server) == set()
         with pytest.raises(NotFound):
             await jobs.retry(server, job.id)
 
