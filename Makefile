@@ -3,6 +3,7 @@
 #   make serve   the server alone                   ARGS="--port 9000" hands options on, to demo too
 #   make test    everything that CI checks, two files of tests at a time
 #   make check   the same without the tests
+#   make migration NAME="words"  the next migration, from what models/ has that the database has not
 #   make conformance  what others publish to check GraphQL servers with: audits, clients, rules; needs Node.js
 #   make architectures  every architecture of language models, tiny, through every step; ARGS="--only llama,mamba"
 #   make fuzz    generated operations against a real server, and a look at every answer; ARGS="--operations 500 --seed 4"
@@ -32,7 +33,7 @@ OTHERS_PACKAGES := $(patsubst %,tests/%/node_modules/.package-lock.json,conforma
 PEERS := $(patsubst %,.peers/%/stamp,dictionary_learning eai_sparsify) tests/saelens/.venv/stamp
 ARGS ?=
 
-.PHONY: help demo serve test conformance architectures faults fuzz attack recordings results bench check format schema release-schema graphiql
+.PHONY: help demo serve test conformance architectures faults fuzz attack recordings results bench check format schema release-schema migration graphiql
 .PHONY: try-graphiql others try-others clean
 
 help:
@@ -87,6 +88,11 @@ format: .venv/dev.stamp
 
 schema: .venv/runtime.stamp
 	@$(BIN)/gql-server export-schema > .venv/schema.graphql && mv .venv/schema.graphql schema.graphql
+
+migration: .venv/dev.stamp
+	@[ -n "$(NAME)" ] || { echo 'Say what it changes: make migration NAME="notes of runs".'; exit 1; }
+	@file=$$($(BIN)/python -m migrations.new "$(NAME)") && $(BIN)/ruff check --quiet --fix "$$file" \
+		&& $(BIN)/ruff format --quiet "$$file" && echo "Wrote $$file; read it before you commit it."
 
 # At a release: what clients have been given from then on.
 release-schema: schema

@@ -38,8 +38,9 @@ def all_documents() -> dict[str, str]:
         f"tour {name}": value for name, value in vars(documents).items() if name.isupper() and name[0] != "_"
     }
     found |= {f"tab {path.stem}": path.read_text() for path in TABS.glob("*.graphql")}
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        found |= {f"{page.name} {number}": text for number, text in enumerate(fenced(page), 1)}
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        name = page.relative_to(ROOT)
+        found |= {f"{name} {number}": text for number, text in enumerate(fenced(page), 1)}
     query, subscription = steps.to_paste("sae_01JD3Z")
     return found | {"tour query to paste": query, "tour subscription to paste": subscription}
 

@@ -1,4 +1,4 @@
-"""The README keeps up with the settings and the commands."""
+"""The README stays short; pages name only settings, commands and files that exist, and every setting."""
 
 import os
 import re
@@ -10,8 +10,16 @@ import pytest
 from gql_server.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-ROWS = dict(re.findall(r"^\| `(GQL_SERVER_\w+)` \| ?([^|]*?) \|", README, flags=re.MULTILINE))
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SETTINGS = (ROOT / "docs/settings.md").read_text()
+ROWS = dict(re.findall(r"^\| `(GQL_SERVER_\w+)` \| ?([^|]*?) \|", SETTINGS, flags=re.MULTILINE))
+
+MAX_LINES = 150
+SHELL = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
+NAMED_FILE = re.compile(
+    r"`((?:gql_server|models|migrations|tests|frontend|docs|requirements)/[\w./-]+\.\w+)`"
+)
 
 
 def as_written(default: Any) -> str:
@@ -23,12 +31,26 @@ def as_written(default: Any) -> str:
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
+def make_targets(page: str) -> set[str]:
+    """Return the targets of all make commands that a page names in backticks or shows in a block."""
+    shown = "\n".join(SHELL.findall(page))
+    return set(re.findall(r"`make ([a-z][\w-]*)", page)) | set(
+        re.findall(r"^make ([a-z][\w-]*)", shown, flags=re.MULTILINE)
+    )
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_a_setting_is_in_the_readme_with_its_default(name: str) -> None:
+def test_a_setting_is_documented_with_its_default(name: str) -> None:
     assert ROWS.get(f"GQL_SERVER_{name.upper()}") == as_written(Settings.model_fields[name].default)
 
 
-def test_the_readme_has_no_other_settings() -> None:
+def test_no_other_settings_are_documented() -> None:
     assert {row.removeprefix("GQL_SERVER_").lower() for row in ROWS} == Settings.model_fields.keys()
 
 
@@ -43,9 +65,38 @@ def test_each_default_can_be_given_in_the_environment(monkeypatch: pytest.Monkey
     assert Settings() == expected
 
 
-@pytest.mark.parametrize(
-    "target",
-    sorted(set(re.findall(r"(?:`|^)make (\w+)", README, flags=re.MULTILINE))),
-)
-def test_a_make_target_of_the_readme_exists(target: str) -> None:
-    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_make_targets_of_a_page_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][\w-]*):", makefile, flags=re.MULTILINE))
+
+    assert make_targets(page.read_text()) <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    for target, _, anchor in re.findall(r"\]\(([^)#\s]*)(#([^)\s]*))?\)", page.read_text()):
+        if target.startswith("http"):
+            continue
+        path = page.parent / target if target else page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_a_page_names_exist(page: Path) -> None:
+    named = NAMED_FILE.findall(page.read_text())
+
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    linked = {target.split("#")[0] for target in re.findall(r"\]\(([^)\s]*)\)", index)}
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+    assert pages <= linked

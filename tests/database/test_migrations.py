@@ -1,5 +1,6 @@
 """The migrations make the tables that models/ describes."""
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 
 import migrations
 from gql_server.database.migrate import DatabaseTooNew, alembic_config, current_revision, migrate
+from migrations import new
 from models import (
     ActivationRun,
     Base,
@@ -42,6 +44,18 @@ def test_the_newest_revision_is_the_one_that_the_fast_path_knows(tmp_path: Path)
     assert ScriptDirectory.from_config(alembic_config()).get_current_head() == migrations.HEAD
     migrate(tmp_path / "database.sqlite3")
     assert current_revision(tmp_path / "database.sqlite3") == migrations.HEAD
+
+
+def test_a_new_migration_of_unchanged_tables_does_nothing_and_is_the_next_head(tmp_path: Path) -> None:
+    directory = shutil.copytree(Path(migrations.__file__).parent, tmp_path / "migrations")
+    number = f"{int(migrations.HEAD) + 1:04}"
+
+    path = new.write("notes of runs", directory)
+
+    assert path.name == f"{number}_notes_of_runs.py"
+    assert path.read_text().startswith('"""Notes of runs."""')
+    assert "    pass\n" in path.read_text() and "op.add_column" not in path.read_text()
+    assert f'HEAD = "{number}"' in (directory / "__init__.py").read_text()
 
 
 def test_a_database_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> None:
