@@ -141,7 +141,7 @@ def test_what_is_found_is_the_whole_way_from_the_residual_stream_to_the_logits(n
     torch.testing.assert_close(told[1:] - told[:-1], logits[1:] - logits[:-1], rtol=1e-3, atol=1e-4)
 
 
-def test_effects_do_not_depend_on_the_portions_or_the_precision(
+def test_effects_do_not_depend_on_the_chunks_or_the_precision(
     load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm, weights = load("LlamaForCausalLM", "BFLOAT16")

@@ -204,7 +204,7 @@ def test_the_index_is_what_dense_numpy_gives(
     dense_latents: int,
     sae_class: type[Sae],
 ) -> None:
-    monkeypatch.setattr(text_groups, "MAX_DENSE_LATENTS", dense_latents)
+    monkeypatch.setattr(text_groups, "MAX_GROUP_LATENTS", dense_latents)
     monkeypatch.setattr(text_groups, "MAX_FIRINGS", dense_latents // 20)
     store, sae = ActivationStore(Path(task.store_dir)), make_sae(sae_class)
     capture_activations(
@@ -437,7 +437,7 @@ VALUES = st.floats(2.0**-20, 2.0**40, width=32)
 
 @settings(max_examples=60, deadline=None)
 @given(chunks=st.lists(st.lists(st.tuples(st.integers(0, 2), VALUES), max_size=20), min_size=1, max_size=6))
-def test_histograms_do_not_depend_on_the_portions(chunks: list[list[tuple[int, float]]]) -> None:
+def test_histograms_do_not_depend_on_the_chunks(chunks: list[list[tuple[int, float]]]) -> None:
     statistics = StatisticsCounter(3, torch.device("cpu"))
     for chunk in chunks:
         neurons = torch.tensor([neuron for neuron, _ in chunk], dtype=torch.int64)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.saes import sparse_latents as codes_module
+from gql_server.compute.saes import sparse_latents
 from gql_server.compute.saes.selection import strongest
 from gql_server.compute.saes.sparse_latents import SparseLatents, chunks
 
@@ -78,8 +78,8 @@ def test_equally_many_of_each_token_are_places_too() -> None:
     assert pattern.times(values.flatten(), torch.eye(5)).tolist() == [[1, 0, 0, 0, 3], [0, 2, -1, 0, 0]]
 
 
-def test_portions_are_as_large_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codes_module, "MAX_DENSE_LATENTS", 50)
+def test_chunks_are_as_large_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparse_latents, "MAX_DENSE_LATENTS", 50)
     assert [len(part) for part in chunks(torch.zeros(12, 3), 10)] == [5, 5, 2]
     assert [len(part) for part in chunks(torch.zeros(2, 3), 1000)] == [1, 1]
 

@@ -114,7 +114,7 @@ def test_what_a_pass_tells_of_latents_is_what_the_dense_ones_say(name: str, k: i
 
 
 @pytest.mark.parametrize(("name", "k"), CLASSES)
-def test_the_size_of_portions_changes_nothing(
+def test_the_size_of_chunks_changes_nothing(
     name: str, k: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = trained(name, k, torch.float64, True)
