@@ -13,10 +13,11 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from gql_server.services import jobs
-from tests.server.test_metrics_endpoint import PROMPT, fail_to_load, infer
 from tests.support.fake_executor import FakeExecutor
+from tests.support.requests import PROMPT
 from tests.support.server_process import server_process
 from tests.support.serving import add_language_model, add_run, add_sae, client_of, serving
+from tests.support.task_scripts import fail_to_load, infer
 from tests.telemetry.collector import attributes_of, collecting
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
