@@ -75,7 +75,7 @@ async def test_the_same_asked_by_many_is_executed_once_an_event(
     assert [event["sequence"] for event in got[0]] == [1, 2, 3, 4, 5]
     assert got == [got[0]] * SUBSCRIBERS
     assert {sequence: executed.count(sequence) for sequence in (2, 3, 4, 5)} == {2: 1, 3: 1, 4: 1, 5: 1}
-    assert not server.answers._under_way
+    assert not server.answers._calls
 
 
 async def test_cursors_do_not_keep_subscribers_apart(server: AppContext, executed: list[int]) -> None:
@@ -160,7 +160,7 @@ async def test_who_watches_alone_shares_with_nobody(server: AppContext) -> None:
 
 
 async def test_a_subscriber_that_leaves_takes_nothing_from_those_who_wait_for_its_answer() -> None:
-    flights: SingleFlight[str] = SingleFlight()
+    calls: SingleFlight[str] = SingleFlight()
     begun: list[str] = []
 
     async def work(name: str, goes_on: asyncio.Event) -> str:
@@ -170,15 +170,15 @@ async def test_a_subscriber_that_leaves_takes_nothing_from_those_who_wait_for_it
 
     never, at_once = asyncio.Event(), asyncio.Event()
     at_once.set()
-    leaving = asyncio.create_task(flights.join("key", lambda: work("leaving", never)))
-    others = [asyncio.create_task(flights.join("key", lambda: work("staying", at_once))) for _ in range(2)]
+    leaving = asyncio.create_task(calls.do("key", lambda: work("leaving", never)))
+    others = [asyncio.create_task(calls.do("key", lambda: work("staying", at_once))) for _ in range(2)]
     await until(lambda: begun == ["leaving"])
     others[0].cancel()
     leaving.cancel()
     await asyncio.wait([leaving, *others])
     assert leaving.cancelled() and others[0].cancelled()
     assert others[1].result() == "staying"
-    assert not flights._under_way
+    assert not calls._calls
 
 
 @asynccontextmanager
@@ -265,7 +265,7 @@ async def test_those_who_watch_all_jobs_share_reads_and_answers(
         await append_events(server, job.id, 0, JobStatus.FAILED)
         assert await watching == [["RUNNING", "FAILED"]] * len(asked)
     assert reads < 10
-    assert not server.changes._under_way
+    assert not server.changes._calls
 
 
 @pytest.mark.parametrize(

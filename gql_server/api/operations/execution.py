@@ -53,14 +53,19 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
         return self._execute_in_turn() if snapshot_key is None else self._execute_with_others(snapshot_key)
 
     async def _execute_with_others(self, snapshot_key: Hashable) -> ExecutionResult:
-        answers = self.context_value.server.answers
-        shared = await answers.do((snapshot_key, self._asked), self._execute_for_all)
-        return self._own if shared is None else ExecutionResult(shared, None)
+        result: ExecutionResult = await self.context_value.server.answers.do(
+            (snapshot_key, self._asked),
+            self._execute_to_share,
+            can_share=lambda result: isinstance(result.data, SharedData),
+        )
+        return ExecutionResult(result.data, result.errors)
 
-    async def _execute_for_all(self) -> SharedData | None:
-        """Return the data for whoever waits for it; None where there are errors: each is told its own."""
-        self._own = await self._execute_in_turn()
-        return None if self._own.errors or self._own.data is None else SharedData(self._own.data)
+    async def _execute_to_share(self) -> ExecutionResult:
+        """Execute, with data that others can share unless there are errors: each gets its own of those."""
+        result = await self._execute_in_turn()
+        if not result.errors and result.data is not None:
+            result.data = SharedData(result.data)
+        return result
 
     async def _execute_in_turn(self) -> ExecutionResult:
         """Execute when few others do: each takes many steps of the loop, which queries want as well."""
