@@ -39,6 +39,7 @@ from gql_server.services.app_context import AppContext
 from gql_server.settings import Settings
 from gql_server.telemetry.request_middleware import RequestTelemetryMiddleware
 from gql_server.telemetry.telemetry import Telemetry
+from gql_server.telemetry.tracing import Tracer
 from models import Sae
 
 log = structlog.get_logger(__name__)
@@ -55,7 +56,7 @@ LAST_SPANS_SECONDS = 1.0
 
 def create_app(settings: Settings) -> Starlette:
     """Return the application; its lifespan opens the database and starts the supervisor."""
-    telemetry = Telemetry.to(settings.otlp_endpoint)
+    telemetry = Telemetry(tracer=Tracer(settings.otlp_endpoint))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -81,8 +82,8 @@ def application(
     app = Starlette(
         routes=[
             Route("/", _to_graphql),
-            Route("/graphql", _GraphQL),
-            WebSocketRoute("/graphql", _GraphQL),
+            Route("/graphql", _GraphQL()),
+            WebSocketRoute("/graphql", _GraphQL()),
             Route(sign_in.PATH, _sign_in, methods=["GET", "POST"]),
             Route(sign_in.OUT_PATH, _sign_out, methods=["GET", "POST"]),
             Route("/healthz", health.ready),
@@ -217,14 +218,10 @@ class _BundledFiles(StaticFiles):
 
 
 class _GraphQL:
-    """An ASGI application, as Route takes it: the view is made in the lifespan."""
+    """The GraphQL view, which is made in the lifespan, as an ASGI application."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._arguments = (scope, receive, send)
-
-    def __await__(self) -> Any:
-        scope, receive, send = self._arguments
-        return scope["app"].state.view(scope, receive, send).__await__()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["app"].state.view(scope, receive, send)
 
 
 async def _sign_in(request: Request) -> Response:

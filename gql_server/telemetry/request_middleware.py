@@ -17,7 +17,7 @@ from gql_server.telemetry.metrics import Metrics
 from gql_server.telemetry.outcomes import INTERNAL
 from gql_server.telemetry.references import REQUEST, TRANSPORT, new_reference
 from gql_server.telemetry.telemetry import Telemetry
-from gql_server.telemetry.tracing import NoSpan, Span, prefixed
+from gql_server.telemetry.tracing import Span, prefixed
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +89,7 @@ class RequestTelemetry:
     def __init__(self, scope: Scope, send: Send, metrics: Metrics) -> None:
         self.scope = scope
         self.reference = new_reference()
-        self.span: Span = NoSpan()
+        self.span = Span()
         self._send = send
         self._metrics = metrics.http
         self._arrived = time.perf_counter()

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import httpx
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from structlog.contextvars import get_contextvars
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from gql_server.services import jobs
+from gql_server.telemetry.tracing import Tracer
 from tests.support.fake_executor import FakeExecutor
 from tests.support.requests import PROMPT
 from tests.support.server_process import server_process
@@ -116,8 +118,18 @@ def test_a_collector_that_is_away_keeps_no_server_from_stopping(tmp_path: Path) 
     print(f"ended after {time.monotonic() - began:.1f} s")
 
 
-def test_without_a_collector_nothing_of_it_is_imported() -> None:
+def test_without_a_collector_log_lines_name_no_trace() -> None:
+    tracer = Tracer()
+    with tracer.span("HTTP", headers=HEADERS), tracer.span("GraphQL"):
+        assert "trace" not in get_contextvars()
+
+
+def test_without_a_collector_nothing_that_sends_is_imported() -> None:
     program = "import sys, gql_server.server.app; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "gql_server.telemetry.tracing" in run.stdout.split()
-    assert not [name for name in run.stdout.split() if name.startswith(("opentelemetry", "google"))]
+    assert not [
+        name
+        for name in run.stdout.split()
+        if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter", "google"))
+    ]
