@@ -27,7 +27,7 @@ def note_evaluation(directory: Path, result: EvaluationResult) -> bool:
     metadata = read_metadata(directory)
     if metadata is None:
         return False
-    metadata["evaluation"] = result.plain()
+    metadata["evaluation"] = result.to_json()
     atomic_write(
         directory / METADATA_FILE,
         json.dumps(metadata, indent=2, ensure_ascii=False, allow_nan=False).encode(),

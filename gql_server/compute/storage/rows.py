@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.exclusions import counted, norms_of, positions_of
+from gql_server.compute.exclusions import norms_of, positions_of, token_mask
 from gql_server.compute.non_finite import MAX_SHARE
 from gql_server.compute.storage.store import MASKS, ActivationStore
 from gql_server.compute.worker.context import TaskError
@@ -110,7 +110,7 @@ class StoredRows:
 
     def _read(self, index: int) -> Tensor:
         tokens = self._tokens(index)
-        kept = counted(self.exclusions, tokens.positions, tokens.rows)
+        kept = token_mask(self.exclusions, tokens.positions, tokens.rows)
         return tokens.rows if bool(kept.all()) else tokens.rows[kept]
 
     def _tokens(self, index: int) -> StoredTokens:

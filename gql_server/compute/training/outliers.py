@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.exclusions import DEFAULT_OUTLIERS, counted, norms_of
+from gql_server.compute.exclusions import DEFAULT_OUTLIERS, norms_of, token_mask
 from gql_server.compute.saes.hooks import MAX_HOOK_LATENTS
 from gql_server.compute.storage.rows import StoredRows
 from gql_server.compute.training.metrics import IntervalMetrics, float64
@@ -60,7 +60,7 @@ def note_of(sample: TokenSample, exclusions: Exclusions) -> str | None:
 
     Few are those longer than DEFAULT_OUTLIERS times the median, or less than FEW of them.
     """
-    kept = counted(exclusions, sample.positions, sample.rows)
+    kept = token_mask(exclusions, sample.positions, sample.rows)
     rows, positions = sample.rows[kept], sample.positions[kept]
     if len(rows) < 2 or exclusions.median_norm is None:
         return None
@@ -119,7 +119,7 @@ def outlier_figures(sae: Sae, sample: TokenSample, exclusions: Exclusions) -> Ou
     size, n_outliers = max(1, MAX_HOOK_LATENTS // sae.context.n_latents), 0
     for rows, positions in zip(sample.rows.split(size), sample.positions.split(size), strict=True):
         x = rows.to(sae.context.device)
-        x_hat, kept = sae.decode(sae.encode(x)), counted(limits, positions, rows)
+        x_hat, kept = sae.decode(sae.encode(x)), token_mask(limits, positions, rows)
         nothing = torch.zeros((), device=x.device)
         with_them.update(x, x_hat, nothing, nothing)
         without.update(x[kept], x_hat[kept], nothing, nothing)
