@@ -44,7 +44,7 @@ class AppContext:
     unfinished: SingleFlight[tuple[int, list[Job]]] = field(default_factory=SingleFlight)
     """Those that have not ended, while they are read for whoever begins to watch."""
 
-    identities: SingleFlight[LanguageModelProvenance] = field(default_factory=SingleFlight)
+    identities: SingleFlight[LanguageModelProvenance | None] = field(default_factory=SingleFlight)
     """What language models are, while their files are read for whoever asks."""
     operation_turns: OperationTurns = field(default_factory=OperationTurns)
     open_messages: OpenMessages = field(default_factory=OpenMessages)

@@ -211,7 +211,11 @@ def _check(settings: Settings, request: GenerateRequest) -> None:
     checks.whole_number("topLogProbabilities", request.top_log_probabilities, 0, MAX_ALTERNATIVES)
     checks.whole_number("topNeurons", request.top_neurons, 0, MAX_TOP_NEURONS)
     stop = request.stop or []
-    checks.require(len(stop) <= MAX_STOP_STRINGS, "stop", f"{MAX_STOP_STRINGS} stop strings may be.")
+    checks.require(
+        len(stop) <= MAX_STOP_STRINGS,
+        "stop",
+        f"There are {len(stop):,} stop strings; the limit is {MAX_STOP_STRINGS}.",
+    )
     for place, text in enumerate(stop):
         checks.require(bool(text), ["stop", place], "A stop string must not be empty.")
     _check_combination(checks, request)
@@ -312,7 +316,7 @@ def _edits(
     path = ["steering", "source", "edits"]
     concept_configs.check_edits(checks, path, edits, known_latent_count(sae), settings.max_edits)
     checks.done()
-    return concept_configs.normalise(edits)
+    return concept_configs.normalize(edits)
 
 
 def _task(

@@ -40,8 +40,8 @@ async def refusal(server: AppContext, query: str, **variables: Any) -> tuple[str
     error = await first_error(server, query, **variables)
     extensions = error["extensions"]
     assert extensions["code"] == "TOO_COMPLEX"
-    assert str(extensions["actual"]) in error["message"]
-    assert str(extensions["allowed"]) in error["message"]
+    assert f"{extensions['actual']:,}" in error["message"]
+    assert f"the limit is {extensions['allowed']:,}" in error["message"]
     return extensions["limit"], extensions["allowed"], extensions["actual"]
 
 

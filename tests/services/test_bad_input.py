@@ -461,9 +461,9 @@ async def test_texts_that_cannot_be_contrasted_are_refused(
 @pytest.mark.parametrize(
     ("n_a", "n_b", "sentence"),
     [
-        (4, 1, "4 prompts are too many; 3 may be in both sets together."),
-        (1, 4, "4 prompts are too many; 3 may be in both sets together."),
-        (2, 2, "4 texts are too many; 3 may be in both sets together."),
+        (4, 1, "There are 4 prompts; the limit is 3 in both sets together."),
+        (1, 4, "There are 4 prompts; the limit is 3 in both sets together."),
+        (2, 2, "There are 4 texts; the limit is 3 in both sets together."),
     ],
 )
 async def test_too_many_texts_are_told_that_the_limit_is_for_both_sets(
@@ -482,7 +482,7 @@ async def test_sets_of_texts_with_too_many_tokens_in_all_are_refused(
         texts = ["hello", "hello"]
         refusal = await refused(server, lambda: contrast.find(server, sae.id, texts, texts, 5))
     assert problem_paths(refusal) == [["textsA"]]
-    assert "12 may be" in refusal.message
+    assert "the limit is 12" in refusal.message
 
 
 async def test_more_edits_than_may_be_are_refused_wherever_they_are_given(tmp_path: Path) -> None:

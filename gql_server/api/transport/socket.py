@@ -71,7 +71,7 @@ class OpenSockets:
         self.remove(oldest)
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS):
-                await oldest.close(INIT_TIMEOUT, "As many sockets are open as may be.")
+                await oldest.close(INIT_TIMEOUT, "Too many WebSockets are open.")
         return True
 
     def remove(self, socket: "SocketAdapter") -> None:
@@ -241,7 +241,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         ):
             await self._begin(message)
             return
-        sentence = f"{limit} operations are under way on this socket, which is as many as may be."
+        sentence = f"{limit:,} operations are under way on this socket, which is the limit."
         await self._refuse(message["id"], too_complex("operations", limit, limit + 1, sentence).formatted)
 
     async def _begin(self, message: SubscribeMessage) -> None:

@@ -160,7 +160,7 @@ class GraphQLView(GraphQL[Context, None]):
         if await self.open_sockets.make_room():
             await self.run(socket)
         else:
-            await deny(socket, RefusedRequest(503, "As many WebSockets are open as may be; try again later."))
+            await deny(socket, RefusedRequest(503, "Too many WebSockets are open; try again later."))
 
     async def _answer(self, request: Request) -> Response:
         if self._wants_page(request):
@@ -367,7 +367,7 @@ class _Listening:
         self._listening.cancel()
         if not self.is_gone:
             return False
-        # As asyncio.timeout does: somebody else may have cancelled it as well.
+        # As asyncio.timeout does: somebody else may have canceled it as well.
         return self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError
 
     async def _listen(self) -> None:
