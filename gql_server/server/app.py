@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Lifespan, Receive, Scope, Send
 from strawberry.http.websocket_origin import normalize_allowed_origins
 
-from gql_server import __version__, ids
+from gql_server import __version__
 from gql_server.api.transport import graphiql, sign_in
 from gql_server.api.transport.access import Access
 from gql_server.api.transport.guard import Guard
@@ -34,7 +34,7 @@ from gql_server.processes.reader_pool import Readers
 from gql_server.protocol.wire import LanguageModelChanged, LanguageModelFound
 from gql_server.server import health, metrics_endpoint
 from gql_server.server.health import Health
-from gql_server.services import artifacts, jobs, language_models, retention, startup
+from gql_server.services import artifacts, jobs, language_models, lookup, retention, startup
 from gql_server.services.app_context import AppContext
 from gql_server.settings import Settings
 from gql_server.telemetry.request_middleware import RequestTelemetryMiddleware
@@ -263,10 +263,8 @@ async def _export(request: Request) -> Response:
 
 
 async def _sae_of(request: Request) -> Sae | None:
-    sae_id = request.path_params["sae_id"]
     server: AppContext = request.app.state.server
-    async with server.database.read() as session:
-        return await session.get(Sae, sae_id) if ids.kind_of(sae_id) == ids.SAE else None
+    return await lookup.find(server.database, Sae, request.path_params["sae_id"])
 
 
 def _no_such_file() -> Response:

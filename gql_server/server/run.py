@@ -13,10 +13,11 @@ from typing import NoReturn
 import uvicorn
 from starlette.applications import Starlette
 
+from gql_server.limits.clients import Clients
 from gql_server.server.app import create_app
 from gql_server.server.garbage_collection import collect_seldom
 from gql_server.server.health import Health
-from gql_server.server.protocols import Clients, HttpConnection, SocketConnection
+from gql_server.server.protocols import HttpConnection, SocketConnection
 from gql_server.settings import Settings
 
 OTHER_CONNECTIONS = 500

@@ -147,7 +147,7 @@ class EvaluationHandler:
         """Show the figures with the SAE; texts of evaluations that have ended are of no more use."""
         assert isinstance(result, EvaluationResult)
         sae = await session.get_one(Sae, job.artifact_id)
-        sae.evaluation = result.plain()
+        sae.evaluation = result.to_json()
         ended = or_(Job.status.not_in(UNFINISHED), Job.id == job.id)
         files = []
         for keeper in await session.scalars(_keepers().where(Job.result_id == sae.id, ended)):

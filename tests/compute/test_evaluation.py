@@ -288,9 +288,9 @@ def test_the_figures_are_noted_beside_the_checkpoint_and_the_next_ones_take_thei
     lm = language_models.get(task.language_model)
     path = Path(task.sae.directory) / "metadata.json"
     first = evaluate_sae(task, recording_context, lm, make_sae(lm))
-    assert json.loads(path.read_text()) == {"seed": 7, "evaluation": first.plain()}
+    assert json.loads(path.read_text()) == {"seed": 7, "evaluation": first.to_json()}
     second = evaluate_sae(changed(task, sample_limit=2), recording_context, lm, make_sae(lm))
-    assert json.loads(path.read_text()) == {"seed": 7, "evaluation": second.plain()}
+    assert json.loads(path.read_text()) == {"seed": 7, "evaluation": second.to_json()}
     assert second.dataset.sample_limit == 2
     path.unlink()
     evaluate_sae(task, recording_context, lm, make_sae(lm))

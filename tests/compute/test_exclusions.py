@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gql_server.compute.capturing.capture import capture_activations
-from gql_server.compute.exclusions import counted, positions_of
+from gql_server.compute.exclusions import positions_of, token_mask
 from gql_server.compute.indexing.neuron_index import index_neurons
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.provenance.index_provenance import with_provenance
@@ -336,4 +336,4 @@ def test_positions_are_counted_from_the_texts_own_first_token_on_whichever_side_
 def test_the_limit_itself_counts_and_what_is_not_finite_is_left_to_those_who_compute() -> None:
     rows = torch.tensor([[3.0, 4.0], [6.0, 8.0], [6.0, 8.1], [torch.nan, 0.0], [torch.inf, 0.0]])
     exclusions = Exclusions(first_positions=1, outliers=2.0, median_norm=5.0)
-    assert counted(exclusions, torch.arange(5), rows).tolist() == [False, True, False, True, True]
+    assert token_mask(exclusions, torch.arange(5), rows).tolist() == [False, True, False, True, True]

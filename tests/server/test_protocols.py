@@ -19,18 +19,11 @@ from websockets.exceptions import ConnectionClosed
 
 from gql_server.api.transport.access import Access
 from gql_server.api.transport.guard import Guard
-from gql_server.limits import rate_limits
+from gql_server.limits import clients as client_limits, rate_limits
+from gql_server.limits.clients import FIRST_BYTES, Clients, Connection, admit, waiting_to_be_sent
 from gql_server.limits.rate_limits import Rates
 from gql_server.server import protocols
-from gql_server.server.protocols import (
-    TOO_OFTEN,
-    Clients,
-    Connection,
-    HttpConnection,
-    SocketConnection,
-    admit,
-    waiting_to_be_sent,
-)
+from gql_server.server.protocols import TOO_OFTEN, HttpConnection, SocketConnection
 from gql_server.settings import Settings
 from tests.support.listening import listening
 
@@ -142,8 +135,8 @@ async def test_there_are_no_more_connections_than_may_be() -> None:
 async def test_of_one_address_the_oldest_that_has_not_shown_the_token_makes_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(protocols, "STRANGERS_OF_AN_ADDRESS", 3)
-    monkeypatch.setattr(protocols, "GRACE_SECONDS", 0)
+    monkeypatch.setattr(client_limits, "STRANGERS_OF_AN_ADDRESS", 3)
+    monkeypatch.setattr(client_limits, "GRACE_SECONDS", 0)
     async with limited_server(token=TOKEN) as address, AsyncExitStack() as stack:
         known, *strangers = [await stack.enter_async_context(connected(address)) for _ in range(4)]
         assert await ended(known[0]), "the first is the oldest"
@@ -161,8 +154,8 @@ async def test_of_one_address_the_oldest_that_has_not_shown_the_token_makes_room
 
 
 async def test_a_connection_that_has_just_come_makes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocols, "STRANGERS_OF_AN_ADDRESS", 1)
-    monkeypatch.setattr(protocols, "GRACE_SECONDS", 60)
+    monkeypatch.setattr(client_limits, "STRANGERS_OF_AN_ADDRESS", 1)
+    monkeypatch.setattr(client_limits, "GRACE_SECONDS", 60)
     async with limited_server(token=TOKEN) as address, AsyncExitStack() as stack:
         opened = [await stack.enter_async_context(connected(address)) for _ in range(3)]
         for reader, writer in opened:
@@ -171,7 +164,7 @@ async def test_a_connection_that_has_just_come_makes_no_room(monkeypatch: pytest
 
 
 async def test_strangers_of_all_addresses_have_a_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocols, "STRANGERS", 3)
+    monkeypatch.setattr(client_limits, "STRANGERS", 3)
     async with limited_server(token=TOKEN) as address, AsyncExitStack() as stack:
         for _ in range(3):
             await stack.enter_async_context(connected(address))
@@ -181,7 +174,7 @@ async def test_strangers_of_all_addresses_have_a_limit_too(monkeypatch: pytest.M
 
 
 async def test_without_a_token_to_show_nobody_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocols, "STRANGERS_OF_AN_ADDRESS", 1)
+    monkeypatch.setattr(client_limits, "STRANGERS_OF_AN_ADDRESS", 1)
     async with limited_server() as address, AsyncExitStack() as stack:
         for reader, writer in [await stack.enter_async_context(connected(address)) for _ in range(3)]:
             writer.write(REQUEST)
@@ -213,7 +206,7 @@ async def test_who_does_not_read_is_ended_but_not_who_reads_slowly(
 async def test_where_too_much_waits_in_all_the_one_with_the_most_is_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(protocols, "MAX_WAITING_BYTES", LONG + LONG // 2)
+    monkeypatch.setattr(client_limits, "MAX_WAITING_BYTES", LONG + LONG // 2)
     async with limited_server() as address, AsyncExitStack() as stack:
         waiting = [await stack.enter_async_context(connected(address)) for _ in range(3)]
         for _, writer in waiting:
@@ -249,13 +242,13 @@ async def test_a_message_is_short_and_nothing_compressed_until_the_token_is_show
             if shown == "in a message":
                 await socket.send("token")
                 assert await socket.recv() == "5"
-            await socket.send("x" * (protocols.FIRST_BYTES + 1))
+            await socket.send("x" * (FIRST_BYTES + 1))
             if shown == "never":
                 with pytest.raises(ConnectionClosed) as closed:
                     await socket.recv()
                 assert closed.value.rcvd is not None and closed.value.rcvd.code == 1009
             else:
-                assert await socket.recv() == str(protocols.FIRST_BYTES + 1)
+                assert await socket.recv() == str(FIRST_BYTES + 1)
 
 
 async def test_what_compressed_messages_expand_to_has_the_same_limit() -> None:
@@ -269,7 +262,7 @@ async def test_what_compressed_messages_expand_to_has_the_same_limit() -> None:
 
 
 async def test_messages_without_an_end_have_a_limit_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocols, "MAX_UNFINISHED_BYTES", 3 * 2**20)
+    monkeypatch.setattr(client_limits, "MAX_UNFINISHED_BYTES", 3 * 2**20)
 
     async def parts(held: asyncio.Event) -> AsyncIterator[str]:
         yield "x" * 2**20
@@ -343,7 +336,7 @@ class NotReading:
 async def test_answers_that_wait_for_those_before_them_count_as_unread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(protocols, "MAX_WAITING_BYTES", 100)
+    monkeypatch.setattr(client_limits, "MAX_WAITING_BYTES", 100)
     clients = Clients(takes_anybody=True, rates=Rates())
     few, many = NotReading(30), NotReading(20)
     made = [Connection(one, "", clients) for one in (few, many)]  # type: ignore[arg-type]
