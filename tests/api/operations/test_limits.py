@@ -28,11 +28,10 @@ from gql_server.services.app_context import AppContext
 from models import Job
 from models.enums import JobStatus
 from tests.api.asking import ask, execute, first_error, follow
+from tests.support.documents import TABS
 from tests.support.fake_executor import FakeExecutor
 from tests.support.serving import add_language_model, add_run, add_sae, idle_job, serving
 from tests.support.waiting import until
-
-TABS = Path(__file__).parents[2] / "frontend" / "src" / "tabs"
 
 
 async def refusal(server: AppContext, query: str, **variables: Any) -> tuple[str, float, float]:
