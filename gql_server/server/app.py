@@ -107,7 +107,7 @@ def application(
 
 
 def _cross_origin(settings: Settings) -> list[Middleware]:
-    """Return what answers the preflights of pages of other origins, where there may be some."""
+    """Return the CORS middleware, if other origins are allowed."""
     if not settings.allowed_origins:
         return []
     return [
@@ -163,7 +163,7 @@ async def running(settings: Settings, telemetry: Telemetry) -> AsyncIterator[App
 
 
 class _Background:
-    """Tasks that nobody waits for, in the order in which they were given."""
+    """Tasks that run in the background until the server stops."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -214,7 +214,7 @@ class _BundledFiles(StaticFiles):
     """GraphiQL's files, which may not be built yet."""
 
     async def check_config(self) -> None:
-        """Find nothing wrong: a file that is not there is answered with 404."""
+        """Accept that the directory is missing: its files are answered with 404."""
 
 
 class _GraphQL:

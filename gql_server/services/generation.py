@@ -41,12 +41,12 @@ MAX_STOP_STRINGS = 16
 MAX_ALTERNATIVES = 20
 MAX_TOP_NEURONS = 100
 MAX_TOP_TEXTS_FILES = 100
-"""That requests have left for an SAE; the oldest makes room for the next."""
+"""The limit of an SAE's files of top texts; the oldest makes room for the next."""
 MAX_TOP_TEXTS_BYTES = 64_000_000
 MAX_TOP_TEXTS_BYTES_OF_SAE = 256_000_000
-"""Of all those files; the oldest make room for the next."""
+"""The limit of their bytes; the oldest make room for the next."""
 BYTES_OF_A_TOP_TEXT, BYTES_OF_A_TOKEN = 300, 8
-"""What a text takes in such a file beside its characters, and a token that is generated."""
+"""The bytes in such a file of a text besides its characters, and of a generated token."""
 MIN_TEMPERATURE = 0.001
 MAX_TEMPERATURE = 100
 REPETITION_PENALTIES = (0.01, 100)
@@ -183,7 +183,7 @@ def _make_room(settings: Settings, request: GenerateRequest, relative: str) -> N
 
 
 def most_bytes_of_top_texts(request: GenerateRequest) -> int:
-    """Return what a request's file of top texts has at most: each neuron of an output has all texts."""
+    """Return the largest size of a request's file of top texts: every neuron of an output has all texts."""
     variants = 2 if request.compare_to_baseline else 1
     n_outputs = variants * len(request.prompts)
     written = request.max_new_tokens * BYTES_OF_A_TOKEN + BYTES_OF_A_TOP_TEXT

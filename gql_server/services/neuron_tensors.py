@@ -23,7 +23,7 @@ GONE = "The neuron index was deleted or made anew while it was read; ask again."
 DAMAGED = "The file of the neuron index, or of its run's texts, is damaged: make both again."
 
 _OF_DAMAGE = (ValueError, LookupError, ArithmeticError, OSError)
-"""What figures that are not what they should be lead to."""
+"""Errors that damaged tensors lead to."""
 
 Made = TypeVar("Made")
 

@@ -28,7 +28,7 @@ FAILED = "Internal error; the server's log has more under the reference {}."
 
 
 class RequestTelemetryMiddleware:
-    """Stands before everything else, so that what others refuse has a reference too."""
+    """The outermost middleware, so that requests which others refuse have a reference too."""
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
         self._app = app
@@ -50,7 +50,7 @@ class RequestTelemetryMiddleware:
 
     @contextmanager
     def _traced(self, telemetry: "RequestTelemetry") -> Iterator[None]:
-        """Give a request a span, unless it only looks after the server."""
+        """Give a request a span, unless it is a health check, a scrape or a static file."""
         if get_route_path(telemetry.scope).startswith(UNTRACED):
             yield
             return
@@ -84,7 +84,7 @@ class RequestTelemetryMiddleware:
 
 
 class RequestTelemetry:
-    """A request and its answer, or a WebSocket, as it goes by."""
+    """The telemetry of one request and its answer, or of a WebSocket."""
 
     def __init__(self, scope: Scope, send: Send, metrics: Metrics) -> None:
         self.scope = scope
@@ -114,7 +114,7 @@ class RequestTelemetry:
         await JSONResponse({"errors": [error]}, status_code=500)(self.scope, receive, self.send)
 
     def close(self) -> None:
-        """Take note of a socket's end."""
+        """Count and log a socket's end."""
         if self.scope["type"] == "websocket" and self.begun:
             self._metrics.socket_closed()
             log.debug("socket closed", seconds=round(self._seconds, 3))

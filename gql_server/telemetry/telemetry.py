@@ -1,4 +1,4 @@
-"""What jobs, services and the API are handed to tell of themselves."""
+"""Metrics and traces as one object, which jobs, services and the API get."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""GraphQL documents: how large they are, before anything more expensive is done with them."""
+"""GraphQL documents and their sizes, measured before anything more expensive is done with them."""
 
 import re
 from bisect import bisect_right
@@ -24,9 +24,9 @@ from graphql import (
 )
 
 MAX_COUNTED = 20_000
-"""Overlaps, and fields that are looked at for them; more are not counted."""
+"""Counting overlaps stops at so many, or after so many fields."""
 DEEPEST = 100
-"""Fields inside fields that are looked at for overlaps; fragments in a circle have no end."""
+"""The depth at which counting overlaps stops; fragments in a circle have no end."""
 SHARED_DOCUMENTS = 128
 MAX_SHARED_CHARACTERS = 10_000
 
@@ -38,23 +38,23 @@ _CLOSING = (TokenKind.BRACE_R, TokenKind.PAREN_R, TokenKind.BRACKET_R)
 
 @dataclass(frozen=True)
 class TextSize:
-    """How large a document is, as the lexer sees it; up to the first mistake in it."""
+    """The size of a document's text, up to the first mistake in it."""
 
     tokens: int
     nesting: int
-    """Brackets inside brackets, at the deepest place."""
+    """The deepest nesting of brackets."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a document asks of the server before any of its fields is known."""
+    """The size of a parsed document."""
 
     depth: int
-    """Fields inside fields of an operation, fragments among them, at the deepest place."""
+    """The deepest nesting of fields, through fragments as well."""
     aliases: int
-    """Aliases, and fields that stand beside themselves once more."""
+    """The number of aliases and of repeated fields."""
     overlaps: int
-    """Pairs of fields with the same place in the answer, of which validating compares each; up to a bound."""
+    """Pairs of fields for one place of the answer, which validation compares; counted up to a limit."""
 
 
 @dataclass(eq=False)
@@ -84,7 +84,7 @@ def text_size(text: str) -> TextSize:
 
 
 class IndexedSource(Source):
-    """A text that knows where its lines begin: every error asks for its line, of which there may be many."""
+    """A source with an index of its lines, because each of possibly many errors looks for its line."""
 
     def __init__(self, body: str) -> None:
         super().__init__(body)
@@ -97,7 +97,7 @@ class IndexedSource(Source):
 
 
 def read(text: str) -> Document:
-    """Return a document, for a short one that which was made when it was last sent.
+    """Return a text's document; that of a short text is kept and shared.
 
     Pages send the same texts again and again, which takes milliseconds to parse and validate; and each of the
     subscriptions to the same holds its document to its end. Raises GraphQLSyntaxError.
@@ -115,7 +115,7 @@ def read(text: str) -> Document:
 
 
 def is_known(text: str) -> bool:
-    """Return whether a document of this text is kept that needs no validation any more."""
+    """Return whether this text's document is kept and has been validated."""
     return text in _shared and bool(_shared[text].found_valid)
 
 
@@ -143,7 +143,7 @@ def only_introspects(document: DocumentNode) -> bool:
 
 
 def shape(document: DocumentNode) -> Shape:
-    """Return how deep a document is, and how many aliases and repetitions it has."""
+    """Return the size of a parsed document."""
     fragments = {
         node.name.value: node.selection_set
         for node in document.definitions
@@ -164,7 +164,7 @@ def shape(document: DocumentNode) -> Shape:
 
 
 class _Overlaps:
-    """Counts the pairs, until there are more than anybody allows."""
+    """Counts pairs of overlapping fields, up to a limit."""
 
     def __init__(self, fragments: dict[str, SelectionSetNode]) -> None:
         self._fragments = fragments
@@ -172,7 +172,7 @@ class _Overlaps:
         self.pairs = 0
 
     def look_at(self, selections: list[SelectionSetNode], depth: int = 0) -> None:
-        """Count those in selections that are merged in the answer, and below them."""
+        """Count the pairs in selections that the answer merges, and below them."""
         if self.pairs > MAX_COUNTED or depth > DEEPEST:
             return
         merged: dict[str, list[FieldNode]] = {}

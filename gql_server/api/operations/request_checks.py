@@ -1,4 +1,4 @@
-"""What every operation is refused for before it runs, over HTTP and WebSocket alike."""
+"""Checks of every operation before it runs, over HTTP and WebSocket alike."""
 
 from collections.abc import Iterator
 
@@ -14,10 +14,10 @@ NO_OPERATION_NAME = "Must provide operation name if query contains multiple oper
 
 
 class RequestChecks(SchemaExtension):
-    """Refuses text that is no Unicode, and documents of which it is unclear what to run."""
+    """Refuses invalid Unicode, and documents of several operations without a name of one."""
 
     def on_operation(self) -> Iterator[None]:
-        """Note what was asked for: once there is a document, Strawberry gives its first operation's name."""
+        """Note the client's operation name: later Strawberry gives the first operation's in its place."""
         execution, context = self.execution_context, self.execution_context.context
         self._asked_by_name = execution.operation_name is not None
         if isinstance(context, Context) and not context.streaming:

@@ -1,4 +1,4 @@
-"""Which variables an event of a subscription is answered by."""
+"""The variables that the answer to a subscription's event depends on."""
 
 from collections.abc import Mapping
 
