@@ -146,16 +146,20 @@ class Clients:
         return n_bytes <= FIRST_BYTES or self._unfinished <= MAX_UNFINISHED_BYTES
 
 
+def _connection_of(scope: MutableMapping[str, Any]) -> Connection | None:
+    connection: Connection | None = scope.get("state", {}).get(CONNECTION)
+    return connection
+
+
 def admit(scope: MutableMapping[str, Any]) -> None:
     """Note that a request or a WebSocket has shown the token."""
-    connection = scope.get("state", {}).get(CONNECTION)
-    if connection is not None:
+    if (connection := _connection_of(scope)) is not None:
         connection.admit()
 
 
 def take_counted(scope: MutableMapping[str, Any]) -> bool:
     """Return whether a request was counted as a stranger's when it came in; True once for each."""
-    connection = scope.get("state", {}).get(CONNECTION)
+    connection = _connection_of(scope)
     if connection is None or not connection.is_counted:
         return False
     connection.is_counted = False
@@ -165,7 +169,7 @@ def take_counted(scope: MutableMapping[str, Any]) -> bool:
 @contextmanager
 def waiting_to_be_sent(scope: MutableMapping[str, Any], n_bytes: int) -> Iterator[None]:
     """Count an answer on a WebSocket's connection while the block runs."""
-    connection = scope.get("state", {}).get(CONNECTION)
+    connection = _connection_of(scope)
     if connection is None:
         yield
         return

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -26,6 +27,7 @@ from gql_server.server import protocols
 from gql_server.server.protocols import TOO_OFTEN, HttpConnection, SocketConnection
 from gql_server.settings import Settings
 from tests.support.listening import listening
+from tests.support.waiting import until
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 PATIENCE = 10
@@ -188,10 +190,11 @@ async def test_who_does_not_read_is_ended_but_not_who_reads_slowly(
     monkeypatch.setattr(protocols, "READING_SECONDS", 0.2)
     async with limited_server() as address:
         reader, writer = await asyncio.open_connection(*address, limit=2**12)
-        writer.write(REQUEST.replace(b"/", b"/long", 1))
         n_read = 0
-        if not reads:
-            await asyncio.sleep(1)
+        with capture_logs() as logs:
+            writer.write(REQUEST.replace(b"/", b"/long", 1))
+            if not reads:
+                await until(lambda: any(line["event"] == "slow client disconnected" for line in logs))
         try:
             while part := await reader.read(2**20 // 4):
                 n_read += len(part)

@@ -122,36 +122,40 @@ def is_known(text: str) -> bool:
 _shared: OrderedDict[str, Document] = OrderedDict()
 
 
+def fragments_of(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
+    """Return a document's fragments by name."""
+    return {
+        node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
+    }
+
+
+def operations_of(document: DocumentNode) -> list[OperationDefinitionNode]:
+    """Return a document's operations."""
+    return [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+
+
+def field_names(selections: SelectionSetNode, fragments: dict[str, FragmentDefinitionNode]) -> Iterator[str]:
+    """Give the names of the selected fields; a fragment that is used is taken out, so that circles end."""
+    for node in selections.selections:
+        if isinstance(node, FieldNode):
+            yield node.name.value
+        elif isinstance(node, InlineFragmentNode):
+            yield from field_names(node.selection_set, fragments)
+        elif isinstance(node, FragmentSpreadNode) and (fragment := fragments.pop(node.name.value, None)):
+            yield from field_names(fragment.selection_set, fragments)
+
+
 def only_introspects(document: DocumentNode) -> bool:
     """Return whether all operations of a document ask for __schema, __type and __typename alone."""
-    fragments = {
-        node.name.value: node.selection_set
-        for node in document.definitions
-        if isinstance(node, FragmentDefinitionNode)
-    }
-    rest = [node.selection_set for node in document.definitions if isinstance(node, OperationDefinitionNode)]
-    names: set[str] = set()
-    while rest:
-        for node in rest.pop().selections:
-            if isinstance(node, FieldNode):
-                names.add(node.name.value)
-            elif isinstance(node, InlineFragmentNode):
-                rest.append(node.selection_set)
-            elif isinstance(node, FragmentSpreadNode) and node.name.value in fragments:
-                rest.append(fragments.pop(node.name.value))
+    fragments = fragments_of(document)
+    names = {name for one in operations_of(document) for name in field_names(one.selection_set, fragments)}
     return bool(names & _INTROSPECTION) and names <= {*_INTROSPECTION, "__typename"}
 
 
 def shape(document: DocumentNode) -> Shape:
     """Return the size of a parsed document."""
-    fragments = {
-        node.name.value: node.selection_set
-        for node in document.definitions
-        if isinstance(node, FragmentDefinitionNode)
-    }
-    operations = [
-        node.selection_set for node in document.definitions if isinstance(node, OperationDefinitionNode)
-    ]
+    fragments = {name: fragment.selection_set for name, fragment in fragments_of(document).items()}
+    operations = [operation.selection_set for operation in operations_of(document)]
     depths: dict[str, int] = {}
     overlaps = _Overlaps(fragments)
     for one in operations:

@@ -9,7 +9,6 @@ from typing import Any
 
 from graphql import (
     DocumentNode,
-    FragmentDefinitionNode,
     GraphQLError,
     NameNode,
     NoSchemaIntrospectionCustomRule,
@@ -23,7 +22,7 @@ from strawberry.types.graphql import OperationType
 
 from gql_server.api.common import ErrorCode
 from gql_server.api.operations.costs import cost_of
-from gql_server.api.operations.documents import Document, Shape, is_known, read, text_size
+from gql_server.api.operations.documents import Document, Shape, fragments_of, is_known, read, text_size
 from gql_server.settings import Settings
 
 LARGE_COST = 3_000
@@ -189,10 +188,8 @@ class Limits(SchemaExtension):
         operation = get_operation_ast(document, execution.operation_name)
         if not isinstance(operation, OperationDefinitionNode):
             return []
-        fragments = {
-            node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
-        }
-        self._cost = cost_of(execution.schema._schema, operation, fragments, execution.variables or {})
+        fragments, variables = fragments_of(document), execution.variables or {}
+        self._cost = cost_of(execution.schema._schema, operation, fragments, variables)
         execution.context.cost = self._cost or 0
         if self._cost is None or self._cost <= limit:
             return []
