@@ -1,9 +1,9 @@
 """How fast a capture is, beside a bare forward pass to its layer and beside mi_crow's own.
 
 ``python -m benchmarks.capture``: SmolLM2-135M, block 9, over the Python reference. Ours is the whole task:
-the model's provenance, the plan, tokenising, passes, writing, hashes and manifest. The forward pass is that
+the model's provenance, the plan, tokenizing, passes, writing, hashes and manifest. The forward pass is that
 of transformers alone, with the blocks after the layer cut off, over the same texts in the same passes,
-tokenised beforehand, and nothing is kept. mi_crow's is save_activations with its mask, in the dataset's
+tokenized beforehand, and nothing is kept. mi_crow's is save_activations with its mask, in the dataset's
 order. All in one process, in turns.
 """
 

@@ -89,11 +89,11 @@ async def measure(url: str, artifacts: Path) -> str:
     sae = (await api.ask(SAE, id=newest))["sae"]
     neurons = await named_neurons(api, newest)
     strongest, middle = neurons[0], neurons[len(neurons) // 2]
-    length, centred = lengths(artifacts, sae["activationRun"]["id"], sae["layer"])
+    length, centered = lengths(artifacts, sae["activationRun"]["id"], sae["layer"])
     parts = [
-        *introduce(sae, length, centred, middle),
-        *await sweep(api, middle, centred, "A middling neuron"),
-        *await sweep(api, strongest, centred, "The strongest"),
+        *introduce(sae, length, centered, middle),
+        *await sweep(api, middle, centered, "A middling neuron"),
+        *await sweep(api, strongest, centered, "The strongest"),
         *await compare_modes(api, middle),
         *await where_it_fires(api, strongest),
     ]
@@ -124,14 +124,14 @@ async def named_neurons(api: RemoteApi, sae_id: str) -> list[Neuron]:
         after = page["pageInfo"]["endCursor"]
 
 
-def introduce(sae: Mapping[str, Any], length: float, centred: float, neuron: Neuron) -> list[str]:
+def introduce(sae: Mapping[str, Any], length: float, centered: float, neuron: Neuron) -> list[str]:
     """Say what is steered, and how it is asked for."""
     explained = sae["trainingHistory"][-1]["explainedVariance"]
     return [
         f"The SAE is a {sae['saeClass']} with {sae['latentCount']:,} neurons, k {sae['k']}, on",
         f"`{sae['layer']}` of {steps.MODEL_NAME}, trained as `make demo` does: explained variance",
         f"{explained:.3f} at the end of the training. The layer's activations have a median length of "
-        f"{length:.0f}; {centred:.0f} without",
+        f"{length:.0f}; {centered:.0f} without",
         "what they have in common. A request, as `input` of the mutation at the end of this page:",
         "",
         "```json",

@@ -18,13 +18,7 @@ from graphql import (
 from graphql.language import OperationDefinitionNode, TypeNode
 
 from gql_server.tour import documents, steps
-
-ROOT = Path(__file__).parents[1]
-TABS = ROOT / "frontend/src/tabs"
-
-
-def fenced(path: Path) -> list[str]:
-    return re.findall(r"^```graphql\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+from tests.support.documents import ROOT, TABS, graphql_blocks
 
 
 def json_with_comments(text: str) -> dict[str, Any]:
@@ -40,7 +34,7 @@ def all_documents() -> dict[str, str]:
     found |= {f"tab {path.stem}": path.read_text() for path in TABS.glob("*.graphql")}
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         name = page.relative_to(ROOT)
-        found |= {f"{name} {number}": text for number, text in enumerate(fenced(page), 1)}
+        found |= {f"{name} {number}": text for number, text in enumerate(graphql_blocks(page), 1)}
     query, subscription = steps.to_paste("sae_01JD3Z")
     return found | {"tour query to paste": query, "tour subscription to paste": subscription}
 
@@ -78,4 +72,4 @@ def test_a_tabs_variables_fit_its_operations_and_none_is_missing(
 def test_the_readme_begins_with_the_query_of_the_first_tab() -> None:
     first_tab = re.sub(r"^#.*\n", "", (TABS / "overview.graphql").read_text())
 
-    assert fenced(ROOT / "README.md")[0] == first_tab
+    assert graphql_blocks(ROOT / "README.md")[0] == first_tab

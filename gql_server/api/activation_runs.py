@@ -147,11 +147,11 @@ class ActivationRunQueries:
         status: Annotated[ArtifactStatus | None, argument("Only runs in this state.")] = strawberry.UNSET,
     ) -> Connection[ActivationRun]:
         """Activation runs."""
-        conditions = []
-        if unset_to_none(language_model_id) is not None:
-            conditions.append(ActivationRunRow.language_model_id == language_model_id)
-        if unset_to_none(status) is not None:
-            conditions.append(ActivationRunRow.status == status)
+        conditions = pages.having(
+            ActivationRunRow,
+            language_model_id=unset_to_none(language_model_id),
+            status=unset_to_none(status),
+        )
         return await listing(info, ActivationRunRow, conditions, activation_run, first, after)
 
     @field

@@ -29,7 +29,7 @@ from gql_server.api.common import (
 from gql_server.api.context import Info
 from gql_server.api.enums import ConceptSource
 from gql_server.api.references import NeuronRef, SaeRef
-from gql_server.services import batches, concepts as concept_service
+from gql_server.services import concepts as concept_service, lookup
 from gql_server.services.requests import ImportConceptsRequest, SetConceptRequest
 from models import Concept as ConceptRow
 
@@ -72,8 +72,7 @@ def concept(row: ConceptRow) -> Concept:
 
 async def concept_if_any(info: Info, id: str) -> Concept | None:
     """Return the concept with an ID, if any."""
-    async with info.context.server.database.read() as session:
-        row = (await batches.rows(session, ConceptRow, [id])).get(id)
+    row = await lookup.find(info.context.server.database, ConceptRow, id)
     return concept(row) if row else None
 
 

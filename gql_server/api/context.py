@@ -1,4 +1,4 @@
-"""What resolvers are given: the server's parts, and loaders that live as long as one operation."""
+"""The context of resolvers: the server's parts, and loaders that live as long as one operation."""
 
 import copy
 from collections.abc import Callable, Hashable, Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 event_id: ContextVar[str] = ContextVar("event_id", default="")
-"""The ID of the event that a subscription has just given, by which a client can go on after it."""
+"""The ID of a subscription's newest event, after which a client can resume."""
 
 COMPLETE = "complete"
 """The ID of a subscription's end."""
@@ -28,15 +28,15 @@ class Context:
     def __init__(self, server: "AppContext", *, streaming: bool = True, authenticated: bool = True) -> None:
         self.server = server
         self.streaming = streaming
-        """Whether there is a way to send more than one result."""
+        """Whether the transport can send more than one result."""
         self.authenticated = authenticated
         """Whether the token has been brought; a socket's connection_init may still bring it."""
         self.admit: Callable[[], None] = lambda: None
-        """Says of the connection that the token has been brought."""
+        """Notes that the connection has shown the token."""
         self.address = ""
         """Where the connection comes from."""
         self.client = object()
-        """Stands for the socket, or for the request; every operation on it has the same."""
+        """The identity of the socket or request, shared by its operations."""
         self.cost = 0
         """What the operation is estimated to cost, once it is known."""
         self.executing = False
@@ -50,7 +50,7 @@ class Context:
         None where nobody else is given it. What an operation may see does not depend on whose it is.
         """
         self.last_event_id: str | None = None
-        """What a client that has connected again had last, over server-sent events."""
+        """The ID of the last event that a reconnecting client of server-sent events has received."""
         self.connection_params: dict[str, object] | None = None
         """The payload of a socket's connection_init; Strawberry sets it."""
 

@@ -214,13 +214,12 @@ class SaeQueries:
         status: Annotated[ArtifactStatus | None, argument("Only SAEs in this state.")] = strawberry.UNSET,
     ) -> Connection[Sae]:
         """SAEs."""
-        conditions = []
-        if unset_to_none(language_model_id) is not None:
-            conditions.append(SaeRow.language_model_id == language_model_id)
-        if unset_to_none(activation_run_id) is not None:
-            conditions.append(SaeRow.activation_run_id == activation_run_id)
-        if unset_to_none(status) is not None:
-            conditions.append(SaeRow.status == status)
+        conditions = pages.having(
+            SaeRow,
+            language_model_id=unset_to_none(language_model_id),
+            activation_run_id=unset_to_none(activation_run_id),
+            status=unset_to_none(status),
+        )
         return await listing(info, SaeRow, conditions, sae, first, after)
 
     @field

@@ -1,4 +1,4 @@
-"""Room on the disk: asking for it before writing, and telling what an error about it means."""
+"""Disk space: checked before writing, and the messages of errors about it."""
 
 import errno
 import os

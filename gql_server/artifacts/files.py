@@ -1,4 +1,4 @@
-"""Files that appear whole, and paths that stay inside the directories they may be in."""
+"""Atomic writes of files and directories, and paths that stay inside allowed directories."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ def _fsync_directory(directory: Path) -> None:
 
 
 def fsync_tree(directory: Path) -> None:
-    """Have the disk keep a directory and all in it."""
+    """Flush a directory and all its files to the disk."""
     for file in directory.rglob("*"):
         if file.is_file():
             _fsync_file(file)
@@ -36,7 +36,7 @@ def fsync_tree(directory: Path) -> None:
 
 
 def temporary_path(directory: Path) -> Path:
-    """Return a path in a directory that nothing has; what is left there is removed at the next start."""
+    """Return an unused temporary path in a directory; leftovers are removed at the next start."""
     return directory / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
 
 

@@ -69,7 +69,7 @@ class CutText:
 
 
 class TokenSource(Protocol):
-    """What tokenises texts by themselves."""
+    """What tokenizes texts by themselves."""
 
     edges: TextEdges
     """What stands around them."""

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 BUSY_TIMEOUT_SECONDS = 30
 RETRY_SECONDS = 30
 MIN_FREE_BYTES = 4 * 1024 * 1024
-"""Room on the disk that a transaction and the database's log of it may take."""
+"""Disk space for a transaction and its part of the write-ahead log."""
 GONE = "the database is not where it was when the server started; put it back, or start it again"
 FULL = "the disk is full; make room on it, or delete runs or SAEs"
 _FULL = "disk is full"
@@ -44,9 +44,9 @@ class Database:
         self._writing = asyncio.Lock()
         self._path, self._identity = path, identity_of(path)
         self._is_gone = False
-        """Whether the file is not where it was, as the last look at it has found."""
+        """Whether the last check found the file moved or deleted."""
         self.commits = 0
-        """How often this process has written; who has read since the last time need not read again."""
+        """The number of commits of this process; what was read since the last one is up to date."""
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -83,7 +83,7 @@ class Database:
                 log.exception("work after a commit failed")
 
     async def look(self) -> str | None:
-        """Look at the file, and say what is wrong; where it was moved or deleted, nothing more is written."""
+        """Check the file and return its problem, if any; one that was moved or deleted is not written to."""
         is_gone, is_full = await asyncio.to_thread(_look, self._path, self._identity)
         self._note(is_gone=is_gone)
         return GONE if is_gone else FULL if is_full else None
@@ -96,7 +96,7 @@ class Database:
 
     def _note(self, *, is_gone: bool) -> None:
         if is_gone != self._is_gone:
-            log.error("database is not where it was" if is_gone else "database is where it was again")
+            log.error("database file is gone" if is_gone else "database file is back")
         self._is_gone = is_gone
 
     async def stop_writing(self) -> None:
@@ -113,7 +113,7 @@ class Database:
 
 
 def identity_of(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from another one at the same path; None where there is none."""
+    """Return the identity of the file at a path; None if there is none."""
     try:
         found = path.stat()
     except OSError:

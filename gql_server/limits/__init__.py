@@ -1,1 +1,1 @@
-"""What clients may take of the server: connections, turns, budgets, rates."""
+"""Limits of clients: connections, turns, budgets, rates."""

@@ -1,7 +1,7 @@
-"""Connections of clients, and what those may take together who have not shown the token, or do not read.
+"""Limits of all connections together: of strangers (clients without the token) and of slow readers.
 
-Whoever reaches the port may open connections. Those of which nobody has shown the token yet are few, for each
-address and in all, and an old one makes room for the next: so they cannot keep others out.
+Anybody who reaches the port may open connections. Those of strangers are limited for each address and in all,
+and an old one makes room for the next, so that they cannot keep others out.
 """
 
 import asyncio
@@ -18,22 +18,22 @@ log = structlog.get_logger(__name__)
 
 STRANGERS_OF_AN_ADDRESS = 100
 STRANGERS = 500
-"""Connections of which nobody has shown the token, from one address and from all."""
+"""Connections of strangers, from one address and from all."""
 GRACE_SECONDS = 2
-"""Before so long a connection makes no room for others of its address: its request is on the way."""
+"""A younger connection makes no room for others of its address: its request is on the way."""
 MAX_WAITING_BYTES = 256 * 1024 * 1024
-"""What clients have not read, of all connections; beyond that the one with the most is ended."""
+"""Unread bytes of all connections; beyond that the connection with the most is ended."""
 FIRST_BYTES = 64 * 1024
-"""Of a WebSocket's message from somebody who has not shown the token."""
+"""The longest WebSocket message of a stranger."""
 MAX_UNFINISHED_BYTES = 64 * 1024 * 1024
-"""Of the messages that WebSockets have begun to send, all together."""
+"""The bytes of all unfinished WebSocket messages together."""
 
 CONNECTION = "connection"
-"""Where a scope's state has its connection."""
+"""The key of the connection in a scope's state."""
 
 
 class Connection:
-    """What is known of a connection, whichever protocol it speaks by now."""
+    """A connection, whichever protocol it speaks."""
 
     def __init__(self, transport: asyncio.Transport, address: str, clients: "Clients") -> None:
         self.transport = transport
@@ -41,16 +41,16 @@ class Connection:
         self.since = asyncio.get_running_loop().time()
         self.is_admitted = clients.takes_anybody
         self.unfinished = 0
-        """Bytes of messages that have not come to their end."""
+        """Bytes of its unfinished messages."""
         self.is_counted = False
-        """Whether its request has been counted among those of its address before it is looked at."""
+        """Whether its request was counted in the address's rate before it was parsed."""
         self.held = 0
-        """Bytes of answers that wait until the client has read those before them."""
+        """Bytes of answers that wait behind unread ones."""
         self._clients = clients
         self._when_admitted: list[Callable[[], None]] = []
 
     def admit(self) -> None:
-        """Take in that the token has been shown."""
+        """Note that the client has shown the token."""
         if self.is_admitted:
             return
         self.is_admitted = True
@@ -60,17 +60,17 @@ class Connection:
 
     @property
     def unread(self) -> int:
-        """How many bytes wait for the client."""
+        """The number of bytes that the client has not read."""
         return self.transport.get_write_buffer_size() + self.held
 
     def hold(self, n_bytes: int) -> None:
-        """Take in that an answer waits, or with a number below 0 that it waits no longer."""
+        """Count an answer that waits; a number below 0 takes it off again."""
         self.held += n_bytes
         if n_bytes > 0:
             self._clients.end_the_slowest()
 
     def when_admitted(self, tell: Callable[[], None]) -> None:
-        """Have ``tell`` called once the token is shown; at once where it has been."""
+        """Call ``tell`` when the token is shown, or at once if it has been."""
         if self.is_admitted:
             tell()
         else:
@@ -78,10 +78,10 @@ class Connection:
 
 
 class Clients:
-    """The connections of a server, and what they may take together."""
+    """The connections of a server, with the limits that they share."""
 
     def __init__(self, *, takes_anybody: bool, rates: Rates) -> None:
-        """Take whether there is no token to show, and how often those ask who have not shown it."""
+        """Begin; ``rates`` counts strangers' requests, ``takes_anybody`` says that there is no token."""
         self.takes_anybody = takes_anybody
         self.rates = rates
         self._strangers: set[Connection] = set()
@@ -90,7 +90,7 @@ class Clients:
         self._unfinished = 0
 
     def add(self, connection: Connection) -> None:
-        """Take in a new connection; where there are too many strangers, an old one is ended."""
+        """Add a connection; if there are too many strangers, end an old one."""
         if connection.is_admitted:
             return
         self._strangers.add(connection)
@@ -108,7 +108,7 @@ class Clients:
         connection.transport.abort()
 
     def forget_stranger(self, connection: Connection) -> None:
-        """Count a connection among the strangers no longer."""
+        """Take a connection off the strangers."""
         self._strangers.discard(connection)
         of_address = self._by_address.get(connection.address)
         if of_address is not None:
@@ -123,7 +123,7 @@ class Clients:
         self.note_unfinished(connection, 0)
 
     def note_reading(self, connection: Connection, *, reads: bool) -> None:
-        """Take in whether a client reads what is sent to it."""
+        """Note whether a client reads what is sent to it."""
         if reads:
             self._not_reading.pop(connection, None)
             return
@@ -131,31 +131,35 @@ class Clients:
         self.end_the_slowest()
 
     def end_the_slowest(self) -> None:
-        """End the client for which the most waits, where too much does in all."""
+        """End the connection with the most unread bytes if all together have too many."""
         waiting = {one: one.unread for one in self._not_reading}
         if sum(waiting.values()) > MAX_WAITING_BYTES:
             most = max(waiting, key=lambda one: waiting[one])
             del self._not_reading[most]
-            log.warning("client ended that does not read", bytes=waiting[most])
+            log.warning("slow client disconnected", bytes=waiting[most])
             most.transport.abort()
 
     def note_unfinished(self, connection: Connection, n_bytes: int) -> bool:
-        """Take in how much of messages a connection has sent without an end; say whether there is room."""
+        """Note the bytes of a connection's unfinished messages; return whether they fit the limit."""
         self._unfinished += n_bytes - connection.unfinished
         connection.unfinished = n_bytes
         return n_bytes <= FIRST_BYTES or self._unfinished <= MAX_UNFINISHED_BYTES
 
 
+def _connection_of(scope: MutableMapping[str, Any]) -> Connection | None:
+    connection: Connection | None = scope.get("state", {}).get(CONNECTION)
+    return connection
+
+
 def admit(scope: MutableMapping[str, Any]) -> None:
-    """Take in that a request or a WebSocket has shown the token."""
-    connection = scope.get("state", {}).get(CONNECTION)
-    if connection is not None:
+    """Note that a request or a WebSocket has shown the token."""
+    if (connection := _connection_of(scope)) is not None:
         connection.admit()
 
 
 def take_counted(scope: MutableMapping[str, Any]) -> bool:
-    """Whether a request was counted among those without the token when it came; once for each."""
-    connection = scope.get("state", {}).get(CONNECTION)
+    """Return whether a request was counted as a stranger's when it came in; True once for each."""
+    connection = _connection_of(scope)
     if connection is None or not connection.is_counted:
         return False
     connection.is_counted = False
@@ -165,7 +169,7 @@ def take_counted(scope: MutableMapping[str, Any]) -> bool:
 @contextmanager
 def waiting_to_be_sent(scope: MutableMapping[str, Any], n_bytes: int) -> Iterator[None]:
     """Count an answer on a WebSocket's connection while the block runs."""
-    connection = scope.get("state", {}).get(CONNECTION)
+    connection = _connection_of(scope)
     if connection is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Lets others in between operations that take long to read or to execute."""
+"""Turns of operations, so that long ones do not hold up the others."""
 
 import asyncio
 import time
@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 
 SHORT_CHARACTERS = 1_000
-"""A text of so many is read within a few milliseconds."""
+"""The length of a text that is parsed within a few milliseconds."""
 LONGEST_BREAK_SECONDS = 0.25
 SHORTEST_BREAK_SECONDS = 0.02
 UNMEASURED = 2
 """An operation takes twice as long as reading its document, an event twice as long as resolving fields."""
 LONGEST_TURN_SECONDS = 0.01
-"""Of an operation that begins: what takes longer waits for a worker, a file or the database."""
+"""The longest turn of an operation that begins: a longer one waits for a worker, a file or the database."""
 
 Futures = deque[asyncio.Future[None]]
 
@@ -91,7 +91,7 @@ class FairTurns:
         return bool(self._new or self._served)
 
     def waiting(self, client: Hashable) -> int:
-        """Return how many operations of a client wait."""
+        """Return the number of a client's waiting operations."""
         return len(self._new.get(client, ())) + len(self._served.get(client, ()))
 
     def _give_back(self, held_up_seconds: float) -> None:
@@ -172,7 +172,7 @@ class OperationTurns:
         return self.short if len(text) <= SHORT_CHARACTERS else self.long
 
     def waiting(self, client: Hashable) -> int:
-        """Return how many operations of a client wait."""
+        """Return the number of a client's waiting operations."""
         return sum(line.waiting(client) for line in (self.known, self.short, self.long))
 
 

@@ -1,10 +1,10 @@
-"""How many values a JSON text has: told without making them where it has few."""
+"""The number of values in a JSON text, without parsing it where there are few."""
 
 import json
 from collections.abc import Iterable
 
 PLAIN_BYTES = 64 * 1024
-"""A text so long is read within a few milliseconds, whatever is in it."""
+"""The length of a text that is parsed within a few milliseconds, whatever is in it."""
 PLAIN_VALUES = 20_000
 
 
@@ -17,7 +17,7 @@ def may_have_many_values(text: bytes) -> bool:
 
 
 def count_values(text: bytes) -> int | None:
-    """Return how many values there are, those inside others among them; None where it is no JSON."""
+    """Return the number of values, nested ones included; None if the text is not JSON."""
     try:
         rest = [json.loads(text)]
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""How much the messages have whose operations are open on WebSockets: documents and variables."""
+"""The bytes of documents and variables of all open operations on WebSockets."""
 
 from collections import Counter
 from collections.abc import Hashable
@@ -8,12 +8,12 @@ from gql_server.errors import QueueFull
 MAX_BYTES = 256 * 1024 * 1024
 MAX_BYTES_OF_CLIENT = 64 * 1024 * 1024
 SMALL_BYTES = 4 * 1024
-"""A message of so many is taken however much others hold."""
+"""The size up to which a message is taken however much others hold."""
 RETRY_SECONDS = 5
 
 
 class OpenMessages:
-    """Counts their bytes, by whose they are and in all."""
+    """Counts their bytes, of each client and in all."""
 
     def __init__(self) -> None:
         self._bytes = 0

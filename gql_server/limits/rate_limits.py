@@ -1,4 +1,4 @@
-"""How often those may ask who have not shown the token, and how long who guesses it waits."""
+"""Rates of requests without the token, and delays for wrong tokens, by address."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from time import monotonic
 
 BURST = 100
 PER_SECOND = 20.0
-"""Requests of an address without the token: so many at once, and so many a second from then on."""
+"""Requests without the token from one address: at once, and per second from then on."""
 FREE_GUESSES = 5
 SLOWEST_SECONDS = 5.0
-"""A wrong token is answered at once a few times, then later and later; a guess is forgiven every minute."""
+"""Wrong tokens that are answered at once; later ones wait longer and longer. One is forgiven every minute."""
 FORGIVEN_SECONDS = 60.0
 MAX_ADDRESSES = 10_000
 
@@ -25,14 +25,14 @@ class _Of:
 
 
 class Rates:
-    """Counts by address; of many addresses those that have asked last are remembered."""
+    """Counts by address; only the most recent addresses are remembered."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._addresses: OrderedDict[str, _Of] = OrderedDict()
 
     def allows(self, address: str) -> bool:
-        """Count a request without the token; return whether the address has not asked too often."""
+        """Count a request without the token; return whether the address is within its rate."""
         of = self._of(address)
         if of.left < 1:
             return False
@@ -40,7 +40,7 @@ class Rates:
         return True
 
     def guessed(self, address: str) -> float:
-        """Count a wrong token; return for how many seconds its answer is to wait."""
+        """Count a wrong token; return the seconds by which its answer is delayed."""
         of = self._of(address)
         of.guesses += 1
         beyond = of.guesses - FREE_GUESSES

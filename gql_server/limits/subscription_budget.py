@@ -1,4 +1,4 @@
-"""How much all open subscriptions cost: each event is executed again for whoever watches."""
+"""The cost of all open subscriptions, each of which is executed again for every event."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterator
@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from gql_server.errors import QueueFull
 
 MAX_COST = 150_000
-"""Of the events of all subscriptions together, as operations' costs are counted."""
+"""The cost of an event of all subscriptions together."""
 MAX_COST_OF_CLIENT = 60_000
-"""Of those on one connection."""
+"""The same for one connection."""
 RETRY_SECONDS = 60
 MIN_COST = 100
-"""What sending an event counts as, however little is in it."""
+"""The least cost of an event: that of sending it."""
 
 
 def _too_much(whose: str, limit: int, cost: int) -> QueueFull:
@@ -24,7 +24,7 @@ def _too_much(whose: str, limit: int, cost: int) -> QueueFull:
 
 
 class Subscriptions:
-    """Counts what is open, by who has opened it and in all."""
+    """Counts the cost of open subscriptions, of each client and in all."""
 
     def __init__(self) -> None:
         self._cost = 0

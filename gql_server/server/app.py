@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Lifespan, Receive, Scope, Send
 from strawberry.http.websocket_origin import normalize_allowed_origins
 
-from gql_server import __version__, ids
+from gql_server import __version__
 from gql_server.api.transport import graphiql, sign_in
 from gql_server.api.transport.access import Access
 from gql_server.api.transport.guard import Guard
@@ -34,11 +34,12 @@ from gql_server.processes.reader_pool import Readers
 from gql_server.protocol.wire import LanguageModelChanged, LanguageModelFound
 from gql_server.server import health, metrics_endpoint
 from gql_server.server.health import Health
-from gql_server.services import artifacts, jobs, language_models, retention, startup
+from gql_server.services import artifacts, jobs, language_models, lookup, retention, startup
 from gql_server.services.app_context import AppContext
 from gql_server.settings import Settings
 from gql_server.telemetry.request_middleware import RequestTelemetryMiddleware
 from gql_server.telemetry.telemetry import Telemetry
+from gql_server.telemetry.tracing import Tracer
 from models import Sae
 
 log = structlog.get_logger(__name__)
@@ -55,7 +56,7 @@ LAST_SPANS_SECONDS = 1.0
 
 def create_app(settings: Settings) -> Starlette:
     """Return the application; its lifespan opens the database and starts the supervisor."""
-    telemetry = Telemetry.to(settings.otlp_endpoint)
+    telemetry = Telemetry(tracer=Tracer(settings.otlp_endpoint))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -81,8 +82,8 @@ def application(
     app = Starlette(
         routes=[
             Route("/", _to_graphql),
-            Route("/graphql", _GraphQL),
-            WebSocketRoute("/graphql", _GraphQL),
+            Route("/graphql", _GraphQL()),
+            WebSocketRoute("/graphql", _GraphQL()),
             Route(sign_in.PATH, _sign_in, methods=["GET", "POST"]),
             Route(sign_in.OUT_PATH, _sign_out, methods=["GET", "POST"]),
             Route("/healthz", health.ready),
@@ -106,7 +107,7 @@ def application(
 
 
 def _cross_origin(settings: Settings) -> list[Middleware]:
-    """Return what answers the preflights of pages of other origins, where there may be some."""
+    """Return the CORS middleware, if other origins are allowed."""
     if not settings.allowed_origins:
         return []
     return [
@@ -162,7 +163,7 @@ async def running(settings: Settings, telemetry: Telemetry) -> AsyncIterator[App
 
 
 class _Background:
-    """Tasks that nobody waits for, in the order in which they were given."""
+    """Tasks that run in the background until the server stops."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -213,18 +214,14 @@ class _BundledFiles(StaticFiles):
     """GraphiQL's files, which may not be built yet."""
 
     async def check_config(self) -> None:
-        """Find nothing wrong: a file that is not there is answered with 404."""
+        """Accept that the directory is missing: its files are answered with 404."""
 
 
 class _GraphQL:
-    """An ASGI application, as Route takes it: the view is made in the lifespan."""
+    """The GraphQL view, which is made in the lifespan, as an ASGI application."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._arguments = (scope, receive, send)
-
-    def __await__(self) -> Any:
-        scope, receive, send = self._arguments
-        return scope["app"].state.view(scope, receive, send).__await__()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["app"].state.view(scope, receive, send)
 
 
 async def _sign_in(request: Request) -> Response:
@@ -266,10 +263,8 @@ async def _export(request: Request) -> Response:
 
 
 async def _sae_of(request: Request) -> Sae | None:
-    sae_id = request.path_params["sae_id"]
     server: AppContext = request.app.state.server
-    async with server.database.read() as session:
-        return await session.get(Sae, sae_id) if ids.kind_of(sae_id) == ids.SAE else None
+    return await lookup.find(server.database, Sae, request.path_params["sae_id"])
 
 
 def _no_such_file() -> Response:

@@ -1,4 +1,4 @@
-"""Looks for garbage among all objects seldom, which holds up everybody for some 0.8 µs an object.
+"""Full garbage collections, made seldom: each stops the server for some 0.8 µs per object.
 
 Python by itself does so each time their number has grown by a quarter: every few seconds while subscriptions
 are begun. Among the young ones it goes on to look often; what is in no circle of references ends by itself.

@@ -16,14 +16,14 @@ from models import Sae
 log = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 3.0
-"""How long the database may take before it counts as not there; writes of this server take turns."""
+"""The time after which the database counts as down; writes of this server take turns."""
 OK = "ok"
 Checks = dict[str, str]
-"""What was looked at, and ``ok`` or what is wrong with it."""
+"""Each part that was checked, with ``ok`` or what is wrong."""
 
 
 class Health:
-    """Looks at the parts that a server needs to serve."""
+    """Checks the parts that the server needs."""
 
     def __init__(self, server: AppContext) -> None:
         self._server = server
@@ -31,7 +31,7 @@ class Health:
         self._stopping = False
 
     def stop(self) -> None:
-        """Take in that the server is stopping: from now on it is not ready."""
+        """Report the server as not ready from now on."""
         self._stopping = True
 
     async def checks(self) -> Checks:

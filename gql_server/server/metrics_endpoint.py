@@ -1,4 +1,4 @@
-"""/metrics: everything that the server counts, for Prometheus to come and get."""
+"""/metrics: all metrics, for Prometheus to scrape."""
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError

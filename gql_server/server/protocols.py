@@ -1,4 +1,4 @@
-"""uvicorn's protocols, for clients that say nothing, say too much, or do not read."""
+"""uvicorn's protocols with limits for clients that send nothing, send too much, or do not read."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,25 +17,25 @@ from gql_server.limits.clients import CONNECTION, FIRST_BYTES, Clients, Connecti
 log = structlog.get_logger(__name__)
 
 HEADER_SECONDS = 15
-"""Time that a request's headers have, from the connection's beginning or from their first byte."""
+"""Time for a request's headers, from the connection's beginning or from their first byte."""
 MAX_UNREAD_BYTES = 1024 * 1024
-"""Of answers to a WebSocket's own pings; uvicorn writes them whether they are read or not."""
+"""Unread answers to a WebSocket's pings; uvicorn writes them whether they are read or not."""
 READING_SECONDS = 15
 READ_BYTES = 64 * 1024
-"""Who has to read what waits for him must have read so much in each of those stretches of time."""
+"""The bytes that a client with unread answers must read in every READING_SECONDS."""
 
 TOO_OFTEN = (
     b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 )
 
-BYTES_OF_A_PART = 64
-"""What a part of a message takes beside what is in it."""
+FRAME_OVERHEAD_BYTES = 64
+"""The overhead of a frame in memory."""
 
 _MAY_SHOW_THE_TOKEN = (b"\nauthorization:", b"\ncookie:", b"\nupgrade:")
 
 
 class _ReadWatch:
-    """Ends a connection whose client does not read what waits for it, or hardly."""
+    """Ends the connection of a client that reads too slowly."""
 
     def __init__(self, connection: Connection, clients: Clients) -> None:
         self._connection, self._clients = connection, clients
@@ -43,13 +43,13 @@ class _ReadWatch:
         self._left = 0
 
     def begin(self) -> None:
-        """Watch: more waits than is written ahead."""
+        """Begin to watch: the write buffer is full."""
         self._clients.note_reading(self._connection, reads=False)
         if self._timer is None:
             self._arm()
 
     def end(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._clients.note_reading(self._connection, reads=True)
         if self._timer is not None:
             self._timer.cancel()
@@ -62,14 +62,14 @@ class _ReadWatch:
     def _look(self) -> None:
         self._timer = None
         if self._connection.transport.get_write_buffer_size() > self._left - READ_BYTES:
-            log.info("client ended that does not read")
+            log.info("slow client disconnected")
             self._connection.transport.abort()
         else:
             self._arm()
 
 
 class _Watched(asyncio.Protocol):
-    """What both protocols have in common: their clients read, and the connection is counted to its end."""
+    """Both protocols: a slow reader is ended, and the connection is counted until it ends."""
 
     _clients: Clients
     _reading: _ReadWatch
@@ -98,7 +98,7 @@ class _Watched(asyncio.Protocol):
 
 
 class HttpConnection(_Watched, H11Protocol):
-    """An HTTP connection: one of no more than may be, on which requests come without long pauses."""
+    """An HTTP connection, with a limit of their number and a deadline for each request's headers."""
 
     def __init__(self, *args: Any, max_connections: int, clients: Clients, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -107,7 +107,7 @@ class HttpConnection(_Watched, H11Protocol):
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, unless there are too many."""
+        """Accept the connection unless there are too many."""
         super().connection_made(transport)
         connection = Connection(transport, self.client[0] if self.client else "", self._clients)
         self.app_state = {**self.app_state, CONNECTION: connection}
@@ -119,7 +119,7 @@ class HttpConnection(_Watched, H11Protocol):
             self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Take in what has come."""
+        """Parse what has come, unless it is a stranger's request beyond the rate."""
         if self._asks_too_often(data):
             self.transport.write(TOO_OFTEN)
             self.transport.close()
@@ -128,7 +128,7 @@ class HttpConnection(_Watched, H11Protocol):
         self._watch()
 
     def _asks_too_often(self, data: bytes) -> bool:
-        """Count a whole request of a stranger, and say whether it is one too many, without parsing it.
+        """Count a stranger's complete request without parsing it; return whether it is beyond the rate.
 
         They may come by the thousand, and whoever has the token waits behind them. To count them when they
         are answered is too late: all that come in one turn of the loop would find the same place free.
@@ -143,13 +143,13 @@ class HttpConnection(_Watched, H11Protocol):
         return not connection.is_counted
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no request, which counts as one."""
+        """Answer a malformed request, which counts in the rate as well."""
         if not self._connection.is_counted:
             self._clients.rates.allows(self._connection.address)
         super().send_400_response(msg)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Leave the connection to the WebSocket's protocol."""
+        """Hand the connection over to the WebSocket's protocol."""
         self._reading.end()
         super().handle_websocket_upgrade(event)
 
@@ -159,7 +159,7 @@ class HttpConnection(_Watched, H11Protocol):
         super().connection_lost(exc)
 
     def _watch(self) -> None:
-        """Set a deadline where a request is to come, and none where one is being answered."""
+        """Set a deadline while a request is awaited, and none while one is answered."""
         if not self._is_waiting():
             self._forget()
         elif self._deadline is None:
@@ -176,18 +176,18 @@ class HttpConnection(_Watched, H11Protocol):
             self.transport.abort()
 
     def _is_waiting(self) -> bool:
-        """Whether there is no request; a WebSocket takes the connection over from its handshake on."""
+        """Whether a request is awaited; not if a WebSocket has taken the connection over."""
         is_http = self.transport.get_protocol() is self
         return is_http and (self.cycle is None or self.cycle.response_complete)
 
 
 class SocketConnection(_Watched, WebSocketsSansIOProtocol):
-    """A WebSocket's connection whose client reads, and says little before it has shown the token."""
+    """A WebSocket's connection; without the token its messages must be short."""
 
     def __init__(
         self, *args: Any, clients: Clients, allows: Callable[[Headers], bool], **kwargs: Any
     ) -> None:
-        """Take what says of a handshake whether it shows the token."""
+        """Begin; ``allows`` says of a handshake's headers whether they show the token."""
         super().__init__(*args, **kwargs)
         self._clients = clients
         self._allows = allows
@@ -201,7 +201,7 @@ class SocketConnection(_Watched, WebSocketsSansIOProtocol):
         self.conn.max_message_size = self._longest
 
     def handle_connect(self, event: Request) -> None:
-        """Begin; what is compressed, which may be much more than it seems, is for whoever has the token."""
+        """Accept the handshake; only clients with the token may compress, since that hides the size."""
         headers = [(name.encode(), value.encode("latin-1")) for name, value in event.headers.raw_items()]
         if self._allows(Headers(raw=[(name.lower(), value) for name, value in headers])):
             self._connection.admit()
@@ -210,29 +210,29 @@ class SocketConnection(_Watched, WebSocketsSansIOProtocol):
         super().handle_connect(event)
 
     def data_received(self, data: bytes) -> None:
-        """Take in what has come, unless all clients together have begun to send too much."""
+        """Parse what has come, unless all clients together have too many unfinished bytes."""
         super().data_received(data)
-        unfinished = len(self.conn.reader.buffer) + self._bytes_of_parts()
+        unfinished = len(self.conn.reader.buffer) + self._bytes_of_frames()
         if not self._clients.note_unfinished(self._connection, unfinished):
-            self.conn.send_close(1013, "All clients together have begun to send too much; try again.")
+            self.conn.send_close(1013, "All clients together have too many unfinished messages; try again.")
             self.handle_parser_exception()
 
-    def _bytes_of_parts(self) -> int:
-        """Return what the parts of the message that comes take; each is looked at once."""
+    def _bytes_of_frames(self) -> int:
+        """Return the bytes of the unfinished message's frames; each frame is counted once."""
         if len(self.frames) < self._counted:
             self._counted, self._n_bytes = 0, 0  # It is another message.
         for part in self.frames[self._counted :]:
-            self._n_bytes += len(part) + BYTES_OF_A_PART
+            self._n_bytes += len(part) + FRAME_OVERHEAD_BYTES
         self._counted = len(self.frames)
         return self._n_bytes
 
     def handle_cont(self, event: Frame) -> None:
-        """Take in a part of a message; empty ones, without number, are no part of it."""
+        """Add a frame to the message; empty ones, of which there could be any number, are dropped."""
         if event.data or event.fin:
             super().handle_cont(event)
 
     def handle_ping(self) -> None:
-        """Answer a ping, and end the connection where the answers pile up."""
+        """Answer a ping, and end the connection if the answers pile up unread."""
         super().handle_ping()
         if self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self.transport.abort()

@@ -21,15 +21,15 @@ from gql_server.server.protocols import HttpConnection, SocketConnection
 from gql_server.settings import Settings
 
 OTHER_CONNECTIONS = 500
-"""Connections that may be open beside the WebSockets."""
+"""The limit of connections besides WebSockets."""
 OTHER_FILES = 2 * OTHER_CONNECTIONS + 500
-"""Open files that are no WebSockets: those, a file that each is sent, the database, files that are read."""
+"""Open files besides WebSockets: those connections, a file for each to send, the database, files to read."""
 ACCEPTED_AT_ONCE = 50
-"""Connections that are taken in before those that are there are listened to again."""
+"""Connections that are accepted before open ones are served again."""
 MAX_BACKLOG = 4096
-"""Connections that may wait to be taken in; beyond that the system lets clients try again a second later."""
+"""The limit of connections that wait to be accepted; the system lets further ones retry a second later."""
 GRACE_SECONDS = 2
-"""How long requests in hand have to end when the server stops; the workers' tasks come after that."""
+"""Time for open requests when the server stops; the workers' tasks are ended after that."""
 STOPPING = "The server is stopping; connect again when it is back."
 
 
@@ -82,7 +82,7 @@ def _allow_open_files(sockets: int) -> int:
 
 
 class _Server(uvicorn.Server):
-    """Tells the clients on WebSockets why they are left."""
+    """A server that closes WebSockets with a reason when it stops."""
 
     def __init__(self, app: Starlette, config: uvicorn.Config) -> None:
         super().__init__(config)

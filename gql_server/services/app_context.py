@@ -1,4 +1,4 @@
-"""What every use case needs, put together once by app.py."""
+"""The parts of the running server, which every use case gets; app.py makes them."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,18 +38,18 @@ class AppContext:
     places: Places = field(default_factory=Places)
     in_use: InUse = field(default_factory=InUse)
     answers: SingleFlight[Any] = field(default_factory=SingleFlight)
-    """What subscribers who ask the same at the same moment are being answered."""
+    """Executions for events, shared by subscribers who ask the same."""
     changes: SingleFlight[list[Job]] = field(default_factory=SingleFlight)
-    """Jobs that have changed, while they are read for whoever watches all of them."""
+    """Reads of changed jobs, shared by who watches all jobs."""
     unfinished: SingleFlight[tuple[int, list[Job]]] = field(default_factory=SingleFlight)
-    """Those that have not ended, while they are read for whoever begins to watch."""
+    """Reads of unfinished jobs, shared by who begins to watch all jobs."""
 
-    identities: SingleFlight[LanguageModelProvenance] = field(default_factory=SingleFlight)
-    """What language models are, while their files are read for whoever asks."""
+    identities: SingleFlight[LanguageModelProvenance | None] = field(default_factory=SingleFlight)
+    """Hashing of language models' files, shared by who asks for it."""
     operation_turns: OperationTurns = field(default_factory=OperationTurns)
     open_messages: OpenMessages = field(default_factory=OpenMessages)
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
-    """Those that are open, and what they cost."""
+    """The open subscriptions and their costs."""
 
     @cached_property
     def event_hub(self) -> JobEventHub:

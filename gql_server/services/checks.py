@@ -25,7 +25,7 @@ class Checks:
         self._problems: list[FieldProblem] = []
 
     def problem(self, path: str | Sequence[str | int], message: str) -> None:
-        """Add a problem; beyond a number that anybody would read, it is only counted as one."""
+        """Add a problem; beyond a readable number of them, problems are only counted."""
         if len(self._problems) < MAX_PROBLEMS:
             parts = [path] if isinstance(path, str) else path
             self._problems.append(FieldProblem(parts, message))

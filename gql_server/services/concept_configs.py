@@ -24,7 +24,7 @@ from models.base import now
 async def save(
     server: AppContext, request: SaveConceptConfigRequest
 ) -> tuple[ConceptConfig | None, list[EditRequest], Sae]:
-    """Create a config, or replace the edits of one; or only check and normalise.
+    """Create a config, or replace the edits of one; or only check and normalize.
 
     Raises:
         InvalidInput: An edit or the name cannot be right.
@@ -39,7 +39,7 @@ async def save(
         checks.done()
         config = await _existing(session, request)
         await _check_name(session, request)
-        edits = normalise(request.edits)
+        edits = normalize(request.edits)
         if request.validate_only:
             return None, edits, sae
         if config is None:
@@ -56,12 +56,12 @@ async def save(
 def check_edits(
     checks: Checks, path: Sequence[str], edits: Sequence[EditRequest], n_latents: int, limit: int
 ) -> None:
-    """Note every edit that names no neuron, one that is there already, or a number that is not finite.
+    """Note every edit of an unknown neuron, of one that is edited already, or without finite numbers.
 
-    More than ``limit`` are not looked at, but noted to be too many.
+    More than ``limit`` edits are noted as too many, and not checked.
     """
     if len(edits) > limit:
-        checks.require(False, path, f"{len(edits)} edits are too many; {limit} may be.")
+        checks.require(False, path, f"There are {len(edits):,} edits; the limit is {limit:,}.")
         return
     seen: set[int] = set()
     for place, edit in enumerate(edits):
@@ -74,7 +74,7 @@ def check_edits(
         checks.float32([*path, place, "bias"], edit.bias, "A bias")
 
 
-def normalise(edits: Sequence[EditRequest]) -> list[EditRequest]:
+def normalize(edits: Sequence[EditRequest]) -> list[EditRequest]:
     """Return the edits as they are applied: sorted by neuron, those without effect left out."""
     effective = [edit for edit in edits if edit.multiplier != 1 or edit.bias != 0]
     return sorted(effective, key=lambda edit: edit.neuron_index)

@@ -84,7 +84,11 @@ def _check(request: SetConceptRequest, sae: Sae) -> None:
     if request.score is not None:
         checks.require(0 <= request.score <= 1, "score", "A score is a number from 0 to 1.")
     if request.note is not None:
-        checks.require(len(request.note) <= MAX_NOTE_LENGTH, "note", f"{MAX_NOTE_LENGTH} characters may be.")
+        checks.require(
+            len(request.note) <= MAX_NOTE_LENGTH,
+            "note",
+            f"The note has {len(request.note):,} characters; the limit is {MAX_NOTE_LENGTH:,}.",
+        )
     checks.done()
 
 

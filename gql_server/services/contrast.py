@@ -73,5 +73,5 @@ def _check(settings: Settings, texts_a: Sequence[str], texts_b: Sequence[str], f
     checks.whole_number("first", first, 1, MAX_FIRST)
     checks.done()
     total, limit = len(texts_a) + len(texts_b), settings.max_prompts
-    checks.require(total <= limit, "textsB", f"{total} texts are too many; {limit} may be{_TOGETHER}.")
+    checks.require(total <= limit, "textsB", f"There are {total:,} texts; the limit is {limit:,}{_TOGETHER}.")
     checks.done()

@@ -17,7 +17,7 @@ MAX_MULTIPLE = 1e6
 def check(
     checks: Checks, first_positions: int | None, outliers: float | None, most: int = MAX_POSITIONS
 ) -> None:
-    """Note what cannot be; ``most`` is how many positions may be left out."""
+    """Note impossible exclusions; ``most`` is the limit of first positions."""
     if first_positions is not None:
         checks.whole_number("excludeFirstPositions", first_positions, 0, most)
     if outliers is not None:

@@ -41,12 +41,12 @@ MAX_STOP_STRINGS = 16
 MAX_ALTERNATIVES = 20
 MAX_TOP_NEURONS = 100
 MAX_TOP_TEXTS_FILES = 100
-"""That requests have left for an SAE; the oldest makes room for the next."""
+"""The limit of an SAE's files of top texts; the oldest makes room for the next."""
 MAX_TOP_TEXTS_BYTES = 64_000_000
 MAX_TOP_TEXTS_BYTES_OF_SAE = 256_000_000
-"""Of all those files; the oldest make room for the next."""
+"""The limit of their bytes; the oldest make room for the next."""
 BYTES_OF_A_TOP_TEXT, BYTES_OF_A_TOKEN = 300, 8
-"""What a text takes in such a file beside its characters, and a token that is generated."""
+"""The bytes in such a file of a text besides its characters, and of a generated token."""
 MIN_TEMPERATURE = 0.001
 MAX_TEMPERATURE = 100
 REPETITION_PENALTIES = (0.01, 100)
@@ -183,7 +183,7 @@ def _make_room(settings: Settings, request: GenerateRequest, relative: str) -> N
 
 
 def most_bytes_of_top_texts(request: GenerateRequest) -> int:
-    """Return what a request's file of top texts has at most: each neuron of an output has all texts."""
+    """Return the largest size of a request's file of top texts: every neuron of an output has all texts."""
     variants = 2 if request.compare_to_baseline else 1
     n_outputs = variants * len(request.prompts)
     written = request.max_new_tokens * BYTES_OF_A_TOKEN + BYTES_OF_A_TOP_TEXT
@@ -211,7 +211,11 @@ def _check(settings: Settings, request: GenerateRequest) -> None:
     checks.whole_number("topLogProbabilities", request.top_log_probabilities, 0, MAX_ALTERNATIVES)
     checks.whole_number("topNeurons", request.top_neurons, 0, MAX_TOP_NEURONS)
     stop = request.stop or []
-    checks.require(len(stop) <= MAX_STOP_STRINGS, "stop", f"{MAX_STOP_STRINGS} stop strings may be.")
+    checks.require(
+        len(stop) <= MAX_STOP_STRINGS,
+        "stop",
+        f"There are {len(stop):,} stop strings; the limit is {MAX_STOP_STRINGS}.",
+    )
     for place, text in enumerate(stop):
         checks.require(bool(text), ["stop", place], "A stop string must not be empty.")
     _check_combination(checks, request)
@@ -312,7 +316,7 @@ def _edits(
     path = ["steering", "source", "edits"]
     concept_configs.check_edits(checks, path, edits, known_latent_count(sae), settings.max_edits)
     checks.done()
-    return concept_configs.normalise(edits)
+    return concept_configs.normalize(edits)
 
 
 def _task(

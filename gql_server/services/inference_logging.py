@@ -1,4 +1,4 @@
-"""What operators are told of a top-neuron query or a generation: how long it waited and took."""
+"""Metrics, span and log line of a top-neuron query or a generation: how long it waited and took."""
 
 import time
 from types import TracebackType
@@ -30,7 +30,7 @@ class Inference:
         return self
 
     def follow(self, run: TaskRun) -> None:
-        """Take note of when the worker turns to the request's task."""
+        """Measure the wait until the worker begins the request's task."""
         run.when_begun(self._begin)
 
     def generated(self) -> None:

@@ -1,4 +1,4 @@
-"""What top-neuron queries and generations share: checks of their prompts, and how a task's end is told."""
+"""What top-neuron queries and generations share: checks of their prompts, and errors of their tasks."""
 
 import asyncio
 from collections.abc import Sequence
@@ -27,11 +27,11 @@ def check_prompts(
 ) -> None:
     """Note prompts that are empty, too long or too many; ``argument`` is what they come in.
 
-    ``together`` says what else the most that may be is for.
+    ``together`` is added to the message where the limit is for more than these prompts.
     """
     checks.require(len(prompts) > 0, argument, "Give at least one prompt.")
     limit = settings.max_prompts
-    message = f"{len(prompts)} prompts are too many; {limit} may be{together}."
+    message = f"There are {len(prompts):,} prompts; the limit is {limit:,}{together}."
     checks.require(len(prompts) <= limit, argument, message)
     for place, prompt in enumerate(prompts[:limit]):
         length = len(prompt)
@@ -39,7 +39,7 @@ def check_prompts(
         checks.require(
             length <= settings.max_text_characters,
             [argument, place],
-            f"The prompt has {length} characters; {settings.max_text_characters} may be.",
+            f"The prompt has {length:,} characters; the limit is {settings.max_text_characters:,}.",
         )
 
 
@@ -90,9 +90,10 @@ def check_request_tokens(
     """
     limit, total = settings.max_request_tokens, prompt_tokens + new_tokens
     if total > limit:
-        of_which = f", {new_tokens} of them to be generated" if new_tokens else ""
-        message = f"The request has {total} tokens{of_which}; {limit} may be. Send fewer or shorter prompts"
-        raise InvalidInput.at(argument, message + (", or ask for fewer new tokens." if new_tokens else "."))
+        of_which = f", {new_tokens:,} of them to be generated" if new_tokens else ""
+        remedy = "Send fewer or shorter prompts" + (", or ask for fewer new tokens." if new_tokens else ".")
+        message = f"The request has {total:,} tokens{of_which}; the limit is {limit:,}. {remedy}"
+        raise InvalidInput.at(argument, message)
 
 
 async def describe(server: AppContext) -> WorkerReady:

@@ -136,7 +136,7 @@ def watch(server: AppContext, id: str, after: int) -> AsyncIterator[JobEvent]:
 async def watch_all(server: AppContext, kinds: Collection[JobKind] | None) -> AsyncIterator[Job]:
     """Give the unfinished jobs as they are, then a job each time its status or progress changes."""
     snapshot_key = ("unfinished", server.database.commits)
-    newest, jobs = await server.unfinished.do(snapshot_key, lambda: _read_unfinished(server)) or (0, [])
+    newest, jobs = await server.unfinished.do(snapshot_key, lambda: _read_unfinished(server))
     shown: dict[str, tuple[object, ...]] = {}
     while True:
         for job in jobs:

@@ -4,6 +4,7 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gql_server.database.database import Database
 from gql_server.errors import Conflict, NotFound
 from models import ActivationRun, Base, Concept, ConceptConfig, Job, LanguageModel, Sae
 from models.enums import ArtifactStatus
@@ -18,6 +19,12 @@ NAMES: dict[type[Base], str] = {
     ConceptConfig: "concept config",
     Job: "job",
 }
+
+
+async def find(database: Database, table: type[Row], id: str) -> Row | None:
+    """Return the row with an ID, if any, in a session of its own."""
+    async with database.read() as session:
+        return await session.get(table, id)
 
 
 async def get(session: AsyncSession, table: type[Row], id: str) -> Row:

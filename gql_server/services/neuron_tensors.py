@@ -23,7 +23,7 @@ GONE = "The neuron index was deleted or made anew while it was read; ask again."
 DAMAGED = "The file of the neuron index, or of its run's texts, is damaged: make both again."
 
 _OF_DAMAGE = (ValueError, LookupError, ArithmeticError, OSError)
-"""What figures that are not what they should be lead to."""
+"""Errors that damaged tensors lead to."""
 
 Made = TypeVar("Made")
 
@@ -134,7 +134,7 @@ def _ranked(path: Path, indices: str, values: str, neurons: Sequence[int]) -> li
 
 
 def rows(path: Path, names: Sequence[str], neurons: Sequence[int]) -> list["np.ndarray[Any, Any]"]:
-    """Return the neurons' rows of some tensors, [len(neurons), ...] each; neighbours are read together."""
+    """Return the neurons' rows of some tensors, [len(neurons), ...] each; neighbors are read together."""
     import numpy as np
 
     ordered = sorted(set(neurons))
@@ -143,7 +143,7 @@ def rows(path: Path, names: Sequence[str], neurons: Sequence[int]) -> list["np.n
     with opened(path) as file:
         for name in names:
             tensor = file.get_slice(name)
-            parts = [tensor[start:stop] for start, stop in _neighbours(ordered)]
+            parts = [tensor[start:stop] for start, stop in _neighbors(ordered)]
             tensors.append(np.concatenate(parts)[places])
     return tensors
 
@@ -180,7 +180,7 @@ def opened(path: Path) -> Iterator[Any]:
         raise damaged() from None
 
 
-def _neighbours(ordered: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _neighbors(ordered: Sequence[int]) -> Iterator[tuple[int, int]]:
     start = stop = ordered[0]
     for number in ordered:
         if number > stop:

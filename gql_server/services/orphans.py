@@ -22,7 +22,7 @@ DIRECTORY = "orphans"
 
 
 async def move(database: Database, settings: Settings, started_at: float) -> None:
-    """Move what belongs to no row, but what was made after ``started_at``: its row may be about to come."""
+    """Move files of no row, except those made after ``started_at``: their row may still be to come."""
     root = settings.artifact_dir.resolve()
     found = await asyncio.to_thread(_older_artifacts, root, started_at)
     if not found:
@@ -34,7 +34,7 @@ async def move(database: Database, settings: Settings, started_at: float) -> Non
         orphans = [path for path in strangers if not any(one in path.parents for one in strangers)]
         moves = await asyncio.to_thread(lambda: [(path, _move(path, root)) for path in orphans])
     for path, moved_to in moves:
-        log.warning("moved what belongs to nothing", path=str(path), to=str(moved_to))
+        log.warning("moved orphans", path=str(path), to=str(moved_to))
 
 
 async def _known(session: AsyncSession) -> set[str]:

@@ -115,6 +115,11 @@ async def count_children(
     return counts
 
 
+def having(table: type[Base], **values: object) -> list[ColumnElement[bool]]:
+    """Return the conditions that columns have these values; those that are None ask nothing."""
+    return [getattr(table, name) == value for name, value in values.items() if value is not None]
+
+
 def name_contains(search: str | None) -> list[ColumnElement[bool]]:
     """Return the condition that a concept's name contains a text, whatever the case."""
     return [Concept.name.icontains(search, autoescape=True)] if search else []

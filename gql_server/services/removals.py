@@ -53,7 +53,7 @@ async def finish(database: Database, settings: Settings, started_at: float) -> N
         names = list(await session.scalars(select(Removal.path).where(before)))
     if names:
         await _remove(database, settings, names)
-        log.info("removed what was deleted before", paths=names)
+        log.info("removed files of deleted artifacts", paths=names)
 
 
 def _names(settings: Settings, paths: Sequence[Path]) -> list[str]:
@@ -79,7 +79,7 @@ def _remove_files(root: Path, names: Sequence[str]) -> list[str]:
         try:
             remove([root / name])
         except OSError:
-            log.exception("could not be removed", path=name)
+            log.exception("files could not be removed", path=name)
         else:
             gone.append(name)
     return gone

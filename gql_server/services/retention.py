@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 SECONDS_BETWEEN = 3600
 JOBS_AT_ONCE = 50
 EVENTS_AT_ONCE = 5000
-"""The writer is let go of after so many jobs or events."""
+"""The number of jobs or events after which the write session ends and others get their turn."""
 
 ENDED = tuple(status for status in JobStatus if status.ended)
 

@@ -72,7 +72,7 @@ async def clean_up(database: Database, settings: Settings, started_at: float) ->
         try:
             await step()
         except Exception:
-            log.exception("a step of tidying up failed")
+            log.exception("clean-up step failed")
 
 
 def remove_partial_files(artifact_dir: Path, older_than: float) -> None:

@@ -1,4 +1,4 @@
-"""What a reader does with the texts of a request: it reads, checks and keeps them, and counts tokens."""
+"""The texts of a request in a reader's process: read, checked, stored, and their tokens counted."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -31,7 +31,7 @@ class TextSource:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which texts, and how much of them may be."""
+    """Which texts to take, and the limits for them."""
 
     options: ReadingOptions
     offset: int

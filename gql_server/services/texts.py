@@ -92,7 +92,7 @@ def _file(settings: Settings, request: DatasetRequest) -> Described:
             "There is no such file under one of this server's dataset directories.",
         )
     if path.stat().st_size > settings.max_upload_bytes:
-        message = f"The file has {path.stat().st_size} bytes; {settings.max_upload_bytes} may be."
+        message = f"The file has {path.stat().st_size:,} bytes; the limit is {settings.max_upload_bytes:,}."
         _refuse(["dataset", "file", "path"], message)
     roots = [root.resolve() for root in settings.dataset_dirs]
     name = plain(path.name)
@@ -103,12 +103,14 @@ def _check(settings: Settings, path: list[str], texts: Sequence[str]) -> None:
     checks = Checks()
     checks.require(len(texts) > 0, path, "There are no texts; give at least one.")
     checks.require(
-        len(texts) <= settings.max_texts, path, f"There are {len(texts)} texts; {settings.max_texts} may be."
+        len(texts) <= settings.max_texts,
+        path,
+        f"There are {len(texts):,} texts; the limit is {settings.max_texts:,}.",
     )
     limit = settings.max_text_characters
     for row, text in enumerate(texts):
         if len(text) > limit:
-            checks.problem([*path, row], f"Text {row} has {len(text)} characters; {limit} may be.")
+            checks.problem([*path, row], f"Text {row} has {len(text):,} characters; the limit is {limit:,}.")
             break
     checks.done()
 

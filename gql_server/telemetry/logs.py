@@ -18,9 +18,9 @@ SECONDS = 10
 MAX_LINES = 1_000
 MAX_WARNINGS = 100
 MAX_STACKS = 10
-"""Lines of one event that are written in so many seconds; fewer of warnings and errors, and of stacks."""
+"""The limit of one event's lines in that time; it is lower for warnings, errors and stacks."""
 MAX_EVENTS = 1_000
-"""Events that are told apart; most are a handful."""
+"""The limit of events that are counted separately."""
 
 
 def configure(log_format: str, log_level: str = "info", stream: TextIO | None = None) -> None:
@@ -95,7 +95,7 @@ class FewAlike(logging.Filter):
         self._seen: OrderedDict[Hashable, _Seen] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a line passes; where others were left out before it, it says so."""
+        """Return whether a line passes; it gets the number of lines that were dropped before it."""
         event = record.msg.get("event") if isinstance(record.msg, dict) else record.msg
         seen = self._of((record.name, record.levelno, str(event)))
         seen.count += 1

@@ -1,4 +1,4 @@
-"""How what was asked for can end, in a word: bounded, so that it can be a metric's label."""
+"""The outcome of an operation or a job in a word; there are few, so that it can be a metric's label."""
 
 from asyncio import CancelledError
 
@@ -6,14 +6,14 @@ from gql_server.errors import Refusal
 
 OK = "ok"
 CANCELED = "canceled"
-"""The client has gone, or has asked for the end."""
+"""The client has gone, or has canceled it."""
 INTERNAL = "INTERNAL"
 FAILURES = frozenset({INTERNAL, "FAILED", "INTERRUPTED"})
-"""Outcomes that are nobody's wish, and not the client's mistake; the latter two are jobs'."""
+"""Outcomes that are failures of the server; the last two are those of jobs."""
 
 
 def outcome_of(error: BaseException) -> str:
-    """Return a refusal's code, or what else an exception stands for."""
+    """Return the outcome that an exception stands for; of a refusal it is its code."""
     match error:
         case Refusal():
             return error.code

@@ -17,7 +17,7 @@ from gql_server.telemetry.metrics import Metrics
 from gql_server.telemetry.outcomes import INTERNAL
 from gql_server.telemetry.references import REQUEST, TRANSPORT, new_reference
 from gql_server.telemetry.telemetry import Telemetry
-from gql_server.telemetry.tracing import NoSpan, Span, prefixed
+from gql_server.telemetry.tracing import Span, prefixed
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ FAILED = "Internal error; the server's log has more under the reference {}."
 
 
 class RequestTelemetryMiddleware:
-    """Stands before everything else, so that what others refuse has a reference too."""
+    """The outermost middleware, so that requests which others refuse have a reference too."""
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
         self._app = app
@@ -50,7 +50,7 @@ class RequestTelemetryMiddleware:
 
     @contextmanager
     def _traced(self, telemetry: "RequestTelemetry") -> Iterator[None]:
-        """Give a request a span, unless it only looks after the server."""
+        """Give a request a span, unless it is a health check, a scrape or a static file."""
         if get_route_path(telemetry.scope).startswith(UNTRACED):
             yield
             return
@@ -84,12 +84,12 @@ class RequestTelemetryMiddleware:
 
 
 class RequestTelemetry:
-    """A request and its answer, or a WebSocket, as it goes by."""
+    """The telemetry of one request and its answer, or of a WebSocket."""
 
     def __init__(self, scope: Scope, send: Send, metrics: Metrics) -> None:
         self.scope = scope
         self.reference = new_reference()
-        self.span: Span = NoSpan()
+        self.span = Span()
         self._send = send
         self._metrics = metrics.http
         self._arrived = time.perf_counter()
@@ -114,7 +114,7 @@ class RequestTelemetry:
         await JSONResponse({"errors": [error]}, status_code=500)(self.scope, receive, self.send)
 
     def close(self) -> None:
-        """Take note of a socket's end."""
+        """Count and log a socket's end."""
         if self.scope["type"] == "websocket" and self.begun:
             self._metrics.socket_closed()
             log.debug("socket closed", seconds=round(self._seconds, 3))

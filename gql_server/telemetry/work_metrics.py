@@ -59,7 +59,7 @@ class JobMetrics:
                 self._queued.labels(lane).inc(count)
 
     def unknown(self) -> None:
-        """Tell nothing of the jobs in the database, which could not be read."""
+        """Remove the numbers of jobs, because the database could not be read."""
         self._counts.clear()
         self._queued.clear()
 
@@ -144,7 +144,7 @@ class InferenceMetrics:
         self._waiting.labels(kind).inc()
 
     def waited(self, kind: str, seconds: float) -> None:
-        """Count a request whose waiting has ended, one way or the other."""
+        """Count a request that no longer waits."""
         self._waiting.labels(kind).dec()
         self._waited.labels(kind).observe(seconds)
 

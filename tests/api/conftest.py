@@ -1,16 +1,13 @@
-import asyncio
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from gql_server.database.migrate import migrate
 from gql_server.services.app_context import AppContext
 from gql_server.settings import Settings
-from tests.jobs.test_event_hub import until
+from tests.support.listening import listening
 from tests.support.serving import endpoint, serving
 
 BUFFER_BYTES = 16 * 1024
@@ -36,12 +33,5 @@ async def server(tmp_path: Path, migrated: Path) -> AsyncIterator[AppContext]:
 @pytest.fixture
 async def address(server: AppContext) -> AsyncIterator[tuple[str, int]]:
     """Give the address of a server over real sockets with small buffers, in this process."""
-    config = uvicorn.Config(endpoint(server), ws="websockets-sansio", lifespan="off", log_config=None)
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
-    served = uvicorn.Server(config)
-    serving = asyncio.create_task(served.serve([listener]))
-    await until(lambda: served.started)
-    yield listener.getsockname()
-    served.should_exit = True
-    await serving
+    async with listening(endpoint(server), BUFFER_BYTES) as listening_address:
+        yield listening_address

@@ -15,7 +15,7 @@ from gql_server.services import neuron_tensors
 from gql_server.services.app_context import AppContext
 from models import NeuronIndex
 from tests.api.asking import execute
-from tests.api.test_pagination import add_index
+from tests.support.artifact_files import add_neuron_index
 from tests.support.serving import add_language_model, add_run, add_sae
 
 
@@ -38,7 +38,7 @@ async def test_an_index_whose_file_has_gone_is_a_conflict_and_another_is_read(se
     run = await add_run(server, await add_language_model(server))
     there, gone = [await add_sae(server, run, latent_count=4) for _ in range(2)]
     for sae in (there, gone):
-        await add_index(server, sae)
+        await add_neuron_index(server, sae)
     async with server.database.read() as session:
         index = await session.scalar(select(NeuronIndex).where(NeuronIndex.sae_id == gone.id))
     assert index is not None

@@ -8,7 +8,7 @@ from gql_server.services import neuron_tensors
 from gql_server.services.app_context import AppContext
 from models import Sae
 from tests.api.asking import ask, execute
-from tests.api.test_pagination import add_index
+from tests.support.artifact_files import add_neuron_index
 from tests.support.serving import add_language_model, add_run, add_sae
 
 FIGURES = "frequency maxActivation meanActivation dead"
@@ -45,7 +45,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 async def test_a_list_shows_what_each_neuron_alone_shows(
     server: AppContext, sae: Sae, read: list[list[int]], selection: str
 ) -> None:
-    await add_index(server, sae)
+    await add_neuron_index(server, sae)
     fragment = f"fragment figures on Neuron {{ {FIGURES} }}" if "...figures" in selection else ""
     document = f"query($id: ID!) {{ sae(id: $id) {{ {selection} }} }} {fragment}"
     listed = (await ask(server, document, id=sae.id))["sae"]["neurons"]
@@ -60,7 +60,7 @@ async def test_a_list_shows_what_each_neuron_alone_shows(
 async def test_a_list_that_does_not_ask_for_figures_reads_none(
     server: AppContext, sae: Sae, read: list[list[int]]
 ) -> None:
-    await add_index(server, sae)
+    await add_neuron_index(server, sae)
     document = "query($id: ID!) { sae(id: $id) { neurons { nodes { index concept { name } } } } }"
     await ask(server, document, id=sae.id)
     assert read == []
@@ -75,7 +75,7 @@ async def test_without_an_index_the_figures_are_null(server: AppContext, sae: Sa
 async def test_where_the_index_has_gone_each_figure_says_so(
     server: AppContext, sae: Sae, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await add_index(server, sae)
+    await add_neuron_index(server, sae)
     monkeypatch.setattr(neuron_tensors, "path_of", lambda settings, id: settings.artifact_dir / "gone")
     query = "query($id: ID!) { sae(id: $id) { neurons { nodes { index frequency dead } } } }"
     result = await execute(server, query, id=sae.id)

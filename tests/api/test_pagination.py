@@ -2,17 +2,17 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gql_server import ids
-from gql_server.services import cursors, neuron_tensors
+from gql_server.services import cursors
 from gql_server.services.app_context import AppContext
 from models import Concept, NeuronIndex, Sae
 from models.enums import ArtifactStatus, ConceptSource
 from tests.api.asking import ask, counted_statements, first_error
+from tests.support.artifact_files import add_neuron_index
 from tests.support.serving import add_language_model, add_run, add_sae
 
 SAES = """query ($first: Int! = 20, $after: String) {
@@ -184,35 +184,10 @@ async def test_search_takes_its_text_literally(server: AppContext) -> None:
 # --------------------------------------------------------------------------------- neurons
 
 
-async def add_index(server: AppContext, sae: Sae) -> None:
-    """Write a READY index of four neurons: 0 and 3 tie, 1 is dead, 2 fires most often."""
-    import numpy as np
-    from safetensors.numpy import save_file
-
-    index = NeuronIndex(
-        id=ids.new(ids.NEURON_INDEX), sae_id=sae.id, status=ArtifactStatus.READY, top_texts_per_neuron=3
-    )
-    async with server.database.write() as session:
-        session.add(index)
-    path: Path = neuron_tensors.path_of(server.settings, index.id)
-    path.parent.mkdir(parents=True)
-    save_file(
-        {
-            "firing_count": np.array([5, 0, 50, 5]),
-            "frequency": np.array([0.1, 0.0, 1.0, 0.1], dtype=np.float32),
-            "max_activation": np.array([1, 0, 2, np.inf], dtype=np.float32),
-            "mean_activation": np.array([1, np.nan, 2, 3], dtype=np.float32),
-            "histogram_counts": np.array([[5] + [0] * 31, [0] * 32, [25, 25] + [0] * 30, [0] * 31 + [5]]),
-            "histogram_limit": np.array([1, 0, 2, np.inf], dtype=np.float32),
-        },
-        path,
-    )
-
-
 @pytest.fixture
 async def indexed(server: AppContext) -> Sae:
     sae = (await add_saes(server, 1, latent_count=4))[0]
-    await add_index(server, sae)
+    await add_neuron_index(server, sae)
     return sae
 
 

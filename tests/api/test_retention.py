@@ -12,9 +12,9 @@ from models import Job
 from models.base import now
 from models.enums import JobStatus
 from tests.api.asking import ask
-from tests.api.test_sockets import connected, subscribe
-from tests.services.test_retention import LONG_AGO, add_job
+from tests.support.job_logs import LONG_AGO, add_job_finished_at
 from tests.support.serving import endpoint
+from tests.support.sockets import connected, subscribe
 
 EVENTS = "query($id: ID!, $after: Int!) { job(id: $id) { events(after: $after, first: 2) { sequence } } }"
 PROGRESS = """subscription($id: ID!, $after: Int!) { jobProgress(id: $id, after: $after) {
@@ -28,7 +28,7 @@ MESSAGE = (
 @pytest.fixture
 async def job_id(server: AppContext) -> str:
     """Give a job whose first attempt's 57 events are removed, and that has succeeded in the second."""
-    id = await add_job(server, now() - LONG_AGO, events=57)
+    id = await add_job_finished_at(server, now() - LONG_AGO, events=57)
     settings = server.settings.model_copy(update={"retention_days": 1.0})
     assert await remove_old_logs(server.database, settings) == 1
     async with server.database.write() as session:
@@ -65,7 +65,7 @@ async def test_what_is_there_of_a_log_is_given(
 async def test_a_list_of_jobs_has_all_that_is_there_and_refuses_only_where_events_were_removed(
     server: AppContext, job_id: str
 ) -> None:
-    other = await add_job(server, None, events=2)
+    other = await add_job_finished_at(server, None, events=2)
     query = "{ jobs { nodes { id eventsRemovedThrough events { sequence } } } }"
     nodes = (await ask(server, query))["jobs"]["nodes"]
     assert {node["id"]: (node["eventsRemovedThrough"], len(node["events"])) for node in nodes} == {

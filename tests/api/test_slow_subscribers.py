@@ -15,7 +15,8 @@ from gql_server.services.app_context import AppContext
 from models import Job, JobEvent
 from models.enums import JobEventType, JobStatus
 from tests.api.conftest import BUFFER_BYTES
-from tests.jobs.test_event_hub import add_job, append, until, watched_by
+from tests.support.job_logs import add_job, append_events, watched_by
+from tests.support.waiting import until
 
 EVENTS = 6000
 MESSAGE = "x" * 1000
@@ -92,7 +93,7 @@ async def test_a_subscriber_that_does_not_read_costs_its_buffers_alone_and_gets_
         await until(lambda: any(given))
         async with subscribed(address, job.id) as quick:
             reading = asyncio.create_task(sequences(quick))
-            await append(server, job.id, 3, JobStatus.SUCCEEDED)  # The job does not wait for anybody.
+            await append_events(server, job.id, 3, JobStatus.SUCCEEDED)  # The job does not wait for anybody.
             assert await reading == list(range(1, EVENTS + 5))
         assert given[1] == EVENTS + 4
         assert given[0] < EVENTS / 10
@@ -111,7 +112,7 @@ async def test_a_subscriber_that_vanishes_while_it_does_not_read_leaves_nothing_
                 await until(lambda: watched_by(server, job.id) == 2)
                 vanishing.transport.abort()
                 await until(lambda: watched_by(server, job.id) == 1)
-                await append(server, job.id, 0, JobStatus.SUCCEEDED)
+                await append_events(server, job.id, 0, JobStatus.SUCCEEDED)
                 assert await sequences(waiting) == [EVENTS + 1]
         assert given[0] < EVENTS / 10
     assert not server.event_hub._feeds

@@ -15,9 +15,9 @@ from gql_server.services import artifacts
 from gql_server.services.app_context import AppContext
 from models import ActivationRun, Job, Removal
 from models.enums import JobStatus
-from tests.jobs.test_event_hub import until
 from tests.support.fake_executor import FakeExecutor
 from tests.support.serving import add_language_model, add_run, add_sae
+from tests.support.waiting import until
 
 CAPTURE = """mutation($input: CaptureActivationsInput!) { captureActivations(input: $input) {
   __typename ... on JobLaunched { job { id } } } }"""

@@ -22,7 +22,7 @@ from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.training.training import train_sae
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
-from tests.compute.test_training import LAYER, make_task, write_run
+from tests.support.training import LAYER, training_task, write_run
 
 from mi_crow.store.local_store import LocalStore
 from mi_crow.store.store_dataloader import StoreDataloader
@@ -76,7 +76,7 @@ def measured(title: str, explained: float | None, **changes: Any) -> Measured:
 
 def test_the_batches_are_those_that_a_training_with_the_same_seed_takes_its_steps_on(tmp_path: Path) -> None:
     run = write_run(LocalStore(tmp_path / "store"))
-    task = make_task(tmp_path, sae_class="WatchedSae", k=None, seed=5, epochs=3, batch_size=16)
+    task = training_task(tmp_path, sae_class="WatchedSae", k=None, seed=5, epochs=3, batch_size=16)
     train_sae(task, RecordingContext(), SaeClasses({"WatchedSae": WatchedSae}))
 
     n_steps = write_batches(

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from gql_server.api.transport import graphiql
-from tests.api.test_socket_limits import listening
+from tests.support.documents import TABS, graphql_blocks
+from tests.support.listening import listening
 from tests.support.server_process import RunningServer, server_process
-from tests.support.serving import serving
-from tests.test_documents import TABS, fenced
+from tests.support.serving import endpoint, serving
 
 ROOT = Path(__file__).parents[2]
 DRIVERS = Path(__file__).parent / "drivers"
@@ -97,7 +97,7 @@ async def test_the_run_button_answers_the_readmes_query_without_the_internet(
 ) -> None:
     found = await drive("press_run", tiny_server.url)
 
-    assert fenced(ROOT / "README.md")[0] in found["sent"]["query"]
+    assert graphql_blocks(ROOT / "README.md")[0] in found["sent"]["query"]
     assert found["status"] == 200
     assert "errors" not in found["received"]
     assert "TopKSae" in found["received"]["data"]["server"]["saeClasses"]
@@ -193,8 +193,8 @@ async def test_without_introspection_the_documentation_says_why_it_is_empty(
 
 
 async def test_where_graphiql_is_switched_off_a_browser_is_told_so(tmp_path: Path) -> None:
-    async with serving(tmp_path) as server, listening(server, graphiql=False) as address:
-        url = f"http://{urlsplit(address).netloc}"
+    async with serving(tmp_path) as server, listening(endpoint(server, graphiql=False)) as (host, port):
+        url = f"http://{host}:{port}"
         errors = [REFUSED.format("406 (Not Acceptable)")]
         found = await drive("read_page", url, errors=errors, name="switched_off")
 
@@ -206,8 +206,8 @@ async def test_without_a_bundle_a_browser_is_told_how_to_build_it_or_to_take_the
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(graphiql, "STATIC_DIR", tmp_path)
-    async with serving(tmp_path) as server, listening(server) as address:
-        url = f"http://{urlsplit(address).netloc}"
+    async with serving(tmp_path) as server, listening(endpoint(server)) as (host, port):
+        url = f"http://{host}:{port}"
         found = await drive("read_page", url, errors=None, hosts={"unpkg.com"}, name="not_built")
 
     assert not any("Content Security Policy" in error for error in found["errors"])

@@ -17,6 +17,9 @@ from gql_server.protocol.events import Event, Progress
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import CaptureActivations
 from tests.support.tiny_model import make_tiny_model
+from tests.support.training import StoredRun, write_run
+
+from mi_crow.store.local_store import LocalStore
 
 
 @dataclass
@@ -125,3 +128,9 @@ def tiny_source(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
 def language_models() -> LanguageModels:
     """Give an empty cache on the CPU."""
     return LanguageModels(device="cpu")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> StoredRun:
+    """Give a run in a LocalStore."""
+    return write_run(LocalStore(tmp_path / "store"))

@@ -19,8 +19,8 @@ from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
 from tests.compute.memory_store import MemoryStore
 from tests.compute.sae_fixtures import LAYER, layer_output
-from tests.compute.test_training import make_task
 from tests.support.generation_tasks import generation_task
+from tests.support.training import training_task
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
@@ -47,7 +47,7 @@ def source(lm: LanguageModel, tmp_path: Path, recording_context: RecordingContex
             "attention_masks": {"attention_mask": mask, "input_ids": torch.tensor([ids])},
         }
         store.put_detector_metadata("run_a", batch, {}, tensors)
-    task = make_task(tmp_path, sae_class="DummySae", k=None, n_latents=40, batch_size=16, epochs=4)
+    task = training_task(tmp_path, sae_class="DummySae", k=None, n_latents=40, batch_size=16, epochs=4)
     result = train_sae(task, recording_context, CLASSES, store)
     assert not (tmp_path / "store").exists()
     return SaeSource("sae_1", "DummySae", task.sae_dir, LAYER, result.n_inputs, 40, None)

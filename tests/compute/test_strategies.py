@@ -29,11 +29,10 @@ from gql_server.compute.training.trainer import ReportingTrainer
 from gql_server.compute.training.training import train_sae
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
-from tests.compute.test_training import WIDTH, Run, make_task, points, run, structured_rows
+from tests.support.training import WIDTH, StoredRun, structured_rows, training_points, training_task
 
 from mi_crow.mechanistic.sae.sae import Sae
 
-__all__ = ["run"]
 OURS = [("BiasedTopKSae", 3), ("BatchTopKSae", 3), ("JumpReLUSae", 3), ("ReLUSae", None)]
 ALL = [*OURS, ("TopKSae", 3), ("L1Sae", None)]
 
@@ -192,7 +191,7 @@ def test_jump_relus_penalty_is_the_distance_from_k_and_of_the_dead_from_their_th
 def test_with_more_steps_or_more_neurons_the_default_learning_rate_is_lower(
     tmp_path: Path, n_latents: int, steps: int, asked: float | None, expected: float
 ) -> None:
-    task = make_task(tmp_path, sae_class="BatchTopKSae", n_latents=n_latents, learning_rate=asked)
+    task = training_task(tmp_path, sae_class="BatchTopKSae", n_latents=n_latents, learning_rate=asked)
     strategy = strategy_for(build("BatchTopKSae", 4))
 
     plan = make_plan(task, strategy, needs_k=True, n_inputs=WIDTH, total_steps=steps, device="cpu")
@@ -201,7 +200,7 @@ def test_with_more_steps_or_more_neurons_the_default_learning_rate_is_lower(
 
 
 def test_thresholds_have_a_learning_rate_of_their_own(
-    run: Run, tmp_path: Path, recording_context: RecordingContext, monkeypatch: pytest.MonkeyPatch
+    run: StoredRun, tmp_path: Path, recording_context: RecordingContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[torch.optim.Optimizer] = []
     original = ReportingTrainer._create_optimizer
@@ -211,7 +210,7 @@ def test_thresholds_have_a_learning_rate_of_their_own(
         return made[-1]
 
     monkeypatch.setattr(ReportingTrainer, "_create_optimizer", keep)
-    train_sae(make_task(tmp_path, sae_class="JumpReLUSae", epochs=1), recording_context, SaeClasses())
+    train_sae(training_task(tmp_path, sae_class="JumpReLUSae", epochs=1), recording_context, SaeClasses())
     shapes = [[tuple(parameter.shape) for parameter in group["params"]] for group in made[0].param_groups]
     assert shapes == [[(24, WIDTH), (24,), (24, WIDTH), (WIDTH,)], [(24,)]]
     slow, fast = (group["initial_lr"] for group in made[0].param_groups)
@@ -220,7 +219,7 @@ def test_thresholds_have_a_learning_rate_of_their_own(
 
 @pytest.mark.parametrize(("name", "k"), ALL)
 def test_adams_second_average_looks_back_over_twenty_steps(
-    run: Run,
+    run: StoredRun,
     tmp_path: Path,
     recording_context: RecordingContext,
     monkeypatch: pytest.MonkeyPatch,
@@ -240,7 +239,7 @@ def test_adams_second_average_looks_back_over_twenty_steps(
         return optimizer
 
     monkeypatch.setattr(ReportingTrainer, "_create_optimizer", keep)
-    train_sae(make_task(tmp_path, sae_class=name, k=k), recording_context, SaeClasses())
+    train_sae(training_task(tmp_path, sae_class=name, k=k), recording_context, SaeClasses())
 
     expected = np.zeros(24)
     for gradient in gradients:
@@ -251,11 +250,11 @@ def test_adams_second_average_looks_back_over_twenty_steps(
 
 @pytest.mark.parametrize(("name", "k"), ALL)
 def test_every_class_learns_and_ends_as_sparse_as_asked(
-    run: Run, tmp_path: Path, recording_context: RecordingContext, name: str, k: int | None
+    run: StoredRun, tmp_path: Path, recording_context: RecordingContext, name: str, k: int | None
 ) -> None:
-    task = make_task(tmp_path, sae_class=name, k=k, epochs=20)
+    task = training_task(tmp_path, sae_class=name, k=k, epochs=20)
     train_sae(task, recording_context, SaeClasses())
-    found = points(recording_context)
+    found = training_points(recording_context.events)
     assert found[-1].explained_variance > max(0.6, found[0].explained_variance)
     sae = SaeClasses().get(name).load(Path(task.sae_dir) / "sae.pt")
     with torch.no_grad():
@@ -270,10 +269,10 @@ def test_every_class_learns_and_ends_as_sparse_as_asked(
 
 
 def test_batch_top_k_ends_with_a_threshold_for_the_weights_as_they_are(
-    run: Run, tmp_path: Path, recording_context: RecordingContext
+    run: StoredRun, tmp_path: Path, recording_context: RecordingContext
 ) -> None:
     """In a short training thresholds fall so quickly that a mean over recent steps would be far too high."""
-    task = make_task(tmp_path, sae_class="BatchTopKSae", epochs=2, learning_rate=0.02)
+    task = training_task(tmp_path, sae_class="BatchTopKSae", epochs=2, learning_rate=0.02)
     train_sae(task, recording_context, SaeClasses())
     sae = SaeClasses().get("BatchTopKSae").load(Path(task.sae_dir) / "sae.pt")
     active = (sae.encode(run.rows) > 0).double().sum(dim=1).mean()
@@ -282,12 +281,12 @@ def test_batch_top_k_ends_with_a_threshold_for_the_weights_as_they_are(
 
 @pytest.mark.parametrize(("name", "k"), OURS)
 def test_the_same_seed_gives_the_same_weights_and_another_others(
-    run: Run, tmp_path: Path, recording_context: RecordingContext, name: str, k: int | None
+    run: StoredRun, tmp_path: Path, recording_context: RecordingContext, name: str, k: int | None
 ) -> None:
     weights = []
     for number, seed in enumerate([5, 5, 6]):
         directory = tmp_path / f"sae{number}"
-        task = make_task(tmp_path, seed=seed, sae_dir=str(directory), sae_class=name, k=k)
+        task = training_task(tmp_path, seed=seed, sae_dir=str(directory), sae_class=name, k=k)
         train_sae(task, recording_context, SaeClasses())
         state = torch.load(directory / "sae.pt")["state_dict"]
         weights.append(torch.cat([tensor.flatten() for tensor in state.values()]))
@@ -297,7 +296,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_others(
 
 @pytest.mark.parametrize("name", ["BiasedTopKSae", "TopKSae"])
 def test_neurons_that_start_dead_come_back(
-    run: Run, tmp_path: Path, recording_context: RecordingContext, name: str, monkeypatch: pytest.MonkeyPatch
+    run: StoredRun,
+    tmp_path: Path,
+    recording_context: RecordingContext,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A quarter of the neurons begin with pre-activations too small to be among the k largest."""
     dead_shares: dict[bool, float] = {}
@@ -306,10 +309,10 @@ def test_neurons_that_start_dead_come_back(
             monkeypatch.setattr(recipe_type, "revives", revives)
             monkeypatch.setattr(recipe_type, "start", _crippled(recipe_type.start))
         directory = str(tmp_path / f"sae{revives}")
-        task = make_task(tmp_path, sae_class=name, epochs=30, learning_rate=0.01, sae_dir=directory)
+        task = training_task(tmp_path, sae_class=name, epochs=30, learning_rate=0.01, sae_dir=directory)
         train_sae(task, recording_context, SaeClasses())
         monkeypatch.undo()
-        dead_shares[revives] = points(recording_context)[-1].dead_fraction or 0.0
+        dead_shares[revives] = training_points(recording_context.events)[-1].dead_fraction or 0.0
     assert dead_shares[False] >= 0.25
     assert dead_shares[True] < dead_shares[False] / 2
 

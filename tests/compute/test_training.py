@@ -2,11 +2,9 @@
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 import torch
@@ -20,77 +18,25 @@ from gql_server.compute.training.strategies import activation_scale
 from gql_server.compute.training.training import train_sae
 from gql_server.compute.training.training_store import TrainingStore
 from gql_server.compute.worker.context import CancelRequested, TaskError
-from gql_server.protocol.events import Log, Progress, TrainingConfigChosen, TrainingPointMessage
-from gql_server.protocol.tasks import TrainSae
+from gql_server.protocol.events import Log, Progress, TrainingConfigChosen
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
 from tests.compute.memory_store import MemoryStore
+from tests.support.training import (
+    LAYER,
+    POISON,
+    WIDTH,
+    StoredRun,
+    epoch,
+    structured_rows,
+    training_points,
+    training_store,
+    training_task,
+    write_run,
+)
 
 from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae
 from mi_crow.store.local_store import LocalStore
-from mi_crow.store.store import Store
-from mi_crow.store.store_dataloader import StoreDataloader
-
-LAYER = "llamaforcausallm_model_layers_0"
-WIDTH = 8
-POISON = 1e6
-"""What stands at padding and special tokens: no row with it may ever be handed out."""
-
-
-@dataclass
-class Run:
-    """A stored run and the rows in it that count."""
-
-    store: Store
-    rows: Tensor
-
-
-def structured_rows(n: int, seed: int = 0) -> Tensor:
-    """Make rows that a sparse code can describe: few of 12 directions each, an offset, some noise."""
-    generator = torch.Generator().manual_seed(seed)
-    directions = torch.nn.functional.normalize(torch.randn(12, WIDTH, generator=generator), dim=1)
-    weights = torch.rand(n, 12, generator=generator) * (torch.rand(n, 12, generator=generator) < 0.15)
-    return 40 * weights @ directions + 3.0 + 0.1 * torch.randn(n, WIDTH, generator=generator)
-
-
-def write_run(store: Store, n_batches: int = 6, dtype: torch.dtype = torch.float32) -> Run:
-    """Put a run by hand: batches of uneven length, the first token special, the ends padding."""
-    kept = []
-    for batch in range(n_batches):
-        n_texts, length = 3 + batch % 2, 9 + 3 * batch
-        mask = torch.ones(n_texts, length, dtype=torch.bool)
-        mask[:, 0] = False
-        for text in range(n_texts):
-            mask[text, length - text :] = False
-        activations = torch.full((n_texts, length, WIDTH), POISON, dtype=dtype)
-        activations[mask] = structured_rows(int(mask.sum()), seed=batch).to(dtype)
-        kept.append(activations[mask].float())
-        tensors = {
-            LAYER: {"activations": activations},
-            "attention_masks": {
-                "attention_mask": mask,
-                "input_ids": torch.zeros_like(mask, dtype=torch.long),
-            },
-        }
-        store.put_detector_metadata("run_a", batch, {}, tensors)
-    return Run(store, torch.cat(kept))
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Give a run in a LocalStore."""
-    return write_run(LocalStore(tmp_path / "store"))
-
-
-def training_store(run: Run, **changes: Any) -> TrainingStore:
-    """Make a TrainingStore over the run."""
-    options: dict[str, Any] = {"batch_size": 16, "seed": 1, "buffer_bytes": 2**20} | changes
-    return TrainingStore(run.store, "run_a", LAYER, **options)
-
-
-def epoch(store: TrainingStore, batch_size: int = 16) -> list[Tensor]:
-    """Read an epoch as the trainer does, through mi_crow's data loader."""
-    return list(StoreDataloader(store, "run_a", LAYER, batch_size=batch_size))
 
 
 def row_set(rows: Tensor) -> set[bytes]:
@@ -98,41 +44,12 @@ def row_set(rows: Tensor) -> set[bytes]:
     return {row.numpy().tobytes() for row in rows}
 
 
-def make_task(directory: Path, **changes: Any) -> TrainSae:
-    """Make a small task."""
-    task = TrainSae(
-        sae_id="sae_1",
-        name="small",
-        sae_class="TopKSae",
-        language_model_id="lm_1",
-        run_id="run_a",
-        store_dir=str(directory / "store"),
-        layer=LAYER,
-        n_latents=24,
-        k=3,
-        epochs=4,
-        batch_size=16,
-        learning_rate=None,
-        l1_lambda=None,
-        seed=5,
-        device="cpu",
-        sae_dir=str(directory / "sae" / "lm_1" / "sae_1"),
-        shuffle_buffer_bytes=2**20,
-    )
-    return msgspec.structs.replace(task, **changes)
-
-
-def points(context: RecordingContext) -> list[TrainingPointMessage]:
-    """Return the training points among the events."""
-    return [event for event in context.events if isinstance(event, TrainingPointMessage)]
-
-
 # ------------------------------------------------------------------------------- what it is fed
 
 
 @pytest.mark.parametrize("buffer_bytes", [2**20, 40 * WIDTH * 4, 0], ids=["memory", "pool", "smallest pool"])
 def test_an_epoch_is_every_counted_row_once_in_batches_of_exactly_the_size(
-    run: Run, buffer_bytes: int
+    run: StoredRun, buffer_bytes: int
 ) -> None:
     store = training_store(run, buffer_bytes=buffer_bytes)
     batches = epoch(store)
@@ -145,14 +62,14 @@ def test_an_epoch_is_every_counted_row_once_in_batches_of_exactly_the_size(
 
 
 @pytest.mark.parametrize("buffer_bytes", [2**20, 40 * WIDTH * 4])
-def test_no_padding_and_no_special_token_is_ever_handed_out(run: Run, buffer_bytes: int) -> None:
+def test_no_padding_and_no_special_token_is_ever_handed_out(run: StoredRun, buffer_bytes: int) -> None:
     store = training_store(run, buffer_bytes=buffer_bytes)
     for _ in range(3):
         assert all(float(batch.max()) < POISON for batch in epoch(store))
 
 
 @pytest.mark.parametrize("buffer_bytes", [2**20, 40 * WIDTH * 4])
-def test_the_seed_gives_the_order_and_every_epoch_another(run: Run, buffer_bytes: int) -> None:
+def test_the_seed_gives_the_order_and_every_epoch_another(run: StoredRun, buffer_bytes: int) -> None:
     first, again = (training_store(run, buffer_bytes=buffer_bytes) for _ in range(2))
     other = training_store(run, buffer_bytes=buffer_bytes, seed=2)
     one = torch.cat(epoch(first))
@@ -163,13 +80,13 @@ def test_the_seed_gives_the_order_and_every_epoch_another(run: Run, buffer_bytes
     assert not torch.equal(one, torch.cat(epoch(other)))
 
 
-def test_a_batch_mixes_stored_batches(run: Run) -> None:
+def test_a_batch_mixes_stored_batches(run: StoredRun) -> None:
     place = {row: number for number, row in enumerate(row.numpy().tobytes() for row in run.rows)}
     places = np.array([place[row.numpy().tobytes()] for row in epoch(training_store(run))[0]])
     assert places.max() - places.min() > len(run.rows) // 2
 
 
-def test_the_pool_holds_no_more_than_the_buffer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pool_holds_no_more_than_the_buffer(run: StoredRun, monkeypatch: pytest.MonkeyPatch) -> None:
     largest = 0
     empty = torch.empty
 
@@ -197,14 +114,14 @@ def test_a_run_without_masks_is_refused_in_a_sentence(tmp_path: Path) -> None:
         TrainingStore(store, "run_a", LAYER, batch_size=2, seed=0, buffer_bytes=1000)
 
 
-def test_a_run_with_less_than_a_batch_is_refused_in_a_sentence(run: Run) -> None:
+def test_a_run_with_less_than_a_batch_is_refused_in_a_sentence(run: StoredRun) -> None:
     with pytest.raises(TaskError, match=f"{len(run.rows)} tokens"):
         training_store(run, batch_size=100_000)
 
 
 @pytest.mark.parametrize("buffer_bytes", [2**20, 40 * WIDTH * 4], ids=["memory", "pool"])
 def test_a_few_values_that_are_not_finite_are_left_out_and_many_are_refused_with_the_remedy(
-    run: Run, buffer_bytes: int
+    run: StoredRun, buffer_bytes: int
 ) -> None:
     activations = run.store.get_detector_metadata_by_layer_by_key("run_a", 2, LAYER, "activations")
     lost = activations[0, 3].clone()
@@ -220,7 +137,7 @@ def test_a_few_values_that_are_not_finite_are_left_out_and_many_are_refused_with
     assert "language model added again as BFLOAT16 or FLOAT32" in caught.value.reason
 
 
-def test_a_training_store_reads_on_and_never_writes(run: Run) -> None:
+def test_a_training_store_reads_on_and_never_writes(run: StoredRun) -> None:
     store = training_store(run)
     assert torch.equal(
         store.get_detector_metadata_by_layer_by_key("run_a", 0, "attention_masks", "attention_mask"),
@@ -236,13 +153,13 @@ def test_a_training_store_reads_on_and_never_writes(run: Run) -> None:
 
 
 def test_a_training_reports_its_config_first_then_points_and_ends_better_than_it_began(
-    run: Run, tmp_path: Path, recording_context: RecordingContext
+    run: StoredRun, tmp_path: Path, recording_context: RecordingContext
 ) -> None:
-    result = train_sae(make_task(tmp_path, epochs=11), recording_context, SaeClasses())
+    result = train_sae(training_task(tmp_path, epochs=11), recording_context, SaeClasses())
     steps = 11 * (len(run.rows) // 16)
     assert isinstance(recording_context.events[0], TrainingConfigChosen)
     assert isinstance(recording_context.events[1], Log)
-    found = points(recording_context)
+    found = training_points(recording_context.events)
     assert [point.step for point in found] == list(range(1, steps + 1))
     assert [point.epoch for point in found] == [1 + step // (steps // 11) for step in range(steps)]
     assert found[-1].token_count == steps * 16
@@ -259,9 +176,9 @@ def test_a_training_reports_its_config_first_then_points_and_ends_better_than_it
 
 
 def test_the_checkpoint_opens_with_mi_crows_own_class_and_reconstructs_as_reported(
-    run: Run, tmp_path: Path, recording_context: RecordingContext
+    run: StoredRun, tmp_path: Path, recording_context: RecordingContext
 ) -> None:
-    task = make_task(tmp_path, epochs=10)
+    task = training_task(tmp_path, epochs=10)
     train_sae(task, recording_context, SaeClasses())
     sae = TopKSae.load(Path(task.sae_dir) / "sae.pt")
     sae.sae_engine.eval()
@@ -270,21 +187,23 @@ def test_the_checkpoint_opens_with_mi_crows_own_class_and_reconstructs_as_report
         error = ((sae.decode(latents) - run.rows) ** 2).mean()
     assert sae.sae_engine.top_k == 3
     assert int((latents != 0).sum(dim=1).max()) <= 3
-    last_epoch = [point.mse for point in points(recording_context) if point.epoch == 10]
+    last_epoch = [point.mse for point in training_points(recording_context.events) if point.epoch == 10]
     assert float(error) == pytest.approx(np.mean(last_epoch), rel=0.2)
     assert not sae.concepts.bias.any()
 
 
 def test_the_files_tell_all_that_was_chosen(
-    run: Run, tmp_path: Path, recording_context: RecordingContext
+    run: StoredRun, tmp_path: Path, recording_context: RecordingContext
 ) -> None:
-    task = make_task(tmp_path)
+    task = training_task(tmp_path)
     result = train_sae(task, recording_context, SaeClasses())
     directory = Path(task.sae_dir)
     assert sorted(path.name for path in directory.iterdir()) == ["history.json", "metadata.json", "sae.pt"]
     history = json.loads((directory / "history.json").read_text())
     metadata = json.loads((directory / "metadata.json").read_text())
-    assert [point["step"] for point in history] == [point.step for point in points(recording_context)]
+    assert [point["step"] for point in history] == [
+        point.step for point in training_points(recording_context.events)
+    ]
     assert history[0]["dead_fraction"] is None
     assert metadata["training_config"]["learning_rate"] == result.config.learning_rate
     assert metadata["n_inputs"] == WIDTH
@@ -295,23 +214,23 @@ def test_the_files_tell_all_that_was_chosen(
 
 
 def test_nothing_is_written_into_the_run(
-    run: Run, tmp_path: Path, recording_context: RecordingContext
+    run: StoredRun, tmp_path: Path, recording_context: RecordingContext
 ) -> None:
     before = sorted(path for path in (tmp_path / "store").rglob("*"))
-    train_sae(make_task(tmp_path), recording_context, SaeClasses())
+    train_sae(training_task(tmp_path), recording_context, SaeClasses())
     assert sorted(path for path in (tmp_path / "store").rglob("*")) == before
 
 
 @pytest.mark.parametrize(("sae_class", "k"), [("TopKSae", 3), ("L1Sae", None)])
 def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_random_numbers_alone(
-    run: Run, tmp_path: Path, recording_context: RecordingContext, sae_class: str, k: int | None
+    run: StoredRun, tmp_path: Path, recording_context: RecordingContext, sae_class: str, k: int | None
 ) -> None:
     weights = []
     for number, seed in enumerate([5, 5, 6]):
         torch.manual_seed(number)
         before = torch.random.get_rng_state()
         directory = str(tmp_path / f"sae{number}")
-        task = make_task(tmp_path, seed=seed, sae_dir=directory, sae_class=sae_class, k=k)
+        task = training_task(tmp_path, seed=seed, sae_dir=directory, sae_class=sae_class, k=k)
         train_sae(task, recording_context, SaeClasses())
         assert torch.equal(torch.random.get_rng_state(), before)
         state = torch.load(Path(directory) / "sae.pt")["sae_state_dict"]
@@ -321,18 +240,18 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_random_numbers_a
 
 
 def test_a_learning_rate_that_is_far_too_high_fails_in_a_sentence_and_writes_nothing(
-    run: Run, tmp_path: Path, recording_context: RecordingContext
+    run: StoredRun, tmp_path: Path, recording_context: RecordingContext
 ) -> None:
-    task = make_task(tmp_path, learning_rate=1e38, epochs=20)
+    task = training_task(tmp_path, learning_rate=1e38, epochs=20)
     with pytest.raises(TaskError, match=r"at step \d+ of \d+; choose a learning rate below"):
         train_sae(task, recording_context, SaeClasses())
     assert not Path(task.sae_dir).exists()
 
 
 def test_what_was_saved_in_the_directory_during_the_training_stays(
-    run: Run, tmp_path: Path, recording_context: RecordingContext
+    run: StoredRun, tmp_path: Path, recording_context: RecordingContext
 ) -> None:
-    task = make_task(tmp_path)
+    task = training_task(tmp_path)
     concepts = Path(task.sae_dir) / "concepts" / "concepts.json"
     concepts.parent.mkdir(parents=True)
     concepts.write_text("{}")
@@ -349,7 +268,7 @@ def test_there_are_never_more_points_than_are_shown(total: int) -> None:
 
 
 def test_weights_that_the_last_step_ruins_fail_the_training(
-    run: Run, tmp_path: Path, recording_context: RecordingContext, monkeypatch: pytest.MonkeyPatch
+    run: StoredRun, tmp_path: Path, recording_context: RecordingContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step, steps = torch.optim.AdamW.step, 2 * (len(run.rows) // 16)
     done = 0
@@ -363,7 +282,7 @@ def test_weights_that_the_last_step_ruins_fail_the_training(
         return result
 
     monkeypatch.setattr(torch.optim.AdamW, "step", ruining)
-    task = make_task(tmp_path, epochs=2)
+    task = training_task(tmp_path, epochs=2)
     with pytest.raises(TaskError, match="weights were not finite any more after the last step; choose"):
         train_sae(task, recording_context, SaeClasses())
     assert done == steps
@@ -371,25 +290,25 @@ def test_weights_that_the_last_step_ruins_fail_the_training(
 
 
 def test_an_extreme_sparsity_penalty_is_named_as_a_cause(
-    run: Run, tmp_path: Path, recording_context: RecordingContext
+    run: StoredRun, tmp_path: Path, recording_context: RecordingContext
 ) -> None:
-    task = make_task(tmp_path, sae_class="L1Sae", k=None, l1_lambda=1e60, learning_rate=1e-3)
+    task = training_task(tmp_path, sae_class="L1Sae", k=None, l1_lambda=1e60, learning_rate=1e-3)
     with pytest.raises(TaskError, match=r"learning rate below \S+ or an l1Lambda below 1e\+60\."):
         train_sae(task, recording_context, SaeClasses())
 
 
 def test_a_canceled_training_stops_at_the_next_batch_and_leaves_a_snapshot_alone(
-    run: Run, tmp_path: Path, recording_context: RecordingContext, caplog: pytest.LogCaptureFixture
+    run: StoredRun, tmp_path: Path, recording_context: RecordingContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     def cancel() -> None:
-        if len(points(recording_context)) == 2:
+        if len(training_points(recording_context.events)) == 2:
             raise CancelRequested
 
     recording_context.on_check = cancel  # type: ignore[method-assign]
-    task = make_task(tmp_path)
+    task = training_task(tmp_path)
     with pytest.raises(CancelRequested):
         train_sae(task, recording_context, SaeClasses())
-    assert len(points(recording_context)) == 2
+    assert len(training_points(recording_context.events)) == 2
     assert [path.name for path in Path(task.sae_dir).iterdir()] == ["snapshot.pt"]
     assert not caplog.records, "upstream takes a cancellation for an error"
 
@@ -404,10 +323,14 @@ def test_a_canceled_training_stops_at_the_next_batch_and_leaves_a_snapshot_alone
     ],
 )
 def test_what_cannot_be_is_invalid_and_says_where(
-    run: Run, tmp_path: Path, recording_context: RecordingContext, changes: dict[str, Any], path: list[str]
+    run: StoredRun,
+    tmp_path: Path,
+    recording_context: RecordingContext,
+    changes: dict[str, Any],
+    path: list[str],
 ) -> None:
     with pytest.raises(TaskError) as caught:
-        train_sae(make_task(tmp_path, **changes), recording_context, SaeClasses())
+        train_sae(training_task(tmp_path, **changes), recording_context, SaeClasses())
     assert (caught.value.code, caught.value.path) == ("INVALID", path)
 
 
@@ -415,9 +338,9 @@ def test_a_class_of_ones_own_trains_on_a_store_in_memory(
     tmp_path: Path, recording_context: RecordingContext
 ) -> None:
     run = write_run(MemoryStore())
-    task = make_task(tmp_path, sae_class="DummySae", k=None, epochs=20)
+    task = training_task(tmp_path, sae_class="DummySae", k=None, epochs=20)
     result = train_sae(task, recording_context, SaeClasses({"DummySae": DummySae}), run.store)
-    found = points(recording_context)
+    found = training_points(recording_context.events)
     assert found[-1].mse < found[0].mse
     loaded = DummySae.load(Path(task.sae_dir) / "sae.pt")
     assert loaded.context.n_inputs == result.n_inputs == WIDTH
@@ -454,9 +377,9 @@ def test_the_scale_is_a_power_of_two_that_a_few_huge_rows_do_not_move() -> None:
 
 
 def test_the_l1_penalty_keeps_its_meaning_whatever_the_scale_of_the_training(
-    run: Run, tmp_path: Path, recording_context: RecordingContext
+    run: StoredRun, tmp_path: Path, recording_context: RecordingContext
 ) -> None:
-    task = make_task(tmp_path, sae_class="L1Sae", k=None, l1_lambda=0.7, epochs=1, learning_rate=0.0)
+    task = training_task(tmp_path, sae_class="L1Sae", k=None, l1_lambda=0.7, epochs=1, learning_rate=0.0)
     train_sae(task, recording_context, SaeClasses())
     sae = SaeClasses().get("L1Sae").load(Path(task.sae_dir) / "sae.pt")
     rows = torch.cat(
@@ -465,6 +388,6 @@ def test_the_l1_penalty_keeps_its_meaning_whatever_the_scale_of_the_training(
     with torch.no_grad():
         latents = sae.encode(rows)
         loss = ((sae.decode(latents) - rows) ** 2).mean() + 0.7 * latents.abs().mean()
-    assert np.mean([point.loss for point in points(recording_context)]) == pytest.approx(
+    assert np.mean([point.loss for point in training_points(recording_context.events)]) == pytest.approx(
         float(loss), rel=1e-5
     )

@@ -28,7 +28,16 @@ from gql_server.protocol.events import (
 from gql_server.protocol.tasks import SNAPSHOT_FILE, TrainSae
 from tests.compute.conftest import RecordingContext
 from tests.compute.dummy_sae import DummySae
-from tests.compute.test_training import LAYER, WIDTH, Run, epoch, make_task, points, training_store, write_run
+from tests.support.training import (
+    LAYER,
+    WIDTH,
+    StoredRun,
+    epoch,
+    training_points,
+    training_store,
+    training_task,
+    write_run,
+)
 
 from mi_crow.store.local_store import LocalStore
 from overcomplete.sae import SAE
@@ -102,7 +111,7 @@ class EndingContext(RecordingContext):
 
     def on_check(self) -> None:
         """End at the right one."""
-        sent = points(self)
+        sent = training_points(self.events)
         if self.checks_after and sent and sent[-1].step == self.step:
             self.checks_after -= 1
             if self.checks_after == 0:
@@ -110,13 +119,7 @@ class EndingContext(RecordingContext):
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Give a run in a LocalStore."""
-    return write_run(LocalStore(tmp_path / "store"))
-
-
-@pytest.fixture
-def steps_per_epoch(run: Run) -> int:
+def steps_per_epoch(run: StoredRun) -> int:
     """Give how many batches of 16 the run has."""
     return len(run.rows) // 16
 
@@ -164,7 +167,7 @@ def timeless(found: list[TrainingPointMessage]) -> list[TrainingPointMessage]:
 def all_points(context: RecordingContext) -> list[TrainingPointMessage]:
     """Return what somebody who follows the events knows at the end."""
     (resumption,) = resumptions(context)
-    return timeless(resumption.points + points(context))
+    return timeless(resumption.points + training_points(context.events))
 
 
 def file_contents(task: TrainSae) -> tuple[Any, Any]:
@@ -201,7 +204,7 @@ def assert_as_if_never_interrupted(task: TrainSae, context: RecordingContext, di
     """Assert that the training that ended in this context left and told what an uninterrupted one does."""
     other, expected = uninterrupted(task, directory)
     assert_same_files(task, other)
-    assert all_points(context) == timeless(points(expected))
+    assert all_points(context) == timeless(training_points(expected.events))
 
 
 # ------------------------------------------------------------------------------------- same result
@@ -224,7 +227,7 @@ def assert_as_if_never_interrupted(task: TrainSae, context: RecordingContext, di
     ],
 )
 def test_a_canceled_training_goes_on_at_its_step_as_if_never_interrupted(
-    run: Run,
+    run: StoredRun,
     steps_per_epoch: int,
     tmp_path: Path,
     sae_class: str,
@@ -239,7 +242,7 @@ def test_a_canceled_training_goes_on_at_its_step_as_if_never_interrupted(
         "next epoch": 2 * steps_per_epoch + 1,
         "last step": 4 * steps_per_epoch,
     }[place]
-    task = make_task(tmp_path, sae_class=sae_class, k=k, shuffle_buffer_bytes=buffer_bytes)
+    task = training_task(tmp_path, sae_class=sae_class, k=k, shuffle_buffer_bytes=buffer_bytes)
     interrupted(task, step=step)
     context = resumed(task)
     assert [event.step for event in resumptions(context)] == [step]
@@ -248,32 +251,32 @@ def test_a_canceled_training_goes_on_at_its_step_as_if_never_interrupted(
 
 @pytest.mark.parametrize("buffer_bytes", [MEMORY, POOL], ids=["memory", "pool"])
 def test_a_killed_training_goes_on_from_its_last_snapshot(
-    run: Run, steps_per_epoch: int, tmp_path: Path, buffer_bytes: int, monkeypatch: pytest.MonkeyPatch
+    run: StoredRun, steps_per_epoch: int, tmp_path: Path, buffer_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     last = steps_per_epoch + 3
-    task = make_task(tmp_path, shuffle_buffer_bytes=buffer_bytes)
+    task = training_task(tmp_path, shuffle_buffer_bytes=buffer_bytes)
     with monkeypatch.context() as patch:
         patch.setattr(Snapshots, "due", lambda snapshots: True)
         killed = interrupted(task, step=last, error=Killed())
     context = resumed(task)
-    assert timeless(resumptions(context)[0].points) == timeless(points(killed)[:-1])
+    assert timeless(resumptions(context)[0].points) == timeless(training_points(killed.events)[:-1])
     assert resumptions(context)[0].step == last - 1
     assert_as_if_never_interrupted(task, context, tmp_path)
 
 
-def test_a_first_snapshot_is_written_when_the_interval_is_over(run: Run, tmp_path: Path) -> None:
-    task = make_task(tmp_path, snapshot_interval_seconds=0.0)
+def test_a_first_snapshot_is_written_when_the_interval_is_over(run: StoredRun, tmp_path: Path) -> None:
+    task = training_task(tmp_path, snapshot_interval_seconds=0.0)
     interrupted(task, step=2, error=Killed())
     assert resumptions(resumed(task))[0].step == 1
-    task = make_task(tmp_path, snapshot_interval_seconds=1e9, sae_dir=str(tmp_path / "other"))
+    task = training_task(tmp_path, snapshot_interval_seconds=1e9, sae_dir=str(tmp_path / "other"))
     interrupted(task, step=20, error=Killed())
     assert not Path(task.sae_dir).exists()
 
 
 def test_a_training_that_is_interrupted_twice_ends_the_same(
-    run: Run, steps_per_epoch: int, tmp_path: Path
+    run: StoredRun, steps_per_epoch: int, tmp_path: Path
 ) -> None:
-    task = make_task(tmp_path, sae_class="RestlessSae", k=None, shuffle_buffer_bytes=POOL)
+    task = training_task(tmp_path, sae_class="RestlessSae", k=None, shuffle_buffer_bytes=POOL)
     interrupted(task, step=3)
     interrupted(task, step=steps_per_epoch + 5, checks_after=1)
     context = resumed(task)
@@ -282,9 +285,9 @@ def test_a_training_that_is_interrupted_twice_ends_the_same(
 
 
 def test_a_training_that_is_interrupted_again_before_its_next_step_keeps_its_place(
-    run: Run, tmp_path: Path
+    run: StoredRun, tmp_path: Path
 ) -> None:
-    task = make_task(tmp_path, shuffle_buffer_bytes=POOL)
+    task = training_task(tmp_path, shuffle_buffer_bytes=POOL)
     interrupted(task, step=6)
     before = (Path(task.sae_dir) / "snapshot.pt").stat()
 
@@ -302,15 +305,15 @@ def test_a_training_that_is_interrupted_again_before_its_next_step_keeps_its_pla
 
 
 def test_averages_over_an_interval_go_on_in_the_middle_of_it(
-    run: Run, steps_per_epoch: int, tmp_path: Path
+    run: StoredRun, steps_per_epoch: int, tmp_path: Path
 ) -> None:
     epochs = math.ceil(401 / steps_per_epoch)
-    task = make_task(tmp_path, epochs=epochs)
+    task = training_task(tmp_path, epochs=epochs)
     interrupted(task, step=300, checks_after=2)
     context = resumed(task)
     assert resumptions(context)[0].step == 301
     assert resumptions(context)[0].points[-1].step == 300
-    assert points(context)[0].step == 303
+    assert training_points(context.events)[0].step == 303
     assert_as_if_never_interrupted(task, context, tmp_path)
 
 
@@ -320,13 +323,13 @@ def test_figures_that_are_undefined_stay_so(tmp_path: Path) -> None:
         masks = {"attention_mask": torch.ones(4, 8), "input_ids": torch.zeros(4, 8)}
         activations = {"activations": torch.ones(4, 8, WIDTH)}
         store.put_detector_metadata("run_a", batch, {}, {LAYER: activations, "attention_masks": masks})
-    task = make_task(tmp_path)
+    task = training_task(tmp_path)
     interrupted(task, step=3)
     found = resumptions(resumed(task))[0].points
     assert [math.isnan(point.explained_variance) for point in found] == [True] * 3
 
 
-def test_the_rest_of_an_epoch_is_what_it_would_have_been(run: Run, steps_per_epoch: int) -> None:
+def test_the_rest_of_an_epoch_is_what_it_would_have_been(run: StoredRun, steps_per_epoch: int) -> None:
     for buffer_bytes in (MEMORY, POOL, 0):
         whole, rest = (training_store(run, buffer_bytes=buffer_bytes) for _ in range(2))
         epochs = [epoch(whole) for _ in range(3)]
@@ -341,36 +344,36 @@ def test_the_rest_of_an_epoch_is_what_it_would_have_been(run: Run, steps_per_epo
 
 
 def test_going_on_is_told_after_the_configuration_with_the_points_so_far(
-    run: Run, steps_per_epoch: int, tmp_path: Path
+    run: StoredRun, steps_per_epoch: int, tmp_path: Path
 ) -> None:
-    task = make_task(tmp_path)
+    task = training_task(tmp_path)
     first = interrupted(task, step=5)
     context = resumed(task)
     assert isinstance(context.events[0], TrainingConfigChosen)
     place = f"step 5 of {4 * steps_per_epoch}"
     assert logged(context)[1] == f"Going on after {place}, from the snapshot of an earlier attempt."
     assert isinstance(context.events[3], TrainingResumed)
-    assert timeless(context.events[3].points) == timeless(points(first))
+    assert timeless(context.events[3].points) == timeless(training_points(first.events))
     assert next(event.completed for event in context.events if isinstance(event, Progress)) == 6
 
 
-def test_a_first_attempt_says_nothing_of_snapshots(run: Run, tmp_path: Path) -> None:
+def test_a_first_attempt_says_nothing_of_snapshots(run: StoredRun, tmp_path: Path) -> None:
     context = RecordingContext()
-    train_sae(make_task(tmp_path), context, CLASSES)
+    train_sae(training_task(tmp_path), context, CLASSES)
     assert not resumptions(context)
     assert len(logged(context)) == 2
 
 
-def test_a_further_attempt_without_a_snapshot_begins_anew_and_says_so(run: Run, tmp_path: Path) -> None:
-    context = resumed(make_task(tmp_path))
+def test_a_further_attempt_without_a_snapshot_begins_anew_and_says_so(run: StoredRun, tmp_path: Path) -> None:
+    context = resumed(training_task(tmp_path))
     assert logged(context)[1] == "There is no snapshot to go on from, so the training begins anew."
     assert resumptions(context) == [TrainingResumed(0, [])]
-    assert points(context)[0].step == 1
+    assert training_points(context.events)[0].step == 1
 
 
 @pytest.mark.parametrize("damage", ["cut off", "a bit", "not a snapshot"])
-def test_a_damaged_snapshot_begins_anew_and_says_so(run: Run, tmp_path: Path, damage: str) -> None:
-    task = make_task(tmp_path)
+def test_a_damaged_snapshot_begins_anew_and_says_so(run: StoredRun, tmp_path: Path, damage: str) -> None:
+    task = training_task(tmp_path)
     interrupted(task, step=9)
     path = Path(task.sae_dir) / "snapshot.pt"
     content = bytearray(path.read_bytes())
@@ -385,8 +388,8 @@ def test_a_damaged_snapshot_begins_anew_and_says_so(run: Run, tmp_path: Path, da
     assert_as_if_never_interrupted(task, context, tmp_path)
 
 
-def test_a_run_that_has_grown_begins_anew_and_says_so(run: Run, tmp_path: Path) -> None:
-    task = make_task(tmp_path)
+def test_a_run_that_has_grown_begins_anew_and_says_so(run: StoredRun, tmp_path: Path) -> None:
+    task = training_task(tmp_path)
     interrupted(task, step=9)
     grown = write_run(run.store, n_batches=8)
     context = resumed(task)
@@ -407,9 +410,9 @@ def test_a_run_that_has_grown_begins_anew_and_says_so(run: Run, tmp_path: Path) 
     ],
 )
 def test_another_training_begins_anew_and_says_why(
-    run: Run, tmp_path: Path, changes: dict[str, Any], what: str
+    run: StoredRun, tmp_path: Path, changes: dict[str, Any], what: str
 ) -> None:
-    task = make_task(tmp_path)
+    task = training_task(tmp_path)
     interrupted(task, step=9)
     task = msgspec.structs.replace(task, **changes)
     context = resumed(task)
@@ -417,8 +420,8 @@ def test_another_training_begins_anew_and_says_why(
     assert_as_if_never_interrupted(task, context, tmp_path)
 
 
-def test_a_larger_buffer_than_the_run_needs_is_no_other_training(run: Run, tmp_path: Path) -> None:
-    task = make_task(tmp_path)
+def test_a_larger_buffer_than_the_run_needs_is_no_other_training(run: StoredRun, tmp_path: Path) -> None:
+    task = training_task(tmp_path)
     interrupted(task, step=9)
     context = resumed(msgspec.structs.replace(task, shuffle_buffer_bytes=2 * MEMORY))
     assert resumptions(context)[0].step == 9
@@ -426,9 +429,9 @@ def test_a_larger_buffer_than_the_run_needs_is_no_other_training(run: Run, tmp_p
 
 @pytest.mark.parametrize("before", [DummySae, RestlessSae])
 def test_a_snapshot_of_an_engine_that_has_changed_begins_anew_and_leaves_nothing_of_it(
-    run: Run, tmp_path: Path, before: type[DummySae]
+    run: StoredRun, tmp_path: Path, before: type[DummySae]
 ) -> None:
-    task = make_task(tmp_path, sae_class="ExtendedSae", k=None)
+    task = training_task(tmp_path, sae_class="ExtendedSae", k=None)
     with pytest.raises(CancelRequested):
         train_sae(task, EndingContext(step=9), SaeClasses({"ExtendedSae": before}))
     context = resumed(task)
@@ -441,9 +444,9 @@ def test_a_snapshot_of_an_engine_that_has_changed_begins_anew_and_leaves_nothing
 
 
 def test_a_training_whose_files_could_not_be_written_writes_them_without_training_again(
-    run: Run, steps_per_epoch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: StoredRun, steps_per_epoch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = make_task(tmp_path)
+    task = training_task(tmp_path)
     in_the_way = Path(task.sae_dir) / "history.json"
     in_the_way.mkdir(parents=True)
     with monkeypatch.context() as patch:
@@ -453,12 +456,14 @@ def test_a_training_whose_files_could_not_be_written_writes_them_without_trainin
     in_the_way.rmdir()
     context = resumed(task)
     assert resumptions(context)[0].step == 4 * steps_per_epoch
-    assert not points(context)
+    assert not training_points(context.events)
     assert_as_if_never_interrupted(task, context, tmp_path)
 
 
-def test_a_training_that_was_killed_over_its_last_word_can_be_tried_again(run: Run, tmp_path: Path) -> None:
-    task = make_task(tmp_path, snapshot_interval_seconds=0.0)
+def test_a_training_that_was_killed_over_its_last_word_can_be_tried_again(
+    run: StoredRun, tmp_path: Path
+) -> None:
+    task = training_task(tmp_path, snapshot_interval_seconds=0.0)
     context = RecordingContext()
 
     def emit(event: Event) -> None:
@@ -533,8 +538,10 @@ def test_a_snapshot_is_read_as_it_was_written_and_takes_the_last_ones_place(tmp_
         snapshots.read()
 
 
-def test_a_disk_without_room_fails_the_training_and_keeps_the_last_snapshot(run: Run, tmp_path: Path) -> None:
-    task = make_task(tmp_path)
+def test_a_disk_without_room_fails_the_training_and_keeps_the_last_snapshot(
+    run: StoredRun, tmp_path: Path
+) -> None:
+    task = training_task(tmp_path)
     interrupted(task, step=4)
     full = msgspec.structs.replace(task, snapshot_interval_seconds=0.0, min_free_bytes=2**62)
     with pytest.raises(OSError, match="No space left") as caught:
@@ -544,9 +551,9 @@ def test_a_disk_without_room_fails_the_training_and_keeps_the_last_snapshot(run:
 
 
 def test_a_canceled_training_ends_as_canceled_also_where_the_disk_has_no_room(
-    run: Run, tmp_path: Path
+    run: StoredRun, tmp_path: Path
 ) -> None:
-    task = make_task(tmp_path, min_free_bytes=2**62)
+    task = training_task(tmp_path, min_free_bytes=2**62)
     interrupted(task, step=4)
     assert list(Path(task.sae_dir).iterdir()) == []
 

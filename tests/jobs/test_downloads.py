@@ -19,9 +19,11 @@ from gql_server.services.app_context import AppContext
 from gql_server.services.requests import DatasetRequest
 from models import Job
 from models.enums import DatasetKind, JobStatus
-from tests.jobs.test_supervisor import capture_request, capture_result, ended
 from tests.support.fake_executor import FakeExecutor
+from tests.support.job_logs import ended
+from tests.support.requests import capture_request
 from tests.support.serving import add_language_model, serving
+from tests.support.task_scripts import capture_result
 
 HUB = DatasetRequest(DatasetKind.HUGGING_FACE, repository="owner/name")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from gql_server.jobs.event_hub import FEED_EVENTS, NotReadable
 from gql_server.services import jobs
 from gql_server.services.app_context import AppContext
 from models import Job
-from models.enums import JobEventType, JobStatus
-from tests.support.serving import idle_job, serving
+from models.enums import JobStatus
+from tests.support.job_logs import add_job, append_events, watched_by
+from tests.support.serving import serving
+from tests.support.waiting import give_way, until
 
 TRIES = 1000
 SECONDS_PER_TRY = 10
@@ -28,44 +30,9 @@ async def server(tmp_path: Path) -> AsyncIterator[AppContext]:
         yield parts
 
 
-async def add_job(server: AppContext, events: int = 0) -> Job:
-    """Insert a job that no lane takes, with a log."""
-    job = idle_job()
-    async with server.database.write() as session:
-        session.add(job)
-    await append(server, job.id, events)
-    return job
-
-
-async def append(server: AppContext, job_id: str, count: int, status: JobStatus | None = None) -> None:
-    """Write events, and perhaps a status after them, in one transaction; whoever watches is told."""
-    async with server.database.write() as session:
-        job = await session.get_one(Job, job_id)
-        for _ in range(count):
-            await event_log.append(session, job, JobEventType.LOG, {"message": "so"})
-        if status is not None:
-            await event_log.append_status(session, job, status)
-    server.notifier.notify()
-
-
 async def numbers(server: AppContext, job_id: str, after: int = 0) -> list[int]:
     async with asyncio.timeout(SECONDS_PER_TRY):
         return [event.sequence async for event in jobs.watch(server, job_id, after)]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let other tasks go on until something is so."""
-    while not condition():
-        await give_way()
-
-
-async def give_way() -> None:
-    await asyncio.sleep(0)
-
-
-def watched_by(server: AppContext, job_id: str) -> int:
-    """Return how many watch a job that has been read for them."""
-    return server.event_hub._feeds[job_id].watchers if server.event_hub.job(job_id) else 0
 
 
 async def jitter(chance: random.Random, most: int) -> None:
@@ -85,9 +52,9 @@ async def test_watchers_that_come_at_any_time_with_any_cursor_get_exactly_what_i
 
     async def write() -> None:
         for _ in range(chance.randrange(20)):
-            await append(server, job.id, chance.choice([1, 1, 2, 7, 20]))
+            await append_events(server, job.id, chance.choice([1, 1, 2, 7, 20]))
             await jitter(chance, 50)
-        await append(server, job.id, 0, JobStatus.FAILED)
+        await append_events(server, job.id, 0, JobStatus.FAILED)
 
     async def watch(after: int) -> tuple[int, list[int]]:
         await jitter(chance, 300)
@@ -112,7 +79,7 @@ async def test_watchers_that_come_at_any_time_with_any_cursor_get_exactly_what_i
 async def test_watchers_far_behind_get_the_whole_log(server: AppContext) -> None:
     count = 3 * FEED_EVENTS
     job = await add_job(server, count)
-    await append(server, job.id, 0, JobStatus.SUCCEEDED)
+    await append_events(server, job.id, 0, JobStatus.SUCCEEDED)
     everything = list(range(1, count + 2))
     got = await asyncio.gather(*(numbers(server, job.id, after) for after in (0, 1, count - 1, count + 1)))
     assert got == [everything, everything[1:], everything[count - 1 :], []]
@@ -128,10 +95,10 @@ async def test_a_watcher_that_stops_reading_holds_nothing_and_gets_the_rest_when
     feed = server.event_hub._feeds[job.id]
     for sequence in range(1, 2 * FEED_EVENTS):
         assert (await anext(quick)).sequence == sequence
-        await append(server, job.id, 1)
+        await append_events(server, job.id, 1)
         assert len(feed._events) <= FEED_EVENTS
     assert feed.start > FEED_EVENTS // 2, "the slow one's next event is in the database alone"
-    await append(server, job.id, 0, JobStatus.SUCCEEDED)
+    await append_events(server, job.id, 0, JobStatus.SUCCEEDED)
     last = 2 * FEED_EVENTS + 1
     assert [event.sequence async for event in slow] == list(range(2, last + 1))
     assert [event.sequence async for event in quick] == [last - 1, last]
@@ -151,7 +118,7 @@ async def test_one_read_serves_a_thousand_watchers(
     monkeypatch.setattr(server.database, "read", counted)
     watching = [asyncio.ensure_future(numbers(server, job.id)) for _ in range(1000)]
     await until(lambda: watched_by(server, job.id) == 1000)
-    await append(server, job.id, 5, JobStatus.SUCCEEDED)
+    await append_events(server, job.id, 5, JobStatus.SUCCEEDED)
     assert await asyncio.gather(*watching) == [list(range(1, 10))] * 1000
     assert reads < 10
 
@@ -170,7 +137,7 @@ async def test_the_reader_ends_with_its_last_watcher(server: AppContext) -> None
     await watchers[1].aclose()  # type: ignore[attr-defined]
     assert reader.done()
     assert not server.event_hub._feeds
-    await append(server, first.id, 0, JobStatus.SUCCEEDED)
+    await append_events(server, first.id, 0, JobStatus.SUCCEEDED)
     assert await numbers(server, first.id) == [1, 2]
     assert server.event_hub._reader is None
 
@@ -205,20 +172,20 @@ async def test_a_failing_read_reaches_the_watchers_and_the_next_ones_find_the_da
             assert isinstance(failure.value.__cause__, OperationalError)
         with pytest.raises(OperationalError):
             await numbers(server, job.id)
-    await append(server, job.id, 0, JobStatus.SUCCEEDED)
+    await append_events(server, job.id, 0, JobStatus.SUCCEEDED)
     assert await numbers(server, job.id) == [1, 2]
 
 
 async def test_who_watches_after_a_retry_does_not_see_the_old_end(server: AppContext) -> None:
     job = await add_job(server, 1)
-    await append(server, job.id, 0, JobStatus.FAILED)
+    await append_events(server, job.id, 0, JobStatus.FAILED)
     slow = jobs.watch(server, job.id, 0)
     assert (await anext(slow)).sequence == 1  # It keeps the tail, whose job has ended.
     async with server.database.write() as session:
         await event_log.append_status(session, await session.get_one(Job, job.id), JobStatus.QUEUED)
     late = asyncio.ensure_future(numbers(server, job.id, after=2))
     await until(lambda: server.event_hub._feeds[job.id].last == 3)
-    await append(server, job.id, 0, JobStatus.SUCCEEDED)
+    await append_events(server, job.id, 0, JobStatus.SUCCEEDED)
     assert await late == [3, 4]
     assert [event.sequence async for event in slow] == [2, 3, 4]
 
@@ -249,7 +216,7 @@ async def test_a_job_that_ends_in_the_very_moment_of_subscribing_always_complete
 
     async def end(job_id: str, most: int) -> None:
         await jitter(chance, most)
-        await append(
+        await append_events(
             server, job_id, chance.randrange(2), chance.choice([JobStatus.FAILED, JobStatus.CANCELED])
         )
 
@@ -270,7 +237,7 @@ async def test_a_job_that_ends_in_the_very_moment_of_subscribing_always_complete
 @pytest.mark.parametrize("steps", range(8))
 async def test_the_last_watcher_leaves_as_the_bell_rings(server: AppContext, steps: int) -> None:
     job = await add_job(server)
-    await append(server, job.id, 0, JobStatus.SUCCEEDED)
+    await append_events(server, job.id, 0, JobStatus.SUCCEEDED)
     watcher = jobs.watch(server, job.id, 0)
     assert (await anext(watcher)).sequence == 1
 

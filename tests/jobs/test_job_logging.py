@@ -13,15 +13,17 @@ from gql_server.protocol.wire import TaskFailed
 from gql_server.services import jobs, saes
 from gql_server.services.app_context import AppContext
 from models.enums import JobStatus
-from tests.jobs.test_supervisor import CONFIG, ended, succeed, train_request
 from tests.support.fake_executor import FakeExecutor, Script
+from tests.support.job_logs import ended
+from tests.support.requests import train_request
 from tests.support.serving import add_language_model, add_run, serving
+from tests.support.task_scripts import TRAINING_CONFIG, succeed
 
 POINT = TrainingPointMessage(40, 2, 4000, 0.5, 0.4, 0.875, 4.0, 0.25, 0.001, 1000.0)
 
 
 def fail_at_step_40(task: Task, run: TaskRun) -> None:
-    run.push(CONFIG)
+    run.push(TRAINING_CONFIG)
     run.push(POINT)
     run.finish(TaskFailure(TaskFailed(1, "FAILED", "The disk is full.", [], "")))
 

@@ -21,67 +21,24 @@ from gql_server.protocol.events import (
     Log,
     Progress,
     Stage,
-    TrainingConfigChosen,
     TrainingPointMessage,
     TrainingResumed,
 )
 from gql_server.protocol.results import (
-    CapturedLayer,
-    CaptureResult,
-    HistogramMessage,
-    IndexResult,
     TrainResult,
 )
-from gql_server.protocol.tasks import CaptureActivations, IndexNeurons, Task, TrainSae
+from gql_server.protocol.tasks import CaptureActivations, Task, TrainSae
 from gql_server.protocol.wire import TaskFailed
 from gql_server.services import activation_runs, jobs, saes
 from gql_server.services.app_context import AppContext
-from gql_server.services.requests import CaptureRequest, DatasetRequest, TrainRequest
 from gql_server.services.startup import INTERRUPTED, reconcile
 from models import ActivationRun, Job, JobEvent, NeuronIndex, Sae, TrainingPoint as TrainingPointRow
-from models.enums import ArtifactStatus, DatasetKind, FloatType, JobEventType, JobKind, JobStatus
+from models.enums import ArtifactStatus, JobEventType, JobKind, JobStatus
 from tests.support.fake_executor import FakeExecutor
+from tests.support.job_logs import ended
+from tests.support.requests import capture_request, train_request
 from tests.support.serving import add_language_model, add_run, serving
-
-CONFIG = TrainingConfigChosen(1, 100, 4, 0.001, 0.0, 0, "cpu")
-
-
-def capture_request(language_model_id: str, key: str | None = None, text: str = "hello") -> CaptureRequest:
-    dataset = DatasetRequest(DatasetKind.INLINE, texts=[text])
-    return CaptureRequest(
-        language_model_id, ["m_layers_1"], dataset, None, 0, None, 2, 16, FloatType.FLOAT32, key
-    )
-
-
-def train_request(run_id: str) -> TrainRequest:
-    return TrainRequest(run_id, None, None, "TopKSae", None, 4, 1, 100, None, None, 0, None, True, None)
-
-
-def capture_result() -> CaptureResult:
-    return CaptureResult([CapturedLayer("m_layers_1", 8)], 1, 1, 1, 5, 4096)
-
-
-def succeed(task: Task, run: TaskRun) -> None:
-    match task:
-        case CaptureActivations():
-            run.push(Log("begin"))
-            run.push(Progress(1, 1, 10.0))
-            run.finish(capture_result())
-        case TrainSae():
-            run.push(CONFIG)
-            point = TrainingPointMessage(1, 1, 100, 0.5, 0.4, float("nan"), 4.0, None, 0.001, 1000.0)
-            run.push(point)
-            run.finish(TrainResult(8, CONFIG, point))
-        case IndexNeurons():
-            run.finish(IndexResult(5, 1, 3, HistogramMessage([-1.0, 0.0], [29])))
-
-
-async def ended(server: AppContext, job_id: str) -> Job:
-    async with asyncio.timeout(10):
-        async for _ in jobs.watch(server, job_id, 0):
-            pass
-    async with server.database.read() as session:
-        return await session.get_one(Job, job_id)
+from tests.support.task_scripts import TRAINING_CONFIG, capture_result, succeed
 
 
 async def test_a_job_logs_every_step_without_gaps_and_its_artifact_becomes_ready(tmp_path: Path) -> None:
@@ -430,7 +387,7 @@ async def test_a_retried_training_keeps_its_history_until_the_worker_says_from_w
     tmp_path: Path,
 ) -> None:
     def begin(task: Task, run: TaskRun) -> None:
-        run.push(CONFIG)
+        run.push(TRAINING_CONFIG)
         for step in (1, 2, 3) if isinstance(task, TrainSae) and task.attempt == 1 else ():
             run.push(point_at(step))
 
@@ -454,7 +411,7 @@ async def test_a_resumed_training_drops_points_beyond_its_snapshot_and_sends_tho
 
     def script(task: Task, task_run: TaskRun) -> None:
         assert isinstance(task, TrainSae)
-        task_run.push(CONFIG)
+        task_run.push(TRAINING_CONFIG)
         if task.attempt == 1:
             for step in (1, 2, 5):
                 task_run.push(point_at(step))
@@ -462,7 +419,7 @@ async def test_a_resumed_training_drops_points_beyond_its_snapshot_and_sends_tho
         else:
             task_run.push(TrainingResumed(3, [point_at(1), point_at(2), point_at(3)]))
             task_run.push(point_at(4))
-            task_run.finish(TrainResult(8, CONFIG, point_at(4)))
+            task_run.finish(TrainResult(8, TRAINING_CONFIG, point_at(4)))
 
     async with serving(tmp_path, FakeExecutor(script)) as server:
         run = await add_run(server, await add_language_model(server))

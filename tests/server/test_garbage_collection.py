@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gql_server.server import garbage_collection
-from tests.jobs.test_event_hub import until
+from tests.support.waiting import until
 
 
 class Circle:

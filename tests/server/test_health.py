@@ -19,9 +19,9 @@ from gql_server.server.app import application, bind_server
 from gql_server.server.health import Health
 from gql_server.services.app_context import AppContext
 from models import LanguageModel
-from tests.jobs.test_event_hub import until
 from tests.support.server_process import server_process
 from tests.support.serving import client_of, serving
+from tests.support.waiting import until
 
 WELL = {"reading": "ok", "writing": "ok", "lane jobs": "ok", "lane interactive": "ok"}
 

@@ -9,28 +9,15 @@ from structlog.testing import capture_logs
 
 from gql_server import __version__
 from gql_server.errors import QueueFull
-from gql_server.jobs.executor import TaskFailure, TaskRun
-from gql_server.protocol.events import GeneratedToken, TokenGenerated
-from gql_server.protocol.results import GenerateResult, TopNeuronsResult
-from gql_server.protocol.tasks import FindTopNeurons, Generate, Task
-from gql_server.protocol.wire import TaskFailed
 from gql_server.services import generation, jobs, language_models, top_neurons
 from gql_server.services.app_context import AppContext
-from gql_server.services.requests import GenerateRequest
 from gql_server.telemetry.telemetry import Telemetry
 from models.enums import ArtifactStatus, JobKind, JobStatus
 from tests.support.fake_executor import FakeExecutor
+from tests.support.requests import PROMPT, generate_request
 from tests.support.scraping import rendered, scrape
 from tests.support.serving import add_language_model, add_run, add_sae, client_of, idle_job, serving
-
-PROMPT = "a prompt that nobody else shall read"
-TOKEN = GeneratedToken(0, 1, "x", 0.0, [], [])
-
-
-def generate_request(language_model_id: str) -> GenerateRequest:
-    return GenerateRequest(
-        language_model_id, None, [PROMPT], False, 5, 1.0, None, None, None, None, 0, None, False, 0, 0, False
-    )
+from tests.support.task_scripts import fail_to_load, infer
 
 
 async def add_job(server: AppContext, status: JobStatus, artifact_id: str = "") -> str:
@@ -154,19 +141,3 @@ def test_two_servers_in_a_process_count_each_for_itself() -> None:
     labels = {"kind": "TRAIN_SAE", "status": "SUCCEEDED"}
     assert rendered(one).value("gql_server_jobs_ended_total", **labels) == 1
     assert rendered(other).value("gql_server_jobs_ended_total", **labels) is None
-
-
-def fail_to_load(task: Task, run: TaskRun) -> None:
-    run.begin()
-    run.finish(TaskFailure(TaskFailed(1, "FAILED", "There is no such directory.", [], "")))
-
-
-def infer(task: Task, run: TaskRun) -> None:
-    run.begin()
-    match task:
-        case FindTopNeurons():
-            run.finish(TopNeuronsResult([]))
-        case Generate():
-            for _ in range(3):
-                run.push(TokenGenerated(0, "BASELINE", TOKEN))
-            run.finish(GenerateResult(False))

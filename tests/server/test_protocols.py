@@ -1,14 +1,12 @@
 """Connections on which nothing comes, too many of them, and clients that do not read; over real sockets."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
-import uvicorn
 from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -16,22 +14,20 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from gql_server.api.transport.access import Access
 from gql_server.api.transport.guard import Guard
-from gql_server.limits import clients, rate_limits
-from gql_server.limits.clients import Clients, Connection, admit, waiting_to_be_sent
+from gql_server.limits import clients as client_limits, rate_limits
+from gql_server.limits.clients import FIRST_BYTES, Clients, Connection, admit, waiting_to_be_sent
 from gql_server.limits.rate_limits import Rates
 from gql_server.server import protocols
-from gql_server.server.protocols import (
-    TOO_OFTEN,
-    HttpConnection,
-    SocketConnection,
-)
+from gql_server.server.protocols import TOO_OFTEN, HttpConnection, SocketConnection
 from gql_server.settings import Settings
-from tests.jobs.test_event_hub import until
+from tests.support.listening import listening
+from tests.support.waiting import until
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 PATIENCE = 10
@@ -62,7 +58,9 @@ async def echo(socket: WebSocket) -> None:
 
 
 @asynccontextmanager
-async def listening(max_connections: int = 100, token: str | None = None) -> AsyncIterator[tuple[str, int]]:
+async def limited_server(
+    max_connections: int = 100, token: str | None = None
+) -> AsyncIterator[tuple[str, int]]:
     access = Access(SecretStr(token) if token else None)
     counted = Rates()
     clients = Clients(takes_anybody=access.is_open, rates=counted)
@@ -71,16 +69,8 @@ async def listening(max_connections: int = 100, token: str | None = None) -> Asy
     routes = [Route("/", hello), Route("/long", long), WebSocketRoute("/", echo)]
     settings = Settings(token=SecretStr(token) if token else None)
     app = Starlette(routes=routes, middleware=[Middleware(Guard, settings, access, counted)])
-    config = uvicorn.Config(app, http=http, ws=ws, lifespan="off", log_config=None, ws_max_size=2**22)
-    server = uvicorn.Server(config)
-    listener = socket.create_server(("127.0.0.1", 0))
-    serving = asyncio.create_task(server.serve([listener]))
-    await until(lambda: server.started)
-    try:
-        yield listener.getsockname()
-    finally:
-        server.should_exit = True
-        await serving
+    async with listening(app, http=http, ws=ws, ws_max_size=2**22) as address:
+        yield address
 
 
 @asynccontextmanager
@@ -113,13 +103,13 @@ async def test_a_request_that_does_not_come_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
     monkeypatch.setattr(protocols, "HEADER_SECONDS", 0.1)
-    async with listening() as address, connected(address) as (reader, writer):
+    async with limited_server() as address, connected(address) as (reader, writer):
         writer.write(begun)
         assert await ended(reader)
 
 
 async def test_nor_is_a_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with listening() as address, connected(address) as (reader, writer):
+    async with limited_server() as address, connected(address) as (reader, writer):
         writer.write(REQUEST)
         assert await answered(reader)
         monkeypatch.setattr(protocols, "HEADER_SECONDS", 0.1)
@@ -128,14 +118,14 @@ async def test_nor_is_a_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_requests_that_come_are_answered_one_after_the_other() -> None:
-    async with listening() as address, connected(address) as (reader, writer):
+    async with limited_server() as address, connected(address) as (reader, writer):
         for _ in range(3):
             writer.write(REQUEST)
             assert await answered(reader)
 
 
 async def test_there_are_no_more_connections_than_may_be() -> None:
-    async with listening(max_connections=5) as address, AsyncExitStack() as stack:
+    async with limited_server(max_connections=5) as address, AsyncExitStack() as stack:
         open_ones = [await stack.enter_async_context(connected(address)) for _ in range(5)]
         async with connected(address) as (reader, _):
             assert await ended(reader)
@@ -147,9 +137,9 @@ async def test_there_are_no_more_connections_than_may_be() -> None:
 async def test_of_one_address_the_oldest_that_has_not_shown_the_token_makes_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clients, "STRANGERS_OF_AN_ADDRESS", 3)
-    monkeypatch.setattr(clients, "GRACE_SECONDS", 0)
-    async with listening(token=TOKEN) as address, AsyncExitStack() as stack:
+    monkeypatch.setattr(client_limits, "STRANGERS_OF_AN_ADDRESS", 3)
+    monkeypatch.setattr(client_limits, "GRACE_SECONDS", 0)
+    async with limited_server(token=TOKEN) as address, AsyncExitStack() as stack:
         known, *strangers = [await stack.enter_async_context(connected(address)) for _ in range(4)]
         assert await ended(known[0]), "the first is the oldest"
         known, *strangers = strangers
@@ -166,9 +156,9 @@ async def test_of_one_address_the_oldest_that_has_not_shown_the_token_makes_room
 
 
 async def test_a_connection_that_has_just_come_makes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "STRANGERS_OF_AN_ADDRESS", 1)
-    monkeypatch.setattr(clients, "GRACE_SECONDS", 60)
-    async with listening(token=TOKEN) as address, AsyncExitStack() as stack:
+    monkeypatch.setattr(client_limits, "STRANGERS_OF_AN_ADDRESS", 1)
+    monkeypatch.setattr(client_limits, "GRACE_SECONDS", 60)
+    async with limited_server(token=TOKEN) as address, AsyncExitStack() as stack:
         opened = [await stack.enter_async_context(connected(address)) for _ in range(3)]
         for reader, writer in opened:
             writer.write(WITH_TOKEN)
@@ -176,8 +166,8 @@ async def test_a_connection_that_has_just_come_makes_no_room(monkeypatch: pytest
 
 
 async def test_strangers_of_all_addresses_have_a_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "STRANGERS", 3)
-    async with listening(token=TOKEN) as address, AsyncExitStack() as stack:
+    monkeypatch.setattr(client_limits, "STRANGERS", 3)
+    async with limited_server(token=TOKEN) as address, AsyncExitStack() as stack:
         for _ in range(3):
             await stack.enter_async_context(connected(address))
         last = await stack.enter_async_context(connected(address))
@@ -186,8 +176,8 @@ async def test_strangers_of_all_addresses_have_a_limit_too(monkeypatch: pytest.M
 
 
 async def test_without_a_token_to_show_nobody_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "STRANGERS_OF_AN_ADDRESS", 1)
-    async with listening() as address, AsyncExitStack() as stack:
+    monkeypatch.setattr(client_limits, "STRANGERS_OF_AN_ADDRESS", 1)
+    async with limited_server() as address, AsyncExitStack() as stack:
         for reader, writer in [await stack.enter_async_context(connected(address)) for _ in range(3)]:
             writer.write(REQUEST)
             assert await answered(reader)
@@ -198,12 +188,13 @@ async def test_who_does_not_read_is_ended_but_not_who_reads_slowly(
     monkeypatch: pytest.MonkeyPatch, reads: bool
 ) -> None:
     monkeypatch.setattr(protocols, "READING_SECONDS", 0.2)
-    async with listening() as address:
+    async with limited_server() as address:
         reader, writer = await asyncio.open_connection(*address, limit=2**12)
-        writer.write(REQUEST.replace(b"/", b"/long", 1))
         n_read = 0
-        if not reads:
-            await asyncio.sleep(1)
+        with capture_logs() as logs:
+            writer.write(REQUEST.replace(b"/", b"/long", 1))
+            if not reads:
+                await until(lambda: any(line["event"] == "slow client disconnected" for line in logs))
         try:
             while part := await reader.read(2**20 // 4):
                 n_read += len(part)
@@ -218,8 +209,8 @@ async def test_who_does_not_read_is_ended_but_not_who_reads_slowly(
 async def test_where_too_much_waits_in_all_the_one_with_the_most_is_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clients, "MAX_WAITING_BYTES", LONG + LONG // 2)
-    async with listening() as address, AsyncExitStack() as stack:
+    monkeypatch.setattr(client_limits, "MAX_WAITING_BYTES", LONG + LONG // 2)
+    async with limited_server() as address, AsyncExitStack() as stack:
         waiting = [await stack.enter_async_context(connected(address)) for _ in range(3)]
         for _, writer in waiting:
             writer.write(REQUEST.replace(b"/", b"/long", 1))
@@ -244,7 +235,7 @@ async def read_all(reader: asyncio.StreamReader) -> bool:
 @pytest.mark.parametrize("shown", ["in the handshake", "in a message", "never"])
 async def test_a_message_is_short_and_nothing_compressed_until_the_token_is_shown(shown: str) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"} if shown == "in the handshake" else {}
-    async with listening(token=TOKEN) as (host, port):
+    async with limited_server(token=TOKEN) as (host, port):
         uri = f"ws://{host}:{port}/"
         async with connect(uri, additional_headers=headers, origin=None) as socket:
             extensions = (
@@ -254,17 +245,17 @@ async def test_a_message_is_short_and_nothing_compressed_until_the_token_is_show
             if shown == "in a message":
                 await socket.send("token")
                 assert await socket.recv() == "5"
-            await socket.send("x" * (clients.FIRST_BYTES + 1))
+            await socket.send("x" * (FIRST_BYTES + 1))
             if shown == "never":
                 with pytest.raises(ConnectionClosed) as closed:
                     await socket.recv()
                 assert closed.value.rcvd is not None and closed.value.rcvd.code == 1009
             else:
-                assert await socket.recv() == str(clients.FIRST_BYTES + 1)
+                assert await socket.recv() == str(FIRST_BYTES + 1)
 
 
 async def test_what_compressed_messages_expand_to_has_the_same_limit() -> None:
-    async with listening() as (host, port), connect(f"ws://{host}:{port}/") as socket:
+    async with limited_server() as (host, port), connect(f"ws://{host}:{port}/") as socket:
         await socket.send("x" * 2**22)
         assert await socket.recv() == str(2**22)
         await socket.send("x" * (2**22 + 1))
@@ -274,14 +265,14 @@ async def test_what_compressed_messages_expand_to_has_the_same_limit() -> None:
 
 
 async def test_messages_without_an_end_have_a_limit_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "MAX_UNFINISHED_BYTES", 3 * 2**20)
+    monkeypatch.setattr(client_limits, "MAX_UNFINISHED_BYTES", 3 * 2**20)
 
     async def parts(held: asyncio.Event) -> AsyncIterator[str]:
         yield "x" * 2**20
         held.set()
         await asyncio.Event().wait()
 
-    async with listening() as (host, port), AsyncExitStack() as stack:
+    async with limited_server() as (host, port), AsyncExitStack() as stack:
         sending = []
         for _ in range(4):
             socket = await stack.enter_async_context(connect(f"ws://{host}:{port}/", compression=None))
@@ -305,7 +296,7 @@ async def test_who_asks_too_often_without_the_token_is_told_before_anything_is_r
 ) -> None:
     monkeypatch.setattr(rate_limits, "BURST", 2)
     monkeypatch.setattr(rate_limits, "PER_SECOND", 0)
-    async with listening(token=TOKEN) as address:
+    async with limited_server(token=TOKEN) as address:
         for request, status in [(REQUEST, b"401"), (b"nonsense\r\n\r\n", b"400"), (REQUEST, b"429")]:
             assert await status_of(address, request) == status
         assert await status_of(address, WITH_TOKEN) == b"200"
@@ -315,12 +306,12 @@ async def test_who_asks_too_often_without_the_token_is_told_before_anything_is_r
 async def test_requests_that_come_at_once_are_counted_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limits, "BURST", 2)
     monkeypatch.setattr(rate_limits, "PER_SECOND", 0)
-    async with listening(token=TOKEN) as address, AsyncExitStack() as stack:
-        opened = [await stack.enter_async_context(connected(address)) for _ in range(20)]
-        for _, writer in opened:
+    async with limited_server(token=TOKEN) as address, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connected(address)) for _ in range(20)]
+        for _, writer in clients:
             writer.write(REQUEST)
         async with asyncio.timeout(PATIENCE):
-            answers = [await reader.readuntil(b"\r\n\r\n") for reader, _ in opened]
+            answers = [await reader.readuntil(b"\r\n\r\n") for reader, _ in clients]
     assert answers.count(TOO_OFTEN) == 18, "the others were parsed and answered as what is asked seldom"
 
 
@@ -348,12 +339,12 @@ class NotReading:
 async def test_answers_that_wait_for_those_before_them_count_as_unread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clients, "MAX_WAITING_BYTES", 100)
-    all_of_them = Clients(takes_anybody=True, rates=Rates())
+    monkeypatch.setattr(client_limits, "MAX_WAITING_BYTES", 100)
+    clients = Clients(takes_anybody=True, rates=Rates())
     few, many = NotReading(30), NotReading(20)
-    made = [Connection(one, "", all_of_them) for one in (few, many)]  # type: ignore[arg-type]
+    made = [Connection(one, "", clients) for one in (few, many)]  # type: ignore[arg-type]
     for connection in made:
-        all_of_them.note_reading(connection, reads=False)
+        clients.note_reading(connection, reads=False)
     scope = {"state": {"connection": made[1]}}
     with waiting_to_be_sent(scope, 40):
         assert [one.is_ended for one in (few, many)] == [False, False]

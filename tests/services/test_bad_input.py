@@ -19,7 +19,7 @@ from sqlalchemy import func, select
 
 from gql_server import ids
 from gql_server.artifacts.datasets import TextDataset
-from gql_server.errors import Conflict, InvalidInput, NotFound, QueueFull, Refusal
+from gql_server.errors import Conflict, NotFound, QueueFull
 from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.protocol.results import CapturedLayer, CaptureResult
 from gql_server.protocol.tasks import CaptureActivations, Task
@@ -54,7 +54,7 @@ from gql_server.services.requests import (
     TrainRequest,
 )
 from gql_server.services.startup import remove_partial_files
-from models import Base, ConceptConfig, Job, LanguageModel, Sae
+from models import ConceptConfig, Job, LanguageModel, Sae
 from models.enums import (
     ArtifactStatus,
     DatasetKind,
@@ -65,8 +65,10 @@ from models.enums import (
     LongTexts,
 )
 from tests.api.asking import ask
-from tests.jobs.test_supervisor import ended
+from tests.support.artifact_files import write_tokenizer
 from tests.support.fake_executor import FakeExecutor
+from tests.support.job_logs import ended
+from tests.support.refusals import problem_paths, refused
 from tests.support.serving import add_language_model, add_run, add_sae, serving
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -78,35 +80,6 @@ async def prepared(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[AppCo
     async with serving(tmp_path / "artifacts", FakeExecutor(), **settings) as server:
         lm = await add_language_model(server)
         yield server, await add_sae(server, await add_run(server, lm))
-
-
-async def rows(server: AppContext) -> int:
-    async with server.database.read() as session:
-        counts = [
-            await session.scalar(select(func.count()).select_from(table))
-            for table in Base.metadata.sorted_tables
-        ]
-    return sum(count or 0 for count in counts)
-
-
-async def refused(server: AppContext, call: Callable[[], Awaitable[Any]]) -> Refusal:
-    """Return the refusal, having seen that neither rows nor files came of it."""
-    files = sorted(server.settings.artifact_dir.rglob("*.arrow")) + sorted(
-        server.settings.artifact_dir.rglob("*.json")
-    )
-    before = await rows(server)
-    with pytest.raises(Refusal) as refusal:
-        await call()
-    assert await rows(server) == before
-    assert files == sorted(server.settings.artifact_dir.rglob("*.arrow")) + sorted(
-        server.settings.artifact_dir.rglob("*.json")
-    )
-    return refusal.value
-
-
-def paths(refusal: Refusal) -> list[list[str]]:
-    assert isinstance(refusal, InvalidInput), refusal
-    return [problem.path for problem in refusal.problems]
 
 
 OTHER = b"other\n1\n"
@@ -177,7 +150,7 @@ async def test_a_capture_that_cannot_be_right_is_refused(
     async with prepared(tmp_path, dataset_dirs=(allowed,)) as (server, sae):
         request = dataclasses.replace(CAPTURE, language_model_id=sae.language_model_id, **change)
         refusal = await refused(server, lambda: activation_runs.capture(server, request))
-    assert path in paths(refusal)
+    assert path in problem_paths(refusal)
 
 
 BAD_ROWS = b'{"text": "one"}\n{"text": null}\n{"text": "three"}\n'
@@ -200,7 +173,7 @@ async def test_a_file_with_bad_rows_is_refused_or_taken_without_them(tmp_path: P
                 partial(evaluations.evaluate, server, bad_evaluation),
             ):
                 refusal = await refused(server, call)
-                assert paths(refusal) == [["dataset", kind]]
+                assert problem_paths(refusal) == [["dataset", kind]]
                 assert "line 2 has null in 'text' instead of a string" in refusal.message
             skipping = dataclasses.replace(dataset, skip_bad_rows=True)
             launched = await activation_runs.capture(server, dataclasses.replace(capture, dataset=skipping))
@@ -249,24 +222,16 @@ async def test_a_link_out_of_the_dataset_directory_is_refused(tmp_path: Path) ->
             dataset = DatasetRequest(DatasetKind.FILE, path=name)
             request = dataclasses.replace(CAPTURE, language_model_id=sae.language_model_id, dataset=dataset)
             refusal = await refused(server, lambda request=request: activation_runs.capture(server, request))  # type: ignore[misc]
-            assert paths(refusal) == [["dataset", "file", "path"]]
-
-
-def give_tokenizer(server: AppContext, language_model_id: str, tiny_model_dir: Path) -> None:
-    """Leave what a load leaves behind for counting tokens."""
-    copy = artifacts.copy_directory(server.settings, language_model_id)
-    copy.mkdir(parents=True)
-    (copy / "tokenizer.json").write_bytes((tiny_model_dir / "tokenizer.json").read_bytes())
-    (copy / "special_token_ids.json").write_text("[0, 1, 2]")
+            assert problem_paths(refusal) == [["dataset", "file", "path"]]
 
 
 async def test_texts_without_tokens_are_refused(tmp_path: Path, tiny_model_dir: Path) -> None:
     async with prepared(tmp_path) as (server, sae):
-        give_tokenizer(server, sae.language_model_id, tiny_model_dir)
+        write_tokenizer(server, sae.language_model_id, tiny_model_dir)
         dataset = DatasetRequest(DatasetKind.INLINE, texts=["", "<eos>"])
         request = dataclasses.replace(CAPTURE, language_model_id=sae.language_model_id, dataset=dataset)
         refusal = await refused(server, lambda: activation_runs.capture(server, request))
-    assert paths(refusal) == [["dataset"]]
+    assert problem_paths(refusal) == [["dataset"]]
 
 
 async def test_a_model_that_was_never_loaded_cannot_be_captured_yet(tmp_path: Path) -> None:
@@ -313,7 +278,7 @@ async def test_a_training_that_cannot_be_right_is_refused(
         assert sae.activation_run_id is not None
         request = dataclasses.replace(TRAIN, activation_run_id=sae.activation_run_id, **change)
         refusal = await refused(server, lambda: saes.train(server, request))
-    assert paths(refusal) == [path]
+    assert problem_paths(refusal) == [path]
 
 
 @pytest.mark.parametrize("status", [s for s in ArtifactStatus if s != ArtifactStatus.READY])
@@ -340,7 +305,7 @@ async def test_what_will_not_fit_on_the_disk_is_refused(tmp_path: Path) -> None:
         request = dataclasses.replace(TRAIN, activation_run_id=sae.activation_run_id, latent_count=20_000)
         refusal = await refused(server, lambda: saes.train(server, request))
         await saes.train(server, dataclasses.replace(request, latent_count=64))
-    assert paths(refusal) == [["latentCount"]]
+    assert problem_paths(refusal) == [["latentCount"]]
     assert "would take about 5.1 MB, and there is room for 1." in refusal.message
 
 
@@ -363,8 +328,8 @@ async def test_an_index_needs_a_run_of_the_same_model_with_the_layer(tmp_path: P
             server, lambda: neuron_indexes.index(server, IndexRequest(sae.id, None, 0, None))
         )
     assert isinstance(first, Conflict) and first.id == foreign.id
-    assert paths(second) == [["activationRunId"]]
-    assert paths(third) == [["topTextsPerNeuron"]]
+    assert problem_paths(second) == [["activationRunId"]]
+    assert problem_paths(third) == [["topTextsPerNeuron"]]
 
 
 async def _model(server: AppContext, id: str) -> LanguageModel:
@@ -393,8 +358,8 @@ async def test_edits_that_cannot_be_right_are_refused_by_configs_and_by_generati
         steering = SteeringRequest(None, edits, "ERROR_PRESERVING")
         request = dataclasses.replace(GENERATE, sae_id=sae.id, steering=steering)
         generated = await refused(server, lambda: generation.generate(server, request))
-    assert paths(saved) == [path]
-    assert paths(generated) == [["steering", "source", *path]]
+    assert problem_paths(saved) == [path]
+    assert problem_paths(generated) == [["steering", "source", *path]]
 
 
 async def test_a_refused_edit_leaves_the_saved_config_and_its_file_as_they_were(tmp_path: Path) -> None:
@@ -448,7 +413,7 @@ async def test_a_generation_that_cannot_be_right_is_refused(
     async with prepared(tmp_path) as (server, sae):
         request = dataclasses.replace(GENERATE, sae_id=sae.id, **change)
         refusal = await refused(server, lambda: generation.generate(server, request))
-    assert paths(refusal) == [path]
+    assert problem_paths(refusal) == [path]
 
 
 async def test_an_sae_is_not_steered_on_another_model(tmp_path: Path) -> None:
@@ -458,15 +423,15 @@ async def test_an_sae_is_not_steered_on_another_model(tmp_path: Path) -> None:
         refusal = await refused(server, lambda: generation.generate(server, request))
         nothing = await refused(server, lambda: generation.generate(server, GENERATE))
     assert isinstance(refusal, Conflict) and refusal.id == sae.id
-    assert paths(nothing) == [["languageModelId"]]
+    assert problem_paths(nothing) == [["languageModelId"]]
 
 
 async def test_top_neurons_of_nothing_are_refused(tmp_path: Path) -> None:
     async with prepared(tmp_path) as (server, sae):
         empty = await refused(server, lambda: top_neurons.find(server, sae.id, [""], 5, False))
         many = await refused(server, lambda: top_neurons.find(server, sae.id, ["a"], 101, False))
-    assert paths(empty) == [["prompts", "0"]]
-    assert paths(many) == [["first"]]
+    assert problem_paths(empty) == [["prompts", "0"]]
+    assert problem_paths(many) == [["first"]]
 
 
 @pytest.mark.parametrize(
@@ -490,15 +455,15 @@ async def test_texts_that_cannot_be_contrasted_are_refused(
         sae,
     ):
         refusal = await refused(server, lambda: contrast.find(server, sae.id, texts_a, texts_b, first))
-    assert paths(refusal) == [path]
+    assert problem_paths(refusal) == [path]
 
 
 @pytest.mark.parametrize(
     ("n_a", "n_b", "sentence"),
     [
-        (4, 1, "4 prompts are too many; 3 may be in both sets together."),
-        (1, 4, "4 prompts are too many; 3 may be in both sets together."),
-        (2, 2, "4 texts are too many; 3 may be in both sets together."),
+        (4, 1, "There are 4 prompts; the limit is 3 in both sets together."),
+        (1, 4, "There are 4 prompts; the limit is 3 in both sets together."),
+        (2, 2, "There are 4 texts; the limit is 3 in both sets together."),
     ],
 )
 async def test_too_many_texts_are_told_that_the_limit_is_for_both_sets(
@@ -513,11 +478,11 @@ async def test_sets_of_texts_with_too_many_tokens_in_all_are_refused(
     tmp_path: Path, tiny_model_dir: Path
 ) -> None:
     async with prepared(tmp_path, max_request_tokens=12) as (server, sae):
-        give_tokenizer(server, sae.language_model_id, tiny_model_dir)
+        write_tokenizer(server, sae.language_model_id, tiny_model_dir)
         texts = ["hello", "hello"]
         refusal = await refused(server, lambda: contrast.find(server, sae.id, texts, texts, 5))
-    assert paths(refusal) == [["textsA"]]
-    assert "12 may be" in refusal.message
+    assert problem_paths(refusal) == [["textsA"]]
+    assert "the limit is 12" in refusal.message
 
 
 async def test_more_edits_than_may_be_are_refused_wherever_they_are_given(tmp_path: Path) -> None:
@@ -528,8 +493,8 @@ async def test_more_edits_than_may_be_are_refused_wherever_they_are_given(tmp_pa
         generated = await refused(server, lambda: generation.generate(server, request))
         config = SaveConceptConfigRequest(None, sae.id, "many", edits, None, False)
         saved = await refused(server, lambda: concept_configs.save(server, config))
-    assert paths(generated) == [["steering", "source", "edits"]]
-    assert paths(saved) == [["edits"]]
+    assert problem_paths(generated) == [["steering", "source", "edits"]]
+    assert problem_paths(saved) == [["edits"]]
 
 
 async def test_a_request_with_too_many_tokens_in_all_is_refused(tmp_path: Path, tiny_model_dir: Path) -> None:
@@ -538,7 +503,7 @@ async def test_a_request_with_too_many_tokens_in_all_is_refused(tmp_path: Path, 
     count = len(Tokenizer.from_file(str(tiny_model_dir / "tokenizer.json")).encode("hello").ids)
     # Two prompts of 4 new tokens each fit, and not one token more.
     async with prepared(tmp_path, max_request_tokens=2 * count + 8) as (server, sae):
-        give_tokenizer(server, sae.language_model_id, tiny_model_dir)
+        write_tokenizer(server, sae.language_model_id, tiny_model_dir)
         prompts = ["hello"] * 2
         request = dataclasses.replace(GENERATE, sae_id=sae.id, prompts=prompts, max_new_tokens=5)
         generated = await refused(server, lambda: generation.generate(server, request))
@@ -555,7 +520,7 @@ async def test_a_request_with_too_many_tokens_in_all_is_refused(tmp_path: Path, 
         (looked_at, 20 * count),
         (compared, 2 * count + 16),
     ):
-        assert paths(refusal) == [["prompts"]]
+        assert problem_paths(refusal) == [["prompts"]]
         assert f" {tokens} tokens" in refusal.message
 
 
@@ -605,12 +570,12 @@ async def test_model_sources_must_lie_inside_and_be_models(tmp_path: Path, tiny_
         for attempt in attempts:
             request = AddLanguageModelRequest("new", None, attempt, None, FloatType.FLOAT32)
             refusal = await refused(server, lambda request=request: language_models.add(server, request))  # type: ignore[misc]
-            assert paths(refusal) == [["source", "path"]], attempt
+            assert problem_paths(refusal) == [["source", "path"]], attempt
         hub = LanguageModelSourceKind.HUGGING_FACE
         for repository in ["", "a/b/c", "../x", "a b"]:
             request = AddLanguageModelRequest("new", hub, repository, None, FloatType.FLOAT32)
             refusal = await refused(server, lambda request=request: language_models.add(server, request))  # type: ignore[misc]
-            assert paths(refusal) == [["source", "huggingFace", "repository"]], repository
+            assert problem_paths(refusal) == [["source", "huggingFace", "repository"]], repository
         taken = AddLanguageModelRequest("tiny", hub, "gpt2", None, FloatType.FLOAT32)
         conflict = await refused(server, lambda: language_models.add(server, taken))
     assert isinstance(conflict, Conflict)
@@ -629,7 +594,7 @@ async def test_a_directory_that_could_never_be_loaded_is_refused_when_it_is_adde
         for name, words in said.items():
             request = AddLanguageModelRequest("new", None, name, None, FloatType.FLOAT32)
             refusal = await refused(server, lambda request=request: language_models.add(server, request))  # type: ignore[misc]
-            assert paths(refusal) == [["source", "path"]]
+            assert problem_paths(refusal) == [["source", "path"]]
             assert words in refusal.message
 
 

@@ -23,9 +23,10 @@ from gql_server.services.requests import DatasetRequest, EvaluateRequest
 from models import Job, LanguageModel, Sae
 from models.enums import ArtifactStatus, DatasetKind, JobKind, JobStatus
 from tests.api.asking import ask
-from tests.jobs.test_supervisor import ended
-from tests.services.test_bad_input import give_tokenizer, paths, refused
+from tests.support.artifact_files import write_tokenizer
 from tests.support.fake_executor import FakeExecutor
+from tests.support.job_logs import ended
+from tests.support.refusals import problem_paths, refused
 from tests.support.serving import add_language_model, add_run, add_sae, serving
 
 TEXTS = ["left out", "one", "two", "three", "four"]
@@ -196,9 +197,9 @@ async def test_an_evaluation_that_cannot_be_right_is_refused_and_nothing_is_writ
     tmp_path: Path, tiny_model_dir: Path, changes: dict[str, Any], path: list[str]
 ) -> None:
     async with prepared(tmp_path, max_texts=10) as (server, sae, _):
-        give_tokenizer(server, sae.language_model_id, tiny_model_dir)
+        write_tokenizer(server, sae.language_model_id, tiny_model_dir)
         refusal = await refused(server, lambda: evaluations.evaluate(server, of(sae, **changes)))
-        assert paths(refusal) == [path] and staged_texts(server) == set()
+        assert problem_paths(refusal) == [path] and staged_texts(server) == set()
 
 
 @pytest.mark.parametrize("status", [one for one in ArtifactStatus if one != ArtifactStatus.READY])

@@ -25,9 +25,9 @@ from gql_server.services.requests import DatasetRequest, EvaluateRequest, IndexR
 from models import NeuronIndex, Sae
 from models.enums import ArtifactStatus, DatasetKind
 from tests.api.asking import ask
-from tests.jobs.test_supervisor import ended
-from tests.services.test_bad_input import paths, refused
 from tests.support.fake_executor import FakeExecutor
+from tests.support.job_logs import ended
+from tests.support.refusals import problem_paths, refused
 from tests.support.serving import add_language_model, add_run, add_sae, serving
 
 CONFIG = TrainingConfigChosen(1, 100, 4, 0.001, 0.0, 0, "cpu", 2, 7.5, 3.25)
@@ -108,7 +108,7 @@ async def test_an_evaluation_has_the_saes_exclusions_unless_it_says_otherwise(tm
             request = EvaluateRequest(sae.id, dataset, 0, 2, None, **changes)
             await ended(server, (await evaluations.evaluate(server, request)).job.id)
         bad = EvaluateRequest(sae.id, dataset, 0, 2, None, exclude_outliers=0.5)
-        assert paths(await refused(server, lambda: evaluations.evaluate(server, bad))) == [
+        assert problem_paths(await refused(server, lambda: evaluations.evaluate(server, bad))) == [
             ["excludeOutliers"]
         ]
     tasks = [task for _, task in executor.tasks if isinstance(task, EvaluateSae)]
@@ -182,8 +182,9 @@ async def test_exclusions_that_cannot_be_are_refused(
         run = await add_run(server, await add_language_model(server))
         assert run.max_length == 16
         refusal = await refused(server, lambda: saes.train(server, train_request(run.id, **changes)))
-        assert paths(refusal) == [[path]]
+        assert problem_paths(refusal) == [[path]]
         if changes != {"exclude_first_positions": 16}:
             sae = await add_sae(server, run)
             request = dataclasses.replace(IndexRequest(sae.id, None, 10, None), **changes)
-            assert paths(await refused(server, lambda: neuron_indexes.index(server, request))) == [[path]]
+            refusal = await refused(server, lambda: neuron_indexes.index(server, request))
+            assert problem_paths(refusal) == [[path]]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +18,15 @@ from gql_server.services.retention import remove_old_logs
 from gql_server.settings import Settings
 from models import Job, JobEvent
 from models.base import now
-from models.enums import JobEventType, JobStatus
-from tests.support.serving import idle_job, serving
-
-DAYS = 30.0
-LONG_AGO = timedelta(days=DAYS + 1)
+from models.enums import JobStatus
+from tests.support.job_logs import LONG_AGO, RETENTION_DAYS, add_job_finished_at
+from tests.support.serving import serving
 
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[AppContext]:
-    async with serving(tmp_path, retention_days=DAYS) as parts:
+    async with serving(tmp_path, retention_days=RETENTION_DAYS) as parts:
         yield parts
-
-
-async def add_job(server: AppContext, finished_at: datetime | None, events: int = 3) -> str:
-    """Insert a job that has ended if it has a time of that; returns its ID."""
-    job = idle_job(finished_at=finished_at)
-    async with server.database.write() as session:
-        session.add(job)
-        for _ in range(events - 1):
-            await event_log.append(session, job, JobEventType.LOG, {"message": "so"})
-        status = JobStatus.RUNNING if finished_at is None else JobStatus.FAILED
-        await event_log.append_status(session, job, status)
-    return job.id
 
 
 async def events_left(server: AppContext, job_id: str) -> tuple[int, int]:
@@ -56,9 +42,9 @@ async def remove(server: AppContext) -> int:
 
 
 async def test_only_logs_of_jobs_that_ended_long_ago_go_and_their_jobs_stay(server: AppContext) -> None:
-    old = await add_job(server, now() - LONG_AGO)
-    recent = await add_job(server, now() - timedelta(days=DAYS - 1))
-    running = await add_job(server, None)
+    old = await add_job_finished_at(server, now() - LONG_AGO)
+    recent = await add_job_finished_at(server, now() - timedelta(days=RETENTION_DAYS - 1))
+    running = await add_job_finished_at(server, None)
     assert await remove(server) == 1
     assert await events_left(server, old) == (0, 3)
     assert await events_left(server, recent) == (3, 0)
@@ -69,7 +55,7 @@ async def test_only_logs_of_jobs_that_ended_long_ago_go_and_their_jobs_stay(serv
 @pytest.mark.parametrize("days", [None, 1e9, float("inf")])
 async def test_logs_are_kept_where_nothing_can_be_old_enough(tmp_path: Path, days: float | None) -> None:
     async with serving(tmp_path, retention_days=days) as server:
-        old = await add_job(server, now() - LONG_AGO)
+        old = await add_job_finished_at(server, now() - LONG_AGO)
         assert await remove(server) == 0
         assert await events_left(server, old) == (3, 0)
 
@@ -79,7 +65,7 @@ async def test_the_writer_is_let_go_of_between_portions(
 ) -> None:
     monkeypatch.setattr(retention, "JOBS_AT_ONCE", 3)
     monkeypatch.setattr(retention, "EVENTS_AT_ONCE", 10)
-    old = [await add_job(server, now() - LONG_AGO, events) for events in (1, 1, 1, 1, 12, 9, 9)]
+    old = [await add_job_finished_at(server, now() - LONG_AGO, events) for events in (1, 1, 1, 1, 12, 9, 9)]
     removed_at_once: list[int] = []
     write = server.database.write
 
@@ -97,7 +83,7 @@ async def test_the_writer_is_let_go_of_between_portions(
 async def test_a_log_that_goes_on_after_its_beginning_was_removed_is_there_from_then_on(
     server: AppContext,
 ) -> None:
-    job_id = await add_job(server, now() - LONG_AGO, events=57)
+    job_id = await add_job_finished_at(server, now() - LONG_AGO, events=57)
     await remove(server)
     async with server.database.write() as session:
         job = await session.get_one(Job, job_id)
@@ -112,7 +98,7 @@ async def test_a_log_that_goes_on_after_its_beginning_was_removed_is_there_from_
 
 
 async def test_a_watcher_whose_next_events_are_removed_is_told(server: AppContext) -> None:
-    job_id = await add_job(server, now() - LONG_AGO, events=400)
+    job_id = await add_job_finished_at(server, now() - LONG_AGO, events=400)
     slow = jobs.watch(server, job_id, 0)
     assert (await anext(slow)).sequence == 1
     await remove(server)
@@ -125,7 +111,7 @@ async def test_old_logs_are_looked_for_again_after_a_failure_until_the_server_en
     server: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "SECONDS_BETWEEN", 0)
-    old = await add_job(server, now() - LONG_AGO)
+    old = await add_job_finished_at(server, now() - LONG_AGO)
     write, failures = server.database.write, 2
 
     def failing() -> Any:

@@ -26,8 +26,8 @@ from gql_server.tokens.options import TokenizerFacts
 from models import Job, LanguageModel, Sae
 from models.enums import ArtifactStatus, JobKind, JobStatus, SaeOrigin
 from tests.saelens.recorded_files import made
-from tests.services.test_bad_input import refused
 from tests.support.fake_executor import FakeExecutor
+from tests.support.refusals import refused
 from tests.support.serving import LAYERS, add_language_model, add_run, add_sae, client_of, serving
 
 RESULT = ImportResult("ReLUSae", 16, 64, None)

@@ -27,7 +27,7 @@ from gql_server.services import (
 from gql_server.services.app_context import AppContext
 from models import ActivationRun, Job, JobEvent, NeuronIndex, Removal, Sae
 from models.enums import ArtifactStatus, JobEventType, JobKind, JobStatus, ProgressUnit
-from tests.jobs.test_supervisor import capture_request
+from tests.support.requests import capture_request
 from tests.support.serving import add_language_model, add_run, add_sae, serving
 
 Artifact = TypeVar("Artifact", ActivationRun, Sae, NeuronIndex)

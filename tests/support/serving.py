@@ -22,6 +22,7 @@ from gql_server.services import jobs
 from gql_server.services.app_context import AppContext
 from gql_server.settings import Settings
 from gql_server.telemetry.telemetry import Telemetry
+from gql_server.telemetry.tracing import Tracer
 from models import ActivationRun, Job, LanguageModel, Sae
 from models.enums import (
     ArtifactStatus,
@@ -66,7 +67,7 @@ async def serving(
     notifier = Notifier()
     executor = executor or FakeExecutor()
     downloads = Downloads(executor, chosen)
-    telemetry = Telemetry.to(chosen.otlp_endpoint)
+    telemetry = Telemetry(tracer=Tracer(chosen.otlp_endpoint))
     supervisor = Supervisor(database, executor, jobs.handlers(chosen), notifier, chosen, telemetry, downloads)
     supervisor.start()
     try:

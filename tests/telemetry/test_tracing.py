@@ -9,14 +9,17 @@ from pathlib import Path
 
 import httpx
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from structlog.contextvars import get_contextvars
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from gql_server.services import jobs
-from tests.server.test_metrics_endpoint import PROMPT, fail_to_load, infer
+from gql_server.telemetry.tracing import Tracer
 from tests.support.fake_executor import FakeExecutor
+from tests.support.requests import PROMPT
 from tests.support.server_process import server_process
 from tests.support.serving import add_language_model, add_run, add_sae, client_of, serving
+from tests.support.task_scripts import fail_to_load, infer
 from tests.telemetry.collector import attributes_of, collecting
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -115,8 +118,18 @@ def test_a_collector_that_is_away_keeps_no_server_from_stopping(tmp_path: Path) 
     print(f"ended after {time.monotonic() - began:.1f} s")
 
 
-def test_without_a_collector_nothing_of_it_is_imported() -> None:
+def test_without_a_collector_log_lines_name_no_trace() -> None:
+    tracer = Tracer()
+    with tracer.span("HTTP", headers=HEADERS), tracer.span("GraphQL"):
+        assert "trace" not in get_contextvars()
+
+
+def test_without_a_collector_nothing_that_sends_is_imported() -> None:
     program = "import sys, gql_server.server.app; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "gql_server.telemetry.tracing" in run.stdout.split()
-    assert not [name for name in run.stdout.split() if name.startswith(("opentelemetry", "google"))]
+    assert not [
+        name
+        for name in run.stdout.split()
+        if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter", "google"))
+    ]

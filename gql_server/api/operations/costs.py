@@ -1,4 +1,4 @@
-"""The cost of an operation: how many values its answer may have, and what runs a language model besides."""
+"""The cost of an operation: the number of values in its answer, and more for running a language model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,16 +27,16 @@ from gql_server.api.operations.list_sizes import Scope, scope_below, size_of
 from gql_server.services.neurons import NeuronOrder
 
 PER_PROMPT = 250
-"""What running a prompt through a language model counts as."""
+"""The cost of running a prompt through a language model."""
 PER_NEW_TOKEN = 1
 PER_UPLOAD = 2_000
-"""What a file counts as for each argument that it is used for."""
+"""The cost of a file, for each argument that it is used for."""
 CHARACTERS_PER_COST = 1_000
-"""Characters of arguments that count 1."""
+"""Characters of arguments for a cost of 1."""
 PER_WATCH = 400
-"""What watching all jobs counts as: whatever happens to any of them has to be looked at."""
+"""The cost of watching all jobs: every change of any of them has to be looked at."""
 PER_SELECTION = 50
-"""What going over all of an SAE's neurons for a page of them counts as."""
+"""The cost of going over all of an SAE's neurons for a page of them."""
 
 
 def cost_of(
@@ -110,7 +110,7 @@ class _Walk:
         return size_of(parent.name, name, below) * each + _work(parent.name, name, below, arguments) + taken
 
     def _taking(self, value: Any) -> float:
-        """Return what taking an argument's value counts as; one variable may stand for many arguments."""
+        """Return the cost of an argument's value; one variable may be the value of many arguments."""
         if isinstance(value, str):
             return len(value) / CHARACTERS_PER_COST
         if isinstance(value, dict | list):
@@ -127,7 +127,7 @@ class _Walk:
 
 
 def _work(type_name: str, field_name: str, below: Scope, arguments: Mapping[str, Any]) -> float:
-    """Return what a field counts as besides its values."""
+    """Return the cost of a field besides its values."""
     match f"{type_name}.{field_name}":
         case "Sae.neurons":
             goes_over_all = arguments["orderBy"] != NeuronOrder.INDEX or arguments.get("filter")

@@ -1,4 +1,4 @@
-"""GraphQL documents: how large they are, before anything more expensive is done with them."""
+"""GraphQL documents and their sizes, measured before anything more expensive is done with them."""
 
 import re
 from bisect import bisect_right
@@ -24,9 +24,9 @@ from graphql import (
 )
 
 MAX_COUNTED = 20_000
-"""Overlaps, and fields that are looked at for them; more are not counted."""
+"""Counting overlaps stops at so many, or after so many fields."""
 DEEPEST = 100
-"""Fields inside fields that are looked at for overlaps; fragments in a circle have no end."""
+"""The depth at which counting overlaps stops; fragments in a circle have no end."""
 SHARED_DOCUMENTS = 128
 MAX_SHARED_CHARACTERS = 10_000
 
@@ -38,23 +38,23 @@ _CLOSING = (TokenKind.BRACE_R, TokenKind.PAREN_R, TokenKind.BRACKET_R)
 
 @dataclass(frozen=True)
 class TextSize:
-    """How large a document is, as the lexer sees it; up to the first mistake in it."""
+    """The size of a document's text, up to the first mistake in it."""
 
     tokens: int
     nesting: int
-    """Brackets inside brackets, at the deepest place."""
+    """The deepest nesting of brackets."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a document asks of the server before any of its fields is known."""
+    """The size of a parsed document."""
 
     depth: int
-    """Fields inside fields of an operation, fragments among them, at the deepest place."""
+    """The deepest nesting of fields, through fragments as well."""
     aliases: int
-    """Aliases, and fields that stand beside themselves once more."""
+    """The number of aliases and of repeated fields."""
     overlaps: int
-    """Pairs of fields with the same place in the answer, of which validating compares each; up to a bound."""
+    """Pairs of fields for one place of the answer, which validation compares; counted up to a limit."""
 
 
 @dataclass(eq=False)
@@ -84,7 +84,7 @@ def text_size(text: str) -> TextSize:
 
 
 class IndexedSource(Source):
-    """A text that knows where its lines begin: every error asks for its line, of which there may be many."""
+    """A source with an index of its lines, because each of possibly many errors looks for its line."""
 
     def __init__(self, body: str) -> None:
         super().__init__(body)
@@ -97,7 +97,7 @@ class IndexedSource(Source):
 
 
 def read(text: str) -> Document:
-    """Return a document, for a short one that which was made when it was last sent.
+    """Return a text's document; that of a short text is kept and shared.
 
     Pages send the same texts again and again, which takes milliseconds to parse and validate; and each of the
     subscriptions to the same holds its document to its end. Raises GraphQLSyntaxError.
@@ -115,43 +115,47 @@ def read(text: str) -> Document:
 
 
 def is_known(text: str) -> bool:
-    """Return whether a document of this text is kept that needs no validation any more."""
+    """Return whether this text's document is kept and has been validated."""
     return text in _shared and bool(_shared[text].found_valid)
 
 
 _shared: OrderedDict[str, Document] = OrderedDict()
 
 
+def fragments_of(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
+    """Return a document's fragments by name."""
+    return {
+        node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
+    }
+
+
+def operations_of(document: DocumentNode) -> list[OperationDefinitionNode]:
+    """Return a document's operations."""
+    return [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+
+
+def field_names(selections: SelectionSetNode, fragments: dict[str, FragmentDefinitionNode]) -> Iterator[str]:
+    """Give the names of the selected fields; a fragment that is used is taken out, so that circles end."""
+    for node in selections.selections:
+        if isinstance(node, FieldNode):
+            yield node.name.value
+        elif isinstance(node, InlineFragmentNode):
+            yield from field_names(node.selection_set, fragments)
+        elif isinstance(node, FragmentSpreadNode) and (fragment := fragments.pop(node.name.value, None)):
+            yield from field_names(fragment.selection_set, fragments)
+
+
 def only_introspects(document: DocumentNode) -> bool:
     """Return whether all operations of a document ask for __schema, __type and __typename alone."""
-    fragments = {
-        node.name.value: node.selection_set
-        for node in document.definitions
-        if isinstance(node, FragmentDefinitionNode)
-    }
-    rest = [node.selection_set for node in document.definitions if isinstance(node, OperationDefinitionNode)]
-    names: set[str] = set()
-    while rest:
-        for node in rest.pop().selections:
-            if isinstance(node, FieldNode):
-                names.add(node.name.value)
-            elif isinstance(node, InlineFragmentNode):
-                rest.append(node.selection_set)
-            elif isinstance(node, FragmentSpreadNode) and node.name.value in fragments:
-                rest.append(fragments.pop(node.name.value))
+    fragments = fragments_of(document)
+    names = {name for one in operations_of(document) for name in field_names(one.selection_set, fragments)}
     return bool(names & _INTROSPECTION) and names <= {*_INTROSPECTION, "__typename"}
 
 
 def shape(document: DocumentNode) -> Shape:
-    """Return how deep a document is, and how many aliases and repetitions it has."""
-    fragments = {
-        node.name.value: node.selection_set
-        for node in document.definitions
-        if isinstance(node, FragmentDefinitionNode)
-    }
-    operations = [
-        node.selection_set for node in document.definitions if isinstance(node, OperationDefinitionNode)
-    ]
+    """Return the size of a parsed document."""
+    fragments = {name: fragment.selection_set for name, fragment in fragments_of(document).items()}
+    operations = [operation.selection_set for operation in operations_of(document)]
     depths: dict[str, int] = {}
     overlaps = _Overlaps(fragments)
     for one in operations:
@@ -164,7 +168,7 @@ def shape(document: DocumentNode) -> Shape:
 
 
 class _Overlaps:
-    """Counts the pairs, until there are more than anybody allows."""
+    """Counts pairs of overlapping fields, up to a limit."""
 
     def __init__(self, fragments: dict[str, SelectionSetNode]) -> None:
         self._fragments = fragments
@@ -172,7 +176,7 @@ class _Overlaps:
         self.pairs = 0
 
     def look_at(self, selections: list[SelectionSetNode], depth: int = 0) -> None:
-        """Count those in selections that are merged in the answer, and below them."""
+        """Count the pairs in selections that the answer merges, and below them."""
         if self.pairs > MAX_COUNTED or depth > DEEPEST:
             return
         merged: dict[str, list[FieldNode]] = {}

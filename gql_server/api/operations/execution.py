@@ -1,4 +1,4 @@
-"""How operations are executed: events of a subscription leave nothing behind, and alike ones are shared."""
+"""Execution of operations: events of a subscription leave no garbage, and equal ones are executed once."""
 
 import json
 import time
@@ -38,7 +38,7 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
         self._is_of_event = False
 
     def build_per_event_executor(self, payload: Any) -> Any:
-        """Return a copy of this one for an event; what is asked of all of them is found out once."""
+        """Return a copy of this executor for an event."""
         if self._asked is None:
             self._asked = self._what_is_asked()
         executor: Any = super().build_per_event_executor(payload)
@@ -46,24 +46,29 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
         return executor
 
     def execute_operation(self, serially: bool | None = None) -> Any:
-        """Return what becomes of the operation, or of an event, which others may be asking for as well."""
+        """Execute the operation or an event, if possible together with other subscribers."""
         if not self._is_of_event:
             return super().execute_operation(serially)
         snapshot_key = self.context_value.snapshot_key
         return self._execute_in_turn() if snapshot_key is None else self._execute_with_others(snapshot_key)
 
     async def _execute_with_others(self, snapshot_key: Hashable) -> ExecutionResult:
-        answers = self.context_value.server.answers
-        shared = await answers.do((snapshot_key, self._asked), self._execute_for_all)
-        return self._own if shared is None else ExecutionResult(shared, None)
+        result: ExecutionResult = await self.context_value.server.answers.do(
+            (snapshot_key, self._asked),
+            self._execute_to_share,
+            can_share=lambda result: isinstance(result.data, SharedData),
+        )
+        return ExecutionResult(result.data, result.errors)
 
-    async def _execute_for_all(self) -> SharedData | None:
-        """Return the data for whoever waits for it; None where there are errors: each is told its own."""
-        self._own = await self._execute_in_turn()
-        return None if self._own.errors or self._own.data is None else SharedData(self._own.data)
+    async def _execute_to_share(self) -> ExecutionResult:
+        """Execute, with data that others can share unless there are errors: each gets its own of those."""
+        result = await self._execute_in_turn()
+        if not result.errors and result.data is not None:
+            result.data = SharedData(result.data)
+        return result
 
     async def _execute_in_turn(self) -> ExecutionResult:
-        """Execute when few others do: each takes many steps of the loop, which queries want as well."""
+        """Execute in one of few turns: an event takes many steps of the loop, which queries need too."""
         turn = await self.context_value.server.operation_turns.events.take(self.context_value.client)
         try:
             began = time.monotonic()
@@ -75,7 +80,7 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
             turn.end()
 
     def _what_is_asked(self) -> tuple[Hashable, ...]:
-        """Return what tells apart what is asked of an event: the document, and variables that count in it."""
+        """Return the key of equal requests for an event: the document, and the variables that it uses."""
         values = self.variable_values.coerced
         used = used_within_events(self.operation, self.fragment_definitions)
         # Documents are shared between operations with the same text; repr() tells 1 from True and 1.0.

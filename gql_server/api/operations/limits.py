@@ -9,7 +9,6 @@ from typing import Any
 
 from graphql import (
     DocumentNode,
-    FragmentDefinitionNode,
     GraphQLError,
     NameNode,
     NoSchemaIntrospectionCustomRule,
@@ -23,15 +22,15 @@ from strawberry.types.graphql import OperationType
 
 from gql_server.api.common import ErrorCode
 from gql_server.api.operations.costs import cost_of
-from gql_server.api.operations.documents import Document, Shape, is_known, read, text_size
+from gql_server.api.operations.documents import Document, Shape, fragments_of, is_known, read, text_size
 from gql_server.settings import Settings
 
 LARGE_COST = 3_000
-"""A query beyond that may take more than some 20 ms without a pause."""
+"""The cost of a query from which on it may take more than 20 ms without a pause."""
 FAR_BEYOND = 10
-"""Beyond so many times as many values as may be, they are not counted any more."""
+"""Counting values stops at so many times the limit."""
 MAX_OVERLAPS = 2_000
-"""Comparing two fields takes validation some 7 µs."""
+"""Pairs of fields that validation compares, each in some 7 µs."""
 MAX_NESTING = 100
 """Brackets inside brackets; the parser itself gives up at about twice as many."""
 
@@ -52,7 +51,7 @@ def too_complex(limit: str, allowed: float, actual: float, sentence: str) -> Gra
 
 
 class Limits(SchemaExtension):
-    """Looks at the text, then at the document's shape, then at its cost: each bounds what comes next."""
+    """Checks the text, then the document's shape, then its cost: each limits the time of the next check."""
 
     def __init__(self) -> None:
         self._refusal: GraphQLError | None = None
@@ -62,7 +61,7 @@ class Limits(SchemaExtension):
         self._is_new, self._began = False, 0.0
 
     async def on_operation(self) -> AsyncIterator[None]:
-        """Begin when others have had their turn; what takes longer than a turn goes on without it."""
+        """Wait for a turn; an operation that takes longer than one goes on without it."""
         context = self.execution_context.context
         text = self.execution_context.query or ""
         line = context.server.operation_turns.of(text, is_known=is_known(text))
@@ -73,7 +72,7 @@ class Limits(SchemaExtension):
             self._turn.end()
 
     def on_parse(self) -> Iterator[None]:
-        """Parse the text in Strawberry's place, unless it is too large for that."""
+        """Parse the text in Strawberry's place, unless it is too large."""
         execution = self.execution_context
         if execution.query:
             self._is_new, self._began = not is_known(execution.query), time.monotonic()
@@ -91,7 +90,7 @@ class Limits(SchemaExtension):
             self._note_reading()
 
     def on_validate(self) -> Iterator[None]:
-        """Put the refusal where validation's own errors go, and validate first what costs are told of."""
+        """Refuse the document for its size, its mistakes or its cost, in this order."""
         execution = self.execution_context
         if execution.pre_execution_errors is None:
             refusal = self._refusal or (
@@ -102,7 +101,7 @@ class Limits(SchemaExtension):
         yield
 
     async def on_execute(self) -> AsyncIterator[None]:
-        """End what takes too long. Of a subscription that is its beginning alone."""
+        """End what takes too long; a subscription only until it has begun."""
         context, is_query = self.execution_context.context, self._operation_is(OperationType.QUERY)
         server, client = context.server, context.client
         # All of the schema is some 100 ms, whatever an answer's values are counted as.
@@ -129,11 +128,11 @@ class Limits(SchemaExtension):
         except TimeoutError:
             if not limit.expired():
                 raise
-            message = f"The operation took longer than the {seconds:g} s that one may take."
+            message = f"The operation takes too long; the limit is {seconds:g} s."
             raise too_complex("seconds", seconds, seconds, message) from None
 
     def get_results(self) -> dict[str, Any]:
-        """Show what the operation costs; of a subscription, with its first event alone."""
+        """Return the operation's cost; a subscription's with its first event alone."""
         if self._cost is None or self._shown:
             return {}
         self._shown = self._operation_is(OperationType.SUBSCRIPTION)
@@ -152,12 +151,12 @@ class Limits(SchemaExtension):
         return settings
 
     def _limits(self) -> Settings:
-        """Return what the document may have."""
+        """Return the limits that the document has."""
         introspects = self._document is not None and self._document.only_introspects
         return for_introspection(self._settings) if introspects else self._settings
 
     def _limits_of(self, text: str) -> Settings:
-        """Return what a text may have; it is parsed where only introspection may be so long."""
+        """Return the limits that a text has; it is parsed where those for introspection alone allow it."""
         higher = for_introspection(self._settings)
         if _refusal_of_text(text, self._settings) and not _refusal_of_text(text, higher):
             self._read(text)
@@ -171,7 +170,7 @@ class Limits(SchemaExtension):
         self.execution_context.graphql_document = self._document.node
 
     def _errors(self) -> list[GraphQLError]:
-        """Return what is wrong with a document: by GraphQL's rules, else by its cost."""
+        """Return the document's mistakes by GraphQL's rules or, if there are none, the error of its cost."""
         document, introspection = self._document, self._settings.introspection
         assert document is not None, "one that cannot be parsed is not validated"
         if introspection not in document.found_valid:
@@ -189,16 +188,14 @@ class Limits(SchemaExtension):
         operation = get_operation_ast(document, execution.operation_name)
         if not isinstance(operation, OperationDefinitionNode):
             return []
-        fragments = {
-            node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
-        }
-        self._cost = cost_of(execution.schema._schema, operation, fragments, execution.variables or {})
+        fragments, variables = fragments_of(document), execution.variables or {}
+        self._cost = cost_of(execution.schema._schema, operation, fragments, variables)
         execution.context.cost = self._cost or 0
         if self._cost is None or self._cost <= limit:
             return []
         message = (
-            f"The answer could have {self._cost} values (with what runs a language model counted as many);"
-            f" {limit} may be. Ask for smaller pages, fewer fields or fewer prompts."
+            f"The query's cost is {self._cost:,}; the limit is {limit:,}. Ask for smaller pages, fewer"
+            " fields or fewer prompts."
         )
         return [too_complex("cost", limit, self._cost, message)]
 
@@ -221,14 +218,14 @@ def for_introspection(settings: Settings) -> Settings:
 def _refusal_of_text(text: str, settings: Settings) -> GraphQLError | None:
     allowed, actual = settings.max_query_characters, len(text)
     if actual > allowed:
-        message = f"The document has {actual} characters; {allowed} may be."
+        message = f"The document has {actual:,} characters; the limit is {allowed:,}."
         return too_complex("characters", allowed, actual, message)
     size = text_size(text)
     if size.tokens > settings.max_query_tokens:
-        message = f"The document has {size.tokens} tokens; {settings.max_query_tokens} may be."
+        message = f"The document has {size.tokens:,} tokens; the limit is {settings.max_query_tokens:,}."
         return too_complex("tokens", settings.max_query_tokens, size.tokens, message)
     if size.nesting > MAX_NESTING:
-        message = f"The document has brackets {size.nesting} deep; {MAX_NESTING} may be."
+        message = f"The document's brackets are {size.nesting:,} deep; the limit is {MAX_NESTING}."
         return too_complex("nesting", MAX_NESTING, size.nesting, message)
     return None
 
@@ -240,8 +237,8 @@ def _refusal_of_values(variables: dict[str, Any], settings: Settings) -> GraphQL
     if actual <= allowed:
         return None
     or_more = " or more" if actual >= at_most else ""
-    message = f"The variables have {actual}{or_more} values; {allowed} may be. Send a long list as a file."
-    return too_complex("values", allowed, actual, message)
+    sentence = f"The variables have {actual:,}{or_more} values; the limit is {allowed:,}."
+    return too_complex("values", allowed, actual, f"{sentence} Send a long list as a file.")
 
 
 def _count(variables: dict[str, Any], at_most: int) -> int:
@@ -259,24 +256,29 @@ def _count(variables: dict[str, Any], at_most: int) -> int:
 
 def _refusal_of_shape(shape: Shape, settings: Settings) -> GraphQLError | None:
     if shape.depth > settings.max_query_depth:
-        message = f"The document's fields are {shape.depth} deep; {settings.max_query_depth} may be."
+        message = (
+            f"The document's fields are {shape.depth:,} deep; the limit is {settings.max_query_depth:,}."
+        )
         return too_complex("depth", settings.max_query_depth, shape.depth, message)
     if shape.aliases > settings.max_query_aliases:
         message = (
-            f"The document has {shape.aliases} aliases and repeated fields; {settings.max_query_aliases} may"
-            " be. Page through lists instead of naming their entries one by one."
+            f"The document has {shape.aliases:,} aliases and repeated fields; the limit is"
+            f" {settings.max_query_aliases:,}. Page through lists instead of naming their entries one by one."
         )
         return too_complex("aliases", settings.max_query_aliases, shape.aliases, message)
     if shape.overlaps > MAX_OVERLAPS:
         message = (
-            f"The document asks for the same places of the answer again and again: it has {shape.overlaps}"
-            f" pairs of such fields; {MAX_OVERLAPS} may be."
+            f"The document has {shape.overlaps:,} pairs of fields for one place of the answer; the limit is"
+            f" {MAX_OVERLAPS:,}. Ask for each field once."
         )
         return too_complex("overlaps", MAX_OVERLAPS, shape.overlaps, message)
     return None
 
 
 def _stand_in(operation_name: str | None) -> DocumentNode:
-    """Return a document that passes for one that is not parsed at all, up to its validation."""
+    """Return a document in place of one that is refused unparsed.
+
+    An error that on_parse raised would escape from Strawberry's event streams; one of on_validate is sent.
+    """
     name = NameNode(value=operation_name) if operation_name else None
     return DocumentNode(definitions=(replace(_TYPENAME, name=name),))

@@ -1,4 +1,4 @@
-"""How many entries each list of the schema has, for the cost rule: what the arguments say, else a guess."""
+"""The estimated length of each list of the schema, for costs: as the arguments say, else a guess."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 MAX_FIRST = 100
 
 BLOCKS = 64
-"""Layers that a language model's question for layers has, as a rule."""
+"""Layers of a language model, as a rule."""
 PROMPT_TOKENS = 64
 WINDOW_TOKENS = 24
 """Tokens around the peak of a top text."""

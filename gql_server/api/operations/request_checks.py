@@ -1,23 +1,24 @@
-"""What every operation is refused for before it runs, over HTTP and WebSocket alike."""
+"""Checks of every operation before it runs, over HTTP and WebSocket alike."""
 
 from collections.abc import Iterator
 
-from graphql import DocumentNode, GraphQLError, OperationDefinitionNode
+from graphql import GraphQLError
 from strawberry.extensions import SchemaExtension
 from strawberry.types.graphql import OperationType
 
 from gql_server.api.common import ErrorCode
 from gql_server.api.context import Context
+from gql_server.api.operations.documents import operations_of
 
 INVALID_TEXT = "Text must be valid Unicode; the variables have half of a surrogate pair."
 NO_OPERATION_NAME = "Must provide operation name if query contains multiple operations."
 
 
 class RequestChecks(SchemaExtension):
-    """Refuses text that is no Unicode, and documents of which it is unclear what to run."""
+    """Refuses invalid Unicode, and documents of several operations without a name of one."""
 
     def on_operation(self) -> Iterator[None]:
-        """Note what was asked for: once there is a document, Strawberry gives its first operation's name."""
+        """Note the client's operation name: later Strawberry gives the first operation's in its place."""
         execution, context = self.execution_context, self.execution_context.context
         self._asked_by_name = execution.operation_name is not None
         if isinstance(context, Context) and not context.streaming:
@@ -35,7 +36,8 @@ class RequestChecks(SchemaExtension):
 
     def _refusal(self) -> str | None:
         execution = self.execution_context
-        if not self._asked_by_name and _operation_count(execution.graphql_document) > 1:
+        document = execution.graphql_document
+        if not self._asked_by_name and document and len(operations_of(document)) > 1:
             return NO_OPERATION_NAME
         # graphql-core refuses such text in the document; it cannot be told to do so in String and ID.
         return None if is_unicode(execution.variables) else INVALID_TEXT
@@ -61,8 +63,3 @@ def _is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _operation_count(document: DocumentNode | None) -> int:
-    definitions = document.definitions if document else ()
-    return sum(isinstance(definition, OperationDefinitionNode) for definition in definitions)

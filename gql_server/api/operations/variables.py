@@ -1,21 +1,10 @@
-"""Which variables an event of a subscription is answered by."""
+"""The variables that the answer to a subscription's event depends on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-from graphql import (
-    ConstDirectiveNode,
-    DirectiveNode,
-    FieldNode,
-    FragmentDefinitionNode,
-    FragmentSpreadNode,
-    InlineFragmentNode,
-    ListValueNode,
-    ObjectValueNode,
-    OperationDefinitionNode,
-    SelectionSetNode,
-    ValueNode,
-    VariableNode,
-)
+from graphql import FieldNode, FragmentDefinitionNode, Node, OperationDefinitionNode, VariableNode
+
+ROOT_TYPE = "Subscription"
 
 
 def used_within_events(
@@ -25,51 +14,21 @@ def used_within_events(
 
     The arguments of the subscribed field itself say which events come, not how they look.
     """
-    return set(_Uses(fragments).of_selections(operation.selection_set, at_root=True))
+    used: set[str] = set()
+    _add_variables(operation.selection_set, True, used)
+    for fragment in fragments.values():
+        _add_variables(fragment, fragment.type_condition.name.value == ROOT_TYPE, used)
+    return used
 
 
-class _Uses:
-    """Goes through a valid document; each fragment once."""
-
-    def __init__(self, fragments: Mapping[str, FragmentDefinitionNode]) -> None:
-        self._fragments = fragments
-        self._seen: set[tuple[str, bool]] = set()
-
-    def of_selections(self, selections: SelectionSetNode | None, at_root: bool) -> Iterator[str]:
-        for selection in selections.selections if selections else ():
-            yield from _of_directives(selection.directives)
-            match selection:
-                case FieldNode():
-                    if not at_root:
-                        for argument in selection.arguments or ():
-                            yield from _of_value(argument.value)
-                    yield from self.of_selections(selection.selection_set, at_root=False)
-                case InlineFragmentNode():
-                    yield from self.of_selections(selection.selection_set, at_root)
-                case FragmentSpreadNode():
-                    yield from self._of_fragment(selection.name.value, at_root)
-
-    def _of_fragment(self, name: str, at_root: bool) -> Iterator[str]:
-        if (name, at_root) not in self._seen:
-            self._seen.add((name, at_root))
-            fragment = self._fragments[name]
-            yield from _of_directives(fragment.directives)
-            yield from self.of_selections(fragment.selection_set, at_root)
-
-
-def _of_directives(directives: "tuple[DirectiveNode | ConstDirectiveNode, ...] | None") -> Iterator[str]:
-    for directive in directives or ():
-        for argument in directive.arguments or ():
-            yield from _of_value(argument.value)
-
-
-def _of_value(value: ValueNode) -> Iterator[str]:
-    match value:
-        case VariableNode():
-            yield value.name.value
-        case ListValueNode():
-            for item in value.values:
-                yield from _of_value(item)
-        case ObjectValueNode():
-            for member in value.fields:
-                yield from _of_value(member.value)
+def _add_variables(node: object, at_root: bool, found: set[str]) -> None:
+    if isinstance(node, tuple):
+        for one in node:
+            _add_variables(one, at_root, found)
+    elif isinstance(node, VariableNode):
+        found.add(node.name.value)
+    elif isinstance(node, FieldNode) and at_root:
+        _add_variables((node.directives, node.selection_set), False, found)
+    elif isinstance(node, Node):
+        for key in node.keys:
+            _add_variables(getattr(node, key), at_root, found)

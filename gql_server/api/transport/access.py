@@ -47,7 +47,7 @@ class Access:
 
 
 def _is_same(given: str, expected: str) -> bool:
-    """Compare in a time that tells nothing of either, their lengths included."""
+    """Compare in constant time, whatever their lengths."""
     digests = [hashlib.sha256(text.encode(errors="surrogatepass")).digest() for text in (given, expected)]
     return hmac.compare_digest(*digests)
 

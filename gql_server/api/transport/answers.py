@@ -1,4 +1,4 @@
-"""Refusals over HTTP of what never gets to be an operation, in the shape of a GraphQL answer."""
+"""Refusals over HTTP before there is an operation, in the shape of a GraphQL answer."""
 
 from collections.abc import Mapping
 from typing import Any

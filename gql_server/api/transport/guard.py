@@ -1,4 +1,4 @@
-"""Keeps strangers out: other hosts' names, other origins' pages, no token, plain forms, huge bodies."""
+"""Refuses requests with a foreign host or origin, without the token, of plain forms, or with huge bodies."""
 
 import asyncio
 from collections.abc import Callable
@@ -37,7 +37,7 @@ STRANGERS_BODY_BYTES = 64 * 1024
 TOO_OFTEN = "This address asks too often without the access token; try again in a few seconds."
 BODY_SECONDS = 60
 BODY_BYTES_PER_SECOND = 32 * 1024
-"""A body has a minute, and longer for as much as has come at this rate."""
+"""A body has a minute, and more time as long as it arrives at this rate."""
 NO_PREFLIGHT = "An upload needs the header GraphQL-Require-Preflight (any value)."
 
 
@@ -128,7 +128,7 @@ class Guard:
     async def _pass_on(
         self, headers: Headers, is_known: bool, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Pass a request on; a body that gets too long, or that does not come, is answered here."""
+        """Pass a request on; one whose body is too long or does not arrive is answered here."""
         # Strangers have nothing to upload, and must not hold the places for it.
         is_upload = is_known and _is_multipart(headers)
         limit, accept = self._limit(headers, is_known), headers.get("accept")
@@ -160,12 +160,12 @@ class _BodyTooSlowError(Exception):
 
 
 def _too_large(limit: int, accept: str | None) -> Response:
-    message = f"The body is too large; it may have {limit} bytes."
+    message = f"The body is too large; the limit is {limit:,} bytes."
     return RefusedRequest(413, message, accept, limit="bytes", allowed=limit)
 
 
 def _count_nothing(_n_bytes: int) -> None:
-    """What goes to the disk is bounded by the number of uploads."""
+    """Count nothing: the number of uploads limits what goes to the disk."""
 
 
 def _limited(receive: Receive, limit: int, count: Callable[[int], None]) -> Receive:

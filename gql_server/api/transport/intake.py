@@ -1,22 +1,22 @@
-"""What clients may send at the same time, all of them together: bodies in memory, and uploads on the disk."""
+"""Limits of what all clients send at the same time: bodies in memory, and uploads on the disk."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 MAX_BODIES_BYTES = 128 * 1024 * 1024
-"""Of the requests without files that are being received or answered."""
+"""The bytes of all requests without files that are received or answered."""
 MAX_UPLOADS = 8
-"""Requests with files, each of which goes to the disk as it arrives."""
+"""The number of requests with files, each of which goes to the disk as it arrives."""
 SMALL_BYTES = 64 * 1024
-"""So much every request may have, however many there are."""
+"""The size that every request may have, however many there are."""
 
 
 class Full(Exception):
-    """There is no room for what comes; the message says of what there is too much."""
+    """A request does not fit; the message says which limit it exceeds."""
 
 
 class Intake:
-    """Counts what has come and is not done with."""
+    """Counts the bodies and uploads of unfinished requests."""
 
     def __init__(self) -> None:
         self._bytes = 0

@@ -1,4 +1,4 @@
-"""graphql-transport-ws as Strawberry speaks it, for clients that send nonsense or vanish."""
+"""Strawberry's graphql-transport-ws, made safe for clients that send nonsense or vanish."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ from gql_server.settings import Settings
 log = structlog.get_logger(__name__)
 
 MAX_FIRST_CHARACTERS = 64 * 1024
-"""Of a message before the connection is acknowledged, which anybody may send."""
+"""The longest message before the connection is acknowledged, which anybody can send."""
 BAD_REQUEST = 4400
 INIT_TIMEOUT = 4408
 NORMAL_CLOSURE = 1000
@@ -42,9 +42,9 @@ SERVICE_RESTART = 1012
 """WebSocket's close code of a server that goes; clients may connect again."""
 CLOSING_SECONDS = 0.5
 HELD_UP_SECONDS = 1.0
-"""A pause of this process in which clients could not be heard."""
+"""A pause of this process after which silent clients get more time."""
 OPERATIONS_AHEAD = 4
-"""Of a socket that may wait for their turn while more of its messages are read."""
+"""A socket's waiting operations at which its messages are no longer read."""
 AHEAD_SECONDS = 0.005
 AT_ONCE_SECONDS = 0.001
 MAX_NAME = 1000
@@ -54,14 +54,14 @@ MAX_REASON_BYTES = 123
 
 
 class OpenSockets:
-    """The sockets that are open: no more than may be, and a server that stops can take leave of them."""
+    """The open sockets: their number is limited, and a server that stops closes them."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._open: WeakSet[SocketAdapter] = WeakSet()
 
     async def make_room(self) -> bool:
-        """Return whether there is room for one more, if need be in the place of one that has not begun."""
+        """Return whether one more fits, if need be in place of one that has not sent connection_init."""
         if len(self._open) < self._limit:
             return True
         waiting = [socket for socket in self._open if not socket.is_acknowledged]
@@ -71,7 +71,7 @@ class OpenSockets:
         self.remove(oldest)
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS):
-                await oldest.close(INIT_TIMEOUT, "As many sockets are open as may be.")
+                await oldest.close(INIT_TIMEOUT, "Too many WebSockets are open.")
         return True
 
     def remove(self, socket: "SocketAdapter") -> None:
@@ -79,7 +79,7 @@ class OpenSockets:
         self._open.discard(socket)
 
     def add(self, socket: "SocketAdapter") -> None:
-        """Keep a socket in mind for as long as it lives."""
+        """Add a socket for as long as it lives."""
         self._open.add(socket)
 
     async def close(self, reason: str) -> None:
@@ -92,16 +92,16 @@ class OpenSockets:
 
 
 class SocketAdapter(ASGIWebSocketAdapter):
-    """A socket whose other end may be gone, and whose reasons for closing fit."""
+    """A socket whose client may vanish, and whose closing reasons are cut to fit."""
 
     def __init__(self, view: Any, request: WebSocket, response: WebSocket) -> None:
         super().__init__(view, request, response)
         self.is_acknowledged = False
         self.has_more = False
-        """Whether the last message lay there before it was waited for."""
+        """Whether the last message had arrived before it was waited for."""
         self.opened_at = asyncio.get_running_loop().time()
         self.message_bytes = 0
-        """Of the message that came last."""
+        """Bytes of the last message."""
         self._sending = asyncio.Lock()
         self._check_values: Callable[[bytes], Awaitable[None]] = view.check_values
         self._is_too_long: Callable[[str], bool] = view.is_too_long
@@ -113,7 +113,7 @@ class SocketAdapter(ASGIWebSocketAdapter):
         self._open_sockets.remove(self)
 
     async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object, None]:
-        """Give the messages; of one that nobody vouches for yet, only a short one is looked at."""
+        """Give the messages; before the connection is acknowledged, long ones are refused unread."""
         try:
             clock = asyncio.get_running_loop().time
             while not self._is_closed:
@@ -181,7 +181,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     websocket: SocketAdapter
 
     async def handle(self) -> None:
-        """Serve the socket to its end, and watch meanwhile that somebody is there."""
+        """Serve the socket, and close it if its client no longer answers."""
         self._heard_at = self._busy_at = asyncio.get_running_loop().time()
         watch = asyncio.create_task(self._keep_watch())
         try:
@@ -241,7 +241,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         ):
             await self._begin(message)
             return
-        sentence = f"{limit} operations are under way on this socket, which is as many as may be."
+        sentence = f"{limit:,} operations are under way on this socket, which is the limit."
         await self._refuse(message["id"], too_complex("operations", limit, limit + 1, sentence).formatted)
 
     async def _begin(self, message: SubscribeMessage) -> None:
@@ -266,7 +266,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     @staticmethod
     def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:
-        """Say no: a mistake in an operation ends that operation, with a message, not all of the socket's."""
+        """Refuse an operation with an error message; the socket's other operations go on."""
         return None
 
     async def handle_message(self, message: Any) -> None:
@@ -288,13 +288,13 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             await self.handle_invalid_message(problem)
 
     async def _let_operations_begin(self) -> None:
-        """Read no further where many operations of this socket wait for their turn."""
+        """Wait while too many operations of this socket wait for their turn."""
         turns, client = self.context.server.operation_turns, self.context.client
         while turns.waiting(client) > OPERATIONS_AHEAD:  # noqa: ASYNC110 (nobody tells of it)
             await asyncio.sleep(AHEAD_SECONDS)
 
     async def handle_task_exception(self, error: Exception) -> None:
-        """Log what an operation's task failed with; that the client has gone is no failure."""
+        """Log the error of an operation's task, unless the client has gone."""
         if isinstance(error, WebSocketDisconnected):
             log.debug("client gone during an operation")
         else:

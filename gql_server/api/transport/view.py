@@ -58,9 +58,9 @@ MUTATION_BY_GET = "A mutation changes something, so it goes by POST, not by GET.
 SUBSCRIPTION_OVER_HTTP = "Subscriptions go over WebSocket (graphql-transport-ws) or text/event-stream."
 
 MAX_FILES = 20
-"""Of an upload; each has up to 1 MiB in memory before it goes to the disk."""
+"""The limit of an upload's files; each has up to 1 MiB in memory before it goes to the disk."""
 MAX_FIELDS = 10
-"""Of an upload beside the files."""
+"""The limit of an upload's fields besides the files."""
 
 UNREADABLE = (
     TypeError,
@@ -71,7 +71,7 @@ UNREADABLE = (
     MultiPartException,
     FormRefused,  # Inside of a Starlette application, in MultiPartException's place.
 )
-"""What Strawberry and Starlette raise where a body is not what they take it for."""
+"""Exceptions of Strawberry and Starlette for malformed bodies."""
 
 
 class _OnlyAHashError(Exception):
@@ -160,7 +160,7 @@ class GraphQLView(GraphQL[Context, None]):
         if await self.open_sockets.make_room():
             await self.run(socket)
         else:
-            await deny(socket, RefusedRequest(503, "As many WebSockets are open as may be; try again later."))
+            await deny(socket, RefusedRequest(503, "Too many WebSockets are open; try again later."))
 
     async def _answer(self, request: Request) -> Response:
         if self._wants_page(request):
@@ -181,7 +181,7 @@ class GraphQLView(GraphQL[Context, None]):
         return not asks and names(_accept(request), "text/html")
 
     def should_render_graphql_ide(self, request: Any) -> bool:
-        """Say no: where a page is asked for is found out before."""
+        """Return False: requests for the page are answered before."""
         return False
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
@@ -211,7 +211,7 @@ class GraphQLView(GraphQL[Context, None]):
         return graphiql.page(self.settings, from_cdn=request.query_params.get("from") == "cdn")
 
     async def get_sub_response(self, request: Request | WebSocket) -> Response:
-        """Return what the answer takes its media type from."""
+        """Return the response that carries the answer's media type."""
         response: Response = await super().get_sub_response(request)
         response.media_type = media_type_for(_accept(request))
         return response
@@ -228,7 +228,7 @@ class GraphQLView(GraphQL[Context, None]):
         return Response(body, status, headers)
 
     def encode_json_string(self, data: object) -> str:
-        """Return a result or a message as text, or why there is none in it."""
+        """Return a result or a message as text; one that is too long is replaced by an error."""
         text = super().encode_json_string(data)
         if not self.is_too_long(text):
             return text
@@ -262,7 +262,7 @@ class GraphQLView(GraphQL[Context, None]):
                 await request.close()
 
     def decode_json(self, data: str | bytes) -> object:
-        """Return what JSON says. Raises JSONDecodeError, the one error that Strawberry expects, for all else.
+        """Return parsed JSON. Raises JSONDecodeError, the only error that Strawberry expects, for all else.
 
         Deep nesting, bytes that are no UTF-8, and integers of thousands of digits each have another.
         """
@@ -327,7 +327,7 @@ class GraphQLView(GraphQL[Context, None]):
         return data
 
     async def execute_single(self, *args: Any, **kwargs: Any) -> ExecutionResult:
-        """Return an operation's result; what has its place elsewhere is told where."""
+        """Return an operation's result; a wrong transport or method is refused with the right one."""
         try:
             return await super().execute_single(*args, **kwargs)
         except HTTPException as error:
@@ -340,7 +340,7 @@ class GraphQLView(GraphQL[Context, None]):
 
 
 class _Listening:
-    """Listens for whether a client goes while its request is answered, and cancels that then."""
+    """Cancels the answering of a request when its client goes."""
 
     def __init__(self, receive: Receive, is_whole: bool) -> None:
         """Take what the request comes from; ``is_whole`` says that it has no body."""
@@ -367,7 +367,7 @@ class _Listening:
         self._listening.cancel()
         if not self.is_gone:
             return False
-        # As asyncio.timeout does: somebody else may have cancelled it as well.
+        # As asyncio.timeout does: somebody else may have canceled it as well.
         return self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError
 
     async def _listen(self) -> None:

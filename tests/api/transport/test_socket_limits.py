@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -10,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.websockets import WebSocket, WebSocketState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -22,34 +20,25 @@ from gql_server.api.transport.view import GraphQLView
 from gql_server.limits import message_budget, subscription_budget
 from gql_server.limits.rate_limits import Rates
 from gql_server.services.app_context import AppContext
-from tests.jobs.test_event_hub import until
+from tests.support.listening import listening
 from tests.support.serving import endpoint
+from tests.support.waiting import until
 
 PROTOCOL: Any = ["graphql-transport-ws"]
 FOLLOW = "subscription { jobs { id } }"
 
 
 @asynccontextmanager
-async def listening(server: AppContext, **settings: Any) -> AsyncIterator[str]:
-    """Give the address of a server with settings of its own."""
-    config = uvicorn.Config(
-        endpoint(server, **settings), ws="websockets-sansio", lifespan="off", log_config=None
-    )
-    listener = socket.create_server(("127.0.0.1", 0))
-    served = uvicorn.Server(config)
-    serving = asyncio.create_task(served.serve([listener]))
-    await until(lambda: served.started)
-    try:
-        yield f"ws://127.0.0.1:{listener.getsockname()[1]}/graphql"
-    finally:
-        served.should_exit = True
-        await serving
+async def socket_url(server: AppContext, **settings: Any) -> AsyncIterator[str]:
+    """Give the address for sockets of a server with settings of its own."""
+    async with listening(endpoint(server, **settings)) as (host, port):
+        yield f"ws://{host}:{port}/graphql"
 
 
 @asynccontextmanager
 async def connected(server: AppContext, **settings: Any) -> AsyncIterator[ClientConnection]:
     """Give a socket whose connection has been acknowledged."""
-    async with listening(server, **settings) as url, connect(url, subprotocols=PROTOCOL) as connection:
+    async with socket_url(server, **settings) as url, connect(url, subprotocols=PROTOCOL) as connection:
         await begin(connection)
         yield connection
 
@@ -127,12 +116,15 @@ async def test_a_socket_is_not_blamed_for_a_pause_of_the_server_itself(
 
 
 async def test_a_socket_that_does_not_begin_is_closed(server: AppContext) -> None:
-    async with listening(server, socket_init_seconds=0.05) as url, connect(url, subprotocols=PROTOCOL) as one:
+    async with (
+        socket_url(server, socket_init_seconds=0.05) as url,
+        connect(url, subprotocols=PROTOCOL) as one,
+    ):
         assert await closed_with(one) == 4408
 
 
 async def test_a_socket_that_has_not_begun_makes_room_for_another(server: AppContext) -> None:
-    async with listening(server, max_sockets=2) as url, AsyncExitStack() as sockets:
+    async with socket_url(server, max_sockets=2) as url, AsyncExitStack() as sockets:
         begun, idle = [await sockets.enter_async_context(connect(url, subprotocols=PROTOCOL)) for _ in "ab"]
         await begin(begun)
         another = await sockets.enter_async_context(connect(url, subprotocols=PROTOCOL))
@@ -143,7 +135,7 @@ async def test_a_socket_that_has_not_begun_makes_room_for_another(server: AppCon
 
 
 async def test_there_are_no_more_sockets_than_may_be(server: AppContext) -> None:
-    async with listening(server, max_sockets=1) as url:
+    async with socket_url(server, max_sockets=1) as url:
         async with connect(url, subprotocols=PROTOCOL) as one:
             await begin(one)
             with pytest.raises(InvalidStatus) as refused:
@@ -206,7 +198,7 @@ async def test_messages_of_open_operations_have_a_budget_on_a_connection_and_in_
     monkeypatch.setattr(message_budget, "MAX_BYTES_OF_CLIENT", 25_000)
     monkeypatch.setattr(message_budget, "MAX_BYTES", 35_000)
     long = {"query": FOLLOW, "variables": {"unused": "x" * 10_000}}
-    async with listening(server) as url, AsyncExitStack() as stack:
+    async with socket_url(server) as url, AsyncExitStack() as stack:
         first, second = [
             await stack.enter_async_context(connect(url, subprotocols=PROTOCOL)) for _ in range(2)
         ]
@@ -235,7 +227,7 @@ async def test_subscriptions_have_a_budget_on_a_connection_and_in_all(
 ) -> None:
     monkeypatch.setattr(subscription_budget, "MAX_COST_OF_CLIENT", 1_000)
     monkeypatch.setattr(subscription_budget, "MAX_COST", 1_500)
-    async with listening(server) as url, AsyncExitStack() as stack:
+    async with socket_url(server) as url, AsyncExitStack() as stack:
         sockets = [await stack.enter_async_context(connect(url, subprotocols=PROTOCOL)) for _ in range(2)]
         for connection in sockets:
             await begin(connection)

@@ -24,8 +24,9 @@ from gql_server.services.single_flight import SingleFlight
 from models import Job
 from models.enums import JobStatus
 from tests.api.asking import follow
-from tests.jobs.test_event_hub import add_job, append, until, watched_by
+from tests.support.job_logs import add_job, append_events, watched_by
 from tests.support.serving import add_language_model, idle_job
+from tests.support.waiting import until
 
 SUBSCRIBERS = 20
 DOCUMENT = """subscription($id: ID!, $after: Int = 0, $status: Boolean = true) {
@@ -69,7 +70,7 @@ async def test_the_same_asked_by_many_is_executed_once_an_event(
 ) -> None:
     job = await add_job(server, 1)
     async with following(server, job.id, [{}] * SUBSCRIBERS) as answers:
-        await append(server, job.id, 3, JobStatus.SUCCEEDED)
+        await append_events(server, job.id, 3, JobStatus.SUCCEEDED)
         got = [data_of(one) for one in await answers]
     assert [event["sequence"] for event in got[0]] == [1, 2, 3, 4, 5]
     assert got == [got[0]] * SUBSCRIBERS
@@ -81,7 +82,7 @@ async def test_cursors_do_not_keep_subscribers_apart(server: AppContext, execute
     job = await add_job(server, 3)
     async with following(server, job.id, [{"after": after} for after in (0, 1, 2, 3)]) as answers:
         executed.clear()
-        await append(server, job.id, 0, JobStatus.SUCCEEDED)
+        await append_events(server, job.id, 0, JobStatus.SUCCEEDED)
         got = [[event["sequence"] for event in data_of(one)] for one in await answers]
     assert got == [[1, 2, 3, 4], [2, 3, 4], [3, 4], [4]]
     assert executed.count(4) == 1
@@ -92,7 +93,7 @@ async def test_what_is_asked_in_another_way_is_answered_in_that_way(
 ) -> None:
     job = await add_job(server)
     async with following(server, job.id, [{"status": True}, {"status": False}] * 5) as answers:
-        await append(server, job.id, 0, JobStatus.SUCCEEDED)
+        await append_events(server, job.id, 0, JobStatus.SUCCEEDED)
         got = [data_of(one) for one in await answers]
     plain: dict[str, Any] = {"id": job.id, "result": None}
     for place, events in enumerate(got):
@@ -112,7 +113,7 @@ async def test_another_operation_of_the_same_document_is_answered_by_itself(serv
 
     both = asyncio.gather(*(asked(name) for name in "ab"))
     await until(lambda: watched_by(server, job.id) == 2)
-    await append(server, job.id, 0, JobStatus.SUCCEEDED)
+    await append_events(server, job.id, 0, JobStatus.SUCCEEDED)
     assert await both == [[{"jobProgress": {"sequence": 1}}], [{"jobProgress": {"number": 1}}]]
 
 
@@ -126,7 +127,7 @@ async def test_an_error_is_told_to_each_subscriber_under_a_reference_of_its_own(
 
     monkeypatch.setattr(job_fields, "job_of", broken)
     async with following(server, job.id, [{}] * 4) as answers:
-        await append(server, job.id, 0, JobStatus.SUCCEEDED)
+        await append_events(server, job.id, 0, JobStatus.SUCCEEDED)
         results = [one[0] for one in await answers]
     errors = [error for result in results for error in result.errors or []]
     assert [error.extensions["code"] for error in errors if error.extensions] == ["INTERNAL"] * 4
@@ -144,7 +145,7 @@ async def test_what_has_been_written_since_is_seen(server: AppContext) -> None:
         async with server.database.write() as session:
             (await session.merge(model)).name = "new"
         assert before is not None and server.event_hub.snapshot_key(job.id, 1) != before
-        await append(server, job.id, 0, JobStatus.SUCCEEDED)
+        await append_events(server, job.id, 0, JobStatus.SUCCEEDED)
         got = [data_of(one) for one in await answers]
     assert [one[0]["job"]["result"]["name"] for one in got] == ["new", "new"]
 
@@ -153,7 +154,7 @@ async def test_who_watches_alone_shares_with_nobody(server: AppContext) -> None:
     job = await add_job(server)
     async with following(server, job.id, [{}]) as answers:
         assert server.event_hub.snapshot_key(job.id, 1) is None
-        await append(server, job.id, 0, JobStatus.SUCCEEDED)
+        await append_events(server, job.id, 0, JobStatus.SUCCEEDED)
         assert len((await answers)[0]) == 1
     assert server.event_hub.snapshot_key(job.id, 1) is None
 
@@ -204,7 +205,7 @@ async def test_a_socket_sends_a_shared_answer_under_each_subscriptions_own_id(
     job = await add_job(server)
     ids = ("1", 'a "quoted" \u00fc')
     async with subscribed_twice(server, address, job.id, ids) as socket:
-        await append(server, job.id, 2, JobStatus.SUCCEEDED)
+        await append_events(server, job.id, 2, JobStatus.SUCCEEDED)
         messages = [json.loads(await socket.recv()) for _ in range(8)]
     data = [{"sequence": 1, "message": "so"}, {"sequence": 2, "message": "so"}, {"sequence": 3}]
     for id in ids:
@@ -223,7 +224,7 @@ async def test_of_shared_answers_only_the_last_is_kept_until_the_next_comes(
 ) -> None:
     job = await add_job(server)
     async with subscribed_twice(server, address, job.id, ("1", "2")) as socket:
-        await append(server, job.id, 50)
+        await append_events(server, job.id, 50)
         for _ in range(100):
             assert json.loads(await socket.recv())["type"] == "next"
         assert len(executed) == 50
@@ -261,7 +262,7 @@ async def test_those_who_watch_all_jobs_share_reads_and_answers(
     watching = asyncio.gather(*(watch(kinds) for kinds in asked))
     async with asyncio.timeout(30):
         await until(lambda: shown == len(asked))
-        await append(server, job.id, 0, JobStatus.FAILED)
+        await append_events(server, job.id, 0, JobStatus.FAILED)
         assert await watching == [["RUNNING", "FAILED"]] * len(asked)
     assert reads < 10
     assert not server.changes._calls

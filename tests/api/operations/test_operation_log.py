@@ -12,9 +12,9 @@ from gql_server.api.operations.root_fields import root_fields
 from gql_server.services import jobs
 from gql_server.services.app_context import AppContext
 from tests.api.asking import execute, follow
-from tests.api.test_sockets import connected, subscribe
 from tests.support.scraping import rendered, scrape
 from tests.support.serving import client_of
+from tests.support.sockets import connected, subscribe
 
 MINE = "query Mine { server { version } me: jobs { totalCount } }"
 DELETE = 'mutation Tidy { gone: deleteSae(id: "sae_0") { __typename } }'

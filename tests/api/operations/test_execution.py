@@ -14,7 +14,7 @@ from gql_server.api.schema import schema
 from gql_server.services.app_context import AppContext
 from models.enums import JobStatus
 from tests.api.asking import ask, execute
-from tests.jobs.test_event_hub import add_job, append
+from tests.support.job_logs import add_job, append_events
 from tests.support.serving import serving
 
 DOCUMENT = """subscription($id: ID!) { jobProgress(id: $id) {
@@ -25,7 +25,7 @@ EVENTS = 300
 async def objects_per_event(server: AppContext) -> float:
     """Return how many objects more there are for each of an ended job's later events."""
     job = await add_job(server)
-    await append(server, job.id, EVENTS, JobStatus.SUCCEEDED)
+    await append_events(server, job.id, EVENTS, JobStatus.SUCCEEDED)
     counts: dict[int, int] = {}
     sent = 0
     async for _ in await schema.subscribe(DOCUMENT, {"id": job.id}, Context(server)):

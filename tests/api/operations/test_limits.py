@@ -28,11 +28,10 @@ from gql_server.services.app_context import AppContext
 from models import Job
 from models.enums import JobStatus
 from tests.api.asking import ask, execute, first_error, follow
-from tests.jobs.test_event_hub import until
+from tests.support.documents import TABS
 from tests.support.fake_executor import FakeExecutor
 from tests.support.serving import add_language_model, add_run, add_sae, idle_job, serving
-
-TABS = Path(__file__).parents[2] / "frontend" / "src" / "tabs"
+from tests.support.waiting import until
 
 
 async def refusal(server: AppContext, query: str, **variables: Any) -> tuple[str, float, float]:
@@ -40,8 +39,8 @@ async def refusal(server: AppContext, query: str, **variables: Any) -> tuple[str
     error = await first_error(server, query, **variables)
     extensions = error["extensions"]
     assert extensions["code"] == "TOO_COMPLEX"
-    assert str(extensions["actual"]) in error["message"]
-    assert str(extensions["allowed"]) in error["message"]
+    assert f"{extensions['actual']:,}" in error["message"]
+    assert f"the limit is {extensions['allowed']:,}" in error["message"]
     return extensions["limit"], extensions["allowed"], extensions["actual"]
 
 

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,20 +13,7 @@ from structlog.testing import capture_logs
 from gql_server.api.operations.request_checks import INVALID_TEXT, NO_OPERATION_NAME
 from gql_server.services.app_context import AppContext
 from tests.support.serving import endpoint
-
-
-@contextmanager
-def connected(server: AppContext) -> Iterator[WebSocketTestSession]:
-    """Give a socket whose connection has been acknowledged."""
-    client = TestClient(endpoint(server))
-    with client.websocket_connect("ws://localhost/graphql", subprotocols=["graphql-transport-ws"]) as socket:
-        socket.send_json({"type": "connection_init"})
-        assert socket.receive_json() == {"type": "connection_ack"}
-        yield socket
-
-
-def subscribe(**payload: Any) -> dict[str, Any]:
-    return {"type": "subscribe", "id": "1", "payload": payload}
+from tests.support.sockets import connected, subscribe
 
 
 def closed_with(socket: WebSocketTestSession) -> tuple[int, str]:
