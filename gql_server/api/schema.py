@@ -16,13 +16,7 @@ from gql_server.api.contrast import ContrastQueries
 from gql_server.api.evaluations import EvaluationMutations
 from gql_server.api.exports import ExportMutations
 from gql_server.api.generation import GenerationMutations, GenerationSubscriptions
-from gql_server.api.job_events import (
-    JobLogged,
-    JobProgressed,
-    JobStatusChanged,
-    TrainingResumed,
-    TrainingStepped,
-)
+from gql_server.api.job_events import EVENT_TYPES
 from gql_server.api.jobs import JobMutations, JobQueries, JobSubscriptions
 from gql_server.api.language_models import LanguageModelMutations, LanguageModelQueries
 from gql_server.api.neuron_indexes import NeuronIndexMutations
@@ -92,7 +86,7 @@ schema = Schema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[JobStatusChanged, JobProgressed, JobLogged, TrainingResumed, TrainingStepped],
+    types=[event_type for event_type, _ in EVENT_TYPES.values()],
     extensions=[OperationContext, OperationLog, Limits, RequestChecks],
     exception_handlers=HANDLERS,
     execution_context_class=Execution,
