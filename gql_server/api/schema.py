@@ -31,6 +31,12 @@ from gql_server.api.refusals import HANDLERS
 from gql_server.api.saes import SaeMutations, SaeQueries
 from gql_server.api.server import ServerQueries
 from gql_server.api.top_neurons import TopNeuronQueries
+from models.enums import JobEventType
+
+if hidden := [type_ for type_ in JobEventType if type_ not in EVENT_TYPES]:
+    raise TypeError(
+        f"No object type shows {hidden[0]}: add one with @shows(JobEventType.{hidden[0]}) to gql_server/api."
+    )
 
 
 @object_type

@@ -104,6 +104,18 @@ async def test_a_job_logs_every_step_without_gaps_and_its_artifact_becomes_ready
     assert run.layers == [{"name": "m_layers_1", "hidden_size": 8}]
 
 
+async def test_an_event_that_its_handler_does_not_declare_fails_the_job(tmp_path: Path) -> None:
+    def tell(task: Task, run: TaskRun) -> None:
+        run.push(Log("begin"))
+        run.push(CONFIG)
+        run.finish(capture_result())
+
+    async with serving(tmp_path, FakeExecutor(tell)) as server:
+        lm = await add_language_model(server)
+        job = await ended(server, (await activation_runs.capture(server, capture_request(lm.id))).job.id)
+    assert (job.status, job.error) == (JobStatus.FAILED, supervisor.INTERNAL_FAILURE)
+
+
 async def test_a_training_keeps_its_points_and_queues_the_index_when_it_has_succeeded(tmp_path: Path) -> None:
     async with serving(tmp_path, FakeExecutor(succeed)) as server:
         run = await add_run(server, await add_language_model(server))
