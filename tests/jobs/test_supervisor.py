@@ -100,7 +100,7 @@ async def test_a_job_logs_every_step_without_gaps_and_its_artifact_becomes_ready
         "SUCCEEDED",
     ]
     assert [e.payload["message"] for e in events if e.type == JobEventType.LOG] == ["begin"]
-    assert run.status == ArtifactStatus.READY and run.token_count == 5
+    assert run.status == ArtifactStatus.READY and run.token_count == 5 and run.job_id == job.id
     assert run.layers == [{"name": "m_layers_1", "hidden_size": 8}]
 
 
