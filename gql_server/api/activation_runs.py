@@ -17,6 +17,7 @@ from gql_server.api.common import (
     input_type,
     mutation,
     object_type,
+    request_of,
 )
 from gql_server.api.context import Info
 from gql_server.api.datasets import Dataset, DatasetInput, dataset_request
@@ -199,19 +200,7 @@ class CaptureActivationsInput:
 
     async def request(self) -> CaptureRequest:
         """Return what the service is asked for."""
-        return CaptureRequest(
-            language_model_id=self.language_model_id,
-            layers=self.layers,
-            dataset=dataset_request(self.dataset),
-            name=self.name,
-            sample_offset=self.sample_offset,
-            sample_limit=self.sample_limit,
-            batch_size=self.batch_size,
-            max_length=self.max_length,
-            dtype=self.dtype,
-            long_texts=self.long_texts,
-            idempotency_key=self.idempotency_key,
-        )
+        return request_of(CaptureRequest, self, dataset=dataset_request(self.dataset))
 
 
 @strawberry.type

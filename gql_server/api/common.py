@@ -162,6 +162,11 @@ def from_row(type_: Callable[..., T], row: Any, /, **others: Any) -> T:
     return type_(**columns, **others)
 
 
+def request_of(type_: Callable[..., T], input: Any, /, **others: Any) -> T:
+    """Make a service's request, whose fields are named as the input's, with ``others`` in place of some."""
+    return type_(**(vars(input) | others))
+
+
 def finite(number: float | None) -> float | None:
     """Return the number, or None for NaN and infinities, which JSON lacks."""
     return number if number is not None and math.isfinite(number) else None

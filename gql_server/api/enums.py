@@ -4,6 +4,7 @@ Import them from here, so that no type is made before its enum has its descripti
 """
 
 from gql_server.api.common import describe_enum
+from gql_server.services import job_kinds
 from gql_server.services.neurons import NeuronOrder
 from models.enums import (
     ArtifactStatus,
@@ -162,15 +163,7 @@ describe_enum(
 describe_enum(
     JobKind,
     "What a job does.",
-    {
-        "LOAD_LANGUAGE_MODEL": "Loads a language model into the worker for interactive work.",
-        "CAPTURE_ACTIVATIONS": "Captures an activation run.",
-        "TRAIN_SAE": "Trains an SAE on an activation run.",
-        "INDEX_NEURONS": "Passes over an activation run to find out about an SAE's neurons.",
-        "EVALUATE_SAE": "Measures an SAE in its layer's place.",
-        "IMPORT_SAE": "Reads an SAE that was made elsewhere.",
-        "EXPORT_SAE": "Writes an SAE in another format.",
-    },
+    {kind: handler.description for kind, handler in job_kinds.BY_KIND.items()},
 )
 describe_enum(
     JobStatus,

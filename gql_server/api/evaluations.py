@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import strawberry
 
-from gql_server.api.common import BigInt, argument, input_type, mutation, object_type
+from gql_server.api.common import BigInt, argument, input_type, mutation, object_type, request_of
 from gql_server.api.context import Info
 from gql_server.api.datasets import Dataset, DatasetInput, dataset_request
 from gql_server.api.enums import DatasetKind
@@ -158,15 +158,7 @@ class EvaluateSaeInput:
 
     async def request(self) -> EvaluateRequest:
         """Return what the service is asked for."""
-        return EvaluateRequest(
-            sae_id=self.sae_id,
-            dataset=dataset_request(self.dataset),
-            sample_offset=self.sample_offset,
-            sample_limit=self.sample_limit,
-            idempotency_key=self.idempotency_key,
-            exclude_first_positions=self.exclude_first_positions,
-            exclude_outliers=self.exclude_outliers,
-        )
+        return request_of(EvaluateRequest, self, dataset=dataset_request(self.dataset))
 
 
 @strawberry.type

@@ -15,6 +15,7 @@ from gql_server.api.common import (
     mutation,
     object_type,
     one_of_input_type,
+    request_of,
 )
 from gql_server.api.context import Info
 from gql_server.api.launches import LaunchResult, job_launched
@@ -125,9 +126,7 @@ class ExportSaeInput:
 
     def request(self) -> ExportSaeRequest:
         """Return what the service is asked for."""
-        return ExportSaeRequest(
-            sae_id=self.sae_id, format=self.format.value, idempotency_key=self.idempotency_key
-        )
+        return request_of(ExportSaeRequest, self, format=self.format.value)
 
 
 @strawberry.type

@@ -1,6 +1,8 @@
 """What happens to jobs, event by event."""
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any, TypeVar
 
 import strawberry
 
@@ -13,6 +15,21 @@ from gql_server.api.references import JobRef
 from gql_server.api.training import TrainingPoint, training_point
 from models import JobEvent as JobEventRow
 from models.enums import JobEventType
+
+Payload = dict[str, Any]
+Shown = TypeVar("Shown", bound="type[JobEvent]")
+EVENT_TYPES: dict[JobEventType, tuple["type[JobEvent]", Callable[[Payload], Payload]]] = {}
+"""What shows the log's entries of a type, and what makes its fields of their payloads."""
+
+
+def shows(type: JobEventType, fields_of: Callable[[Payload], Payload] = dict) -> Callable[[Shown], Shown]:
+    """Make an object type the one that shows the log's entries of a type; its fields are the payload's."""
+
+    def register(class_: Shown) -> Shown:
+        EVENT_TYPES[type] = class_, fields_of
+        return class_
+
+    return register
 
 
 @interface_type
@@ -32,6 +49,7 @@ class JobEvent:
         return job
 
 
+@shows(JobEventType.STATUS, lambda payload: payload | {"status": JobStatus(payload["status"])})
 @object_type
 class JobStatusChanged(JobEvent):
     """The job's status has changed."""
@@ -45,6 +63,7 @@ class JobStatusChanged(JobEvent):
     )
 
 
+@shows(JobEventType.PROGRESS, lambda payload: {"progress": job_progress(**payload)})
 @object_type
 class JobProgressed(JobEvent):
     """The job has got further."""
@@ -52,6 +71,7 @@ class JobProgressed(JobEvent):
     progress: JobProgress = strawberry.field(description="How far it was then.")
 
 
+@shows(JobEventType.LOG)
 @object_type
 class JobLogged(JobEvent):
     """The job has something to say."""
@@ -59,6 +79,7 @@ class JobLogged(JobEvent):
     message: str = strawberry.field(description="One sentence for people.")
 
 
+@shows(JobEventType.TRAINING_POINT, lambda payload: {"point": training_point(payload)})
 @object_type
 class TrainingStepped(JobEvent):
     """A training has measured itself."""
@@ -66,6 +87,7 @@ class TrainingStepped(JobEvent):
     point: TrainingPoint = strawberry.field(description="The point that was added to the training's history.")
 
 
+@shows(JobEventType.TRAINING_RESUMED)
 @object_type
 class TrainingResumed(JobEvent):
     """A training goes on from a snapshot, or begins anew: what its history has beyond the step is gone.
@@ -78,26 +100,5 @@ class TrainingResumed(JobEvent):
 
 def job_event(row: JobEventRow) -> JobEvent:
     """Return an entry of the log as it is shown."""
-    payload = row.payload
-    match row.type:
-        case JobEventType.STATUS:
-            return JobStatusChanged(
-                job_id=row.job_id,
-                sequence=row.sequence,
-                at=row.at,
-                status=JobStatus(payload["status"]),
-                error=payload["error"],
-                attempt=payload["attempt"],
-            )
-        case JobEventType.PROGRESS:
-            progress = job_progress(**payload)
-            return JobProgressed(job_id=row.job_id, sequence=row.sequence, at=row.at, progress=progress)
-        case JobEventType.LOG:
-            message = payload["message"]
-            return JobLogged(job_id=row.job_id, sequence=row.sequence, at=row.at, message=message)
-        case JobEventType.TRAINING_POINT:
-            point = training_point(**payload)
-            return TrainingStepped(job_id=row.job_id, sequence=row.sequence, at=row.at, point=point)
-        case JobEventType.TRAINING_RESUMED:
-            step = payload["step"]
-            return TrainingResumed(job_id=row.job_id, sequence=row.sequence, at=row.at, step=step)
+    class_, fields_of = EVENT_TYPES[row.type]
+    return class_(job_id=row.job_id, sequence=row.sequence, at=row.at, **fields_of(row.payload))

@@ -7,7 +7,16 @@ from typing import Annotated
 import strawberry
 
 from gql_server.api import activation_runs, jobs
-from gql_server.api.common import BigInt, argument, field, from_row, input_type, mutation, object_type
+from gql_server.api.common import (
+    BigInt,
+    argument,
+    field,
+    from_row,
+    input_type,
+    mutation,
+    object_type,
+    request_of,
+)
 from gql_server.api.context import Info
 from gql_server.api.enums import ArtifactStatus
 from gql_server.api.exclusions import EXCLUDE_FIRST_POSITIONS, EXCLUDE_OUTLIERS
@@ -101,14 +110,7 @@ class IndexNeuronsInput:
 
     def request(self) -> IndexRequest:
         """Return what the service is asked for."""
-        return IndexRequest(
-            sae_id=self.sae_id,
-            activation_run_id=self.activation_run_id,
-            top_texts_per_neuron=self.top_texts_per_neuron,
-            idempotency_key=self.idempotency_key,
-            exclude_first_positions=self.exclude_first_positions,
-            exclude_outliers=self.exclude_outliers,
-        )
+        return request_of(IndexRequest, self)
 
 
 @strawberry.type

@@ -16,13 +16,7 @@ from gql_server.api.contrast import ContrastQueries
 from gql_server.api.evaluations import EvaluationMutations
 from gql_server.api.exports import ExportMutations
 from gql_server.api.generation import GenerationMutations, GenerationSubscriptions
-from gql_server.api.job_events import (
-    JobLogged,
-    JobProgressed,
-    JobStatusChanged,
-    TrainingResumed,
-    TrainingStepped,
-)
+from gql_server.api.job_events import EVENT_TYPES
 from gql_server.api.jobs import JobMutations, JobQueries, JobSubscriptions
 from gql_server.api.language_models import LanguageModelMutations, LanguageModelQueries
 from gql_server.api.neuron_indexes import NeuronIndexMutations
@@ -37,6 +31,12 @@ from gql_server.api.refusals import HANDLERS
 from gql_server.api.saes import SaeMutations, SaeQueries
 from gql_server.api.server import ServerQueries
 from gql_server.api.top_neurons import TopNeuronQueries
+from models.enums import JobEventType
+
+if hidden := [type_ for type_ in JobEventType if type_ not in EVENT_TYPES]:
+    raise TypeError(
+        f"No object type shows {hidden[0]}: add one with @shows(JobEventType.{hidden[0]}) to gql_server/api."
+    )
 
 
 @object_type
@@ -92,7 +92,7 @@ schema = Schema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[JobStatusChanged, JobProgressed, JobLogged, TrainingResumed, TrainingStepped],
+    types=[event_type for event_type, _ in EVENT_TYPES.values()],
     extensions=[OperationContext, OperationLog, Limits, RequestChecks],
     exception_handlers=HANDLERS,
     execution_context_class=Execution,

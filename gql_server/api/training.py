@@ -1,10 +1,11 @@
 """How an SAE was trained: its configuration, its history, and what a training is asked for."""
 
+from dataclasses import fields
 from typing import Any
 
 import strawberry
 
-from gql_server.api.common import BigInt, finite, finite_number, input_type, object_type
+from gql_server.api.common import BigInt, finite, finite_number, input_type, object_type, request_of
 from gql_server.services.requests import TrainRequest
 from models import TrainingPoint as TrainingPointRow
 
@@ -102,48 +103,19 @@ def sae_outliers(figures: dict[str, Any]) -> SaeOutliers:
     return SaeOutliers(**figures)
 
 
-def training_point(
-    *,
-    step: int,
-    epoch: int,
-    token_count: int,
-    loss: float | None,
-    mse: float | None,
-    explained_variance: float | None,
-    l0: float,
-    dead_fraction: float | None,
-    learning_rate: float,
-    tokens_per_second: float,
-) -> TrainingPoint:
-    """Return a point as it is shown; the arguments are those of a TRAINING_POINT event's payload."""
-    return TrainingPoint(
-        step=step,
-        epoch=epoch,
-        token_count=BigInt(token_count),
-        loss=finite(loss),
-        mse=finite(mse),
-        explained_variance=finite(explained_variance),
-        l0=finite_number(l0),
-        dead_fraction=finite(dead_fraction),
-        learning_rate=finite_number(learning_rate),
-        tokens_per_second=finite_number(tokens_per_second),
-    )
+def training_point(figures: dict[str, Any]) -> TrainingPoint:
+    """Return a point as it is shown, from the payload of its event."""
+    shown = dict(figures)
+    for name in ("loss", "mse", "explained_variance", "dead_fraction"):
+        shown[name] = finite(figures[name])
+    for name in ("l0", "learning_rate", "tokens_per_second"):
+        shown[name] = finite_number(figures[name])
+    return TrainingPoint(**shown)
 
 
 def training_point_of_row(row: TrainingPointRow) -> TrainingPoint:
     """Return a row as it is shown."""
-    return training_point(
-        step=row.step,
-        epoch=row.epoch,
-        token_count=row.token_count,
-        loss=row.loss,
-        mse=row.mse,
-        explained_variance=row.explained_variance,
-        l0=row.l0,
-        dead_fraction=row.dead_fraction,
-        learning_rate=row.learning_rate,
-        tokens_per_second=row.tokens_per_second,
-    )
+    return training_point({field.name: getattr(row, field.name) for field in fields(TrainingPoint)})
 
 
 @input_type
@@ -196,21 +168,4 @@ class TrainSaeInput:
 
     def request(self) -> TrainRequest:
         """Return what the service is asked for."""
-        return TrainRequest(
-            activation_run_id=self.activation_run_id,
-            layer=self.layer,
-            name=self.name,
-            sae_class=self.sae_class,
-            latent_count=self.latent_count,
-            k=self.k,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            l1_lambda=self.l1_lambda,
-            seed=self.seed,
-            device=self.device,
-            index_neurons=self.index_neurons,
-            idempotency_key=self.idempotency_key,
-            exclude_first_positions=self.exclude_first_positions,
-            exclude_outliers=self.exclude_outliers,
-        )
+        return request_of(TrainRequest, self)

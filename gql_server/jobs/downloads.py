@@ -7,15 +7,7 @@ from pathlib import Path
 from gql_server.jobs.executor import Executor, TaskRun
 from gql_server.model_files.files import whole_snapshot_in_cache
 from gql_server.protocol.sources import LanguageModelSource
-from gql_server.protocol.tasks import (
-    CaptureActivations,
-    DownloadLanguageModel,
-    DownloadTexts,
-    EvaluateSae,
-    IndexNeurons,
-    LoadLanguageModel,
-    Task,
-)
+from gql_server.protocol.tasks import DownloadLanguageModel, Task
 from gql_server.settings import Settings
 
 AT_ONCE = 4
@@ -41,30 +33,17 @@ class Downloads:
 
     async def missing(self, task: Task) -> list[Task]:
         """Return the tasks that get what a task needs and that is not here."""
-        source, texts = _language_model(task), self._texts(task)
-        if not self._enabled or (source is None and texts is None):
-            return []
-        return await asyncio.to_thread(self._missing, task, source, texts)
+        return await asyncio.to_thread(self._missing, task) if self._enabled else []
 
-    def _missing(
-        self, task: Task, source: LanguageModelSource | None, texts: DownloadTexts | None
-    ) -> list[Task]:
+    def _missing(self, task: Task) -> list[Task]:
         found: list[Task] = []
-        # A load that people ask for looks whether a branch has moved.
-        if source is not None and (
-            isinstance(task, LoadLanguageModel) or not whole_snapshot_in_cache(source)
-        ):
+        source, texts = task.language_model_needed(), task.texts_needed(self._patience)
+        of_hub = source is not None and source.kind == "HUGGING_FACE"
+        if source is not None and of_hub and (task.asks_hub_anew or not whole_snapshot_in_cache(source)):
             found.append(DownloadLanguageModel(source, self._patience))
         if texts is not None and not Path(texts.directory).is_dir():
             found.append(texts)
         return found
-
-    def _texts(self, task: Task) -> DownloadTexts | None:
-        """Return what gets the texts of the Hub that a task reads, if it does."""
-        if not isinstance(task, CaptureActivations | EvaluateSae) or task.hub_dataset is None:
-            return None
-        wanted = None if task.sample_limit is None else task.sample_offset + task.sample_limit
-        return DownloadTexts(task.hub_dataset, task.dataset_dir, wanted, task.max_texts, self._patience)
 
     async def get(self, downloads: Sequence[Task], follow: Follow) -> None:
         """Do downloads, one after the other; ``follow`` takes in what each tells. It may be canceled.
@@ -81,16 +60,3 @@ class Downloads:
                 except BaseException:
                     await self._executor.cancel(run)
                     raise
-
-
-def _language_model(task: Task) -> LanguageModelSource | None:
-    """Return the repository whose files a task loads, if it does."""
-    match task:
-        case (
-            LoadLanguageModel(language_model=source)
-            | CaptureActivations(language_model=source)
-            | EvaluateSae(language_model=source)
-            | IndexNeurons(language_model=LanguageModelSource() as source)
-        ):
-            return source if source.kind == "HUGGING_FACE" else None
-    return None

@@ -6,7 +6,6 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.errors import Conflict
-from gql_server.protocol.events import TrainingPointMessage
 from models import Job, JobEvent
 from models.enums import JobEventType, JobStatus
 
@@ -25,12 +24,6 @@ async def append_status(session: AsyncSession, job: Job, status: JobStatus, erro
     await session.flush()  # Only then a new job has its attempt.
     payload = {"status": status, "error": error, "attempt": job.attempt}
     await append(session, job, JobEventType.STATUS, payload)
-
-
-async def append_training_point(session: AsyncSession, job: Job, point: TrainingPointMessage) -> None:
-    """Log a point of a training's history."""
-    payload = {name: getattr(point, name) for name in point.__struct_fields__}
-    await append(session, job, JobEventType.TRAINING_POINT, payload)
 
 
 async def next_revision(session: AsyncSession) -> int:

@@ -25,10 +25,10 @@ from gql_server.jobs.executor import (
     WorkerLost,
     WorkerOutOfMemory,
 )
-from gql_server.jobs.handler import JobHandler
+from gql_server.jobs.handler import Handler
 from gql_server.jobs.job_logging import EndedJob, log_job_started, subject
 from gql_server.jobs.notifier import LOOK_AGAIN_SECONDS, Notifier
-from gql_server.protocol.events import Event, Log, Progress, Stage, TrainingPointMessage
+from gql_server.protocol.events import Event, Log, Progress, Stage
 from gql_server.protocol.results import Result
 from gql_server.protocol.tasks import Task
 from gql_server.protocol.wire import Lane
@@ -59,7 +59,7 @@ class Supervisor:
         self,
         database: Database,
         executor: Executor,
-        handlers: Mapping[JobKind, JobHandler],
+        handlers: Mapping[JobKind, Handler],
         notifier: Notifier,
         settings: Settings,
         telemetry: Telemetry,
@@ -307,8 +307,8 @@ class Supervisor:
     async def _record(self, job_id: str, events: list[Event]) -> None:
         async with self._database.write() as session:
             job = await session.get_one(Job, job_id)
+            handler = self._handlers[job.kind]
             for event in events:
-                await self._handlers[job.kind].record(session, job, event)
                 match event:
                     case Progress() | Stage():
                         progress.take_in(job, event)
@@ -316,10 +316,11 @@ class Supervisor:
                     case Log(message):
                         logger.info("job log", message=message)
                         await event_log.append(session, job, JobEventType.LOG, {"message": message})
-                    case TrainingPointMessage():
-                        await event_log.append_training_point(session, job, event)
+                    case _ if isinstance(event, handler.events):
+                        await handler.record(session, job, event)
                     case _:
-                        pass  # The handler's business alone.
+                        what = f"{type(event).__name__} is none of the events of {type(handler).__name__}"
+                        raise TypeError(f"{what}; add it there, and to record.")
         self._notifier.notify()
 
     def _how(self, job_id: str, ended: TaskEnded) -> tuple[JobStatus, str | None]:

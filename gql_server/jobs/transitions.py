@@ -6,7 +6,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.jobs import event_log, progress, queue
-from gql_server.jobs.handler import JobHandler
+from gql_server.jobs.handler import Handler
 from gql_server.jobs.job_logging import log_job_queued
 from models import Job
 from models.base import now
@@ -20,7 +20,7 @@ MAX_RESUMPTIONS = 3
 
 async def finish(
     session: AsyncSession,
-    handler: JobHandler,
+    handler: Handler,
     job: Job,
     status: JobStatus,
     error: str | None,
@@ -39,9 +39,7 @@ def not_before_start(job: Job) -> datetime:
     return max(now(), job.started_at) if job.started_at else now()
 
 
-async def resume_automatically(
-    session: AsyncSession, handler: JobHandler, job: Job, *, stopping: bool
-) -> None:
+async def resume_automatically(session: AsyncSession, handler: Handler, job: Job, *, stopping: bool) -> None:
     """Queue an INTERRUPTED job for its next attempt, in its old place.
 
     Args:
@@ -69,7 +67,7 @@ async def begin_attempt(session: AsyncSession, job: Job) -> None:
     log_job_queued(session, job)
 
 
-async def retry(session: AsyncSession, handler: JobHandler, job: Job) -> None:
+async def retry(session: AsyncSession, handler: Handler, job: Job) -> None:
     """Queue a job again because somebody asks for it, at the end of the queue."""
     await handler.requeue(session, job)
     job.resumptions = 0

@@ -4,7 +4,6 @@ import asyncio
 import math
 import re
 import signal
-import struct
 from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from gql_server.jobs.spawning import how_it_ended, kill, spawn
 from gql_server.jobs.watchdog import SILENT, STUCK, Watchdog, WorkerTimeouts
 from gql_server.processes import oom
 from gql_server.processes.oom import kills_so_far
+from gql_server.protocol.frames import HEADER_BYTES, body_bytes, frame, from_worker
 from gql_server.protocol.tasks import Task
 from gql_server.protocol.wire import (
     CancelTask,
@@ -33,7 +33,6 @@ from gql_server.protocol.wire import (
     TaskEvent,
     TaskFailed,
     TaskSucceeded,
-    ToWorker,
     WorkerAlive,
     WorkerReady,
 )
@@ -42,7 +41,6 @@ from gql_server.telemetry.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
 
-_LENGTH = struct.Struct(">I")
 _ENDS_OF_LINES = re.compile(rb"[\r\n]+")
 _PRINTED_BYTES = 16 * 1024
 _PRINTED_CHARACTERS = 1_000
@@ -128,20 +126,19 @@ class WorkerProcess:
         await self._ensure_started()
         self._last_task_id += 1
         # Encoded before it is registered: what cannot be encoded must not wait for ever.
-        frame = _frame(StartTask(self._last_task_id, lane, task))
+        sent = _Sent(TaskRun(), frame(StartTask(self._last_task_id, lane, task)))
         if self._process is None:
             raise WorkerLost("The worker ended as soon as it had started.")
-        run = TaskRun()
-        self._sent[self._last_task_id] = _Sent(run, frame)
-        await self._send(frame)
-        return run
+        self._sent[self._last_task_id] = sent
+        await self._send(sent.frame)
+        return sent.run
 
     async def cancel(self, run: TaskRun) -> bool:
         """Ask a task of this worker to stop; returns whether it has the task."""
         for task_id, sent in self._sent.items():
             if sent.run is run:
                 run.cancel_requested = True
-                await self._send(_frame(CancelTask(task_id)))
+                await self._send(frame(CancelTask(task_id)))
                 if run.begun:
                     self._kill_later(task_id)
                 return True
@@ -168,7 +165,7 @@ class WorkerProcess:
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_seconds):
                 for task_id in list(self._sent):
-                    await self._send(_frame(CancelTask(task_id)))
+                    await self._send(frame(CancelTask(task_id)))
                 for sent in list(self._sent.values()):
                     await sent.run.ended()
 
@@ -207,10 +204,10 @@ class WorkerProcess:
         self._metrics.started(self._name)
         log.info("worker started", lanes=self.lanes, pid=process.pid)
 
-    async def _send(self, frame: bytes) -> None:
+    async def _send(self, data: bytes) -> None:
         if self._writer is None:
             return
-        self._writer.write(frame)
+        self._writer.write(data)
         try:
             await self._writer.drain()
         except ConnectionError:
@@ -218,11 +215,10 @@ class WorkerProcess:
             log.info("worker is gone", lanes=self.lanes)
 
     async def _read(self, reader: asyncio.StreamReader, process: Process) -> None:
-        decoder = msgspec.msgpack.Decoder(FromWorker)
         try:
             while True:
-                (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-                self._receive(decoder.decode(await reader.readexactly(length)))
+                n_bytes = body_bytes(await reader.readexactly(HEADER_BYTES))
+                self._receive(from_worker.decode(await reader.readexactly(n_bytes)))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # The process has ended, or is about to; how is told below.
         except msgspec.DecodeError:
@@ -374,8 +370,3 @@ def _in_a_word(loss: WorkerLost, *, closed: bool) -> str:
     if isinstance(loss, WorkerOutOfMemory):
         return "out_of_memory"
     return _IN_A_WORD.get(str(loss), "stopped" if closed else "crashed")
-
-
-def _frame(message: ToWorker) -> bytes:
-    body = msgspec.msgpack.encode(message)
-    return _LENGTH.pack(len(body)) + body

@@ -5,7 +5,11 @@ from typing import Literal
 from gql_server.protocol.base import Message
 
 
-class Progress(Message, frozen=True):
+class Event(Message, frozen=True):
+    """Base of all events; wire.py has every subclass decoded."""
+
+
+class Progress(Event, frozen=True):
     """How far a task is; the supervisor decides which of these become events."""
 
     completed: int
@@ -13,7 +17,7 @@ class Progress(Message, frozen=True):
     rate_per_second: float | None = None
 
 
-class Stage(Message, frozen=True):
+class Stage(Event, frozen=True):
     """What a task does beside the counted progress, and how far that is; coalesced like Progress."""
 
     name: str
@@ -22,13 +26,13 @@ class Stage(Message, frozen=True):
     total: int | None
 
 
-class Log(Message, frozen=True):
+class Log(Event, frozen=True):
     """One sentence for people."""
 
     message: str
 
 
-class TrainingConfigChosen(Message, frozen=True):
+class TrainingConfigChosen(Event, frozen=True):
     """A training's configuration with the defaults filled in."""
 
     epochs: int
@@ -44,7 +48,7 @@ class TrainingConfigChosen(Message, frozen=True):
     """As Exclusions has it."""
 
 
-class TrainingPointMessage(Message, frozen=True):
+class TrainingPointMessage(Event, frozen=True):
     """Averages over the steps since the point before. Definitions: docs/metrics.md."""
 
     step: int
@@ -59,7 +63,7 @@ class TrainingPointMessage(Message, frozen=True):
     tokens_per_second: float
 
 
-class TrainingResumed(Message, frozen=True):
+class TrainingResumed(Event, frozen=True):
     """The training goes on after this step; its points so far take the place of all that were sent before."""
 
     step: int
@@ -93,7 +97,7 @@ class GeneratedToken(Message, frozen=True):
     top_neurons: list[NeuronActivationMessage]
 
 
-class TokenGenerated(Message, frozen=True):
+class TokenGenerated(Event, frozen=True):
     """A token as it is made."""
 
     prompt_index: int
@@ -101,7 +105,7 @@ class TokenGenerated(Message, frozen=True):
     token: GeneratedToken
 
 
-class OutputFinished(Message, frozen=True):
+class OutputFinished(Event, frozen=True):
     """All of one prompt's output in one variant."""
 
     prompt_index: int
@@ -112,15 +116,3 @@ class OutputFinished(Message, frozen=True):
     finish_reason: Literal["LENGTH", "STOP", "END_OF_TEXT", "CANCELED"]
     top_neurons: list[NeuronActivationMessage]
     elapsed_milliseconds: float
-
-
-Event = (
-    Progress
-    | Stage
-    | Log
-    | TrainingConfigChosen
-    | TrainingPointMessage
-    | TrainingResumed
-    | TokenGenerated
-    | OutputFinished
-)

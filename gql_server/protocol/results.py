@@ -17,7 +17,11 @@ from gql_server.protocol.exclusions import Exclusions
 from gql_server.tokens.options import TokenizerFacts
 
 
-class Done(Message, frozen=True):
+class Result(Message, frozen=True):
+    """Base of all results; wire.py has every subclass decoded."""
+
+
+class Done(Result, frozen=True):
     """A task without a result of its own has ended well."""
 
 
@@ -33,7 +37,7 @@ class LayerDescription(Message, frozen=True):
     """The last dimension of its output."""
 
 
-class LanguageModelDescription(Message, frozen=True):
+class LanguageModelDescription(Result, frozen=True):
     """What a load found out."""
 
     architecture: str
@@ -54,7 +58,7 @@ class CapturedLayer(Message, frozen=True):
     hidden_size: int
 
 
-class CaptureResult(Message, frozen=True):
+class CaptureResult(Result, frozen=True):
     """A finished capture; the manifest is at <store>/runs/<run id>/manifest.json."""
 
     layers: list[CapturedLayer]
@@ -82,7 +86,7 @@ class OutlierStatistics(Message, frozen=True):
     explained_variance_without_outliers: float | None
 
 
-class TrainResult(Message, frozen=True):
+class TrainResult(Result, frozen=True):
     """A finished training; files in sae_dir: sae.pt, metadata.json, history.json."""
 
     n_inputs: int
@@ -99,7 +103,7 @@ class HistogramMessage(Message, frozen=True):
     counts: list[int]
 
 
-class IndexResult(Message, frozen=True):
+class IndexResult(Result, frozen=True):
     """A finished index."""
 
     token_count: int
@@ -129,7 +133,7 @@ class EvaluatedDataset(Message, frozen=True):
     """Bad rows of the source that are not among its texts."""
 
 
-class EvaluationResult(Message, frozen=True):
+class EvaluationResult(Result, frozen=True):
     """A finished evaluation; figures are None where undefined or not finite. Definitions: docs/evaluation.md.
 
     Written into the SAE's metadata.json already.
@@ -176,7 +180,7 @@ class EvaluationResult(Message, frozen=True):
         return msgspec.structs.asdict(self) | {name: to_json(value) for name, value in nested.items()}
 
 
-class ImportResult(Message, frozen=True):
+class ImportResult(Result, frozen=True):
     """A finished import; files in sae_dir: sae.pt, metadata.json."""
 
     sae_class: str
@@ -186,7 +190,7 @@ class ImportResult(Message, frozen=True):
     provenance: SaeProvenance | None = None
 
 
-class ExportResult(Message, frozen=True):
+class ExportResult(Result, frozen=True):
     """A finished export."""
 
     byte_size: int
@@ -220,7 +224,7 @@ class PromptNeurons(Message, frozen=True):
     per_token: list[TokenNeurons]
 
 
-class TopNeuronsResult(Message, frozen=True):
+class TopNeuronsResult(Result, frozen=True):
     """In the order of the request."""
 
     prompts: list[PromptNeurons]
@@ -234,28 +238,13 @@ class ContrastedNeuron(Message, frozen=True):
     mean_b: float
 
 
-class ContrastResult(Message, frozen=True):
+class ContrastResult(Result, frozen=True):
     """The largest differences first."""
 
     neurons: list[ContrastedNeuron]
 
 
-class GenerateResult(Message, frozen=True):
+class GenerateResult(Result, frozen=True):
     """All outputs have been sent as events; this says that there are no more."""
 
     top_texts_written: bool
-
-
-Result = (
-    Done
-    | LanguageModelDescription
-    | CaptureResult
-    | TrainResult
-    | IndexResult
-    | EvaluationResult
-    | ImportResult
-    | ExportResult
-    | TopNeuronsResult
-    | ContrastResult
-    | GenerateResult
-)

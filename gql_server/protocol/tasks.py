@@ -1,30 +1,56 @@
 """What a worker can be asked to do."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from gql_server.protocol.base import Message
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.sources import Edit, HubDataset, LanguageModelSource, MadeWith, SaeSource
 
 
-class LoadLanguageModel(Message, frozen=True):
+class Task(Message, frozen=True):
+    """Base of all tasks; wire.py has every subclass decoded."""
+
+    needs_language_model: ClassVar[bool] = False
+    """Whether the files of its ``language_model`` have to be here before it begins."""
+    asks_hub_anew: ClassVar[bool] = False
+    """Whether it wants the newest state of that language model, though another is in the Hub's cache."""
+
+    def language_model_needed(self) -> LanguageModelSource | None:
+        """Return the language model whose files have to be here before it begins."""
+        return getattr(self, "language_model", None) if self.needs_language_model else None
+
+    def texts_needed(self, patience_seconds: float) -> "DownloadTexts | None":
+        """Return what gets the texts of the Hub that have to be here before it begins."""
+        return None
+
+    def subject(self) -> dict[str, str]:
+        """Return the IDs of what it is about, as log lines name them; an SAE and its run say which model."""
+        found: dict[str, str] = {}
+        for name in ("sae", "run", "language_model"):
+            part = getattr(self, name, None)
+            id = getattr(self, f"{name}_id", None) if part is None else part.id
+            if id is not None and len(found) < 2:
+                found[name] = id
+        return found
+
+
+class LoadLanguageModel(Task, frozen=True):
     """Load a language model and describe it. Result: LanguageModelDescription."""
 
     language_model: LanguageModelSource
+    needs_language_model = asks_hub_anew = True
 
 
-class UnloadLanguageModel(Message, frozen=True):
+class UnloadLanguageModel(Task, frozen=True):
     """Let go of a language model. Result: Done."""
 
     language_model_id: str
 
 
-class CaptureActivations(Message, frozen=True):
-    """Run texts through a model and store some layers' activations. Result: CaptureResult."""
+class TextsTask(Task, frozen=True):
+    """Base of tasks that run a dataset's texts through a language model."""
 
-    run_id: str
     language_model: LanguageModelSource
-    layers: list[str]
     dataset_dir: str
     """Arrow dataset with the column text; made by DownloadTexts where hub_dataset is given."""
     hub_dataset: HubDataset | None
@@ -32,11 +58,26 @@ class CaptureActivations(Message, frozen=True):
     dataset_description: str
     sample_offset: int
     sample_limit: int | None
+    max_texts: int
+    needs_language_model = True
+
+    def texts_needed(self, patience_seconds: float) -> "DownloadTexts | None":
+        """Return what gets as many of the first texts as are wanted."""
+        if self.hub_dataset is None:
+            return None
+        wanted = None if self.sample_limit is None else self.sample_offset + self.sample_limit
+        return DownloadTexts(self.hub_dataset, self.dataset_dir, wanted, self.max_texts, patience_seconds)
+
+
+class CaptureActivations(TextsTask, frozen=True):
+    """Run texts through a model and store some layers' activations. Result: CaptureResult."""
+
+    run_id: str
+    layers: list[str]
     batch_size: int
     max_length: int
     dtype: str
     store_dir: str
-    max_texts: int
     min_free_bytes: int = 0
     """Bytes of the disk that the task leaves free."""
     artifact_dir: str = ""
@@ -51,7 +92,7 @@ SNAPSHOT_FILE = "snapshot.pt"
 """What a training goes on from, in its sae_dir; of no use once its result is written down."""
 
 
-class TrainSae(Message, frozen=True):
+class TrainSae(Task, frozen=True):
     """Train an SAE on a stored run. Result: TrainResult.
 
     Events: TrainingConfigChosen, TrainingPoint; TrainingResumed where it goes on from a snapshot.
@@ -82,7 +123,7 @@ class TrainSae(Message, frozen=True):
     attempt: int = 1
 
 
-class IndexNeurons(Message, frozen=True):
+class IndexNeurons(Task, frozen=True):
     """Pass over a stored run with an SAE: statistics and top texts of every neuron. Result: IndexResult."""
 
     index_id: str
@@ -100,34 +141,27 @@ class IndexNeurons(Message, frozen=True):
     exclusions: Exclusions = Exclusions()
     language_model: LanguageModelSource | None = None
     """Whose unembedding says which tokens a neuron raises; None leaves that out."""
+    needs_language_model = True
     made_with: MadeWith | None = None
     """The language model that the SAE was made with; None where nothing is to be compared."""
 
 
-class EvaluateSae(Message, frozen=True):
+class EvaluateSae(TextsTask, frozen=True):
     """Measure an SAE in its layer's place on texts. Result: EvaluationResult."""
 
     sae: SaeSource
-    language_model: LanguageModelSource
-    dataset_dir: str
-    """Arrow dataset with the column text; made by DownloadTexts where hub_dataset is given."""
-    hub_dataset: HubDataset | None
-    dataset_kind: str
-    dataset_description: str
     dataset_sample_count: int | None
     """Texts of the whole dataset, where that is known; the directory may hold the first of them."""
-    sample_offset: int
     sample_limit: int
     trained_max_length: int | None
     """Tokens per text in the run that the SAE was trained on, if any."""
-    max_texts: int
     attempt: int = 1
     exclusions: Exclusions = Exclusions()
     made_with: MadeWith | None = None
     """The language model that the SAE was made with; None where nothing is to be compared."""
 
 
-class ImportSae(Message, frozen=True):
+class ImportSae(Task, frozen=True):
     """Make an SAE of files that somebody else has written. Result: ImportResult."""
 
     sae_id: str
@@ -157,7 +191,7 @@ class ImportSae(Message, frozen=True):
     """Noted in the provenance as it is now; None in tasks of earlier versions."""
 
 
-class ExportSae(Message, frozen=True):
+class ExportSae(Task, frozen=True):
     """Write an SAE in another library's format, as a ZIP file. Result: ExportResult."""
 
     sae: SaeSource
@@ -171,7 +205,7 @@ class ExportSae(Message, frozen=True):
     attempt: int = 1
 
 
-class FindTopNeurons(Message, frozen=True):
+class FindTopNeurons(Task, frozen=True):
     """The neurons that fire most on prompts. Result: TopNeuronsResult."""
 
     language_model: LanguageModelSource
@@ -184,7 +218,7 @@ class FindTopNeurons(Message, frozen=True):
     exclusions: Exclusions = Exclusions()
 
 
-class ContrastNeurons(Message, frozen=True):
+class ContrastNeurons(Task, frozen=True):
     """The neurons that fire more on one set of texts than on another. Result: ContrastResult."""
 
     language_model: LanguageModelSource
@@ -197,7 +231,7 @@ class ContrastNeurons(Message, frozen=True):
     exclusions: Exclusions = Exclusions()
 
 
-class Generate(Message, frozen=True):
+class Generate(Task, frozen=True):
     """Generate text. Events: TokenGenerated, OutputFinished. Result: GenerateResult."""
 
     language_model: LanguageModelSource
@@ -226,7 +260,11 @@ class Generate(Message, frozen=True):
     """Tokens that are neither edited nor counted for neurons."""
 
 
-class DownloadLanguageModel(Message, frozen=True):
+class Download(Task, frozen=True):
+    """Base of tasks of the lane downloads, whose workers do nothing else."""
+
+
+class DownloadLanguageModel(Download, frozen=True):
     """Get a repository's files into the Hub's cache. Events: Stage, in bytes. Result: Done."""
 
     language_model: LanguageModelSource
@@ -234,7 +272,7 @@ class DownloadLanguageModel(Message, frozen=True):
     """How long nothing may come."""
 
 
-class DownloadTexts(Message, frozen=True):
+class DownloadTexts(Download, frozen=True):
     """Get texts from the Hub and keep them as a dataset. Events: Stage, in rows. Result: Done."""
 
     dataset: HubDataset
@@ -246,20 +284,3 @@ class DownloadTexts(Message, frozen=True):
     """How many there may be."""
     patience_seconds: float
     """How long nothing may come."""
-
-
-Task = (
-    LoadLanguageModel
-    | UnloadLanguageModel
-    | CaptureActivations
-    | TrainSae
-    | IndexNeurons
-    | EvaluateSae
-    | ImportSae
-    | ExportSae
-    | FindTopNeurons
-    | ContrastNeurons
-    | Generate
-    | DownloadLanguageModel
-    | DownloadTexts
-)

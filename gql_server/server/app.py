@@ -34,7 +34,7 @@ from gql_server.processes.reader_pool import Readers
 from gql_server.protocol.wire import LanguageModelChanged, LanguageModelFound
 from gql_server.server import health, metrics_endpoint
 from gql_server.server.health import Health
-from gql_server.services import artifacts, jobs, language_models, lookup, retention, startup
+from gql_server.services import artifacts, job_kinds, language_models, lookup, retention, startup
 from gql_server.services.app_context import AppContext
 from gql_server.settings import Settings
 from gql_server.telemetry.request_middleware import RequestTelemetryMiddleware
@@ -141,7 +141,7 @@ async def running(settings: Settings, telemetry: Telemetry) -> AsyncIterator[App
         telemetry,
     )
     notifier, downloads = Notifier(), Downloads(executor, settings)
-    handlers = jobs.handlers(settings)
+    handlers = job_kinds.handlers(settings)
     supervisor = Supervisor(database, executor, handlers, notifier, settings, telemetry, downloads)
     supervisor.start()
     background.run(startup.clean_up(database, settings, time.time()))

@@ -12,11 +12,10 @@ from gql_server import ids
 from gql_server.artifacts.manifest import MANIFEST_FILE, Manifest, assemble, write_manifest
 from gql_server.artifacts.provenance import to_json
 from gql_server.errors import Conflict
-from gql_server.protocol.events import Event
-from gql_server.protocol.results import CaptureResult, Result
+from gql_server.jobs.handler import ArtifactHandler
+from gql_server.protocol.results import CaptureResult
 from gql_server.protocol.sources import HubDataset
 from gql_server.protocol.tasks import CaptureActivations
-from gql_server.protocol.wire import Lane
 from gql_server.services import (
     artifacts,
     dataset_staging,
@@ -47,9 +46,9 @@ async def capture(server: AppContext, request: CaptureRequest) -> Launched:
     Raises:
         InvalidInput, NotFound, Conflict, QueueFull: Nothing has been written then.
     """
-    hash = await asyncio.to_thread(launching.request_hash, JobKind.CAPTURE_ACTIVATIONS, request)
-    if earlier := await launching.find_earlier(server, request.idempotency_key, hash):
-        return earlier
+    launch = await launching.begin(server, CaptureHandler, request)
+    if launch.earlier:
+        return launch.earlier
     async with server.database.read() as session:
         language_model = await lookup.get(session, LanguageModel, request.language_model_id)
     check_loaded_once(language_model)
@@ -66,29 +65,21 @@ async def capture(server: AppContext, request: CaptureRequest) -> Launched:
         request.sample_limit,
         most,
     ) as kept:
-        run = _new_run(request, run_id, language_model, layers, kept.texts)
-        job = launching.new_job(
-            JobKind.CAPTURE_ACTIVATIONS,
-            "jobs",
-            CaptureHandler.unit,
-            run.id,
-            run.id,
-            {
-                "language_model_id": language_model.id,
-                "activation_run_id": run.id,
-                "hub_dataset": dataset_staging.hub_dataset(request.dataset),
-            },
-            request.idempotency_key,
-            hash,
-        )
-        run.job_id = job.id
         await asyncio.to_thread(_check_room, server.settings, request, language_model, kept.texts)
 
-        async def add_run(session: AsyncSession) -> None:
-            await lookup.get(session, LanguageModel, run.language_model_id)
-            session.add(run)
+        async def check(session: AsyncSession) -> None:
+            await lookup.get(session, LanguageModel, language_model.id)
+            await kept.hold(session)
 
-        return await kept.launch(job, add_run)
+        return await launch.queue(
+            request={
+                "language_model_id": language_model.id,
+                "activation_run_id": run_id,
+                "hub_dataset": dataset_staging.hub_dataset(request.dataset),
+            },
+            makes=_new_run(request, run_id, language_model, layers, kept.texts),
+            check=check,
+        )
 
 
 def _check(settings: Settings, request: CaptureRequest, language_model: LanguageModel) -> list[str]:
@@ -188,19 +179,20 @@ async def _sae_using(session: AsyncSession, run_id: str) -> Sae | None:
     return await session.scalar(query.limit(1))
 
 
-class CaptureHandler:
+class CaptureHandler(ArtifactHandler[CaptureActivations, CaptureResult, ActivationRun]):
     """CAPTURE_ACTIVATIONS jobs."""
 
-    lane: Lane = "jobs"
+    kind = JobKind.CAPTURE_ACTIVATIONS
+    description = "Captures an activation run."
+    lane = "jobs"
     unit = ProgressUnit.TEXTS
+    task = CaptureActivations
+    result = CaptureResult
+    makes = ActivationRun
+    pairs = ActivationRun
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    async def begin(self, session: AsyncSession, job: Job) -> CaptureActivations:
-        """Mark the run as BUILDING and return the task."""
-        run = await session.get_one(ActivationRun, job.artifact_id)
-        run.status = ArtifactStatus.BUILDING
+    async def task_of(self, session: AsyncSession, job: Job, run: ActivationRun) -> CaptureActivations:
+        """Return the task, which goes on after the batches that are there."""
         language_model = await session.get_one(LanguageModel, run.language_model_id)
         hub_dataset = job.request["hub_dataset"]
         return CaptureActivations(
@@ -225,14 +217,10 @@ class CaptureHandler:
             attempt=job.attempt,
         )
 
-    async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
-        """Nothing beside the log."""
-
-    async def succeed(self, session: AsyncSession, job: Job, result: Result) -> None:
-        """Mark the run as READY, with its figures."""
-        assert isinstance(result, CaptureResult)
-        run = await session.get_one(ActivationRun, job.artifact_id)
-        run.status = ArtifactStatus.READY
+    async def complete(
+        self, session: AsyncSession, job: Job, run: ActivationRun, result: CaptureResult
+    ) -> None:
+        """Keep the run's figures."""
         run.layers = [{"name": layer.name, "hidden_size": layer.hidden_size} for layer in result.layers]
         run.dataset_sample_count = result.dataset_sample_count
         run.dataset_skipped_count = result.dataset_skipped_count
@@ -247,10 +235,8 @@ class CaptureHandler:
         run.made_with = to_json(result.provenance and result.provenance.language_model)
         run.completed_at = datetime.now(UTC)
 
-    async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
+    async def break_off(self, session: AsyncSession, job: Job, run: ActivationRun, status: JobStatus) -> None:
         """Tell of the batches that are there: they can be used, and a retry goes on after them."""
-        run = await session.get_one(ActivationRun, job.artifact_id)
-        run.status = ArtifactStatus.FAILED if status == JobStatus.FAILED else ArtifactStatus.PARTIAL
         directory = artifacts.run_directory(self._settings, run.id)
         manifest = await asyncio.to_thread(_write_what_is_there, directory)
         if manifest is not None:
@@ -267,14 +253,9 @@ class CaptureHandler:
             run.provenance = to_json(manifest.provenance)
             run.made_with = to_json(manifest.provenance and manifest.provenance.language_model)
 
-    async def is_lost(self, session: AsyncSession, job: Job) -> bool:
-        """Whether batches are missing that were there."""
-        run = await session.get(ActivationRun, job.artifact_id)
-        return run is not None and run.status == ArtifactStatus.FAILED
-
-    async def requeue(self, session: AsyncSession, job: Job) -> None:
-        """Mark the run as PENDING; NotFound where it has been deleted."""
-        (await lookup.get(session, ActivationRun, job.artifact_id)).status = ArtifactStatus.PENDING
+    async def find_again(self, session: AsyncSession, job: Job) -> ActivationRun:
+        """Return the run; NotFound where it has been deleted."""
+        return await lookup.get(session, ActivationRun, job.artifact_id)
 
 
 def _write_what_is_there(directory: Path) -> Manifest | None:

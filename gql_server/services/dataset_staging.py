@@ -1,7 +1,7 @@
 """Texts that are kept for a job: they are there before the job is, and go with what they were kept for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,44 +9,39 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gql_server.database.database import Database, after_commit
 from gql_server.errors import InvalidInput
 from gql_server.processes.reader_pool import refusing
-from gql_server.services import artifacts, launching, quota, removals, texts, uploads
+from gql_server.services import artifacts, quota, removals, texts, uploads
 from gql_server.services.app_context import AppContext
-from gql_server.services.requests import DatasetRequest, Launched
+from gql_server.services.requests import DatasetRequest
 from gql_server.services.text_taking import NotTaken, TakenTexts, TextSource, Wanted, take
 from gql_server.services.texts import Described, Texts
 from gql_server.services.tokenizing import TokenizerFiles
 from gql_server.settings import Settings
 from gql_server.text_files.reading import EXPANSION, ReadingOptions
-from models import Job, LanguageModel
+from models import LanguageModel
 from models.enums import DatasetKind
 
 
 class KeptTexts:
-    """The texts of a job that is about to be; they go again unless ``launch`` comes to queue it."""
+    """The texts of a job that is about to be; they go again unless they are held with its launch."""
 
     def __init__(self, server: AppContext, owner_id: str, texts: Texts) -> None:
         """Take the texts that are kept under the ID of a run or a job."""
         self.texts = texts
         self._server = server
         self._directory = artifacts.dataset_directory(server.settings, owner_id)
-        self.is_launched = False
+        self.is_held = False
 
-    async def launch(self, job: Job, add_artifact: Callable[[AsyncSession], Awaitable[None]]) -> Launched:
-        """Queue the job, as ``launching.launch``, and keep the texts for it.
+    async def hold(self, session: AsyncSession) -> None:
+        """Keep the texts if the transaction that queues their job is committed."""
+        await removals.keep(session, self._server.settings, self._directory)
 
-        Raises:
-            Conflict, QueueFull: As ``launching.launch``.
-        """
+        async def note(_: Database) -> None:
+            self.is_held = True
 
-        async def add(session: AsyncSession) -> None:
-            await add_artifact(session)
-            await removals.keep(session, self._server.settings, self._directory)
-
-        launched = await launching.launch(self._server, job, add)
-        self.is_launched = not launched.replayed
-        return launched
+        after_commit(session, note)
 
 
 @asynccontextmanager
@@ -100,7 +95,7 @@ async def keep(
         kept = KeptTexts(server, owner_id, Texts(request.kind, found.description, taken))
         yield kept
     finally:
-        if kept is None or not kept.is_launched:
+        if kept is None or not kept.is_held:
             await removals.discard(server.database, settings, directory)
 
 

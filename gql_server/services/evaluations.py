@@ -1,6 +1,5 @@
 """Evaluations: how well an SAE stands in for its layer, measured on texts."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.errors import Conflict
-from gql_server.protocol.events import Event
-from gql_server.protocol.results import EvaluationResult, Result
+from gql_server.jobs.handler import JobHandler
+from gql_server.protocol.results import EvaluationResult
 from gql_server.protocol.sources import HubDataset
 from gql_server.protocol.tasks import EvaluateSae
-from gql_server.protocol.wire import Lane
 from gql_server.services import artifacts, dataset_staging, exclusions, launching, lookup, model_identity
 from gql_server.services.activation_runs import MAX_OFFSET
 from gql_server.services.app_context import AppContext
@@ -24,7 +22,7 @@ from gql_server.services.requests import EvaluateRequest, Launched
 from gql_server.services.texts import Texts
 from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, Sae
-from models.enums import UNFINISHED, JobKind, JobStatus, ProgressUnit
+from models.enums import UNFINISHED, JobKind, ProgressUnit
 
 
 async def evaluate(server: AppContext, request: EvaluateRequest) -> Launched:
@@ -33,9 +31,9 @@ async def evaluate(server: AppContext, request: EvaluateRequest) -> Launched:
     Raises:
         InvalidInput, NotFound, Conflict, QueueFull: Nothing has been written then.
     """
-    hash = await asyncio.to_thread(launching.request_hash, JobKind.EVALUATE_SAE, request)
-    if earlier := await launching.find_earlier(server, request.idempotency_key, hash):
-        return earlier
+    launch = await launching.begin(server, EvaluationHandler, request)
+    if launch.earlier:
+        return launch.earlier
     _check(server.settings, request)
     async with server.database.read() as session:
         sae = await lookup.get(session, Sae, request.sae_id)
@@ -45,14 +43,17 @@ async def evaluate(server: AppContext, request: EvaluateRequest) -> Launched:
     await model_identity.check(server, language_model, sae)
     offset, limit = request.sample_offset, request.sample_limit
     job_id = ids.new(ids.JOB)
-
-    async def check_sae(session: AsyncSession) -> None:
-        lookup.check_ready(await lookup.get(session, Sae, sae.id))
-
     async with dataset_staging.keep(
         server, request.dataset, job_id, language_model, offset, limit, keeps_rest=False
     ) as kept:
-        return await kept.launch(_new_job(request, job_id, sae, kept.texts, hash), check_sae)
+
+        async def check(session: AsyncSession) -> None:
+            lookup.check_ready(await lookup.get(session, Sae, sae.id))
+            await kept.hold(session)
+
+        return await launch.queue(
+            request=_kept_request(request, sae, kept.texts), works_on=sae.id, job_id=job_id, check=check
+        )
 
 
 def _check(settings: Settings, request: EvaluateRequest) -> None:
@@ -64,8 +65,8 @@ def _check(settings: Settings, request: EvaluateRequest) -> None:
     checks.done()
 
 
-def _new_job(request: EvaluateRequest, job_id: str, sae: Sae, dataset: Texts, hash: str) -> Job:
-    wanted: dict[str, Any] = {
+def _kept_request(request: EvaluateRequest, sae: Sae, dataset: Texts) -> dict[str, Any]:
+    return {
         "language_model_id": sae.language_model_id,
         "dataset_kind": dataset.kind,
         "dataset_description": dataset.description,
@@ -77,17 +78,6 @@ def _new_job(request: EvaluateRequest, job_id: str, sae: Sae, dataset: Texts, ha
         "exclude_first_positions": request.exclude_first_positions,
         "exclude_outliers": request.exclude_outliers,
     }
-    return launching.new_job(
-        JobKind.EVALUATE_SAE,
-        EvaluationHandler.lane,
-        EvaluationHandler.unit,
-        sae.id,
-        sae.id,
-        wanted,
-        request.idempotency_key,
-        hash,
-        job_id,
-    )
 
 
 async def kept_by(session: AsyncSession, settings: Settings, sae_id: str) -> list[Path]:
@@ -105,14 +95,16 @@ def _keepers() -> Select[Job]:
     return select(Job).where(Job.kind == JobKind.EVALUATE_SAE, Job.request["texts_kept"].as_boolean())
 
 
-class EvaluationHandler:
-    """EVALUATE_SAE jobs. Until one succeeds, the SAE shows the evaluation before."""
+class EvaluationHandler(JobHandler[EvaluateSae, EvaluationResult]):
+    """EVALUATE_SAE jobs. Until one succeeds, the SAE shows the evaluation before; texts stay for a retry."""
 
-    lane: Lane = "jobs"
+    kind = JobKind.EVALUATE_SAE
+    description = "Measures an SAE in its layer's place."
+    lane = "jobs"
     unit = ProgressUnit.TEXTS
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    task = EvaluateSae
+    result = EvaluationResult
+    pairs = Sae
 
     async def begin(self, session: AsyncSession, job: Job) -> EvaluateSae:
         """Return the task."""
@@ -140,12 +132,8 @@ class EvaluationHandler:
             made_with=model_identity.made_with(sae, language_model),
         )
 
-    async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
-        """Nothing beside the log."""
-
-    async def succeed(self, session: AsyncSession, job: Job, result: Result) -> None:
+    async def keep(self, session: AsyncSession, job: Job, result: EvaluationResult) -> None:
         """Show the figures with the SAE; texts of evaluations that have ended are of no more use."""
-        assert isinstance(result, EvaluationResult)
         sae = await session.get_one(Sae, job.artifact_id)
         sae.evaluation = result.to_json()
         ended = or_(Job.status.not_in(UNFINISHED), Job.id == job.id)
@@ -154,13 +142,6 @@ class EvaluationHandler:
             keeper.request = keeper.request | {"texts_kept": False}
             files.append(artifacts.dataset_directory(self._settings, keeper.id))
         await remove_after_commit(session, self._settings, files)
-
-    async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
-        """The SAE stays as it was, and the texts where they are: a retry takes them up."""
-
-    async def is_lost(self, session: AsyncSession, job: Job) -> bool:
-        """The figures are in the SAE's row; evaluating again is a new job."""
-        return False
 
     async def requeue(self, session: AsyncSession, job: Job) -> None:
         """Refuse where the SAE or the texts have gone."""

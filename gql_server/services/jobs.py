@@ -6,45 +6,21 @@ from sqlalchemy import ColumnElement, func, select
 
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.jobs import event_log, queue, transitions
-from gql_server.jobs.handler import JobHandler
 from gql_server.jobs.job_logging import EndedJob
 from gql_server.jobs.notifier import LOOK_AGAIN_SECONDS
 from gql_server.jobs.progress import payload as progress_payload
-from gql_server.services import lookup, model_identity
-from gql_server.services.activation_runs import CaptureHandler
+from gql_server.services import job_kinds, lookup, model_identity
 from gql_server.services.app_context import AppContext
-from gql_server.services.evaluations import EvaluationHandler
-from gql_server.services.language_models import LoadHandler
-from gql_server.services.neuron_indexes import IndexHandler
 from gql_server.services.requests import Launched
-from gql_server.services.sae_exports import ExportHandler
-from gql_server.services.sae_imports import ImportHandler
-from gql_server.services.saes import TrainHandler
-from gql_server.settings import Settings
 from models import ActivationRun, Job, JobEvent, LanguageModel, Sae
 from models.base import without_index
 from models.enums import UNFINISHED, JobKind, JobStatus
 
-__all__ = ["cancel", "conditions", "handlers", "progress_payload", "retry", "watch", "watch_all"]
+__all__ = ["cancel", "conditions", "progress_payload", "retry", "watch", "watch_all"]
 
 JOBS_AT_ONCE = 100
 
-_PAIR_AN_SAE = (JobKind.EVALUATE_SAE, JobKind.INDEX_NEURONS)
-_CAPTURE = (JobKind.CAPTURE_ACTIVATIONS,)
 RETRYABLE = (JobStatus.FAILED, JobStatus.CANCELED, JobStatus.INTERRUPTED)
-
-
-def handlers(settings: Settings) -> dict[JobKind, JobHandler]:
-    """Return the handler of every kind of job that this server does."""
-    return {
-        JobKind.LOAD_LANGUAGE_MODEL: LoadHandler(settings),
-        JobKind.CAPTURE_ACTIVATIONS: CaptureHandler(settings),
-        JobKind.TRAIN_SAE: TrainHandler(settings),
-        JobKind.INDEX_NEURONS: IndexHandler(settings),
-        JobKind.EVALUATE_SAE: EvaluationHandler(settings),
-        JobKind.IMPORT_SAE: ImportHandler(settings),
-        JobKind.EXPORT_SAE: ExportHandler(settings),
-    }
 
 
 def conditions(
@@ -73,9 +49,8 @@ async def cancel(server: AppContext, id: str) -> Job:
         if job.status.ended:
             raise Conflict(f"The job has ended already: it is {job.status}.", id)
         if job.status == JobStatus.QUEUED:
-            await transitions.finish(
-                session, handlers(server.settings)[job.kind], job, JobStatus.CANCELED, None
-            )
+            handler = job_kinds.BY_KIND[job.kind](server.settings)
+            await transitions.finish(session, handler, job, JobStatus.CANCELED, None)
             end = EndedJob.of(job)
         elif job.status == JobStatus.RUNNING:
             await event_log.append_status(session, job, JobStatus.CANCELING)
@@ -94,7 +69,7 @@ async def retry(server: AppContext, id: str) -> Launched:
     await _check_language_model(server, id)
     async with server.database.write() as session:
         job = await lookup.get(session, Job, id)
-        handler = handlers(server.settings)[job.kind]
+        handler = job_kinds.BY_KIND[job.kind](server.settings)
         lost = job.status == JobStatus.SUCCEEDED and await handler.is_lost(session, job)
         if job.status not in RETRYABLE and not lost:
             raise Conflict(f"The job is {job.status}; only one that did not succeed can be retried.", id)
@@ -110,14 +85,10 @@ async def _check_language_model(server: AppContext, id: str) -> None:
     async with server.database.read() as session:
         job = await lookup.get(session, Job, id)
         language_model = await session.get(LanguageModel, job.request.get("language_model_id", ""))
-        sae = await session.get(Sae, job.result_id) if job.kind in _PAIR_AN_SAE else None
-        run = await session.get(ActivationRun, job.result_id) if job.kind in _CAPTURE else None
-    if language_model is None or job.status not in RETRYABLE:
-        return
-    if sae is not None:
-        await model_identity.check(server, language_model, sae)
-    if run is not None:
-        await model_identity.check_goes_on(server, language_model, run)
+        table = job_kinds.BY_KIND[job.kind].pairs
+        artifact: ActivationRun | Sae | None = await session.get(table, job.result_id) if table else None
+    if language_model is not None and artifact is not None and job.status in RETRYABLE:
+        await model_identity.check_again(server, language_model, artifact)
 
 
 def watch(server: AppContext, id: str, after: int) -> AsyncIterator[JobEvent]:

@@ -14,14 +14,14 @@ from gql_server.artifacts.provenance import to_json
 from gql_server.database.database import Database
 from gql_server.errors import Conflict
 from gql_server.jobs.executor import TaskRun, WorkerLost
+from gql_server.jobs.handler import JobHandler
 from gql_server.model_files import identity as model_identity
 from gql_server.model_files.directories import link_leads_out, problem_of_directory
 from gql_server.model_files.hub_names import is_repository, is_revision
 from gql_server.processes.reader_pool import refusing
-from gql_server.protocol.events import Event
-from gql_server.protocol.results import LanguageModelDescription, Result
+from gql_server.protocol.results import LanguageModelDescription
 from gql_server.protocol.tasks import LoadLanguageModel, UnloadLanguageModel
-from gql_server.protocol.wire import Lane, LanguageModelChanged, LanguageModelFound
+from gql_server.protocol.wire import LanguageModelChanged, LanguageModelFound
 from gql_server.services import artifacts, launching, lookup
 from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
@@ -33,7 +33,6 @@ from gql_server.services.requests import (
     Launched,
     UpdateLanguageModelRequest,
 )
-from gql_server.settings import Settings
 from gql_server.tokens.options import TokenizerFacts, facts_of
 from models import ActivationRun, Job, LanguageModel, Sae
 from models.enums import (
@@ -198,14 +197,12 @@ async def load(server: AppContext, id: str) -> Launched:
     """Queue a job that loads a language model into the interactive worker."""
     async with server.database.read() as session:
         await lookup.get(session, LanguageModel, id)
-    job = launching.new_job(
-        JobKind.LOAD_LANGUAGE_MODEL, "interactive", LoadHandler.unit, id, id, {"language_model_id": id}
-    )
 
     async def check(session: AsyncSession) -> None:
         await lookup.get(session, LanguageModel, id)
 
-    return await launching.launch(server, job, check)
+    launch = launching.Launch(server, LoadHandler)
+    return await launch.queue(request={"language_model_id": id}, works_on=id, check=check)
 
 
 async def unload(server: AppContext, id: str) -> LanguageModel:
@@ -313,26 +310,23 @@ async def set_all_unloaded(session: AsyncSession) -> None:
         row.status = LanguageModelStatus.UNLOADED
 
 
-class LoadHandler:
+class LoadHandler(JobHandler[LoadLanguageModel, LanguageModelDescription]):
     """LOAD_LANGUAGE_MODEL jobs."""
 
-    lane: Lane = "interactive"
+    kind = JobKind.LOAD_LANGUAGE_MODEL
+    description = "Loads a language model into the worker for interactive work."
+    lane = "interactive"
     unit = ProgressUnit.STEPS
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    task = LoadLanguageModel
+    result = LanguageModelDescription
 
     async def begin(self, session: AsyncSession, job: Job) -> LoadLanguageModel:
         """Return the task."""
         row = await session.get_one(LanguageModel, job.artifact_id)
         return LoadLanguageModel(artifacts.language_model_source(self._settings, row))
 
-    async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
-        """Nothing beside the log."""
-
-    async def succeed(self, session: AsyncSession, job: Job, result: Result) -> None:
+    async def keep(self, session: AsyncSession, job: Job, result: LanguageModelDescription) -> None:
         """Keep what the load found out."""
-        assert isinstance(result, LanguageModelDescription)
         row = await session.get_one(LanguageModel, job.artifact_id)
         await _keep_description(session, row, result)
 
@@ -341,10 +335,6 @@ class LoadHandler:
         row = await session.get(LanguageModel, job.artifact_id)
         if row is not None and status == JobStatus.FAILED and row.status != LanguageModelStatus.LOADED:
             row.status, row.status_message = LanguageModelStatus.FAILED, job.error
-
-    async def is_lost(self, session: AsyncSession, job: Job) -> bool:
-        """A load makes nothing that could be lost; loading again is a new job."""
-        return False
 
     async def requeue(self, session: AsyncSession, job: Job) -> None:
         """Nothing to reset; a model that has been deleted cannot be loaded again."""

@@ -1,8 +1,10 @@
 """Launching a job: the same for every kind, idempotent by key."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -11,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.jobs import queue
-from gql_server.protocol.wire import Lane
+from gql_server.jobs.handler import Handler
 from gql_server.services.app_context import AppContext
 from gql_server.services.requests import Launched
-from models import Job
-from models.enums import UNFINISHED, JobKind, ProgressUnit
+from models import ActivationRun, Job, NeuronIndex, Sae
+from models.enums import UNFINISHED, JobKind
 
 
 def request_hash(kind: JobKind, request: Any) -> str:
@@ -32,57 +34,89 @@ def _hash_file(value: Any) -> str:
 
 
 def new_job(
-    kind: JobKind,
-    lane: Lane,
-    unit: ProgressUnit,
-    artifact_id: str,
-    result_id: str,
-    request: dict[str, Any],
-    key: str | None = None,
-    hash: str = "",
-    id: str | None = None,
+    handler: type[Handler], *, artifact_id: str, request: dict[str, Any], result_id: str = "", **columns: Any
 ) -> Job:
-    """Return a job row that is in no session yet. ``request`` names its language_model_id."""
-    return Job(
-        id=id or ids.new(ids.JOB),
-        kind=kind,
-        lane=lane,
-        unit=unit,
-        artifact_id=artifact_id,
-        result_id=result_id,
-        request=request,
-        idempotency_key=key,
-        request_hash=hash,
-    )
+    """Return a job row that is in no session yet.
+
+    ``request`` names the job's language_model_id; ``result_id`` is the artifact's unless it is given.
+    """
+    columns = {"id": ids.new(ids.JOB), "request_hash": ""} | columns
+    columns |= {"artifact_id": artifact_id, "result_id": result_id or artifact_id, "request": request}
+    return Job(kind=handler.kind, lane=handler.lane, unit=handler.unit, **columns)
 
 
-async def find_earlier(server: AppContext, key: str | None, hash: str) -> Launched | None:
-    """Return the launch that the idempotency key has made before; raises Conflict for another request."""
-    async with server.database.read() as session:
-        earlier = await queue.find_earlier(session, key, hash)
-    return Launched(earlier, replayed=True) if earlier else None
+@dataclass(frozen=True)
+class Launch:
+    """The launch of a job for a request, which may have been sent before."""
+
+    server: AppContext
+    handler: type[Handler]
+    key: str | None = None
+    hash: str = ""
+    earlier: Launched | None = None
+    """The job that the idempotency key has made before: it is the answer."""
+
+    async def queue(
+        self,
+        *,
+        request: dict[str, Any],
+        makes: ActivationRun | Sae | NeuronIndex | None = None,
+        works_on: str = "",
+        result_id: str = "",
+        job_id: str | None = None,
+        check: Callable[[AsyncSession], Awaitable[None]],
+    ) -> Launched:
+        """Queue the job, and add what it makes, in one transaction.
+
+        Args:
+            request: As ``new_job`` takes it, like result_id.
+            makes: A new row that the job is to fill.
+            works_on: The ID of what the job works on where it makes no row.
+            result_id: What the API shows as the job's result, where that is something else.
+            job_id: The job's ID, where something has it already.
+            check: Refuses what has changed since the request was checked.
+
+        Raises:
+            Conflict: The key was used meanwhile, or ``check`` says so.
+            QueueFull: Too many jobs wait.
+        """
+        job = new_job(
+            self.handler,
+            artifact_id=makes.id if makes is not None else works_on,
+            result_id=result_id,
+            request=request,
+            idempotency_key=self.key,
+            request_hash=self.hash,
+            id=job_id or ids.new(ids.JOB),
+        )
+        async with self.server.database.write() as session:
+            earlier = await queue.find_earlier(session, self.key, self.hash)
+            if earlier is not None:
+                return Launched(earlier, replayed=True)
+            await queue.check_room(session, job.lane, self.server.settings.max_queued_jobs)
+            await queue.add(session, job)
+            await session.flush()
+            await check(session)
+            if makes is not None:
+                makes.job_id = job.id
+                session.add(makes)
+        self.server.telemetry.tracer.remember(job.id)
+        self.server.supervisor.wake()
+        return Launched(job, replayed=False)
 
 
-async def launch(
-    server: AppContext, job: Job, add_artifact: Callable[[AsyncSession], Awaitable[None]]
-) -> Launched:
-    """Queue a job, and add what it will make, in one transaction.
+async def begin(server: AppContext, handler: type[Handler], request: Any) -> Launch:
+    """Begin a launch by a look for what the request's idempotency key has made before.
 
     Raises:
-        Conflict: The key was used meanwhile, or ``add_artifact`` says so.
-        QueueFull: Too many jobs wait.
+        Conflict: It was another request.
     """
-    async with server.database.write() as session:
-        earlier = await queue.find_earlier(session, job.idempotency_key, job.request_hash)
-        if earlier is not None:
-            return Launched(earlier, replayed=True)
-        await queue.check_room(session, job.lane, server.settings.max_queued_jobs)
-        await queue.add(session, job)
-        await session.flush()
-        await add_artifact(session)
-    server.telemetry.tracer.remember(job.id)
-    server.supervisor.wake()
-    return Launched(job, replayed=False)
+    # An uploaded file is hashed too.
+    hash = await asyncio.to_thread(request_hash, handler.kind, request)
+    async with server.database.read() as session:
+        job = await queue.find_earlier(session, request.idempotency_key, hash)
+    earlier = Launched(job, replayed=True) if job else None
+    return Launch(server, handler, request.idempotency_key, hash, earlier)
 
 
 async def unfinished_user(session: AsyncSession, key: str, id: str) -> Job | None:

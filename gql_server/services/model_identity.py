@@ -94,14 +94,16 @@ def check_two(sae: Sae, run: ActivationRun, language_model: LanguageModel) -> No
     _refuse(model_identity.conflict_of_two(of_sae, of_run), language_model)
 
 
-async def check_goes_on(server: AppContext, language_model: LanguageModel, run: ActivationRun) -> None:
-    """Refuse to capture the rest of a run with another state of its language model, accepted or not.
+async def check_again(server: AppContext, language_model: LanguageModel, artifact: Artifact) -> None:
+    """Refuse to retry a job with another state of the model; the rest of a run takes no accepted one.
 
     Raises:
         Conflict: It names both.
     """
-    origin = origin_of(run)
-    if origin is not None and run.batch_count:
+    if not isinstance(artifact, ActivationRun):
+        return await check(server, language_model, artifact)
+    origin = origin_of(artifact)
+    if origin is not None and artifact.batch_count:
         found = await present(server, language_model)
         if found is not None:
             _refuse(model_identity.conflict_with_batches(origin, found), language_model)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,18 +11,16 @@ from gql_server import ids
 from gql_server.artifacts.provenance import to_json
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.jobs import queue
-from gql_server.protocol.events import Event
-from gql_server.protocol.results import IndexResult, Result
+from gql_server.jobs.handler import ArtifactHandler
+from gql_server.protocol.results import IndexResult
 from gql_server.protocol.tasks import IndexNeurons
-from gql_server.protocol.wire import Lane
 from gql_server.services import artifacts, exclusions, launching, lookup, model_identity
 from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import IndexRequest, Launched
-from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, NeuronIndex, Sae
-from models.enums import UNFINISHED, ArtifactStatus, JobKind, JobStatus, ProgressUnit
+from models.enums import UNFINISHED, JobKind, ProgressUnit
 
 DEFAULT_TOP_TEXTS_PER_NEURON = 10
 MAX_TOP_TEXTS_PER_NEURON = 100
@@ -33,9 +32,9 @@ async def index(server: AppContext, request: IndexRequest) -> Launched:
     Raises:
         InvalidInput, NotFound, Conflict, QueueFull: Nothing has been written then.
     """
-    hash = launching.request_hash(JobKind.INDEX_NEURONS, request)
-    if earlier := await launching.find_earlier(server, request.idempotency_key, hash):
-        return earlier
+    launch = await launching.begin(server, IndexHandler, request)
+    if launch.earlier:
+        return launch.earlier
     checks = Checks()
     checks.idempotency_key(request.idempotency_key)
     checks.whole_number("topTextsPerNeuron", request.top_texts_per_neuron, 1, MAX_TOP_TEXTS_PER_NEURON)
@@ -54,19 +53,21 @@ async def index(server: AppContext, request: IndexRequest) -> Launched:
     _check_run(sae, run)
     model_identity.check_two(sae, run, language_model)
     await model_identity.check(server, language_model, sae)
-    row, job = _new(sae, run.id, request.top_texts_per_neuron)
-    job.request |= {
-        "exclude_first_positions": request.exclude_first_positions,
-        "exclude_outliers": request.exclude_outliers,
-    }
-    job.idempotency_key, job.request_hash = request.idempotency_key, hash
 
-    async def add_index(session: AsyncSession) -> None:
+    async def check(session: AsyncSession) -> None:
         lookup.check_usable(await lookup.get(session, ActivationRun, run.id))
         lookup.check_ready(await lookup.get(session, Sae, sae.id))
-        session.add(row)
 
-    return await launching.launch(server, job, add_index)
+    return await launch.queue(
+        request=_request(sae, run.id)
+        | {
+            "exclude_first_positions": request.exclude_first_positions,
+            "exclude_outliers": request.exclude_outliers,
+        },
+        makes=_new_index(sae, run.id, request.top_texts_per_neuron),
+        result_id=sae.id,
+        check=check,
+    )
 
 
 def _check_run(sae: Sae, run: ActivationRun) -> None:
@@ -84,30 +85,25 @@ def _check_run(sae: Sae, run: ActivationRun) -> None:
 
 async def add(session: AsyncSession, sae: Sae, run_id: str, top_texts_per_neuron: int) -> None:
     """Queue an indexing in a transaction that is under way, whether the queue is full or not."""
-    row, job = _new(sae, run_id, top_texts_per_neuron)
+    row = _new_index(sae, run_id, top_texts_per_neuron)
+    job = launching.new_job(IndexHandler, artifact_id=row.id, result_id=sae.id, request=_request(sae, run_id))
+    row.job_id = job.id
     await queue.add(session, job)
     await session.flush()
     session.add(row)
 
 
-def _new(sae: Sae, run_id: str, top_texts_per_neuron: int) -> tuple[NeuronIndex, Job]:
-    index_id = ids.new(ids.NEURON_INDEX)
-    job = launching.new_job(
-        JobKind.INDEX_NEURONS,
-        "jobs",
-        IndexHandler.unit,
-        index_id,
-        sae.id,
-        {"language_model_id": sae.language_model_id, "activation_run_id": run_id},
-    )
-    row = NeuronIndex(
-        id=index_id,
+def _request(sae: Sae, run_id: str) -> dict[str, Any]:
+    return {"language_model_id": sae.language_model_id, "activation_run_id": run_id}
+
+
+def _new_index(sae: Sae, run_id: str, top_texts_per_neuron: int) -> NeuronIndex:
+    return NeuronIndex(
+        id=ids.new(ids.NEURON_INDEX),
         sae_id=sae.id,
         activation_run_id=run_id,
-        job_id=job.id,
         top_texts_per_neuron=top_texts_per_neuron,
     )
-    return row, job
 
 
 def top_texts_path(sae: Sae, id: str) -> str:
@@ -115,19 +111,20 @@ def top_texts_path(sae: Sae, id: str) -> str:
     return f"{sae.directory}/top_texts/{id}.json"
 
 
-class IndexHandler:
-    """INDEX_NEURONS jobs."""
+class IndexHandler(ArtifactHandler[IndexNeurons, IndexResult, NeuronIndex]):
+    """INDEX_NEURONS jobs. One that does not succeed leaves the SAE as it was, with the index it had."""
 
-    lane: Lane = "jobs"
+    kind = JobKind.INDEX_NEURONS
+    description = "Passes over an activation run to find out about an SAE's neurons."
+    lane = "jobs"
     unit = ProgressUnit.TOKENS
+    task = IndexNeurons
+    result = IndexResult
+    makes = NeuronIndex
+    pairs = Sae
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    async def begin(self, session: AsyncSession, job: Job) -> IndexNeurons:
-        """Mark the index as BUILDING and return the task."""
-        row = await session.get_one(NeuronIndex, job.artifact_id)
-        row.status = ArtifactStatus.BUILDING
+    async def task_of(self, session: AsyncSession, job: Job, row: NeuronIndex) -> IndexNeurons:
+        """Return the task, with the exclusions of the SAE's training unless others were asked for."""
         sae = await session.get_one(Sae, row.sae_id)
         language_model = await session.get_one(LanguageModel, sae.language_model_id)
         assert row.activation_run_id is not None
@@ -151,16 +148,10 @@ class IndexHandler:
             made_with=model_identity.made_with(sae, language_model),
         )
 
-    async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
-        """Nothing beside the log."""
-
-    async def succeed(self, session: AsyncSession, job: Job, result: Result) -> None:
-        """Mark the index as READY; the one before goes."""
-        assert isinstance(result, IndexResult)
-        row = await session.get_one(NeuronIndex, job.artifact_id)
+    async def complete(self, session: AsyncSession, job: Job, row: NeuronIndex, result: IndexResult) -> None:
+        """Keep what was found; the index before goes."""
         sae = await session.get_one(Sae, row.sae_id)
         await self._remove_others(session, sae, row)
-        row.status = ArtifactStatus.READY
         row.token_count = result.token_count
         row.sample_count = result.sample_count
         row.dead_count = result.dead_count
@@ -183,18 +174,8 @@ class IndexHandler:
             await session.delete(earlier)
         await remove_after_commit(session, self._settings, files)
 
-    async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
-        """The index is not usable; the SAE stays as it was."""
-        row = await session.get_one(NeuronIndex, job.artifact_id)
-        row.status = ArtifactStatus.FAILED if status == JobStatus.FAILED else ArtifactStatus.PARTIAL
-
-    async def is_lost(self, session: AsyncSession, job: Job) -> bool:
-        """Whether the index's files are missing that were there."""
-        row = await session.get(NeuronIndex, job.artifact_id)
-        return row is not None and row.status == ArtifactStatus.FAILED
-
-    async def requeue(self, session: AsyncSession, job: Job) -> None:
-        """Mark the index as PENDING; NotFound where its SAE has been deleted."""
+    async def find_again(self, session: AsyncSession, job: Job) -> NeuronIndex:
+        """Return the index; NotFound where its SAE has been deleted."""
         row = await session.get(NeuronIndex, job.artifact_id)
         await lookup.get(session, Sae, row.sae_id if row else job.result_id)
         if row is None:
@@ -203,4 +184,4 @@ class IndexHandler:
             raise Conflict("The run that it was to go over has been deleted; call indexNeurons with another.")
         lookup.check_usable(await lookup.get(session, ActivationRun, row.activation_run_id))
         lookup.check_ready(await lookup.get(session, Sae, row.sae_id))
-        row.status = ArtifactStatus.PENDING
+        return row

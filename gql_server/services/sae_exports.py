@@ -9,18 +9,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gql_server import __version__
 from gql_server.errors import Conflict
 from gql_server.formats.sae_lens_config import EXPORTED_AS, MODEL_ARGUMENTS
-from gql_server.protocol.events import Event
-from gql_server.protocol.results import ExportResult, Result
+from gql_server.jobs.handler import JobHandler
+from gql_server.protocol.results import ExportResult
 from gql_server.protocol.tasks import ExportSae
-from gql_server.protocol.wire import Lane
 from gql_server.services import artifacts, launching, lookup, quota
 from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.requests import ExportSaeRequest, Launched
-from gql_server.settings import Settings
 from gql_server.tokens.options import facts_of
 from models import ActivationRun, Job, LanguageModel, Sae
-from models.enums import JobKind, JobStatus, LanguageModelSourceKind, LayerKind, ProgressUnit, SaeOrigin
+from models.enums import JobKind, LanguageModelSourceKind, LayerKind, ProgressUnit, SaeOrigin
 
 _BYTES_PER_WEIGHT = 4
 _WRITTEN_TWICE = 2
@@ -32,9 +30,9 @@ async def export(server: AppContext, request: ExportSaeRequest) -> Launched:
     Raises:
         InvalidInput, NotFound, Conflict, QueueFull: Nothing has been written then.
     """
-    hash = launching.request_hash(JobKind.EXPORT_SAE, request)
-    if earlier := await launching.find_earlier(server, request.idempotency_key, hash):
-        return earlier
+    launch = await launching.begin(server, ExportHandler, request)
+    if launch.earlier:
+        return launch.earlier
     checks = Checks()
     checks.idempotency_key(request.idempotency_key)
     checks.done()
@@ -44,21 +42,15 @@ async def export(server: AppContext, request: ExportSaeRequest) -> Launched:
     assert sae.input_size is not None and sae.latent_count is not None
     n_bytes = _WRITTEN_TWICE * _BYTES_PER_WEIGHT * 2 * sae.input_size * sae.latent_count
     await asyncio.to_thread(quota.check, "saeId", n_bytes, "The export's files", server.settings)
-    job = launching.new_job(
-        JobKind.EXPORT_SAE,
-        ExportHandler.lane,
-        ExportHandler.unit,
-        sae.id,
-        sae.id,
-        {"language_model_id": sae.language_model_id, "format": request.format},
-        request.idempotency_key,
-        hash,
-    )
 
-    async def check_again(session: AsyncSession) -> None:
+    async def check(session: AsyncSession) -> None:
         _check(await lookup.get(session, Sae, sae.id))
 
-    return await launching.launch(server, job, check_again)
+    return await launch.queue(
+        request={"language_model_id": sae.language_model_id, "format": request.format},
+        works_on=sae.id,
+        check=check,
+    )
 
 
 def _check(sae: Sae) -> None:
@@ -70,14 +62,15 @@ def _check(sae: Sae) -> None:
         )
 
 
-class ExportHandler:
-    """EXPORT_SAE jobs."""
+class ExportHandler(JobHandler[ExportSae, ExportResult]):
+    """EXPORT_SAE jobs. Until one succeeds, the SAE has the export before."""
 
-    lane: Lane = "interactive"
+    kind = JobKind.EXPORT_SAE
+    description = "Writes an SAE in another format."
+    lane = "interactive"
     unit = ProgressUnit.BYTES
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    task = ExportSae
+    result = ExportResult
 
     async def begin(self, session: AsyncSession, job: Job) -> ExportSae:
         """Return the task; the SAE stays as it is."""
@@ -92,12 +85,8 @@ class ExportHandler:
             attempt=job.attempt,
         )
 
-    async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
-        """Nothing beside the log."""
-
-    async def succeed(self, session: AsyncSession, job: Job, result: Result) -> None:
+    async def keep(self, session: AsyncSession, job: Job, result: ExportResult) -> None:
         """Keep what was written, in the place of what was written before in the same format."""
-        assert isinstance(result, ExportResult)
         sae = await session.get_one(Sae, job.artifact_id)
         format = job.request["format"]
         export = {
@@ -106,9 +95,6 @@ class ExportHandler:
             "created_at": datetime.now(UTC).isoformat(),
         }
         sae.exports = [export, *(one for one in sae.exports or [] if one["format"] != format)]
-
-    async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
-        """The SAE stays as it was, and with it an export from before."""
 
     async def is_lost(self, session: AsyncSession, job: Job) -> bool:
         """Whether the file is missing that was there."""

@@ -15,11 +15,10 @@ from gql_server.artifacts.provenance import to_json
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.formats import sae_lens_config
 from gql_server.formats.sae_lens_config import CFG_FILE, MAX_CFG_BYTES, WEIGHTS_FILE, NotRepresentable
+from gql_server.jobs.handler import ArtifactHandler
 from gql_server.processes.reader_pool import refusing
-from gql_server.protocol.events import Event
-from gql_server.protocol.results import ImportResult, Result
+from gql_server.protocol.results import ImportResult
 from gql_server.protocol.tasks import ImportSae
-from gql_server.protocol.wire import Lane
 from gql_server.services import artifacts, launching, lookup, model_identity, quota
 from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
@@ -27,7 +26,7 @@ from gql_server.services.language_models import check_loaded_once, writes_bos
 from gql_server.services.requests import ImportSaeRequest, Launched
 from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, Sae
-from models.enums import ArtifactStatus, JobKind, JobStatus, LayerKind, ProgressUnit, SaeOrigin
+from models.enums import JobKind, JobStatus, LayerKind, ProgressUnit, SaeOrigin
 
 log = structlog.get_logger(__name__)
 
@@ -42,9 +41,9 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
     Raises:
         InvalidInput, NotFound, Conflict, QueueFull: Nothing has been written then.
     """
-    hash = launching.request_hash(JobKind.IMPORT_SAE, request)
-    if earlier := await launching.find_earlier(server, request.idempotency_key, hash):
-        return earlier
+    launch = await launching.begin(server, ImportHandler, request)
+    if launch.earlier:
+        return launch.earlier
     async with server.database.read() as session:
         language_model = await lookup.get(session, LanguageModel, request.language_model_id)
         check_loaded_once(language_model)
@@ -54,32 +53,22 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
     settings = server.settings.model_copy(update={"token": None})  # It is no reader's business.
     with refusing(_PATHS[request.format], "The files cannot be read"):
         files = await server.readers.files.run(_check_source, settings, request, width)
-    sae = _new_sae(request, language_model)
-    wanted = {
-        "language_model_id": language_model.id,
-        "layer": layer,
-        "width": width,
-        "format": request.format,
-        "source": request.path,
-        "files": {name: str(path) for name, path in files.items()},
-    }
-    job = launching.new_job(
-        JobKind.IMPORT_SAE,
-        ImportHandler.lane,
-        ImportHandler.unit,
-        sae.id,
-        sae.id,
-        wanted,
-        request.idempotency_key,
-        hash,
-    )
-    sae.job_id = job.id
 
-    async def add_sae(session: AsyncSession) -> None:
+    async def check(session: AsyncSession) -> None:
         await lookup.get(session, LanguageModel, language_model.id)
-        session.add(sae)
 
-    return await launching.launch(server, job, add_sae)
+    return await launch.queue(
+        request={
+            "language_model_id": language_model.id,
+            "layer": layer,
+            "width": width,
+            "format": request.format,
+            "source": request.path,
+            "files": {name: str(path) for name, path in files.items()},
+        },
+        makes=_new_sae(request, language_model),
+        check=check,
+    )
 
 
 def _check(request: ImportSaeRequest, language_model: LanguageModel) -> dict[str, Any]:
@@ -181,19 +170,19 @@ def _new_sae(request: ImportSaeRequest, language_model: LanguageModel) -> Sae:
     )
 
 
-class ImportHandler:
+class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
     """IMPORT_SAE jobs."""
 
-    lane: Lane = "interactive"
+    kind = JobKind.IMPORT_SAE
+    description = "Reads an SAE that was made elsewhere."
+    lane = "interactive"
     unit = ProgressUnit.BYTES
+    task = ImportSae
+    result = ImportResult
+    makes = Sae
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    async def begin(self, session: AsyncSession, job: Job) -> ImportSae:
-        """Mark the SAE as BUILDING and return the task."""
-        sae = await session.get_one(Sae, job.artifact_id)
-        sae.status = ArtifactStatus.BUILDING
+    async def task_of(self, session: AsyncSession, job: Job, sae: Sae) -> ImportSae:
+        """Return the task, with what is known of the language model now."""
         language_model = await session.get_one(LanguageModel, sae.language_model_id)
         wanted = job.request
         return ImportSae(
@@ -216,14 +205,8 @@ class ImportHandler:
             language_model=artifacts.language_model_source(self._settings, language_model),
         )
 
-    async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
-        """Nothing beside the log."""
-
-    async def succeed(self, session: AsyncSession, job: Job, result: Result) -> None:
-        """Mark the SAE as READY, with what has been read of it."""
-        assert isinstance(result, ImportResult)
-        sae = await session.get_one(Sae, job.artifact_id)
-        sae.status = ArtifactStatus.READY
+    async def complete(self, session: AsyncSession, job: Job, sae: Sae, result: ImportResult) -> None:
+        """Keep what has been read of the SAE."""
         sae.sae_class = result.sae_class
         sae.input_size = result.n_inputs
         sae.latent_count = result.n_latents
@@ -234,10 +217,8 @@ class ImportHandler:
         sae.made_with = to_json(result.provenance and result.provenance.language_model)
         sae.completed_at = datetime.now(UTC)
 
-    async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
-        """Nothing of the SAE is usable, and copies that a killed worker has left go; a retry begins anew."""
-        sae = await session.get_one(Sae, job.artifact_id)
-        sae.status = ArtifactStatus.FAILED if status == JobStatus.FAILED else ArtifactStatus.PARTIAL
+    async def break_off(self, session: AsyncSession, job: Job, sae: Sae, status: JobStatus) -> None:
+        """Remove copies that a killed worker has left; a retry begins anew."""
         directory = artifacts.sae_directory(self._settings, sae)
         try:
             # Not after the commit: another attempt may write there by then.
@@ -245,16 +226,11 @@ class ImportHandler:
         except OSError as error:
             log.warning("copies of a failed import are left", directory=str(directory), reason=str(error))
 
-    async def is_lost(self, session: AsyncSession, job: Job) -> bool:
-        """Whether the checkpoint is missing that was there."""
-        sae = await session.get(Sae, job.artifact_id)
-        return sae is not None and sae.status == ArtifactStatus.FAILED
-
-    async def requeue(self, session: AsyncSession, job: Job) -> None:
-        """Mark the SAE as PENDING; NotFound where it was deleted, Conflict where its source has moved."""
+    async def find_again(self, session: AsyncSession, job: Job) -> Sae:
+        """Return the SAE; NotFound where it was deleted, Conflict where its source has moved."""
         sae = await lookup.get(session, Sae, job.artifact_id)
         await asyncio.to_thread(self._check_still_inside, job.request["files"])
-        sae.status = ArtifactStatus.PENDING
+        return sae
 
     def _check_still_inside(self, files: dict[str, str]) -> None:
         """The server may have been given other model directories since, and the files be links by now."""

@@ -14,11 +14,12 @@ from gql_server.artifacts.provenance import SaeProvenance, to_json
 from gql_server.database.database import after_commit
 from gql_server.errors import Conflict
 from gql_server.jobs import event_log
+from gql_server.jobs.handler import ArtifactHandler
 from gql_server.protocol.events import Event, TrainingConfigChosen, TrainingPointMessage, TrainingResumed
 from gql_server.protocol.exclusions import Exclusions
-from gql_server.protocol.results import OutlierStatistics, Result, TrainResult
+from gql_server.protocol.results import OutlierStatistics, TrainResult
 from gql_server.protocol.tasks import TrainSae
-from gql_server.protocol.wire import Lane, SaeClassDescription, WorkerReady
+from gql_server.protocol.wire import SaeClassDescription, WorkerReady
 from gql_server.services import (
     artifacts,
     evaluations,
@@ -46,7 +47,7 @@ from models import (
     Sae,
     TrainingPoint as TrainingPointRow,
 )
-from models.enums import UNFINISHED, ArtifactStatus, JobEventType, JobKind, JobStatus, ProgressUnit, SaeOrigin
+from models.enums import UNFINISHED, JobEventType, JobKind, JobStatus, ProgressUnit, SaeOrigin
 
 _BYTES_PER_WEIGHT = 4
 _COPIES_IN_SNAPSHOT = 3
@@ -61,9 +62,9 @@ async def train(server: AppContext, request: TrainRequest) -> Launched:
     Raises:
         InvalidInput, NotFound, Conflict, QueueFull: Nothing has been written then.
     """
-    hash = launching.request_hash(JobKind.TRAIN_SAE, request)
-    if earlier := await launching.find_earlier(server, request.idempotency_key, hash):
-        return earlier
+    launch = await launching.begin(server, TrainHandler, request)
+    if launch.earlier:
+        return launch.earlier
     async with server.database.read() as session:
         run = await lookup.get(session, ActivationRun, request.activation_run_id)
         language_model = await session.get_one(LanguageModel, run.language_model_id)
@@ -74,18 +75,15 @@ async def train(server: AppContext, request: TrainRequest) -> Launched:
     _check(server.settings, request, run, latent_count, await interactive.describe(server))
     n_bytes = _BYTES_PER_WEIGHT * 2 * width * latent_count * (1 + _COPIES_IN_SNAPSHOT)
     await asyncio.to_thread(quota.check, "latentCount", n_bytes, "The SAE's files", server.settings)
-    sae = _new_sae(request, run, layer, width, latent_count)
-    wanted = dataclasses.asdict(request) | {"language_model_id": run.language_model_id}
-    job = launching.new_job(
-        JobKind.TRAIN_SAE, "jobs", TrainHandler.unit, sae.id, sae.id, wanted, request.idempotency_key, hash
-    )
-    sae.job_id = job.id
 
-    async def add_sae(session: AsyncSession) -> None:
+    async def check(session: AsyncSession) -> None:
         lookup.check_usable(await lookup.get(session, ActivationRun, run.id))
-        session.add(sae)
 
-    return await launching.launch(server, job, add_sae)
+    return await launch.queue(
+        request=dataclasses.asdict(request) | {"language_model_id": run.language_model_id},
+        makes=_new_sae(request, run, layer, width, latent_count),
+        check=check,
+    )
 
 
 def _check_layer(request: TrainRequest, run: ActivationRun) -> tuple[str, int]:
@@ -187,22 +185,20 @@ async def delete(server: AppContext, id: str) -> None:
         await remove_after_commit(session, server.settings, files)
 
 
-class TrainHandler:
+class TrainHandler(ArtifactHandler[TrainSae, TrainResult, Sae]):
     """TRAIN_SAE jobs."""
 
-    lane: Lane = "jobs"
+    kind = JobKind.TRAIN_SAE
+    description = "Trains an SAE on an activation run."
+    lane = "jobs"
     unit = ProgressUnit.STEPS
+    task = TrainSae
+    result = TrainResult
+    events = (TrainingConfigChosen, TrainingPointMessage, TrainingResumed)
+    makes = Sae
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    async def begin(self, session: AsyncSession, job: Job) -> TrainSae:
-        """Mark the SAE as BUILDING and return the task.
-
-        An earlier attempt's points stay until the worker says which of them still count.
-        """
-        sae = await session.get_one(Sae, job.artifact_id)
-        sae.status = ArtifactStatus.BUILDING
+    async def task_of(self, session: AsyncSession, job: Job, sae: Sae) -> TrainSae:
+        """Return the task; an earlier attempt's points stay until the worker says which still count."""
         wanted: dict[str, Any] = job.request
         assert sae.sae_class and sae.latent_count and sae.activation_run_id
         task = TrainSae(
@@ -242,14 +238,12 @@ class TrainHandler:
                 sae.training_config = _fields(event)
             case TrainingPointMessage():
                 session.add(_row_of(job.artifact_id, event))
+                await _log_point(session, job, event)
             case TrainingResumed():
                 await _resume_history(session, job, event)
 
-    async def succeed(self, session: AsyncSession, job: Job, result: Result) -> None:
-        """Mark the SAE as READY, and queue the indexing of its neurons if that was asked for."""
-        assert isinstance(result, TrainResult)
-        sae = await session.get_one(Sae, job.artifact_id)
-        sae.status = ArtifactStatus.READY
+    async def complete(self, session: AsyncSession, job: Job, sae: Sae, result: TrainResult) -> None:
+        """Keep what was trained, and queue the indexing of its neurons if that was asked for."""
         sae.training_config = _fields(result.config)
         sae.checkpoint_path = f"{sae.directory}/sae.pt"
         sae.metadata_path = f"{sae.directory}/metadata.json"
@@ -266,22 +260,15 @@ class TrainHandler:
                 session, sae, sae.activation_run_id, neuron_indexes.DEFAULT_TOP_TEXTS_PER_NEURON
             )
 
-    async def fail(self, session: AsyncSession, job: Job, status: JobStatus) -> None:
-        """A retry goes on from the last snapshot."""
-        sae = await session.get_one(Sae, job.artifact_id)
-        sae.status = ArtifactStatus.FAILED if status == JobStatus.FAILED else ArtifactStatus.PARTIAL
+    async def break_off(self, session: AsyncSession, job: Job, sae: Sae, status: JobStatus) -> None:
+        """Keep the snapshot, which a retry goes on from."""
         await training_log.log_job_ended(session, job, sae, status)
 
-    async def is_lost(self, session: AsyncSession, job: Job) -> bool:
-        """Whether the checkpoint is missing that was there."""
-        sae = await session.get(Sae, job.artifact_id)
-        return sae is not None and sae.status == ArtifactStatus.FAILED
-
-    async def requeue(self, session: AsyncSession, job: Job) -> None:
-        """Mark the SAE as PENDING; NotFound where it or its run has been deleted."""
+    async def find_again(self, session: AsyncSession, job: Job) -> Sae:
+        """Return the SAE; NotFound where it or its run has been deleted."""
         sae = await lookup.get(session, Sae, job.artifact_id)
         lookup.check_usable(await lookup.get(session, ActivationRun, sae.activation_run_id or ""))
-        sae.status = ArtifactStatus.PENDING
+        return sae
 
 
 async def _resume_history(session: AsyncSession, job: Job, resumed: TrainingResumed) -> None:
@@ -293,7 +280,11 @@ async def _resume_history(session: AsyncSession, job: Job, resumed: TrainingResu
     await event_log.append(session, job, JobEventType.TRAINING_RESUMED, {"step": resumed.step})
     for point in resumed.points:
         if point.step not in sent:
-            await event_log.append_training_point(session, job, point)
+            await _log_point(session, job, point)
+
+
+async def _log_point(session: AsyncSession, job: Job, point: TrainingPointMessage) -> None:
+    await event_log.append(session, job, JobEventType.TRAINING_POINT, _fields(point))
 
 
 async def _made_with(

@@ -15,8 +15,8 @@ from gql_server.artifacts.files import TEMPORARY_PREFIX
 from gql_server.database.database import Database
 from gql_server.errors import Refusal
 from gql_server.jobs import transitions
-from gql_server.jobs.handler import JobHandler
-from gql_server.services import integrity, jobs, language_models, orphans, removals
+from gql_server.jobs.handler import Handler
+from gql_server.services import integrity, job_kinds, language_models, orphans, removals
 from gql_server.services.artifacts import remove
 from gql_server.settings import Settings
 from models import Job
@@ -32,7 +32,7 @@ async def reconcile(database: Database, settings: Settings) -> None:
 
     Where the settings say so, they are queued again.
     """
-    handlers = jobs.handlers(settings)
+    handlers = job_kinds.handlers(settings)
     async with database.write() as session:
         running = (JobStatus.RUNNING, JobStatus.CANCELING)
         for job in await session.scalars(select(Job).where(Job.status.in_(running))):
@@ -47,7 +47,7 @@ async def reconcile(database: Database, settings: Settings) -> None:
         await language_models.reset_statuses(session)
 
 
-async def _resume_automatically(session: AsyncSession, handler: JobHandler, job: Job) -> None:
+async def _resume_automatically(session: AsyncSession, handler: Handler, job: Job) -> None:
     try:
         await transitions.resume_automatically(session, handler, job, stopping=True)
     except Refusal as refusal:  # Such as an index whose run is not there any more.

@@ -13,9 +13,10 @@ from gql_server.database.migrate import migrate
 from gql_server.errors import QueueFull
 from gql_server.jobs import queue
 from gql_server.services import launching
+from gql_server.services.saes import TrainHandler
 from models import Job
 from models.base import now
-from models.enums import JobKind, JobStatus, ProgressUnit
+from models.enums import JobStatus
 
 
 @pytest.fixture
@@ -29,8 +30,8 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 def job(lane: Any = "jobs", **columns: Any) -> Job:
-    row = launching.new_job(JobKind.TRAIN_SAE, lane, ProgressUnit.STEPS, "sae_x", "sae_x", {})
-    for name, value in ({"status": JobStatus.QUEUED} | columns).items():
+    row = launching.new_job(TrainHandler, artifact_id="sae_x", request={})
+    for name, value in ({"lane": lane, "status": JobStatus.QUEUED} | columns).items():
         setattr(row, name, value)
     return row
 

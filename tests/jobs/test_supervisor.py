@@ -57,8 +57,20 @@ async def test_a_job_logs_every_step_without_gaps_and_its_artifact_becomes_ready
         "SUCCEEDED",
     ]
     assert [e.payload["message"] for e in events if e.type == JobEventType.LOG] == ["begin"]
-    assert run.status == ArtifactStatus.READY and run.token_count == 5
+    assert run.status == ArtifactStatus.READY and run.token_count == 5 and run.job_id == job.id
     assert run.layers == [{"name": "m_layers_1", "hidden_size": 8}]
+
+
+async def test_an_event_that_its_handler_does_not_declare_fails_the_job(tmp_path: Path) -> None:
+    def tell(task: Task, run: TaskRun) -> None:
+        run.push(Log("begin"))
+        run.push(CONFIG)
+        run.finish(capture_result())
+
+    async with serving(tmp_path, FakeExecutor(tell)) as server:
+        lm = await add_language_model(server)
+        job = await ended(server, (await activation_runs.capture(server, capture_request(lm.id))).job.id)
+    assert (job.status, job.error) == (JobStatus.FAILED, supervisor.INTERNAL_FAILURE)
 
 
 async def test_a_training_keeps_its_points_and_queues_the_index_when_it_has_succeeded(tmp_path: Path) -> None:

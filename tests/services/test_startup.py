@@ -16,6 +16,7 @@ from gql_server.artifacts import files
 from gql_server.services import (
     activation_runs,
     artifacts,
+    job_kinds,
     jobs,
     launching,
     neuron_tensors,
@@ -26,7 +27,7 @@ from gql_server.services import (
 )
 from gql_server.services.app_context import AppContext
 from models import ActivationRun, Job, JobEvent, NeuronIndex, Removal, Sae
-from models.enums import ArtifactStatus, JobEventType, JobKind, JobStatus, ProgressUnit
+from models.enums import ArtifactStatus, JobEventType, JobKind, JobStatus
 from tests.support.requests import capture_request
 from tests.support.serving import add_language_model, add_run, add_sae, serving
 
@@ -136,7 +137,7 @@ async def test_what_is_being_deleted_is_no_orphan(tmp_path: Path) -> None:
 async def test_texts_whose_capture_is_never_queued_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
 ) -> None:
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     async def do_nothing(*_: object) -> None:
@@ -145,7 +146,7 @@ async def test_texts_whose_capture_is_never_queued_go(
     async with serving(tmp_path) as server:
         lm = await add_language_model(server)
         with monkeypatch.context() as broken:
-            broken.setattr(launching, "launch", fail)
+            broken.setattr(launching.Launch, "queue", fail)
             if killed:
                 broken.setattr(removals, "discard", do_nothing)
             with pytest.raises(ZeroDivisionError):
@@ -180,7 +181,8 @@ async def test_deleting_removes_the_files_and_leaves_no_note_of_it(tmp_path: Pat
 
 async def lost(server: AppContext, row: Artifact, kind: JobKind) -> tuple[ArtifactStatus, str]:
     """Give a row a job that has succeeded and tidy; returns the row's status and the job's last sentence."""
-    job = launching.new_job(kind, "jobs", ProgressUnit.STEPS, row.id, row.id, {"index_neurons": False})
+    handler = job_kinds.BY_KIND[kind]
+    job = launching.new_job(handler, artifact_id=row.id, request={"index_neurons": False})
     async with server.database.write() as session:
         job.status = JobStatus.SUCCEEDED
         session.add(job)

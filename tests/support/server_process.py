@@ -39,16 +39,25 @@ class RunningServer:
 
 
 @contextmanager
-def server_process(artifact_dir: Path, **settings: str) -> Iterator[RunningServer]:
-    """Run a server while the block runs; settings are named as in the environment, without the prefix."""
+def server_process(artifact_dir: Path, tree: str = "", **settings: str) -> Iterator[RunningServer]:
+    """Run a server while the block runs; settings are named as in the environment, without the prefix.
+
+    ``tree`` is a directory with a copy of the packages to run in place of these.
+    """
     port = _free_port()
     options = ["--port", str(port), "--artifacts", str(artifact_dir)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GQL_SERVER_")}
     environment |= {f"GQL_SERVER_{name}": value for name, value in settings.items()}
+    if tree:
+        environment["PYTHONPATH"] = tree
     artifact_dir.mkdir(parents=True, exist_ok=True)
     with (artifact_dir / "server.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gql_server", "serve", *options], env=environment, stdout=log, stderr=log
+            [sys.executable, "-m", "gql_server", "serve", *options],
+            cwd=tree or None,
+            env=environment,
+            stdout=log,
+            stderr=log,
         )
     try:
         url = f"http://127.0.0.1:{port}"

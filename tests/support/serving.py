@@ -18,7 +18,7 @@ from gql_server.jobs.notifier import Notifier
 from gql_server.jobs.supervisor import Supervisor
 from gql_server.processes.reader_pool import Pool, Readers
 from gql_server.server.app import application, bind_server
-from gql_server.services import jobs
+from gql_server.services import job_kinds
 from gql_server.services.app_context import AppContext
 from gql_server.settings import Settings
 from gql_server.telemetry.telemetry import Telemetry
@@ -68,7 +68,9 @@ async def serving(
     executor = executor or FakeExecutor()
     downloads = Downloads(executor, chosen)
     telemetry = Telemetry(tracer=Tracer(chosen.otlp_endpoint))
-    supervisor = Supervisor(database, executor, jobs.handlers(chosen), notifier, chosen, telemetry, downloads)
+    supervisor = Supervisor(
+        database, executor, job_kinds.handlers(chosen), notifier, chosen, telemetry, downloads
+    )
     supervisor.start()
     try:
         readers = ReadersHere(chosen)

@@ -1,14 +1,10 @@
 """A worker's end of the socket to the API process."""
 
 import socket
-import struct
 import threading
 
-import msgspec
-
+from gql_server.protocol import frames
 from gql_server.protocol.wire import FromWorker, ToWorker
-
-_LENGTH = struct.Struct(">I")
 
 
 class Channel:
@@ -17,19 +13,16 @@ class Channel:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._sending = threading.Lock()
-        self._decoder = msgspec.msgpack.Decoder(ToWorker)
 
     def send(self, message: FromWorker) -> None:
         """Send one message; waits while the API process reads slowly."""
-        body = msgspec.msgpack.encode(message)
+        frame = frames.frame(message)
         with self._sending:
-            self._connection.sendall(_LENGTH.pack(len(body)) + body)
+            self._connection.sendall(frame)
 
     def receive(self) -> ToWorker:
         """Return the next message; raises EOFError where the API process is gone."""
-        (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
-        message: ToWorker = self._decoder.decode(self._read(length))
-        return message
+        return frames.to_worker.decode(self._read(frames.body_bytes(self._read(frames.HEADER_BYTES))))
 
     def _read(self, count: int) -> bytes:
         parts = bytearray()

@@ -1,10 +1,11 @@
 """Which function does which task, and what the tasks of one worker share: loaded models and SAEs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import Context
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -29,14 +30,13 @@ from gql_server.compute.saes.loaded import Saes
 from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.training.training import train_sae
 from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.protocol.base import Message
 from gql_server.protocol.events import Log, Progress
-from gql_server.protocol.results import Done, LanguageModelDescription, Result
-from gql_server.protocol.sources import LanguageModelSource, SaeSource
+from gql_server.protocol.results import Done, Result
 from gql_server.protocol.tasks import (
     CaptureActivations,
     ContrastNeurons,
-    DownloadLanguageModel,
-    DownloadTexts,
+    Download,
     EvaluateSae,
     ExportSae,
     FindTopNeurons,
@@ -48,9 +48,24 @@ from gql_server.protocol.tasks import (
     TrainSae,
     UnloadLanguageModel,
 )
-from gql_server.protocol.wire import LanguageModelChanged, LanguageModelFound, WorkerReady
+from gql_server.protocol.wire import LanguageModelChanged, LanguageModelFound, WorkerReady, message_classes
 
 log = structlog.get_logger(__name__)
+
+
+TaskT = TypeVar("TaskT", bound=Task)
+Method = Callable[[Any, TaskT, TaskContext], Result]
+_METHODS: dict[type[Message], Method[Any]] = {}
+
+
+def does(task: type[TaskT]) -> Callable[[Method[TaskT]], Method[TaskT]]:
+    """Make a method the one that does a class of tasks."""
+
+    def register(method: Method[TaskT]) -> Method[TaskT]:
+        _METHODS[task] = method
+        return method
+
+    return register
 
 
 class TaskRunner:
@@ -87,10 +102,10 @@ class TaskRunner:
         return Context().run(self._do_and_tell, task, context)
 
     def _do_and_tell(self, task: Task, context: TaskContext) -> Result:
-        bind_contextvars(**_subject(task))
+        bind_contextvars(**task.subject())
         began = time.perf_counter()
         self._check_device()
-        result = self._do(task, context)
+        result = _METHODS[type(task)](self, task, context)
         log.info("task done", task=type(task).__name__, seconds=round(time.perf_counter() - began, 3))
         return result
 
@@ -100,49 +115,9 @@ class TaskRunner:
         except TaskError as error:
             raise TaskError(f"GQL_SERVER_WORKER_DEVICE is wrong. {error}", "CONFLICT") from error
 
-    def _do(self, task: Task, context: TaskContext) -> Result:
-        match task:
-            case LoadLanguageModel(source):
-                return self._load(source, context)
-            case UnloadLanguageModel(language_model_id):
-                self.language_models.unload(language_model_id)
-                return Done()
-            case CaptureActivations():
-                return capture_activations(task, context, self.language_models)
-            case TrainSae():
-                here = msgspec.structs.replace(task, device=task.device or self._devices[0])
-                return train_sae(here, context, self._classes)
-            case IndexNeurons():
-                sae, store = self._saes.get(task.sae), ActivationStore(Path(task.store_dir))
-                if task.language_model is not None and task.made_with is not None:
-                    # Before the pass over the run; and again where the model is loaded, after it.
-                    check_pair(
-                        task.made_with, self.language_models.identify(task.language_model, context.check)
-                    )
-                result = index_neurons(task, context, sae, store, self.language_models)
-                return with_provenance(result, task, context, store)
-            case EvaluateSae():
-                with paired(self.language_models, task.language_model, task.made_with) as (lm, origin):
-                    unchanged = partial(self.language_models.check_not_overwritten, task.language_model)
-                    return evaluate_sae(task, context, lm, self._saes.get(task.sae), origin, unchanged)
-            case ImportSae():
-                return import_sae(task, context, self._classes, self.language_models)
-            case ExportSae():
-                return export_sae(task, context, self._saes.get(task.sae))
-            case FindTopNeurons():
-                with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
-                    return find_top_neurons(task, context, lm, self._saes.get(task.sae))
-            case ContrastNeurons():
-                with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
-                    return contrast_neurons(task, context, lm, self._saes.get(task.sae))
-            case Generate():
-                with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
-                    return generate(task, context, lm, self._saes.get(task.sae) if task.sae else None)
-            case DownloadLanguageModel() | DownloadTexts():
-                raise TypeError(f"{type(task).__name__} is for a worker of its own")
-
-    def _load(self, source: LanguageModelSource, context: TaskContext) -> LanguageModelDescription:
-        began = time.perf_counter()
+    @does(LoadLanguageModel)
+    def _load(self, task: LoadLanguageModel, context: TaskContext) -> Result:
+        source, began = task.language_model, time.perf_counter()
         context.emit(Progress(0, 1))
         description = self.language_models.describe(source)
         seconds = time.perf_counter() - began
@@ -151,30 +126,67 @@ class TaskRunner:
         context.emit(Log(f"Loaded {description.parameter_count:,} parameters in {seconds:.1f} s."))
         return description
 
+    @does(UnloadLanguageModel)
+    def _unload(self, task: UnloadLanguageModel, context: TaskContext) -> Result:
+        self.language_models.unload(task.language_model_id)
+        return Done()
 
-def _subject(task: Task) -> dict[str, str]:
-    """Return the IDs of what a task is about, as log lines name them."""
-    match task:
-        case LoadLanguageModel(source) | Generate(language_model=source, sae=None):
-            return {"language_model": source.id}
-        case UnloadLanguageModel(language_model_id):
-            return {"language_model": language_model_id}
-        case CaptureActivations():
-            return {"run": task.run_id, "language_model": task.language_model.id}
-        case TrainSae():
-            return {"sae": task.sae_id, "run": task.run_id}
-        case IndexNeurons():
-            return {"sae": task.sae.id, "run": task.run_id}
-        case EvaluateSae(sae=sae):
-            return {"sae": sae.id, "language_model": task.language_model.id}
-        case ImportSae():
-            return {"sae": task.sae_id, "language_model": task.language_model_id}
-        case ExportSae(sae):
-            return {"sae": sae.id}
-        case (
-            FindTopNeurons(sae=SaeSource() as sae)
-            | ContrastNeurons(sae=SaeSource() as sae)
-            | Generate(sae=SaeSource() as sae)
-        ):
-            return {"sae": sae.id, "language_model": task.language_model.id}
-    return {}
+    @does(CaptureActivations)
+    def _capture(self, task: CaptureActivations, context: TaskContext) -> Result:
+        return capture_activations(task, context, self.language_models)
+
+    @does(TrainSae)
+    def _train(self, task: TrainSae, context: TaskContext) -> Result:
+        here = msgspec.structs.replace(task, device=task.device or self._devices[0])
+        return train_sae(here, context, self._classes)
+
+    @does(IndexNeurons)
+    def _index(self, task: IndexNeurons, context: TaskContext) -> Result:
+        sae, store = self._saes.get(task.sae), ActivationStore(Path(task.store_dir))
+        if task.language_model is not None and task.made_with is not None:
+            # Before the pass over the run; and again where the model is loaded, after it.
+            check_pair(task.made_with, self.language_models.identify(task.language_model, context.check))
+        result = index_neurons(task, context, sae, store, self.language_models)
+        return with_provenance(result, task, context, store)
+
+    @does(EvaluateSae)
+    def _evaluate(self, task: EvaluateSae, context: TaskContext) -> Result:
+        with paired(self.language_models, task.language_model, task.made_with) as (lm, origin):
+            unchanged = partial(self.language_models.check_not_overwritten, task.language_model)
+            return evaluate_sae(task, context, lm, self._saes.get(task.sae), origin, unchanged)
+
+    @does(ImportSae)
+    def _import(self, task: ImportSae, context: TaskContext) -> Result:
+        return import_sae(task, context, self._classes, self.language_models)
+
+    @does(ExportSae)
+    def _export(self, task: ExportSae, context: TaskContext) -> Result:
+        return export_sae(task, context, self._saes.get(task.sae))
+
+    @does(FindTopNeurons)
+    def _find_top(self, task: FindTopNeurons, context: TaskContext) -> Result:
+        with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
+            return find_top_neurons(task, context, lm, self._saes.get(task.sae))
+
+    @does(ContrastNeurons)
+    def _contrast(self, task: ContrastNeurons, context: TaskContext) -> Result:
+        with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
+            return contrast_neurons(task, context, lm, self._saes.get(task.sae))
+
+    @does(Generate)
+    def _generate(self, task: Generate, context: TaskContext) -> Result:
+        with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
+            return generate(task, context, lm, self._saes.get(task.sae) if task.sae else None)
+
+
+def check_complete(done: Collection[type[Message]]) -> None:
+    """Raise TypeError where a task has no method; downloads have a worker of their own."""
+    for task in message_classes(Task):
+        if task not in done and not issubclass(task, Download):
+            raise TypeError(
+                f"Nothing does {task.__name__}: add a method with @does({task.__name__}) to "
+                "gql_server/compute/worker/task_runner.py."
+            )
+
+
+check_complete(_METHODS)
