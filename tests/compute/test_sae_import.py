@@ -20,13 +20,16 @@ from torch import Tensor
 from gql_server.artifacts.provenance import to_json
 from gql_server.compute.formats.sae_import import import_sae
 from gql_server.compute.saes.classes import SaeClasses
-from gql_server.compute.saes.weights import weights_of
+from gql_server.compute.saes.linear_engine import engine_of
+from gql_server.compute.saes.weights import SaeWeights
 from gql_server.compute.worker.context import CancelRequested, TaskError
 from gql_server.protocol.events import Log, Progress
 from gql_server.protocol.tasks import ImportSae
 from tests.compute.conftest import RecordingContext
 from tests.saelens.cases import CLASSES, N_INPUTS, N_LATENTS, K, make
 from tests.saelens.recorded_files import FILES, RECORDED, made
+
+from mi_crow.mechanistic.sae.sae import Sae
 
 SHAPE = [N_LATENTS, N_INPUTS]
 
@@ -35,6 +38,12 @@ SHAPE = [N_LATENTS, N_INPUTS]
 def sae_lens(tmp_path: Path) -> Path:
     """Give a directory of sae-lens's own, of a standard SAE; a test changes it."""
     return made("standard", tmp_path / "theirs")
+
+
+def weights_of(sae: Sae) -> SaeWeights:
+    engine = engine_of(sae)
+    assert engine is not None
+    return engine.weights()
 
 
 def task_for(source: Path, **changes: Any) -> ImportSae:
@@ -618,7 +627,7 @@ def test_a_checkpoint_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
     assert "The checkpoint is damaged, in" in refusal(path)
 
 
-def engine_of(content: Any) -> Any:
+def state_of(content: Any) -> Any:
     return content["sae_state_dict"]
 
 

@@ -11,17 +11,15 @@ import torch
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine
 from gql_server.compute.saes.classes import SaeClasses
-from gql_server.compute.saes.linear_engine import has_linear_engine
-from gql_server.compute.training.forward import ForwardOutput, forward_fn
+from gql_server.compute.saes.engine import ForwardOutput
+from gql_server.compute.saes.threshold_engines import BELOW_THRESHOLD_WEIGHT, L0_WEIGHT
+from gql_server.compute.training.forward import forward_fn
 from gql_server.compute.training.plan import make_plan
 from gql_server.compute.training.strategies import (
     AUXILIARY_WEIGHT,
-    BELOW_THRESHOLD_WEIGHT,
     FAST,
-    L0_WEIGHT,
     REVIVED_AMONG,
-    AffineStrategy,
-    LinearStrategy,
+    EngineStrategy,
     auxiliary_loss,
     strategy_for,
 )
@@ -64,14 +62,14 @@ def test_the_decoder_bias_starts_as_the_mean_and_the_encoder_along_the_decoders_
 
 def assert_no_other_length_is_better(engine: AffineEngine, x: torch.Tensor, k: int | None) -> None:
     """Assert that a longer and a shorter encoder make the first reconstruction worse."""
-    centred = (x - engine.decoder_bias).detach().double().numpy()
+    centered = (x - engine.decoder_bias).detach().double().numpy()
     w_enc, w_dec = (
         weight.detach().double().numpy() for weight in (engine.encoder_weight, engine.decoder_weight)
     )
-    latents = np.maximum(centred @ w_enc.T, 0)
+    latents = np.maximum(centered @ w_enc.T, 0)
     if k is not None:
         latents[latents < np.sort(latents, axis=1)[:, -k, None]] = 0
-    errors = [np.square(centred - factor * latents @ w_dec).sum() for factor in (0.95, 1.0, 1.05)]
+    errors = [np.square(centered - factor * latents @ w_dec).sum() for factor in (0.95, 1.0, 1.05)]
     assert errors[1] == min(errors)
 
 
@@ -85,12 +83,16 @@ def test_jump_relu_starts_with_about_k_active_latents() -> None:
     assert 1.5 < float(active) < 4.5
 
 
-def test_each_engine_has_its_strategy() -> None:
-    assert [type(strategy_for(build(name, k))) for name, k in ALL] == [AffineStrategy] * 4 + [
-        LinearStrategy
-    ] * 2
-    assert not has_linear_engine(DummySae(4, 2))
-    assert not strategy_for(DummySae(4, 2)).revives
+def test_an_engine_that_is_not_known_is_left_as_it_is() -> None:
+    assert all(strategy_for(build(name, k)).revives for name, k in ALL)
+    strategy, rows = strategy_for(DummySae(4, WIDTH)), structured_rows(50)
+    before = {name: weights.clone() for name, weights in strategy.sae.sae_engine.state_dict().items()}
+    strategy.start(rows)
+    strategy.after_step()
+    strategy.finish()
+    after = strategy.sae.sae_engine.state_dict()
+    assert all(torch.equal(after[name], weights) for name, weights in before.items())
+    assert (strategy.scale, strategy.revives, strategy.fast_parameters()) == (1.0, False, [])
 
 
 def pass_of(x_hat: Any, z_pre: Any, dictionary: Any) -> ForwardOutput:
@@ -302,9 +304,8 @@ def test_neurons_that_start_dead_come_back(
     """A quarter of the neurons begin with pre-activations too small to be among the k largest."""
     dead_shares: dict[bool, float] = {}
     for revives in (True, False):
-        for recipe_type in (AffineStrategy, LinearStrategy):
-            monkeypatch.setattr(recipe_type, "revives", revives)
-            monkeypatch.setattr(recipe_type, "start", _crippled(recipe_type.start))
+        monkeypatch.setattr(EngineStrategy, "revives", revives)
+        monkeypatch.setattr(EngineStrategy, "start", _crippled(EngineStrategy.start))
         directory = str(tmp_path / f"sae{revives}")
         task = make_task(tmp_path, sae_class=name, epochs=30, learning_rate=0.01, sae_dir=directory)
         train_sae(task, recording_context, SaeClasses())

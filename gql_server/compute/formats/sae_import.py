@@ -20,12 +20,12 @@ from gql_server.compute.formats.source_files import TakenFile, check_size, opene
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.provenance.provenance import versions
 from gql_server.compute.saes.classes import CHECKPOINT, SaeClasses
-from gql_server.compute.saes.weights import SaeWeights, build, check_finite
+from gql_server.compute.saes.weights import SaeWeights, check_finite
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
 from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.formats.sae_classes import IMPORTED_AS
 from gql_server.formats.sae_lens_config import (
     CFG_FILE,
-    IMPORTED_AS,
     MAX_CFG_BYTES,
     MODEL_ARGUMENTS,
     WEIGHTS_FILE,
@@ -146,7 +146,8 @@ def _read(task: ImportSae, taken: dict[str, TakenFile], classes: SaeClasses) -> 
     weights = sae_lens.read_weights(taken[WEIGHTS_FILE].path, config)
     _check_folded(weights)
     sae_class = IMPORTED_AS[config.architecture]
-    sae = build(classes.get(sae_class), weights)
+    sae = classes.get(sae_class).build(weights.n_latents, weights.n_inputs, weights.k, "cpu")
+    sae.sae_engine.load_weights(weights)
     return _Imported(
         sae_class,
         sae,

@@ -32,7 +32,7 @@ class TrainingPlan:
     """A configuration without gaps.
 
     ``l1_lambda`` is mi_crow's: the loss on the activations as they are is
-    mean((x - x_hat)²) + l1_lambda * mean(|latents|), plus what the recipe adds;
+    mean((x - x_hat)²) + l1_lambda * mean(|latents|), plus what the strategy adds;
     ``activation_scale`` is what the training multiplies x with.
     """
 
@@ -57,7 +57,7 @@ def make_plan(
     device: str,
     median_norm: float | None = None,
 ) -> TrainingPlan:
-    """Fill in a task's gaps, for a recipe that has started."""
+    """Fill in a task's gaps, for a strategy that has started."""
     config = TrainingConfigChosen(
         epochs=task.epochs,
         batch_size=task.batch_size,

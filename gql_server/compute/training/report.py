@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.training.forward import ForwardOutput
+from gql_server.compute.saes.engine import ForwardOutput
 from gql_server.compute.training.metrics import DeadNeurons, IntervalMetrics
 from gql_server.compute.training.plan import TrainingPlan
 from gql_server.compute.worker.context import TaskContext, TaskError

@@ -10,7 +10,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.devices import moved
-from gql_server.compute.training.forward import ForwardOutput, forward_fn
+from gql_server.compute.saes.engine import ForwardOutput
+from gql_server.compute.training.forward import forward_fn
 from gql_server.compute.training.report import Schedule, TrainingReport
 from gql_server.compute.training.snapshots import (
     Snapshot,
@@ -169,7 +170,7 @@ class ReportingTrainer(SaeTrainer):
         return {}
 
     def _loss(self, output: ForwardOutput, x: Tensor, cfg: SaeTrainingConfig, learning_rate: float) -> Tensor:
-        """Return mi_crow's own loss and the recipe's terms; what is reported is the whole."""
+        """Return mi_crow's own loss and the strategy's terms; what is reported is the whole."""
         dead = self._report.neurons_to_revive()
         loss: Tensor = mse_loss(output.x_hat, x) + cfg.l1_lambda * output.mean_latent
         loss = loss + self._strategy.penalty(output, dead)
