@@ -19,9 +19,8 @@ from gql_server.compute.training.strategies import (
     AUXILIARY_WEIGHT,
     FAST,
     REVIVED_AMONG,
-    EngineStrategy,
+    TrainingStrategy,
     auxiliary_loss,
-    strategy_for,
 )
 from gql_server.compute.training.trainer import ReportingTrainer
 from gql_server.compute.training.training import train_sae
@@ -46,7 +45,7 @@ def test_the_decoder_bias_starts_as_the_mean_and_the_encoder_along_the_decoders_
     name: str, k: int | None
 ) -> None:
     sae = build(name, k)
-    strategy = strategy_for(sae)
+    strategy = TrainingStrategy(sae)
     rows = structured_rows(500)
     strategy.start(rows)
     engine: Any = sae.sae_engine
@@ -76,7 +75,7 @@ def assert_no_other_length_is_better(engine: AffineEngine, x: torch.Tensor, k: i
 def test_jump_relu_starts_with_about_k_active_latents() -> None:
     sae = build("JumpReLUSae", 3)
     rows = structured_rows(1000)
-    strategy = strategy_for(sae)
+    strategy = TrainingStrategy(sae)
     strategy.start(rows)
     sae.sae_engine.eval()
     active = (sae.encode(rows * strategy.scale) > 0).sum(dim=1).double().mean()
@@ -84,8 +83,8 @@ def test_jump_relu_starts_with_about_k_active_latents() -> None:
 
 
 def test_an_engine_that_is_not_known_is_left_as_it_is() -> None:
-    assert all(strategy_for(build(name, k)).revives for name, k in ALL)
-    strategy, rows = strategy_for(DummySae(4, WIDTH)), structured_rows(50)
+    assert all(TrainingStrategy(build(name, k)).revives for name, k in ALL)
+    strategy, rows = TrainingStrategy(DummySae(4, WIDTH)), structured_rows(50)
     before = {name: weights.clone() for name, weights in strategy.sae.sae_engine.state_dict().items()}
     strategy.start(rows)
     strategy.after_step()
@@ -159,7 +158,7 @@ def test_of_many_dead_neurons_some_are_brought_back_at_a_time_and_all_of_them_in
 
 def test_jump_relus_penalty_is_the_distance_from_k_and_of_the_dead_from_their_thresholds() -> None:
     sae = build("JumpReLUSae", 3)
-    strategy = strategy_for(sae)
+    strategy = TrainingStrategy(sae)
     rows = structured_rows(400)
     strategy.start(rows)
     engine: Any = sae.sae_engine
@@ -195,7 +194,7 @@ def test_with_more_steps_or_more_neurons_the_default_learning_rate_is_lower(
     tmp_path: Path, n_latents: int, steps: int, asked: float | None, expected: float
 ) -> None:
     task = make_task(tmp_path, sae_class="BatchTopKSae", n_latents=n_latents, learning_rate=asked)
-    strategy = strategy_for(build("BatchTopKSae", 4))
+    strategy = TrainingStrategy(build("BatchTopKSae", 4))
 
     plan = make_plan(task, strategy, needs_k=True, n_inputs=WIDTH, total_steps=steps, device="cpu")
 
@@ -304,8 +303,8 @@ def test_neurons_that_start_dead_come_back(
     """A quarter of the neurons begin with pre-activations too small to be among the k largest."""
     dead_shares: dict[bool, float] = {}
     for revives in (True, False):
-        monkeypatch.setattr(EngineStrategy, "revives", revives)
-        monkeypatch.setattr(EngineStrategy, "start", _crippled(EngineStrategy.start))
+        monkeypatch.setattr(TrainingStrategy, "revives", revives)
+        monkeypatch.setattr(TrainingStrategy, "start", _crippled(TrainingStrategy.start))
         directory = str(tmp_path / f"sae{revives}")
         task = make_task(tmp_path, sae_class=name, epochs=30, learning_rate=0.01, sae_dir=directory)
         train_sae(task, recording_context, SaeClasses())
@@ -332,7 +331,7 @@ def test_without_a_decoder_bias_a_neuron_starts_as_the_mean_and_the_others_aroun
     name: str, k: int | None
 ) -> None:
     sae = build(name, k)
-    strategy = strategy_for(sae)
+    strategy = TrainingStrategy(sae)
     rows = structured_rows(500)
     strategy.start(rows)
     x = (rows * strategy.scale).double().numpy()
@@ -357,7 +356,7 @@ def test_without_a_decoder_bias_a_neuron_starts_as_the_mean_and_the_others_aroun
 
 def test_few_active_neurons_are_left_to_what_differs() -> None:
     sae = build("TopKSae", 3)
-    strategy_for(sae).start(structured_rows(500))
+    TrainingStrategy(sae).start(structured_rows(500))
     encoder = sae.sae_engine.encoder.final_block[0]
     assert torch.equal(encoder.weight, sae.sae_engine.dictionary._weights)
     assert not encoder.bias.any()

@@ -12,7 +12,7 @@ from gql_server.compute.saes import sparse_latents
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.engine import ForwardOutput
 from gql_server.compute.training.forward import dense_forward, forward_fn
-from gql_server.compute.training.strategies import auxiliary_loss, strategy_for
+from gql_server.compute.training.strategies import TrainingStrategy, auxiliary_loss
 from tests.compute.dummy_sae import DummySae
 
 from mi_crow.mechanistic.sae.sae import Sae
@@ -40,7 +40,7 @@ def trained(name: str, k: int | None, dtype: torch.dtype, sparse: bool) -> tuple
     sae = SaeClasses().get(name).build(N_LATENTS, N_INPUTS, k, "cpu")
     sae.sae_engine.to(dtype)
     rows = batches(N_STEPS, dtype)
-    strategy = strategy_for(sae)
+    strategy = TrainingStrategy(sae)
     strategy.start(torch.cat(rows[:8]))
     engine: Any = sae.sae_engine
     engine.train()
@@ -83,7 +83,7 @@ def test_sparse_steps_explain_as_much_as_dense_ones_in_float32(name: str, k: int
 
 def activation_scale_of(sae: Sae) -> float:
     """Return the scale that the training chose for these batches."""
-    strategy = strategy_for(sae)
+    strategy = TrainingStrategy(sae)
     strategy.start(torch.cat(batches(8, torch.float32)))
     return strategy.scale
 

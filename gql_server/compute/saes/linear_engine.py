@@ -88,11 +88,12 @@ class LinearEngine(Engine):
 
 
 def engine_of(sae: Sae) -> Engine | None:
-    """Return an SAE's engine as the server computes with it.
+    """Return the Engine that an SAE computes with; None where the server knows mi_crow's interface alone.
 
-    None for a class that the server uses by mi_crow's interface alone, such as a subclass of mi_crow's
-    classes, which may compute differently.
+    That is so for another kind of engine, and where the class has an encode() or decode() of its own.
     """
-    if isinstance(sae.sae_engine, Engine):
-        return sae.sae_engine
-    return LinearEngine(sae) if type(sae) in (TopKSae, L1Sae) else None
+    cls = type(sae)
+    if cls in (TopKSae, L1Sae):
+        return LinearEngine(sae)
+    leaves_it = cls.encode is L1Sae.encode and cls.decode is L1Sae.decode
+    return sae.sae_engine if leaves_it and isinstance(sae.sae_engine, Engine) else None

@@ -1,4 +1,4 @@
-"""What a training does for an SAE beside gradient steps: how the engine starts, is kept and ends."""
+"""What a training does for an SAE beside gradient steps, by its engine: scale, start, penalty, finish."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.saes.engine import Engine, ForwardOutput
+from gql_server.compute.saes.engine import ForwardOutput
 from gql_server.compute.saes.linear_engine import engine_of
 from gql_server.compute.training.forward import some_rows
 
@@ -30,76 +30,52 @@ With 2 a BatchTopKSae of 16,384 neurons came to an explained variance of 0.896 o
 
 
 class TrainingStrategy:
-    """For an SAE without an Engine: nothing. ``scale`` is what the activations are multiplied with."""
+    """Trains an SAE with what its Engine asks for; without an Engine by gradient steps alone.
 
-    revives = False
-    """Whether dead neurons get a loss of their own."""
+    ``scale`` is what the activations are multiplied with.
+    """
 
     def __init__(self, sae: Sae) -> None:
         self.sae = sae
         self.scale = 1.0
+        self._engine = engine_of(sae)
+        self._rows = torch.empty(0)
+        self._variance = 1.0
+
+    @property
+    def revives(self) -> bool:
+        """Whether dead neurons get a loss of their own."""
+        return self._engine is not None
 
     def start(self, rows: Tensor) -> None:
-        """Set the engine up from some unscaled rows [n, n_inputs] of the run, and choose the scale."""
+        """Choose the scale, and start the engine, from some unscaled rows [n, n_inputs] of the run."""
+        if self._engine is not None:
+            self.scale = activation_scale(rows)
+            self._rows = rows * self.scale
+            self._variance = float(self._rows.var(dim=0, correction=0).mean())
+            self._engine.start(self._rows)
 
     def penalty(self, output: ForwardOutput, dead: Tensor) -> Tensor | float:
         """Return what the loss of a forward pass grows by, beside mi_crow's own terms.
 
         ``dead`` [n_latents], bool, is true for neurons that have not fired for long.
         """
-        return 0.0
+        return 0.0 if self._engine is None else self._engine.penalty(output, dead, self._variance)
 
     def fast_parameters(self) -> list[nn.Parameter]:
         """Return the parameters whose learning rate is FAST times that of the others."""
-        return []
+        return [] if self._engine is None else self._engine.fast_parameters()
 
     def after_step(self) -> None:
-        """Keep the engine as it has to be, after each step."""
-
-    def finish(self) -> None:
-        """Turn the engine into one for activations as they are."""
-
-
-class EngineStrategy(TrainingStrategy):
-    """For an Engine: it is trained on scaled activations, and dead neurons are brought back."""
-
-    revives = True
-
-    def __init__(self, sae: Sae, engine: Engine) -> None:
-        super().__init__(sae)
-        self._engine = engine
-        self._rows = torch.empty(0)
-        self._variance = 1.0
-
-    def start(self, rows: Tensor) -> None:
-        """Choose the scale, and start the engine on scaled rows."""
-        self.scale = activation_scale(rows)
-        self._rows = rows * self.scale
-        self._variance = float(self._rows.var(dim=0, correction=0).mean())
-        self._engine.start(self._rows)
-
-    def penalty(self, output: ForwardOutput, dead: Tensor) -> Tensor | float:
-        """Return the engine's."""
-        return self._engine.penalty(output, dead, self._variance)
-
-    def fast_parameters(self) -> list[nn.Parameter]:
-        """Return the engine's."""
-        return self._engine.fast_parameters()
-
-    def after_step(self) -> None:
-        """Restore what the engine keeps."""
-        self._engine.after_step()
+        """Restore after a step what the engine keeps."""
+        if self._engine is not None:
+            self._engine.after_step()
 
     def finish(self) -> None:
         """Settle the engine, and fold the scale into its weights."""
-        self._engine.settle(self._rows)
-        self._engine.fold_scale(self.scale)
-
-
-def strategy_for(sae: Sae) -> TrainingStrategy:
-    """Return the strategy for an SAE's engine."""
-    engine = engine_of(sae)
-    return TrainingStrategy(sae) if engine is None else EngineStrategy(sae, engine)
+        if self._engine is not None:
+            self._engine.settle(self._rows)
+            self._engine.fold_scale(self.scale)
 
 
 def activation_scale(rows: Tensor) -> float:
