@@ -208,7 +208,7 @@ def _check_computation(cfg: dict[str, Any], metadata: dict[str, Any]) -> None:
     normalize = cfg.get("normalize_activations")
     if normalize not in (None, "none"):
         raise NotRepresentable(
-            f"normalize_activations is {_shown(normalize)}: fold the normalisation into the weights with"
+            f"normalize_activations is {_shown(normalize)}: fold the normalization into the weights with"
             " SAELens, so that it is none, and import that."
         )
     reshape = cfg.get("reshape_activations")

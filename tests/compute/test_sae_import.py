@@ -135,7 +135,7 @@ CFG_REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
         {"metadata": {"sae_lens_version": "6.1.0", "hook_name_out": "blocks.1.hook_mlp_out"}},
         "transcoder",
     ),
-    "normalised activations": (
+    "normalized activations": (
         {"normalize_activations": "layer_norm"},
         "normalize_activations is 'layer_norm'",
     ),
@@ -518,7 +518,7 @@ def test_a_checkpoint_of_each_class_is_taken_over_exactly(name: str, tmp_path: P
     inputs = torch.randn(20, N_INPUTS, generator=torch.Generator().manual_seed(1)) + 2
     with torch.no_grad():
         assert torch.equal(ours.encode(inputs), theirs.encode(inputs))
-        # mi_crow's dictionary is normalised again at each loading.
+        # mi_crow's dictionary is normalized again at each loading.
         torch.testing.assert_close(ours.forward(inputs), theirs.forward(inputs), rtol=1e-6, atol=1e-5)
     assert weights_of(ours).subtracts_bias == weights_of(theirs).subtracts_bias
     assert ours.context.lm_layer_signature in ("m_layers_0", None)

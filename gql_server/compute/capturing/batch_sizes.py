@@ -18,7 +18,7 @@ MOST_PADDED = 1.0625
 
 @dataclass(frozen=True)
 class Part:
-    """Neighbouring texts of a batch that are neighbours in a forward pass as well."""
+    """Neighboring texts of a batch that are neighbors in a forward pass as well."""
 
     batch: int
     texts: slice
@@ -51,7 +51,7 @@ def tokens_per_pass(device: torch.device) -> int:
 
 
 def joined(batches: Sequence[PlannedBatch], max_tokens: int) -> Iterator[list[int]]:
-    """Give the indices of neighbouring batches that go through the model in one pass, all of them once.
+    """Give the indices of neighboring batches that go through the model in one pass, all of them once.
 
     It depends on the plan alone, and not on which batches are stored already: the last bits of a text's
     activations depend on the texts beside it, and a capture that goes on must store the same.
