@@ -204,7 +204,7 @@ def test_the_index_is_what_dense_numpy_gives(
     dense_latents: int,
     sae_class: type[Sae],
 ) -> None:
-    monkeypatch.setattr(text_groups, "MAX_DENSE_LATENTS", dense_latents)
+    monkeypatch.setattr(text_groups, "MAX_GROUP_LATENTS", dense_latents)
     monkeypatch.setattr(text_groups, "MAX_FIRINGS", dense_latents // 20)
     store, sae = ActivationStore(Path(task.store_dir)), make_sae(sae_class)
     capture_activations(

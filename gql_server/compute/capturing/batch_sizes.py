@@ -11,9 +11,9 @@ MIN_CPU_TOKENS, CPU_TOKENS_PER_THREAD = 1024, 512
 """Tokens of a forward pass on a CPU, padding among them. Measured on two cores: with twice or half as many a
 SmolLM2-135M is 3 and 8 percent slower, with eight times as many 33, as they no longer fit into the caches."""
 GPU_TOKENS = 16_384
-"""The same, where few tokens leave most of the device idle."""
+"""Tokens of a forward pass on a GPU, which fewer tokens would leave mostly idle."""
 MOST_PADDED = 1.0625
-"""Batches are joined as long as the pass has at most so many times the tokens that they have alone."""
+"""Limit for joining batches: tokens of the joint pass over tokens of the separate ones, padding included."""
 
 
 @dataclass(frozen=True)

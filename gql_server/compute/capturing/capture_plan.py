@@ -30,16 +30,16 @@ class SelectedTexts:
     """
 
     rows: NDArray[np.int64]
-    """Of those pieces."""
+    """The dataset row of each piece."""
     pieces: NDArray[np.int32]
     """Which piece of its text each is, from 0."""
     lengths: NDArray[np.int32]
-    """Their numbers of tokens, those that are cut off not among them."""
+    """The number of tokens of each piece, without those that are cut off."""
     dropped_count: int
     """Texts without such a piece."""
     cut: "CutTexts"
     sha256: str
-    """Over all that were looked at."""
+    """Hash over all texts that were looked at."""
 
     @property
     def kept(self) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ from gql_server.artifacts.datasets import TextDataset
 from gql_server.compute.language_models.text_encoder import CutText, Ids, TextEncoder
 
 MAX_KEPT = 2**24
-"""Tokens whose ids are kept: 64 MB, a small part of what is stored of so many."""
+"""Limit on the token ids that are kept: 64 MB, a small part of the activations stored of as many tokens."""
 
 
 class TokenIds:
@@ -29,9 +29,9 @@ class TokenIds:
         self._first_row = 0
         self._ids, self._ends = array("i"), array("q", [0])
         self._first_pieces = array("q", [0])
-        """Of each row that is kept, and of the next one."""
+        """The first piece of each row that is kept, and of the row after the last."""
         self._last: dict[int, CutText] = {}
-        """What was tokenized last: a text's pieces are mostly asked for one after the other."""
+        """The text that was tokenized last, since its pieces are mostly asked for one after the other."""
 
     def add(self, first_row: int, texts: Sequence[str]) -> list[CutText]:
         """Tokenize the texts of the next rows, ``first_row`` and on; return their ids, and keep them.

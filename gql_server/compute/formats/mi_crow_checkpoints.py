@@ -25,7 +25,7 @@ from mi_crow.mechanistic.sae.sae import Sae
 _TRAINER_ROOTS = ("model", "model_epoch_")
 _MI_CROW_KEYS = {"sae_state_dict", "mi_crow_metadata"}
 _LARGEST_EXPONENT = 80.0
-"""exp of it is a float32."""
+"""Limit on the dictionary's multiplier: its exponential still fits into a float32."""
 
 
 @dataclass(frozen=True)

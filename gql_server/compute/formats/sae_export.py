@@ -25,7 +25,7 @@ from gql_server.protocol.tasks import ExportSae
 from mi_crow.mechanistic.sae.sae import Sae
 
 _WRITTEN_TWICE = 2
-"""The directory, and the ZIP file of it."""
+"""Copies on the disk at once: the directory, and the ZIP file of it."""
 
 
 def export_sae(task: ExportSae, context: TaskContext, sae: Sae) -> ExportResult:

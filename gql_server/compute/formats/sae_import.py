@@ -40,9 +40,9 @@ from gql_server.protocol.tasks import ImportSae
 from mi_crow.mechanistic.sae.sae import Sae
 
 _COPIES = 3
-"""The source, and the checkpoint twice as large, where the source is in half precision."""
+"""Disk space in sizes of the source: its copy, and a checkpoint twice as large if it is in half precision."""
 _WIDEST = 2**17
-"""More inputs than any language model's layer gives, for a bound where the layer's are not known."""
+"""Assumed limit on the layer's width where it is not known."""
 
 
 @dataclass(frozen=True)

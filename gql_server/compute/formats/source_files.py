@@ -14,7 +14,7 @@ from gql_server.compute.worker.context import TaskError
 
 CHUNK_BYTES = 8 * 1024 * 1024
 _NOT_PLAIN = {errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO}
-"""How systems say that there is a link, a directory or a pipe where a file is opened."""
+"""Error numbers of opening a link, a directory or a pipe as a file."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Source:
     """A file of somebody else, open."""
 
     name: str
-    """For sentences."""
+    """The name that messages use."""
     file: BinaryIO
     byte_size: int
 

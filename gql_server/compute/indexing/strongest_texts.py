@@ -71,7 +71,7 @@ class StrongestTexts:
         """Strength and number of each text; 0 where there is none."""
         self._tokens = torch.zeros(n_neurons, k, dtype=torch.int32, device=device)
         self._lengths = torch.zeros(n_neurons, k, dtype=torch.int32, device=device)
-        """Of the texts."""
+        """The texts' lengths in tokens."""
         self._stretches = torch.zeros(n_neurons, k, dtype=torch.int64, device=device)
         self._windows = torch.zeros(n_neurons, k, WINDOW, device=device)
 

@@ -15,7 +15,7 @@ from mi_crow.hooks.utils import extract_tensor_from_output
 from mi_crow.language_model.language_model import LanguageModel
 
 _LARGE = 1e3
-"""Beside values of this size a norm's epsilon is nothing."""
+"""Size of probe values, beside which a norm's epsilon is negligible."""
 _PROBE_TOLERANCE = 1e-3
 _SCALE_TOLERANCE = 1e-2
 

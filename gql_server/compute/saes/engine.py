@@ -12,7 +12,7 @@ from gql_server.compute.saes.sparse_latents import SparseLatents, SparsityPatter
 from gql_server.compute.saes.weights import SaeWeights
 
 _SPARSE = 16
-"""Decode densely where more than one latent of so many is not zero: that is faster then."""
+"""Decode sparsely if at most one latent in 16 is not zero; a dense product is faster otherwise."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from mi_crow.mechanistic.sae.modules.topk_sae import TopKSae
 from mi_crow.mechanistic.sae.sae import Sae
 
 _FEWEST_FOR_MEAN = 8
-"""Of k active neurons, below which none is set apart for the mean."""
+"""Smallest k for which one neuron is set apart for the mean."""
 
 
 class LinearEngine(Engine):

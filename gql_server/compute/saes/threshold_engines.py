@@ -21,13 +21,14 @@ The paper takes 0.001 of inputs whose vectors have length 1, for trainings of bi
 window would move hardly a threshold in some hundred steps.
 """
 L0_WEIGHT = 1.0
-"""Of (L0 / k - 1)², in units of the activations' variance per input, as the next is."""
+"""Weight of (L0 / k - 1)² in the loss, in units of the activations' variance per input."""
 BELOW_THRESHOLD_WEIGHT = 3e-4
+"""Weight of dead neurons' distance from their thresholds, in the same units."""
 _THRESHOLD_MOMENTUM = 0.9
 _SURELY_BELOW = 0.8
-"""Of the threshold that is remembered: a batch's own is hardly ever lower."""
+"""Share of the remembered threshold below which a batch's own threshold hardly ever is."""
 _TOKENS_TO_GUESS_FROM = 64
-"""Of a batch whose threshold is not known: a sixteenth of the work for a batch of 1,024."""
+"""Sample size for guessing a batch's threshold: a sixteenth of the work for a batch of 1,024."""
 
 
 class ThresholdEngine(AffineEngine):

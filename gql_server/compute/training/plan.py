@@ -14,7 +14,7 @@ _HIGHEST_LEARNING_RATE = 4e-3
 _LOWEST_LEARNING_RATE = 2e-4
 _MEASURED_STEPS = 400
 _MEASURED_LATENTS = 4096
-"""Up to so many steps and neurons the default learning rate is the highest."""
+"""Steps and neurons up to which the default learning rate is the highest one."""
 _L1_PENALTY = 0.75
 """Default of l1Lambda on scaled activations, over n_latents / n_inputs, for classes without k.
 
@@ -23,8 +23,10 @@ Explained variance and active neurons per token on held-out tokens, 4,096 neuron
 1.5. L1Sae: 0.928 with 140, 0.902 with 52, 0.882 with 22.
 """
 _REVIVALS = 16
-"""So many times over a training could a neuron die and be brought back. Gao et al. 2024 wait for 10 million
-tokens, which short trainings do not have."""
+"""Revivals of a neuron that fit into a training, which sets how long it must be silent before one.
+
+Gao et al. 2024 wait for 10 million tokens, which short trainings do not have.
+"""
 
 
 @dataclass(frozen=True)

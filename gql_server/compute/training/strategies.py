@@ -14,6 +14,7 @@ from gql_server.compute.training.forward import some_rows
 from mi_crow.mechanistic.sae.sae import Sae
 
 FAST = 10.0
+"""Factor between the learning rate of an engine's fast parameters and that of the others."""
 AUXILIARY_WEIGHT = 1 / 128
 """Gao et al. 2024 have 1/32, which costs explained variance where there are many neurons.
 

@@ -30,7 +30,7 @@ from mi_crow.store.store import Store
 
 _SAMPLE_ROWS = 8192
 _GRADIENT_NORM = 1.0
-"""To which a step's gradient is cut where it is longer."""
+"""Limit on the norm of a step's gradient; a longer one is cut."""
 
 
 def train_sae(
