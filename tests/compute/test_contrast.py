@@ -74,7 +74,7 @@ def test_differences_are_those_of_means_over_tokens_taken_by_hand(
     dense: int,
     per_batch: int,
 ) -> None:
-    monkeypatch.setattr(hooks, "MAX_DENSE_LATENTS", dense)
+    monkeypatch.setattr(hooks, "MAX_HOOK_LATENTS", dense)
     monkeypatch.setattr(top_neurons, "_MAX_LATENTS_PER_BATCH", per_batch)
     mean_a, mean_b = (means_by_hand(tiny_model_dir, sae, texts) for texts in (TEXTS_A, TEXTS_B))
     expected = np.argsort(-(mean_a - mean_b))

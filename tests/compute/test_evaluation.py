@@ -178,7 +178,7 @@ def test_batches_of_any_size_and_portions_of_any_size_give_the_same(
     sae = make_sae(lm)
     together = evaluate_sae(task, RecordingContext(), lm, sae)
     monkeypatch.setattr(evaluation, "MAX_LOGITS", 1)
-    monkeypatch.setattr(evaluation, "MAX_DENSE_LATENTS", 3 * N_LATENTS)
+    monkeypatch.setattr(evaluation, "MAX_HOOK_LATENTS", 3 * N_LATENTS)
     alone = evaluate_sae(task, recording_context, lm, sae)
     assert_same(alone, {name: getattr(together, name) for name in (*FIGURES, "token_count")})
     progress = [event for event in recording_context.events if isinstance(event, Progress)]

@@ -452,8 +452,8 @@ def test_latents_are_dense_for_a_few_positions_at_once_with_the_same_outcome(
         sizes.append(len(activations))
         return sparse_latents_of(sae, activations, counted)
 
-    monkeypatch.setattr(hooks, "codes_of", watched)
-    monkeypatch.setattr(hooks, "MAX_DENSE_LATENTS", rows * N_LATENTS + 1)
+    monkeypatch.setattr(hooks, "sparse_latents_of", watched)
+    monkeypatch.setattr(hooks, "MAX_HOOK_LATENTS", rows * N_LATENTS + 1)
     for one, same in zip(whole, ask(**changes), strict=True):
         assert ids(one) == ids(same)
         assert log_probabilities(one) == pytest.approx(log_probabilities(same), abs=1e-4)

@@ -76,7 +76,7 @@ def test_edits_leave_excluded_tokens_of_prompt_and_output_as_they_are(
     mode: str,
     dense: int,
 ) -> None:
-    monkeypatch.setattr(hooks, "MAX_DENSE_LATENTS", dense)
+    monkeypatch.setattr(hooks, "MAX_HOOK_LATENTS", dense)
     outputs = generated(lm, sae, tiny_source, exclusions, mode=mode)
     plain = generated(lm, sae, tiny_source, Exclusions(), mode=mode)
     dictionary = sae.sae_engine.get_dictionary()

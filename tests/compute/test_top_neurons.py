@@ -115,8 +115,8 @@ def test_latents_are_dense_for_a_few_positions_at_once(
         sizes.append(len(activations))
         return sparse_latents_of(sae, activations, counted)
 
-    monkeypatch.setattr(hooks, "codes_of", watched)
-    monkeypatch.setattr(hooks, "MAX_DENSE_LATENTS", rows * N_LATENTS + 1)
+    monkeypatch.setattr(hooks, "sparse_latents_of", watched)
+    monkeypatch.setattr(hooks, "MAX_HOOK_LATENTS", rows * N_LATENTS + 1)
     for one, same in zip(whole, find(lm, sae, tiny_source, PROMPTS), strict=True):
         assert as_dict(one.neurons) == pytest.approx(as_dict(same.neurons), abs=1e-5)
         assert [entry.token_index for entry in one.neurons] == [entry.token_index for entry in same.neurons]
