@@ -18,9 +18,7 @@ _MEASURED_LATENTS = 4096
 _L1_PENALTY = 0.75
 """Default of l1Lambda on scaled activations, over n_latents / n_inputs, for classes without k.
 
-Explained variance and active neurons per token on held-out tokens, 4,096 neurons, 368 steps of 1,024 on
-47,371 tokens of SmolLM2's layer 9. ReLUSae: 0.930 with 154 at 0.375, 0.906 with 57 at 0.75, 0.883 with 22 at
-1.5. L1Sae: 0.928 with 140, 0.902 with 52, 0.882 with 22.
+docs/training.md has the measurements behind this and the other numbers.
 """
 _REVIVALS = 16
 """Revivals of a neuron that fit into a training, which sets how long it must be silent before one.
@@ -79,11 +77,7 @@ def make_plan(
 def _default_learning_rate(n_latents: int, total_steps: int) -> float:
     """Return a rate that falls with the square roots of the number of steps and of the number of neurons.
 
-    With neurons as in Gao et al. 2024, figure 3. Explained variance on held-out tokens, and dead share on the
-    training's 47,371; 368 steps of 1,024 tokens of SmolLM2's layer 9, BiasedTopKSae, k 32. 4,096 neurons:
-    0.902 with 0.5 % at 2e-3, 0.906 with 1.5 % at 4e-3, 0.898 with 4.8 % at 8e-3. 16,384, with half the loss
-    for dead neurons: 0.911 with 4.4 % at 2e-3, 0.908 with 6.3 % at 3e-3. JumpReLUSae wants less with so many:
-    0.760 at 2e-3, 0.804 at 1e-3, 0.858 at 5e-4. For a class of somebody else's it is a guess.
+    With neurons as in Gao et al. 2024, figure 3. For another package's class it is a guess.
     """
     fewer_steps = min(1.0, _MEASURED_STEPS / total_steps)
     fewer_latents = min(1.0, _MEASURED_LATENTS / n_latents)

@@ -16,18 +16,9 @@ from mi_crow.mechanistic.sae.sae import Sae
 FAST = 10.0
 """Factor between the learning rate of an engine's fast parameters and that of the others."""
 AUXILIARY_WEIGHT = 1 / 128
-"""Gao et al. 2024 have 1/32, which costs explained variance where there are many neurons.
-
-TopKSae, 16,384 neurons, 368 steps of 1,024 on 47,371 tokens of SmolLM2's layer 9; explained variance on
-held-out tokens, dead share on the training's: 0.908 with 1.2 % at 1/32, 0.911 with 3.7 % at 1/128, 0.912 with
-4.5 % at 1/256.
-"""
+"""Weight of the auxiliary loss. With many neurons it is better than the 1/32 of Gao et al.: docs/training.md."""
 REVIVED_AMONG = 4
-"""Candidate pool for the auxiliary loss, as a multiple of the dead neurons used per token.
-
-With 2 a BatchTopKSae of 16,384 neurons came to an explained variance of 0.896 on held-out tokens instead of
-0.900, with 8 % dead instead of 6 % (376 steps of 1,024 tokens of SmolLM2's layer 9); with 4 as with all.
-"""
+"""Candidate pool for the auxiliary loss, as a multiple of the dead neurons used per token."""
 
 
 class TrainingStrategy:
@@ -101,11 +92,8 @@ def auxiliary_loss(x: Tensor, output: ForwardOutput, dead: Tensor) -> Tensor:
     ``output`` is the forward pass of x [n, n_inputs], ``dead`` bool [n_latents].
 
     Pre-activations below 0 take part, though no latent will ever be: they bring back neurons that are far
-    from firing. With positive ones alone 4.0 % of BiasedTopKSae's neurons ended dead instead of 0.3 % (4,096
-    neurons, 368 steps on 47,371 tokens of SmolLM2's layer 9), at the same explained variance.
-
-    Of more dead ones than REVIVED_AMONG times as many as take part, a step looks at so many, drawn anew: all
-    of 16,384 neurons that have hardly begun to fire take longer than the rest of the step.
+    from firing. With more than REVIVED_AMONG times the dead neurons that take part, a step draws that many
+    of them: all 16,384 neurons of an SAE that has hardly begun to fire take longer than the rest of the step.
     """
     wanted = max(1, x.shape[1] // 2)
     indices = dead.to(x.device).nonzero().flatten()

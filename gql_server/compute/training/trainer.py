@@ -28,14 +28,10 @@ from mi_crow.mechanistic.sae.sae_trainer import SaeTrainer, SaeTrainingConfig
 from mi_crow.store.store import Store
 
 _BETAS = (0.9, 0.95)
-"""Of Adam's averages: the second one looks back over 20 steps.
+"""Decay of Adam's averages: the second one looks back over 20 steps.
 
 Over 1,000 steps, torch's default, it remembers the first gradients, many times as large as later ones, for
-most of a short training, and steps stay small meanwhile. Explained variance on held-out tokens, 368 steps of
-1,024 on 47,371 tokens of SmolLM2's layer 9, BiasedTopKSae: with 4,096 neurons 0.904 at 0.999, 0.905 at 0.99,
-0.906 at 0.95 and at 0.9; with 16,384 neurons 0.907 at 0.999, 0.910 at 0.95. After 1,472 steps with 4,096 of
-them 0.914 at 0.999, 0.915 at 0.95. An L1 penalty costs less: ReLUSae has 0.892 with 50 active neurons per
-token at 0.999, 0.906 with 57 at 0.95 and half the penalty.
+most of a short training, and steps stay small meanwhile: docs/training.md has the measurements.
 """
 
 
