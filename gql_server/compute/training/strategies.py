@@ -16,7 +16,7 @@ from mi_crow.mechanistic.sae.sae import Sae
 FAST = 10.0
 """Factor between the learning rate of an engine's fast parameters and that of the others."""
 AUXILIARY_WEIGHT = 1 / 128
-"""Weight of the auxiliary loss. With many neurons it is better than the 1/32 of Gao et al.: docs/training.md."""
+"""Weight of the auxiliary loss, in place of the 1/32 of Gao et al. 2024: docs/training.md says why."""
 REVIVED_AMONG = 4
 """Candidate pool for the auxiliary loss, as a multiple of the dead neurons used per token."""
 
