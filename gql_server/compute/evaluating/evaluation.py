@@ -207,7 +207,7 @@ def _measured(
     max_length: int,
     context: TaskContext,
 ) -> Exclusions:
-    """Return the exclusions, with the median norm of these texts where they need one that nobody knows."""
+    """Return the exclusions, with the median norm of these texts where one is needed and not known."""
     if task.exclusions.outliers is None or task.exclusions.median_norm is not None:
         return task.exclusions
     context.emit(Log("Looking first how long activations are on these texts, as the SAE does not know."))

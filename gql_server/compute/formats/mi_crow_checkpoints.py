@@ -116,7 +116,7 @@ def _whole_number(metadata: Mapping[str, Any], name: str, most: int) -> int:
 def _filled(
     file: CheckpointFile, where: str, sae_class: SaeClass, sizes: tuple[int, int], k: int | None
 ) -> Sae:
-    """Make an SAE with the tensors of a checkpoint, whose shapes are looked at before they are read."""
+    """Make an SAE with the tensors of a checkpoint, after a check of their shapes."""
     name, state = sae_class.name, file.content[where]
     if not isinstance(state, dict):
         raise TaskError("The checkpoint has no dictionary of tensors, as save() writes it.")
@@ -153,7 +153,7 @@ def _checked(file: CheckpointFile, name: str, stored: Any, shape: list[int]) -> 
 
 
 def _notes_of_edits(file: CheckpointFile, concepts: Any, n_latents: int) -> list[str]:
-    """Tell of a checkpoint's own edits, which are not taken over: here, edits are concept configs."""
+    """Return a note on a checkpoint's own edits, which are not taken over: concept configs have them here."""
     if not isinstance(concepts, dict):
         return []
     shape = [n_latents]

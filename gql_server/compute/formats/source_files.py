@@ -1,4 +1,4 @@
-"""Files of somebody else: copied before they are read, so that what is read is what the hash is of."""
+"""Other people's files, copied before they are read: the hash is that of what is read."""
 
 import errno
 import hashlib
@@ -19,7 +19,7 @@ _NOT_PLAIN = {errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EMLINK, errno.ENOTD
 
 @dataclass(frozen=True)
 class Source:
-    """A file of somebody else, open."""
+    """An open file of somebody else."""
 
     name: str
     """The name that messages use."""

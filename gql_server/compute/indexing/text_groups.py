@@ -93,7 +93,7 @@ class StoredTexts:
         return captured.gather(1, places.clamp(max=n_positions - 1))
 
     def chunks(self, batch: ManifestBatch, most: int) -> Iterator[Chunk]:
-        """Give a stored batch in chunks of at most so many tokens, though never less than a text.
+        """Give a stored batch in chunks of whole texts, of at most ``most`` tokens where they have several.
 
         Raises TaskError where its tokens are not those that the tokenizer gives.
         """
@@ -155,7 +155,7 @@ class StoredTexts:
 
 
 def _runs(sizes: list[int], most: int) -> Iterator[tuple[int, int]]:
-    """Split consecutive things of some sizes into runs of at most ``most``, though never less than one."""
+    """Split consecutive items into runs of total size at most ``most``; a larger item is a run of its own."""
     start, total = 0, 0
     for place, size in enumerate(sizes):
         if place > start and total + size > most:

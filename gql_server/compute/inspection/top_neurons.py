@@ -103,10 +103,10 @@ def read_latents(
     read: Reader,
     exclusions: Exclusions,
 ) -> Tensor:
-    """Have the latents of every position at the layer read; of prompts without a token there are none.
+    """Pass the latents of every position at the layer to ``read``; prompts without a token have none.
 
-    Returns which ``token_mask`` positions [n_prompts, n_positions] are not excluded; those that are have no
-    latents. TaskError (CONFLICT) where latents are not finite at one of them.
+    Returns ``token_mask`` [n_prompts, n_positions] without the excluded positions, which have no latents.
+    TaskError (CONFLICT) where latents are not finite at one of the others.
     """
     if batch.input_ids.shape[1] == 0:
         return token_mask

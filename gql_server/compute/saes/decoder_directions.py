@@ -55,7 +55,8 @@ def _decoded(sae: Sae, neurons: Tensor) -> Tensor:
 def similar_neurons(directions: Tensor, tell: Tell) -> dict[str, Tensor]:
     """Return each neuron's nearest neighbors by the cosine of directions [n_latents, n_inputs].
 
-    Itself is left out, and whose direction is zero or not finite. ``tell`` is called between chunks.
+    The neuron itself and those whose direction is zero or not finite are left out. ``tell`` is called between
+    chunks.
     """
     # By the largest entry first: squares of very long and very short directions do not fit into float32.
     largest = directions.abs().amax(dim=1, keepdim=True)

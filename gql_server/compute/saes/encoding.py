@@ -1,4 +1,4 @@
-"""Encoding and decoding with an SAE, refusing what is not finite: no figures are made of that."""
+"""Encoding and decoding with an SAE; an error where values are not finite."""
 
 import torch
 from torch import Tensor

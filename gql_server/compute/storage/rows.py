@@ -191,7 +191,7 @@ CAPTURE_AGAIN = (
 
 
 class _Kept:
-    """The rows of batches one after the other, where they all take no more than so many bytes."""
+    """The rows of all batches, one after the other; given up where they take more than ``most_bytes``."""
 
     def __init__(self, n_rows: int, most_bytes: int) -> None:
         self._n_rows, self._most_bytes = n_rows, most_bytes

@@ -1,4 +1,4 @@
-"""A training step's way through an engine: x to latents to reconstruction, and what the loss is made of.
+"""A training step's forward pass: x to latents to reconstruction, and what the loss is made of.
 
 By the active latents alone where the SAE has an Engine. Of the six products of a step over all latents
 (encode, decode, and the gradients for both weights, latents and input) only the encoder's first one is dense

@@ -1,4 +1,4 @@
-"""What a training chooses where the request leaves it open, and how that is written down."""
+"""A training's configuration, with defaults for what the request leaves open."""
 
 import math
 from dataclasses import dataclass

@@ -99,7 +99,7 @@ class Snapshots:
         self.step_on_disk = 0
 
     def exists(self) -> bool:
-        """Whether there is a snapshot, of whatever training."""
+        """Whether there is a snapshot of any training."""
         return self._path.exists()
 
     def read(self) -> Snapshot:
