@@ -21,6 +21,7 @@ from gql_server.compute.saes.affine_saes import JumpReLUSae
 from gql_server.compute.saes.decoder_directions import decoder_directions, similar_neurons
 from gql_server.compute.worker.context import TaskError
 from tests.compute.architectures import PADDING_ROWS, make_architecture
+from tests.compute.dummy_sae import DummySae
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.modules.l1_sae import L1Sae
@@ -245,8 +246,10 @@ def test_the_largest_of_a_row_are_chosen_and_ties_go_to_the_lower_column(
         assert found[row].tolist() == values[row][order].tolist() + [0] * missing
 
 
-@pytest.mark.parametrize("sae_class", [TopKSae, L1Sae, JumpReLUSae])
-@pytest.mark.parametrize("shows_dictionary", [True, False])
+@pytest.mark.parametrize(
+    ("sae_class", "shows_dictionary"),
+    [(TopKSae, True), (L1Sae, True), (JumpReLUSae, True), (DummySae, True), (DummySae, False)],
+)
 def test_a_direction_is_what_one_unit_of_the_latent_adds_to_the_reconstruction(
     sae_class: type[Sae], shows_dictionary: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,19 +38,19 @@ class SaeClass:
     sae_type: type[Sae]
 
     @property
-    def _k(self) -> inspect.Parameter | None:
+    def _k_parameter(self) -> inspect.Parameter | None:
         return inspect.signature(self.sae_type._initialize_sae_engine).parameters.get("k")
 
     @property
     def needs_k(self) -> bool:
         """Whether its engine is made with k, a number of active latents per token."""
-        return self._k is not None
+        return self._k_parameter is not None
 
     def accepts(self, k: int | None) -> bool:
         """Whether a trained SAE of the class can have this k; none where the engine's default is None."""
         if k is None:
-            return self._k is None or self._k.default is None
-        return self._k is not None
+            return self._k_parameter is None or self._k_parameter.default is None
+        return self._k_parameter is not None
 
     def build(self, n_latents: int, n_inputs: int, k: int | None, device: str) -> Sae:
         """Make an untrained SAE; its random weights come from torch's global generator."""
