@@ -21,7 +21,7 @@ def norms_of(activations: Tensor) -> Tensor:
 def token_mask(exclusions: Exclusions, positions: Tensor, activations: Tensor) -> Tensor:
     """Say which tokens count: bool [n], of positions in their texts [n] and activations [n, n_inputs].
 
-    What is not finite counts here: whoever computes with it says what is to be done.
+    Tokens that are not finite count here; the caller decides what to do with them.
     """
     return (positions >= exclusions.first_positions) & not_outlying(exclusions, activations).to(
         positions.device

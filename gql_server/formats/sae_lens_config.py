@@ -10,22 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gql_server.formats.sae_classes import IMPORTED_AS
+
 CFG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
 MAX_CFG_BYTES = 1024 * 1024
 """The largest cfg.json that is read; a real one has one or two thousand bytes."""
-
-IMPORTED_AS = {"standard": "ReLUSae", "topk": "BiasedTopKSae", "jumprelu": "JumpReLUSae"}
-"""The class that an architecture becomes."""
-EXPORTED_AS = {
-    "L1Sae": "standard",
-    "ReLUSae": "standard",
-    "TopKSae": "topk",
-    "BiasedTopKSae": "topk",
-    "BatchTopKSae": "jumprelu",
-    "JumpReLUSae": "jumprelu",
-}
-"""The architecture that a class becomes."""
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 KEPT_METADATA = (
@@ -129,7 +119,7 @@ def read(content: bytes) -> SaeLensConfig:
     cfg = _parse(content)
     old = _is_old(cfg)
     if old:
-        cfg = _modernised(cfg)
+        cfg = _modernized(cfg)
     metadata = cfg.get("metadata", {})
     if not isinstance(metadata, dict):
         raise NotRepresentable(f"{CFG_FILE}: metadata must be an object.")
@@ -177,7 +167,7 @@ def _is_old(cfg: dict[str, Any]) -> bool:
     return int(found[1]) < 6
 
 
-def _modernised(old: dict[str, Any]) -> dict[str, Any]:
+def _modernized(old: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration of before version 6 as one of version 6."""
     cfg = {_OLD_NAMES.get(name, name): value for name, value in old.items()}
     cfg.setdefault("architecture", "standard")
@@ -218,7 +208,7 @@ def _check_computation(cfg: dict[str, Any], metadata: dict[str, Any]) -> None:
     normalize = cfg.get("normalize_activations")
     if normalize not in (None, "none"):
         raise NotRepresentable(
-            f"normalize_activations is {_shown(normalize)}: fold the normalisation into the weights with"
+            f"normalize_activations is {_shown(normalize)}: fold the normalization into the weights with"
             " SAELens, so that it is none, and import that."
         )
     reshape = cfg.get("reshape_activations")
@@ -266,7 +256,7 @@ def _says_unprocessed(metadata: dict[str, Any], *, old: bool) -> bool:
     """Say so of a file's metadata.
 
     sae-lens 6 loads models with TransformerLens' from_pretrained_no_processing, older versions with its
-    from_pretrained, which centres what is written into the residual stream where nothing else is said.
+    from_pretrained, which centers what is written into the residual stream where nothing else is said.
     """
     if metadata.get("model_class_name") == "AutoModelForCausalLM":
         return True

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gql_server.artifacts import datasets
 from gql_server.artifacts.manifest import MANIFEST_FILE, PLAN_FILE, whole_batch
 from gql_server.database.database import Database
-from gql_server.formats.sae_lens_config import EXPORTED_AS
+from gql_server.formats.sae_classes import BUILT_IN
 from gql_server.jobs import event_log
 from gql_server.services import artifacts, neuron_tensors
 from gql_server.settings import Settings
@@ -24,8 +24,6 @@ log = structlog.get_logger(__name__)
 
 Artifact = TypeVar("Artifact", ActivationRun, Sae, NeuronIndex)
 ROWS_AT_ONCE = 100
-OUR_CLASSES = tuple(EXPORTED_AS)
-"""Those whose checkpoints torch.save makes."""
 
 
 async def check(database: Database, settings: Settings) -> None:
@@ -112,8 +110,8 @@ def _missing_of_sae(settings: Settings, sae: Sae) -> str | None:
     if gone:
         return f"the SAE's {Path(gone[0]).name}"
     checkpoint = settings.artifact_dir / (sae.checkpoint_path or "")
-    # As torch.save makes it; a class of somebody else's may save in another way.
-    cut_off = sae.sae_class in OUR_CLASSES and checkpoint.is_file() and not zipfile.is_zipfile(checkpoint)
+    # As torch.save makes it; another package's class may save in another way.
+    cut_off = sae.sae_class in BUILT_IN and checkpoint.is_file() and not zipfile.is_zipfile(checkpoint)
     return f"the SAE's {checkpoint.name}" if cut_off else None
 
 

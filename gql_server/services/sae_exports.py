@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import __version__
 from gql_server.errors import Conflict
-from gql_server.formats.sae_lens_config import EXPORTED_AS, MODEL_ARGUMENTS
+from gql_server.formats.sae_classes import EXPORTED_AS
+from gql_server.formats.sae_lens_config import MODEL_ARGUMENTS
 from gql_server.jobs.handler import JobHandler
 from gql_server.protocol.results import ExportResult
 from gql_server.protocol.tasks import ExportSae

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.saes.affine_engine import BANDWIDTH, BatchTopKEngine, JumpReLUEngine
 from gql_server.compute.saes.affine_saes import AffineSae, BatchTopKSae, BiasedTopKSae, JumpReLUSae, ReLUSae
 from gql_server.compute.saes.classes import SaeClass
 from gql_server.compute.saes.sparse_latents import SparseLatents
+from gql_server.compute.saes.threshold_engines import BANDWIDTH, BatchTopKEngine, JumpReLUEngine
 
 N_INPUTS, N_LATENTS, K = 6, 20, 3
 ALL = [ReLUSae, BiasedTopKSae, BatchTopKSae, JumpReLUSae]
@@ -20,7 +20,7 @@ ALL = [ReLUSae, BiasedTopKSae, BatchTopKSae, JumpReLUSae]
 def build(sae_type: type[AffineSae], *, subtracts_bias: bool = True) -> AffineSae:
     """Make an SAE with random weights, biases and thresholds."""
     torch.manual_seed(3)
-    described = SaeClass.of(sae_type.__name__, sae_type)
+    described = SaeClass(sae_type.__name__, sae_type)
     sae: Any = described.build(N_LATENTS, N_INPUTS, K if described.needs_k else None, "cpu")
     with torch.no_grad():
         for tensor in (*sae.sae_engine.parameters(), *sae.sae_engine.buffers()):
@@ -37,16 +37,16 @@ def arrays(sae: AffineSae) -> dict[str, np.ndarray[Any, Any]]:
     return {name: tensor.double().numpy() for name, tensor in sae.sae_engine.state_dict().items()}
 
 
-def pre_codes_by_hand(sae: AffineSae, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def pre_activations_by_hand(sae: AffineSae, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     w = arrays(sae)
-    centred = x - w["decoder_bias"] if sae.sae_engine.subtracts_bias else x
-    pre_activations: np.ndarray[Any, Any] = centred @ w["encoder_weight"].T + w["encoder_bias"]
+    centered = x - w["decoder_bias"] if sae.sae_engine.subtracts_bias else x
+    pre_activations: np.ndarray[Any, Any] = centered @ w["encoder_weight"].T + w["encoder_bias"]
     return pre_activations
 
 
 def by_hand(sae: AffineSae, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return the latents of x [n, N_INPUTS]."""
-    pre = pre_codes_by_hand(sae, x)
+    pre = pre_activations_by_hand(sae, x)
     positive = np.maximum(pre, 0)
     if isinstance(sae, ReLUSae):
         return positive
@@ -78,7 +78,7 @@ def test_latents_and_reconstruction_are_what_the_formula_says(
 @pytest.mark.parametrize("sae_type", ALL)
 def test_a_checkpoint_holds_everything(sae_type: type[AffineSae], tmp_path: Path) -> None:
     sae = build(sae_type, subtracts_bias=False)
-    described = SaeClass.of(sae_type.__name__, sae_type)
+    described = SaeClass(sae_type.__name__, sae_type)
     loaded: Any = described.load(described.save(sae, tmp_path))
     x = torch.randn(20, N_INPUTS)
     assert torch.equal(loaded.encode(x), sae.encode(x))
@@ -115,24 +115,6 @@ def test_folding_the_scale_gives_the_same_latents_on_activations_as_they_are(
     torch.testing.assert_close(sae.forward(x), reconstruction / 8)
 
 
-@pytest.mark.parametrize("sae_type", [ReLUSae, BiasedTopKSae, JumpReLUSae])
-def test_scaling_each_latent_leaves_the_reconstruction(sae_type: type[AffineSae]) -> None:
-    sae = build(sae_type)
-    x = torch.randn(50, N_INPUTS)
-    before = sae.encode(x)
-    # Top-k looks at the sizes, so there all get the same one.
-    factors = torch.full((N_LATENTS,), 2.0) if sae_type is BiasedTopKSae else torch.rand(N_LATENTS) + 0.5
-    reconstruction = sae.forward(x)
-    sae.sae_engine.scale_latents(factors)
-    torch.testing.assert_close(sae.encode(x), before * factors)
-    torch.testing.assert_close(sae.forward(x), reconstruction)
-
-
-def test_one_threshold_cannot_follow_latents_that_are_scaled_apart() -> None:
-    with pytest.raises(ValueError, match="each by itself"):
-        build(BatchTopKSae).sae_engine.scale_latents(torch.rand(N_LATENTS))
-
-
 def test_batch_top_k_keeps_k_per_token_on_average_and_then_the_mean_of_the_smallest_kept() -> None:
     engine = BatchTopKEngine(N_INPUTS, N_LATENTS, K)
     engine.train()
@@ -144,9 +126,10 @@ def test_batch_top_k_keeps_k_per_token_on_average_and_then_the_mean_of_the_small
     assert len({int(n) for n in (latents > 0).sum(dim=1)}) > 1
     # An exponential mean forgets all but the last 40 batches or so.
     assert float(engine.threshold) == pytest.approx(np.mean(smallest[-40:]), rel=0.1)
-    batches = torch.randn(6, 100, N_INPUTS)
-    engine.settle(list(batches))
-    kept = [np.sort(engine.pre_activations(batch).detach().numpy(), axis=None)[-100 * K] for batch in batches]
+    rows = torch.randn(3000, N_INPUTS)
+    engine.settle(rows)
+    batches = [engine.pre_activations(rows[first::3]).detach().numpy() for first in range(3)]
+    kept = [np.sort(batch, axis=None)[-1000 * K] for batch in batches]
     assert float(engine.threshold) == pytest.approx(np.mean(kept))
     engine.eval()
     _, latents = engine.encode(torch.randn(2000, N_INPUTS))
@@ -175,7 +158,7 @@ def test_batch_top_k_finds_the_largest_of_a_batch_whatever_threshold_it_remember
     )
 
 
-def test_batch_top_k_does_not_list_all_positive_pre_codes_of_its_first_batch(
+def test_batch_top_k_does_not_list_all_positive_pre_activations_of_its_first_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = BatchTopKEngine(16, 4096, 4)

@@ -1,4 +1,4 @@
-"""How a capture goes about its passes: what it computes, tokenises and writes, and when."""
+"""How a capture goes about its passes: what it computes, tokenizes and writes, and when."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -144,7 +144,7 @@ def test_passes_are_of_about_one_size(
 
 
 class CountingTokenizer:
-    """Counts how often each text is tokenised."""
+    """Counts how often each text is tokenized."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.texts: list[str] = []
@@ -154,7 +154,7 @@ class CountingTokenizer:
         return getattr(self._tokenizer, name)
 
     def __call__(self, texts: list[str], **options: Any) -> Any:
-        """Tokenise."""
+        """Tokenize."""
         self.texts += texts
         return self._tokenizer(texts, **options)
 
@@ -168,14 +168,14 @@ def tokenizer(task: CaptureActivations, language_models: LanguageModels) -> Iter
     set_encoder(lm, encoder)
 
 
-def test_each_text_is_tokenised_once(
+def test_each_text_is_tokenized_once(
     task: CaptureActivations, language_models: LanguageModels, tokenizer: CountingTokenizer
 ) -> None:
     capture_activations(task, RecordingContext(), language_models)
     assert tokenizer.texts == TEXTS
 
 
-def test_where_a_capture_goes_on_only_the_missing_texts_are_tokenised(
+def test_where_a_capture_goes_on_only_the_missing_texts_are_tokenized(
     task: CaptureActivations, language_models: LanguageModels, tokenizer: CountingTokenizer
 ) -> None:
     task = changed(task, batch_size=90)  # Too many tokens for one pass of all.

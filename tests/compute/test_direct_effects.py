@@ -21,6 +21,7 @@ from gql_server.compute.saes.affine_saes import JumpReLUSae
 from gql_server.compute.saes.decoder_directions import decoder_directions, similar_neurons
 from gql_server.compute.worker.context import TaskError
 from tests.compute.architectures import PADDING_ROWS, make_architecture
+from tests.compute.dummy_sae import DummySae
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.modules.l1_sae import L1Sae
@@ -61,7 +62,7 @@ def block(lm: LanguageModel, number: int = 0) -> str:
 
 def by_hand(name: str, weights: dict[str, Array], directions: Array) -> Array:
     """Return the direct effects [n_latents, n_tokens], by each architecture's own formula."""
-    centred = directions - directions.mean(axis=1, keepdims=True)
+    centered = directions - directions.mean(axis=1, keepdims=True)
     effects: Array
     match name:
         case "LlamaForCausalLM":
@@ -71,15 +72,15 @@ def by_hand(name: str, weights: dict[str, Array], directions: Array) -> Array:
         case "GraniteForCausalLM":
             effects = directions * weights["model.norm.weight"] @ weights["lm_head.weight"].T / 8
         case "CohereForCausalLM":
-            effects = centred * weights["model.norm.weight"] @ weights["model.embed_tokens.weight"].T * 0.25
+            effects = centered * weights["model.norm.weight"] @ weights["model.embed_tokens.weight"].T * 0.25
         case "OlmoForCausalLM":
             # Its norms have no parameters.
-            effects = centred @ weights["lm_head.weight"].T
+            effects = centered @ weights["lm_head.weight"].T
         case "MiniCPM3ForCausalLM":
             # What comes into the output layer is divided by hidden_size / dim_model_base.
             effects = directions * weights["model.norm.weight"] / 4 @ weights["model.embed_tokens.weight"].T
         case "GPT2LMHeadModel":
-            effects = centred * weights["transformer.ln_f.weight"] @ weights["transformer.wte.weight"].T
+            effects = centered * weights["transformer.ln_f.weight"] @ weights["transformer.wte.weight"].T
     return effects
 
 
@@ -133,8 +134,8 @@ def test_what_is_found_is_the_whole_way_from_the_residual_stream_to_the_logits(n
     with torch.no_grad():
         logits = model(torch.tensor([[5, 9, 77, 3]])).logits[0, :, : len(lm.tokenizer)]
     x = (caught[0][0] if isinstance(caught[0], tuple) else caught[0])[0]
-    centred = x - x.mean(dim=1, keepdim=True) if unembedding.centres else x
-    size = centred.square().mean(dim=1, keepdim=True).sqrt()
+    centered = x - x.mean(dim=1, keepdim=True) if unembedding.centers else x
+    size = centered.square().mean(dim=1, keepdim=True).sqrt()
     with torch.no_grad():
         told = unembedding.seen(x) / size @ unembedding.weight.T
     # What is the same for every x, the norm's bias, goes away in the difference.
@@ -245,8 +246,10 @@ def test_the_largest_of_a_row_are_chosen_and_ties_go_to_the_lower_column(
         assert found[row].tolist() == values[row][order].tolist() + [0] * missing
 
 
-@pytest.mark.parametrize("sae_class", [TopKSae, L1Sae, JumpReLUSae])
-@pytest.mark.parametrize("shows_dictionary", [True, False])
+@pytest.mark.parametrize(
+    ("sae_class", "shows_dictionary"),
+    [(TopKSae, True), (L1Sae, True), (JumpReLUSae, True), (DummySae, True), (DummySae, False)],
+)
 def test_a_direction_is_what_one_unit_of_the_latent_adds_to_the_reconstruction(
     sae_class: type[Sae], shows_dictionary: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

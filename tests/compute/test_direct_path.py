@@ -224,4 +224,4 @@ def test_a_norm_that_comes_first_as_well_as_last_is_told(wrap: Wrap) -> None:
     model = NanoChatForCausalLM(config).eval()
     unembedding = find_unembedding(wrap(model), "nanochatforcausallm_model_layers_0")
     assert torch.allclose(unembedding.gain, torch.ones(32), atol=1e-3)
-    assert (unembedding.centres, unembedding.scale) == (False, 1.0)
+    assert (unembedding.centers, unembedding.scale) == (False, 1.0)

@@ -39,7 +39,7 @@ def test_codes_are_what_encode_gives_by_row(name: str, k: int | None) -> None:
     torch.testing.assert_close(sparse.dense(), dense)
 
 
-def test_codes_of_somebody_elses_class_are_what_it_encodes() -> None:
+def test_sparse_latents_of_another_packages_class_are_what_it_encodes() -> None:
     torch.manual_seed(2)
     sae = DummySae(30, 12)
     x = torch.randn(5, 12)

@@ -20,13 +20,16 @@ from torch import Tensor
 from gql_server.artifacts.provenance import to_json
 from gql_server.compute.formats.sae_import import import_sae
 from gql_server.compute.saes.classes import SaeClasses
-from gql_server.compute.saes.weights import weights_of
+from gql_server.compute.saes.linear_engine import engine_of
+from gql_server.compute.saes.weights import SaeWeights
 from gql_server.compute.worker.context import CancelRequested, TaskError
 from gql_server.protocol.events import Log, Progress
 from gql_server.protocol.tasks import ImportSae
 from tests.compute.conftest import RecordingContext
 from tests.saelens.cases import CLASSES, N_INPUTS, N_LATENTS, K, make
 from tests.saelens.recorded_files import FILES, RECORDED, made
+
+from mi_crow.mechanistic.sae.sae import Sae
 
 SHAPE = [N_LATENTS, N_INPUTS]
 
@@ -35,6 +38,12 @@ SHAPE = [N_LATENTS, N_INPUTS]
 def sae_lens(tmp_path: Path) -> Path:
     """Give a directory of sae-lens's own, of a standard SAE; a test changes it."""
     return made("standard", tmp_path / "theirs")
+
+
+def weights_of(sae: Sae) -> SaeWeights:
+    engine = engine_of(sae)
+    assert engine is not None
+    return engine.weights()
 
 
 def task_for(source: Path, **changes: Any) -> ImportSae:
@@ -126,7 +135,7 @@ CFG_REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
         {"metadata": {"sae_lens_version": "6.1.0", "hook_name_out": "blocks.1.hook_mlp_out"}},
         "transcoder",
     ),
-    "normalised activations": (
+    "normalized activations": (
         {"normalize_activations": "layer_norm"},
         "normalize_activations is 'layer_norm'",
     ),
@@ -509,7 +518,7 @@ def test_a_checkpoint_of_each_class_is_taken_over_exactly(name: str, tmp_path: P
     inputs = torch.randn(20, N_INPUTS, generator=torch.Generator().manual_seed(1)) + 2
     with torch.no_grad():
         assert torch.equal(ours.encode(inputs), theirs.encode(inputs))
-        # mi_crow's dictionary is normalised again at each loading.
+        # mi_crow's dictionary is normalized again at each loading.
         torch.testing.assert_close(ours.forward(inputs), theirs.forward(inputs), rtol=1e-6, atol=1e-5)
     assert weights_of(ours).subtracts_bias == weights_of(theirs).subtracts_bias
     assert ours.context.lm_layer_signature in ("m_layers_0", None)
@@ -618,7 +627,7 @@ def test_a_checkpoint_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
     assert "The checkpoint is damaged, in" in refusal(path)
 
 
-def engine_of(content: Any) -> Any:
+def state_of(content: Any) -> Any:
     return content["sae_state_dict"]
 
 

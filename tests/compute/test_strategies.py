@@ -11,19 +11,16 @@ import torch
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine
 from gql_server.compute.saes.classes import SaeClasses
-from gql_server.compute.saes.linear_engine import has_linear_engine
-from gql_server.compute.training.forward import ForwardOutput, forward_fn
+from gql_server.compute.saes.engine import ForwardOutput
+from gql_server.compute.saes.threshold_engines import BELOW_THRESHOLD_WEIGHT, L0_WEIGHT
+from gql_server.compute.training.forward import forward_fn
 from gql_server.compute.training.plan import make_plan
 from gql_server.compute.training.strategies import (
     AUXILIARY_WEIGHT,
-    BELOW_THRESHOLD_WEIGHT,
     FAST,
-    L0_WEIGHT,
     REVIVED_AMONG,
-    AffineStrategy,
-    LinearStrategy,
+    TrainingStrategy,
     auxiliary_loss,
-    strategy_for,
 )
 from gql_server.compute.training.trainer import ReportingTrainer
 from gql_server.compute.training.training import train_sae
@@ -47,7 +44,7 @@ def test_the_decoder_bias_starts_as_the_mean_and_the_encoder_along_the_decoders_
     name: str, k: int | None
 ) -> None:
     sae = build(name, k)
-    strategy = strategy_for(sae)
+    strategy = TrainingStrategy(sae)
     rows = structured_rows(500)
     strategy.start(rows)
     engine: Any = sae.sae_engine
@@ -63,33 +60,37 @@ def test_the_decoder_bias_starts_as_the_mean_and_the_encoder_along_the_decoders_
 
 def assert_no_other_length_is_better(engine: AffineEngine, x: torch.Tensor, k: int | None) -> None:
     """Assert that a longer and a shorter encoder make the first reconstruction worse."""
-    centred = (x - engine.decoder_bias).detach().double().numpy()
+    centered = (x - engine.decoder_bias).detach().double().numpy()
     w_enc, w_dec = (
         weight.detach().double().numpy() for weight in (engine.encoder_weight, engine.decoder_weight)
     )
-    latents = np.maximum(centred @ w_enc.T, 0)
+    latents = np.maximum(centered @ w_enc.T, 0)
     if k is not None:
         latents[latents < np.sort(latents, axis=1)[:, -k, None]] = 0
-    errors = [np.square(centred - factor * latents @ w_dec).sum() for factor in (0.95, 1.0, 1.05)]
+    errors = [np.square(centered - factor * latents @ w_dec).sum() for factor in (0.95, 1.0, 1.05)]
     assert errors[1] == min(errors)
 
 
 def test_jump_relu_starts_with_about_k_active_latents() -> None:
     sae = build("JumpReLUSae", 3)
     rows = structured_rows(1000)
-    strategy = strategy_for(sae)
+    strategy = TrainingStrategy(sae)
     strategy.start(rows)
     sae.sae_engine.eval()
     active = (sae.encode(rows * strategy.scale) > 0).sum(dim=1).double().mean()
     assert 1.5 < float(active) < 4.5
 
 
-def test_each_engine_has_its_strategy() -> None:
-    assert [type(strategy_for(build(name, k))) for name, k in ALL] == [AffineStrategy] * 4 + [
-        LinearStrategy
-    ] * 2
-    assert not has_linear_engine(DummySae(4, 2))
-    assert not strategy_for(DummySae(4, 2)).revives
+def test_an_engine_that_is_not_known_is_left_as_it_is() -> None:
+    assert all(TrainingStrategy(build(name, k)).revives for name, k in ALL)
+    strategy, rows = TrainingStrategy(DummySae(4, WIDTH)), structured_rows(50)
+    before = {name: weights.clone() for name, weights in strategy.sae.sae_engine.state_dict().items()}
+    strategy.start(rows)
+    strategy.after_step()
+    strategy.finish()
+    after = strategy.sae.sae_engine.state_dict()
+    assert all(torch.equal(after[name], weights) for name, weights in before.items())
+    assert (strategy.scale, strategy.revives, strategy.fast_parameters()) == (1.0, False, [])
 
 
 def pass_of(x_hat: Any, z_pre: Any, dictionary: Any) -> ForwardOutput:
@@ -156,7 +157,7 @@ def test_of_many_dead_neurons_some_are_brought_back_at_a_time_and_all_of_them_in
 
 def test_jump_relus_penalty_is_the_distance_from_k_and_of_the_dead_from_their_thresholds() -> None:
     sae = build("JumpReLUSae", 3)
-    strategy = strategy_for(sae)
+    strategy = TrainingStrategy(sae)
     rows = structured_rows(400)
     strategy.start(rows)
     engine: Any = sae.sae_engine
@@ -192,7 +193,7 @@ def test_with_more_steps_or_more_neurons_the_default_learning_rate_is_lower(
     tmp_path: Path, n_latents: int, steps: int, asked: float | None, expected: float
 ) -> None:
     task = training_task(tmp_path, sae_class="BatchTopKSae", n_latents=n_latents, learning_rate=asked)
-    strategy = strategy_for(build("BatchTopKSae", 4))
+    strategy = TrainingStrategy(build("BatchTopKSae", 4))
 
     plan = make_plan(task, strategy, needs_k=True, n_inputs=WIDTH, total_steps=steps, device="cpu")
 
@@ -305,9 +306,8 @@ def test_neurons_that_start_dead_come_back(
     """A quarter of the neurons begin with pre-activations too small to be among the k largest."""
     dead_shares: dict[bool, float] = {}
     for revives in (True, False):
-        for recipe_type in (AffineStrategy, LinearStrategy):
-            monkeypatch.setattr(recipe_type, "revives", revives)
-            monkeypatch.setattr(recipe_type, "start", _crippled(recipe_type.start))
+        monkeypatch.setattr(TrainingStrategy, "revives", revives)
+        monkeypatch.setattr(TrainingStrategy, "start", _crippled(TrainingStrategy.start))
         directory = str(tmp_path / f"sae{revives}")
         task = training_task(tmp_path, sae_class=name, epochs=30, learning_rate=0.01, sae_dir=directory)
         train_sae(task, recording_context, SaeClasses())
@@ -334,7 +334,7 @@ def test_without_a_decoder_bias_a_neuron_starts_as_the_mean_and_the_others_aroun
     name: str, k: int | None
 ) -> None:
     sae = build(name, k)
-    strategy = strategy_for(sae)
+    strategy = TrainingStrategy(sae)
     rows = structured_rows(500)
     strategy.start(rows)
     x = (rows * strategy.scale).double().numpy()
@@ -359,7 +359,7 @@ def test_without_a_decoder_bias_a_neuron_starts_as_the_mean_and_the_others_aroun
 
 def test_few_active_neurons_are_left_to_what_differs() -> None:
     sae = build("TopKSae", 3)
-    strategy_for(sae).start(structured_rows(500))
+    TrainingStrategy(sae).start(structured_rows(500))
     encoder = sae.sae_engine.encoder.final_block[0]
     assert torch.equal(encoder.weight, sae.sae_engine.dictionary._weights)
     assert not encoder.bias.any()

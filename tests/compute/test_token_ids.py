@@ -16,12 +16,12 @@ TEXTS = ["A short text.", "", "naïve 😀", "The for statement is used to itera
 
 @dataclass(frozen=True)
 class CountingEncoder(TextEncoder):
-    """Notes which texts are tokenised."""
+    """Notes which texts are tokenized."""
 
     texts: list[str] = field(default_factory=list)
 
     def cut(self, texts: Sequence[str], max_length: int, split: bool = False) -> list[CutText]:
-        """Tokenise."""
+        """Tokenize."""
         self.texts.extend(texts)
         return super().cut(texts, max_length, split)
 
@@ -58,7 +58,7 @@ def test_added_rows_are_had_again_without_the_tokenizer(
     assert encoder.texts == TEXTS[1:4]
 
 
-def test_other_rows_are_tokenised_when_they_are_asked_for(
+def test_other_rows_are_tokenized_when_they_are_asked_for(
     encoder: CountingEncoder, dataset: TextDataset, tiny_model_dir: Path
 ) -> None:
     token_ids = TokenIds(encoder, dataset, 8)
@@ -69,7 +69,7 @@ def test_other_rows_are_tokenised_when_they_are_asked_for(
     assert encoder.texts == [TEXTS[4], TEXTS[0]]
 
 
-def test_so_many_tokens_are_kept_and_the_other_texts_are_tokenised_again(
+def test_so_many_tokens_are_kept_and_the_other_texts_are_tokenized_again(
     encoder: CountingEncoder, dataset: TextDataset, tiny_model_dir: Path
 ) -> None:
     lengths = [len(ids) for ids in expected(tiny_model_dir, [0, 1])]
@@ -88,7 +88,7 @@ def pieces_by_hand(tiny_model_dir: Path, row: int) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("max_kept", [1000, 20, 0])
-def test_pieces_are_had_in_any_order_and_each_text_is_tokenised_once_in_a_row(
+def test_pieces_are_had_in_any_order_and_each_text_is_tokenized_once_in_a_row(
     encoder: CountingEncoder, dataset: TextDataset, tiny_model_dir: Path, max_kept: int
 ) -> None:
     token_ids = TokenIds(encoder, dataset, 8, max_kept, split=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.classes import SaeClasses, place
-from gql_server.compute.saes.linear_engine import fold_scale, initialise
+from gql_server.compute.saes.linear_engine import engine_of
 from gql_server.compute.training.report import MAX_POINTS, Schedule
 from gql_server.compute.training.strategies import activation_scale
 from gql_server.compute.training.training import train_sae
@@ -353,7 +353,9 @@ def test_a_class_of_ones_own_trains_on_a_store_in_memory(
 def test_an_engine_for_scaled_activations_folds_exactly_into_one_for_the_activations(sae_class: str) -> None:
     torch.manual_seed(0)
     sae = SaeClasses().get(sae_class).build(n_latents=24, n_inputs=WIDTH, k=3, device="cpu")
-    initialise(sae, structured_rows(200))
+    engine = engine_of(sae)
+    assert engine is not None
+    engine.start(structured_rows(200))
     with torch.no_grad():
         sae.sae_engine.encoder.final_block[0].bias.normal_()
     place(sae, "cpu")
@@ -361,7 +363,7 @@ def test_an_engine_for_scaled_activations_folds_exactly_into_one_for_the_activat
     with torch.no_grad():
         scaled = sae.encode(scale * x)
         scaled_reconstruction = sae.decode(scaled)
-        fold_scale(sae, scale)
+        engine.fold_scale(scale)
         latents = sae.encode(x)
         assert torch.equal(latents, scaled / scale)
         assert torch.equal(sae.decode(latents), scaled_reconstruction / scale)

@@ -10,21 +10,15 @@ from torch import Tensor
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes import sparse_latents
 from gql_server.compute.saes.classes import SaeClasses
-from gql_server.compute.training.forward import ForwardOutput, dense_forward, forward_fn
-from gql_server.compute.training.strategies import auxiliary_loss, strategy_for
+from gql_server.compute.saes.engine import ForwardOutput
+from gql_server.compute.training.forward import dense_forward, forward_fn
+from gql_server.compute.training.strategies import TrainingStrategy, auxiliary_loss
 from tests.compute.dummy_sae import DummySae
 
 from mi_crow.mechanistic.sae.sae import Sae
 
 N_INPUTS, N_LATENTS, N_STEPS, BATCH = 24, 700, 50, 64
-CLASSES = [
-    ("TopKSae", 4),
-    ("BiasedTopKSae", 4),
-    ("BatchTopKSae", 4),
-    ("JumpReLUSae", 4),
-    ("L1Sae", None),
-    ("ReLUSae", None),
-]
+CLASSES = [(known.name, 4 if known.needs_k else None) for known in SaeClasses().describe()]
 
 
 def batches(n: int, dtype: torch.dtype) -> list[Tensor]:
@@ -46,7 +40,7 @@ def trained(name: str, k: int | None, dtype: torch.dtype, sparse: bool) -> tuple
     sae = SaeClasses().get(name).build(N_LATENTS, N_INPUTS, k, "cpu")
     sae.sae_engine.to(dtype)
     rows = batches(N_STEPS, dtype)
-    strategy = strategy_for(sae)
+    strategy = TrainingStrategy(sae)
     strategy.start(torch.cat(rows[:8]))
     engine: Any = sae.sae_engine
     engine.train()
@@ -81,15 +75,15 @@ def test_sparse_steps_explain_as_much_as_dense_ones_in_float32(name: str, k: int
     explained = []
     for way in (True, False):
         sae, passes = trained(name, k, torch.float32, way)
-        scale = recipe_scale(sae)
+        scale = activation_scale_of(sae)
         x_hat = torch.cat([one.x_hat.detach() for one in passes]).double().numpy() / scale
         explained.append(1 - ((x - x_hat) ** 2).sum() / ((x - x.mean(axis=0)) ** 2).sum())
     assert explained[0] == pytest.approx(explained[1], abs=1e-3)
 
 
-def recipe_scale(sae: Sae) -> float:
+def activation_scale_of(sae: Sae) -> float:
     """Return the scale that the training chose for these batches."""
-    strategy = strategy_for(sae)
+    strategy = TrainingStrategy(sae)
     strategy.start(torch.cat(batches(8, torch.float32)))
     return strategy.scale
 

@@ -160,8 +160,8 @@ def test_a_fused_dictionary_survives_new_weights_until_the_mode_changes_twice() 
     torch.testing.assert_close(sae.sae_engine.get_dictionary(), other.get_dictionary())
 
 
-def test_a_saved_dictionary_is_not_normalised_after_the_last_step() -> None:
-    """Workaround: SaeClass.save goes through place(), which normalises."""
+def test_a_saved_dictionary_is_not_normalized_after_the_last_step() -> None:
+    """Workaround: SaeClass.save goes through place(), which normalizes."""
     layer = DictionaryLayer(WIDTH, 12)
     with torch.no_grad():
         layer._weights.mul_(3)

@@ -64,7 +64,7 @@ async def test_a_job_logs_every_step_without_gaps_and_its_artifact_becomes_ready
 async def test_an_event_that_its_handler_does_not_declare_fails_the_job(tmp_path: Path) -> None:
     def tell(task: Task, run: TaskRun) -> None:
         run.push(Log("begin"))
-        run.push(CONFIG)
+        run.push(TRAINING_CONFIG)
         run.finish(capture_result())
 
     async with serving(tmp_path, FakeExecutor(tell)) as server:

@@ -15,6 +15,7 @@ from torch import Tensor
 from gql_server.compute.formats.sae_import import import_sae
 from gql_server.compute.formats.sae_lens import SAE_LENS_VERSION
 from gql_server.compute.saes.classes import SaeClasses
+from gql_server.formats.sae_classes import EXPORTED_AS
 from gql_server.protocol.results import ImportResult
 from gql_server.protocol.tasks import ImportSae
 from tests.compute.conftest import RecordingContext
@@ -104,6 +105,10 @@ def test_an_export_that_is_imported_again_computes_the_same(name: str, tmp_path:
     source = RECORDED / "exported" / name
     _, sae = imported(source, tmp_path / "sae")
     assert_computes(sae, load_file(source / "said.safetensors"))
+
+
+def test_there_is_a_recording_of_every_class_that_can_be_exported() -> None:
+    assert set(CLASSES) == set(EXPORTED_AS) == {path.name for path in (RECORDED / "exported").iterdir()}
 
 
 def test_the_recordings_are_of_the_version_whose_format_is_written() -> None:

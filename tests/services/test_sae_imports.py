@@ -130,7 +130,7 @@ async def test_what_cannot_be_is_refused_at_its_field(
     ("cfg", "sentence"),
     [
         ({"architecture": "gated"}, "'gated' has no counterpart here: standard, topk, jumprelu"),
-        ({"normalize_activations": "layer_norm"}, "fold the normalisation"),
+        ({"normalize_activations": "layer_norm"}, "fold the normalization"),
         ({"d_in": 17}, "width 17; the layer's are 16 wide"),
         ({"d_sae": 65}, "65 neurons; this server takes 64"),
         (None, "is not JSON"),

@@ -145,7 +145,7 @@ class BatchCapture:
         input_ids, mask = (moved(tensor, self._device) for tensor in padded(ids, self._pad_id))
         for detector in detectors:
             detector.forward_pass = one
-        # Upstream's inference tokenises anew, keeps a key-value cache, and on CUDA computes in float16.
+        # Upstream's inference tokenizes anew, keeps a key-value cache, and on CUDA computes in float16.
         with torch.inference_mode(), self._hooked(detectors), stopping_after(self._lm, self._layers[-1]):
             self._lm.model(input_ids=input_ids, attention_mask=mask, use_cache=False)
 

@@ -11,14 +11,14 @@ MIN_CPU_TOKENS, CPU_TOKENS_PER_THREAD = 1024, 512
 """Tokens of a forward pass on a CPU, padding among them. Measured on two cores: with twice or half as many a
 SmolLM2-135M is 3 and 8 percent slower, with eight times as many 33, as they no longer fit into the caches."""
 GPU_TOKENS = 16_384
-"""The same, where few tokens leave most of the device idle."""
+"""Tokens of a forward pass on a GPU, which fewer tokens would leave mostly idle."""
 MOST_PADDED = 1.0625
-"""Batches are joined as long as the pass has at most so many times the tokens that they have alone."""
+"""Limit for joining batches: tokens of the joint pass over tokens of the separate ones, padding included."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Neighbouring texts of a batch that are neighbours in a forward pass as well."""
+    """Neighboring texts of a batch that are neighbors in a forward pass as well."""
 
     batch: int
     texts: slice
@@ -51,7 +51,7 @@ def tokens_per_pass(device: torch.device) -> int:
 
 
 def joined(batches: Sequence[PlannedBatch], max_tokens: int) -> Iterator[list[int]]:
-    """Give the indices of neighbouring batches that go through the model in one pass, all of them once.
+    """Give the indices of neighboring batches that go through the model in one pass, all of them once.
 
     It depends on the plan alone, and not on which batches are stored already: the last bits of a text's
     activations depend on the texts beside it, and a capture that goes on must store the same.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from types import TracebackType
 
 MAX_WAITING = 8
-"""Batches in memory that are not written yet, beside those that are being computed."""
+"""Limit on batches in memory that wait to be written."""
 MAX_BYTES = 64 * 2**20
-"""Of theirs, unless one batch has more."""
+"""Limit on the bytes of those batches; a single larger batch is let through."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class BatchWriter:
         self._executor.shutdown()
 
     def put(self, index: int, n_bytes: int, write: Callable[[], object]) -> None:
-        """Have a batch of so many bytes written; waits while too many are in memory."""
+        """Queue a batch of ``n_bytes`` for writing; wait while too many bytes are in memory."""
         self._waiting.append(_Writing(index, n_bytes, self._executor.submit(write)))
         unwritten = deque(writing for writing in self._waiting if not writing.done.done())
         while len(unwritten) > 1 and _too_much(unwritten):

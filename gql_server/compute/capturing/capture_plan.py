@@ -30,16 +30,16 @@ class SelectedTexts:
     """
 
     rows: NDArray[np.int64]
-    """Of those pieces."""
+    """The dataset row of each piece."""
     pieces: NDArray[np.int32]
     """Which piece of its text each is, from 0."""
     lengths: NDArray[np.int32]
-    """Their numbers of tokens, those that are cut off not among them."""
+    """The number of tokens of each piece, without those that are cut off."""
     dropped_count: int
     """Texts without such a piece."""
     cut: "CutTexts"
     sha256: str
-    """Over all that were looked at."""
+    """Hash over all texts that were looked at."""
 
     @property
     def kept(self) -> list[tuple[int, int]]:
@@ -90,7 +90,7 @@ class CapturePlan:
 def plan_capture(
     task: CaptureActivations, lm: LanguageModel, dataset: TextDataset, context: TaskContext, ids: TokenIds
 ) -> CapturePlan:
-    """Tokenise the selected texts into ``ids`` and put them into batches of like length.
+    """Tokenize the selected texts into ``ids`` and put them into batches of like length.
 
     A text with no token but special ones is dropped. Raises TaskError INVALID where no text is left, or there
     are too many pieces.
@@ -110,13 +110,13 @@ def select_texts(
     dataset: TextDataset,
     start: int,
     stop: int,
-    tokenise: Callable[[int, list[str]], list[CutText]],
+    tokenize: Callable[[int, list[str]], list[CutText]],
     context: TaskContext,
     max_pieces: int | None = None,
 ) -> SelectedTexts:
-    """Tokenise the texts of the rows from ``start`` to before ``stop`` once, to see how long they are.
+    """Tokenize the texts of the rows from ``start`` to before ``stop`` once, to see how long they are.
 
-    ``tokenise`` is given some texts and the row of the first. TaskError INVALID where a text has a token that
+    ``tokenize`` is given some texts and the row of the first. TaskError INVALID where a text has a token that
     the model has no embedding for, or there are more than ``max_pieces``.
     """
     limit = embedding_count(lm)
@@ -125,7 +125,7 @@ def select_texts(
     dropped_count, all_cut = 0, CutTexts()
     for chunk in _chunks(dataset.slice(start, stop)):
         context.check()
-        for text, cut in zip(chunk, tokenise(row, chunk), strict=True):
+        for text, cut in zip(chunk, tokenize(row, chunk), strict=True):
             encoded = text.encode()
             digest.update(len(encoded).to_bytes(8, "big") + encoded)
             all_cut, n_before = all_cut.plus(cut), len(rows)

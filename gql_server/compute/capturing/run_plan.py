@@ -47,7 +47,7 @@ def run_plan(
 ) -> RunPlan:
     """Return the plan of an earlier attempt, or make one; batches of any other plan are removed.
 
-    Making one tokenises the texts into ``token_ids``.
+    Making one tokenizes the texts into ``token_ids``.
 
     Raises TaskError INVALID where no text is left to capture, CONFLICT where the batches that are there
     are of other weights.

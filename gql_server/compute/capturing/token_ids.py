@@ -1,4 +1,4 @@
-"""The token ids of a capture's texts: each is tokenised once, in the planning or where a capture goes on."""
+"""The token ids of a capture's texts: each is tokenized once, in the planning or where a capture goes on."""
 
 from array import array
 from collections.abc import Iterable, Sequence
@@ -9,11 +9,11 @@ from gql_server.artifacts.datasets import TextDataset
 from gql_server.compute.language_models.text_encoder import CutText, Ids, TextEncoder
 
 MAX_KEPT = 2**24
-"""Tokens whose ids are kept: 64 MB, a small part of what is stored of so many."""
+"""Limit on the token ids that are kept: 64 MB, a small part of the activations stored of as many tokens."""
 
 
 class TokenIds:
-    """Tokenises a dataset's texts, and keeps the ids of the first ones, up to ``max_kept`` tokens."""
+    """Tokenizes a dataset's texts, and keeps the ids of the first ones, up to ``max_kept`` tokens."""
 
     def __init__(
         self,
@@ -29,12 +29,12 @@ class TokenIds:
         self._first_row = 0
         self._ids, self._ends = array("i"), array("q", [0])
         self._first_pieces = array("q", [0])
-        """Of each row that is kept, and of the next one."""
+        """The first piece of each row that is kept, and of the row after the last."""
         self._last: dict[int, CutText] = {}
-        """What was tokenised last: a text's pieces are mostly asked for one after the other."""
+        """The text that was tokenized last, since its pieces are mostly asked for one after the other."""
 
     def add(self, first_row: int, texts: Sequence[str]) -> list[CutText]:
-        """Tokenise the texts of the next rows, ``first_row`` and on; return their ids, and keep them.
+        """Tokenize the texts of the next rows, ``first_row`` and on; return their ids, and keep them.
 
         Rows that do not follow those that are kept are not kept, nor is any that finds no room.
         """
@@ -50,12 +50,12 @@ class TokenIds:
     def of(self, rows: Sequence[int], pieces: Sequence[int] = ()) -> list[Ids]:
         """Return the ids of rows' pieces, of the first ones if none are named.
 
-        Texts whose ids are not kept are tokenised now. A piece that there is not has no ids.
+        Texts whose ids are not kept are tokenized now. A piece that there is not has no ids.
         """
-        self._tokenise(row for row in dict.fromkeys(rows) if row not in self._rows_kept)
+        self._tokenize(row for row in dict.fromkeys(rows) if row not in self._rows_kept)
         return [self._piece(row, piece) for row, piece in zip(rows, pieces or [0] * len(rows), strict=True)]
 
-    def _tokenise(self, rows: Iterable[int]) -> None:
+    def _tokenize(self, rows: Iterable[int]) -> None:
         wanted = list(rows)
         known = self._last if self._split else {}
         missing = [row for row in wanted if row not in known]

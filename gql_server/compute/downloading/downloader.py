@@ -21,9 +21,9 @@ from gql_server.protocol.tasks import DownloadLanguageModel, DownloadTexts, Task
 from gql_server.protocol.wire import FromWorker, WorkerReady
 
 LOOK_SECONDS = 0.25
-"""Between two looks at what has come, and at whether the task was canceled."""
+"""Interval at which the downloaded bytes and a cancelation are looked for."""
 LAST_SECONDS = 1.0
-"""For what was begun to be taken away again, where a download is given up."""
+"""Time for the clean-up of a download that is given up."""
 
 
 class Downloader:

@@ -10,9 +10,9 @@ from gql_server.model_files.files import HUB_FILES, OTHER_HUB_FILES, commit_of, 
 from gql_server.protocol.sources import LanguageModelSource
 
 PARTIAL = ".incomplete"
-"""How the name of a file ends that the library downloads."""
+"""Suffix of a file that is still being downloaded."""
 _API_SECONDS = 30
-"""For the Hub to say which commit a branch stands for."""
+"""Timeout of the question which commit a branch stands for."""
 
 
 class Received:

@@ -41,7 +41,7 @@ DEFAULT_MAX_LENGTH = 128
 MAX_LOGITS = 2**24
 """Logits of a batch, unless a single text has more: 64 MB of float32, and two passes' at once."""
 MAX_TOKENS = 2048
-"""Tokens of a batch, padding among them, likewise: for models of few words."""
+"""Tokens of a batch, padding included, unless a single text has more; matters for small vocabularies."""
 
 _OUT_OF_RANGE = (
     "With the reconstructions in the layer's place the language model's numbers are out of range, so nothing "
@@ -207,7 +207,7 @@ def _measured(
     max_length: int,
     context: TaskContext,
 ) -> Exclusions:
-    """Return the exclusions, with the median norm of these texts where they need one that nobody knows."""
+    """Return the exclusions, with the median norm of these texts where one is needed and not known."""
     if task.exclusions.outliers is None or task.exclusions.median_norm is not None:
         return task.exclusions
     context.emit(Log("Looking first how long activations are on these texts, as the SAE does not know."))

@@ -18,11 +18,11 @@ class Choice:
     """Tokens of a padded batch that are neither padding nor special: bool [n_texts, n_positions] each."""
 
     finite: Tensor
-    """Those whose activations are, be they excluded or not."""
+    """Tokens with finite activations, excluded ones included."""
     measured: Tensor
-    """Those among them that are not excluded."""
+    """Finite tokens that are not excluded."""
     typical: Tensor
-    """Those among the measured ones that are no outliers, as far as a median is known."""
+    """Measured tokens that are no outliers; all of them where no median norm is known."""
 
 
 class MeasuredTokens:

@@ -14,7 +14,7 @@ from gql_server.compute.non_finite import MAX_SHARE
 from gql_server.compute.training.metrics import IntervalMetrics, finite, float64
 
 _MAX_WIDE_LOGITS = 2**21
-"""Logits in float64 at once: 16 MB, a few times over."""
+"""Logits converted to float64 at once: 16 MB, and a few times that for intermediate results."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ _UNREADABLE = (
     ValueError,
     OSError,
 )
-"""What zipfile raises over files that are none, damaged, or locked by a password."""
+"""Errors of zipfile for files that are no ZIP files, damaged, or encrypted."""
 
 
 class CheckpointFile:

@@ -16,13 +16,13 @@ from typing import Any
 from gql_server.compute.worker.context import TaskError
 
 MAX_STEPS = 20_000
-"""A checkpoint of an SAE has some hundreds."""
+"""Limit on the pickle's opcodes; an SAE's checkpoint has some hundreds."""
 MAX_DEPTH = 8
-"""Of dictionaries in one another; an SAE's have three."""
+"""Limit on nested dictionaries; an SAE's checkpoint has three levels."""
 MAX_TUPLE = 8
-"""Items of a tuple, and so dimensions of a tensor; what describes a tensor has seven."""
+"""Limit on a tuple's items, and so on a tensor's dimensions; the tuple that describes a tensor has seven."""
 _MOST = 2**48
-"""Of a tensor's sizes and places: more than there is memory."""
+"""Limit on a tensor's sizes and offsets: more than any machine's memory."""
 _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 _STORAGES = {
     "torch FloatStorage": "float32",
@@ -33,7 +33,7 @@ _STORAGES = {
 _ORDERED_DICT = "collections OrderedDict"
 _REBUILD_TENSOR = "torch._utils _rebuild_tensor_v2"
 _ALLOWED = {_ORDERED_DICT, _REBUILD_TENSOR, *_STORAGES}
-"""All that a checkpoint's pickle refers to by name."""
+"""The only names that a checkpoint's pickle may refer to."""
 
 
 @dataclass(frozen=True)

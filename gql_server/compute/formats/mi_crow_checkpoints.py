@@ -16,17 +16,16 @@ from gql_server.compute.formats.checkpoint_files import CheckpointFile, opened
 from gql_server.compute.formats.checkpoint_pickles import StoredTensor
 from gql_server.compute.saes.affine_saes import AffineSae
 from gql_server.compute.saes.classes import SaeClass, SaeClasses
-from gql_server.compute.saes.linear_engine import has_linear_engine
+from gql_server.compute.saes.linear_engine import engine_of
 from gql_server.compute.saes.weights import check_finite
 from gql_server.compute.worker.context import TaskError
 
 from mi_crow.mechanistic.sae.sae import Sae
 
 _TRAINER_ROOTS = ("model", "model_epoch_")
-_AFFINE_KEYS = {"sae_class", "n_inputs", "n_latents", "k", "subtracts_bias", "state_dict"}
 _MI_CROW_KEYS = {"sae_state_dict", "mi_crow_metadata"}
 _LARGEST_EXPONENT = 80.0
-"""exp of it is a float32."""
+"""Limit on the dictionary's multiplier: its exponential still fits into a float32."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def read_checkpoint(path: Path, classes: SaeClasses, n_inputs: int | None, max_l
         content = file.content
         if isinstance(content, dict) and content.keys() >= _MI_CROW_KEYS:
             return _mi_crow(file, classes, n_inputs, max_latents)
-        if isinstance(content, dict) and content.keys() == _AFFINE_KEYS:
+        if isinstance(content, dict) and content.keys() == AffineSae.CHECKPOINT_FIELDS:
             return _affine(file, classes, n_inputs, max_latents)
     raise TaskError(
         "It is no checkpoint of an SAE: name a file that the save() of TopKSae or L1Sae has written."
@@ -82,17 +81,17 @@ def _mi_crow(file: CheckpointFile, classes: SaeClasses, n_inputs: int | None, ma
 def _affine(file: CheckpointFile, classes: SaeClasses, n_inputs: int | None, max_latents: int) -> Checkpoint:
     content = file.content
     name = content["sae_class"]
-    known = {cls.__name__ for cls in AffineSae.__subclasses__()}
-    if not isinstance(name, str) or name not in known:
-        raise TaskError(f"The checkpoint is of another class than {', '.join(sorted(known))}.")
+    known = classes.names_of(AffineSae)
+    if name not in known:
+        raise TaskError(f"The checkpoint is of another class than {', '.join(known)}.")
     if not isinstance(content["subtracts_bias"], bool):
         raise TaskError("The checkpoint's subtracts_bias is neither true nor false.")
     sizes = _sizes(content, n_inputs, max_latents)
-    # ReLUSae has none; JumpReLUSae may have one that its training aimed at.
     k = None if content["k"] is None else _whole_number(content, "k", sizes[0])
-    if (k is None and name in ("BiasedTopKSae", "BatchTopKSae")) or (k is not None and name == "ReLUSae"):
+    sae_class = classes.get(name)
+    if not sae_class.accepts(k):
         raise TaskError(f"The checkpoint's k, {k}, does not go with its class {name}.")
-    sae = _filled(file, "state_dict", classes.get(name), sizes, k)
+    sae = _filled(file, "state_dict", sae_class, sizes, k)
     sae.sae_engine.subtracts_bias = content["subtracts_bias"]
     return Checkpoint(name, sae, k, [])
 
@@ -117,7 +116,7 @@ def _whole_number(metadata: Mapping[str, Any], name: str, most: int) -> int:
 def _filled(
     file: CheckpointFile, where: str, sae_class: SaeClass, sizes: tuple[int, int], k: int | None
 ) -> Sae:
-    """Make an SAE with the tensors of a checkpoint, whose shapes are looked at before they are read."""
+    """Make an SAE with the tensors of a checkpoint, after a check of their shapes."""
     name, state = sae_class.name, file.content[where]
     if not isinstance(state, dict):
         raise TaskError("The checkpoint has no dictionary of tensors, as save() writes it.")
@@ -128,7 +127,7 @@ def _filled(
     if float(tensors.get("dictionary.multiplier", torch.zeros(()))) > _LARGEST_EXPONENT:
         raise TaskError("The tensor dictionary.multiplier is too large: its exponential is infinite.")
     sae = sae_class.build(*sizes, k, "cpu")
-    if not has_linear_engine(sae) and not isinstance(sae, AffineSae):
+    if engine_of(sae) is None:
         raise TaskError(f"The class registered as {name} here is not the one that wrote the checkpoint.")
     sae.sae_engine.load_state_dict(tensors)
     return sae
@@ -154,7 +153,7 @@ def _checked(file: CheckpointFile, name: str, stored: Any, shape: list[int]) -> 
 
 
 def _notes_of_edits(file: CheckpointFile, concepts: Any, n_latents: int) -> list[str]:
-    """Tell of a checkpoint's own edits, which are not taken over: here, edits are concept configs."""
+    """Return a note on a checkpoint's own edits, which are not taken over: concept configs have them here."""
     if not isinstance(concepts, dict):
         return []
     shape = [n_latents]

@@ -13,9 +13,10 @@ from gql_server.artifacts.disk import check_free
 from gql_server.artifacts.files import TEMPORARY_PREFIX, atomic_file
 from gql_server.compute.formats.sae_lens import cfg_of, tensors_of
 from gql_server.compute.formats.source_files import CHUNK_BYTES
+from gql_server.compute.saes.linear_engine import engine_of
 from gql_server.compute.saes.metadata import read_metadata
-from gql_server.compute.saes.weights import SaeWeights, weights_of
-from gql_server.compute.worker.context import TaskContext
+from gql_server.compute.saes.weights import SaeWeights
+from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.formats.sae_lens_config import CFG_FILE, TEXT_METADATA, WEIGHTS_FILE
 from gql_server.protocol.events import Log, Progress
 from gql_server.protocol.results import ExportResult
@@ -24,7 +25,7 @@ from gql_server.protocol.tasks import ExportSae
 from mi_crow.mechanistic.sae.sae import Sae
 
 _WRITTEN_TWICE = 2
-"""The directory, and the ZIP file of it."""
+"""Copies on the disk at once: the directory, and the ZIP file of it."""
 
 
 def export_sae(task: ExportSae, context: TaskContext, sae: Sae) -> ExportResult:
@@ -32,7 +33,10 @@ def export_sae(task: ExportSae, context: TaskContext, sae: Sae) -> ExportResult:
 
     Raises TaskError where the SAE's class cannot be written in the format.
     """
-    weights = weights_of(sae)
+    engine = engine_of(sae)
+    if engine is None:
+        raise TaskError(f"What {type(sae).__name__} computes cannot be written in another library's format.")
+    weights = engine.weights()
     path = Path(task.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f"{TEMPORARY_PREFIX}*"):  # Of an attempt that was killed.

@@ -20,12 +20,12 @@ from gql_server.compute.formats.source_files import TakenFile, check_size, opene
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.provenance.provenance import versions
 from gql_server.compute.saes.classes import CHECKPOINT, SaeClasses
-from gql_server.compute.saes.weights import SaeWeights, build, check_finite
+from gql_server.compute.saes.weights import SaeWeights, check_finite
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
 from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.formats.sae_classes import IMPORTED_AS
 from gql_server.formats.sae_lens_config import (
     CFG_FILE,
-    IMPORTED_AS,
     MAX_CFG_BYTES,
     MODEL_ARGUMENTS,
     WEIGHTS_FILE,
@@ -40,9 +40,9 @@ from gql_server.protocol.tasks import ImportSae
 from mi_crow.mechanistic.sae.sae import Sae
 
 _COPIES = 3
-"""The source, and the checkpoint twice as large, where the source is in half precision."""
+"""Disk space in sizes of the source: its copy, and a checkpoint twice as large if it is in half precision."""
 _WIDEST = 2**17
-"""More inputs than any language model's layer gives, for a bound where the layer's are not known."""
+"""Assumed limit on the layer's width where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,8 @@ def _read(task: ImportSae, taken: dict[str, TakenFile], classes: SaeClasses) -> 
     weights = sae_lens.read_weights(taken[WEIGHTS_FILE].path, config)
     _check_folded(weights)
     sae_class = IMPORTED_AS[config.architecture]
-    sae = build(classes.get(sae_class), weights)
+    sae = classes.get(sae_class).build(weights.n_latents, weights.n_inputs, weights.k, "cpu")
+    sae.sae_engine.load_weights(weights)
     return _Imported(
         sae_class,
         sae,

@@ -19,10 +19,10 @@ from gql_server.compute.worker.context import TaskError
 from gql_server.formats.sae_lens_config import WEIGHTS_FILE, SaeLensConfig
 
 SAE_LENS_VERSION = "6.54.12"
-"""Whose format is written; tests/saelens holds what that version makes of it."""
+"""The version of sae-lens whose format is written; tests/saelens has recordings of that version."""
 MAX_HEADER_BYTES = 1024 * 1024
 SCALING_FACTOR = "scaling_factor"
-"""A tensor of old files, of ones where it was without effect."""
+"""A tensor of old files; all ones if the SAE was not scaled."""
 _BITS = {"F16": 16, "BF16": 16, "F32": 32, "F64": 64}
 _NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 

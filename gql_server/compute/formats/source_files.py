@@ -1,4 +1,4 @@
-"""Files of somebody else: copied before they are read, so that what is read is what the hash is of."""
+"""Other people's files, copied before they are read: the hash is that of what is read."""
 
 import errno
 import hashlib
@@ -14,15 +14,15 @@ from gql_server.compute.worker.context import TaskError
 
 CHUNK_BYTES = 8 * 1024 * 1024
 _NOT_PLAIN = {errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO}
-"""How systems say that there is a link, a directory or a pipe where a file is opened."""
+"""Error numbers of opening a link, a directory or a pipe as a file."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file of somebody else, open."""
+    """An open file of somebody else."""
 
     name: str
-    """For sentences."""
+    """The name that messages use."""
     file: BinaryIO
     byte_size: int
 

@@ -23,7 +23,7 @@ from gql_server.compute.saes.sparse_latents import SparseLatents
 from mi_crow.language_model.language_model import LanguageModel
 
 TOKENS_OF_A_PASS = 4_096
-"""Of prompts that take their first pass together on processors; a GPU takes all at once."""
+"""Limit on the prompts' tokens in one first pass on a CPU; a GPU takes all prompts at once."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Step:
     logits: Tensor
     """[n_rows, vocabulary], float32 on the CPU: those of the next token."""
     sparse: SparseLatents | None
-    """Before edits, at the last position, on the CPU, a row for each row; None without a hook."""
+    """Latents at each row's last position, before edits, on the CPU; None without a hook."""
     peaks: Sequence[tuple[Tensor, Tensor]] = ()
-    """Of the first pass with a hook: each prompt's highest latents and at which of its tokens they are."""
+    """Each prompt's highest latents and their tokens; of the first pass with a hook alone."""
 
     @classmethod
     def joined(cls, steps: "Sequence[Step]") -> "Step":
@@ -226,9 +226,9 @@ class _Positions:
     """The text's positions that a pass computes, [n_rows, n_positions] each."""
 
     countable: Tensor
-    """Neither padding nor special."""
+    """True where a token is neither padding nor special."""
     is_real: Tensor
-    """Not padding."""
+    """True where a token is not padding."""
     positions: Tensor
     """Counted from each text's own first token."""
     n_after: int

@@ -112,7 +112,7 @@ class _Row:
     sampler: Sampler
     texts: TokenTexts
     token_ids: list[int]
-    """Prompt and output."""
+    """The prompt's ids, then the output's."""
     last_token_fed: bool = False
     """Whether a finished row stayed for one more pass, so that its last token's latents are seen."""
 

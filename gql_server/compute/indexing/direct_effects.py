@@ -2,7 +2,7 @@
 
 A neuron that fires adds its latent times its decoder direction d to the residual stream, and what is added
 stays in it up to the final norm. The direct effect on the logits is what that does if nothing in between
-reacts to it: ``scale * weight (gain * centred(d)) / size(x)`` per unit of the latent (unembedding.py has the
+reacts to it: ``scale * weight (gain * centered(d)) / size(x)`` per unit of the latent (unembedding.py has the
 words), where size(x) belongs to the token at hand. Leaving size(x) out gives one number per neuron and token;
 it is one positive factor for all, so order and proportion are those at any token.
 

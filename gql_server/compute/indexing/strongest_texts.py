@@ -10,7 +10,7 @@ from gql_server.compute.indexing.stretches import TOKENS_AROUND, WINDOW, first_o
 from gql_server.compute.saes.strength_keys import numbers_of, renumbered, strength_keys, strengths_of
 
 _TIMES_MORE = 4
-"""Where the strongest texts repeat each other, so many times as many are looked at."""
+"""Factor by which more texts are looked at where the strongest ones repeat each other."""
 
 
 @dataclass(frozen=True)
@@ -33,44 +33,29 @@ class TextGroup:
         return self.stretches[first[texts] + tokens]
 
 
-@dataclass(frozen=True)
-class _Candidates:
-    """Texts of a group that may be among the strongest, [n_neurons, m] each, strongest first.
+def _strongest(keys: Tensor, peaks: Tensor, group: TextGroup, kept: Tensor, n_seen: int) -> Tensor:
+    """Return each neuron's strongest texts of a group, each stretch once: [4, n_neurons, m], strongest first.
 
-    ``keys`` are 0 where there is none; ``texts`` and ``tokens`` are counted in the group and the text.
+    The four are their keys, 0 where there is no text; the texts, counted in the group; their strongest
+    tokens; and the stretches around these. ``keys`` and ``peaks`` are of all texts and of their strongest
+    tokens, [n_neurons, n_texts]; ``kept`` [n_neurons, k] of the texts so far, and m is k or n_texts.
+
+    Only the ``n_seen`` strongest texts are looked at, and more for neurons where repeated stretches have left
+    places free while the last text seen is still stronger than the weakest one kept.
     """
-
-    keys: Tensor
-    texts: Tensor
-    tokens: Tensor
-    stretches: Tensor
-
-    def lacking(self, last: Tensor, weakest: Tensor) -> Tensor:
-        """Return for which neurons [n] texts are missing, while others are strong enough.
-
-        ``last`` is the weakest key that was looked at, ``weakest`` the one that must be surpassed.
-        """
-        return (self.keys == 0).any(dim=1) & (last > weakest)
-
-    def put(self, rows: Tensor, others: "_Candidates") -> None:
-        """Take the candidates of some neurons from others."""
-        self.keys[rows], self.texts[rows] = others.keys, others.texts
-        self.tokens[rows], self.stretches[rows] = others.tokens, others.stretches
-
-
-def _look(
-    keys: Tensor, peaks: Tensor, group: TextGroup, n_wanted: int, n_seen: int
-) -> tuple[_Candidates, Tensor]:
-    """Return the best of each neuron's ``n_seen`` strongest texts, each stretch once; and the last's keys.
-
-    ``keys`` and ``peaks`` are of a group's texts and of their strongest tokens, [n_neurons, n_texts].
-    """
+    n_texts = keys.shape[1]
     seen = keys.topk(n_seen, dim=1)
     tokens = numbers_of(peaks.gather(1, seen.indices))
     stretches = group.stretches_at(seen.indices, tokens)
-    best = first_of_each(seen.values, stretches).topk(n_wanted, dim=1)
-    columns = (values.gather(1, best.indices) for values in (seen.indices, tokens, stretches))
-    return _Candidates(best.values, *columns), seen.values[:, -1]
+    best = first_of_each(seen.values, stretches).topk(min(kept.shape[1], n_texts), dim=1)
+    columns = [values.gather(1, best.indices) for values in (seen.indices, tokens, stretches)]
+    found = torch.stack([best.values, *columns])
+    lacking = (best.values[:, -1] == 0) & (seen.values[:, -1] > kept[:, -1])
+    rows = lacking.nonzero().flatten()
+    if len(rows) and n_seen < n_texts:
+        more = min(_TIMES_MORE * n_seen, n_texts)
+        found[:, rows] = _strongest(keys[rows], peaks[rows], group, kept[rows], more)
+    return found
 
 
 class StrongestTexts:
@@ -86,7 +71,7 @@ class StrongestTexts:
         """Strength and number of each text; 0 where there is none."""
         self._tokens = torch.zeros(n_neurons, k, dtype=torch.int32, device=device)
         self._lengths = torch.zeros(n_neurons, k, dtype=torch.int32, device=device)
-        """Of the texts."""
+        """The texts' lengths in tokens."""
         self._stretches = torch.zeros(n_neurons, k, dtype=torch.int64, device=device)
         self._windows = torch.zeros(n_neurons, k, WINDOW, device=device)
 
@@ -99,46 +84,34 @@ class StrongestTexts:
         token = firings.positions - text * group.n_positions
         # Text by text, as the firings come: what follows each other is then close in memory.
         place = text * n_neurons + firings.neurons
-        peaks = torch.zeros(len(group.numbers) * n_neurons, dtype=torch.int64, device=place.device)
+        n_texts = len(group.numbers)
+        peaks = torch.zeros(n_texts * n_neurons, dtype=torch.int64, device=place.device)
         peaks.scatter_reduce_(0, place, strength_keys(firings.values, token), "amax")
         peaks = peaks.view(-1, n_neurons).T.contiguous()
-        found = self._strongest(peaks, group)
-        entries = self._merge(found, group.lengths[found.texts].int())
-        wanted = torch.full((len(group.numbers), n_neurons), -1, dtype=torch.int32, device=place.device)
-        wanted.scatter_(0, found.texts.T, entries.T)
+        keys, n_seen = renumbered(peaks, group.numbers), min(self._keys.shape[1], n_texts)
+        found = _strongest(keys, peaks, group, self._keys, n_seen)
+        texts = found[1]
+        entries = self._merge(found, group.lengths[texts].int())
+        wanted = torch.full((n_texts, n_neurons), -1, dtype=torch.int32, device=place.device)
+        wanted.scatter_(0, texts.T, entries.T)
         self._fill_windows(wanted.view(-1)[place], token, firings.values)
 
-    def _strongest(self, peaks: Tensor, group: TextGroup) -> _Candidates:
-        """Return each neuron's strongest texts of a group, each stretch once; as many as can be kept.
+    def _merge(self, found: Tensor, lengths: Tensor) -> Tensor:
+        """Keep the best of what was kept and of what _strongest() found, each stretch once, strongest first.
 
-        ``peaks`` are the keys of the strongest tokens, [n_neurons, n_texts].
-        """
-        n_texts = len(group.numbers)
-        n_wanted = n_seen = min(self._keys.shape[1], n_texts)
-        keys, weakest = renumbered(peaks, group.numbers), self._keys[:, -1]
-        found, last = _look(keys, peaks, group, n_wanted, n_seen)
-        rows = found.lacking(last, weakest).nonzero().flatten()
-        while len(rows) and n_seen < n_texts:
-            n_seen = min(_TIMES_MORE * n_seen, n_texts)
-            more, last = _look(keys[rows], peaks[rows], group, n_wanted, n_seen)
-            found.put(rows, more)
-            rows = rows[more.lacking(last, weakest[rows])]
-        return found
-
-    def _merge(self, found: _Candidates, lengths: Tensor) -> Tensor:
-        """Keep the best of what was kept and of m texts of each neuron, each stretch once, strongest first.
-
-        Returns which entries they are now, counted over all neurons, or -1; the windows of these are empty.
+        ``lengths`` [n_neurons, m] are those of the found texts. Returns which entries these are now, counted
+        over all neurons, or -1; the windows of these are empty.
         """
         n_neurons, k = self._keys.shape
-        keys = torch.cat([self._keys, found.keys], dim=1)
-        stretches = torch.cat([self._stretches, found.stretches], dim=1)
-        rows = (found.keys > self._keys[:, -1:]).any(dim=1).nonzero().flatten()
+        found_keys, _, found_tokens, found_stretches = found
+        keys = torch.cat([self._keys, found_keys], dim=1)
+        stretches = torch.cat([self._stretches, found_stretches], dim=1)
+        rows = (found_keys > self._keys[:, -1:]).any(dim=1).nonzero().flatten()
         keys[rows] = first_of_each(keys[rows], stretches[rows])
         merged = keys.topk(k, dim=1)
         self._keys = merged.values
         self._stretches = stretches.gather(1, merged.indices)
-        self._tokens = torch.cat([self._tokens, found.tokens.int()], dim=1).gather(1, merged.indices)
+        self._tokens = torch.cat([self._tokens, found_tokens.int()], dim=1).gather(1, merged.indices)
         self._lengths = torch.cat([self._lengths, lengths], dim=1).gather(1, merged.indices)
         numbers = torch.arange(k, device=keys.device)
         changed = (merged.indices != numbers).any(dim=1).nonzero().flatten()

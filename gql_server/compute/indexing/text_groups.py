@@ -29,9 +29,9 @@ from mi_crow.mechanistic.sae.sae import Sae
 MAX_GROUP_LATENTS = 8_000_000
 """Latents that are dense in memory at once: 32 MB of float32, and a few times that inside the SAE."""
 MAX_FIRINGS = 1_000_000
-"""Latents that are not zero, kept at once until they are counted: 20 MB, and a few times that on the way."""
+"""Firings of a group: 20 MB, and a few times that while they are counted."""
 MAX_PLACES = 4_000_000
-"""Texts of a group times neurons: 32 MB for each of a few tables."""
+"""Limit on a group's texts times neurons: 32 MB for each of a few tables."""
 MAX_TOKENS = 4_000_000
 """Tokens of a group, whether anything fires on them or not: 32 MB."""
 PaddingSide = Literal["left", "right"]
@@ -42,7 +42,7 @@ class Chunk:
     """Whole texts of a stored batch, and those of their tokens that count, text by text."""
 
     numbers: list[int]
-    """The texts', or those of their pieces; see TextNumbers."""
+    """Numbers of the texts or of their pieces, as TextNumbers has them."""
     lengths: list[int]
     activations: Tensor
     """[n_tokens, n_inputs]"""
@@ -75,7 +75,7 @@ class StoredTexts:
     exclusions: Exclusions = Exclusions()  # noqa: RUF009 (it is frozen)
     left_out: Tally = field(default_factory=Tally)
     _sides: dict[int, PaddingSide] = field(default_factory=dict)
-    """Where the batches are padded that were read before, by their index."""
+    """Padding side of each batch read so far, by its index."""
 
     def token_ids(self, batch: ManifestBatch) -> Tensor:
         """Return a stored batch's token ids, int64 [n_texts, n_positions], padded at the right.
@@ -93,7 +93,7 @@ class StoredTexts:
         return captured.gather(1, places.clamp(max=n_positions - 1))
 
     def chunks(self, batch: ManifestBatch, most: int) -> Iterator[Chunk]:
-        """Give a stored batch in chunks of at most so many tokens, though never less than a text.
+        """Give a stored batch in chunks of whole texts, of at most ``most`` tokens where they have several.
 
         Raises TaskError where its tokens are not those that the tokenizer gives.
         """
@@ -155,7 +155,7 @@ class StoredTexts:
 
 
 def _runs(sizes: list[int], most: int) -> Iterator[tuple[int, int]]:
-    """Split consecutive things of some sizes into runs of at most ``most``, though never less than one."""
+    """Split consecutive items into runs of total size at most ``most``; a larger item is a run of its own."""
     start, total = 0, 0
     for place, size in enumerate(sizes):
         if place > start and total + size > most:

@@ -66,7 +66,7 @@ def _shown(
 ) -> list[Shown | None]:
     """Return what is shown of each entry of ``top_rows``, neuron by neuron; None where there is no text.
 
-    Texts are tokenised once, in the dataset's order.
+    Texts are tokenized once, in the dataset's order.
     """
     rows = tensors["top_rows"].flatten()
     names = ("window_start", "window_length", "top_token_index")

@@ -1,1 +1,1 @@
-"""Which neurons fire on prompts and texts that somebody asks about."""
+"""Which neurons fire on the prompts and texts of a request."""

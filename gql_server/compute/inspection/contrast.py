@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.inspection.top_neurons import batches, counted_positions, padded, read_latents
+from gql_server.compute.inspection.top_neurons import batches, prompt_batch, read_latents
 from gql_server.compute.language_models.prompts import EncodedPrompt, encode_prompts
 from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.training.metrics import float64_device
@@ -61,14 +61,12 @@ def _mean(
 
     TaskError (INVALID, at ``argument``) where none is left.
     """
-    device = torch.device(sae.context.device)
-    wide = float64_device(device)
+    wide = float64_device(torch.device(sae.context.device))
     sums = torch.zeros(sae.context.n_latents, dtype=torch.float64, device=wide)
     token_count = 0
     for numbers in batches([prompt.tokens for prompt in prompts], sae.context.n_latents):
         context.check()
-        batch = padded(lm, [prompts[number] for number in numbers])
-        token_mask = counted_positions(lm, batch).to(device)
+        batch, token_mask = prompt_batch(lm, sae, [prompts[number] for number in numbers])
 
         def read(sparse: SparseLatents, first: int, token_mask: Tensor = token_mask) -> None:
             here = sparse.only(token_mask.flatten()[first + sparse.rows]).to(wide)

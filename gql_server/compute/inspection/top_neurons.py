@@ -60,9 +60,8 @@ def _rank(
     task: FindTopNeurons, lm: LanguageModel, sae: Sae, prompts: Sequence[EncodedPrompt]
 ) -> list[PromptNeurons]:
     """Rank the neurons on each prompt in one pass."""
-    batch, device = padded(lm, prompts), torch.device(sae.context.device)
-    token_mask = counted_positions(lm, batch).to(device)
-    kept = PromptLatents(token_mask, sae.context.n_latents, device)
+    batch, token_mask = prompt_batch(lm, sae, prompts)
+    kept = PromptLatents(token_mask, sae.context.n_latents, token_mask.device)
     per_position: list[list[NeuronActivationMessage]] = []
 
     def read(sparse: SparseLatents, first: int) -> None:
@@ -85,14 +84,14 @@ def _rank(
     ]
 
 
-def padded(lm: LanguageModel, prompts: Sequence[EncodedPrompt]) -> PaddedBatch:
-    """Return prompts as one batch on the model's device."""
-    return pad([prompt.token_ids for prompt in prompts], "right", model_device(lm))
+def prompt_batch(lm: LanguageModel, sae: Sae, prompts: Sequence[EncodedPrompt]) -> tuple[PaddedBatch, Tensor]:
+    """Return prompts as one batch on the model's device, and which of its positions count.
 
-
-def counted_positions(lm: LanguageModel, batch: PaddedBatch) -> Tensor:
-    """Return where there is neither padding nor a special token: bool [n_prompts, n_positions]."""
-    return batch.attention_mask.bool() & ~marks(batch.input_ids, special_token_ids(lm))
+    Those are neither padding nor special tokens: bool [n_prompts, n_positions], on the SAE's device.
+    """
+    batch = pad([prompt.token_ids for prompt in prompts], "right", model_device(lm))
+    mask = batch.attention_mask.bool() & ~marks(batch.input_ids, special_token_ids(lm))
+    return batch, mask.to(sae.context.device)
 
 
 def read_latents(
@@ -104,10 +103,10 @@ def read_latents(
     read: Reader,
     exclusions: Exclusions,
 ) -> Tensor:
-    """Have the latents of every position at the layer read; of prompts without a token there are none.
+    """Pass the latents of every position at the layer to ``read``; prompts without a token have none.
 
-    Returns which ``token_mask`` positions [n_prompts, n_positions] are not excluded; those that are have no
-    latents. TaskError (CONFLICT) where latents are not finite at one of them.
+    Returns ``token_mask`` [n_prompts, n_positions] without the excluded positions, which have no latents.
+    TaskError (CONFLICT) where latents are not finite at one of the others.
     """
     if batch.input_ids.shape[1] == 0:
         return token_mask

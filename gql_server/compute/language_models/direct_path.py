@@ -16,7 +16,7 @@ from mi_crow.language_model.language_model import LanguageModel
 
 Hook = Callable[[nn.Module, Any, Any], Any]
 _SIZE = 4.0
-"""Of what is added to a layer's output, in standard deviations of what comes in at the end."""
+"""Size of the vector added to a layer's output, in standard deviations of the last norm's input."""
 
 
 class ModelFailed(Exception):

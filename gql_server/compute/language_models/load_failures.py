@@ -14,7 +14,7 @@ _NOT_FOR_CLIENTS = re.compile(
     r"\bdo not hesitate\b|open an issue|If you were trying to load it from|please make sure you don't have",
     re.IGNORECASE,
 )
-"""What only somebody who calls transformers or sits at the server can do, and lists of hundreds of names."""
+"""Parts of messages that no client can act on: advice about transformers, and lists of hundreds of names."""
 _PACKAGE = re.compile(r"pip\s+install\s+(?:-\S+\s+)*['\"]?([A-Za-z](?:[\w.-]*\w)?)")
 _CLASS = re.compile(r"\b[A-Z]\w*(?:Error|Exception): ")
 """An exception's class before what it says."""

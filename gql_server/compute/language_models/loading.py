@@ -40,7 +40,7 @@ __all__ = ["LanguageModels", "OnChange", "depth_order", "describe", "position_li
 OnChange = Callable[[LanguageModelChanged], None]
 OnFound = Callable[[LanguageModelFound], None]
 _LOADS = 3
-"""How often a load begins anew because the files were written meanwhile."""
+"""Attempts at loading files that keep changing meanwhile."""
 
 
 @dataclass

@@ -191,7 +191,7 @@ def _convert(file: Path, directory: Path, dtype: torch.dtype) -> None:
 
 
 def write_tokenizer(source: LanguageModelSource, tokenizer: Any, special_token_ids: set[int]) -> None:
-    """Write the chat template, and what tokenises without transformers, unless they are there.
+    """Write the chat template, and what tokenizes without transformers, unless they are there.
 
     That is tokenizer.json and the special tokens' ids; a tokenizer that has no fast form leaves neither.
     """

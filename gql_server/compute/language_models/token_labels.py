@@ -9,7 +9,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"
 _MAX_BYTES = 4
-"""Of a character in UTF-8."""
+"""Bytes of the longest character in UTF-8."""
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 

@@ -159,7 +159,7 @@ def _rest(decoded: _Decoded) -> str:
 
 
 def _without_first(text: str, n_broken: int) -> str:
-    """Leave out so many broken characters that the text may begin with."""
+    """Strip at most ``n_broken`` broken characters from the text's beginning."""
     n_first = len(text) - len(text.lstrip(_BROKEN))
     return text[min(n_first, n_broken) :]
 

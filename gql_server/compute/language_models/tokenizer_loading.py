@@ -12,7 +12,7 @@ from gql_server.compute.language_models.load_failures import NotLoadable, senten
 from gql_server.compute.language_models.sentencepiece_tokenizers import as_sentencepiece, sentencepiece_file
 
 _SMALLEST_SHARE = 0.5
-"""Of the embedding's rows, how many the tokenizer has tokens for at least; most pad by a few percent."""
+"""Least share of the embedding's rows that the tokenizer has tokens for; most models pad a few percent."""
 _PROBES = (
     "The word",
     "for i in (x_y):\n\n    print(12345)\t# 3.5 %",

@@ -15,7 +15,7 @@ from mi_crow.hooks.utils import extract_tensor_from_output
 from mi_crow.language_model.language_model import LanguageModel
 
 _LARGE = 1e3
-"""Beside values of this size a norm's epsilon is nothing."""
+"""Size of probe values, beside which a norm's epsilon is negligible."""
 _PROBE_TOLERANCE = 1e-3
 _SCALE_TOLERANCE = 1e-2
 
@@ -26,21 +26,21 @@ class NoUnembedding(Exception):
 
 @dataclass(frozen=True)
 class Unembedding:
-    """logits = scale * weight (gain * centred(x) / size(x) + bias), as far as x alone is concerned.
+    """logits = scale * weight (gain * centered(x) / size(x) + bias), as far as x alone is concerned.
 
     ``weight`` [n_tokens, width], in the model's precision, has a row for each token that the tokenizer knows.
-    ``size`` is the root of the mean square of what the norm scales: x, or x - mean(x) where it centres.
+    ``size`` is the root of the mean square of what the norm scales: x, or x - mean(x) where it centers.
     """
 
     weight: Tensor
     gain: Tensor
-    centres: bool
+    centers: bool
     scale: float
 
     def seen(self, directions: Tensor) -> Tensor:
         """Return what the weight is multiplied with for directions [n, width], without size(x)."""
         directions = directions.to(self.gain.device)
-        if self.centres:
+        if self.centers:
             directions = directions - directions.mean(dim=1, keepdim=True)
         return directions * self.gain * self.scale
 
@@ -64,11 +64,11 @@ def find_unembedding(lm: LanguageModel, layer: str) -> Unembedding:
             raise NoUnembedding(reason)
         end = _watch(lm, head)
         weight = _weight(lm, head, end)
-        norm, gain, centres, before = _final_norm(end, weight.shape[1])
+        norm, gain, centers, before = _final_norm(end, weight.shape[1])
         scale = before * _scale(lm, end) * _added(lm, layer, norm)
     except ModelFailed as error:
         raise NoUnembedding(str(error)) from error
-    return Unembedding(weight[: len(lm.tokenizer)], gain, centres, scale)
+    return Unembedding(weight[: len(lm.tokenizer)], gain, centers, scale)
 
 
 def _weight(lm: LanguageModel, head: nn.Module, end: "_End") -> Tensor:
@@ -193,10 +193,10 @@ def _probe(norm: nn.Module, width: int, device: torch.device) -> tuple[Tensor, b
         return None
     gain, bias = (up - down) / 2 * signs, (up + down) / 2
     tolerance = _PROBE_TOLERANCE * float(gain.abs().max())
-    for centres in (False, True):
-        x = slope - slope.mean() if centres else slope
+    for centers in (False, True):
+        x = slope - slope.mean() if centers else slope
         if torch.allclose(gain * x / x.square().mean().sqrt() + bias, expected, _PROBE_TOLERANCE, tolerance):
-            return gain, centres
+            return gain, centers
     return None
 
 

@@ -1,4 +1,4 @@
-"""SAE classes with a decoder bias, on mi_crow's interface; affine_engine.py computes."""
+"""SAE classes with a decoder bias, on mi_crow's interface; their engines compute."""
 
 from pathlib import Path
 from typing import Any, Self, cast
@@ -6,13 +6,8 @@ from typing import Any, Self, cast
 import torch
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.saes.affine_engine import (
-    AffineEngine,
-    BatchTopKEngine,
-    JumpReLUEngine,
-    ReLUEngine,
-    TopKEngine,
-)
+from gql_server.compute.saes.affine_engine import AffineEngine, ReLUEngine, TopKEngine
+from gql_server.compute.saes.threshold_engines import BatchTopKEngine, JumpReLUEngine
 
 from mi_crow.mechanistic.sae.modules.l1_sae import L1Sae
 
@@ -20,9 +15,10 @@ from mi_crow.mechanistic.sae.modules.l1_sae import L1Sae
 class AffineSae(L1Sae):
     """What the four have in common; L1Sae brings what makes an SAE one of mi_crow's hooks.
 
-    A checkpoint is ``{"sae_class", "n_inputs", "n_latents", "k", "subtracts_bias", "state_dict"}``, made of
-    tensors and plain values alone.
+    A checkpoint is made of tensors and plain values alone.
     """
+
+    CHECKPOINT_FIELDS = frozenset({"sae_class", "n_inputs", "n_latents", "k", "subtracts_bias", "state_dict"})
 
     sae_engine: AffineEngine
 

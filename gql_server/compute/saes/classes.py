@@ -1,7 +1,8 @@
 """The SAE classes that this installation knows, by the name under which they are registered.
 
-Packages register classes as Python entry points of the group ``gql_server.sae_classes``: the entry point's
-name is what clients say, its value a subclass of mi_crow's ``Sae``. A client never names an import path.
+Those of formats/sae_classes.py, and what other packages register as Python entry points of the group
+``gql_server.sae_classes``: the entry point's name is what clients say, its value a subclass of mi_crow's
+``Sae``. A client never names an import path.
 """
 
 import inspect
@@ -18,6 +19,7 @@ import torch
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.torch_files import check_sums
 from gql_server.compute.worker.context import TaskError
+from gql_server.formats.sae_classes import BUILT_IN
 from gql_server.protocol.wire import SaeClassDescription
 
 from mi_crow.mechanistic.sae.sae import Sae
@@ -26,15 +28,6 @@ log = structlog.get_logger(__name__)
 
 GROUP = "gql_server.sae_classes"
 CHECKPOINT = "sae.pt"
-BUILT_IN = {
-    "TopKSae": "mi_crow.mechanistic.sae.modules.topk_sae:TopKSae",
-    "L1Sae": "mi_crow.mechanistic.sae.modules.l1_sae:L1Sae",
-    "BiasedTopKSae": "gql_server.compute.saes.affine_saes:BiasedTopKSae",
-    "BatchTopKSae": "gql_server.compute.saes.affine_saes:BatchTopKSae",
-    "JumpReLUSae": "gql_server.compute.saes.affine_saes:JumpReLUSae",
-    "ReLUSae": "gql_server.compute.saes.affine_saes:ReLUSae",
-}
-"""What the project's own entry points say; so that a source tree that is not installed has them too."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +36,21 @@ class SaeClass:
 
     name: str
     sae_type: type[Sae]
-    needs_k: bool
-    """Whether its engine fixes how many latents are active per token."""
 
-    @classmethod
-    def of(cls, name: str, sae_type: type[Sae]) -> "SaeClass":
-        """Describe a class; it needs k where its engine is made with one."""
-        parameters = inspect.signature(sae_type._initialize_sae_engine).parameters
-        return cls(name, sae_type, needs_k="k" in parameters)
+    @property
+    def _k_parameter(self) -> inspect.Parameter | None:
+        return inspect.signature(self.sae_type._initialize_sae_engine).parameters.get("k")
+
+    @property
+    def needs_k(self) -> bool:
+        """Whether its engine is made with k, a number of active latents per token."""
+        return self._k_parameter is not None
+
+    def accepts(self, k: int | None) -> bool:
+        """Whether a trained SAE of the class can have this k; none where the engine's default is None."""
+        if k is None:
+            return self._k_parameter is None or self._k_parameter.default is None
+        return self._k_parameter is not None
 
     def build(self, n_latents: int, n_inputs: int, k: int | None, device: str) -> Sae:
         """Make an untrained SAE; its random weights come from torch's global generator."""
@@ -124,6 +124,10 @@ class SaeClasses:
             reason = f"There is no SAE class {name!r} here; there are {known}."
             raise TaskError(reason, "INVALID", ("saeClass",)) from None
 
+    def names_of(self, base: type[Sae]) -> list[str]:
+        """Return the sorted names of the classes derived from a base."""
+        return sorted(name for name, found in self._classes.items() if issubclass(found.sae_type, base))
+
     def describe(self) -> list[SaeClassDescription]:
         """Describe all of them, by name."""
         classes = sorted(self._classes.values(), key=lambda sae_class: sae_class.name)
@@ -131,22 +135,19 @@ class SaeClasses:
 
 
 def registry(extra: Mapping[str, type[Sae]] | None = None) -> dict[str, SaeClass]:
-    """Import every registered class; one that cannot be imported is left out with a line in the log.
-
-    A name of ours stays ours: what is called TopKSae opens with mi_crow's own class.
-    """
+    """Import every built-in and registered class; one that cannot be is left out with a line in the log."""
     points = {point.name: point for point in entry_points(group=GROUP)}
-    for name in points.keys() & BUILT_IN.keys():
-        if points[name].value != BUILT_IN[name]:
+    for name, built_in in BUILT_IN.items():
+        if name in points and points[name].value != built_in.path:
             log.warning("SAE class left out", name=name, value=points[name].value, reason="the name is taken")
-    points |= {name: EntryPoint(name, value, GROUP) for name, value in BUILT_IN.items()}
+        points[name] = EntryPoint(name, built_in.path, GROUP)
     classes: dict[str, SaeClass] = {}
     for name, point in points.items():
         try:
-            classes[name] = SaeClass.of(name, _checked(point.load()))
+            classes[name] = SaeClass(name, _checked(point.load()))
         except Exception as error:
             log.warning("SAE class left out", name=name, value=point.value, reason=repr(error))
-    return classes | {name: SaeClass.of(name, sae_type) for name, sae_type in (extra or {}).items()}
+    return classes | {name: SaeClass(name, sae_type) for name, sae_type in (extra or {}).items()}
 
 
 def _checked(loaded: object) -> type[Sae]:

@@ -5,12 +5,12 @@ from torch import Tensor, nn
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.indexing.strongest_columns import strongest_columns
-from gql_server.compute.saes.affine_engine import AffineEngine
+from gql_server.compute.saes.linear_engine import engine_of
 from gql_server.compute.worker.stages import Tell
 
 from mi_crow.mechanistic.sae.sae import Sae
 
-NEIGHBOURS = 50
+NEIGHBORS = 50
 MAX_DENSE_VALUES = 2**24
 """Values that are dense in memory at once: 64 MB of float32, and a few times that on the way."""
 _SAMPLE = 8
@@ -20,12 +20,12 @@ _TOLERANCE = 1e-3
 def decoder_directions(sae: Sae, tell: Tell) -> Tensor:
     """Return what one unit of each latent adds to the reconstruction, float32 [n_latents, n_inputs].
 
-    That is decode(e_i) - decode(0), which beside a large decoder bias would be rounded away: engines of ours
-    show it exactly. Another engine's dictionary is taken for it where it says the same of some neurons; else
+    That is decode(e_i) - decode(0), which beside a large decoder bias would be rounded away: an Engine shows
+    it exactly. Another package's dictionary is taken for it where it says the same of some neurons; else
     every neuron is decoded. ``tell`` is called between chunks.
     """
-    if isinstance(sae.sae_engine, AffineEngine):
-        return sae.sae_engine.decoder_weight.detach().float()
+    if (engine := engine_of(sae)) is not None:
+        return engine.get_dictionary().detach().float()
     dictionary = getattr(sae.sae_engine, "get_dictionary", None)
     n_latents = sae.context.n_latents
     with torch.inference_mode():
@@ -53,9 +53,10 @@ def _decoded(sae: Sae, neurons: Tensor) -> Tensor:
 
 
 def similar_neurons(directions: Tensor, tell: Tell) -> dict[str, Tensor]:
-    """Return each neuron's nearest neighbours by the cosine of directions [n_latents, n_inputs].
+    """Return each neuron's nearest neighbors by the cosine of directions [n_latents, n_inputs].
 
-    Itself is left out, and whose direction is zero or not finite. ``tell`` is called between chunks.
+    The neuron itself and those whose direction is zero or not finite are left out. ``tell`` is called between
+    chunks.
     """
     # By the largest entry first: squares of very long and very short directions do not fit into float32.
     largest = directions.abs().amax(dim=1, keepdim=True)
@@ -69,7 +70,7 @@ def similar_neurons(directions: Tensor, tell: Tell) -> dict[str, Tensor]:
             found[:, nothing] = -torch.inf
             found[nothing[start : start + chunk]] = -torch.inf
             found.diagonal(start).fill_(-torch.inf)
-            columns, values = strongest_columns(found, NEIGHBOURS, above=-torch.inf)
+            columns, values = strongest_columns(found, NEIGHBORS, above=-torch.inf)
             indices.append(columns.cpu())
             cosines.append(values.cpu())
     return {"similar_neurons": torch.cat(indices), "similar_cosines": torch.cat(cosines)}

@@ -1,11 +1,10 @@
-"""Encoding and decoding with an SAE, refusing what is not finite: no figures are made of that."""
+"""Encoding and decoding with an SAE; an error where values are not finite."""
 
 import torch
 from torch import Tensor
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.saes.affine_engine import AffineEngine
-from gql_server.compute.saes.linear_engine import LinearEngine, has_linear_engine
+from gql_server.compute.saes.linear_engine import engine_of
 from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.worker.context import TaskError
 
@@ -42,12 +41,10 @@ def sparse_latents_of(sae: Sae, activations: Tensor, token_mask: Tensor | None =
 
 
 def _encoded(sae: Sae, activations: Tensor) -> SparseLatents:
-    """Encode, without passes over all latents where the engine is known."""
-    engine = sae.sae_engine
-    if not isinstance(engine, AffineEngine):
-        if not has_linear_engine(sae):
-            return SparseLatents.of(sae.encode(activations).float())
-        engine = LinearEngine(sae)
+    """Encode, without passes over all latents where the SAE has an Engine."""
+    engine = engine_of(sae)
+    if engine is None:
+        return SparseLatents.of(sae.encode(activations).float())
     with torch.no_grad():
         candidates = engine.active(activations)
         latents = engine.activate_at(candidates.values, candidates.pattern)

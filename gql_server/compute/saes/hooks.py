@@ -14,7 +14,7 @@ from gql_server.compute.exclusions import token_mask
 from gql_server.compute.language_models.layer_outputs import active_stream, with_active_stream
 from gql_server.compute.language_models.layers import why_not
 from gql_server.compute.saes.encoding import all_finite, decode, sparse_latents_of
-from gql_server.compute.saes.linear_decoder import linear_decoder
+from gql_server.compute.saes.linear_engine import engine_of
 from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.exclusions import Exclusions
@@ -76,16 +76,16 @@ class SaeHook(Controller, Detector):
         self._shape: Sequence[int] = ()
         effective = [edit for edit in edits if (edit.multiplier, edit.bias) != (1.0, 0.0)]
         device = sae.context.device
-        # A registered class may decode in any way; the classes here need the edited neurons' rows alone.
-        self._decoder = None if mode == "OBSERVE" else linear_decoder(sae)
+        # Without an Engine a class may decode in any way; with one the edited neurons' rows are enough.
+        self._engine = None if mode == "OBSERVE" else engine_of(sae)
         self._neurons = torch.tensor(
             [edit.neuron_index for edit in effective], dtype=torch.long, device=device
         )
         self._edit_of = torch.full((sae.context.n_latents,), -1, device=device)
         """Which of the edits is each neuron's, [n_latents]; -1 for none."""
         self._edit_of[self._neurons] = torch.arange(len(effective), device=device)
-        if self._decoder is not None:
-            self._directions = self._decoder.weight[self._neurons]
+        if self._engine is not None:
+            self._directions = self._engine.get_dictionary().detach()[self._neurons]
         self._multipliers = torch.tensor([edit.multiplier for edit in effective], device=device)
         self._biases = torch.tensor([edit.bias for edit in effective], device=device)
 
@@ -185,10 +185,10 @@ class SaeHook(Controller, Detector):
 
     def _reconstruct(self, sparse: SparseLatents, where: Tensor | None, report_mask: Tensor | None) -> Tensor:
         """Return the reconstruction [n, n_inputs] of the edited latents."""
-        if self._decoder is None:
+        if self._engine is None:
             reconstruction: Tensor = self.sae.decode(self._edit(sparse.dense(), where))
         else:
-            reconstruction = self._decoder.decode(sparse)
+            reconstruction = self._engine.decode_sparse(sparse)
             if len(self._neurons):
                 reconstruction += self._change(sparse, where) @ self._directions
         if not all_finite(reconstruction):
@@ -206,7 +206,7 @@ class SaeHook(Controller, Detector):
         rows = change.any(dim=1).nonzero().flatten()
         if len(rows) == 0:
             return None
-        shift = None if self._decoder is None else change[rows] @ self._directions
+        shift = None if self._engine is None else change[rows] @ self._directions
         if shift is None or not all_finite(shift):
             latents, report_mask = (
                 sparse.dense(),

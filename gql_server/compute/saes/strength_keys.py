@@ -1,4 +1,4 @@
-"""Keys by whose order strengths are compared and, where those are equal, numbers.
+"""Integer keys that sort by strength, then by number.
 
 A key is an int64: above, the bits of a float32, which for positive floats are in their order; below,
 2**31 - 1 less a number, so that the lower number wins. Keys of positive strengths are positive, those of

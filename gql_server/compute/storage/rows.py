@@ -32,9 +32,9 @@ class StoredTokens:
     rows: Tensor
     """Activations, float32 [n, n_inputs]."""
     positions: Tensor
-    """Of each token in its text [n]."""
+    """Each token's position in its text [n]."""
     non_finite_count: int
-    """Tokens beside them that are not finite."""
+    """How many further tokens are not finite."""
 
 
 class StoredRows:
@@ -69,7 +69,7 @@ class StoredRows:
         self.all_indices = list(in_masks)
         """The stored batches that have tokens, be they all excluded."""
         self.token_count = sum(in_masks.values()) - self.non_finite_count
-        """Of tokens that are neither padding nor special, and finite."""
+        """How many tokens are finite and neither padding nor special."""
         self.excluded_count = self.token_count - self.count
 
     @property
@@ -191,7 +191,7 @@ CAPTURE_AGAIN = (
 
 
 class _Kept:
-    """The rows of batches one after the other, where they all take no more than so many bytes."""
+    """The rows of all batches, one after the other; given up where they take more than ``most_bytes``."""
 
     def __init__(self, n_rows: int, most_bytes: int) -> None:
         self._n_rows, self._most_bytes = n_rows, most_bytes

@@ -1,11 +1,11 @@
-"""A training step's way through an engine: x to latents to reconstruction, and what the loss is made of.
+"""A training step's forward pass: x to latents to reconstruction, and what the loss is made of.
 
-By the active latents alone where the engine is known. Of the six products of a step over all latents (encode,
-decode, and the gradients for both weights, latents and input) only the encoder's first one is dense then.
+By the active latents alone where the SAE has an Engine. Of the six products of a step over all latents
+(encode, decode, and the gradients for both weights, latents and input) only the encoder's first one is dense
+then.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,42 +14,19 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, linear
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.saes.affine_engine import AffineEngine
-from gql_server.compute.saes.linear_engine import LinearEngine, has_linear_engine
+from gql_server.compute.saes.engine import Engine, ForwardOutput
+from gql_server.compute.saes.linear_engine import engine_of
 from gql_server.compute.saes.sparse_latents import SparseLatents, SparsityPattern
 
 from mi_crow.mechanistic.sae.sae import Sae
 
 
-@dataclass(frozen=True)
-class ForwardOutput:
-    """What a step's forward pass gave for x [n, n_inputs]; tensors have gradients unless said otherwise."""
-
-    x_hat: Tensor
-    """[n, n_inputs]."""
-    dictionary: Tensor
-    """[n_latents, n_inputs]."""
-    mean_latent: Tensor
-    """The mean absolute latent, over all n * n_latents."""
-    active_count: Tensor
-    """How many latents are not 0; without gradients."""
-    fired: Tensor
-    """Which neurons have such a latent: bool [n_latents], without gradients."""
-    pre_activations: Callable[[Tensor], Tensor]
-    """Gives some neurons' pre-activations [n, n_neurons]."""
-    places: SparseLatents | None = None
-    """Pre-activations where latents may be other than 0; None for an engine that is not known."""
-
-
 def forward_fn(sae: Sae) -> Callable[[Tensor], ForwardOutput]:
     """Return what takes a batch x [n, n_inputs] through the SAE's engine."""
-    engine = sae.sae_engine
-    if isinstance(engine, AffineEngine):
-        return lambda x: sparse_forward(engine, x)
-    if has_linear_engine(sae):
-        view = LinearEngine(sae)
-        return lambda x: sparse_forward(view, x)
-    return lambda x: dense_forward(engine, x)
+    engine = engine_of(sae)
+    if engine is None:
+        return lambda x: dense_forward(sae.sae_engine, x)
+    return lambda x: sparse_forward(engine, x)
 
 
 def dense_forward(engine: nn.Module, x: Tensor) -> ForwardOutput:
@@ -66,14 +43,14 @@ def dense_forward(engine: nn.Module, x: Tensor) -> ForwardOutput:
     )
 
 
-def sparse_forward(engine: AffineEngine | LinearEngine, x: Tensor) -> ForwardOutput:
-    """Pass through an engine that is known; the same numbers to rounding."""
+def sparse_forward(engine: Engine, x: Tensor) -> ForwardOutput:
+    """Pass through an Engine; the same numbers as dense_forward() to rounding."""
     dictionary = engine.get_dictionary()
-    candidates, centre = engine.active(x), engine.centre
+    candidates, center = engine.active(x), engine.center
     pattern = candidates.pattern
-    centred = x if centre is None else x - centre.detach()
+    centered = x if center is None else x - center.detach()
     weight, bias = engine.encoder_weight, engine.encoder_bias
-    pre_activations = _PreActivations.apply(candidates.values, pattern, centred, weight, bias, centre)  # type: ignore[no-untyped-call]
+    pre_activations = _PreActivations.apply(candidates.values, pattern, centered, weight, bias, center)  # type: ignore[no-untyped-call]
     latents = engine.activate_at(pre_activations, pattern)
     x_hat = _Decoding.apply(latents, dictionary, pattern)  # type: ignore[no-untyped-call]
     if engine.decoder_bias is not None:
@@ -81,7 +58,7 @@ def sparse_forward(engine: AffineEngine | LinearEngine, x: Tensor) -> ForwardOut
     active = latents.detach() != 0
 
     def some_pre_activations(neurons: Tensor) -> Tensor:
-        return linear(x if centre is None else x - centre, some_rows(weight, neurons), bias[neurons])
+        return linear(x if center is None else x - center, some_rows(weight, neurons), bias[neurons])
 
     return ForwardOutput(
         x_hat=x_hat,
@@ -111,22 +88,22 @@ class _PreActivations(torch.autograd.Function):
         ctx: Any,
         values: Tensor,
         pattern: SparsityPattern,
-        centred: Tensor,
+        centered: Tensor,
         weight: Tensor,
         bias: Tensor,
-        centre: Tensor | None,
+        center: Tensor | None,
     ) -> Tensor:
-        ctx.pattern, ctx.has_centre = pattern, centre is not None
-        ctx.save_for_backward(centred, weight)
+        ctx.pattern, ctx.has_center = pattern, center is not None
+        ctx.save_for_backward(centered, weight)
         return values.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        centred, weight = ctx.saved_tensors
+        centered, weight = ctx.saved_tensors
         for_bias = ctx.pattern.sums(gradient)
-        for_centre = -(for_bias @ weight) if ctx.has_centre else None
-        return None, None, None, ctx.pattern.transposed_times(gradient, centred), for_bias, for_centre
+        for_center = -(for_bias @ weight) if ctx.has_center else None
+        return None, None, None, ctx.pattern.transposed_times(gradient, centered), for_bias, for_center
 
 
 class _Decoding(torch.autograd.Function):

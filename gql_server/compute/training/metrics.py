@@ -103,7 +103,7 @@ class IntervalMetrics:
 
 
 class DeadNeurons:
-    """Which neurons have not fired over the last ``window`` training tokens, told batch by batch.
+    """Tracks which neurons have not fired over the last ``window`` training tokens.
 
     ``state_dict()`` and ``load_state_dict()`` as above.
     """
@@ -114,7 +114,7 @@ class DeadNeurons:
         self._last_fired = torch.zeros(n_latents, dtype=torch.int64)
 
     def update(self, fired: Tensor, n_tokens: int) -> None:
-        """Add a batch of so many tokens on which the neurons ``fired``, bool [n_latents]."""
+        """Add a batch of ``n_tokens`` tokens, and which neurons fired on them, bool [n_latents]."""
         self._seen += n_tokens
         self._last_fired = self._last_fired.to(fired.device).masked_fill(fired, self._seen)
 

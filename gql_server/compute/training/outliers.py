@@ -18,9 +18,9 @@ from gql_server.protocol.results import OutlierStatistics
 from mi_crow.mechanistic.sae.sae import Sae
 
 SAMPLE_BYTES = 64 * 2**20
-"""Of the tokens that are looked at: all of a run that has no more, else some of up to 64 stored batches."""
+"""Size of the sample of tokens: all of a smaller run, else some of up to 64 stored batches."""
 FEW = 0.01
-"""Fewer tokens than this share with more than half of the squared deviation are told of."""
+"""Warn if less than this share of the tokens has more than half of the squared deviation."""
 _BATCHES_TO_SAMPLE = 64
 _POSITIONS_TOLD = 3
 _ROWS_AT_ONCE = 4096

@@ -1,4 +1,4 @@
-"""What a training chooses where the request leaves it open, and how that is written down."""
+"""A training's configuration, with defaults for what the request leaves open."""
 
 import math
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ _HIGHEST_LEARNING_RATE = 4e-3
 _LOWEST_LEARNING_RATE = 2e-4
 _MEASURED_STEPS = 400
 _MEASURED_LATENTS = 4096
-"""Up to so many steps and neurons the default learning rate is the highest."""
+"""Steps and neurons up to which the default learning rate is the highest one."""
 _L1_PENALTY = 0.75
 """Default of l1Lambda on scaled activations, over n_latents / n_inputs, for classes without k.
 
-Explained variance and active neurons per token on held-out tokens, 4,096 neurons, 368 steps of 1,024 on
-47,371 tokens of SmolLM2's layer 9. ReLUSae: 0.930 with 154 at 0.375, 0.906 with 57 at 0.75, 0.883 with 22 at
-1.5. L1Sae: 0.928 with 140, 0.902 with 52, 0.882 with 22.
+docs/training.md has the measurements behind this and the other numbers.
 """
 _REVIVALS = 16
-"""So many times over a training could a neuron die and be brought back. Gao et al. 2024 wait for 10 million
-tokens, which short trainings do not have."""
+"""Revivals of a neuron that fit into a training, which sets how long it must be silent before one.
+
+Gao et al. 2024 wait for 10 million tokens, which short trainings do not have.
+"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TrainingPlan:
     """A configuration without gaps.
 
     ``l1_lambda`` is mi_crow's: the loss on the activations as they are is
-    mean((x - x_hat)²) + l1_lambda * mean(|latents|), plus what the recipe adds;
+    mean((x - x_hat)²) + l1_lambda * mean(|latents|), plus what the strategy adds;
     ``activation_scale`` is what the training multiplies x with.
     """
 
@@ -57,7 +57,7 @@ def make_plan(
     device: str,
     median_norm: float | None = None,
 ) -> TrainingPlan:
-    """Fill in a task's gaps, for a recipe that has started."""
+    """Fill in a task's gaps, for a strategy that has started."""
     config = TrainingConfigChosen(
         epochs=task.epochs,
         batch_size=task.batch_size,
@@ -77,11 +77,7 @@ def make_plan(
 def _default_learning_rate(n_latents: int, total_steps: int) -> float:
     """Return a rate that falls with the square roots of the number of steps and of the number of neurons.
 
-    With neurons as in Gao et al. 2024, figure 3. Explained variance on held-out tokens, and dead share on the
-    training's 47,371; 368 steps of 1,024 tokens of SmolLM2's layer 9, BiasedTopKSae, k 32. 4,096 neurons:
-    0.902 with 0.5 % at 2e-3, 0.906 with 1.5 % at 4e-3, 0.898 with 4.8 % at 8e-3. 16,384, with half the loss
-    for dead neurons: 0.911 with 4.4 % at 2e-3, 0.908 with 6.3 % at 3e-3. JumpReLUSae wants less with so many:
-    0.760 at 2e-3, 0.804 at 1e-3, 0.858 at 5e-4. For a class of somebody else's it is a guess.
+    With neurons as in Gao et al. 2024, figure 3. For another package's class it is a guess.
     """
     fewer_steps = min(1.0, _MEASURED_STEPS / total_steps)
     fewer_latents = min(1.0, _MEASURED_LATENTS / n_latents)

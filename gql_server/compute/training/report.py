@@ -1,4 +1,4 @@
-"""What a training says of itself as it goes: progress, and points of averages over some steps."""
+"""A training's progress, and its training points: averages over some steps."""
 
 import math
 import time
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.training.forward import ForwardOutput
+from gql_server.compute.saes.engine import ForwardOutput
 from gql_server.compute.training.metrics import DeadNeurons, IntervalMetrics
 from gql_server.compute.training.plan import TrainingPlan
 from gql_server.compute.worker.context import TaskContext, TaskError
@@ -51,7 +51,7 @@ class Schedule:
 
 
 class TrainingReport:
-    """Turns steps into Progress and, every so many, into a TrainingPoint on the activations' own scale.
+    """Turns steps into Progress and, at intervals, into a TrainingPoint on the activations' own scale.
 
     A step is taken in by ``record`` and told by ``tell``: telling may end the training, and what is recorded
     must go with weights that have taken the step.

@@ -21,12 +21,12 @@ from gql_server.protocol.tasks import SNAPSHOT_FILE, TrainSae
 log = structlog.get_logger(__name__)
 
 QUICK_BYTES = 256 * 2**20
-"""So much is on the disk before a server that is stopping has waited too long for it."""
+"""Largest snapshot that is written while the server is stopping and waits for it."""
 
 _FORMAT = 5
 """Grows when a snapshot's content changes, or what a training makes of it."""
 _PAUSES_PER_WRITE = 20
-"""A pause is at least so many times as long as the write before it, so writing takes less than 5 %."""
+"""Least ratio of a pause to the write before it: writing takes less than 5 % of the time."""
 _BYTES_BESIDE_TENSORS = 2**20
 
 Fingerprint = dict[str, str | int | float | None]
@@ -99,7 +99,7 @@ class Snapshots:
         self.step_on_disk = 0
 
     def exists(self) -> bool:
-        """Whether there is a snapshot, of whatever training."""
+        """Whether there is a snapshot of any training."""
         return self._path.exists()
 
     def read(self) -> Snapshot:

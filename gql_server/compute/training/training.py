@@ -15,7 +15,7 @@ from gql_server.compute.training.outliers import note_of, outlier_figures, outli
 from gql_server.compute.training.plan import MAX_DEAD_WINDOW, TrainingPlan, make_plan
 from gql_server.compute.training.report import Schedule, TrainingReport
 from gql_server.compute.training.snapshots import Snapshots, UnusableSnapshot, fingerprint
-from gql_server.compute.training.strategies import TrainingStrategy, strategy_for
+from gql_server.compute.training.strategies import TrainingStrategy
 from gql_server.compute.training.trainer import ReportingTrainer
 from gql_server.compute.training.training_store import TrainingStore
 from gql_server.compute.worker.context import TaskContext, TaskError
@@ -30,7 +30,7 @@ from mi_crow.store.store import Store
 
 _SAMPLE_ROWS = 8192
 _GRADIENT_NORM = 1.0
-"""To which a step's gradient is cut where it is longer."""
+"""Limit on the norm of a step's gradient; a longer one is cut."""
 
 
 def train_sae(
@@ -68,7 +68,7 @@ def train_sae(
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(task.seed)
         sae = sae_class.build(task.n_latents, rows.n_inputs, task.k, device)
-        strategy = strategy_for(sae)
+        strategy = TrainingStrategy(sae)
         plan = _prepare(task, strategy, sae_class, rows, device)
         context.emit(plan.config)
         context.emit(Log(_opening(task, rows, plan)))

@@ -22,14 +22,14 @@ from gql_server.protocol.tasks import (
 from gql_server.protocol.wire import StartTask
 
 TURN_SECONDS = 0.1
-"""Of a long task, while others wait; the step in which they end is done to its end."""
+"""Time that a long task gets while others wait; its last step is finished first."""
 MAX_CHARACTERS = 4_000
 MAX_NEW_TOKENS = 64
-"""Of a short task: all that goes in, and all that is generated, baselines among it."""
+"""Limits of a short task: the characters that it reads, and the tokens that it generates with baselines."""
 MAX_TOKENS_AT_ONCE = 131_072
-"""Whose keys and values generations hold that take turns: twice as many as a request may have, unless set."""
+"""Tokens whose keys and values generations hold that take turns: twice a request's limit by default."""
 CHARACTERS_OF_A_TOKEN = 3
-"""Fewer than of most texts' tokens."""
+"""Assumed characters per token; most texts have more."""
 
 
 def is_short(task: Task) -> bool:

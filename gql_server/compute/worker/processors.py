@@ -6,9 +6,9 @@ from pathlib import Path
 
 _STAT = Path("/proc/stat")
 _IDLE_FIELDS = (3, 4)
-"""Of a processor's line in /proc/stat: idle, and waiting for a disk."""
+"""Places in a processor's line of /proc/stat: idle time, and time waiting for a disk."""
 _GUEST_FIELDS = 2
-"""At the end of the line; counted in others of it already."""
+"""Fields at the end of the line that other fields already include."""
 
 
 def allowed_processors() -> int:

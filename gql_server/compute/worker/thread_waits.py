@@ -17,15 +17,15 @@ from gql_server.compute.worker.processors import OtherProcesses, allowed_process
 from gql_server.protocol.wire import Lane
 
 _SECONDS_BETWEEN_LOOKS = 1.0
-"""At the machine's other processes."""
+"""Interval between looks at the machine's other processes."""
 _SECONDS_OF_A_SIGN = 3.0
 """A worker that computes says so every second; what a killed one said last holds no longer than this."""
 _LINGERING: dict[Lane, float] = {"jobs": 0.0, "interactive": 0.5}
 """Seconds for which a lane counts as computing after a task: a client asks again within a moment."""
 _TAKEN_PROCESSORS = 0.7
-"""From so many on, other processes count as computing here."""
+"""Busy processors from which on other processes count as computing."""
 _ELEMENTS = 200_000
-"""An operation on so many has work for all threads."""
+"""Size of an operation that keeps all threads busy, in elements."""
 
 
 class ThreadWaits:
