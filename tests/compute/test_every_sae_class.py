@@ -44,7 +44,7 @@ from gql_server.protocol.tasks import (
 from tests.compute.conftest import RecordingContext, capture_task
 from tests.compute.dummy_sae import DummySae
 from tests.compute.sae_fixtures import LAYER, layer_output
-from tests.compute.test_training import make_task
+from tests.support.training import training_task
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
@@ -113,7 +113,7 @@ def trained(request: pytest.FixtureRequest, bench: Bench) -> Trained:
     """Train an SAE of each class."""
     name, directory = request.param, bench.directory / request.param
     k = K if CLASSES.get(name).needs_k else None
-    task = make_task(
+    task = training_task(
         bench.directory, sae_class=name, k=k, n_latents=N_LATENTS, epochs=6, sae_dir=str(directory)
     )
     context = RecordingContext()

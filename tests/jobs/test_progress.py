@@ -28,10 +28,10 @@ def test_the_remaining_time_is_what_is_left_at_the_present_rate_and_never_below_
     progress.take_in(job, Progress(110, 100, rate_per_second=5.0))
     assert job.eta_seconds == 0.0
     progress.take_in(job, Stage("similar neurons", 1, 2))
-    assert (job.stage, job.stage_completed, job.stage_total) == ("similar neurons", 1, 2)
-    assert job.eta_seconds is None, "a stage says nothing of the time that the counted progress takes"
+    assert progress.payload(job)["stage"] == {"name": "similar neurons", "completed": 1, "total": 2}
+    assert progress.payload(job)["eta_seconds"] is None, "a stage does not say how long it takes"
     progress.take_in(job, Progress(110, 100))
-    assert job.stage is None
+    assert progress.payload(job)["stage"] is None
 
 
 def test_without_a_total_the_fraction_waits_for_the_end() -> None:
