@@ -20,6 +20,7 @@ from graphql import (
 from starlette.datastructures import UploadFile
 
 from gql_server.api.context import Context
+from gql_server.api.operations.documents import only_introspects
 from gql_server.api.operations.list_sizes import SIZES
 from gql_server.api.schema import schema
 from gql_server.jobs import event_log
@@ -397,6 +398,22 @@ async def test_introspection_stands_apart_from_lowered_limits(tmp_path: Path) ->
         ] == "depth"
         long = "{" + "__typename " * 60 + "}"
         assert (await first_error(server, long))["extensions"]["limit"] == "characters"
+
+
+@pytest.mark.parametrize(
+    ("document", "introspects"),
+    [
+        ("{ __schema { queryType { name } } __typename }", True),
+        ("{ ... { ...A } } fragment A on Query { __schema { queryType { name } } ...A }", True),
+        ("{ __schema { queryType { name } } ...A } fragment A on Query { jobs { totalCount } }", False),
+        ("query a { __schema { queryType { name } } } query b { jobs { totalCount } }", False),
+        ("{ __typename }", False),
+    ],
+)
+def test_a_document_only_introspects_where_no_fragment_and_no_operation_asks_for_data(
+    document: str, introspects: bool
+) -> None:
+    assert only_introspects(parse(document)) is introspects
 
 
 async def test_introspection_has_limits_of_its_own(tmp_path: Path) -> None:
