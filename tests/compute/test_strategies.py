@@ -273,12 +273,12 @@ def test_every_class_learns_and_ends_as_sparse_as_asked(
 def test_batch_top_k_ends_with_a_threshold_for_the_weights_as_they_are(
     run: Run, tmp_path: Path, recording_context: RecordingContext
 ) -> None:
-    """In a short training thresholds fall so quickly that a mean over recent steps would be far too high."""
-    task = make_task(tmp_path, sae_class="BatchTopKSae", epochs=2, learning_rate=0.02)
+    """In so short a training a mean over recent steps leaves 2.6 active latents, not 3."""
+    task = make_task(tmp_path, sae_class="BatchTopKSae", epochs=1, learning_rate=0.1)
     train_sae(task, recording_context, SaeClasses())
     sae = SaeClasses().get("BatchTopKSae").load(Path(task.sae_dir) / "sae.pt")
     active = (sae.encode(run.rows) > 0).double().sum(dim=1).mean()
-    assert float(active) == pytest.approx(3, rel=0.05)
+    assert float(active) == pytest.approx(3, rel=0.02)
 
 
 @pytest.mark.parametrize(("name", "k"), OURS)
