@@ -10,6 +10,7 @@ import torch
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine
+from gql_server.compute.saes.affine_saes import AffineSae
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.engine import ForwardOutput
 from gql_server.compute.saes.threshold_engines import BELOW_THRESHOLD_WEIGHT, L0_WEIGHT
@@ -31,8 +32,8 @@ from tests.compute.test_training import WIDTH, Run, make_task, points, run, stru
 from mi_crow.mechanistic.sae.sae import Sae
 
 __all__ = ["run"]
-OURS = [("BiasedTopKSae", 3), ("BatchTopKSae", 3), ("JumpReLUSae", 3), ("ReLUSae", None)]
-ALL = [*OURS, ("TopKSae", 3), ("L1Sae", None)]
+ALL = [(known.name, 3 if known.needs_k else None) for known in SaeClasses().describe()]
+OURS = [(name, k) for name, k in ALL if name in SaeClasses().names_of(AffineSae)]
 
 
 def build(name: str, k: int | None) -> Sae:
