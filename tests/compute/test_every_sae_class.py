@@ -295,6 +295,9 @@ def test_it_is_exported_as_said_and_computes_the_same_when_it_is_imported_again(
         archive.extractall(tmp_path)
     architecture = json.loads((tmp_path / "cfg.json").read_text())["architecture"]
     assert architecture == EXPORTED_AS[trained.name]
+    engine = engine_of(sae)
+    assert engine is not None
+    assert engine.weights().k == (trained.task.k if architecture == "topk" else None)
     files = {name: tmp_path / name for name in ("cfg.json", "sae_weights.safetensors")}
     result = import_sae(import_task(files, "SAE_LENS", tmp_path / "sae"), RecordingContext(), CLASSES)
     assert result.sae_class == IMPORTED_AS[architecture]

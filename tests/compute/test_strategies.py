@@ -10,6 +10,7 @@ import torch
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine
+from gql_server.compute.saes.affine_saes import AffineSae
 from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.engine import ForwardOutput
 from gql_server.compute.saes.threshold_engines import BELOW_THRESHOLD_WEIGHT, L0_WEIGHT
@@ -30,8 +31,8 @@ from tests.support.training import WIDTH, StoredRun, structured_rows, training_p
 
 from mi_crow.mechanistic.sae.sae import Sae
 
-OURS = [("BiasedTopKSae", 3), ("BatchTopKSae", 3), ("JumpReLUSae", 3), ("ReLUSae", None)]
-ALL = [*OURS, ("TopKSae", 3), ("L1Sae", None)]
+ALL = [(known.name, 3 if known.needs_k else None) for known in SaeClasses().describe()]
+OURS = [(name, k) for name, k in ALL if name in SaeClasses().names_of(AffineSae)]
 
 
 def build(name: str, k: int | None) -> Sae:
@@ -272,12 +273,12 @@ def test_every_class_learns_and_ends_as_sparse_as_asked(
 def test_batch_top_k_ends_with_a_threshold_for_the_weights_as_they_are(
     run: StoredRun, tmp_path: Path, recording_context: RecordingContext
 ) -> None:
-    """In a short training thresholds fall so quickly that a mean over recent steps would be far too high."""
-    task = training_task(tmp_path, sae_class="BatchTopKSae", epochs=2, learning_rate=0.02)
+    """In so short a training a mean over recent steps leaves 2.6 active latents, not 3."""
+    task = training_task(tmp_path, sae_class="BatchTopKSae", epochs=1, learning_rate=0.1)
     train_sae(task, recording_context, SaeClasses())
     sae = SaeClasses().get("BatchTopKSae").load(Path(task.sae_dir) / "sae.pt")
     active = (sae.encode(run.rows) > 0).double().sum(dim=1).mean()
-    assert float(active) == pytest.approx(3, rel=0.05)
+    assert float(active) == pytest.approx(3, rel=0.02)
 
 
 @pytest.mark.parametrize(("name", "k"), OURS)

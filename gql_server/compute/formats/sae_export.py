@@ -17,6 +17,7 @@ from gql_server.compute.saes.linear_engine import engine_of
 from gql_server.compute.saes.metadata import read_metadata
 from gql_server.compute.saes.weights import SaeWeights
 from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.formats.sae_classes import EXPORTED_AS
 from gql_server.formats.sae_lens_config import CFG_FILE, TEXT_METADATA, WEIGHTS_FILE
 from gql_server.protocol.events import Log, Progress
 from gql_server.protocol.results import ExportResult
@@ -34,7 +35,7 @@ def export_sae(task: ExportSae, context: TaskContext, sae: Sae) -> ExportResult:
     Raises TaskError where the SAE's class cannot be written in the format.
     """
     engine = engine_of(sae)
-    if engine is None:
+    if engine is None or task.sae.sae_class not in EXPORTED_AS:
         raise TaskError(f"What {type(sae).__name__} computes cannot be written in another library's format.")
     weights = engine.weights()
     path = Path(task.path)
