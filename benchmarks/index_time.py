@@ -161,12 +161,12 @@ def index_task(run: Run, sae: SaeSource) -> IndexNeurons:
 
 def encode_all(run: Run, sae: Sae) -> None:
     """Read the run's activations and encode those that count, in chunks as large as the index's."""
-    portion = max(1, MAX_GROUP_LATENTS // sae.context.n_latents)
+    chunk = max(1, MAX_GROUP_LATENTS // sae.context.n_latents)
     for index in run.store.list_run_batches(RUN):
         activations = run.store.read_masked(RUN, index, run.subject.layer)
-        for start in range(0, len(activations), portion):
+        for start in range(0, len(activations), chunk):
             with torch.inference_mode():
-                sae.encode(activations[start : start + portion])
+                sae.encode(activations[start : start + chunk])
 
 
 def tracked_tokens_per_second(run: Run, sae: Sae, texts: Sequence[str]) -> float:

@@ -41,7 +41,7 @@ from gql_server.telemetry import logs
 log = structlog.get_logger(__name__)
 
 _IDLE_CHECK_SECONDS = 5.0
-_SECONDS_BETWEEN_SIGNS = 1.0
+_SECONDS_BETWEEN_HEARTBEATS = 1.0
 LOW_PRIORITY_NICENESS = 5
 """Of the job worker: what is interactive goes first; jobs still get on beside it (benchmarks/lanes.py)."""
 
@@ -81,7 +81,7 @@ class RunningTask:
 Send = Callable[[FromWorker], None]
 
 
-class TaskRunnerProtocol(Protocol):
+class Runner(Protocol):
     """What a worker does its tasks with."""
 
     def describe(self) -> WorkerReady:
@@ -97,7 +97,7 @@ class TaskRunnerProtocol(Protocol):
 class Sharing(Protocol):
     """How this worker gets on with others on the same processors."""
 
-    def sign(self) -> None:
+    def announce(self) -> None:
         """Say that this worker computes; said again every second."""
 
     def rest(self) -> None:
@@ -110,7 +110,7 @@ class Sharing(Protocol):
 class Alone:
     """Nobody else is there."""
 
-    def sign(self) -> None:
+    def announce(self) -> None:
         """Tell nobody."""
 
     def rest(self) -> None:
@@ -126,52 +126,52 @@ class Worker:
     def __init__(
         self,
         channel: Channel,
-        make_tools: Callable[[Send], TaskRunnerProtocol],
+        make_runner: Callable[[Send], Runner],
         idle_seconds: float,
         make_sharing: Callable[[], Sharing] = Alone,
     ) -> None:
         self.channel = channel
         self.inbox = Inbox(channel)
         self.interactive = InteractiveTurns(self.inbox, self.do)
-        self._looks_at_step, self._got_on = 0, False
+        self._ticks_at_step, self._made_progress = 0, False
         self._task_in_hand: int | None = None
         threading.Thread(target=self.inbox.fill, daemon=True).start()
         # Made with the thread running: the API process may end in the seconds that importing torch takes.
-        self._tools = make_tools(channel.send)
+        self._runner = make_runner(channel.send)
         self.sharing = make_sharing()
         self._tasks_in_hand = 0
         self._idle_seconds = idle_seconds
-        threading.Thread(target=self._give_signs, daemon=True).start()
+        threading.Thread(target=self._send_heartbeats, daemon=True).start()
 
     def mark_progress(self, task_id: int | None = None) -> None:
         """Note that a task has got from one step to the next, and has the worker in hand."""
-        self._got_on, self._task_in_hand = True, task_id
+        self._made_progress, self._task_in_hand = True, task_id
 
-    def _give_signs(self) -> None:
-        """Say every second that this process is alive, and for how long its task has not got on.
+    def _send_heartbeats(self) -> None:
+        """Send a heartbeat every second, with how long the task in hand has been at one step.
 
-        That is counted in looks: while the machine sleeps or this process is stopped, none is made.
+        Time is counted in ticks: while the machine sleeps or this process is stopped, there are none.
         """
         while True:
-            time.sleep(_SECONDS_BETWEEN_SIGNS)
-            self._looks_at_step = 0 if self._got_on else self._looks_at_step + 1
-            self._got_on = False
+            time.sleep(_SECONDS_BETWEEN_HEARTBEATS)
+            self._ticks_at_step = 0 if self._made_progress else self._ticks_at_step + 1
+            self._made_progress = False
             if self._tasks_in_hand:
-                self.sharing.sign()
+                self.sharing.announce()
             try:
-                seconds = self._looks_at_step * _SECONDS_BETWEEN_SIGNS
+                seconds = self._ticks_at_step * _SECONDS_BETWEEN_HEARTBEATS
                 self.channel.send(WorkerAlive(seconds, self._task_in_hand))
             except OSError:
                 return  # The API process is gone; the inbox ends this one.
 
     def serve(self) -> None:
         """Do tasks until the API process is gone."""
-        self.channel.send(self._tools.describe())
+        self.channel.send(self._runner.describe())
         while True:
             message = self.inbox.take(timeout=_IDLE_CHECK_SECONDS)
             self.mark_progress()
             if message is None:
-                self._tools.rest(self._idle_seconds)
+                self._runner.rest(self._idle_seconds)
             elif message.lane == "interactive":
                 self.interactive.run(message)
             else:
@@ -181,12 +181,12 @@ class Worker:
         """Do one task and send its last word."""
         context = RunningTask(self, message)
         self._tasks_in_hand += 1
-        self.sharing.sign()
+        self.sharing.announce()
         self.channel.send(TaskBegan(message.task_id))
         self.mark_progress(message.task_id)
         try:
             context.check()
-            result = self._tools.do(message.task, context)
+            result = self._runner.do(message.task, context)
             answer: FromWorker = TaskSucceeded(message.task_id, result)
         except CancelRequested:
             answer = TaskCanceledMessage(message.task_id)
@@ -237,9 +237,9 @@ def main() -> None:
         return
     # What computes waits for no network: downloads come before it, in processes of their own.
     os.environ["HF_HUB_OFFLINE"] = "1"
-    make_tools = partial(_toolbox, options.device, options.matmul_precision)
+    make_runner = partial(_task_runner, options.device, options.matmul_precision)
     make_sharing = partial(_thread_waits, options.lane_board, options.lanes)
-    Worker(channel, make_tools, options.idle_unload_seconds, make_sharing).serve()
+    Worker(channel, make_runner, options.idle_unload_seconds, make_sharing).serve()
 
 
 def ignore_signals_to_stop() -> None:
@@ -248,13 +248,13 @@ def ignore_signals_to_stop() -> None:
         signal.signal(stop, signal.SIG_IGN)
 
 
-def _downloader(send: Send) -> TaskRunnerProtocol:
+def _downloader(send: Send) -> Runner:
     from gql_server.compute.downloading.downloader import Downloader  # It imports huggingface_hub.
 
     return Downloader(send)
 
 
-def _toolbox(device: str | None, matmul_precision: str, send: Send) -> TaskRunnerProtocol:
+def _task_runner(device: str | None, matmul_precision: str, send: Send) -> Runner:
     from gql_server.compute.worker.task_runner import TaskRunner  # It imports torch.
 
     return TaskRunner(send, device, matmul_precision)

@@ -39,7 +39,7 @@ class ThreadWaits:
         self._next_look = 0.0
         self._short = ShortSpins()
 
-    def sign(self) -> None:
+    def announce(self) -> None:
         """Say that this worker computes; to be said again every second."""
         if self._board is not None:
             self._board.say(_SECONDS_OF_A_SIGN)

@@ -12,7 +12,7 @@ from gql_server.compute.worker import interactive_turns
 from gql_server.compute.worker.channel import Channel
 from gql_server.compute.worker.context import TaskError
 from gql_server.compute.worker.failures import GAVE_UP
-from gql_server.compute.worker.main import RunningTask, TaskRunnerProtocol, Worker
+from gql_server.compute.worker.main import Runner, RunningTask, Worker
 from gql_server.protocol.results import GenerateResult, Result
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import Generate, Task, UnloadLanguageModel
@@ -49,7 +49,7 @@ def test_a_task_stands_still_for_as_many_looks_as_were_made_whatever_the_clock_s
     monkeypatch.setattr(time, "sleep", lambda _: looks.get())
     monkeypatch.setattr(time, "monotonic", lambda: float(next(hours)))
     channel = Sent()
-    worker = Worker(cast("Channel", channel), lambda send: cast("TaskRunnerProtocol", None), 900)
+    worker = Worker(cast("Channel", channel), lambda send: cast("Runner", None), 900)
     for seconds in (1.0, 2.0, 3.0):
         looks.put(None)
         assert channel.messages.get(timeout=10) == WorkerAlive(seconds)
@@ -73,7 +73,7 @@ class Panicking:
 
 def test_a_library_that_panics_fails_the_task_and_the_worker_goes_on() -> None:
     channel = Sent()
-    worker = Worker(cast("Channel", channel), lambda send: cast("TaskRunnerProtocol", Panicking()), 900)
+    worker = Worker(cast("Channel", channel), lambda send: cast("Runner", Panicking()), 900)
     for task_id in (1, 2):
         worker.do(StartTask(task_id, "interactive", UnloadLanguageModel("lm_a")))
         assert channel.messages.get(timeout=10) == TaskBegan(task_id)
@@ -116,7 +116,7 @@ def steps_of(*tasks: Task) -> list[str]:
     """Return the steps of a worker that has got all tasks before it begins with the first."""
     tools = Writing()
     channel = Fed(*(StartTask(number, "interactive", task) for number, task in enumerate(tasks)))
-    worker = Worker(cast("Channel", channel), lambda send: cast("TaskRunnerProtocol", tools), 900)
+    worker = Worker(cast("Channel", channel), lambda send: cast("Runner", tools), 900)
     while sum(map(len, worker.inbox._waiting.values())) < len(tasks):
         time.sleep(0.001)
     while (message := worker.inbox.take()) is not None:
@@ -182,7 +182,7 @@ def test_a_task_that_is_canceled_or_fails_ends_alone() -> None:
     tools, names = Failing(), ["goes on", "is canceled", "fails"]
     messages = [StartTask(n, "interactive", generate(name, LONG)) for n, name in enumerate(names)]
     channel = Fed(*messages)
-    worker = Worker(cast("Channel", channel), lambda send: cast("TaskRunnerProtocol", tools), 900)
+    worker = Worker(cast("Channel", channel), lambda send: cast("Runner", tools), 900)
     while sum(map(len, worker.inbox._waiting.values())) < len(messages):
         time.sleep(0.001)
     first = worker.inbox.take()

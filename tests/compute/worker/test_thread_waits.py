@@ -65,7 +65,7 @@ def test_waits_follow_what_the_other_lane_does(
     monkeypatch.setattr(OtherProcesses, "processors", lambda self, without: 0.0)
     here = ThreadWaits(LaneBoard(descriptor, lane), lane)
     there = ThreadWaits(LaneBoard(descriptor, other), other)
-    for event in (here.sign, there.sign, here.sign):
+    for event in (here.announce, there.announce, here.announce):
         event()
         here.adjust()
     LaneBoard(descriptor, other)  # Its next process, at rest.
@@ -81,7 +81,7 @@ def test_waits_follow_what_other_programs_do_with_one_worker_too(
     monkeypatch.setattr("gql_server.compute.worker.thread_waits._SECONDS_BETWEEN_LOOKS", 0)
     here = ThreadWaits(None, "interactive")
     for _ in range(3):
-        here.sign()
+        here.announce()
         here.adjust()
         here.rest()
     assert short == [False, True, False]
