@@ -44,6 +44,7 @@ class ScriptedTools:
                     context.check()
                     time.sleep(0.001)
             case "deaf":
+                context.emit(Log(name))  # From here on it looks for no cancellation.
                 time.sleep(600)
             case "freeze":
                 os.kill(os.getpid(), signal.SIGSTOP)

@@ -53,6 +53,12 @@ async def ends(run: TaskRun) -> Any:
         return await run.result()
 
 
+async def heard_of(run: TaskRun) -> None:
+    """Wait for a task's first event."""
+    async for _ in run.batches():
+        return
+
+
 async def begun(run: TaskRun) -> None:
     async with asyncio.timeout(20):
         while not run.begun:  # noqa: ASYNC110
@@ -112,7 +118,7 @@ async def test_a_deaf_task_is_ended_after_the_grace_and_those_that_waited_are_do
     async with worker(grace=0.05) as process:
         deaf = await process.start("interactive", do("deaf"))
         waiting = await process.start("interactive", do("next"))
-        await begun(deaf)
+        await heard_of(deaf)
         pid = process.pid
         await process.cancel(deaf)
         with pytest.raises(TaskCanceled):
@@ -125,7 +131,7 @@ async def test_a_deaf_task_is_ended_in_time_though_another_has_begun_that_gets_n
     async with worker(grace=0.5) as process:
         suspended = await process.start("interactive", LOAD)
         waiting = await process.start("interactive", do("deaf"))
-        await begun(waiting)
+        await heard_of(waiting)
         assert suspended.begun
         await process.cancel(waiting)
         with pytest.raises(TaskCanceled):
