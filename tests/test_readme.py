@@ -17,6 +17,10 @@ ROWS = dict(re.findall(r"^\| `(GQL_SERVER_\w+)` \| ?([^|]*?) \|", SETTINGS, flag
 
 MAX_LINES = 150
 SHELL = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
+NAMES_IN_FILE = re.compile(
+    r"((?:`[^`\n]+`(?:, | and )?)+) in `((?:gql_server|models|migrations)/[\w/]+\.py)`"
+)
+"""Such as: `one` and `another` in `gql_server/jobs/queue.py`."""
 NAMED_FILE = re.compile(
     r"`((?:gql_server|models|migrations|tests|frontend|docs|requirements)/[\w./-]+\.\w+)`"
 )
@@ -94,6 +98,13 @@ def test_the_files_that_a_page_names_exist(page: Path) -> None:
 
     named = set(NAMED_FILE.findall(text)) - to_be_made
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_says_is_in_a_file_is_there(page: Path) -> None:
+    for names, path in NAMES_IN_FILE.findall(page.read_text()):
+        for name in re.findall(r"`(\w+)[^`]*`", names):
+            assert re.search(rf"\b{name}\b", (ROOT / path).read_text()), f"{name} in {path}"
 
 
 def test_the_index_lists_every_page() -> None:

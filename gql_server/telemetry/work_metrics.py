@@ -65,7 +65,7 @@ class JobMetrics:
 
 
 class WorkerMetrics:
-    """The workers' processes. A worker is named for its lanes: jobs, interactive, or interactive+jobs."""
+    """The workers' processes, each named for its lanes: jobs, interactive, interactive+jobs, downloads."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._up = Gauge(
