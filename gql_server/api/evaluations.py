@@ -120,7 +120,7 @@ def sae_evaluation(stored: dict[str, Any]) -> SaeEvaluation:
     )
     names = {field.name for field in dataclasses.fields(SaeEvaluation)}
     names -= {"dataset", "language_model", "evaluated_at"}
-    figures = {name: value for name, value in stored.items() if name in names}
+    statistics = {name: value for name, value in stored.items() if name in names}
     return SaeEvaluation(
         dataset=shown,
         sample_offset=dataset["sample_offset"],
@@ -128,7 +128,7 @@ def sae_evaluation(stored: dict[str, Any]) -> SaeEvaluation:
             msgspec.convert(stored.get("language_model"), provenance.LanguageModelProvenance | None)
         ),
         evaluated_at=datetime.fromisoformat(stored["evaluated_at"]),
-        **figures,
+        **statistics,
     )
 
 

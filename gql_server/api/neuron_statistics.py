@@ -1,4 +1,4 @@
-"""A neuron's figures out of its index, which a list of neurons reads all at once."""
+"""A neuron's statistics out of its index, which a list of neurons reads all at once."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast

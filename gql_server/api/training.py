@@ -98,18 +98,18 @@ def training_config(config: dict[str, Any]) -> TrainingConfig:
     )
 
 
-def sae_outliers(figures: dict[str, Any]) -> SaeOutliers:
-    """Return stored figures as they are shown."""
-    return SaeOutliers(**figures)
+def sae_outliers(stored: dict[str, Any]) -> SaeOutliers:
+    """Return what is stored of outliers as the API shows it."""
+    return SaeOutliers(**stored)
 
 
-def training_point(figures: dict[str, Any]) -> TrainingPoint:
+def training_point(stored: dict[str, Any]) -> TrainingPoint:
     """Return a point as it is shown, from the payload of its event."""
-    shown = dict(figures)
+    shown = dict(stored)
     for name in ("loss", "mse", "explained_variance", "dead_fraction"):
-        shown[name] = finite(figures[name])
+        shown[name] = finite(stored[name])
     for name in ("l0", "learning_rate", "tokens_per_second"):
-        shown[name] = finite_number(figures[name])
+        shown[name] = finite_number(stored[name])
     return TrainingPoint(**shown)
 
 

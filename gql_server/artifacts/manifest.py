@@ -142,7 +142,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class RunPlan(msgspec.Struct, frozen=True):
-    """What a capture is going to store: the manifest to be, still without batches and figures."""
+    """What a capture is going to store: the manifest to be, still without batches and counts."""
 
     manifest: Manifest
     batches: list[PlannedBatch]

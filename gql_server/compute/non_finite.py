@@ -1,7 +1,7 @@
 """What is said and done where a language model's activations are NaN or infinite at some tokens."""
 
 MAX_SHARE = 0.05
-"""Largest share of tokens that may be left out: beyond it, figures would not describe the texts.
+"""Largest share of tokens that may be left out: beyond it, statistics would not describe the texts.
 
 One value that overflows makes a whole rest of a text NaN in the layers after it, so a single bad text must
 not be too much.

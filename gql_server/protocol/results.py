@@ -134,7 +134,7 @@ class EvaluatedDataset(Message, frozen=True):
 
 
 class EvaluationResult(Result, frozen=True):
-    """A finished evaluation; figures are None where undefined or not finite. Definitions: docs/evaluation.md.
+    """A finished evaluation; what is undefined or not finite is None. Definitions: docs/evaluation.md.
 
     Written into the SAE's metadata.json already.
     """

@@ -220,7 +220,7 @@ class CaptureHandler(ArtifactHandler[CaptureActivations, CaptureResult, Activati
     async def complete(
         self, session: AsyncSession, job: Job, run: ActivationRun, result: CaptureResult
     ) -> None:
-        """Keep the run's figures."""
+        """Keep the counts of the run."""
         run.layers = [{"name": layer.name, "hidden_size": layer.hidden_size} for layer in result.layers]
         run.dataset_sample_count = result.dataset_sample_count
         run.dataset_skipped_count = result.dataset_skipped_count

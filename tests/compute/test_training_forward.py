@@ -123,5 +123,5 @@ def test_an_engine_of_somebody_elses_is_passed_through_as_it_is() -> None:
     sae = DummySae(20, N_INPUTS)
     x = torch.randn(8, N_INPUTS)
     output = forward_fn(sae)(x)
-    assert output.places is None
+    assert output.candidates is None
     torch.testing.assert_close(output.x_hat, sae.forward(x))

@@ -57,7 +57,7 @@ def evaluate_sae(
     origin: LanguageModelProvenance | None = None,
     check_weights: Callable[[], None] = lambda: None,
 ) -> EvaluationResult:
-    """Measure an SAE on a task's texts, and note the figures in its metadata.json.
+    """Measure an SAE on a task's texts, and note the statistics in its metadata.json.
 
     What is measured, on which tokens, and after whom: docs/evaluation.md. Raises TaskError where the texts
     are not there or have no token that counts, or the SAE does not fit the layer or gives values that are
@@ -93,7 +93,7 @@ def evaluate_sae(
     if result.ce_loss_original is not None and result.ce_loss_reconstructed is None:
         context.emit(Log(_OUT_OF_RANGE))
     if not noted:
-        context.emit(Log("The SAE has no metadata.json that the figures could be written into as well."))
+        context.emit(Log("The SAE has no metadata.json that the statistics could be written into as well."))
     return result
 
 

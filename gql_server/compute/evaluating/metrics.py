@@ -55,7 +55,7 @@ class ReconstructionMetrics:
         self._squares += float(x_hat.square().sum())
 
     def summary(self) -> ReconstructionSummary:
-        """Read the figures of the tokens so far."""
+        """Read the statistics of the tokens so far."""
         interval = self._interval.summary()
         n = interval.n_rows
         return ReconstructionSummary(
@@ -139,7 +139,7 @@ class PredictionMetrics:
             self._zero_ablated += _cross_entropy(_log_probabilities(logits, positions), ids)
 
     def summary(self) -> PredictionSummary:
-        """Read the figures of the batches so far; none where too many predictions were left out."""
+        """Read the statistics of the batches so far; none where too many predictions were left out."""
         if self._n_unpredictable > MAX_SHARE * (self._n + self._n_unpredictable):
             return PredictionSummary(self._n, None, None, None, None, None)
         lost = self._zero_ablated - self._reconstructed

@@ -109,12 +109,12 @@ def _neurons(tensors: dict[str, Tensor], shown: list[Shown | None]) -> Iterator[
         }
 
 
-def _text(shown: Shown, figures: dict[str, Any]) -> dict[str, Any]:
-    start = figures.pop("start")
+def _text(shown: Shown, statistics: dict[str, Any]) -> dict[str, Any]:
+    start = statistics.pop("start")
     return {
         "text": shown[0],
         "token": shown[1],
-        "peak_index": figures["token_index"] - start,
+        "peak_index": statistics["token_index"] - start,
         "piece_index": 0,
-        **figures,
+        **statistics,
     }

@@ -31,7 +31,7 @@ class ForwardOutput:
     """Which neurons have such a latent: bool [n_latents], without gradients."""
     pre_activations: Callable[[Tensor], Tensor]
     """Gives some neurons' pre-activations [n, n_neurons]."""
-    places: SparseLatents | None = None
+    candidates: SparseLatents | None = None
     """Pre-activations where latents may be other than 0; None for an engine that is no Engine."""
 
 

@@ -190,8 +190,8 @@ class JumpReLUEngine(ThresholdEngine):
         """
         if self.k is None:
             return 0.0
-        assert output.places is not None
-        from_k = (self.l0(output.places) / self.k - 1).square()
+        assert output.candidates is not None
+        from_k = (self.l0(output.candidates) / self.k - 1).square()
         indices = dead.to(output.x_hat.device).nonzero().flatten()
         pre_activations = output.pre_activations(indices)
         below = torch.relu(self.threshold[indices] - pre_activations).sum() / len(pre_activations)

@@ -67,7 +67,7 @@ def sparse_forward(engine: Engine, x: Tensor) -> ForwardOutput:
         active_count=active.sum(),
         fired=pattern.fired(active),
         pre_activations=some_pre_activations,
-        places=SparseLatents(pre_activations, pattern),
+        candidates=SparseLatents(pre_activations, pattern),
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 DEFINITIONS_VERSION = 2
-"""Written beside figures of trainings and evaluations; grows when a definition changes.
+"""Written beside statistics of trainings and evaluations; grows when a definition changes.
 
 2: a training's loss has the class's further terms.
 """

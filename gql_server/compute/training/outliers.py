@@ -1,4 +1,4 @@
-"""What tokens that are far longer than the others do to a training and to its figures."""
+"""What tokens that are far longer than the others do to a training and to its statistics."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -134,17 +134,18 @@ def outlier_figures(sae: Sae, sample: TokenSample, exclusions: Exclusions) -> Ou
     )
 
 
-def outlier_sentence(figures: OutlierStatistics) -> str:
+def outlier_sentence(statistics: OutlierStatistics) -> str:
     """Say it to people."""
     with_them, without = (
         "undefined" if figure is None else f"{figure:.4f}"
         for figure in (
-            figures.explained_variance_with_outliers,
-            figures.explained_variance_without_outliers,
+            statistics.explained_variance_with_outliers,
+            statistics.explained_variance_without_outliers,
         )
     )
     return (
-        f"Explained variance of the finished SAE on {figures.token_count:,} tokens of the run: {with_them} "
-        f"with, {without} without the {figures.outlier_count:,} that are excluded or longer than "
-        f"{figures.multiple:g} times the median."
+        f"Explained variance of the finished SAE on {statistics.token_count:,} tokens of the run: "
+        f"{with_them} "
+        f"with, {without} without the {statistics.outlier_count:,} that are excluded or longer than "
+        f"{statistics.multiple:g} times the median."
     )

@@ -3,7 +3,7 @@
 A thread that has done its part of an operation spins until the others of its team have too, which is the
 quickest way while each has a processor. Where others compute on the same processors, it keeps them from the
 very threads that it waits for, and half of the machine is lost. Their number stays what it is: results depend
-on it in their last bits. benchmarks/README.md has the figures of what was tried.
+on it in their last bits. benchmarks/README.md shows what was tried.
 """
 
 import os
