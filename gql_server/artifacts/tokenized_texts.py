@@ -90,7 +90,7 @@ class _SharedTokenizer:
         self._tokenizing = Lock()
 
     def encode(self, texts: Sequence[str], limit: int | None) -> list[tuple[list[int], list[Offset]]]:
-        """Tokenise texts on all processors."""
+        """Tokenize texts on all processors."""
         tokenizer = self._tokenizer
         with self._tokenizing:
             tokenizer.no_padding()
@@ -107,7 +107,7 @@ class _SharedTokenizer:
 
 
 class TextTokenizer:
-    """Tokenises texts as the capture of a run did."""
+    """Tokenizes texts as the capture of a run did."""
 
     def __init__(self, source: TokenSource, begin: Sequence[int] | None) -> None:
         """Take what the run wrote before its texts; None: what the tokenizer writes, even a second time."""
@@ -117,11 +117,11 @@ class TextTokenizer:
         self._writes_twice = begin is None
 
     def tokenize(self, texts: Sequence[str], max_length: int) -> list[TokenizedText]:
-        """Tokenise texts as a capture does that cuts them at a length; on all processors."""
+        """Tokenize texts as a capture does that cuts them at a length; on all processors."""
         return [text.piece(0) for text in self.cut(texts, max_length)]
 
     def cut(self, texts: Sequence[str], max_length: int, split: bool = False) -> list["CutText"]:
-        """Tokenise texts as a capture does: their beginnings, or in all their pieces if ``split``."""
+        """Tokenize texts as a capture does: their beginnings, or in all their pieces if ``split``."""
         limit = None if split else max(1, max_length - len(self._edges.end))
         return [
             CutText(text, ids, offsets, partial(self._enclosed, max_length=max_length))

@@ -56,7 +56,7 @@ class Pool:
         self._processes = CapacityLimiter(processes)
 
     async def run(self, function: Callable[Given, Made], *args: Given.args, **_: Given.kwargs) -> Made:
-        """Return what a function of a module returns; it ends when whoever waits for it is cancelled.
+        """Return what a function of a module returns; it ends when whoever waits for it is canceled.
 
         Raises:
             ReadingEnded: It took too much time or memory, or its process was lost.

@@ -86,7 +86,7 @@ def log_probabilities(output: OutputFinished) -> list[float]:
 
 
 def prompt_ids(lm: LanguageModel, prompt: str) -> list[int]:
-    """Tokenise a prompt."""
+    """Tokenize a prompt."""
     return list(lm.tokenizer(prompt)["input_ids"])
 
 

@@ -80,7 +80,7 @@ def test_what_is_saved_loads_with_the_same_latents_and_without_edits(tmp_path: P
     x = torch.randn(5, 6)
     with torch.no_grad():
         assert torch.equal(loaded.encode(x), sae.encode(x))
-        # Normalising the dictionary's rows once more moves them by a rounding error.
+        # Normalizing the dictionary's rows once more moves them by a rounding error.
         torch.testing.assert_close(loaded.decode(loaded.encode(x)), sae.decode(sae.encode(x)))
     assert not loaded.concepts.bias.any()
     assert bool((loaded.concepts.multiplication == 1).all())

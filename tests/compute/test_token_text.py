@@ -111,7 +111,7 @@ def texts_of(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], ids: Seq
 
 
 def encoded(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Tokenise a text."""
+    """Tokenize a text."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

@@ -54,7 +54,7 @@ class Socket:
         except ConnectionClosed:
             return self._connection.close_code
 
-    async def initialise(self, **payload: Any) -> None:
+    async def initialize(self, **payload: Any) -> None:
         """Do the handshake."""
         await self.send(INIT | ({"payload": payload} if payload else {}))
         assert await self.receive() == ACK
@@ -109,7 +109,7 @@ def subscribe(query: str, id: str = "1") -> dict[str, Any]:
 )
 async def test_a_malformed_message_closes_with_4400(running_server: RunningServer, frame: Any) -> None:
     async with open_socket(running_server) as socket:
-        await socket.initialise()
+        await socket.initialize()
         await socket.send(frame)
 
         assert await socket.close_code() == 4400
@@ -138,7 +138,7 @@ async def test_a_wrong_document_is_an_error_of_its_operation_and_closes_nothing(
     running_server: RunningServer, query: str
 ) -> None:
     async with open_socket(running_server) as socket:
-        await socket.initialise()
+        await socket.initialize()
         await socket.send(subscribe(query))
         error = await socket.receive()
         await socket.send(subscribe(QUERY))
@@ -181,9 +181,9 @@ async def test_a_handshake_without_the_token_closes_with_4403(
 async def test_the_token_may_come_in_the_payload_or_in_a_header(strict_server: RunningServer) -> None:
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     async with open_socket(strict_server) as socket:
-        await socket.initialise(**bearer)
+        await socket.initialize(**bearer)
     async with open_socket(strict_server, additional_headers=bearer) as socket:
-        await socket.initialise()
+        await socket.initialize()
 
 
 # ------------------------------------------- 4406, 4408, 4409, 4429, and an operation too many
@@ -204,7 +204,7 @@ async def test_a_socket_without_a_handshake_in_time_closes_with_4408(strict_serv
 
 async def test_an_operation_id_in_use_closes_with_4409(running_server: RunningServer) -> None:
     async with open_socket(running_server) as socket:
-        await socket.initialise()
+        await socket.initialize()
         await socket.send(subscribe(ENDLESS))
         await socket.send(subscribe(QUERY))
 
@@ -215,7 +215,7 @@ async def test_an_operation_id_can_be_used_again_once_its_operation_has_ended(
     running_server: RunningServer,
 ) -> None:
     async with open_socket(running_server) as socket:
-        await socket.initialise()
+        await socket.initialize()
         await socket.send(subscribe(ENDLESS))
         await socket.send({"id": "1", "type": "complete"})
         for _ in range(2):
@@ -227,7 +227,7 @@ async def test_an_operation_id_can_be_used_again_once_its_operation_has_ended(
 
 async def test_an_operation_too_many_is_an_error_of_its_own(strict_server: RunningServer) -> None:
     async with open_socket(strict_server) as socket:
-        await socket.initialise(Authorization=f"Bearer {TOKEN}")
+        await socket.initialize(Authorization=f"Bearer {TOKEN}")
         for id in ("1", "2", "3"):
             await socket.send(subscribe(ENDLESS, id))
         error = await socket.answer()
@@ -239,7 +239,7 @@ async def test_an_operation_too_many_is_an_error_of_its_own(strict_server: Runni
 
 async def test_a_second_connection_init_closes_with_4429(running_server: RunningServer) -> None:
     async with open_socket(running_server) as socket:
-        await socket.initialise()
+        await socket.initialize()
         await socket.send(INIT)
 
         assert await socket.close_code() == 4429
@@ -252,7 +252,7 @@ async def test_a_ping_gets_a_pong_before_the_handshake_and_after(running_server:
     async with open_socket(running_server) as socket:
         await socket.send({"type": "ping"})
         assert (await socket.receive())["type"] == "pong"
-        await socket.initialise()
+        await socket.initialize()
         await socket.send({"type": "ping", "payload": {"of": "the client"}})
         assert (await socket.receive())["type"] == "pong"
         await socket.send({"type": "pong"})  # Nobody asked for it, which is allowed.
@@ -262,7 +262,7 @@ async def test_a_ping_gets_a_pong_before_the_handshake_and_after(running_server:
 
 async def test_the_server_pings_for_as_long_as_a_pong_comes_back(strict_server: RunningServer) -> None:
     async with open_socket(strict_server) as socket:
-        await socket.initialise(Authorization=f"Bearer {TOKEN}")
+        await socket.initialize(Authorization=f"Bearer {TOKEN}")
         for _ in range(3):
             assert (await socket.receive())["type"] == "ping"
             await socket.send({"type": "pong"})
@@ -270,6 +270,6 @@ async def test_the_server_pings_for_as_long_as_a_pong_comes_back(strict_server: 
 
 async def test_a_socket_on_which_nothing_comes_back_is_closed(strict_server: RunningServer) -> None:
     async with open_socket(strict_server) as socket:
-        await socket.initialise(Authorization=f"Bearer {TOKEN}")
+        await socket.initialize(Authorization=f"Bearer {TOKEN}")
 
         assert await socket.close_code() is not None

@@ -36,7 +36,7 @@ class EncodedPrompt:
 def encode_prompts(
     lm: LanguageModel, prompts: Sequence[str], chats: Sequence[str] | None = None, path: str = "prompts"
 ) -> list[EncodedPrompt]:
-    """Tokenise prompts to go on from, or what a chat template has made of them.
+    """Tokenize prompts to go on from, or what a chat template has made of them.
 
     TaskError (INVALID) where a prompt is longer than the model or has a token that it has no embedding for
     (``path``, the name of the argument that the prompts come in, and the prompt's index).
