@@ -1,7 +1,7 @@
 # Each command makes what it needs first: an environment in .venv, GraphiQL in gql_server/api/static.
 #   make demo    the tour: a language model, its activations, an SAE, its neurons, steered text
 #   make serve   the server alone                   ARGS="--port 9000" hands options on, to demo too
-#   make test    everything that CI checks, two files of tests at a time
+#   make test    everything that CI checks, two files of tests at a time; ARGS='-m "not slow"' leaves out the slow parts
 #   make check   the same without the tests
 #   make migration NAME="words"  the next migration, from what models/ has that the database has not
 #   make conformance  what others publish to check GraphQL servers with: audits, clients, rules; needs Node.js
@@ -46,6 +46,8 @@ serve: .venv/runtime.stamp try-graphiql
 	@$(BIN)/gql-server serve $(ARGS)
 
 test: check try-graphiql try-others
+	@echo "Tests, two files at a time. The slow parts come first: real servers and workers (e2e), short forms of" \
+		"make faults, fuzz and attack, benchmarks. About half an hour in all on two processors."
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 conformance: .venv/dev.stamp $(OTHERS_PACKAGES)

@@ -10,13 +10,16 @@ from gql_server.compute.worker.thread_waits import ShortSpins
 from tests.support.server_process import RunningServer, server_process
 from tests.support.tiny_model import make_tiny_model
 
-LONG = {"faults", "fuzz", "e2e", "benchmarks"}
-"""The folders whose single tests take longest."""
+LONG = {"faults", "fuzz", "attack", "e2e", "benchmarks"}
+"""The folders whose single tests take longest: marked as slow."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that all workers of a run have something to do until its end."""
-    items.sort(key=lambda item: LONG.isdisjoint(item.path.relative_to(Path(__file__).parent).parts))
+    for item in items:
+        if not LONG.isdisjoint(item.path.relative_to(Path(__file__).parent).parts):
+            item.add_marker("slow")
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")
