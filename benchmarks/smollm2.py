@@ -90,7 +90,7 @@ def random_sae(name: str, activations: Tensor, n_latents: int) -> Sae:
     sae = SaeClasses().get(name).build(n_latents, activations.shape[1], min(K, n_latents), "cpu")
     if name == "BatchTopKSae":
         sae.sae_engine.decoder_bias.data.copy_(activations.mean(dim=0))
-        sae.sae_engine.settle([activations])
+        sae.sae_engine.settle(activations)
     place(sae, "cpu")
     sae.sae_engine.requires_grad_(False)
     return sae
