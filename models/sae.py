@@ -34,7 +34,7 @@ class Sae(Base):
     evaluation: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """The newest EvaluationResult of the worker's, plain."""
     outliers: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """OutlierFigures of its training; None where it was imported or an earlier version made it."""
+    """OutlierStatistics of its training; None where it was imported or an earlier version made it."""
     directory: Mapped[str] = mapped_column(String)
     """``sae/<model>/<sae id>``, relative to the artifact directory."""
     exports: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))

@@ -95,7 +95,7 @@ SNAPSHOT_FILE = "snapshot.pt"
 class TrainSae(Task, frozen=True):
     """Train an SAE on a stored run. Result: TrainResult.
 
-    Events: TrainingConfigChosen, TrainingPoint; TrainingResumed where it goes on from a snapshot.
+    Events: TrainingConfigChosen, TrainingPointMessage; TrainingResumed where it goes on from a snapshot.
     """
 
     sae_id: str

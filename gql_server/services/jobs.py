@@ -133,7 +133,7 @@ async def _read_unfinished(server: AppContext) -> tuple[int, list[Job]]:
 async def _changed_since(server: AppContext, revision: int) -> list[Job]:
     while True:
         seen = server.notifier.count
-        # Who has been woken by the same ring shares a read, but never one from before the last commit.
+        # Who was woken by the same notification shares a read, but never one from before the last commit.
         snapshot_key = (revision, server.database.commits)
         jobs = await server.changes.do(snapshot_key, lambda: _read_changed(server, revision))
         if jobs:

@@ -174,7 +174,7 @@ def _check_options(request: UpdateLanguageModelRequest, row: LanguageModel, fact
     message = "The tokenizer has no BOS token that could be written before texts; give null or false."
     checks.require(request.add_bos is not True or facts.can_begin, "addBos", message)
     counts = () if request.token_counts is UNCHANGED else request.token_counts
-    message = f"{len(counts)} tokens are too many; {MAX_TOKEN_COUNTS} may be."
+    message = f"There are {len(counts):,} tokens; the limit is {MAX_TOKEN_COUNTS:,}."
     checks.require(len(counts) <= MAX_TOKEN_COUNTS, "specialTokens", message)
     known = max([row.vocabulary_size or 0, *(token.token_id + 1 for token in facts.special_tokens)])
     seen = set[int]()

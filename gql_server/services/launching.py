@@ -74,7 +74,8 @@ class Launch:
             works_on: The ID of what the job works on where it makes no row.
             result_id: What the API shows as the job's result, where that is something else.
             job_id: The job's ID, where something has it already.
-            check: Refuses what has changed since the request was checked.
+            check: Refuses what has changed since the request was checked. What it does besides is part of the
+                transaction.
 
         Raises:
             Conflict: The key was used meanwhile, or ``check`` says so.

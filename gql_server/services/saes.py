@@ -227,7 +227,7 @@ class TrainHandler(ArtifactHandler[TrainSae, TrainResult, Sae]):
             min_free_bytes=self._settings.min_free_bytes,
             attempt=job.attempt,
         )
-        training_log.log_job_started(session, job, task)
+        training_log.log_training_started(session, job, task)
         return task
 
     async def record(self, session: AsyncSession, job: Job, event: Event) -> None:
@@ -253,7 +253,7 @@ class TrainHandler(ArtifactHandler[TrainSae, TrainResult, Sae]):
         sae.completed_at = datetime.now(UTC)
         snapshot = artifacts.snapshot_path(self._settings, sae)
         after_commit(session, lambda _: asyncio.to_thread(artifacts.remove, [snapshot]))
-        await training_log.log_job_ended(session, job, sae, JobStatus.SUCCEEDED)
+        await training_log.log_training_ended(session, job, sae, JobStatus.SUCCEEDED)
         if job.request["index_neurons"]:
             assert sae.activation_run_id is not None
             await neuron_indexes.add(
@@ -262,7 +262,7 @@ class TrainHandler(ArtifactHandler[TrainSae, TrainResult, Sae]):
 
     async def break_off(self, session: AsyncSession, job: Job, sae: Sae, status: JobStatus) -> None:
         """Keep the snapshot, which a retry goes on from."""
-        await training_log.log_job_ended(session, job, sae, status)
+        await training_log.log_training_ended(session, job, sae, status)
 
     async def find_again(self, session: AsyncSession, job: Job) -> Sae:
         """Return the SAE; NotFound where it or its run has been deleted."""

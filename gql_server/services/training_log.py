@@ -12,7 +12,7 @@ from models.enums import JobStatus
 log = structlog.get_logger(__name__)
 
 
-def log_job_started(session: AsyncSession, job: Job, task: TrainSae) -> None:
+def log_training_started(session: AsyncSession, job: Job, task: TrainSae) -> None:
     """Tell of a training that begins, once that is committed."""
 
     async def tell(_: Database) -> None:
@@ -33,7 +33,7 @@ def log_job_started(session: AsyncSession, job: Job, task: TrainSae) -> None:
     after_commit(session, tell)
 
 
-async def log_job_ended(session: AsyncSession, job: Job, sae: Sae, status: JobStatus) -> None:
+async def log_training_ended(session: AsyncSession, job: Job, sae: Sae, status: JobStatus) -> None:
     """Tell of a training that ends, once that is committed, with the figures of its newest point."""
     if job.started_at is None or job.finished_at is None:
         return

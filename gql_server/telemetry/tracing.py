@@ -93,7 +93,7 @@ class Tracer:
             headers: A request's; the span is a part of the trace that they name, if they do.
             cause: What ``remember`` was given when the work was asked for; the span links to that place.
         """
-        parent = self._propagator.extract(headers) if headers is not None else None
+        parent = self._extracted(headers)
         kind = trace.SpanKind.INTERNAL if headers is None else trace.SpanKind.SERVER
         asked_for = self._causes.pop(cause, None) if cause is not None else None
         links = [trace.Link(asked_for)] if asked_for is not None else []
@@ -126,7 +126,15 @@ class Tracer:
 
     def adopt(self, headers: Mapping[str, str]) -> None:
         """Make what this task and its children start a part of the trace that a request's headers name."""
-        context.attach(self._propagator.extract(headers))
+        if (named := self._extracted(headers)) is not None:
+            context.attach(named)
+
+    def _extracted(self, headers: Mapping[str, str] | None) -> context.Context | None:
+        """Return the context of the trace that headers name; without a collector nobody asks.
+
+        The propagator warns of headers that are malformed, in the sender's words.
+        """
+        return None if headers is None or self._provider is None else self._propagator.extract(headers)
 
     def remember(self, cause: str) -> None:
         """Keep in mind that the current span has asked for something that is done later."""

@@ -85,7 +85,7 @@ def _text(row: Row, options: ReadingOptions) -> str:
         raise RowProblem(row.problem)
     text = text_in(row.value, options.text_field)
     if len(text) > options.max_characters:
-        raise RowProblem(f"has {len(text)} characters; {options.max_characters} may be")
+        raise RowProblem(f"has {len(text):,} characters; the limit is {options.max_characters:,}")
     return text
 
 

@@ -52,7 +52,7 @@ def trained(store: LocalStore, training_run_id: str = "training", **config: Any)
 
 
 def test_the_trainers_own_checkpoint_of_a_top_k_sae_lacks_k(store: LocalStore, tmp_path: Path) -> None:
-    """Workaround: trainer.py saves nothing; sae_classes.py saves by the SAE's own save()."""
+    """Workaround: trainer.py saves nothing; saes/classes.py saves by the SAE's own save()."""
     trained(store)
     with pytest.raises(KeyError, match="k"):
         TopKSae.load(tmp_path / "runs" / "training" / "model.pt")
@@ -104,14 +104,14 @@ def test_the_data_loader_makes_uneven_batches_in_stored_order(store: LocalStore)
 
 
 def test_the_data_loader_takes_another_layer_in_place_of_a_missing_one(store: LocalStore) -> None:
-    """Workaround: stored_rows.py makes a missing tensor a TaskError."""
+    """Workaround: storage/rows.py makes a missing tensor a TaskError."""
     batches = list(StoreDataloader(store, "run", "b", batch_size=16))
     other = store.get_detector_metadata_by_layer_by_key("run", 1, "a", "activations").reshape(-1, WIDTH)
     assert torch.equal(torch.cat(batches[3:]), other)
 
 
 def test_the_concepts_bias_starts_as_ones_and_the_hook_adds_it_to_every_latent() -> None:
-    """Workaround: sae_classes.py clears it; hooks.py edits by itself."""
+    """Workaround: saes/classes.py clears it; hooks.py edits by itself."""
     sae = TopKSae(n_latents=12, n_inputs=WIDTH)
     assert bool((sae.concepts.bias == 1).all())
     x = torch.randn(1, 4, WIDTH)

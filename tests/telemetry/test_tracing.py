@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from structlog.contextvars import get_contextvars
 from websockets.sync.client import connect
@@ -116,6 +117,14 @@ def test_a_collector_that_is_away_keeps_no_server_from_stopping(tmp_path: Path) 
         server.process.terminate()
         assert server.process.wait(20) == 0
     print(f"ended after {time.monotonic() - began:.1f} s")
+
+
+def test_without_a_collector_nobody_looks_at_the_headers_of_traces(caplog: pytest.LogCaptureFixture) -> None:
+    headers = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "whatever a stranger writes"}
+    tracer = Tracer()
+    with tracer.span("HTTP", headers=headers):
+        tracer.adopt(headers)
+    assert not caplog.records, "a stranger's words in the log"
 
 
 def test_without_a_collector_log_lines_name_no_trace() -> None:

@@ -144,7 +144,9 @@ def registry(extra: Mapping[str, type[Sae]] | None = None) -> dict[str, SaeClass
     classes: dict[str, SaeClass] = {}
     for name, point in points.items():
         try:
-            classes[name] = SaeClass(name, _checked(point.load()))
+            found = SaeClass(name, _checked(point.load()))
+            found.needs_k  # Told of every class, so it must not fail later.  # noqa: B018
+            classes[name] = found
         except Exception as error:
             log.warning("SAE class left out", name=name, value=point.value, reason=repr(error))
     return classes | {name: SaeClass(name, sae_type) for name, sae_type in (extra or {}).items()}

@@ -40,8 +40,8 @@ class SaeHook(Controller, Detector):
     OBSERVE never touches the output. ERROR_PRESERVING adds ``decode(edited) - decode(latents)``, and touches
     no position at which nothing is edited. RECONSTRUCTION puts ``decode(edited)`` in the output's place
     everywhere, as mi_crow's own hook does, but where ``exclusions`` leave a position out: there nothing is
-    changed in any mode, and no code is told. ``positions`` [n_texts, n_positions] in the texts are set before
-    a pass where there are any; ``excluded`` [n_texts * n_positions] is what the pass left out.
+    changed in any mode, and no latent is reported. ``positions`` [n_texts, n_positions] in the texts are set
+    before a pass where there are any; ``excluded`` [n_texts * n_positions] is what the pass left out.
 
     ``edit_mask`` [n_texts, n_positions], set before each forward pass, says where edits apply: where there is
     neither padding nor a special token; None means everywhere. ``report_mask`` of the same shape says whose

@@ -109,7 +109,7 @@ def _note(rows: Tensor, positions: Tensor, n_all: int, share: float, exclusions:
 
 
 @torch.no_grad()
-def outlier_figures(sae: Sae, sample: TokenSample, exclusions: Exclusions) -> OutlierStatistics | None:
+def outlier_statistics(sae: Sae, sample: TokenSample, exclusions: Exclusions) -> OutlierStatistics | None:
     """Measure an SAE in evaluation mode with the outliers of its run and without; None without a token."""
     if exclusions.median_norm is None:
         return None

@@ -51,7 +51,7 @@ class Schedule:
 
 
 class TrainingReport:
-    """Turns steps into Progress and, at intervals, into a TrainingPoint on the activations' own scale.
+    """Turns steps into Progress and, at intervals, into a TrainingPointMessage on the activations' own scale.
 
     A step is taken in by ``record`` and told by ``tell``: telling may end the training, and what is recorded
     must go with weights that have taken the step.

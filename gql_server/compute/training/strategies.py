@@ -43,7 +43,8 @@ class TrainingStrategy:
         """Choose the scale, and start the engine, from some unscaled rows [n, n_inputs] of the run."""
         if self._engine is not None:
             self.scale = activation_scale(rows)
-            self._rows = rows * self.scale
+            # Where the engine computes: statistics of another device differ in their last bits.
+            self._rows = (rows * self.scale).to(self._engine.encoder_weight.device)
             self._variance = float(self._rows.var(dim=0, correction=0).mean())
             self._engine.start(self._rows)
 

@@ -11,7 +11,7 @@ from gql_server.compute.saes.classes import SaeClass, SaeClasses
 from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.training.files import write_training
 from gql_server.compute.training.metrics import DeadNeurons
-from gql_server.compute.training.outliers import note_of, outlier_figures, outlier_sentence, sample_tokens
+from gql_server.compute.training.outliers import note_of, outlier_sentence, outlier_statistics, sample_tokens
 from gql_server.compute.training.plan import MAX_DEAD_WINDOW, TrainingPlan, make_plan
 from gql_server.compute.training.report import Schedule, TrainingReport
 from gql_server.compute.training.snapshots import Snapshots, UnusableSnapshot, fingerprint
@@ -43,9 +43,9 @@ def train_sae(
     are left as they were. ``store`` takes the place of the LocalStore at ``task.store_dir``. A snapshot stays
     where it is: it is of use until the result has been written down.
 
-    Emits TrainingConfigChosen first, then Log, perhaps TrainingResumed, Progress and TrainingPoint. TaskError
-    where the run cannot be trained on or the loss or the weights leave the finite numbers; CancelRequested
-    from the context; OSError where the disk has no room.
+    Emits TrainingConfigChosen first, then Log, perhaps TrainingResumed, Progress and TrainingPointMessage.
+    TaskError where the run cannot be trained on or the loss or the weights leave the finite numbers;
+    CancelRequested from the context; OSError where the disk has no room.
     """
     device = choose_device(task.device)
     sae_class = classes.get(task.sae_class)
@@ -88,7 +88,7 @@ def train_sae(
         report,
         rows,
         run,
-        measure=lambda: outlier_figures(sae, sample, rows.stored.exclusions),
+        measure=lambda: outlier_statistics(sae, sample, rows.stored.exclusions),
     )
     context.emit(Log(_closing(report.points[-1])))
     if outliers is not None and outliers.outlier_count:
