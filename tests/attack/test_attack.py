@@ -17,7 +17,7 @@ REFUSED = {
     "compressed messages without end, before connection_init": "0 of 150 are still open",
     "requests that are no HTTP": "",
     "4 MB of brackets": "413",
-    "thirty imports of one variable of 4 MB": "TOO_COMPLEX: The answer could have",
+    "thirty imports of one variable of 4 MB": "TOO_COMPLEX: The query's cost is",
     "a value of 4 MB in thirty errors": "INVALID_INPUT",
     "a revision that is a path": "A revision is",
     "guesses of the token by the hundred at once": "401 late",
