@@ -20,7 +20,7 @@ Given = ParamSpec("Given")
 Made = TypeVar("Made")
 
 
-class Places:
+class FileThreads:
     """Runs looks in threads of their own: what hangs there keeps only others of its kind waiting."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from gql_server.jobs.supervisor import Supervisor
 from gql_server.limits.fair_turns import OperationTurns
 from gql_server.limits.message_budget import OpenMessages
 from gql_server.limits.subscription_budget import Subscriptions
-from gql_server.processes.file_threads import Places
+from gql_server.processes.file_threads import FileThreads
 from gql_server.processes.reader_pool import Readers
 from gql_server.services.in_use import InUse
 from gql_server.services.single_flight import SingleFlight
@@ -35,7 +35,7 @@ class AppContext:
     readers: Readers
     downloads: Downloads
     telemetry: Telemetry = field(default_factory=Telemetry)
-    places: Places = field(default_factory=Places)
+    file_threads: FileThreads = field(default_factory=FileThreads)
     in_use: InUse = field(default_factory=InUse)
     answers: SingleFlight[Any] = field(default_factory=SingleFlight)
     """Executions for events, shared by subscribers who ask the same."""

@@ -59,7 +59,7 @@ def made_with(artifact: Artifact, language_model: LanguageModel) -> MadeWith | N
 async def present(server: AppContext, language_model: LanguageModel) -> LanguageModelProvenance | None:
     """Say what a language model is now, which reads files that nobody has hashed as they are."""
     source = artifacts.language_model_source(server.settings, language_model)
-    return await server.identities.do(source.id, lambda: server.places.hash(identify, source))
+    return await server.identities.do(source.id, lambda: server.file_threads.hash(identify, source))
 
 
 async def check(server: AppContext, language_model: LanguageModel, artifact: Artifact) -> None:
@@ -80,7 +80,7 @@ async def check_by_looks(server: AppContext, language_model: LanguageModel, arti
     expected = made_with(artifact, language_model)
     if expected is not None:
         source = artifacts.language_model_source(server.settings, language_model)
-        found = await server.places.look(identify_by_looks, source)
+        found = await server.file_threads.look(identify_by_looks, source)
         _refuse(model_identity.conflict(expected, found), language_model)
 
 
@@ -119,7 +119,7 @@ def is_described(
 ) -> bool:
     """Whether the row's architecture and layers are those of the files that the next load will read.
 
-    Of a model that has gone they are what was loaded last. Looks at files: leave it to ``Places``.
+    Of a model that has gone they are what was loaded last. Looks at files: leave it to ``FileThreads``.
     """
     if language_model.origin is None:
         return True  # Loaded by an earlier version, which did not note what.
@@ -144,7 +144,7 @@ async def states(server: AppContext, rows: Sequence[LanguageModel]) -> list[Lang
         source = artifacts.language_model_source(server.settings, row)
         return LanguageModelState(is_described(source, row), identify_by_looks(source))
 
-    return await server.places.look(lambda: [look(row) for row in rows])
+    return await server.file_threads.look(lambda: [look(row) for row in rows])
 
 
 async def check_described(server: AppContext, language_model: LanguageModel) -> None:
@@ -154,7 +154,7 @@ async def check_described(server: AppContext, language_model: LanguageModel) -> 
         Conflict: Its files have changed since it was loaded.
     """
     source = artifacts.language_model_source(server.settings, language_model)
-    if not await server.places.hash(is_described, source, language_model, identify):
+    if not await server.file_threads.hash(is_described, source, language_model, identify):
         raise Conflict(
             f"The files of the language model {language_model.name!r} have changed since it was loaded: call"
             " loadLanguageModel first, which reads its layers anew.",

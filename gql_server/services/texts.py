@@ -65,7 +65,7 @@ async def describe(server: AppContext, request: DatasetRequest) -> Described:
     if request.kind == DatasetKind.UPLOAD:
         name = Path(request.file_name or "").name
         return Described(TextSource(name=plain(name)), plain(name), ["dataset", "upload"])
-    return await server.places.look(_file, settings, request)
+    return await server.file_threads.look(_file, settings, request)
 
 
 def _hub(settings: Settings, request: DatasetRequest) -> Described:

@@ -13,14 +13,14 @@ from gql_server.artifacts.files import open_plain
 from gql_server.errors import QueueFull
 from gql_server.model_files.directories import problem_of_directory
 from gql_server.processes import file_threads
-from gql_server.processes.file_threads import Places
+from gql_server.processes.file_threads import FileThreads
 
 
 async def test_a_look_that_does_not_come_back_is_told_and_others_are_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(file_threads, "SECONDS", 0.05)
-    end, looking = threading.Event(), Places()
+    end, looking = threading.Event(), FileThreads()
     try:
         with pytest.raises(QueueFull, match="did not answer within"):
             await looking.look(end.wait)
@@ -33,7 +33,7 @@ async def test_a_look_that_does_not_come_back_is_told_and_others_are_made(
 
 async def test_what_hangs_takes_the_place_of_so_many_looks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_threads, "SECONDS", 0.05)
-    end, looking = threading.Event(), Places()
+    end, looking = threading.Event(), FileThreads()
     try:
         for _ in range(file_threads.AT_ONCE + 1):
             with pytest.raises(QueueFull):
