@@ -66,7 +66,7 @@ def texts_in(name: str, source: BinaryIO, options: ReadingOptions, skipped: Skip
         for row in _rows(name, source, options):
             if count + skipped.count >= options.max_texts:
                 rows = "texts and bad rows" if skipped.count else "texts"
-                raise FileProblem(f"{name} has more than {options.max_texts} {rows}, which is the most.")
+                raise FileProblem(f"{name} has more than {options.max_texts:,} {rows}, which is the limit.")
             try:
                 text = _text(row, options)
             except RowProblem as problem:

@@ -535,11 +535,11 @@ def test_rows_without_a_text_are_no_more_than_texts_may_be() -> None:
     options = ReadingOptions(max_texts=100, skip_bad_rows=True)
     nothing = parquet({"text": pa.nulls(10**6, pa.string())})
     assert refusal("a.parquet", nothing, options) == (
-        "a.parquet has more than 100 texts and bad rows, which is the most."
+        "a.parquet has more than 100 texts and bad rows, which is the limit."
     )
 
 
 def test_no_more_texts_are_read_than_may_be() -> None:
     options = ReadingOptions(max_texts=3)
     assert texts_of("a.txt", b"a\nb\nc\n", options) == ["a", "b", "c"]
-    assert refusal("a.txt", b"a\nb\nc\nd", options) == "a.txt has more than 3 texts, which is the most."
+    assert refusal("a.txt", b"a\nb\nc\nd", options) == "a.txt has more than 3 texts, which is the limit."

@@ -138,7 +138,7 @@ def select_texts(
             dropped_count += len(rows) == n_before
             row += 1
         if max_pieces is not None and len(rows) > max_pieces:
-            reason = f"The texts have more than {max_pieces:,} pieces, which is the most; set a sampleLimit."
+            reason = f"The texts have more than {max_pieces:,} pieces, which is the limit; set a sampleLimit."
             raise TaskError(reason, "INVALID", ("dataset",))
     return SelectedTexts(
         np.array(rows), np.array(pieces), np.array(lengths), dropped_count, all_cut, digest.hexdigest()

@@ -61,7 +61,7 @@ def check_size(source: Source, most_bytes: int) -> None:
     """Raise TaskError where a file is larger than it may be."""
     if source.byte_size > most_bytes:
         raise TaskError(
-            f"{source.name} has {source.byte_size:,} bytes; it can have {most_bytes:,} at the most."
+            f"{source.name} has {source.byte_size:,} bytes; the limit is {most_bytes:,}."
         )
 
 
