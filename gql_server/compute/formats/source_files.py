@@ -60,9 +60,7 @@ def opened(name: str, path: Path, roots: Sequence[Path]) -> Iterator[Source]:
 def check_size(source: Source, most_bytes: int) -> None:
     """Raise TaskError where a file is larger than it may be."""
     if source.byte_size > most_bytes:
-        raise TaskError(
-            f"{source.name} has {source.byte_size:,} bytes; the limit is {most_bytes:,}."
-        )
+        raise TaskError(f"{source.name} has {source.byte_size:,} bytes; the limit is {most_bytes:,}.")
 
 
 def take(source: Source, copy: Path, on_bytes: Callable[[int], None]) -> TakenFile:
