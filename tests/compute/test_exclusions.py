@@ -32,6 +32,7 @@ from gql_server.protocol.tasks import CaptureActivations, IndexNeurons, TrainSae
 from tests.compute.conftest import RecordingContext, capture_task
 from tests.compute.evaluation_by_hand import NumpyAffineSae
 from tests.compute.extreme_models import LAYER, WIDTH, make_sink, source_of
+from tests.support.training import training_task
 
 Array = NDArray[np.float64]
 TEXTS = [f"Number {n}: the value of the expression {n * 7} is true or false for a string." for n in range(30)]
@@ -116,26 +117,17 @@ def test_a_training_gets_the_tokens_that_numpy_leaves(
 
 
 def training(captured: Captured, directory: Path, **changes: Any) -> TrainSae:
-    task = TrainSae(
-        sae_id="sae_1",
-        name="small",
-        sae_class="BiasedTopKSae",
-        language_model_id="lm_1",
-        run_id="run_a",
-        store_dir=captured.task.store_dir,
-        layer=LAYER,
-        n_latents=N_LATENTS,
-        k=4,
-        epochs=3,
-        batch_size=32,
-        learning_rate=None,
-        l1_lambda=None,
-        seed=5,
-        device="cpu",
-        sae_dir=str(directory / "sae"),
-        shuffle_buffer_bytes=2**20,
-    )
-    return msgspec.structs.replace(task, **changes)
+    chosen: dict[str, Any] = {
+        "sae_class": "BiasedTopKSae",
+        "store_dir": captured.task.store_dir,
+        "layer": LAYER,
+        "n_latents": N_LATENTS,
+        "k": 4,
+        "epochs": 3,
+        "batch_size": 32,
+        "sae_dir": str(directory / "sae"),
+    }
+    return training_task(directory, **chosen | changes)
 
 
 def trained(task: TrainSae) -> tuple[TrainResult, list[str]]:

@@ -19,9 +19,10 @@ from gql_server.compute.training.training import train_sae
 from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.events import Log
 from gql_server.protocol.sources import SaeSource
-from gql_server.protocol.tasks import CaptureActivations, IndexNeurons, TrainSae
+from gql_server.protocol.tasks import CaptureActivations, IndexNeurons
 from tests.compute.conftest import RecordingContext, capture_task
 from tests.compute.extreme_models import LAYER, WIDTH, make_overflow, source_of
+from tests.support.training import training_task
 
 GOOD = [f"A value is false, and number {n} is used for the end of a string." for n in range(40)]
 BAD = "The value of a string is true."
@@ -128,24 +129,17 @@ def test_texts_that_are_left_out_whole_cost_neither_training_nor_index(
     manifest, _ = captured(task)
     assert [batch.rows for batch in manifest.batches if batch.token_count == 0] == [[ROW]]
     store, directory = ActivationStore(Path(task.store_dir)), tmp_path / "sae"
-    training = TrainSae(
-        sae_id="sae_1",
-        name="small",
+    training = training_task(
+        tmp_path,
         sae_class="BiasedTopKSae",
-        language_model_id="lm_1",
-        run_id="run_a",
         store_dir=task.store_dir,
         layer=LAYER,
         n_latents=40,
         k=4,
         epochs=1,
         batch_size=64,
-        learning_rate=None,
-        l1_lambda=None,
         seed=0,
-        device="cpu",
         sae_dir=str(directory),
-        shuffle_buffer_bytes=2**20,
     )
     train_sae(training, RecordingContext(), SaeClasses())
     source = SaeSource("sae_1", "BiasedTopKSae", str(directory), LAYER, WIDTH, 40, 4)
