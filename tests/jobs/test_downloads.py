@@ -2,12 +2,14 @@
 
 import asyncio
 import dataclasses
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from gql_server.artifacts import disk
 from gql_server.jobs import downloads, supervisor
 from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost
 from gql_server.protocol.events import Stage
@@ -90,6 +92,12 @@ async def test_a_lane_goes_on_while_a_job_waits_for_the_hub_which_then_waits_for
         assert (await ended(server, other)).status == JobStatus.SUCCEEDED
         (await more(workers.captures, 2)).finish(capture_result())
         assert (await ended(server, of_hub)).status == JobStatus.SUCCEEDED
+        lanes = [(lane, type(task)) for lane, task in workers.tasks]
+        assert sorted(lanes, key=str) == [
+            ("downloads", DownloadTexts),
+            ("jobs", CaptureActivations),
+            ("jobs", CaptureActivations),
+        ]
         last = await launch(server, language_model)
         (await more(workers.captures, 3)).finish(capture_result())
         assert (await ended(server, last)).status == JobStatus.SUCCEEDED
@@ -134,6 +142,25 @@ async def test_a_download_that_ends_badly_ends_its_job_so(tmp_path: Path) -> Non
         (JobStatus.INTERRUPTED, "The worker ended by signal SIGSEGV."),
     ]
     assert workers.captures == []
+
+
+@pytest.mark.parametrize(
+    ("mistake", "problem"),
+    [(RuntimeError("no"), supervisor.INTERNAL_FAILURE), (OSError(errno.ENOSPC, "full"), disk.FULL)],
+)
+async def test_a_mistake_beside_a_lane_fails_its_job_and_the_lane_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: Exception, problem: str
+) -> None:
+    async def fail(*_: object) -> None:
+        raise mistake
+
+    monkeypatch.setattr(downloads.Downloads, "get", fail)
+    async with prepared(tmp_path) as (server, workers, language_model):
+        job = await ended(server, await launch(server, language_model, HUB))
+        assert (job.status, job.error) == (JobStatus.FAILED, problem)
+        other = await launch(server, language_model)
+        (await more(workers.captures, 1)).finish(capture_result())
+        assert (await ended(server, other)).status == JobStatus.SUCCEEDED
 
 
 @pytest.mark.parametrize("waits_for_lane", [True, False])

@@ -78,6 +78,25 @@ async def test_a_job_that_does_not_say_is_taken_to_last_as_long_as_others_did(
     assert await advice(database) == 1
 
 
+async def test_a_job_is_taken_to_last_as_long_as_the_newest_twenty_of_its_lane(database: Database) -> None:
+    def many(lane: str, count: int, seconds: float, hours_ago: int) -> list[Job]:
+        start = now() - timedelta(hours=hours_ago)
+        end = start + timedelta(seconds=seconds)
+        times = {"queued_at": start, "started_at": start, "finished_at": end}
+        return [job(lane, status=JobStatus.SUCCEEDED, **times) for _ in range(count)]
+
+    await add(database, job(), *many("jobs", 25, 500, hours_ago=9), *many("jobs", 20, 70, hours_ago=2))
+    await add(database, *many("interactive", 30, 7, hours_ago=1))
+    await add(database, job("interactive", status=JobStatus.RUNNING, started_at=now(), eta_seconds=4))
+    assert await advice(database) == 70
+
+
+async def test_a_job_that_never_started_says_nothing_of_how_long_jobs_last(database: Database) -> None:
+    without = [job(status=JobStatus.SUCCEEDED, finished_at=now()), job(status=JobStatus.SUCCEEDED)]
+    await add(database, job(), *without, ended(50, 1))
+    assert await advice(database) == 50
+
+
 async def test_the_order_holds_when_the_clock_is_set_back(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
