@@ -221,7 +221,7 @@ class Supervisor:
                 if downloads:
                     await self._get_ready(job.id, lane, downloads)
             except TaskEnded as ended:
-                status = await self._end(job.id, *self._how(job.id, ended))
+                status = await self._end(job.id, *self._how(ended))
             else:
                 try:
                     status = await self._do(job.id, lane, task)
@@ -238,7 +238,7 @@ class Supervisor:
             await self._follow_or_cancel(job_id, run)
             return await self._succeed(job_id, await run.result())
         except TaskEnded as ended:
-            return await self._end(job_id, *self._how(job_id, ended))
+            return await self._end(job_id, *self._how(ended))
         finally:
             self._runs.pop(job_id, None)
 
@@ -323,13 +323,11 @@ class Supervisor:
                         raise TypeError(f"{what}; add it there, and to record.")
         self._notifier.notify()
 
-    def _how(self, job_id: str, ended: TaskEnded) -> tuple[JobStatus, str | None]:
+    def _how(self, ended: TaskEnded) -> tuple[JobStatus, str | None]:
+        """Return what a task's end makes of its job; of one that was to be canceled, ``_end`` says it."""
         match ended:
             case TaskCanceled():
-                run = self._runs.get(job_id)
-                if self._closing and not (run and run.cancel_requested):
-                    return JobStatus.INTERRUPTED, STOPPED
-                return JobStatus.CANCELED, None
+                return (JobStatus.INTERRUPTED, STOPPED) if self._closing else (JobStatus.CANCELED, None)
             case WorkerOutOfMemory():
                 return JobStatus.FAILED, str(ended)
             case WorkerLost():

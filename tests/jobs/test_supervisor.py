@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gql_server.artifacts.disk import FULL
 from gql_server.artifacts.manifest import Manifest, ManifestDataset, ManifestLanguageModel
 from gql_server.errors import Conflict, NotFound
-from gql_server.jobs import supervisor, transitions
-from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
+from gql_server.jobs import queue, supervisor, transitions
+from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
 from gql_server.jobs.supervisor import STOPPED
 from gql_server.protocol.events import (
     Log,
@@ -353,6 +353,59 @@ async def test_a_worker_that_is_lost_while_its_job_is_canceled_leaves_it_cancele
         runs[0].finish(WorkerLost("gone"))
         job = await ended(server, job_id)
     assert (job.status, job.error, job.attempt) == (JobStatus.CANCELED, None, 1)
+
+
+@pytest.mark.parametrize("canceled", [True, False])
+async def test_a_task_that_stops_with_the_server_leaves_its_job_canceled_where_that_was_asked_for(
+    tmp_path: Path, canceled: bool
+) -> None:
+    class Patient(FakeExecutor):
+        """Tasks stop when the server does, not before."""
+
+        async def cancel(self, run: TaskRun) -> None:
+            run.cancel_requested = True
+
+        async def close(self, grace_seconds: float) -> None:
+            for run in self._runs:
+                run.finish(TaskCanceled())
+
+    async with serving(tmp_path, Patient()) as server:
+        lm = await add_language_model(server)
+        job_id = (await activation_runs.capture(server, capture_request(lm.id))).job.id
+        async for event in jobs.watch(server, job_id, 0):
+            if event.payload.get("status") == "RUNNING":
+                break
+        if canceled:
+            await jobs.cancel(server, job_id)
+    async with serving(tmp_path) as server, server.database.read() as session:
+        job = await session.get_one(Job, job_id)
+    expected = (JobStatus.CANCELED, None) if canceled else (JobStatus.INTERRUPTED, STOPPED)
+    assert (job.status, job.error) == expected
+
+
+async def test_a_retried_job_comes_behind_those_that_wait_though_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def script(task: Task, run: TaskRun) -> None:
+        if len(executor.tasks) == 1:
+            run.finish(WorkerLost("gone"))
+
+    executor = FakeExecutor(script)
+    async with serving(tmp_path, executor) as server:
+        lm = await add_language_model(server)
+
+        async def launch() -> str:
+            return str((await activation_runs.capture(server, capture_request(lm.id))).job.id)
+
+        lost = await launch()
+        await ended(server, lost)
+        await launch()
+        waiting = [await launch() for _ in range(2)]
+        monkeypatch.setattr(queue, "now", lambda: datetime(2020, 1, 1, tzinfo=UTC))
+        await jobs.retry(server, lost)
+        async with server.database.read() as session:
+            in_line = select(Job.id).where(Job.status == JobStatus.QUEUED).order_by(Job.queued_at)
+            assert list(await session.scalars(in_line))[-3:] == [*waiting, lost]
 
 
 async def test_a_manifest_that_cannot_be_written_does_not_keep_a_job_from_its_end(
