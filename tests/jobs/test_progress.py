@@ -3,6 +3,7 @@
 from gql_server.jobs import progress
 from gql_server.protocol.events import Event, Progress, Stage
 from models import Job
+from models.enums import ProgressUnit
 
 
 def new_job() -> Job:
@@ -45,3 +46,19 @@ def test_without_a_total_the_fraction_waits_for_the_end() -> None:
 def test_of_waiting_events_the_newest_of_each_kind_stay_in_their_order() -> None:
     events: list[Event] = [Progress(1, 9), Stage("a", 0, 1), Progress(2, 9), Stage("a", 1, 1), Progress(3, 9)]
     assert progress.newest(events) == [Stage("a", 1, 1), Progress(3, 9)]
+
+
+def test_a_job_that_is_done_has_done_all_that_it_counted_and_its_event_says_so() -> None:
+    job = new_job()
+    progress.take_in(job, Progress(90, 100, rate_per_second=4.0))
+    progress.complete(job)
+    job.unit = ProgressUnit.TEXTS
+    assert progress.payload(job) == {
+        "fraction": 1.0,
+        "completed": 100,
+        "total": 100,
+        "unit": "TEXTS",
+        "rate_per_second": 4.0,
+        "eta_seconds": 0.0,
+        "stage": None,
+    }
