@@ -221,4 +221,4 @@ class ActivationRunMutations:
     ) -> DeleteResult:
         """Deletes a run with its tensors and texts. A Conflict while an SAE or a job needs it."""
         await activation_run_service.delete(info.context.server, id)
-        return Deleted(id=id)
+        return Deleted(deleted_id=id)

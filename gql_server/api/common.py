@@ -324,7 +324,7 @@ class InvalidInput(Error):
 class NotFound(Error):
     """There is nothing of the asked kind with this ID."""
 
-    id: strawberry.ID = strawberry.field(description="The ID that was given.")
+    missing_id: strawberry.ID = strawberry.field(description="The ID that was given.")
 
 
 @object_type
@@ -333,7 +333,9 @@ class Conflict(Error):
     used for something else, an artifact still in use.
     """
 
-    id: strawberry.ID | None = strawberry.field(description="What it clashes with, where that has an ID.")
+    conflicting_id: strawberry.ID | None = strawberry.field(
+        description="What it clashes with, where that has an ID."
+    )
 
 
 @object_type
@@ -350,7 +352,7 @@ class QueueFull(Error):
 class Deleted:
     """It is gone, with its files."""
 
-    id: strawberry.ID = strawberry.field(description="The ID that it had.")
+    deleted_id: strawberry.ID = strawberry.field(description="The ID that it had.")
 
 
 DeleteResult = Annotated[

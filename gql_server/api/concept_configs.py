@@ -179,4 +179,4 @@ class ConceptConfigMutations:
     ) -> DeleteResult:
         """Deletes a config with its file."""
         await concept_config_service.delete(info.context.server, id)
-        return Deleted(id=id)
+        return Deleted(deleted_id=id)

@@ -215,7 +215,7 @@ class ConceptMutations:
     ) -> DeleteResult:
         """Takes a neuron's name away."""
         await concept_service.delete(info.context.server, id)
-        return Deleted(id=id)
+        return Deleted(deleted_id=id)
 
     @mutation
     async def import_concepts(

@@ -497,4 +497,4 @@ class LanguageModelMutations:
     async def delete_language_model(self, info: Info, id: Id) -> DeleteResult:
         """Forgets a model and the server's copy of it. A Conflict while a run or an SAE belongs to it."""
         await language_model_service.delete(info.context.server, id)
-        return Deleted(id=id)
+        return Deleted(deleted_id=id)

@@ -20,10 +20,10 @@ def refusal_type(refusal: errors.Refusal) -> RefusalType:
             problems = [common.FieldError(path=p.path, message=p.message) for p in refusal.problems]
             return common.InvalidInput(code=code, message=message, fields=problems)
         case errors.NotFound():
-            return common.NotFound(code=code, message=message, id=strawberry.ID(refusal.id))
+            return common.NotFound(code=code, message=message, missing_id=strawberry.ID(refusal.id))
         case errors.Conflict():
             id = strawberry.ID(refusal.id) if refusal.id is not None else None
-            return common.Conflict(code=code, message=message, id=id)
+            return common.Conflict(code=code, message=message, conflicting_id=id)
         case errors.QueueFull():
             seconds = refusal.retry_after_seconds
             return common.QueueFull(code=code, message=message, retry_after_seconds=seconds)

@@ -246,4 +246,4 @@ class SaeMutations:
     ) -> DeleteResult:
         """Deletes an SAE with its index, concepts, configs and files. A Conflict while a job needs it."""
         await sae_service.delete(info.context.server, id)
-        return Deleted(id=id)
+        return Deleted(deleted_id=id)

@@ -30,6 +30,13 @@ ALLOWED = {
     DangerousChangeType.OPTIONAL_INPUT_FIELD_ADDED,
 }
 
+# Relay compiles no document that asks for fields of one name and different types in members of a union.
+RENAMED_SINCE_THE_RELEASE = [
+    "Field Conflict.id was removed.",
+    "Field Deleted.id was removed.",
+    "Field NotFound.id was removed.",
+]
+
 
 @pytest.fixture
 def contract() -> GraphQLSchema:
@@ -49,7 +56,8 @@ def test_no_change_from_the_contract_breaks_a_client(
 
 def test_no_change_from_the_last_release_breaks_a_client(exported: GraphQLSchema) -> None:
     released = build_schema(RELEASED.read_text())
-    assert [change.description for change in find_breaking_changes(released, exported)] == []
+    breaking = [change.description for change in find_breaking_changes(released, exported)]
+    assert sorted(breaking) == RENAMED_SINCE_THE_RELEASE
     dangerous = find_dangerous_changes(released, exported)
     assert [change.description for change in dangerous if change.type not in ALLOWED] == []
     assert changes_of_defaults(released, exported) == []

@@ -137,7 +137,7 @@ async def test_one_that_is_canceled_or_loses_its_worker_leaves_the_figures_and_b
             assert await shown(client, sae) == before
 
             lost = await launch(client, "evaluateSae", everything)
-            refused = await client.do("deleteSae", "... on Deleted { id }", id=("ID!", sae))
+            refused = await client.do("deleteSae", "... on Deleted { deletedId }", id=("ID!", sae))
             assert refused["__typename"] == "Conflict" and lost in refused["message"]
             await kill_when_it_gets_on(client, server, lost)
             assert await shown(client, sae) == before
@@ -148,7 +148,7 @@ async def test_one_that_is_canceled_or_loses_its_worker_leaves_the_figures_and_b
             again = await client.do("retryJob", "... on JobLaunched { job { id } }", id=("ID!", canceled))
             assert again["__typename"] == "Conflict" and "evaluateSae instead" in again["message"]
             assert not list((tmp_path / "datasets").glob("job_*"))
-            deleted = await client.do("deleteSae", "... on Deleted { id }", id=("ID!", sae))
+            deleted = await client.do("deleteSae", "... on Deleted { deletedId }", id=("ID!", sae))
             assert deleted["__typename"] == "Deleted"
 
 

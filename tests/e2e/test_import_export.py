@@ -249,7 +249,7 @@ async def test_an_export_is_what_was_imported_and_comes_back_the_same(
     assert not any("hook" in event.get("message", "") for event in events)
     assert await top_neurons(client, back) == await top_neurons(client, imported[0])
     for id in (copy, back):
-        await client.do("deleteSae", "... on Deleted { id }", id=("ID!", id))
+        await client.do("deleteSae", "... on Deleted { deletedId }", id=("ID!", id))
     assert httpx.get(site.server.url + export["url"]).status_code == 404
     assert not any(site.server.artifact_dir.glob(f"sae/*/{copy}"))
 

@@ -16,7 +16,7 @@ from tests.faults.tally import Tally
 _INDEX_JOBS = """query { jobs(first: 100, kind: [INDEX_NEURONS]) {
   nodes { id result { ... on Node { id } } } } }"""
 _CANCELED = "... on JobCancelRequested { job { id } }"
-_DELETED = "... on Deleted { id }"
+_DELETED = "... on Deleted { deletedId }"
 _TARGETS = {Target.JOB_WORKER: 11, Target.SERVER: 7, Target.INTERACTIVE_WORKER: 2}
 SHARES = {CAPTURE: 0.38, TRAINING: 0.4, INDEX: 0.22}
 """Of the kills."""
