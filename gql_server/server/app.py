@@ -21,6 +21,7 @@ from strawberry.http.websocket_origin import normalize_allowed_origins
 from gql_server import __version__
 from gql_server.api.transport import graphiql, sign_in
 from gql_server.api.transport.access import Access
+from gql_server.api.transport.compression import Compression
 from gql_server.api.transport.guard import Guard
 from gql_server.api.transport.prefix import PathPrefix
 from gql_server.api.transport.view import GraphQLView
@@ -82,7 +83,7 @@ def application(
     app = Starlette(
         routes=[
             Route("/", _to_graphql),
-            Route("/graphql", _GraphQL()),
+            Route("/graphql", _GraphQL(), middleware=[Middleware(Compression)]),
             WebSocketRoute("/graphql", _GraphQL()),
             Route(sign_in.PATH, _sign_in, methods=["GET", "POST"]),
             Route(sign_in.OUT_PATH, _sign_out, methods=["GET", "POST"]),

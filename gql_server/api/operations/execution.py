@@ -1,6 +1,5 @@
 """Execution of operations: events of a subscription leave no garbage, and equal ones are executed once."""
 
-import json
 import time
 from collections.abc import Awaitable, Hashable
 from functools import cached_property
@@ -9,6 +8,7 @@ from typing import Any
 from graphql import ExecutionResult, GraphQLObjectType
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
+from gql_server.api.operations.json_text import json_bytes
 from gql_server.api.operations.variables import used_within_events
 
 
@@ -18,7 +18,7 @@ class SharedData(dict[str, Any]):
     @cached_property
     def text(self) -> str:
         """The same as JSON, written once for all of them."""
-        return json.dumps(self, separators=(",", ":"))
+        return json_bytes(self).decode()
 
 
 class Execution(StrawberryGraphQLCoreExecutionContext):

@@ -23,6 +23,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import Subscr
 from gql_server.api import refusals
 from gql_server.api.context import Context
 from gql_server.api.operations.execution import SharedData
+from gql_server.api.operations.json_text import byte_count
 from gql_server.api.operations.limits import too_complex
 from gql_server.api.transport import persisted_queries
 from gql_server.errors import QueueFull
@@ -156,7 +157,7 @@ class SocketAdapter(ASGIWebSocketAdapter):
     async def _send_text(self, text: str) -> None:
         """Send when what was sent before has been taken, so that not all of it waits in one buffer."""
         try:
-            with waiting_to_be_sent(self.ws.scope, len(text)):
+            with waiting_to_be_sent(self.ws.scope, byte_count(text)):
                 async with self._sending:
                     await self.ws.send_text(text)
         except WebSocketDisconnect as error:

@@ -26,6 +26,7 @@ from strawberry.types.unset import UNSET, UnsetType
 
 from gql_server.api.common import ErrorCode
 from gql_server.api.context import COMPLETE, Context, event_id
+from gql_server.api.operations.json_text import byte_count, json_bytes
 from gql_server.api.operations.limits import FAR_BEYOND, too_complex
 from gql_server.api.operations.request_checks import is_unicode
 from gql_server.api.schema import schema
@@ -227,6 +228,10 @@ class GraphQLView(GraphQL[Context, None]):
         headers = {"Content-Type": f"{media_type}; charset=utf-8"} | NO_PAGE
         return Response(body, status, headers)
 
+    def encode_json(self, data: object) -> bytes:
+        """Return a result or a message as JSON."""
+        return json_bytes(data)
+
     def encode_json_string(self, data: object) -> str:
         """Return a result or a message as text; one that is too long is replaced by an error."""
         text = super().encode_json_string(data)
@@ -239,12 +244,13 @@ class GraphQLView(GraphQL[Context, None]):
 
     def is_too_long(self, text: str | bytes) -> bool:
         """Return whether an answer has more bytes than one may have."""
-        return len(text) > self.settings.max_answer_bytes
+        return byte_count(text) > self.settings.max_answer_bytes
 
     def _too_long(self, text: str | bytes) -> dict[str, Any]:
         limit = self.settings.max_answer_bytes
-        sentence = f"The answer has {len(text):,} bytes; the limit is {limit:,}. Ask for less at once."
-        return {"errors": [too_complex("bytes", limit, len(text), sentence).formatted]}
+        found = byte_count(text)
+        sentence = f"The answer has {found:,} bytes; the limit is {limit:,}. Ask for less at once."
+        return {"errors": [too_complex("bytes", limit, found, sentence).formatted]}
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
         """Return a result as it is sent: without data where the operation was not executed."""
