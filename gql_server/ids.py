@@ -11,6 +11,8 @@ NEURON = "neuron"
 NEURON_INDEX = "index"
 CONCEPT = "concept"
 CONCEPT_CONFIG = "config"
+DATASET = "dataset"
+EVALUATION = "evaluation"
 JOB = "job"
 REQUEST = "request"
 

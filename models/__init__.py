@@ -4,12 +4,15 @@ from models.activation_run import ActivationRun
 from models.base import Base
 from models.concept import Concept
 from models.concept_config import ConceptConfig
+from models.concept_revision import ConceptRevision
 from models.job import Job
 from models.job_event import JobEvent
 from models.language_model import LanguageModel
 from models.neuron_index import NeuronIndex
 from models.removal import Removal
 from models.sae import Sae
+from models.sae_evaluation import SaeEvaluation
+from models.stored_dataset import StoredDataset
 from models.training_point import TrainingPoint
 
 __all__ = [
@@ -17,11 +20,14 @@ __all__ = [
     "Base",
     "Concept",
     "ConceptConfig",
+    "ConceptRevision",
     "Job",
     "JobEvent",
     "LanguageModel",
     "NeuronIndex",
     "Removal",
     "Sae",
+    "SaeEvaluation",
+    "StoredDataset",
     "TrainingPoint",
 ]

@@ -24,6 +24,8 @@ class ActivationRun(Base):
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
     dataset_kind: Mapped[DatasetKind] = mapped_column(enum_column_type(DatasetKind))
     dataset_description: Mapped[str] = mapped_column(String)
+    dataset_id: Mapped[str | None] = mapped_column(String(40))
+    """The stored dataset that the texts were taken from, which may have been deleted since."""
     dataset_sample_count: Mapped[int | None]
     dataset_skipped_count: Mapped[int] = mapped_column(default=0, server_default="0")
     """Bad rows of the dataset's source that were left out."""

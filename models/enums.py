@@ -79,6 +79,7 @@ class DatasetKind(StrEnum):
     UPLOAD = "UPLOAD"
     HUGGING_FACE = "HUGGING_FACE"
     BUILT_IN = "BUILT_IN"
+    STORED = "STORED"
 
 
 class SaeOrigin(StrEnum):

@@ -113,6 +113,8 @@ class ActivationRun(Node):
 def activation_run(row: ActivationRunRow) -> ActivationRun:
     """Return a row as it is shown."""
     dataset = Dataset(
+        owner_id=row.id,
+        dataset_id=row.dataset_id,
         kind=row.dataset_kind,
         description=row.dataset_description,
         sample_count=row.dataset_sample_count,

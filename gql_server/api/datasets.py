@@ -1,12 +1,24 @@
 """Datasets: where the texts of a run come from."""
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 
-from gql_server.api.common import Upload, describe_enum, input_type, object_type, one_of_input_type
+from gql_server.api import stored_datasets
+from gql_server.api.common import (
+    Upload,
+    argument,
+    describe_enum,
+    field,
+    input_type,
+    object_type,
+    one_of_input_type,
+)
+from gql_server.api.context import Info
 from gql_server.api.enums import DatasetKind
+from gql_server.api.loaders import TextsKey
+from gql_server.api.references import StoredDatasetRef
 from gql_server.services.requests import DatasetRequest
 
 if TYPE_CHECKING:
@@ -17,9 +29,16 @@ if TYPE_CHECKING:
 class Dataset:
     """Texts, and where they come from."""
 
+    owner_id: strawberry.Private[str | None] = None
+    """The run whose texts they are, where they are kept."""
+    dataset_id: strawberry.Private[str | None] = None
+    """The stored dataset that they were taken from."""
     kind: DatasetKind = strawberry.field(description="What kind of source it is.")
     description: str = strawberry.field(
-        description="A name for people: the repository, the file's name, or the number of inline texts."
+        description=(
+            "A name for people: the repository, the file's or the stored dataset's name as it was, or the"
+            " number of inline texts."
+        )
     )
     sample_count: int | None = strawberry.field(
         description=(
@@ -33,6 +52,26 @@ class Dataset:
             " log says what was wrong with the first ones."
         )
     )
+
+    @field
+    async def stored_dataset(self, info: Info) -> StoredDatasetRef | None:
+        """The stored dataset that they were taken from; null for other kinds, and once it is deleted."""
+        return await stored_datasets.stored_dataset_of(info, self.dataset_id)
+
+    @field
+    async def texts(
+        self,
+        info: Info,
+        first: Annotated[int, argument("How many texts to give, 1 to 100.")] = 20,
+        offset: Annotated[
+            int, argument("How many to leave out at the start; TopText.textIndex counts like this.")
+        ] = 0,
+    ) -> list[str] | None:
+        """Its texts as they were captured, with those that the run's sampleOffset leaves out. Null where they
+        are not kept, as after an evaluation, or not there yet.
+        """
+        key = None if self.owner_id is None else TextsKey(self.owner_id, first, offset)
+        return await info.context.loaders.texts.load(key) if key else None
 
 
 class BuiltInDataset(StrEnum):
@@ -110,6 +149,21 @@ class DatasetInput:
         description="A dataset of the Hugging Face Hub."
     )
     built_in: BuiltInDataset | None = strawberry.field(description="Texts that every server has.")
+    dataset_id: strawberry.ID | None = strawberry.field(
+        description="A dataset that uploadDataset has kept. What is made from it has its texts for good."
+    )
+
+
+def upload_request(input: UploadDatasetInput) -> DatasetRequest:
+    """Return the request that an uploaded file stands for."""
+    file: UploadFile = input.file  # type: ignore[assignment]
+    return DatasetRequest(
+        DatasetKind.UPLOAD,
+        file_name=file.filename,
+        content=file.file,
+        text_field=input.text_field,
+        skip_bad_rows=input.skip_bad_rows,
+    )
 
 
 def dataset_request(input: DatasetInput) -> DatasetRequest:
@@ -117,14 +171,7 @@ def dataset_request(input: DatasetInput) -> DatasetRequest:
     if input.texts is not None:
         return DatasetRequest(DatasetKind.INLINE, texts=input.texts)
     if input.upload is not None:
-        file: UploadFile = input.upload.file  # type: ignore[assignment]
-        return DatasetRequest(
-            DatasetKind.UPLOAD,
-            file_name=file.filename,
-            content=file.file,
-            text_field=input.upload.text_field,
-            skip_bad_rows=input.upload.skip_bad_rows,
-        )
+        return upload_request(input.upload)
     if input.file is not None:
         return DatasetRequest(
             DatasetKind.FILE,
@@ -142,4 +189,6 @@ def dataset_request(input: DatasetInput) -> DatasetRequest:
             revision=input.hugging_face.revision,
             skip_bad_rows=input.hugging_face.skip_bad_rows,
         )
+    if input.dataset_id is not None:
+        return DatasetRequest(DatasetKind.STORED, dataset_id=input.dataset_id)
     return DatasetRequest(DatasetKind.BUILT_IN)

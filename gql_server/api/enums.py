@@ -132,6 +132,7 @@ describe_enum(
         "UPLOAD": "A file that was uploaded with the request.",
         "HUGGING_FACE": "A dataset of the Hugging Face Hub.",
         "BUILT_IN": "Texts that every server has.",
+        "STORED": "A dataset that uploadDataset has kept.",
     },
 )
 describe_enum(
@@ -157,7 +158,7 @@ describe_enum(
     {
         "MANUAL": "A person, through setConcept.",
         "IMPORTED": "A file, through importConcepts.",
-        "GENERATED": "A program of the server's.",
+        "GENERATED": "A program, through setConcepts.",
     },
 )
 describe_enum(

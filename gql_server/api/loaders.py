@@ -12,12 +12,31 @@ from strawberry.dataloader import DataLoader
 
 from gql_server.errors import Conflict, Refusal
 from gql_server.processes.reader_pool import ReadingEnded
-from gql_server.services import artifacts, batches, model_identity, neuron_tensors, neurons, pages, top_texts
+from gql_server.services import (
+    artifacts,
+    batches,
+    model_identity,
+    neuron_tensors,
+    neurons,
+    pages,
+    stored_datasets,
+    top_texts,
+)
 from gql_server.services.model_identity import LanguageModelState
 from gql_server.services.neuron_tensors import NeuronHistogram, Ranked, StoredStatistics
 from gql_server.services.pages import Children, Page
 from gql_server.services.tokenizing import texts_of_tokens
-from models import ActivationRun, Concept, Job, JobEvent, LanguageModel, NeuronIndex, Sae, TrainingPoint
+from models import (
+    ActivationRun,
+    Concept,
+    Job,
+    JobEvent,
+    LanguageModel,
+    NeuronIndex,
+    Sae,
+    StoredDataset,
+    TrainingPoint,
+)
 from models.enums import ArtifactStatus
 
 if TYPE_CHECKING:
@@ -86,6 +105,15 @@ class TopTextsKey:
 
 
 @dataclass(frozen=True)
+class TextsKey:
+    """Some texts of a stored dataset or a run, by its ID."""
+
+    owner_id: str
+    first: int
+    offset: int
+
+
+@dataclass(frozen=True)
 class TokenKey:
     """A token of a language model's vocabulary."""
 
@@ -142,6 +170,16 @@ class Loaders:
     def saes(self) -> DataLoader[str, Sae | None]:
         """SAEs by ID."""
         return self._rows(Sae)
+
+    @cached_property
+    def stored_datasets(self) -> DataLoader[str, StoredDataset | None]:
+        """Stored datasets by ID."""
+        return self._rows(StoredDataset)
+
+    @cached_property
+    def texts(self) -> DataLoader[TextsKey, list[str] | None]:
+        """Texts of stored datasets and runs; None where they are not there."""
+        return _loader(self._load_texts)
 
     @cached_property
     def jobs(self) -> DataLoader[str, Job | None]:
@@ -341,6 +379,12 @@ class Loaders:
                 return [gone] * len(keys)
 
         return await _by_group(keys, lambda key: (key.index_id, key.first), load)
+
+    async def _load_texts(self, keys: list[TextsKey]) -> Sequence[list[str] | Refusal | None]:
+        async def load(group: tuple[int, int], keys: list[TextsKey]) -> Sequence[list[str] | Refusal | None]:
+            return await stored_datasets.read(self._server, [key.owner_id for key in keys], *group)
+
+        return await _by_group(keys, lambda key: (key.first, key.offset), load)
 
     async def _load_language_model_states(self, keys: list[LanguageModelKey]) -> list[LanguageModelState]:
         return await model_identity.states(self._server, [key.row for key in keys])

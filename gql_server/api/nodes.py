@@ -23,8 +23,9 @@ from gql_server.api.jobs import job_of
 from gql_server.api.language_models import language_model
 from gql_server.api.neurons import neuron_if_any
 from gql_server.api.saes import sae
+from gql_server.api.stored_datasets import stored_dataset, stored_dataset_of
 from gql_server.services import names
-from models import ActivationRun, ConceptConfig, LanguageModel, Sae
+from models import ActivationRun, ConceptConfig, LanguageModel, Sae, StoredDataset
 
 
 async def node_of(info: Info, id: str) -> Node | None:
@@ -45,6 +46,8 @@ async def node_of(info: Info, id: str) -> Node | None:
             return await concept_if_any(info, id)
         case ids.CONCEPT_CONFIG:
             return await concept_config_if_any(info, id)
+        case ids.DATASET:
+            return await stored_dataset_of(info, id)
         case ids.JOB:
             return await job_of(info, id)
     return None
@@ -70,6 +73,8 @@ def named_node(row: names.Named) -> Node:
             return sae(row)
         case ConceptConfig():
             return concept_config(row)
+        case StoredDataset():
+            return stored_dataset(row)
 
 
 @strawberry.type
@@ -108,5 +113,5 @@ class NodeMutations:
         id: Annotated[strawberry.ID, argument("ID of what to rename.")],
         name: Annotated[str, argument("The new name.")],
     ) -> RenameResult:
-        """Names a language model, activation run, SAE or concept config anew."""
+        """Names a language model, activation run, SAE, concept config or dataset anew."""
         return Renamed(node=named_node(await names.rename(info.context.server, id, name)))

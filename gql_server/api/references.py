@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gql_server.api.language_models import LanguageModel
     from gql_server.api.neurons import Neuron
     from gql_server.api.saes import Sae
+    from gql_server.api.stored_datasets import StoredDataset
 
 ActivationRunRef = Annotated["ActivationRun", strawberry.lazy("gql_server.api.activation_runs")]
 ConceptRef = Annotated["Concept", strawberry.lazy("gql_server.api.concepts")]
@@ -23,3 +24,4 @@ JobRef = Annotated["Job", strawberry.lazy("gql_server.api.jobs")]
 LanguageModelRef = Annotated["LanguageModel", strawberry.lazy("gql_server.api.language_models")]
 NeuronRef = Annotated["Neuron", strawberry.lazy("gql_server.api.neurons")]
 SaeRef = Annotated["Sae", strawberry.lazy("gql_server.api.saes")]
+StoredDatasetRef = Annotated["StoredDataset", strawberry.lazy("gql_server.api.stored_datasets")]

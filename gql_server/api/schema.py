@@ -30,6 +30,7 @@ from gql_server.api.operations.request_checks import RequestChecks
 from gql_server.api.refusals import HANDLERS
 from gql_server.api.saes import SaeMutations, SaeQueries
 from gql_server.api.server import ServerQueries
+from gql_server.api.stored_datasets import StoredDatasetMutations, StoredDatasetQueries
 from gql_server.api.top_neurons import TopNeuronQueries
 from models.enums import JobEventType
 
@@ -51,6 +52,7 @@ class Query(
     ContrastQueries,
     ConceptQueries,
     ConceptConfigQueries,
+    StoredDatasetQueries,
     JobQueries,
 ):
     """What can be asked."""
@@ -68,6 +70,7 @@ class Mutation(
     NodeMutations,
     ConceptMutations,
     ConceptConfigMutations,
+    StoredDatasetMutations,
     GenerationMutations,
 ):
     """What can be done."""

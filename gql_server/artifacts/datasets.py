@@ -1,6 +1,8 @@
 """Datasets as the server keeps them: texts in an Arrow file, read by row without loading it."""
 
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -12,7 +14,7 @@ from gql_server.artifacts.files import atomic_directory
 from gql_server.artifacts.python_reference import python_reference as built_in_python_reference
 from gql_server.text_files.rows import SkippedRows
 
-__all__ = ["TextDataset", "built_in_python_reference", "write_texts"]
+__all__ = ["TextDataset", "built_in_python_reference", "link_texts", "write_texts"]
 
 FILE_NAME = "texts.arrow"
 SKIPPED_FILE = "skipped.json"
@@ -43,6 +45,20 @@ def write_into(directory: Path, texts: Iterable[str], skipped: SkippedRows | Non
     if skipped is not None and skipped.count:
         (directory / SKIPPED_FILE).write_bytes(msgspec.json.encode(skipped))
     return count
+
+
+def link_texts(source: Path, directory: Path) -> None:
+    """Make ``directory``, which is empty, the same dataset as ``source``, whichever of them goes first.
+
+    The files are never changed, so both can have the same ones, and take the disk's room once.
+
+    Raises:
+        FileNotFoundError: There is no such dataset.
+        OSError: The file system has no hard links.
+    """
+    os.link(source / FILE_NAME, directory / FILE_NAME)
+    with suppress(FileNotFoundError):
+        os.link(source / SKIPPED_FILE, directory / SKIPPED_FILE)
 
 
 class UnreadableTexts(Exception):

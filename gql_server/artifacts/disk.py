@@ -30,14 +30,23 @@ def check_free(directory: Path, bytes_needed: int, min_free_bytes: int) -> None:
 
 
 def used_bytes(directory: Path) -> int:
-    """Return the size of all files under a directory; those that go meanwhile do not count."""
+    """Return the size of all files under a directory; those that go meanwhile do not count.
+
+    A file of several names, such as a stored dataset's that runs have too, counts once.
+    """
     total = 0
+    linked = set[tuple[int, int]]()
     for parent, _, files in os.walk(directory):
         for name in files:
             try:
-                total += (Path(parent) / name).lstat().st_size
+                found = (Path(parent) / name).lstat()
             except FileNotFoundError:
                 continue
+            if found.st_nlink > 1:
+                if (found.st_dev, found.st_ino) in linked:
+                    continue
+                linked.add((found.st_dev, found.st_ino))
+            total += found.st_size
     return total
 
 

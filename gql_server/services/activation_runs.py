@@ -131,6 +131,7 @@ def _new_run(
         language_model_id=language_model.id,
         dataset_kind=dataset.kind,
         dataset_description=dataset.description,
+        dataset_id=request.dataset.dataset_id,
         dataset_sample_count=dataset.count,
         dataset_skipped_count=dataset.skipped.count,
         layers=[{"name": layer, "hidden_size": None} for layer in layers],

@@ -25,7 +25,7 @@ def run_directory(settings: Settings, run_id: str) -> Path:
 
 
 def dataset_directory(settings: Settings, owner_id: str) -> Path:
-    """Return the directory of a run's texts, or of an evaluation's: its job's."""
+    """Return the directory of a run's texts, a stored dataset's, or an evaluation's: its job's."""
     return settings.artifact_dir.resolve() / "datasets" / owner_id
 
 

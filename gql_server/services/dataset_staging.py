@@ -69,34 +69,46 @@ async def keep(
 
     Raises:
         InvalidInput: The source is none, cannot be read, or has too many, too long or none of the texts.
+        NotFound, Conflict: There is no such stored dataset, or its texts are gone.
         QueueFull: Too many files wait to be read.
     """
     settings = server.settings
-    found = await texts.describe(server, request)
-    if found.source is None:
-        yield KeptTexts(server, owner_id, Texts(request.kind, found.description, None))
-        return
-    options = ReadingOptions(
+    with server.in_use.by_reader(request.dataset_id):
+        found = await texts.describe(server, request)
+        if found.source is None:
+            yield KeptTexts(server, owner_id, Texts(request.kind, found.description, None))
+            return
+        options = reading_options(settings, request)
+        tokenizer = TokenizerFiles.of(artifacts.copy_directory(settings, language_model.id), language_model)
+        most_bytes = await asyncio.to_thread(room_for_texts, settings)
+        wanted = Wanted(options, offset, limit, most_bytes, tokenizer, max_length, keeps_rest)
+        directory = artifacts.dataset_directory(settings, owner_id)
+        await removals.make_provisional(server.database, settings, directory)
+        kept: KeptTexts | None = None
+        try:
+            async with on_disk(settings, request, found.source) as source:
+                taken = await _take(server, found, source, wanted, directory)
+            kept = KeptTexts(server, owner_id, Texts(request.kind, found.description, taken))
+            yield kept
+        finally:
+            if kept is None or not kept.is_held:
+                await removals.discard(server.database, settings, directory)
+
+
+def reading_options(settings: Settings, request: DatasetRequest) -> ReadingOptions:
+    """Return how a file that a request names is read, within the server's limits."""
+    return ReadingOptions(
         text_field=request.text_field,
         skip_bad_rows=request.skip_bad_rows,
         max_characters=settings.max_text_characters,
         max_texts=settings.max_texts,
         max_bytes=settings.max_upload_bytes,
     )
-    tokenizer = TokenizerFiles.of(artifacts.copy_directory(settings, language_model.id), language_model)
-    most_bytes = min(EXPANSION * settings.max_upload_bytes, await asyncio.to_thread(quota.left, settings))
-    wanted = Wanted(options, offset, limit, most_bytes, tokenizer, max_length, keeps_rest)
-    directory = artifacts.dataset_directory(settings, owner_id)
-    await removals.make_provisional(server.database, settings, directory)
-    kept: KeptTexts | None = None
-    try:
-        async with _on_disk(settings, request, found.source) as source:
-            taken = await _take(server, found, source, wanted, directory)
-        kept = KeptTexts(server, owner_id, Texts(request.kind, found.description, taken))
-        yield kept
-    finally:
-        if kept is None or not kept.is_held:
-            await removals.discard(server.database, settings, directory)
+
+
+def room_for_texts(settings: Settings) -> int:
+    """Return how many bytes the texts of a dataset may take. Takes its time."""
+    return min(EXPANSION * settings.max_upload_bytes, quota.left(settings))
 
 
 async def _take(
@@ -118,9 +130,10 @@ async def _take(
 
 
 @asynccontextmanager
-async def _on_disk(
+async def on_disk(
     settings: Settings, request: DatasetRequest, source: TextSource
 ) -> AsyncIterator[TextSource]:
+    """Give the source of a request with its upload, if it has one, in a file while the block runs."""
     if request.content is None:
         yield source
         return

@@ -71,6 +71,7 @@ def _kept_request(request: EvaluateRequest, sae: Sae, dataset: Texts) -> dict[st
         "dataset_kind": dataset.kind,
         "dataset_description": dataset.description,
         "dataset_sample_count": dataset.count,
+        "dataset_id": request.dataset.dataset_id,
         "hub_dataset": dataset_staging.hub_dataset(request.dataset),
         "sample_offset": request.sample_offset,
         "sample_limit": request.sample_limit,

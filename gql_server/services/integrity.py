@@ -17,12 +17,12 @@ from gql_server.formats.sae_classes import BUILT_IN
 from gql_server.jobs import event_log
 from gql_server.services import artifacts, neuron_tensors
 from gql_server.settings import Settings
-from models import ActivationRun, Job, NeuronIndex, Sae
+from models import ActivationRun, Job, NeuronIndex, Sae, StoredDataset
 from models.enums import ArtifactStatus, JobEventType
 
 log = structlog.get_logger(__name__)
 
-Artifact = TypeVar("Artifact", ActivationRun, Sae, NeuronIndex)
+Artifact = TypeVar("Artifact", ActivationRun, Sae, NeuronIndex, StoredDataset)
 ROWS_AT_ONCE = 100
 
 
@@ -31,6 +31,7 @@ async def check(database: Database, settings: Settings) -> None:
     await _check(database, ActivationRun, lambda row: _missing_of_run(settings, row))
     await _check(database, Sae, lambda row: _missing_of_sae(settings, row))
     await _check(database, NeuronIndex, lambda row: _missing_of_index(settings, row))
+    await _check(database, StoredDataset, lambda row: _missing_of_dataset(settings, row))
     await _forget_lost_exports(database, settings)
 
 
@@ -82,7 +83,8 @@ async def _mark(session: AsyncSession, table: type[Artifact], id: str, what: str
         return  # Deleted since, or being made again.
     row.status = ArtifactStatus.FAILED
     log.warning("artifact's files are lost", artifact=id, missing=what)
-    job = await session.get(Job, row.job_id) if row.job_id else None
+    job_id = None if isinstance(row, StoredDataset) else row.job_id
+    job = await session.get(Job, job_id) if job_id else None
     if job is not None:
         message = f"At the server's start {what} was missing or not whole; retryJob makes what it can again."
         await event_log.append(session, job, JobEventType.LOG, {"message": message})
@@ -120,3 +122,8 @@ def _missing_of_index(settings: Settings, index: NeuronIndex) -> str | None:
         return "the index's file of top texts"
     path = neuron_tensors.path_of(settings, index.id)
     return None if neuron_tensors.is_whole(path) else "the index's file of tensors"
+
+
+def _missing_of_dataset(settings: Settings, dataset: StoredDataset) -> str | None:
+    texts = artifacts.dataset_directory(settings, dataset.id) / datasets.FILE_NAME
+    return None if texts.is_file() else "the file of the dataset's texts"

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.database.database import Database
 from gql_server.errors import Conflict, NotFound
-from models import ActivationRun, Base, Concept, ConceptConfig, Job, LanguageModel, Sae
+from models import ActivationRun, Base, Concept, ConceptConfig, Job, LanguageModel, Sae, StoredDataset
 from models.enums import ArtifactStatus
 
 Row = TypeVar("Row", bound=Base)
@@ -17,6 +17,7 @@ NAMES: dict[type[Base], str] = {
     Sae: "SAE",
     Concept: "concept",
     ConceptConfig: "concept config",
+    StoredDataset: "dataset",
     Job: "job",
 }
 

@@ -14,7 +14,7 @@ from gql_server import ids
 from gql_server.database.database import Database
 from gql_server.services import evaluations
 from gql_server.settings import Settings
-from models import ActivationRun, ConceptConfig, LanguageModel, NeuronIndex, Removal, Sae
+from models import ActivationRun, ConceptConfig, LanguageModel, NeuronIndex, Removal, Sae, StoredDataset
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ async def move(database: Database, settings: Settings, started_at: float) -> Non
 async def _known(session: AsyncSession) -> set[str]:
     """Return the IDs of all rows, and of what has just been deleted and is being removed."""
     known = await evaluations.keepers(session)
-    for table in (ActivationRun, NeuronIndex, Sae, LanguageModel, ConceptConfig):
+    for table in (ActivationRun, NeuronIndex, Sae, LanguageModel, ConceptConfig, StoredDataset):
         known.update(await session.scalars(select(table.id)))
     removed = await session.scalars(select(Removal.path))
     return known | {Path(path).name.removesuffix(".json") for path in removed}

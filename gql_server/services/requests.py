@@ -35,6 +35,8 @@ class DatasetRequest:
     revision: str | None = None
     skip_bad_rows: bool = False
     """Leave out rows of a file or a Hub dataset without a text that can be taken, and count them."""
+    dataset_id: str | None = None
+    """Of a stored dataset."""
 
 
 @dataclass(frozen=True)

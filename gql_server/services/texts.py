@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from gql_server.artifacts.files import resolve_inside
-from gql_server.errors import InvalidInput
+from gql_server.errors import Conflict, InvalidInput
 from gql_server.model_files.hub_names import is_part_of_dataset, is_repository, is_revision
+from gql_server.services import artifacts, lookup
 from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.requests import DatasetRequest
@@ -15,7 +16,8 @@ from gql_server.services.text_taking import TakenTexts, TextSource
 from gql_server.settings import Settings
 from gql_server.telemetry.plain_text import plain
 from gql_server.text_files.rows import SkippedRows
-from models.enums import DatasetKind
+from models import StoredDataset
+from models.enums import ArtifactStatus, DatasetKind
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ async def describe(server: AppContext, request: DatasetRequest) -> Described:
 
     Raises:
         InvalidInput: There is no such source, or the texts are too many or too long.
+        NotFound, Conflict: There is no such stored dataset, or its texts are gone.
         QueueFull: The directory that it is in does not answer.
     """
     settings = server.settings
@@ -65,7 +68,20 @@ async def describe(server: AppContext, request: DatasetRequest) -> Described:
     if request.kind == DatasetKind.UPLOAD:
         name = Path(request.file_name or "").name
         return Described(TextSource(name=plain(name)), plain(name), ["dataset", "upload"])
+    if request.kind == DatasetKind.STORED:
+        return await _stored(server, request.dataset_id or "")
     return await server.file_threads.look(_file, settings, request)
+
+
+async def _stored(server: AppContext, id: str) -> Described:
+    async with server.database.read() as session:
+        dataset = await lookup.get(session, StoredDataset, id)
+    if dataset.status != ArtifactStatus.READY:
+        message = f"The texts of the dataset {dataset.name!r} are gone: delete it, and upload the file again."
+        raise Conflict(message, id)
+    directory = artifacts.dataset_directory(server.settings, id)
+    source = TextSource(name=dataset.name, dataset=directory, columns=dataset.column_names)
+    return Described(source, dataset.name, ["dataset", "datasetId"])
 
 
 def _hub(settings: Settings, request: DatasetRequest) -> Described:

@@ -129,6 +129,18 @@ def json_rows(text: TextIO, name: str, text_field: str, longest: int) -> Iterato
         raise _not_json(name, number + 1, "something comes after the list")
 
 
+def first_json_value(text: TextIO, name: str, longest: int) -> Any:
+    """Return the first of several values, or of a list's; None where there is none, or no JSON."""
+    buffer = _Buffer(text)
+    buffer.place += buffer.next_character() == "["
+    if buffer.next_character() in ("", "]"):
+        return None
+    try:
+        return _value(buffer, name, 1, longest)[0]
+    except FileProblem:
+        return None
+
+
 def _value(buffer: _Buffer, name: str, number: int, longest: int) -> tuple[Any, str]:
     """Take the next value, and the text that it stands in."""
     decoder = json.JSONDecoder()

@@ -95,10 +95,20 @@ def _refuse_or_skip(name: str, problem: str, options: ReadingOptions, skipped: S
     skipped.add(problem)
 
 
+def suffix_of(name: str) -> str:
+    """Return what a file's name ends with but for .gz."""
+    return Path(name.lower().removesuffix(PACKED)).suffix
+
+
+def is_parquet(name: str) -> bool:
+    """Whether a file's name is one of a Parquet file, which is never packed."""
+    return suffix_of(name) == ".parquet" and not name.lower().endswith(PACKED)
+
+
 def _rows(name: str, source: BinaryIO, options: ReadingOptions) -> Iterator[Row]:
-    suffix = Path(name.lower().removesuffix(PACKED)).suffix
+    suffix = suffix_of(name)
     most_bytes = EXPANSION * options.max_bytes
-    if suffix == ".parquet" and not name.lower().endswith(PACKED):
+    if is_parquet(name):
         return parquet_rows(source, name, options.text_field, most_bytes)
     reader = _READERS.get(suffix)
     if reader is None:
@@ -119,7 +129,7 @@ def _txt(content: BufferedReader, name: str, options: ReadingOptions) -> Iterato
 def _delimited(delimiters: tuple[str, ...]) -> "Reader":
     def read(content: BufferedReader, name: str, options: ReadingOptions) -> Iterator[Row]:
         field = options.text_field
-        table = DelimitedText(name, _whole_lines(content, name, options), delimiters, [field])
+        table = DelimitedText(name, whole_lines(content, name, options), delimiters, [field])
         if field not in table.columns:
             raise FileProblem(f"{name} has no column {field!r}; its columns: {named(table.columns)}.")
         place = table.columns.index(field)
@@ -136,7 +146,7 @@ def _cell(number: int, record: Record, place: int, field: str) -> Row:
     return Row(where, None if record.problem else record.cells[place], record.problem)
 
 
-def _whole_lines(content: BufferedReader, name: str, options: ReadingOptions) -> Iterator[str]:
+def whole_lines(content: BufferedReader, name: str, options: ReadingOptions) -> Iterator[str]:
     """Give lines with their ends, as the csv module takes them."""
     text: TextIO = decoded(content, name, "")
     while line := text.readline(options.max_bytes + 1):

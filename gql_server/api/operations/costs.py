@@ -33,6 +33,8 @@ PER_UPLOAD = 2_000
 """The cost of a file, for each argument that it is used for."""
 CHARACTERS_PER_COST = 1_000
 """Characters of arguments for a cost of 1."""
+PER_PREVIEW = 250
+"""The cost of looking at a dataset's beginning, of counting its tokens among it."""
 PER_WATCH = 400
 """The cost of watching all jobs: every change of any of them has to be looked at."""
 PER_SELECTION = 50
@@ -48,9 +50,9 @@ def cost_of(
     """Return the estimated cost of an operation of a valid document; of a subscription, each event's.
 
     Every field counts 1, times the entries of the lists that it is in (``list_sizes``). A prompt counts 250
-    more, a token to be generated 1 more, a page of ordered or filtered neurons 50 more, watching all jobs 400
-    more, 1,000 characters of an argument 1 more, an uploaded file 2,000 more. None where the variables are
-    refused: it will not be executed.
+    more, and so does the preview of a dataset, a token to be generated 1 more, a page of ordered or filtered
+    neurons 50 more, watching all jobs 400 more, 1,000 characters of an argument 1 more, an uploaded file
+    2,000 more. None where the variables are refused: it will not be executed.
     """
     values = get_variable_values(schema, operation.variable_definitions or (), variables, max_errors=1)
     root = schema.get_root_type(operation.operation)
@@ -134,6 +136,8 @@ def _work(type_name: str, field_name: str, below: Scope, arguments: Mapping[str,
             return PER_SELECTION if goes_over_all else 0
         case "Query.topNeurons" | "Query.contrastNeurons":
             return PER_PROMPT * below.prompts
+        case "Query.datasetPreview":
+            return PER_PREVIEW
         case "Subscription.jobs":
             return PER_WATCH
         case "Mutation.generate" | "Subscription.generation":
