@@ -7,13 +7,15 @@ from typing import Annotated, Any
 import msgspec
 import strawberry
 
-from gql_server.api.common import BigInt, argument, input_type, mutation, object_type, request_of
+from gql_server.api import jobs
+from gql_server.api.common import BigInt, argument, field, input_type, mutation, object_type, request_of
 from gql_server.api.context import Info
 from gql_server.api.datasets import Dataset, DatasetInput, dataset_request
 from gql_server.api.enums import DatasetKind
 from gql_server.api.exclusions import EXCLUDE_FIRST_POSITIONS, EXCLUDE_OUTLIERS
 from gql_server.api.launches import LaunchResult, job_launched
 from gql_server.api.provenance import LanguageModelProvenance, language_model_provenance
+from gql_server.api.references import JobRef
 from gql_server.artifacts import provenance
 from gql_server.services import evaluations as evaluation_service
 from gql_server.services.requests import EvaluateRequest
@@ -25,11 +27,17 @@ class SaeEvaluation:
     special. Null where undefined or not finite.
     """
 
+    job_id: strawberry.Private[str | None] = None
     dataset: Dataset = strawberry.field(description="The texts that it was measured on.")
     sample_offset: int = strawberry.field(
         description="How many texts were left out at the start of the dataset."
     )
-    sample_count: int = strawberry.field(description="The texts that it was measured on.")
+    sample_limit: int | None = strawberry.field(
+        description="How many texts were selected from there on, at most."
+    )
+    sample_count: int = strawberry.field(
+        description="The texts with a token to measure on, among those selected."
+    )
     max_length: int = strawberry.field(
         description=(
             "Tokens per text; longer texts were cut. As in the run that the SAE was trained on, else 128."
@@ -108,11 +116,17 @@ class SaeEvaluation:
         description="Grows when what a figure means changes; docs/evaluation.md has the definitions."
     )
 
+    @field
+    async def job(self, info: Info) -> JobRef | None:
+        """The job that has measured it; null where an earlier version did."""
+        return await jobs.job_of(info, self.job_id)
+
 
 def sae_evaluation(stored: dict[str, Any]) -> SaeEvaluation:
     """Return what an SAE's row keeps as it is shown."""
     dataset = stored["dataset"]
     shown = Dataset(
+        dataset_id=dataset.get("dataset_id"),
         kind=DatasetKind(dataset["kind"]),
         description=dataset["description"],
         sample_count=dataset["sample_count"],
@@ -124,6 +138,7 @@ def sae_evaluation(stored: dict[str, Any]) -> SaeEvaluation:
     return SaeEvaluation(
         dataset=shown,
         sample_offset=dataset["sample_offset"],
+        sample_limit=dataset.get("sample_limit"),
         language_model=language_model_provenance(
             msgspec.convert(stored.get("language_model"), provenance.LanguageModelProvenance | None)
         ),
@@ -169,6 +184,8 @@ class EvaluationMutations:
     async def evaluate_sae(
         self, info: Info, input: Annotated[EvaluateSaeInput, argument("What to evaluate.")]
     ) -> LaunchResult:
-        """Queues a job that measures an SAE in its layer's place; its figures replace earlier ones."""
+        """Queues a job that measures an SAE in its layer's place; its figures come first in
+        Sae.evaluations.
+        """
         request = await input.request()
         return job_launched(await evaluation_service.evaluate(info.context.server, request))

@@ -34,6 +34,7 @@ from models import (
     LanguageModel,
     NeuronIndex,
     Sae,
+    SaeEvaluation,
     StoredDataset,
     TrainingPoint,
 )
@@ -101,6 +102,14 @@ class TopTextsKey:
 
     index_id: str
     neuron: int
+    first: int
+
+
+@dataclass(frozen=True)
+class EvaluationsKey:
+    """The newest evaluations of an SAE."""
+
+    sae_id: str
     first: int
 
 
@@ -175,6 +184,11 @@ class Loaders:
     def stored_datasets(self) -> DataLoader[str, StoredDataset | None]:
         """Stored datasets by ID."""
         return self._rows(StoredDataset)
+
+    @cached_property
+    def evaluations(self) -> DataLoader[EvaluationsKey, list[SaeEvaluation]]:
+        """SAEs' evaluations, newest first."""
+        return _loader(self._load_evaluations)
 
     @cached_property
     def texts(self) -> DataLoader[TextsKey, list[str] | None]:
@@ -379,6 +393,15 @@ class Loaders:
                 return [gone] * len(keys)
 
         return await _by_group(keys, lambda key: (key.index_id, key.first), load)
+
+    async def _load_evaluations(self, keys: list[EvaluationsKey]) -> list[list[SaeEvaluation]]:
+        async def load(first: int, keys: list[EvaluationsKey]) -> list[list[SaeEvaluation]]:
+            saes = [key.sae_id for key in keys]
+            async with self._server.database.read() as session:
+                found = await batches.evaluations(session, saes, first)
+            return [found[sae] for sae in saes]
+
+        return await _by_group(keys, lambda key: key.first, load)
 
     async def _load_texts(self, keys: list[TextsKey]) -> Sequence[list[str] | Refusal | None]:
         async def load(group: tuple[int, int], keys: list[TextsKey]) -> Sequence[list[str] | Refusal | None]:

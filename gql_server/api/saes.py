@@ -22,7 +22,7 @@ from gql_server.api.enums import ArtifactStatus, NeuronOrder, SaeOrigin
 from gql_server.api.evaluations import SaeEvaluation, sae_evaluation
 from gql_server.api.exports import SaeExport, exports_of
 from gql_server.api.launches import LaunchResult, job_launched
-from gql_server.api.loaders import TrainingPointsKey
+from gql_server.api.loaders import EvaluationsKey, TrainingPointsKey
 from gql_server.api.neuron_filters import NeuronFilter
 from gql_server.api.neuron_indexes import NeuronIndex, neuron_index
 from gql_server.api.pagination import After, Connection, First, children_connection, listing, unset_to_none
@@ -75,7 +75,9 @@ class Sae(Node):
             " and where an earlier version trained it."
         )
     )
-    evaluation: SaeEvaluation | None = strawberry.field(description="Null until it has been evaluated.")
+    evaluation: SaeEvaluation | None = strawberry.field(
+        description="The newest one; null until there is one."
+    )
     checkpoint_path: str | None = strawberry.field(
         description="Its weights. Relative to the artifact directory."
     )
@@ -122,6 +124,14 @@ class Sae(Node):
         """At most maxPoints points, spread evenly over the training, the last one included."""
         rows = await info.context.loaders.training_points.load(TrainingPointsKey(self.id, max_points))
         return [training_point_of_row(row) for row in rows]
+
+    @field
+    async def evaluations(
+        self, info: Info, first: Annotated[int, argument("How many to give, 1 to 100.")] = 20
+    ) -> list[SaeEvaluation]:
+        """Its evaluations, newest first; 100 are kept. Of those by an earlier version, the last one."""
+        rows = await info.context.loaders.evaluations.load(EvaluationsKey(self.id, first))
+        return [sae_evaluation(row.result) for row in rows]
 
     @field
     async def neuron_index(self, info: Info) -> NeuronIndex | None:
@@ -244,6 +254,8 @@ class SaeMutations:
     async def delete_sae(
         self, info: Info, id: Annotated[strawberry.ID, argument("ID of the SAE.")]
     ) -> DeleteResult:
-        """Deletes an SAE with its index, concepts, configs and files. A Conflict while a job needs it."""
+        """Deletes an SAE with its index, concepts, configs, evaluations and files. A Conflict while a job
+        needs it.
+        """
         await sae_service.delete(info.context.server, id)
         return Deleted(deleted_id=id)

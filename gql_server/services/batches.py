@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.jobs import event_log
 from gql_server.services import cursors
-from models import Concept, Job, JobEvent, NeuronIndex, TrainingPoint
+from models import Concept, Job, JobEvent, NeuronIndex, SaeEvaluation, TrainingPoint
 from models.enums import ArtifactStatus, JobStatus
 
 Row = TypeVar("Row")
@@ -37,6 +37,26 @@ async def neuron_indexes(session: AsyncSession, sae_ids: Sequence[str]) -> dict[
     index = aliased(NeuronIndex, ranked)
     found = await session.scalars(select(index).where(ranked.c.place == 1))
     return {row.sae_id: row for row in found}
+
+
+async def evaluations(
+    session: AsyncSession, sae_ids: Sequence[str], first: int
+) -> dict[str, list[SaeEvaluation]]:
+    """Return the ``first`` newest evaluations of every SAE.
+
+    Raises InvalidInput for ``first`` outside 1 to 100.
+    """
+    cursors.check_first(first)
+    order = (SaeEvaluation.created_at.desc(), SaeEvaluation.id.desc())
+    place = func.row_number().over(partition_by=SaeEvaluation.sae_id, order_by=order).label("place")
+    ranked = select(SaeEvaluation, place).where(SaeEvaluation.sae_id.in_(sae_ids)).subquery()
+    evaluation = aliased(SaeEvaluation, ranked)
+    found: dict[str, list[SaeEvaluation]] = {sae_id: [] for sae_id in sae_ids}
+    for row in await session.scalars(
+        select(evaluation).where(ranked.c.place <= first).order_by(ranked.c.place)
+    ):
+        found[row.sae_id].append(row)
+    return found
 
 
 async def frequency_histograms(session: AsyncSession, index_ids: Sequence[str]) -> dict[str, dict[str, Any]]:

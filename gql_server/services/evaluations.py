@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
@@ -21,8 +21,11 @@ from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import EvaluateRequest, Launched
 from gql_server.services.texts import Texts
 from gql_server.settings import Settings
-from models import ActivationRun, Job, LanguageModel, Sae
+from models import ActivationRun, Job, LanguageModel, Sae, SaeEvaluation
 from models.enums import UNFINISHED, JobKind, ProgressUnit
+
+MAX_EVALUATIONS = 100
+"""Of an SAE that are kept."""
 
 
 async def evaluate(server: AppContext, request: EvaluateRequest) -> Launched:
@@ -96,6 +99,21 @@ def _keepers() -> Select[Job]:
     return select(Job).where(Job.kind == JobKind.EVALUATE_SAE, Job.request["texts_kept"].as_boolean())
 
 
+def _noted(result: EvaluationResult, job: Job) -> dict[str, Any]:
+    """Return a result with what the worker is not told: the job, and the stored dataset of its texts."""
+    found = result.to_json()
+    dataset = found["dataset"] | {"dataset_id": job.request.get("dataset_id")}
+    return found | {"job_id": job.id, "dataset": dataset}
+
+
+async def _forget_oldest(session: AsyncSession, sae_id: str) -> None:
+    """Keep the newest MAX_EVALUATIONS of an SAE."""
+    of_sae = select(SaeEvaluation.id).where(SaeEvaluation.sae_id == sae_id)
+    newest_first = of_sae.order_by(SaeEvaluation.created_at.desc(), SaeEvaluation.id.desc())
+    oldest = list(await session.scalars(newest_first.offset(MAX_EVALUATIONS)))
+    await session.execute(delete(SaeEvaluation).where(SaeEvaluation.id.in_(oldest)))
+
+
 class EvaluationHandler(JobHandler[EvaluateSae, EvaluationResult]):
     """EVALUATE_SAE jobs. Until one succeeds, the SAE shows the evaluation before; texts stay for a retry."""
 
@@ -136,7 +154,10 @@ class EvaluationHandler(JobHandler[EvaluateSae, EvaluationResult]):
     async def keep(self, session: AsyncSession, job: Job, result: EvaluationResult) -> None:
         """Show the figures with the SAE; texts of evaluations that have ended are of no more use."""
         sae = await session.get_one(Sae, job.artifact_id)
-        sae.evaluation = result.to_json()
+        sae.evaluation = _noted(result, job)
+        session.add(SaeEvaluation(id=ids.new(ids.EVALUATION), sae_id=sae.id, result=sae.evaluation))
+        await session.flush()
+        await _forget_oldest(session, sae.id)
         ended = or_(Job.status.not_in(UNFINISHED), Job.id == job.id)
         files = []
         for keeper in await session.scalars(_keepers().where(Job.result_id == sae.id, ended)):

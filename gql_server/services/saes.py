@@ -41,10 +41,12 @@ from models import (
     ActivationRun,
     Concept,
     ConceptConfig,
+    ConceptRevision,
     Job,
     LanguageModel,
     NeuronIndex,
     Sae,
+    SaeEvaluation,
     TrainingPoint as TrainingPointRow,
 )
 from models.enums import UNFINISHED, JobEventType, JobKind, JobStatus, ProgressUnit, SaeOrigin
@@ -161,7 +163,7 @@ def _new_sae(request: TrainRequest, run: ActivationRun, layer: str, width: int, 
 
 
 async def delete(server: AppContext, id: str) -> None:
-    """Delete an SAE with its index, concepts, configs, history and files, for good.
+    """Delete an SAE with its index, concepts, configs, evaluations, history and files, for good.
 
     Raises:
         Conflict: A job or a request uses it.
@@ -176,7 +178,7 @@ async def delete(server: AppContext, id: str) -> None:
         if server.in_use.count(id):
             raise Conflict("A generation or a top-neuron query uses this SAE; try again soon.", id)
         indexes = list(await session.scalars(select(NeuronIndex.id).where(NeuronIndex.sae_id == id)))
-        for table in (NeuronIndex, Concept, ConceptConfig, TrainingPointRow):
+        for table in (NeuronIndex, Concept, ConceptRevision, ConceptConfig, SaeEvaluation, TrainingPointRow):
             await session.execute(delete_rows(table).where(table.sae_id == id))
         await session.delete(sae)
         files = [artifacts.run_directory(server.settings, index) for index in indexes]

@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,13 @@ from models import (
     ActivationRun,
     Base,
     Concept,
+    ConceptRevision,
     Job,
     JobEvent,
     LanguageModel,
     NeuronIndex,
     Sae,
+    SaeEvaluation,
     TrainingPoint,
 )
 from models.enums import ArtifactStatus, JobStatus
@@ -164,3 +167,20 @@ def test_a_migration_that_would_orphan_rows_is_undone(first_version: Path) -> No
     with pytest.raises(RuntimeError, match="refer to none"):
         migrate(first_version)
     assert current_revision(first_version) == "0001"
+
+
+def test_the_newest_evaluation_and_the_names_of_neurons_come_into_0013(first_version: Path) -> None:
+    result = '{"evaluated_at": "2026-11-23T12:00:00.5+02:00", "mse": 0.25}'
+    with closing(sqlite3.connect(first_version)) as connection:
+        connection.execute("UPDATE saes SET evaluation = ?", (result,))
+        connection.commit()
+    migrate(first_version)
+    engine = create_engine(f"sqlite:///{first_version}")
+    with Session(engine) as session:
+        (kept,) = session.scalars(select(SaeEvaluation))
+        assert (kept.sae_id, kept.result) == ("sae_1", session.get_one(Sae, "sae_1").evaluation)
+        assert kept.created_at == datetime(2026, 11, 23, 10, 0, 0, 500_000, UTC)
+        assert session.get_one(Concept, "concept_1").version == 1
+        assert list(session.scalars(select(ConceptRevision))) == []
+        assert session.get_one(ActivationRun, "run_1").dataset_id is None
+    engine.dispose()

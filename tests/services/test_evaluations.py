@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from gql_server import ids
 from gql_server.artifacts.datasets import TextDataset
@@ -17,12 +18,12 @@ from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.protocol.results import Done, EvaluatedDataset, EvaluationResult
 from gql_server.protocol.sources import HubDataset
 from gql_server.protocol.tasks import DownloadTexts, EvaluateSae, Task
-from gql_server.services import artifacts, evaluations, jobs, saes, startup
+from gql_server.services import artifacts, evaluations, jobs, saes, startup, stored_datasets
 from gql_server.services.app_context import AppContext
 from gql_server.services.requests import DatasetRequest, EvaluateRequest
-from models import Job, LanguageModel, Sae
+from models import Job, LanguageModel, Sae, SaeEvaluation
 from models.enums import ArtifactStatus, DatasetKind, JobKind, JobStatus
-from tests.api.asking import ask
+from tests.api.asking import ask, counted_statements, first_error
 from tests.support.artifact_files import write_tokenizer
 from tests.support.fake_executor import FakeExecutor
 from tests.support.job_logs import ended
@@ -304,3 +305,78 @@ async def test_texts_that_nobody_keeps_any_more_are_orphans(tmp_path: Path) -> N
         await startup.clean_up(server.database, server.settings, 2**40)
         assert not left.exists()
     assert (tmp_path / "orphans" / "datasets" / job.id / "texts.arrow").exists()
+
+
+# ------------------------------------------------------------------------- earlier evaluations
+
+KEPT = """query($first: Int! = 20) { saes(first: 5) { nodes { id evaluation { sampleLimit }
+  evaluations(first: $first) { sampleLimit sampleOffset excludeFirstPositions job { id }
+    dataset { kind description storedDataset { name } texts } } } } }"""
+
+
+async def test_all_evaluations_are_kept_newest_first_with_what_they_were_measured_on(tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, sae, executor):
+        upload = DatasetRequest(DatasetKind.UPLOAD, file_name="x.txt", content=BytesIO(b"a\nb\n"))
+        dataset = await stored_datasets.upload(server, upload, "two")
+        first = await run_it(server, of(sae, sample_limit=3))
+        stored = DatasetRequest(DatasetKind.STORED, dataset_id=dataset.id)
+        second = await run_it(server, of(sae, dataset=stored, sample_offset=0, sample_limit=1))
+        executor.script = fail
+        await run_it(server, of(sae))
+        (shown,) = (await ask(server, KEPT))["saes"]["nodes"]
+        (newest,) = (await ask(server, KEPT, first=1))["saes"]["nodes"][0]["evaluations"]
+    of_stored = {"kind": "STORED", "description": "two", "storedDataset": {"name": "two"}, "texts": None}
+    inline = {"kind": "INLINE", "description": "5 texts", "storedDataset": None, "texts": None}
+    assert shown["evaluation"] == {"sampleLimit": 1}
+    assert [one["job"]["id"] for one in shown["evaluations"]] == [second.id, first.id]
+    assert [one["dataset"] for one in shown["evaluations"]] == [of_stored, inline]
+    assert [(one["sampleOffset"], one["sampleLimit"]) for one in shown["evaluations"]] == [(0, 1), (1, 3)]
+    assert newest == shown["evaluations"][0]
+
+
+async def test_the_oldest_evaluations_go_where_there_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluations, "MAX_EVALUATIONS", 2)
+    async with prepared(tmp_path) as (server, sae, _):
+        other = await add_sae(server, await add_run(server, await add_language_model(server, "other")))
+        await run_it(server, of(other, sample_limit=4))
+        for limit in (1, 2, 3):
+            await run_it(server, of(sae, sample_limit=limit))
+        shown = {node["id"]: node["evaluations"] for node in (await ask(server, KEPT))["saes"]["nodes"]}
+        assert [one["sampleLimit"] for one in shown[sae.id]] == [3, 2]
+        assert [one["sampleLimit"] for one in shown[other.id]] == [4]
+        await saes.delete(server, sae.id)
+        async with server.database.read() as session:
+            assert len(list(await session.scalars(select(SaeEvaluation)))) == 1
+
+
+async def test_the_evaluations_of_a_page_of_saes_take_one_statement(tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, sae, _):
+        run = await add_run(server, await add_language_model(server, "other"))
+        for one in (sae, *[await add_sae(server, run) for _ in range(3)]):
+            for _ in range(2):
+                await run_it(server, of(one))
+        with counted_statements(server) as statements:
+            nodes = (await ask(server, KEPT))["saes"]["nodes"]
+        assert [len(node["evaluations"]) for node in nodes] == [2] * 4
+        assert len(statements) == 3, "the SAEs, their evaluations, the jobs"
+
+
+async def test_an_evaluation_of_an_earlier_version_is_shown_without_what_it_lacks(tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, sae, _):
+        await run_it(server, of(sae))
+        async with server.database.write() as session:
+            (row,) = await session.scalars(select(SaeEvaluation))
+            dataset = {name: value for name, value in row.result["dataset"].items() if name != "dataset_id"}
+            rest = {name: value for name, value in row.result.items() if name != "job_id"}
+            row.result = rest | {"dataset": dataset}
+        (shown,) = (await ask(server, KEPT))["saes"]["nodes"][0]["evaluations"]
+    assert (shown["job"], shown["dataset"]["storedDataset"], shown["sampleLimit"]) == (None, None, 2)
+
+
+@pytest.mark.parametrize("first", [0, 101])
+async def test_a_number_of_evaluations_that_cannot_be_is_refused(tmp_path: Path, first: int) -> None:
+    async with prepared(tmp_path) as (server, _, _):
+        error = await first_error(server, KEPT, first=first)
+    assert error["extensions"]["code"] == "INVALID_INPUT"

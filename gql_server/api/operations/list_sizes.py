@@ -55,6 +55,7 @@ SIZES: Mapping[str, Size] = {
     "LanguageModel.specialTokens": _always(BLOCKS),
     "ActivationRun.layers": _always(FEW),
     "Sae.exports": _always(FEW),
+    "Sae.evaluations": _page,
     "Sae.trainingHistory": _page,
     "ActivationRunProvenance.layers": _always(FEW),
     "ActivationRunProvenance.specialTokenIds": _always(FEW),
