@@ -1,5 +1,6 @@
 """Concepts: names of neurons."""
 
+import asyncio
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -25,13 +26,21 @@ from gql_server.api.common import (
     mutation,
     object_type,
     one_of_input_type,
+    request_of,
 )
 from gql_server.api.context import Info
 from gql_server.api.enums import ConceptSource
+from gql_server.api.pagination import unset_to_none
 from gql_server.api.references import NeuronRef, SaeRef
-from gql_server.services import concepts as concept_service, lookup
-from gql_server.services.requests import ImportConceptsRequest, SetConceptRequest
-from models import Concept as ConceptRow
+from gql_server.services import concept_imports, concepts as concept_service, lookup
+from gql_server.services.requests import (
+    ImportConceptsRequest,
+    NamedNeuron,
+    RestoreConceptRequest,
+    SetConceptRequest,
+    SetConceptsRequest,
+)
+from models import Concept as ConceptRow, ConceptRevision as ConceptRevisionRow
 
 if TYPE_CHECKING:
     from starlette.datastructures import UploadFile
@@ -50,7 +59,9 @@ class Concept(Node):
     )
     source: ConceptSource = strawberry.field(description="Who gave the name.")
     note: str | None = strawberry.field(description="Whatever else there is to say.")
-    version: int = strawberry.field(description="1, and one more after each change.")
+    version: int = strawberry.field(
+        description="1, and one more after each change of the neuron's concept, its deletion among them."
+    )
     created_at: datetime = strawberry.field(description="When the neuron got a name.")
     updated_at: datetime = strawberry.field(description="When it was changed last.")
 
@@ -68,6 +79,34 @@ class Concept(Node):
 def concept(row: ConceptRow) -> Concept:
     """Return a row as it is shown."""
     return from_row(Concept, row, row=row, score=finite(row.score))
+
+
+@object_type
+class ConceptRevision:
+    """What a neuron's concept was, or is, at a version."""
+
+    version: int = strawberry.field(description="The version, as Concept.version counts.")
+    name: str | None = strawberry.field(description="The name; null where the concept was deleted.")
+    score: float | None = strawberry.field(description="As Concept.score.")
+    source: ConceptSource = strawberry.field(description="Who gave the name, or deleted it.")
+    note: str | None = strawberry.field(description="Whatever else there was to say.")
+    at: datetime = strawberry.field(description="When it got so.")
+
+
+async def concept_history(info: Info, place: tuple[str, int]) -> list[ConceptRevision]:
+    """Return what a neuron's concept is and was, newest first."""
+    present, earlier = await asyncio.gather(
+        info.context.loaders.concepts.load(place), info.context.loaders.concept_revisions.load(place)
+    )
+    if present is None:
+        return [_revision(row, row.at) for row in earlier]
+    # They are read one after the other, and it may have changed in between.
+    before = [_revision(row, row.at) for row in earlier if row.version < present.version]
+    return [_revision(present, present.updated_at), *before]
+
+
+def _revision(row: ConceptRow | ConceptRevisionRow, at: datetime) -> ConceptRevision:
+    return from_row(ConceptRevision, row, score=finite(row.score), at=at)
 
 
 async def concept_if_any(info: Info, id: str) -> Concept | None:
@@ -169,6 +208,39 @@ class ImportConceptsInput:
         return ImportConceptsRequest(self.sae_id, None, file.file, mode)
 
 
+@input_type
+class NamedNeuronInput:
+    """A neuron and its name."""
+
+    neuron_index: int = strawberry.field(description="The neuron, counted from 0.")
+    name: str = strawberry.field(description="The name.")
+    score: float | None = strawberry.field(
+        description="How sure the program is: 0 to 1, or any finite number for IMPORTED."
+    )
+    note: str | None = strawberry.field(description="Whatever else there is to say.")
+
+
+@input_type
+class SetConceptsInput:
+    """Neurons that a program names."""
+
+    sae_id: strawberry.ID = strawberry.field(description="The SAE that the neurons belong to.")
+    source: ConceptSource = strawberry.field(
+        default=ConceptSource.GENERATED, description="GENERATED or IMPORTED."
+    )
+    concepts: list[NamedNeuronInput] = strawberry.field(
+        description="1 to 500 neurons, each of them once; importConcepts takes more."
+    )
+    mode: ImportMode = strawberry.field(
+        default=ImportMode.MERGE, description="What becomes of the concepts that are there."
+    )
+
+    def request(self) -> SetConceptsRequest:
+        """Return what the service is asked for."""
+        concepts = [request_of(NamedNeuron, one) for one in self.concepts]
+        return SetConceptsRequest(self.sae_id, self.source, concepts, self.mode.value)
+
+
 @object_type
 class ConceptSet:
     """The neuron has the name."""
@@ -210,10 +282,34 @@ class ConceptMutations:
         return ConceptSet(concept=concept(row))
 
     @mutation
+    async def set_concepts(
+        self, info: Info, input: Annotated[SetConceptsInput, argument("The neurons and their names.")]
+    ) -> ImportConceptsResult:
+        """Names many neurons for a program that explains them; all of them, or none where one cannot be."""
+        row, named, skipped = await concept_imports.set_concepts(info.context.server, input.request())
+        return ConceptsImported(sae=saes.sae(row), imported_count=named, skipped_count=skipped)
+
+    @mutation
+    async def restore_concept(
+        self,
+        info: Info,
+        sae_id: Annotated[strawberry.ID, argument("ID of the SAE that the neuron belongs to.")],
+        neuron_index: Annotated[int, argument("The neuron, counted from 0.")],
+        version: Annotated[int, argument("A version of the neuron's conceptHistory that has a name.")],
+        expected_version: Annotated[
+            int | None,
+            argument("The version that is to be undone; a Conflict if the concept has another one by now."),
+        ] = strawberry.UNSET,
+    ) -> SetConceptResult:
+        """Names a neuron as it was named before, with its score, source and note, as a new version."""
+        request = RestoreConceptRequest(sae_id, neuron_index, version, unset_to_none(expected_version))
+        return ConceptSet(concept=concept(await concept_service.restore(info.context.server, request)))
+
+    @mutation
     async def delete_concept(
         self, info: Info, id: Annotated[strawberry.ID, argument("ID of the concept.")]
     ) -> DeleteResult:
-        """Takes a neuron's name away."""
+        """Takes a neuron's name away; restoreConcept gives it back."""
         await concept_service.delete(info.context.server, id)
         return Deleted(deleted_id=id)
 
@@ -223,5 +319,5 @@ class ConceptMutations:
     ) -> ImportConceptsResult:
         """Takes over names of neurons from a file."""
         request = input.request()
-        row, imported, skipped = await concept_service.import_concepts(info.context.server, request)
+        row, imported, skipped = await concept_imports.import_concepts(info.context.server, request)
         return ConceptsImported(sae=saes.sae(row), imported_count=imported, skipped_count=skipped)

@@ -15,6 +15,7 @@ from gql_server.processes.reader_pool import ReadingEnded
 from gql_server.services import (
     artifacts,
     batches,
+    concept_history,
     model_identity,
     neuron_tensors,
     neurons,
@@ -29,6 +30,7 @@ from gql_server.services.tokenizing import texts_of_tokens
 from models import (
     ActivationRun,
     Concept,
+    ConceptRevision,
     Job,
     JobEvent,
     LanguageModel,
@@ -214,6 +216,11 @@ class Loaders:
         return self._optional(batches.concepts)
 
     @cached_property
+    def concept_revisions(self) -> DataLoader[tuple[str, int], list[ConceptRevision]]:
+        """The earlier versions of a neuron's concept, newest first, by its SAE's ID and its index."""
+        return _loader(self._load_concept_revisions)
+
+    @cached_property
     def queue_positions(self) -> DataLoader[str, int | None]:
         """How many jobs come before one in the queue, by its ID."""
         return self._optional(batches.queue_positions)
@@ -393,6 +400,11 @@ class Loaders:
                 return [gone] * len(keys)
 
         return await _by_group(keys, lambda key: (key.index_id, key.first), load)
+
+    async def _load_concept_revisions(self, keys: list[tuple[str, int]]) -> list[list[ConceptRevision]]:
+        async with self._server.database.read() as session:
+            found = await concept_history.revisions(session, keys)
+        return [found[key] for key in keys]
 
     async def _load_evaluations(self, keys: list[EvaluationsKey]) -> list[list[SaeEvaluation]]:
         async def load(first: int, keys: list[EvaluationsKey]) -> list[list[SaeEvaluation]]:

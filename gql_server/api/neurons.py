@@ -15,7 +15,7 @@ from gql_server.api.loaders import IndexedNeuron, NeuronsKey, TopTextsKey
 from gql_server.api.neuron_filters import NeuronFilter
 from gql_server.api.neuron_statistics import NeuronPlace, figure, statistics_of_page
 from gql_server.api.pagination import Connection, connection, unset_to_none
-from gql_server.api.references import ConceptRef, SaeRef
+from gql_server.api.references import ConceptRef, ConceptRevisionRef, SaeRef
 from gql_server.api.token_effects import TokenEffect, check_ranked, token_effects
 from gql_server.protocol import events
 from gql_server.services.cursors import check_first
@@ -94,6 +94,13 @@ class Neuron(Node):
         """What people or an import call it."""
         row = await info.context.loaders.concepts.load(self.place)
         return concepts.concept(row) if row else None
+
+    @field
+    async def concept_history(self, info: Info) -> list[ConceptRevisionRef]:
+        """What it is and was called, newest first, deletions among them: at most the last 20 versions, since
+        names have a history.
+        """
+        return await concepts.concept_history(info, self.place)
 
     @field
     def frequency(self, info: Info) -> float | None:

@@ -10,7 +10,7 @@ import strawberry
 if TYPE_CHECKING:
     from gql_server.api.activation_runs import ActivationRun
     from gql_server.api.concept_configs import ConceptConfig
-    from gql_server.api.concepts import Concept
+    from gql_server.api.concepts import Concept, ConceptRevision
     from gql_server.api.jobs import Job
     from gql_server.api.language_models import LanguageModel
     from gql_server.api.neurons import Neuron
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ActivationRunRef = Annotated["ActivationRun", strawberry.lazy("gql_server.api.activation_runs")]
 ConceptRef = Annotated["Concept", strawberry.lazy("gql_server.api.concepts")]
+ConceptRevisionRef = Annotated["ConceptRevision", strawberry.lazy("gql_server.api.concepts")]
 ConceptConfigRef = Annotated["ConceptConfig", strawberry.lazy("gql_server.api.concept_configs")]
 JobRef = Annotated["Job", strawberry.lazy("gql_server.api.jobs")]
 LanguageModelRef = Annotated["LanguageModel", strawberry.lazy("gql_server.api.language_models")]

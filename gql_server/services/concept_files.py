@@ -35,6 +35,8 @@ class ImportedConcept(msgspec.Struct, frozen=True, array_like=True):
     score: float | None
     row_count: int = 1
     """Rows of the file for this neuron, of which this is the best."""
+    note: str | None = None
+    """Which a program gives; files have none."""
 
     @property
     def rank(self) -> float:

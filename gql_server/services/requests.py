@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, BinaryIO, Literal
 
-from models.enums import DatasetKind, FloatType, LanguageModelSourceKind, LongTexts
+from models.enums import ConceptSource, DatasetKind, FloatType, LanguageModelSourceKind, LongTexts
 
 
 class Unchanged(Enum):
@@ -168,6 +168,36 @@ class SetConceptRequest:
     score: float | None
     note: str | None
     expected_version: int | None
+
+
+@dataclass(frozen=True)
+class RestoreConceptRequest:
+    """A neuron to name as it was named at a version."""
+
+    sae_id: str
+    neuron_index: int
+    version: int
+    expected_version: int | None
+
+
+@dataclass(frozen=True)
+class NamedNeuron:
+    """A neuron and its name."""
+
+    neuron_index: int
+    name: str
+    score: float | None
+    note: str | None
+
+
+@dataclass(frozen=True)
+class SetConceptsRequest:
+    """Neurons that a program names."""
+
+    sae_id: str
+    source: ConceptSource
+    concepts: Sequence[NamedNeuron]
+    mode: Literal["MERGE", "REPLACE"]
 
 
 @dataclass(frozen=True)

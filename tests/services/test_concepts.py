@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.services import concepts
+from gql_server.services import concept_imports, concepts
 from gql_server.services.app_context import AppContext
 from gql_server.services.requests import ImportConceptsRequest, SetConceptRequest
 from models import ActivationRun, Concept, Sae
@@ -83,10 +83,10 @@ async def test_a_bad_file_names_the_row_and_wipes_nothing(
 ) -> None:
     async with serving(tmp_path) as server:
         sae = await add(server)
-        await concepts.import_concepts(server, csv(sae, GOOD))
+        await concept_imports.import_concepts(server, csv(sae, GOOD))
         before = await named(server, sae)
         with pytest.raises(InvalidInput) as refusal:
-            await concepts.import_concepts(
+            await concept_imports.import_concepts(
                 server,
                 ImportConceptsRequest(sae.id, format, content, mode),  # type: ignore[arg-type]
             )
@@ -117,7 +117,7 @@ async def test_a_file_is_taken_as_spreadsheets_and_editors_write_it(
     async with serving(tmp_path) as server:
         sae = await add(server)
         request = ImportConceptsRequest(sae.id, kind if encoding is None else None, source, "MERGE")  # type: ignore[arg-type]
-        await concepts.import_concepts(server, request)
+        await concept_imports.import_concepts(server, request)
         assert await named(server, sae) == {3: ("paint; ink", 0.5)}
 
 
@@ -125,15 +125,15 @@ async def test_an_import_merges_by_score_and_never_overwrites_a_person(tmp_path:
     async with serving(tmp_path) as server:
         sae = await add(server)
         await concepts.set_concept(server, SetConceptRequest(sae.id, 1, "mine", 0.1, None, None))
-        first = await concepts.import_concepts(server, csv(sae, GOOD + "1,theirs,1\n"))
-        lower = await concepts.import_concepts(
+        first = await concept_imports.import_concepts(server, csv(sae, GOOD + "1,theirs,1\n"))
+        lower = await concept_imports.import_concepts(
             server, csv(sae, "neuron_idx,concept_name,score\n3,lower,0.8\n")
         )
-        higher = await concepts.import_concepts(
+        higher = await concept_imports.import_concepts(
             server, csv(sae, "neuron_idx,concept_name,score\n7,higher,0.0\n")
         )
         merged = await named(server, sae)
-        await concepts.import_concepts(
+        await concept_imports.import_concepts(
             server, csv(sae, "neuron_idx,concept_name,score\n5,only,1\n", "REPLACE")
         )
         replaced = await named(server, sae)
@@ -154,11 +154,11 @@ async def test_the_dictionary_on_disk_is_what_mi_crow_reads_from_the_same_files(
     theirs_json = theirs.save(tmp_path / "theirs")
     async with serving(tmp_path / "artifacts") as server:
         by_csv, by_json = await add(server), None
-        await concepts.import_concepts(server, csv(by_csv, content))
+        await concept_imports.import_concepts(server, csv(by_csv, content))
         async with server.database.read() as session:
             run = await session.get_one(Sae, by_csv.id)
         by_json = await add_sae(server, await _run(server, run))
-        await concepts.import_concepts(
+        await concept_imports.import_concepts(
             server, ImportConceptsRequest(by_json.id, None, BytesIO(theirs_json.read_bytes()), "MERGE")
         )
         for sae in (by_csv, by_json):

@@ -72,6 +72,7 @@ SIZES: Mapping[str, Size] = {
     "StoredDataset.preview": _page,
     "DatasetPreview.columns": _always(FEW),
     "DatasetPreview.texts": _page,
+    "Neuron.conceptHistory": _always(RECORDS),
     "Neuron.topTexts": _page,
     "Neuron.promotedTokens": _page,
     "Neuron.suppressedTokens": _page,
