@@ -24,7 +24,7 @@ from gql_server.api.common import (
 )
 from gql_server.api.context import Info
 from gql_server.api.references import NeuronRef, SaeRef
-from gql_server.services import concept_configs as concept_config_service, lookup
+from gql_server.services import concept_configs as concept_config_service
 from gql_server.services.requests import EditRequest, SaveConceptConfigRequest
 from models import ConceptConfig as ConceptConfigRow, Sae as SaeRow
 
@@ -82,7 +82,7 @@ def concept_edits(sae_row: SaeRow, edits: Sequence[EditRequest]) -> list[Concept
 
 async def concept_config_if_any(info: Info, id: str) -> ConceptConfig | None:
     """Return the config with an ID, if any."""
-    row = await lookup.find(info.context.server.database, ConceptConfigRow, id)
+    row = await info.context.loaders.concept_configs.load(id)
     return concept_config(row) if row else None
 
 

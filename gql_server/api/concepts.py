@@ -32,7 +32,7 @@ from gql_server.api.context import Info
 from gql_server.api.enums import ConceptSource
 from gql_server.api.pagination import unset_to_none
 from gql_server.api.references import NeuronRef, SaeRef
-from gql_server.services import concept_imports, concepts as concept_service, lookup
+from gql_server.services import concept_imports, concepts as concept_service
 from gql_server.services.requests import (
     ImportConceptsRequest,
     NamedNeuron,
@@ -111,7 +111,7 @@ def _revision(row: ConceptRow | ConceptRevisionRow, at: datetime) -> ConceptRevi
 
 async def concept_if_any(info: Info, id: str) -> Concept | None:
     """Return the concept with an ID, if any."""
-    row = await lookup.find(info.context.server.database, ConceptRow, id)
+    row = await info.context.loaders.concepts_by_id.load(id)
     return concept(row) if row else None
 
 

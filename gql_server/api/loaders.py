@@ -30,6 +30,7 @@ from gql_server.services.tokenizing import texts_of_tokens
 from models import (
     ActivationRun,
     Concept,
+    ConceptConfig,
     ConceptRevision,
     Job,
     JobEvent,
@@ -214,6 +215,16 @@ class Loaders:
     def concepts(self) -> DataLoader[tuple[str, int], Concept | None]:
         """The concept of a neuron, by its SAE's ID and its index."""
         return self._optional(batches.concepts)
+
+    @cached_property
+    def concepts_by_id(self) -> DataLoader[str, Concept | None]:
+        """Concepts by ID."""
+        return self._rows(Concept)
+
+    @cached_property
+    def concept_configs(self) -> DataLoader[str, ConceptConfig | None]:
+        """Concept configs by ID."""
+        return self._rows(ConceptConfig)
 
     @cached_property
     def concept_revisions(self) -> DataLoader[tuple[str, int], list[ConceptRevision]]:

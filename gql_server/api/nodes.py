@@ -1,10 +1,12 @@
 """Anything by its ID, and naming things anew."""
 
+import asyncio
+from collections.abc import Sequence
 from typing import Annotated
 
 import strawberry
 
-from gql_server import ids
+from gql_server import errors, ids
 from gql_server.api.activation_runs import activation_run, activation_run_of
 from gql_server.api.common import (
     Conflict,
@@ -25,6 +27,7 @@ from gql_server.api.neurons import neuron_if_any
 from gql_server.api.saes import sae
 from gql_server.api.stored_datasets import stored_dataset, stored_dataset_of
 from gql_server.services import names
+from gql_server.services.cursors import MAX_FIRST
 from models import ActivationRun, ConceptConfig, LanguageModel, Sae, StoredDataset
 
 
@@ -77,6 +80,11 @@ def named_node(row: names.Named) -> Node:
             return stored_dataset(row)
 
 
+async def nodes_of(info: Info, node_ids: Sequence[str]) -> list[Node | None]:
+    """Return whatever has each ID, or None; what is of one kind is read at once."""
+    return list(await asyncio.gather(*(node_of(info, id) for id in node_ids)))
+
+
 @strawberry.type
 class NodeQueries:
     """Queries for anything."""
@@ -87,6 +95,15 @@ class NodeQueries:
     ) -> Node | None:
         """Anything by its ID; null if there is nothing with it."""
         return await node_of(info, id)
+
+    @field
+    async def nodes(
+        self, info: Info, ids: Annotated[list[strawberry.ID], argument("The IDs, 100 at most.")]
+    ) -> list[Node | None]:
+        """Anything by its ID, in the order of the IDs; null where there is nothing with it."""
+        if len(ids) > MAX_FIRST:
+            raise errors.InvalidInput.at("ids", f"Give at most {MAX_FIRST} IDs, not {len(ids):,}.")
+        return await nodes_of(info, ids)
 
 
 @object_type

@@ -29,6 +29,7 @@ from gql_server.api.operations.operation_log import OperationLog
 from gql_server.api.operations.request_checks import RequestChecks
 from gql_server.api.refusals import HANDLERS
 from gql_server.api.saes import SaeMutations, SaeQueries
+from gql_server.api.search import SearchQueries
 from gql_server.api.server import ServerQueries
 from gql_server.api.stored_datasets import StoredDatasetMutations, StoredDatasetQueries
 from gql_server.api.top_neurons import TopNeuronQueries
@@ -54,6 +55,7 @@ class Query(
     ConceptConfigQueries,
     StoredDatasetQueries,
     JobQueries,
+    SearchQueries,
 ):
     """What can be asked."""
 

@@ -38,7 +38,7 @@ PER_PREVIEW = 250
 PER_WATCH = 400
 """The cost of watching all jobs: every change of any of them has to be looked at."""
 PER_SELECTION = 50
-"""The cost of going over all of an SAE's neurons for a page of them."""
+"""The cost of going over all of an SAE's neurons for a page of them, or over all names for a search."""
 
 
 def cost_of(
@@ -51,8 +51,8 @@ def cost_of(
 
     Every field counts 1, times the entries of the lists that it is in (``list_sizes``). A prompt counts 250
     more, and so does the preview of a dataset, a token to be generated 1 more, a page of ordered or filtered
-    neurons 50 more, watching all jobs 400 more, 1,000 characters of an argument 1 more, an uploaded file
-    2,000 more. None where the variables are refused: it will not be executed.
+    neurons 50 more, and so does a search, watching all jobs 400 more, 1,000 characters of an argument 1 more,
+    an uploaded file 2,000 more. None where the variables are refused: it will not be executed.
     """
     values = get_variable_values(schema, operation.variable_definitions or (), variables, max_errors=1)
     root = schema.get_root_type(operation.operation)
@@ -134,6 +134,8 @@ def _work(type_name: str, field_name: str, below: Scope, arguments: Mapping[str,
         case "Sae.neurons":
             goes_over_all = arguments["orderBy"] != NeuronOrder.INDEX or arguments.get("filter")
             return PER_SELECTION if goes_over_all else 0
+        case "Query.search":
+            return PER_SELECTION
         case "Query.topNeurons" | "Query.contrastNeurons":
             return PER_PROMPT * below.prompts
         case "Query.datasetPreview":

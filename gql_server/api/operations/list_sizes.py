@@ -51,6 +51,8 @@ def _of_types(average: float, largest: float) -> Size:
 
 SIZES: Mapping[str, Size] = {
     "Query.languageModels": _always(RECORDS),
+    "Query.nodes": _page,
+    "Query.search": _page,
     "LanguageModel.layers": _always(BLOCKS),
     "LanguageModel.specialTokens": _always(BLOCKS),
     "ActivationRun.layers": _always(FEW),
@@ -137,6 +139,8 @@ def scope_below(scope: Scope, type_name: str, field_name: str, arguments: Mappin
             )
         case "Mutation.generate" | "Subscription.generation":
             return _of_generation(arguments["input"])
+        case "Query.nodes":
+            return Scope(page=len(arguments["ids"]))
         case "Query.__type":
             return Scope(one_type=True)
         case "Sae.trainingHistory":
