@@ -112,7 +112,7 @@ async def test_more_than_a_hundred_ids_are_refused_and_each_costs_its_fields(ser
 async def test_names_of_everything_are_found_the_best_first(server: AppContext) -> None:
     sae = await add(server, "Dog")
     other = await add(server, "hotdogs")
-    rows = {
+    rows: dict[str, Any] = {
         "whole": dataset("dog"),
         "beginning": config(sae, "dog breeds"),
         "word": concept(sae, 3, "a dog"),

@@ -19,8 +19,8 @@ from graphql import (
 
 from tests.fuzz.texts import CONCEPT_FILES, HOSTILE_TEXTS, PLAIN_NAMES, PROMPTS, UPLOADS
 
-NODES = ("lm", "run", "sae", "neuron", "concept", "config", "job")
-LISTINGS = ("runs", "saes", "jobs", "neurons", "concepts", "configs", "loudest")
+NODES = ("lm", "run", "sae", "neuron", "concept", "config", "dataset", "job")
+LISTINGS = ("runs", "saes", "jobs", "neurons", "concepts", "configs", "datasets", "loudest")
 MANY = 8
 """Stand-ins per kind; a world with fewer gives the same thing for several."""
 MOSTLY_FIRST = (0, 0, 0, 0, *range(MANY))
@@ -42,6 +42,7 @@ IDS = {
     "id": {
         "Query.languageModel": "lm", "Query.activationRun": "run", "Query.sae": "sae",
         "Query.concept": "concept", "Query.conceptConfig": "config", "Query.job": "job",
+        "Query.dataset": "dataset", "Mutation.deleteDataset": "dataset",
         "Mutation.loadLanguageModel": "lm", "Mutation.unloadLanguageModel": "lm",
         "Mutation.deleteLanguageModel": "lm", "Mutation.deleteActivationRun": "run",
         "Mutation.deleteSae": "sae", "Mutation.cancelJob": "job", "Mutation.retryJob": "job",
@@ -50,6 +51,7 @@ IDS = {
         "UpdateLanguageModelInput": "lm",
     },
     "saeId": "sae", "languageModelId": "lm", "activationRunId": "run", "conceptConfigId": "config",
+    "datasetId": "dataset",
 }  # fmt: skip
 """Kinds of the IDs by argument, and for ``id`` by where it is; anything's where it is not listed."""
 
@@ -64,6 +66,7 @@ CURSORS = {
     "Query.activationRuns": "runs", "LanguageModel.activationRuns": "runs", "Query.saes": "saes",
     "ActivationRun.saes": "saes", "LanguageModel.saes": "saes", "Query.jobs": "jobs",
     "Sae.neurons": "neurons", "Sae.concepts": "concepts", "Sae.conceptConfigs": "configs",
+    "Query.datasets": "datasets",
 }  # fmt: skip
 
 NUMBERS: dict[str, Sequence[float]] = {
@@ -72,7 +75,7 @@ NUMBERS: dict[str, Sequence[float]] = {
     "epochs": (1, 2), "batchSize": (1, 2, 4, 16, 64), "maxLength": (2, 8, 16, 64), "sampleOffset": (0, 1),
     "sampleLimit": (1, 3, 6), "topTextsPerNeuron": (1, 3), "maxNewTokens": (1, 2, 5, 8), "topK": (1, 5, 1000),
     "topLogProbabilities": (0, 1, 3), "topNeurons": (0, 1, 5), "seed": (0, 1, 7),
-    "expectedVersion": (1, 2, 3),
+    "expectedVersion": (1, 2, 3), "version": (1, 2, 3), "offset": (0, 1, 5),
     "score": (0, 0.25, 1), "multiplier": (0, 1, -2, 50), "bias": (0, 1, -3.5, 100),
     "temperature": (0, 0.7, 1, 2),
     "topP": (0.1, 0.9, 1), "repetitionPenalty": (0.5, 1, 1.3), "learningRate": (1e-4, 1e-3, 0.1),
@@ -83,6 +86,7 @@ TEXTS: dict[str, Sequence[str]] = {
     "layer": [f"<<layer:{n}>>" for n in range(3)], "layers": [f"<<layer:{n}>>" for n in range(3)],
     "prompts": PROMPTS, "texts": PROMPTS, "stop": ["a", "\n", "for"], "csv": CONCEPT_FILES["csv"],
     "json": CONCEPT_FILES["json"], "search": ["a", "%", "_", "E", ""], "saeClass": ["TopKSae", "L1Sae"],
+    "text": ["a", "#1", "%", "sae_01", "a b"],
     "device": ["cpu"], "path": ["<<file:0>>", "<<file:1>>"], "textField": ["text", "body"],
     "saeLens": ["sae-lens", "sae-lens", "tiny"], "miCrow": ["sae.pt", "broken.gguf"],
     "repository": ["gpt2", "owner/name"], "revision": ["main"], "split": ["train"], "config": ["default"],

@@ -21,6 +21,7 @@ LOOK = """query($sae: ID!) {
   languageModels { id status layers { name } }
   activationRuns(first: 100) { edges { cursor node { id status tokenCount } } }
   saes(first: 100) { edges { cursor node { id status latentCount neuronIndex { status } } } }
+  datasets(first: 6) { edges { cursor node { id } } }
   jobs(first: 60) { edges { cursor node { id status } } }
   sae(id: $sae) {
     neurons(first: 6) { edges { cursor node { id } } }
@@ -105,6 +106,7 @@ class World:
         edges = {
             "run": seen["activationRuns"]["edges"],
             "sae": seen["saes"]["edges"],
+            "dataset": seen["datasets"]["edges"],
             "job": seen["jobs"]["edges"],
             "neuron": neurons["neurons"]["edges"],
             "concept": neurons.get("concepts", {"edges": []})["edges"],

@@ -18,7 +18,7 @@ from gql_server import ids
 from gql_server.artifacts import datasets, disk
 from gql_server.artifacts.datasets import TextDataset
 from gql_server.errors import Conflict, InvalidInput, NotFound, QueueFull
-from gql_server.jobs.executor import TaskRun
+from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.protocol.tasks import EvaluateSae, Task
 from gql_server.services import (
     activation_runs,
@@ -135,7 +135,7 @@ async def test_hostile_file_names_become_harmless_names(tmp_path: Path, name: st
 async def test_what_cannot_be_kept_is_refused_and_leaves_nothing(
     tmp_path: Path, request_: DatasetRequest, name: str | None, path: str
 ) -> None:
-    limits = {"max_texts": 10, "max_text_characters": 50, "max_upload_bytes": 2_000}
+    limits: dict[str, Any] = {"max_texts": 10, "max_text_characters": 50, "max_upload_bytes": 2_000}
     async with serving(tmp_path, **limits) as server:
         refusal = await refused(server, lambda: stored_datasets.upload(server, request_, name))
         assert problem_paths(refusal) == [[path]]
@@ -232,7 +232,7 @@ async def test_an_evaluation_takes_the_texts_and_leaves_the_dataset(tmp_path: Pa
     def read_and_end(task: Task, run: TaskRun) -> None:
         assert isinstance(task, EvaluateSae) and task.dataset_sample_count == 3
         read.append(list(TextDataset(Path(task.dataset_dir))))
-        run.finish(RuntimeError("enough"))
+        run.finish(WorkerLost("enough"))
 
     async with serving(tmp_path, FakeExecutor(read_and_end)) as server:
         sae = await add_sae(server, await add_run(server, await add_language_model(server)))
@@ -308,7 +308,7 @@ def parquet(columns: dict[str, list[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-NESTED = {"id": [1, 2], "meta": [{"text": "a", "url": "u"}, {"text": "b", "url": "v"}]}
+NESTED: dict[str, list[Any]] = {"id": [1, 2], "meta": [{"text": "a", "url": "u"}, {"text": "b", "url": "v"}]}
 
 
 @pytest.mark.parametrize(
