@@ -160,6 +160,8 @@ class Loaders:
         """Make them; a job that is known is not read."""
         self._server = server
         self._job = job
+        self._text_bytes_left = server.settings.max_answer_bytes
+        """Of datasets' texts: what is beyond is not even read."""
 
     # Each is made when it is first asked for: a subscription has new ones for each of its events.
 
@@ -428,7 +430,11 @@ class Loaders:
 
     async def _load_texts(self, keys: list[TextsKey]) -> Sequence[list[str] | Refusal | None]:
         async def load(group: tuple[int, int], keys: list[TextsKey]) -> Sequence[list[str] | Refusal | None]:
-            return await stored_datasets.read(self._server, [key.owner_id for key in keys], *group)
+            owners = [key.owner_id for key in keys]
+            found = await stored_datasets.read(self._server, owners, *group, self._text_bytes_left)
+            texts = [text for one in found if isinstance(one, list) for text in one]
+            self._text_bytes_left -= sum(len(text.encode()) for text in texts)
+            return found
 
         return await _by_group(keys, lambda key: (key.first, key.offset), load)
 

@@ -11,6 +11,8 @@ from gql_server.services.text_taking import NotTaken, Previewed, preview
 from gql_server.services.tokenizing import TokenizerFiles
 from models import LanguageModel
 
+MAX_BYTES = 2 * 2**20
+"""Of the texts that are shown."""
 NOT_HERE = (
     "A dataset of the Hugging Face Hub is not here before a capture has got it: look at it there, or capture "
     "a few of its texts by sampleLimit."
@@ -42,10 +44,9 @@ async def look(
         if found.source is None:
             raise InvalidInput.at(found.path, NOT_HERE)
         options = dataset_staging.reading_options(settings, request)
-        most_bytes = settings.max_answer_bytes
         async with dataset_staging.on_disk(settings, request, found.source) as source:
             with refusing(found.path, f"{found.description} cannot be read"):
-                made = await server.readers.files.run(preview, source, options, first, most_bytes, tokenizer)
+                made = await server.readers.files.run(preview, source, options, first, MAX_BYTES, tokenizer)
     if isinstance(made, NotTaken):
         raise InvalidInput.at(found.path, made.problem)
     return made

@@ -121,11 +121,11 @@ async def delete(server: AppContext, id: str) -> None:
 
 
 async def read(
-    server: AppContext, owner_ids: Sequence[str], first: int, offset: int
+    server: AppContext, owner_ids: Sequence[str], first: int, offset: int, most_bytes: int
 ) -> Sequence[list[str] | Refusal | None]:
     """Return ``first`` texts of each of several datasets, those that runs have among them; None: not there.
 
-    A refusal stands in the place of what would be too long an answer, or cannot be read.
+    A refusal stands in the place of what is more than ``most_bytes`` in all, or cannot be read.
 
     Raises:
         InvalidInput: ``first`` or ``offset`` are out of range.
@@ -135,7 +135,6 @@ async def read(
     if not 0 <= offset <= MAX_OFFSET:
         raise InvalidInput.at("offset", f"offset must be from 0 to {MAX_OFFSET}; it is {offset}.")
     directories = [artifacts.dataset_directory(server.settings, id) for id in owner_ids]
-    most_bytes = server.settings.max_answer_bytes
     try:
         return await server.readers.kept.run(_read, directories, first, offset, most_bytes)
     except ReadingEnded as ended:
@@ -160,7 +159,7 @@ def _read_one(directory: Path, first: int, offset: int, most_bytes: int) -> list
         for text in dataset.slice(offset, offset + first):
             n_bytes += len(text.encode())
             if n_bytes > most_bytes:
-                message = f"The texts have more than an answer's {most_bytes / 1e6:,.1f} MB; ask for fewer."
+                message = "The texts are more than an answer may have; ask for fewer at once."
                 return InvalidInput.at("first", message)
             taken.append(text)
     except FileNotFoundError:

@@ -1,6 +1,7 @@
 """Datasets through the API: uploaded in a multipart request, listed, used, looked into and deleted."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -221,3 +222,12 @@ async def test_texts_cost_as_many_as_are_asked_for_and_a_preview_as_a_prompt(ser
     assert await cost(of_runs) == 1 + 2 * (1 + 1 + 7)
     preview = "{ datasetPreview(dataset: {texts: []}, first: 9) { ... on DatasetPreview { texts columns } } }"
     assert await cost(preview) == 1 + 9 + 5 + 250
+
+
+async def test_texts_of_an_operation_are_bounded_however_often_it_asks(server: AppContext) -> None:
+    await add_dataset(server, "a", ["x" * 400, "y" * 400])
+    small = replace(server, settings=server.settings.model_copy(update={"max_answer_bytes": 1024}))
+    one = await ask(small, "{ datasets { nodes { preview } } }")
+    assert [len(text) for text in one["datasets"]["nodes"][0]["preview"]] == [400, 400]
+    error = await first_error(small, "{ datasets { nodes { preview again: preview(first: 2) } } }")
+    assert error["extensions"]["fields"][0]["path"] == ["first"]

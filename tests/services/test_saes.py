@@ -10,17 +10,33 @@ from gql_server.errors import Conflict
 from gql_server.services import concept_configs, concepts, neuron_indexes, saes
 from gql_server.services.app_context import AppContext
 from gql_server.services.requests import IndexRequest, SaveConceptConfigRequest, SetConceptRequest
-from models import Concept, ConceptConfig, NeuronIndex, Sae, TrainingPoint
+from models import (
+    Concept,
+    ConceptConfig,
+    ConceptRevision,
+    NeuronIndex,
+    Sae,
+    SaeEvaluation,
+    TrainingPoint,
+)
 from models.base import Base
 from models.enums import ArtifactStatus
 from tests.support.serving import add_language_model, add_run, add_sae, serving
 
-OF_AN_SAE: tuple[type[Base], ...] = (Concept, ConceptConfig, NeuronIndex, TrainingPoint)
+OF_AN_SAE: tuple[type[Base], ...] = (
+    Concept,
+    ConceptConfig,
+    ConceptRevision,
+    NeuronIndex,
+    SaeEvaluation,
+    TrainingPoint,
+)
 
 
 async def add_all_of(server: AppContext, sae: Sae) -> None:
     """Give an SAE a row in each table that hangs on it."""
-    await concepts.set_concept(server, SetConceptRequest(sae.id, 3, "colors", None, None, None))
+    for name in ("colors", "paint"):
+        await concepts.set_concept(server, SetConceptRequest(sae.id, 3, name, None, None, None))
     await concept_configs.save(server, SaveConceptConfigRequest(None, sae.id, "c", [], None, False))
     async with server.database.write() as session:
         index = NeuronIndex(id=ids.new(ids.NEURON_INDEX), sae_id=sae.id, top_texts_per_neuron=1)
@@ -28,7 +44,8 @@ async def add_all_of(server: AppContext, sae: Sae) -> None:
         point = TrainingPoint(
             sae_id=sae.id, step=1, epoch=0, token_count=1, l0=1.0, learning_rate=0.1, tokens_per_second=1.0
         )
-        session.add_all([index, point])
+        evaluation = SaeEvaluation(id=ids.new(ids.EVALUATION), sae_id=sae.id, result={})
+        session.add_all([index, point, evaluation])
 
 
 async def rows_of(server: AppContext, sae_id: str) -> dict[str, int]:

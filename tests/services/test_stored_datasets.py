@@ -19,6 +19,7 @@ from gql_server.artifacts import datasets, disk
 from gql_server.artifacts.datasets import TextDataset
 from gql_server.errors import Conflict, InvalidInput, NotFound, QueueFull
 from gql_server.jobs.executor import TaskRun, WorkerLost
+from gql_server.processes.reader_pool import Readers
 from gql_server.protocol.tasks import EvaluateSae, Task
 from gql_server.services import (
     activation_runs,
@@ -28,6 +29,7 @@ from gql_server.services import (
     names,
     startup,
     stored_datasets,
+    text_taking,
 )
 from gql_server.services.app_context import AppContext
 from gql_server.services.requests import DatasetRequest, EvaluateRequest
@@ -78,7 +80,7 @@ async def test_a_file_is_kept_with_its_columns_and_found_again_after_a_restart(t
         await tidy(server)
         (row,) = await rows(server)
         assert texts_of(server, kept.id) == TEXTS
-        assert await stored_datasets.read(server, [kept.id, "run_x"], 2, 1) == [TEXTS[1:], None]
+        assert await stored_datasets.read(server, [kept.id, "run_x"], 2, 1, 1024) == [TEXTS[1:], None]
         directory = artifacts.dataset_directory(server.settings, kept.id)
     assert (row.id, row.name, row.status) == (kept.id, "reviews.csv", ArtifactStatus.READY)
     assert (row.sample_count, row.column_names, row.text_field) == (3, ["label", "text"], "text")
@@ -204,8 +206,9 @@ async def test_a_capture_has_the_texts_for_good_and_they_take_the_room_once(tmp_
             await activation_runs.capture(server, request)
 
 
-async def test_without_hard_links_the_texts_are_copied_with_what_was_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("has_links", [True, False])
+async def test_the_texts_come_with_what_was_left_out_even_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
 ) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError
@@ -215,8 +218,9 @@ async def test_without_hard_links_the_texts_are_copied_with_what_was_left_out(
         content = b'{"text": "a"}\n{"text": 1}\n{"text": "b"}\n'
         dataset = await stored_datasets.upload(server, file(content, "x.jsonl", skip_bad_rows=True), None)
         assert (dataset.sample_count, dataset.skipped_count) == (2, 1)
-        with monkeypatch.context() as no_links:
-            no_links.setattr(os, "link", refuse)
+        with monkeypatch.context() as links:
+            if not has_links:
+                links.setattr(os, "link", refuse)
             request = dataclasses.replace(capture_request(language_model.id), dataset=of(dataset))
             job = (await activation_runs.capture(server, request)).job
         kept = TextDataset(artifacts.dataset_directory(server.settings, job.result_id))
@@ -283,20 +287,36 @@ async def test_a_dataset_whose_texts_are_gone_is_failed_at_the_next_start_and_no
         await stored_datasets.delete(server, dataset.id)
 
 
-async def test_damaged_texts_are_a_conflict_and_too_long_ones_are_refused(tmp_path: Path) -> None:
-    async with serving(tmp_path, max_answer_bytes=1024) as server:
+async def test_damaged_texts_are_a_conflict_and_too_many_are_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
         long = await stored_datasets.upload(server, file(b"a\n" + b"x" * 1020, "x.txt"), None)
         short = await stored_datasets.upload(server, file(b"abc\ndefgh\n", "x.txt"), None)
         damaged = await stored_datasets.upload(server, file(), None)
         directory = artifacts.dataset_directory(server.settings, damaged.id)
         (directory / datasets.FILE_NAME).write_bytes(b"ARROW1 and no more")
-        found = await stored_datasets.read(server, [long.id, short.id, damaged.id], 2, 0)
+        found = await stored_datasets.read(server, [long.id, short.id, damaged.id], 2, 0, 1024)
         assert found[0] == ["a", "x" * 1020] and isinstance(found[1], InvalidInput)
         assert isinstance(found[2], Conflict)
-        assert await stored_datasets.read(server, [short.id], 2, 2) == [[]]
+        assert await stored_datasets.read(server, [short.id], 2, 2, 0) == [[]]
         for first, offset in ((0, 0), (101, 0), (1, -1), (1, 2**31)):
             with pytest.raises(InvalidInput):
-                await stored_datasets.read(server, [short.id], first, offset)
+                await stored_datasets.read(server, [short.id], first, offset, 1024)
+
+
+async def test_files_are_read_in_processes_of_their_own(tmp_path: Path) -> None:
+    async with serving(tmp_path) as here:
+        server = dataclasses.replace(here, readers=Readers(here.settings))
+        kept = await stored_datasets.upload(server, file(), None)
+        damaged = await stored_datasets.upload(server, file(), None)
+        directory = artifacts.dataset_directory(server.settings, damaged.id)
+        (directory / datasets.FILE_NAME).write_bytes(b"ARROW1 and no more")
+        made = await dataset_previews.look(server, of(kept), None, 1)
+        assert (made.texts, made.columns, made.count) == (["one"], ["label", "text"], 3)
+        found = await stored_datasets.read(server, [kept.id, damaged.id, "x", kept.id], 3, 0, 20)
+        assert found[0] == TEXTS and isinstance(found[1], Conflict) and found[2] is None
+        assert isinstance(found[3], InvalidInput) and found[3].problems[0].path == ["first"]
+        with pytest.raises(InvalidInput, match="no known kind"):
+            await stored_datasets.upload(server, file(name="x.exe"), None)
 
 
 # -------------------------------------------------------------------------------- previews
@@ -362,6 +382,24 @@ async def test_a_preview_counts_tokens_as_the_tokenizer_does(tmp_path: Path, tin
         made = await dataset_previews.look(server, inline, language_model.id, 1)
     lengths = [len(tokenizer.encode(text).ids) for text in texts]
     assert made.texts == texts[:1] and made.mean_tokens == pytest.approx(sum(lengths) / 3)
+
+
+async def test_a_preview_reads_no_more_than_it_needs(
+    tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_taking, "CHARACTERS_TO_COUNT", 25)
+    monkeypatch.setattr(dataset_previews, "MAX_BYTES", 30)
+    content = b"text\n" + b"the cat sat\n" * 2 + b"on the mat with the hat\n" + b"\xff\n"
+    async with serving(tmp_path) as server:
+        language_model = await add_language_model(server)
+        write_tokenizer(server, language_model.id, tiny_model_dir)
+        alike = DatasetRequest(DatasetKind.INLINE, texts=["the cat sat"])
+        expected = (await dataset_previews.look(server, alike, language_model.id, 1)).mean_tokens
+        made = await dataset_previews.look(server, file(content), language_model.id, 1)
+        assert (made.texts, made.count, made.problem) == (["the cat sat"], None, None)
+        assert made.mean_tokens == expected
+        too_long = await dataset_previews.look(server, file(content), None, 3)
+        assert too_long.texts == [] and too_long.problem and "ask for fewer" in too_long.problem
 
 
 async def test_columns_are_shown_although_the_texts_cannot_be_read(tmp_path: Path) -> None:
