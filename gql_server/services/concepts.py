@@ -1,11 +1,11 @@
 """Concepts: naming neurons by hand, and their dictionary on the disk."""
 
 import asyncio
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -188,4 +188,5 @@ async def write_dictionary(settings: Settings, session: AsyncSession, sae: Sae) 
 def _write(path: Path, n_latents: int | None, rows: Sequence[tuple[int, str, float | None]]) -> None:
     concepts = {str(index): {"name": name, "score": score or 0.0} for index, name, score in rows}
     content = {"n_size": n_latents, "concepts": concepts}
-    atomic_write(path, json.dumps(content, ensure_ascii=False, indent=2).encode())
+    # The same bytes as of json.dumps, which is written in Python where it indents.
+    atomic_write(path, msgspec.json.format(msgspec.json.encode(content), indent=2))
