@@ -12,7 +12,12 @@ from gql_server.artifacts.provenance import (
     to_json,
 )
 from gql_server.protocol.base import Message
-from gql_server.protocol.events import NeuronActivationMessage, TrainingConfigChosen, TrainingPointMessage
+from gql_server.protocol.events import (
+    NeuronActivationMessage,
+    TokenProbability,
+    TrainingConfigChosen,
+    TrainingPointMessage,
+)
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.tokens.options import TokenizerFacts
 
@@ -242,6 +247,56 @@ class ContrastResult(Result, frozen=True):
     """The largest differences first."""
 
     neurons: list[ContrastedNeuron]
+
+
+class PromptLatentRows(Message, frozen=True):
+    """Some neurons' latents on a prompt."""
+
+    prompt: str
+    tokens: list[PromptToken]
+    latents: bytes
+    """Little-endian float32, [n_neurons, n_tokens]: neurons in the request's order."""
+
+
+class NeuronActivationsResult(Result, frozen=True):
+    """In the order of the request."""
+
+    prompts: list[PromptLatentRows]
+
+
+class AttributedNeuron(Message, frozen=True):
+    """What a neuron has to do with the score of an AttributionResult."""
+
+    neuron_index: int
+    effect: float
+    """Gradient times latent, summed over tokens."""
+    ablation_effect: float | None
+    """The score less what it is without the neuron; None where that was not tried."""
+    activation: float
+    """Its highest latent."""
+    token_index: int
+    """At which token that is."""
+    token_effects: bytes
+    """Gradient times latent at each token: little-endian float32, [n_tokens]."""
+
+
+class AttributionResult(Result, frozen=True):
+    """Effects on a score: the target's log-probability, less the contrast's where there is one.
+
+    ``neurons_effect`` (of all neurons), ``error_effect``, ``bias_effect`` and ``left_out_effect`` are the
+    gradient of the score times the parts of the layer's output.
+    """
+
+    prompt: str
+    tokens: list[PromptToken]
+    target: TokenProbability
+    contrast: TokenProbability | None
+    neurons: list[AttributedNeuron]
+    """The largest effects first, either way."""
+    neurons_effect: float
+    error_effect: float
+    bias_effect: float
+    left_out_effect: float
 
 
 class GenerateResult(Result, frozen=True):

@@ -231,6 +231,48 @@ class ContrastNeurons(Task, frozen=True):
     exclusions: Exclusions = Exclusions()
 
 
+class ReadNeuronActivations(Task, frozen=True):
+    """Chosen neurons' latents on every token of prompts. Result: NeuronActivationsResult."""
+
+    language_model: LanguageModelSource
+    sae: SaeSource
+    prompts: list[str]
+    chats: list[str] | None
+    """What the chat template has made of the prompts; None where they are taken as they are."""
+    neuron_indices: list[int]
+    made_with: MadeWith | None = None
+    """The language model that the SAE was made with; None where nothing is to be compared."""
+    exclusions: Exclusions = Exclusions()
+
+
+class TokenChoice(Message, frozen=True):
+    """A token of the vocabulary, by its ID or by its text after the prompt; the other is None."""
+
+    token_id: int | None = None
+    text: str | None = None
+
+
+class AttributeNeurons(Task, frozen=True):
+    """How much each neuron favors a token at a prompt's end. Result: AttributionResult."""
+
+    language_model: LanguageModelSource
+    sae: SaeSource
+    prompt: str
+    chat: str | None
+    """What the chat template has made of the prompt; None where it is taken as it is."""
+    target: TokenChoice | None
+    """None is the model's own most probable token."""
+    contrast: TokenChoice | None
+    """A token to be less probable than the target; None asks for the target's log-probability alone."""
+    first: int
+    ablate: int
+    """How many of the neurons to ablate, strongest first."""
+    made_with: MadeWith | None = None
+    """The language model that the SAE was made with; None where nothing is to be compared."""
+    exclusions: Exclusions = Exclusions()
+    """Tokens whose latents stay as they are and have no effect of their own."""
+
+
 class Generate(Task, frozen=True):
     """Generate text. Events: TokenGenerated, OutputFinished. Result: GenerateResult."""
 

@@ -52,7 +52,7 @@ def load_weights(place: str, dtype: torch.dtype, **options: Any) -> LoadedModel:
         raise failure from error
     model, info = loaded
     _check_complete(config, model, info)
-    model.eval()
+    model.eval().requires_grad_(False)
     unused = sorted(info["unexpected_keys"])
     notes = [
         f"Not used: {_weights(unused)} of the checkpoint that the model has no place for: {listed(unused)}."

@@ -12,10 +12,12 @@ from greenlet import getcurrent, greenlet
 from gql_server.compute.worker.inbox import Inbox
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import (
+    AttributeNeurons,
     ContrastNeurons,
     FindTopNeurons,
     Generate,
     LoadLanguageModel,
+    ReadNeuronActivations,
     Task,
     UnloadLanguageModel,
 )
@@ -28,6 +30,8 @@ MAX_NEW_TOKENS = 64
 """Limits of a short task: the characters that it reads, and the tokens that it generates with baselines."""
 MAX_TOKENS_AT_ONCE = 131_072
 """Tokens whose keys and values generations hold that take turns: twice a request's limit by default."""
+PASSES_OF_A_GRADIENT = 3
+"""Forward passes that one with gradients takes as long as: forward, and twice that backward."""
 CHARACTERS_OF_A_TOKEN = 3
 """Assumed characters per token; most texts have more."""
 
@@ -39,8 +43,10 @@ def is_short(task: Task) -> bool:
             return True
         case Generate():
             return _new_tokens(task) <= MAX_NEW_TOKENS and _characters(task) <= MAX_CHARACTERS
-        case FindTopNeurons() | ContrastNeurons():
+        case FindTopNeurons() | ContrastNeurons() | ReadNeuronActivations():
             return _characters(task) <= MAX_CHARACTERS
+        case AttributeNeurons():
+            return _characters(task) * (PASSES_OF_A_GRADIENT + task.ablate) <= MAX_CHARACTERS
         case _:
             return False
 
@@ -52,10 +58,14 @@ def tokens_held(task: Task) -> int:
     return _characters(task) // CHARACTERS_OF_A_TOKEN + len(task.prompts) * task.max_new_tokens
 
 
-def _characters(task: Generate | FindTopNeurons | ContrastNeurons) -> int:
+def _characters(
+    task: Generate | FindTopNeurons | ContrastNeurons | ReadNeuronActivations | AttributeNeurons,
+) -> int:
     match task:
-        case Generate():
+        case Generate() | ReadNeuronActivations():
             texts = task.chats or task.prompts
+        case AttributeNeurons():
+            texts = [task.chat or task.prompt]
         case FindTopNeurons():
             texts = task.prompts
         case ContrastNeurons():
@@ -69,7 +79,7 @@ def _new_tokens(task: Generate) -> int:
 
 def _source_of(task: Task) -> LanguageModelSource | None:
     match task:
-        case Generate() | FindTopNeurons() | ContrastNeurons():
+        case Generate() | FindTopNeurons() | ContrastNeurons() | ReadNeuronActivations() | AttributeNeurons():
             return task.language_model
         case LoadLanguageModel(source):
             return source

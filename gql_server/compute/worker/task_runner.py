@@ -20,7 +20,9 @@ from gql_server.compute.formats.sae_export import export_sae
 from gql_server.compute.formats.sae_import import import_sae
 from gql_server.compute.generating.generation import generate
 from gql_server.compute.indexing.neuron_index import index_neurons
+from gql_server.compute.inspection.attribution import attribute_neurons
 from gql_server.compute.inspection.contrast import contrast_neurons
+from gql_server.compute.inspection.neuron_activations import read_neuron_activations
 from gql_server.compute.inspection.top_neurons import find_top_neurons
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.language_models.pairing import check_pair, paired
@@ -34,6 +36,7 @@ from gql_server.protocol.base import Message
 from gql_server.protocol.events import Log, Progress
 from gql_server.protocol.results import Done, Result
 from gql_server.protocol.tasks import (
+    AttributeNeurons,
     CaptureActivations,
     ContrastNeurons,
     Download,
@@ -44,6 +47,7 @@ from gql_server.protocol.tasks import (
     ImportSae,
     IndexNeurons,
     LoadLanguageModel,
+    ReadNeuronActivations,
     Task,
     TrainSae,
     UnloadLanguageModel,
@@ -172,6 +176,16 @@ class TaskRunner:
     def _contrast(self, task: ContrastNeurons, context: TaskContext) -> Result:
         with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
             return contrast_neurons(task, context, lm, self._saes.get(task.sae))
+
+    @does(ReadNeuronActivations)
+    def _read_activations(self, task: ReadNeuronActivations, context: TaskContext) -> Result:
+        with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
+            return read_neuron_activations(task, context, lm, self._saes.get(task.sae))
+
+    @does(AttributeNeurons)
+    def _attribute(self, task: AttributeNeurons, context: TaskContext) -> Result:
+        with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
+            return attribute_neurons(task, context, lm, self._saes.get(task.sae))
 
     @does(Generate)
     def _generate(self, task: Generate, context: TaskContext) -> Result:
