@@ -8,6 +8,7 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 from gql_server.api.activation_runs import ActivationRunMutations, ActivationRunQueries
+from gql_server.api.attribution import AttributionQueries
 from gql_server.api.common import SCALARS, object_type
 from gql_server.api.concept_configs import ConceptConfigMutations, ConceptConfigQueries
 from gql_server.api.concepts import ConceptMutations, ConceptQueries
@@ -19,6 +20,7 @@ from gql_server.api.generation import GenerationMutations, GenerationSubscriptio
 from gql_server.api.job_events import EVENT_TYPES
 from gql_server.api.jobs import JobMutations, JobQueries, JobSubscriptions
 from gql_server.api.language_models import LanguageModelMutations, LanguageModelQueries
+from gql_server.api.neuron_activations import NeuronActivationQueries
 from gql_server.api.neuron_indexes import NeuronIndexMutations
 from gql_server.api.neurons import NeuronQueries
 from gql_server.api.nodes import NodeMutations, NodeQueries
@@ -51,6 +53,8 @@ class Query(
     NeuronQueries,
     TopNeuronQueries,
     ContrastQueries,
+    NeuronActivationQueries,
+    AttributionQueries,
     ConceptQueries,
     ConceptConfigQueries,
     StoredDatasetQueries,

@@ -9,31 +9,10 @@ from gql_server.api.context import Info
 from gql_server.api.exclusions import EXCLUDE_FIRST_POSITIONS, EXCLUDE_OUTLIERS
 from gql_server.api.neurons import NeuronActivation, neuron_activations
 from gql_server.api.pagination import unset_to_none
+from gql_server.api.prompt_tokens import PromptToken, prompt_tokens
 from gql_server.protocol import results
 from gql_server.services import top_neurons as top_neuron_service
 from models import Sae as SaeRow
-
-
-@object_type
-class PromptToken:
-    """A token of a prompt."""
-
-    index: int = strawberry.field(description="Its place in the prompt, counted from 0.")
-    token_id: int = strawberry.field(description="Its number in the vocabulary.")
-    text: str = strawberry.field(
-        description=(
-            "Its text: joined, those of all tokens of the prompt are the prompt. A character of several"
-            " tokens belongs to the first of them; the others have an empty text. Special tokens that the"
-            " prompt does not name have their names."
-        )
-    )
-    label: str = strawberry.field(
-        description=(
-            "What to show of it by itself, never empty: its text, its name where it is special, its bytes,"
-            " such as <0xF0>, where it is part of a character only."
-        )
-    )
-    special: bool = strawberry.field(description="Special tokens are listed, but never counted in a ranking.")
 
 
 @object_type
@@ -75,16 +54,7 @@ TopNeuronsResult = Annotated[
 def _prompt_neurons(sae_row: SaeRow, found: results.PromptNeurons) -> PromptNeurons:
     return PromptNeurons(
         prompt=found.prompt,
-        tokens=[
-            PromptToken(
-                index=token.index,
-                token_id=token.token_id,
-                text=token.text,
-                label=token.label or token.text,
-                special=token.special,
-            )
-            for token in found.tokens
-        ],
+        tokens=prompt_tokens(found.tokens),
         neurons=neuron_activations(sae_row, found.neurons),
         per_token=[
             TokenNeurons(

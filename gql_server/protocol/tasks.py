@@ -240,6 +240,9 @@ class ReadNeuronActivations(Task, frozen=True):
     chats: list[str] | None
     """What the chat template has made of the prompts; None where they are taken as they are."""
     neuron_indices: list[int]
+    """Each once."""
+    max_tokens: int
+    """Of all prompts."""
     made_with: MadeWith | None = None
     """The language model that the SAE was made with; None where nothing is to be compared."""
     exclusions: Exclusions = Exclusions()
@@ -267,6 +270,8 @@ class AttributeNeurons(Task, frozen=True):
     first: int
     ablate: int
     """How many of the neurons to ablate, strongest first."""
+    max_tokens: int
+    """Of the prompt."""
     made_with: MadeWith | None = None
     """The language model that the SAE was made with; None where nothing is to be compared."""
     exclusions: Exclusions = Exclusions()

@@ -11,14 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.model_files.chat_templates import NotRendered, chats
-from gql_server.processes.reader_pool import refusing
 from gql_server.protocol.events import OutputFinished, TokenGenerated
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.sources import Edit
-from gql_server.protocol.tasks import Generate, LoadLanguageModel
+from gql_server.protocol.tasks import Generate
 from gql_server.services import (
     artifacts,
+    chats,
     concept_configs,
     exclusions,
     interactive,
@@ -149,7 +148,7 @@ async def _prepare(server: AppContext, request: GenerateRequest) -> _Prepared:
     await interactive.check_is_here(server, language_model)
     if sae is not None:
         await model_identity.check_by_looks(server, language_model, sae)
-    rendered = await _chats(server, language_model, request.prompts) if request.chat else None
+    rendered = await chats.rendered(server, language_model, request.prompts) if request.chat else None
     counts = await interactive.check_prompt_tokens(server, language_model, request.prompts, chats=rendered)
     outputs = len(request.prompts) * (2 if request.compare_to_baseline else 1)
     interactive.check_request_tokens(server.settings, sum(counts), outputs * request.max_new_tokens)
@@ -238,30 +237,6 @@ def _check_combination(checks: Checks, request: GenerateRequest) -> None:
     exclusions.check(checks, request.exclude_first_positions, request.exclude_outliers)
     if request.write_top_texts:
         checks.require(named, "writeTopTexts", "Top texts are of an SAE's neurons; name the SAE.")
-
-
-async def _chats(server: AppContext, language_model: LanguageModel, prompts: Sequence[str]) -> list[str]:
-    """Return what a language model's chat template makes of prompts; the model is loaded where need be."""
-    found = await _rendered(server, language_model, prompts)
-    if found is None:
-        load = LoadLanguageModel(artifacts.language_model_source(server.settings, language_model))
-        with server.in_use.by_request(language_model.id):
-            await interactive.finish(server, await interactive.start(server, load))
-        found = await _rendered(server, language_model, prompts)
-    if found is None:
-        raise Conflict("The language model's chat template was not found; try again.", language_model.id)
-    return found
-
-
-async def _rendered(
-    server: AppContext, language_model: LanguageModel, prompts: Sequence[str]
-) -> list[str] | None:
-    directory = artifacts.copy_directory(server.settings, language_model.id)
-    with refusing("chat", "The language model's chat template cannot be used"):
-        found = await server.readers.prompts.run(chats, directory, list(prompts))
-    if isinstance(found, NotRendered):
-        raise InvalidInput.at("chat", found.problem)
-    return found
 
 
 async def _config(session: AsyncSession, request: GenerateRequest) -> ConceptConfig | None:

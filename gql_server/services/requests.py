@@ -271,3 +271,28 @@ class Launched:
 
     job: Any
     replayed: bool
+
+
+@dataclass(frozen=True)
+class TokenRequest:
+    """A token of the vocabulary, by one of both."""
+
+    text: str | None = None
+    """What it would add to the prompt."""
+    token_id: int | None = None
+
+
+@dataclass(frozen=True)
+class AttributeRequest:
+    """A token at a prompt's end to attribute to neurons."""
+
+    sae_id: str
+    prompt: str
+    target: TokenRequest | None = None
+    """None is the most probable token."""
+    contrast: TokenRequest | None = None
+    first: int = 20
+    ablate: int = 10
+    chat: bool = False
+    exclude_first_positions: int | None = None
+    exclude_outliers: float | None = None

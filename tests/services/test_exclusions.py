@@ -11,11 +11,13 @@ from gql_server.protocol.events import TrainingConfigChosen
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.results import OutlierStatistics, TrainResult
 from gql_server.protocol.tasks import (
+    AttributeNeurons,
     ContrastNeurons,
     EvaluateSae,
     FindTopNeurons,
     Generate,
     IndexNeurons,
+    ReadNeuronActivations,
     Task,
     TrainSae,
 )
@@ -43,6 +45,10 @@ TOP = f"""query($id: ID!, $first: Int, $outliers: Float) {{
   found: topNeurons(saeId: $id, prompts: ["a"], {ARGUMENTS}) {{ {REFUSED} }} }}"""
 CONTRAST = f"""query($id: ID!, $first: Int, $outliers: Float) {{
   found: contrastNeurons(saeId: $id, textsA: ["a"], textsB: ["b"], {ARGUMENTS}) {{ {REFUSED} }} }}"""
+READ = f"""query($id: ID!, $first: Int, $outliers: Float) {{
+  found: neuronActivations(saeId: $id, prompts: ["a"], neuronIndices: [0], {ARGUMENTS}) {{ {REFUSED} }} }}"""
+ATTRIBUTE = f"""query($id: ID!, $first: Int, $outliers: Float) {{
+  found: attributeNeurons(saeId: $id, prompt: "a", {ARGUMENTS}) {{ {REFUSED} }} }}"""
 GENERATE = f"""mutation($id: ID!, $first: Int, $outliers: Float) {{
   found: generate(input: {{saeId: $id, prompts: ["a"], {ARGUMENTS}}}) {{ {REFUSED} }} }}"""
 
@@ -126,7 +132,7 @@ async def test_prompts_are_asked_about_without_what_the_sae_was_trained_without(
         config = {"exclude_first_positions": 2, "exclude_outliers": 7.5, "median_norm": 3.25}
         sae = await add_sae(server, run, training_config=config)
         unmeasured = await add_sae(server, run)
-        for query in (TOP, CONTRAST, GENERATE):
+        for query in (TOP, CONTRAST, READ, ATTRIBUTE, GENERATE):
             await ask(server, query, id=sae.id)
             await ask(server, query, id=sae.id, first=1, outliers=0)
             refusal = (await ask(server, query, id=unmeasured.id, outliers=10))["found"]
@@ -135,9 +141,10 @@ async def test_prompts_are_asked_about_without_what_the_sae_was_trained_without(
             refusal = (await ask(server, query, id=sae.id, first=-1))["found"]
             assert refusal["fields"][0]["path"] == ["excludeFirstPositions"]
     asked = [task for _, task in executor.tasks]
-    assert [type(task) for task in asked] == [*[FindTopNeurons] * 2, *[ContrastNeurons] * 2, *[Generate] * 2]
-    for task, expected in zip(asked, [Exclusions(2, 7.5, 3.25), Exclusions(1, None, 3.25)] * 3, strict=True):
-        assert isinstance(task, FindTopNeurons | ContrastNeurons | Generate)
+    kinds = (FindTopNeurons, ContrastNeurons, ReadNeuronActivations, AttributeNeurons, Generate)
+    assert [type(task) for task in asked] == [kind for kind in kinds for _ in range(2)]
+    for task, expected in zip(asked, [Exclusions(2, 7.5, 3.25), Exclusions(1, None, 3.25)] * 5, strict=True):
+        assert isinstance(task, kinds)
         assert task.exclusions == expected
 
 

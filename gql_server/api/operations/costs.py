@@ -29,6 +29,10 @@ from gql_server.services.neurons import NeuronOrder
 PER_PROMPT = 250
 """The cost of running a prompt through a language model."""
 PER_NEW_TOKEN = 1
+PER_PROMPT_TOKEN = 1
+"""The cost of running a token of a prompt whose length counts."""
+PASSES_OF_A_GRADIENT = 3
+"""Passes of a prompt that one with gradients takes as long as: forward, and twice that backward."""
 PER_UPLOAD = 2_000
 """The cost of a file, for each argument that it is used for."""
 CHARACTERS_PER_COST = 1_000
@@ -50,7 +54,8 @@ def cost_of(
     """Return the estimated cost of an operation of a valid document; of a subscription, each event's.
 
     Every field counts 1, times the entries of the lists that it is in (``list_sizes``). A prompt counts 250
-    more, and so does the preview of a dataset, a token to be generated 1 more, a page of ordered or filtered
+    more, or as many as it has tokens where neurons' activations are read or attributed, for each pass; the
+    preview of a dataset counts 250 more, a token to be generated 1 more, a page of ordered or filtered
     neurons 50 more, and so does a search, watching all jobs 400 more, 1,000 characters of an argument 1 more,
     an uploaded file 2,000 more. None where the variables are refused: it will not be executed.
     """
@@ -140,6 +145,11 @@ def _work(type_name: str, field_name: str, below: Scope, arguments: Mapping[str,
             return PER_PROMPT * below.prompts
         case "Query.datasetPreview":
             return PER_PREVIEW
+        case "Query.neuronActivations":
+            return PER_PROMPT_TOKEN * below.prompts * below.tokens
+        case "Query.attributeNeurons":
+            passes: int = PASSES_OF_A_GRADIENT + max(0, arguments["ablate"])
+            return PER_PROMPT_TOKEN * below.tokens * passes
         case "Subscription.jobs":
             return PER_WATCH
         case "Mutation.generate" | "Subscription.generation":

@@ -8,6 +8,7 @@ from typing import Any
 from graphql import ExecutionResult, GraphQLObjectType
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
+from gql_server.api.numbers import Numbers
 from gql_server.api.operations.json_text import json_bytes
 from gql_server.api.operations.variables import used_within_events
 
@@ -85,6 +86,14 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
         used = used_within_events(self.operation, self.fragment_definitions)
         # Documents are shared between operations with the same text; repr() tells 1 from True and 1.0.
         return (id(self.operation), *((name, repr(values[name])) for name in sorted(used & values.keys())))
+
+    def complete_list_value(
+        self, return_type: Any, field_details_list: Any, info: Any, path: Any, result: Any, context: Any
+    ) -> Any:
+        """Return a list's completed entries: rows of numbers as they are, others one by one."""
+        if isinstance(result, Numbers):
+            return list(result)
+        return super().complete_list_value(return_type, field_details_list, info, path, result, context)
 
     def collect_subfields(self, return_type: GraphQLObjectType, field_details_list: list[Any]) -> Any:
         """Return what is selected of a type, remembered by the places in the document that select it."""

@@ -1,7 +1,8 @@
 """The estimated length of each list of the schema, for costs: as the arguments say, else a guess."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 MAX_FIRST = 100
@@ -12,6 +13,10 @@ PROMPT_TOKENS = 64
 WINDOW_TOKENS = 24
 """Tokens around the peak of a top text."""
 HISTOGRAM_BINS = 64
+CHARACTERS_OF_A_TOKEN = 4
+"""As English has about; other texts have fewer."""
+NUMBERS_OF_A_VALUE = 50
+"""Numbers of a row that are as much work as a field."""
 RECORDS = 20
 """Entries of a list without pages."""
 EDITS = 20
@@ -43,6 +48,11 @@ def _always(number: float) -> Size:
 
 def _page(scope: Scope) -> float:
     return scope.page
+
+
+def _numbers(scope: Scope) -> float:
+    """Return what a row of numbers, one a token, counts."""
+    return scope.tokens / NUMBERS_OF_A_VALUE
 
 
 def _of_types(average: float, largest: float) -> Size:
@@ -92,6 +102,13 @@ SIZES: Mapping[str, Size] = {
     "PromptNeurons.perToken": lambda scope: scope.tokens if scope.per_token else 0,
     "TokenNeurons.neurons": _page,
     "ContrastedNeurons.neurons": _page,
+    "NeuronActivations.prompts": lambda scope: scope.prompts,
+    "PromptActivations.tokens": lambda scope: scope.tokens,
+    "PromptActivations.rows": _page,
+    "NeuronActivationRow.values": _numbers,
+    "Attribution.tokens": lambda scope: scope.tokens,
+    "Attribution.neurons": _page,
+    "AttributedNeuron.tokenEffects": _numbers,
     "Generation.outputs": lambda scope: scope.outputs,
     "GenerationOutput.tokens": lambda scope: scope.tokens,
     "GenerationOutput.topNeurons": _page,
@@ -137,6 +154,14 @@ def scope_below(scope: Scope, type_name: str, field_name: str, arguments: Mappin
                 page=_clamped(arguments["first"]),
                 prompts=len(arguments["textsA"]) + len(arguments["textsB"]),
             )
+        case "Query.neuronActivations":
+            return Scope(
+                page=_clamped(len(arguments["neuronIndices"])),
+                prompts=len(arguments["prompts"]),
+                tokens=_mean_tokens(arguments["prompts"]),
+            )
+        case "Query.attributeNeurons":
+            return Scope(page=_clamped(arguments["first"]), tokens=_mean_tokens([arguments["prompt"]]))
         case "Mutation.generate" | "Subscription.generation":
             return _of_generation(arguments["input"])
         case "Query.nodes":
@@ -147,6 +172,11 @@ def scope_below(scope: Scope, type_name: str, field_name: str, arguments: Mappin
             return Scope(page=max(1, arguments["maxPoints"]))
     first = arguments.get("first")
     return scope if first is None else Scope(page=_clamped(first))
+
+
+def _mean_tokens(prompts: Sequence[str]) -> int:
+    """Return about how many tokens a prompt has on average, special ones among them."""
+    return 1 + ceil(sum(map(len, prompts)) / CHARACTERS_OF_A_TOKEN / max(1, len(prompts)))
 
 
 def _of_generation(request: Any) -> Scope:

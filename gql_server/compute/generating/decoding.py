@@ -133,7 +133,7 @@ class _Batch:
         self._lengths = [len(prompt) for prompt in prompts]
         self.n_rows = len(prompts)
         """That go on."""
-        self._inputs = ModelInputs(lm, prompts, all_logits=hook is not None and is_head(lm, layer))
+        self._inputs = ModelInputs(lm, prompts, all_logits=hook is not None and _is_head(lm, layer))
 
     def start(self) -> Step:
         inputs = self._inputs.next()
@@ -240,7 +240,7 @@ class _Positions:
         return self.is_real.shape[1]
 
 
-def is_head(lm: LanguageModel, layer: str) -> bool:
+def _is_head(lm: LanguageModel, layer: str) -> bool:
     """Say whether a layer comes after the model's body, where few positions may be left."""
     module = lm.layers.name_to_layer.get(layer)
     body = getattr(lm.model, lm.model.base_model_prefix, None)

@@ -24,6 +24,7 @@ from gql_server.compute.inspection.neuron_activations import float32_bytes
 from gql_server.compute.inspection.next_tokens import NextTokens
 from gql_server.compute.inspection.prompt_passes import PromptPasses
 from gql_server.compute.language_models.prompts import EncodedPrompt, encode_prompts
+from gql_server.compute.saes.encoding import all_finite
 from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.training.metrics import float64
 from gql_server.compute.worker.context import TaskContext, TaskError
@@ -59,6 +60,9 @@ def attribute_neurons(
     counts = _counts(task, prompt, of_text(output))
     latents = DecodedLatents(sae, of_text(output), counts)
     effects = latents.effects(of_text(gradient))
+    if not (all_finite(gradient) and all_finite(effects.neurons.values)):
+        reason = "The gradients through the language model are not finite on this prompt."
+        raise TaskError(reason, "CONFLICT")
     sums = _sums(effects.neurons)
     strongest = sums.abs().argsort(descending=True, stable=True)[: task.first]
     neurons = strongest[sums[strongest] != 0].tolist()
@@ -90,6 +94,9 @@ def _encoded(task: AttributeNeurons, lm: LanguageModel) -> EncodedPrompt:
         raise TaskError(error.reason, error.code, ("prompt",)) from error
     if not prompt.tokens:
         raise TaskError("The prompt has no tokens; write something.", "INVALID", ("prompt",))
+    if len(prompt.tokens) > task.max_tokens:
+        reason = f"The prompt has {len(prompt.tokens):,} tokens; the limit is {task.max_tokens:,}."
+        raise TaskError(reason, "INVALID", ("prompt",))
     return prompt
 
 

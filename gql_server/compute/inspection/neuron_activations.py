@@ -9,7 +9,7 @@ from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.inspection.top_neurons import batches, prompt_batch, read_latents
 from gql_server.compute.language_models.prompts import EncodedPrompt, encode_prompts
 from gql_server.compute.saes.sparse_latents import SparseLatents
-from gql_server.compute.worker.context import TaskContext
+from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.protocol.results import NeuronActivationsResult, PromptLatentRows
 from gql_server.protocol.tasks import ReadNeuronActivations
 
@@ -22,9 +22,14 @@ def read_neuron_activations(
 ) -> NeuronActivationsResult:
     """Return the neurons' latents [n_neurons, n_tokens] on each prompt; 0 on tokens that do not count.
 
-    TaskError (INVALID) where a prompt is longer than the model.
+    TaskError (INVALID) where a prompt is longer than the model, or they have too many tokens in all.
     """
     prompts = encode_prompts(lm, task.prompts, task.chats)
+    n_tokens = sum(len(prompt.tokens) for prompt in prompts)
+    if n_tokens > task.max_tokens:
+        limit = f"for so many neurons the limit is {task.max_tokens:,}"
+        reason = f"The prompts have {n_tokens:,} tokens; {limit}."
+        raise TaskError(reason, "INVALID", ("prompts",))
     results: dict[int, PromptLatentRows] = {}
     for numbers in batches([prompt.tokens for prompt in prompts], task.sae.n_latents):
         context.check()

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.generating.decoding import is_head
 from gql_server.compute.generating.model_inputs import ModelInputs
 from gql_server.compute.language_models.layer_outputs import active_stream, with_active_stream
-from gql_server.compute.language_models.layers import why_not
+from gql_server.compute.language_models.layers import is_head, why_not
 from gql_server.compute.language_models.text_encoder import embedding_count
 from gql_server.compute.non_finite import cause_in_model
 from gql_server.compute.saes.encoding import all_finite
@@ -68,7 +67,7 @@ class PromptPasses:
         with torch.enable_grad(), _leaf_after(self._lm, self._layer, outputs):
             log_probabilities = self._run(1)[0]
         if not (outputs and log_probabilities.requires_grad):
-            reason = f"The language model's logits do not depend on the layer {self._layer}, or not smoothly."
+            reason = f"The language model gives no gradients of its logits for the layer {self._layer}."
             raise TaskError(reason, "CONFLICT")
         found = GradientPass(log_probabilities, outputs[0])
         self.text = self._text_positions(found.output)

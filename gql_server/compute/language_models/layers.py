@@ -1,5 +1,7 @@
 """A language model's layers: what they are, in which order they run, and which of them can be captured."""
 
+from torch import nn
+
 from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
 from gql_server.compute.language_models.layer_kinds import LayerKinds
 from gql_server.compute.language_models.layer_trace import trace
@@ -14,6 +16,14 @@ def why_not(lm: LanguageModel, layer: str) -> str | None:
     if layer not in lm.layers.name_to_layer:
         return f"The language model has no layer {layer!r}."
     return trace(lm).why_not(layer)
+
+
+def is_head(lm: LanguageModel, layer: str) -> bool:
+    """Say whether a layer comes after the model's body, where few positions may be left."""
+    module = lm.layers.name_to_layer.get(layer)
+    body = getattr(lm.model, lm.model.base_model_prefix, None)
+    in_body = isinstance(body, nn.Module) and any(part is module for part in body.modules())
+    return module is lm.model.get_output_embeddings() or (body is not None and not in_body)
 
 
 def depth_order(lm: LanguageModel, layers: list[str]) -> list[str]:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from gql_server.compute.generating.decoding import Decoding
 from gql_server.compute.generating.generation import generate
+from gql_server.compute.generating.model_inputs import ModelInputs
 from gql_server.compute.inspection import attribution, decoded_latents
 from gql_server.compute.inspection.attribution import attribute_neurons
 from gql_server.compute.language_models.layers import describe_layers
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.saes.hooks import SaeHook
+from gql_server.compute.saes.hooks import SaeHook, attached
 from gql_server.compute.worker.context import CancelRequested, TaskError
 from gql_server.protocol.events import OutputFinished
 from gql_server.protocol.exclusions import Exclusions
@@ -62,7 +62,7 @@ def sae_of(lm: LanguageModel, name: str) -> Sae:
 
 
 def task_of(source: LanguageModelSource, **changes: Any) -> AttributeNeurons:
-    task = AttributeNeurons(source, sae_source(), PROMPT, None, NUMBER_5, None, N_LATENTS, 0)
+    task = AttributeNeurons(source, sae_source(), PROMPT, None, NUMBER_5, None, N_LATENTS, 0, 500)
     return msgspec.structs.replace(task, **changes)
 
 
@@ -190,9 +190,14 @@ def test_effects_and_ablations_are_those_by_hand(
 def steered(
     lm: LanguageModel, sae: Sae, task: AttributeNeurons, ids: Sequence[int], neuron: int, factor: float
 ) -> Tensor:
-    """Return the next token's log-probabilities as a generation steered by a multiplier has them."""
+    """Return the next token's log-probabilities with a generation's hook for a multiplier on the layer."""
     hook = SaeHook(sae, "ERROR_PRESERVING", [Edit(neuron, factor, 0.0)], task.exclusions)
-    return Decoding(lm, task.sae.layer, hook).start([ids]).logits[0].log_softmax(dim=0)
+    hook.edit_mask = torch.tensor([[token_id not in lm.tokenizer.all_special_ids for token_id in ids]])
+    hook.positions = torch.arange(len(ids))[None]
+    inputs = ModelInputs(lm, [ids], all_logits=True).next()
+    with torch.inference_mode(), attached(lm, task.sae.layer, hook):
+        logits: Tensor = lm.model(**inputs).logits[0, -1]
+    return logits.float().log_softmax(dim=0)
 
 
 def assert_agrees_with_steering(lm: LanguageModel, sae: Sae, task: AttributeNeurons, token_id: int) -> None:
@@ -321,6 +326,7 @@ def test_a_target_is_named_by_the_text_that_it_adds_to_the_prompt(
         ({"target": TokenChoice(token_id=10**6)}, ["target", "tokenId"], "there is no 1000000"),
         ({"target": TokenChoice(token_id=-1)}, ["target", "tokenId"], "there is no -1"),
         ({"contrast": NUMBER_5}, ["contrast"], "is the target itself; name"),
+        ({"prompt": "7 " * 200, "max_tokens": 300}, ["prompt"], "401 tokens; the limit is 300"),
         ({"prompt": "7 " * 600}, ["prompt"], "takes at most 512"),
     ],
 )

@@ -42,7 +42,7 @@ def sae(lm: LanguageModel, request: pytest.FixtureRequest) -> Sae:
 def read(
     lm: LanguageModel, sae: Sae, source: LanguageModelSource, prompts: list[str], **changes: Any
 ) -> list[PromptLatentRows]:
-    task = ReadNeuronActivations(source, sae_source(), prompts, None, NEURONS)
+    task = ReadNeuronActivations(source, sae_source(), prompts, None, NEURONS, 500)
     task = msgspec.structs.replace(task, **changes)
     return read_neuron_activations(task, RecordingContext(), lm, sae).prompts
 
@@ -119,5 +119,8 @@ def test_a_prompt_longer_than_the_model_is_invalid_and_no_hook_stays(
     with pytest.raises(TaskError) as caught:
         read(lm, sae, tiny_source, ["short", "7 " * 600])
     assert (caught.value.code, caught.value.path) == ("INVALID", ["prompts", "1"])
+    with pytest.raises(TaskError, match="for so many neurons the limit is 3") as caught:
+        read(lm, sae, tiny_source, ["short", "a string"], max_tokens=3)
+    assert (caught.value.code, caught.value.path) == ("INVALID", ["prompts"])
     read(lm, sae, tiny_source, ["short"])
     assert lm.layers.get_hooks() == []

@@ -30,6 +30,7 @@ from gql_server.protocol.results import (
 )
 from gql_server.protocol.sources import LanguageModelSource, MadeWith, SaeSource
 from gql_server.protocol.tasks import (
+    AttributeNeurons,
     ContrastNeurons,
     EvaluateSae,
     FindTopNeurons,
@@ -37,6 +38,7 @@ from gql_server.protocol.tasks import (
     ImportSae,
     IndexNeurons,
     LoadLanguageModel,
+    ReadNeuronActivations,
     Task,
 )
 from gql_server.protocol.wire import LanguageModelChanged, LanguageModelFound
@@ -98,6 +100,8 @@ class World:
         return [
             FindTopNeurons(lm, sae, ["True and False"], 3, per_token=False, made_with=made_with),
             ContrastNeurons(lm, sae, ["True and False"], ["for x in range"], 3, made_with=made_with),
+            ReadNeuronActivations(lm, sae, ["True and False"], None, [3], 99, made_with=made_with),
+            AttributeNeurons(lm, sae, "True and False", None, None, None, 3, 1, 99, made_with=made_with),
             generate_task(lm, sae, made_with),
             EvaluateSae(
                 sae=sae,
@@ -158,10 +162,11 @@ def test_every_task_refuses_other_weights_until_they_are_accepted(world: World) 
     now = fingerprint(world.now())
     assert now is not None
     accepted = msgspec.structs.replace(world.made_with, accepted=[now])
-    found, contrasted, generated, evaluated, indexed = (
+    found, contrasted, read, attributed, generated, evaluated, indexed = (
         world.tools.do(task, RecordingContext()) for task in world.tasks(accepted)
     )
     assert isinstance(found, TopNeuronsResult) and isinstance(generated, GenerateResult) and contrasted
+    assert read and attributed
     # What is then made says what it was computed with.
     assert isinstance(evaluated, EvaluationResult) and evaluated.language_model == world.now()
     assert isinstance(indexed, IndexResult) and indexed.provenance is not None

@@ -14,8 +14,14 @@ from gql_server.compute.worker.context import TaskError
 from gql_server.compute.worker.failures import GAVE_UP
 from gql_server.compute.worker.main import Runner, RunningTask, Worker
 from gql_server.protocol.results import GenerateResult, Result
-from gql_server.protocol.sources import LanguageModelSource
-from gql_server.protocol.tasks import Generate, Task, UnloadLanguageModel
+from gql_server.protocol.sources import LanguageModelSource, SaeSource
+from gql_server.protocol.tasks import (
+    AttributeNeurons,
+    Generate,
+    ReadNeuronActivations,
+    Task,
+    UnloadLanguageModel,
+)
 from gql_server.protocol.wire import (
     StartTask,
     TaskBegan,
@@ -136,6 +142,25 @@ def test_short_tasks_are_done_between_a_long_ones_steps_one_at_a_time() -> None:
     long, short = generate("long", LONG), generate("short", 1)
     # Before its first step is a check as well.
     assert steps_of(long, short, short, short, short, short) == ["short"] + ["short", "long"] * 3 + ["short"]
+
+
+@pytest.mark.parametrize(
+    ("n_characters", "ablate", "short"),
+    [(4_000 // 13, 10, True), (4_000 // 13 + 1, 10, False), (1_333, 0, True)],
+)
+def test_an_attribution_is_short_by_its_passes(n_characters: int, ablate: int, short: bool) -> None:
+    sae = SaeSource("sae_a", "TopKSae", "/nowhere", "layer", 8, 32, 4)
+    task = AttributeNeurons(SOURCE, sae, "x" * n_characters, None, None, None, 20, ablate, 2_048)
+    assert interactive_turns.is_short(task) is short
+    chat = msgspec.structs.replace(task, prompt="x", chat="x" * n_characters)
+    assert interactive_turns.is_short(chat) is short
+
+
+@pytest.mark.parametrize(("n_characters", "short"), [(2_000, True), (2_001, False)])
+def test_reading_activations_is_short_by_its_texts(n_characters: int, short: bool) -> None:
+    sae = SaeSource("sae_a", "TopKSae", "/nowhere", "layer", 8, 32, 4)
+    task = ReadNeuronActivations(SOURCE, sae, ["x" * n_characters] * 2, None, [0], 2_048)
+    assert interactive_turns.is_short(task) is short
 
 
 def test_a_short_one_lets_no_other_in() -> None:
