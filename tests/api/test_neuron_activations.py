@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gql_server import ids
+from gql_server.api.operations.execution import Execution
 from gql_server.jobs.executor import TaskRun
 from gql_server.model_files.chat_templates import CHAT_FILE
 from gql_server.protocol.exclusions import Exclusions
@@ -83,6 +84,19 @@ async def test_a_prompt_without_tokens_has_rows_without_numbers(asked: Asked) ->
     )
     found = (await ask(server, QUERY, id=sae.id, prompts=["\u200b"], neurons=[1, 2]))["found"]
     assert [(row["values"], row["max"]) for row in found["prompts"][0]["rows"]] == [([], 0)] * 2
+
+
+async def test_numbers_are_not_completed_one_by_one(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, _, sae = asked
+    complete, entries = Execution.complete_list_item_value, list[Any]()
+
+    def counted(self: Execution, item: Any, *args: Any) -> bool:
+        entries.append(item)
+        return complete(self, item, *args)
+
+    monkeypatch.setattr(Execution, "complete_list_item_value", counted)
+    await ask(server, QUERY, id=sae.id, prompts=["a"], neurons=list(range(64)))
+    assert len(entries) == 1 + len(WORDS) + 64
 
 
 async def test_a_request_says_itself_what_is_left_out(asked: Asked) -> None:

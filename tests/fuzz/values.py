@@ -84,8 +84,9 @@ NUMBERS: dict[str, Sequence[float]] = {
 
 TEXTS: dict[str, Sequence[str]] = {
     "layer": [f"<<layer:{n}>>" for n in range(3)], "layers": [f"<<layer:{n}>>" for n in range(3)],
-    "prompts": PROMPTS, "texts": PROMPTS, "stop": ["a", "\n", "for"], "csv": CONCEPT_FILES["csv"],
-    "json": CONCEPT_FILES["json"], "search": ["a", "%", "_", "E", ""], "saeClass": ["TopKSae", "L1Sae"],
+    "prompts": PROMPTS, "prompt": PROMPTS, "texts": PROMPTS, "stop": ["a", "\n", "for"],
+    "csv": CONCEPT_FILES["csv"], "json": CONCEPT_FILES["json"],
+    "search": ["a", "%", "_", "E", ""], "saeClass": ["TopKSae", "L1Sae"],
     "text": ["a", "#1", "%", "sae_01", "a b"],
     "device": ["cpu"], "path": ["<<file:0>>", "<<file:1>>"], "textField": ["text", "body"],
     "saeLens": ["sae-lens", "sae-lens", "tiny"], "miCrow": ["sae.pt", "broken.gguf"],

@@ -398,6 +398,33 @@ def test_ablations_are_the_same_in_one_pass_and_in_several_and_others_have_their
         assert one.ablation_effect == pytest.approx(same.ablation_effect, abs=1e-5)
 
 
+def test_a_model_may_change_its_stream_in_place_and_is_not_asked_to_keep_anything(
+    lm: LanguageModel, tiny_source: LanguageModelSource
+) -> None:
+    sae = make_sae(lm)
+    expected = attribute(lm, sae, tiny_source, ablate=2)
+    asked: list[dict[str, Any]] = []
+    handles = [
+        lm.model.model.layers[1].register_forward_pre_hook(change_in_place),
+        lm.model.register_forward_pre_hook(
+            lambda module, inputs, options: asked.append(options), with_kwargs=True
+        ),
+    ]
+    try:
+        found = attribute(lm, sae, tiny_source, ablate=2)
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert found == expected
+    assert len(asked) == 2
+    for options in asked:
+        assert options["use_cache"] is False and options.get("past_key_values") is None
+
+
+def change_in_place(module: Any, inputs: tuple[Tensor, ...]) -> None:
+    inputs[0].mul_(1.0)
+
+
 def test_a_canceled_request_ends_between_passes(lm: LanguageModel, tiny_source: LanguageModelSource) -> None:
     context = RecordingContext()
 
