@@ -70,6 +70,17 @@ class TrainingResumed(Event, frozen=True):
     points: list[TrainingPointMessage]
 
 
+class PromptToken(Message, frozen=True):
+    """A token of a prompt."""
+
+    index: int
+    token_id: int
+    text: str
+    special: bool
+    label: str = ""
+    """What to show of it, never empty: the text, or bytes where it is part of a character only."""
+
+
 class NeuronActivationMessage(Message, frozen=True):
     """How strongly a neuron fires, and at which token (None in a single token's list)."""
 
@@ -95,6 +106,15 @@ class GeneratedToken(Message, frozen=True):
     log_probability: float
     alternatives: list[TokenProbability]
     top_neurons: list[NeuronActivationMessage]
+    watched: list[float] = []
+    """The task's watch_neurons at the same position."""
+
+
+class GenerationStarted(Event, frozen=True):
+    """A generation's prompts are about to go through the language model."""
+
+    seed: int
+    prompt_tokens: list[list[PromptToken]]
 
 
 class TokenGenerated(Event, frozen=True):
@@ -116,3 +136,5 @@ class OutputFinished(Event, frozen=True):
     finish_reason: Literal["LENGTH", "STOP", "END_OF_TEXT", "CANCELED"]
     top_neurons: list[NeuronActivationMessage]
     elapsed_milliseconds: float
+    watched: list[list[float]] = []
+    """The task's watch_neurons on each token of prompt and output, in order; 0 on special tokens."""

@@ -14,6 +14,7 @@ from gql_server.artifacts.provenance import (
 from gql_server.protocol.base import Message
 from gql_server.protocol.events import (
     NeuronActivationMessage,
+    PromptToken,
     TokenProbability,
     TrainingConfigChosen,
     TrainingPointMessage,
@@ -199,17 +200,6 @@ class ExportResult(Result, frozen=True):
     """A finished export."""
 
     byte_size: int
-
-
-class PromptToken(Message, frozen=True):
-    """A token of a prompt."""
-
-    index: int
-    token_id: int
-    text: str
-    special: bool
-    label: str = ""
-    """What to show of it, never empty: the text, or bytes where it is part of a character only."""
 
 
 class TokenNeurons(Message, frozen=True):

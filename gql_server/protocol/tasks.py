@@ -279,7 +279,7 @@ class AttributeNeurons(Task, frozen=True):
 
 
 class Generate(Task, frozen=True):
-    """Generate text. Events: TokenGenerated, OutputFinished. Result: GenerateResult."""
+    """Generate text. Events: GenerationStarted, TokenGenerated, OutputFinished. Result: GenerateResult."""
 
     language_model: LanguageModelSource
     sae: SaeSource | None
@@ -305,6 +305,8 @@ class Generate(Task, frozen=True):
     """The language model that the SAE was made with; None where nothing is to be compared."""
     exclusions: Exclusions = Exclusions()
     """Tokens that are neither edited nor counted for neurons."""
+    watch_neurons: list[int] = []
+    """Neurons whose activations are reported at every token."""
 
 
 class Download(Task, frozen=True):

@@ -18,6 +18,7 @@ _LENGTHS = (3, 13)
 _N_STEPS = 2
 
 _go_together: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+_can_join: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 def go_together(lm: LanguageModel) -> bool:
@@ -32,17 +33,50 @@ def go_together(lm: LanguageModel) -> bool:
     return _go_together[lm.model]
 
 
+def can_join(lm: LanguageModel) -> bool:
+    """Say whether texts that a model has begun with apart may go on as one padded batch; tried likewise."""
+    if lm.model not in _can_join:
+        _can_join[lm.model] = go_together(lm) and _try_joining(lm)
+    return _can_join[lm.model]
+
+
 def _try(lm: LanguageModel) -> bool:
-    limit = position_limit(lm) or max(_LENGTHS) + _N_STEPS
-    texts = [_tokens(lm, max(1, min(length, limit - _N_STEPS))) for length in _LENGTHS]
-    following = _tokens(lm, _N_STEPS)
+    texts, following = _texts(lm)
     with torch.inference_mode():
         together = _logits(lm, texts, following)
         alone = torch.cat([_logits(lm, [text], following) for text in texts], dim=1)
+    return _are_close(lm, together, alone)
+
+
+def _try_joining(lm: LanguageModel) -> bool:
+    texts, following = _texts(lm)
+    first, second = (ModelInputs(lm, [text]) for text in texts)
+    with torch.inference_mode():
+        alone = torch.cat([_logits(lm, [text], following) for text in texts], dim=1)
+        _pass(lm, first)
+        _pass(lm, second)
+        if not (first.can_join and second.can_join):
+            return False
+        first.join(second)
+        joined = []
+        for token_id in following[:-1]:
+            first.append(range(len(texts)), [token_id] * len(texts))
+            joined.append(_pass(lm, first))
+    return _are_close(lm, torch.stack(joined), alone[1:])
+
+
+def _are_close(lm: LanguageModel, together: Tensor, alone: Tensor) -> bool:
     difference = (together - alone).square().mean(dim=-1).sqrt()
     # The square root of the precision: far above what another order of sums makes, far below a real one.
     allowed = torch.finfo(lm.model.dtype).eps ** 0.5 * alone.std(dim=-1)
     return bool((difference <= allowed).all())
+
+
+def _texts(lm: LanguageModel) -> tuple[list[list[int]], list[int]]:
+    """Return the texts to try, and the tokens that follow each of them."""
+    limit = position_limit(lm) or max(_LENGTHS) + _N_STEPS
+    texts = [_tokens(lm, max(1, min(length, limit - _N_STEPS))) for length in _LENGTHS]
+    return texts, _tokens(lm, _N_STEPS)
 
 
 def _tokens(lm: LanguageModel, n_tokens: int) -> list[int]:
@@ -57,8 +91,14 @@ def _logits(lm: LanguageModel, texts: Sequence[Sequence[int]], following: Sequen
     inputs = ModelInputs(lm, texts)
     steps = []
     for token_id in following:
-        output = lm.model(**inputs.next())
-        inputs.took(output)
-        steps.append(output.logits[:, -1].float())
+        steps.append(_pass(lm, inputs))
         inputs.append(range(len(texts)), [token_id] * len(texts))
     return torch.stack(steps)
+
+
+def _pass(lm: LanguageModel, inputs: ModelInputs) -> Tensor:
+    """Return the logits after each text, [n_texts, vocabulary]."""
+    output = lm.model(**inputs.next())
+    inputs.took(output)
+    logits: Tensor = output.logits[:, -1].float()
+    return logits

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
-from torch import Tensor
+import msgspec
+from torch import Tensor, nn
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.generating.decoding import Decoding
+from gql_server.compute.generating.baselines import BaselineKey, Baselines
+from gql_server.compute.generating.batch import Step
+from gql_server.compute.generating.decoding import Decoding, RunningBatches
 from gql_server.compute.generating.output import Output, Variant
 from gql_server.compute.generating.sampling import Sampler
 from gql_server.compute.generating.texts import write_generation_texts
@@ -21,7 +25,9 @@ from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.protocol.events import (
     GeneratedToken,
+    GenerationStarted,
     NeuronActivationMessage,
+    OutputFinished,
     TokenGenerated,
     TokenProbability,
 )
@@ -32,24 +38,39 @@ from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
 
 
-def generate(task: Generate, context: TaskContext, lm: LanguageModel, sae: Sae | None) -> GenerateResult:
-    """Generate for every prompt: the baseline unless only steering is asked for, then the steered variant.
+class Generations:
+    """What the generations of one worker share: the batches that go on, by language model, and baselines."""
 
-    Both start from the same random streams. Emits TokenGenerated as tokens are made, and OutputFinished
-    prompt by prompt, the baseline before the steered. TaskError (INVALID) with a path where a prompt or an
-    edit does not fit.
+    def __init__(self) -> None:
+        self.baselines = Baselines()
+        self._running: WeakKeyDictionary[nn.Module, RunningBatches] = WeakKeyDictionary()
+
+    def running(self, lm: LanguageModel) -> RunningBatches:
+        """Return the batches that go on with a language model."""
+        return self._running.setdefault(lm.model, RunningBatches())
+
+
+def generate(
+    task: Generate,
+    context: TaskContext,
+    lm: LanguageModel,
+    sae: Sae | None,
+    generations: Generations | None = None,
+) -> GenerateResult:
+    """Generate for every prompt: the baseline unless only steering is asked for, and the steered variant.
+
+    Both start from the same random streams, and go through the model together. Emits GenerationStarted,
+    TokenGenerated as tokens are made, and OutputFinished prompt by prompt, the baseline before the steered.
+    TaskError (INVALID) with a path where a prompt, an edit or a watched neuron does not fit.
     """
     prompts = _encode(task, lm)
-    _check_edits(task)
-    variants = _variants(task, sae)
-    finished = _InOrder(context, task, [(i, v) for i in range(len(prompts)) for v in variants])
-    for variant in variants:
-        _VariantRun(task, context, lm, sae, variant, finished).run(prompts)
+    _check_neurons(task)
+    context.emit(GenerationStarted(task.seed, [prompt.tokens for prompt in prompts]))
+    run = _Run(task, context, lm, sae, generations or Generations())
+    run.run(prompts)
     written = task.top_texts_path is not None and task.sae is not None
     if task.top_texts_path is not None and task.sae is not None:
-        write_generation_texts(
-            task.top_texts_path, task.sae.id, task.prompts, finished.outputs, task.top_neurons
-        )
+        write_generation_texts(task.top_texts_path, task.sae.id, task.prompts, run.outputs, task.top_neurons)
     return GenerateResult(top_texts_written=written)
 
 
@@ -77,36 +98,41 @@ def _encode(task: Generate, lm: LanguageModel) -> list[EncodedPrompt]:
     return prompts
 
 
-def _check_edits(task: Generate) -> None:
-    for number, edit in enumerate(task.edits or []):
-        if task.sae is not None and not 0 <= edit.neuron_index < task.sae.n_latents:
-            reason = f"The SAE's neurons are 0 to {task.sae.n_latents - 1}; there is no {edit.neuron_index}."
-            raise TaskError(reason, "INVALID", ("edits", str(number), "neuronIndex"))
+def _check_neurons(task: Generate) -> None:
+    if task.sae is None:
+        return
+    asked: list[tuple[tuple[str, ...], int]] = [
+        (("edits", str(number), "neuronIndex"), edit.neuron_index)
+        for number, edit in enumerate(task.edits or [])
+    ]
+    asked += [(("watchNeurons", str(number)), neuron) for number, neuron in enumerate(task.watch_neurons)]
+    for path, neuron in asked:
+        if not 0 <= neuron < task.sae.n_latents:
+            reason = f"The SAE's neurons are 0 to {task.sae.n_latents - 1}; there is no {neuron}."
+            raise TaskError(reason, "INVALID", path)
 
 
 class _InOrder:
     """Sends finished outputs in their final order, each as soon as those before it are there."""
 
-    def __init__(self, context: TaskContext, task: Generate, order: list[tuple[int, Variant]]) -> None:
-        self.outputs: list[Output] = []
+    def __init__(self, context: TaskContext, order: list[tuple[int, Variant]]) -> None:
         self._context = context
-        self._top_neurons = task.top_neurons
         self._order = order
-        self._waiting: dict[tuple[int, Variant], Output] = {}
+        self._n_sent = 0
+        self._waiting: dict[tuple[int, Variant], OutputFinished] = {}
 
-    def add(self, output: Output) -> None:
+    def add(self, output: OutputFinished) -> None:
         """Take in an output that is finished now."""
-        output.close()
         self._waiting[output.prompt_index, output.variant] = output
-        while len(self.outputs) < len(self._order) and self._order[len(self.outputs)] in self._waiting:
-            output = self._waiting.pop(self._order[len(self.outputs)])
-            self.outputs.append(output)
-            self._context.emit(output.message(self._top_neurons))
+        while self._n_sent < len(self._order) and self._order[self._n_sent] in self._waiting:
+            output = self._waiting.pop(self._order[self._n_sent])
+            self._n_sent += 1
+            self._context.emit(output)
 
 
 @dataclass
 class _Row:
-    """A prompt in the batch."""
+    """A prompt in one variant."""
 
     output: Output
     sampler: Sampler
@@ -117,91 +143,137 @@ class _Row:
     """Whether a finished row stayed for one more pass, so that its last token's latents are seen."""
 
 
-class _VariantRun:
-    """One variant of all prompts, as one batch."""
+class _Run:
+    """All rows of a request: each prompt's baseline, steered variant or both."""
 
     def __init__(
-        self,
-        task: Generate,
-        context: TaskContext,
-        lm: LanguageModel,
-        sae: Sae | None,
-        variant: Variant,
-        finished: _InOrder,
+        self, task: Generate, context: TaskContext, lm: LanguageModel, sae: Sae | None, shared: Generations
     ) -> None:
         self._task = task
         self._context = context
         self._lm = lm
-        self._variant: Variant = variant
-        self._finished = finished
+        self._sae = sae
+        self._shared = shared
+        self._variants = _variants(task, sae)
         self._special = special_token_ids(lm)
         self._end_ids = _end_ids(lm)
-        self._hook = _hook(task, sae, variant)
-        self._decoding = Decoding(lm, task.sae.layer if task.sae else "", self._hook, context.check)
+        self._hooks = _hooks(task, sae, self._variants)
+        self.outputs: list[Output] = []
+        """Those that were made, in the order of their ends."""
 
     def run(self, prompts: Sequence[EncodedPrompt]) -> None:
         """Generate until every row is finished."""
-        rows = [self._row(index, encoded) for index, encoded in enumerate(prompts)]
+        order = [(index, variant) for index in range(len(prompts)) for variant in self._variants]
+        self._finished = _InOrder(self._context, order)
+        kept = {index for index, encoded in enumerate(prompts) if self._send_kept(index, encoded)}
+        rows = [
+            self._row(index, variant, prompts[index])
+            for index, variant in order
+            if variant == "STEERED" or index not in kept
+        ]
+        layer = self._task.sae.layer if self._task.sae else ""
+        hooks = [self._hooks[row.output.variant] for row in rows] if self._hooks else []
+        decoding = Decoding(
+            self._lm,
+            layer,
+            hooks,
+            self._context.check,
+            self._shared.running(self._lm),
+            self._task.watch_neurons,
+        )
+        try:
+            self._decode(rows, decoding)
+        finally:
+            decoding.close()
+
+    def _decode(self, rows: list[_Row], decoding: Decoding) -> None:
         self._context.check()
-        step = self._decoding.start([row.token_ids for row in rows])
-        for row, (values, places) in zip(rows, step.peaks, strict=bool(step.peaks)):
-            row.output.peaks = Peaks(values, places, len(row.token_ids))
+        step = decoding.start([row.token_ids for row in rows])
+        for row, (values, places), watched in zip(rows, step.peaks, step.watched, strict=bool(step.peaks)):
+            row.output.see_prompt(Peaks(values, places, len(row.token_ids)), watched.tolist())
         while rows:
-            self._choose_tokens(rows, step.logits, step.sparse)
+            self._choose_tokens(rows, step)
             kept = [number for number, row in enumerate(rows) if not self._finish_if_done(row)]
             rows = [rows[number] for number in kept]
             if not rows:
                 return
-            self._context.check()
-            if all(row.output.finish_reason for row in rows):
-                self._see_tokens(rows, self._decoding.look(kept, [row.token_ids[-1] for row in rows]))
-                for row in rows:
-                    self._finished.add(row.output)
-                return
-            step = self._decoding.advance(kept, [row.token_ids[-1] for row in rows])
+            only_look = all(row.output.finish_reason for row in rows)
+            step = decoding.advance(kept, [row.token_ids[-1] for row in rows], only_look=only_look)
             if step.sparse is not None:
                 self._see_tokens(rows, step.sparse)
+            if only_look:
+                for row in rows:
+                    self._finish(row)
+                return
 
-    def _row(self, index: int, encoded: EncodedPrompt) -> _Row:
+    def _send_kept(self, index: int, encoded: EncodedPrompt) -> bool:
+        """Send a baseline that was made before; says whether there is one."""
+        if self._variants != ["BASELINE", "STEERED"] or self._task.top_texts_path is not None:
+            return False
+        output = self._shared.baselines.get(self._lm, self._sae, BaselineKey.of(self._task, index, encoded))
+        if output is None:
+            return False
+        output = msgspec.structs.replace(output, prompt_index=index, elapsed_milliseconds=0.0)
+        for token in output.tokens:
+            self._context.emit(TokenGenerated(index, "BASELINE", token))
+        self._finished.add(output)
+        return True
+
+    def _row(self, index: int, variant: Variant, encoded: EncodedPrompt) -> _Row:
         def release(token: GeneratedToken) -> None:
-            self._context.emit(TokenGenerated(index, self._variant, token))
+            self._context.emit(TokenGenerated(index, variant, token))
 
-        output = Output(
-            index, self._variant, encoded, StopStrings(self._task.stop), self._task.max_new_tokens, release
-        )
+        stops = StopStrings(self._task.stop)
+        output = Output(index, variant, encoded, stops, self._task.max_new_tokens, release)
         ids = encoded.token_ids
         return _Row(output, Sampler(self._task, index), TokenTexts(self._lm.tokenizer, ids), list(ids))
 
     def _see_tokens(self, rows: Sequence[_Row], sparse: SparseLatents) -> None:
-        for row, (neurons, values) in zip(rows, sparse.by_row(), strict=True):
-            assert row.output.peaks is not None
-            row.output.peaks.add(neurons, values, row.token_ids[-1] not in self._special)
+        watched = self._watched(sparse)
+        for row, (neurons, values), of_row in zip(rows, sparse.by_row(), watched, strict=True):
+            row.output.see(neurons, values, of_row, counts=row.token_ids[-1] not in self._special)
 
-    def _choose_tokens(self, rows: Sequence[_Row], logits: Tensor, sparse: SparseLatents | None) -> None:
+    def _watched(self, sparse: SparseLatents) -> list[list[float]]:
+        """Return each row's latents of the watched neurons, in their order."""
+        if not self._task.watch_neurons:
+            return [[]] * sparse.pattern.n_rows
+        found = [
+            dict(zip(neurons.tolist(), values.tolist(), strict=True)) for neurons, values in sparse.by_row()
+        ]
+        return [[of_row.get(neuron, 0.0) for neuron in self._task.watch_neurons] for of_row in found]
+
+    def _choose_tokens(self, rows: Sequence[_Row], step: Step) -> None:
         """Give each row that goes on its next token, and send it."""
-        self._check_finite(rows, logits)
-        log_probabilities = logits.log_softmax(dim=1)
+        self._check_finite(rows, step.logits)
+        log_probabilities = step.logits.log_softmax(dim=1)
         neurons: list[list[NeuronActivationMessage]] = [[] for _ in rows]
-        if sparse is not None:
-            neurons = strongest_per_row(sparse, self._task.top_neurons)
+        watched: list[list[float]] = [[] for _ in rows]
+        if step.sparse is not None:
+            neurons = strongest_per_row(step.sparse, self._task.top_neurons)
+            watched = self._watched(step.sparse)
         for number, row in enumerate(rows):
             if row.output.finish_reason is None:
-                token_id = row.sampler.choose(row.token_ids, logits[number])
-                self._add_token(row, token_id, log_probabilities[number], neurons[number])
+                token_id = row.sampler.choose(row.token_ids, step.logits[number])
+                self._add_token(row, token_id, log_probabilities[number], neurons[number], watched[number])
 
     def _check_finite(self, rows: Sequence[_Row], logits: Tensor) -> None:
         for row, finite in zip(rows, logits.isfinite().all(dim=1).tolist(), strict=True):
             if row.output.finish_reason is not None or finite:
                 continue
             place = f"token {len(row.output.tokens)} of prompt {row.output.prompt_index}"
-            if self._variant == "STEERED" and self._task.edits:
+            if row.output.variant == "STEERED" and self._task.edits:
                 reason = f"The edits drive the model's numbers out of range at {place}; "
                 raise TaskError(reason + "use smaller multipliers and biases.", "INVALID", ("steering",))
             why = cause_in_model(self._task.language_model.dtype)
             raise TaskError(f"The language model's numbers are out of range at {place}. {why}")
 
     def _add_token(
-        self, row: _Row, token_id: int, log_probabilities: Tensor, neurons: list[NeuronActivationMessage]
+        self,
+        row: _Row,
+        token_id: int,
+        log_probabilities: Tensor,
+        neurons: list[NeuronActivationMessage],
+        watched: list[float],
     ) -> None:
         if token_id in self._end_ids:
             row.output.end(row.texts.rest())
@@ -213,6 +285,7 @@ class _VariantRun:
             text=row.texts.add(token_id, last=row.output.next_is_last),
             log_probability=float(log_probabilities[token_id]),
             top_neurons=neurons,
+            watched=watched,
         )
         row.token_ids.append(token_id)
         row.output.add(token)
@@ -228,19 +301,29 @@ class _VariantRun:
         """Finish a row that has ended and needs no look at its last token's neurons any more."""
         if row.output.finish_reason is None:
             return False
-        if self._hook is not None and row.output.finish_reason != "END_OF_TEXT" and not row.last_token_fed:
+        if self._hooks and row.output.finish_reason != "END_OF_TEXT" and not row.last_token_fed:
             row.last_token_fed = True
             return False
-        self._finished.add(row.output)
+        self._finish(row)
         return True
 
+    def _finish(self, row: _Row) -> None:
+        output = row.output
+        output.close()
+        self.outputs.append(output)
+        message = output.message(self._task.top_neurons)
+        if output.variant == "BASELINE":
+            key = BaselineKey.of(self._task, output.prompt_index, output.encoded)
+            self._shared.baselines.keep(self._lm, self._sae, key, message)
+        self._finished.add(message)
 
-def _hook(task: Generate, sae: Sae | None, variant: Variant) -> SaeHook | None:
-    if sae is None:
-        return None
-    if variant == "BASELINE":
-        return SaeHook(sae, exclusions=task.exclusions) if task.top_neurons else None
-    return SaeHook(sae, task.mode, task.edits or [], task.exclusions)
+
+def _hooks(task: Generate, sae: Sae | None, variants: Sequence[Variant]) -> dict[Variant, SaeHook]:
+    """Return each variant's hook; none at all where nothing is edited or reported."""
+    if sae is None or not ("STEERED" in variants or task.top_neurons or task.watch_neurons):
+        return {}
+    steered = SaeHook(sae, task.mode, task.edits or [], task.exclusions)
+    return {"BASELINE": SaeHook(sae, exclusions=task.exclusions), "STEERED": steered}
 
 
 def _end_ids(lm: LanguageModel) -> set[int]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import msgspec
+from torch import Tensor
 
 from gql_server.compute.inspection.peaks import Peaks
 from gql_server.compute.language_models.prompts import EncodedPrompt
@@ -42,6 +43,8 @@ class Output:
         self._max_tokens = max_tokens
         self._release = release
         self._n_released = 0
+        self._watched: list[list[float]] = []
+        """Of each token of prompt and output that the model has seen."""
         self._begins: list[int] = []
         self._started = time.monotonic()
         self._elapsed = 0.0
@@ -75,6 +78,16 @@ class Output:
             self.text += rest
         self._finish("END_OF_TEXT")
 
+    def see_prompt(self, peaks: Peaks, watched: list[list[float]]) -> None:
+        """Take in the latents of the prompt's tokens."""
+        self.peaks, self._watched = peaks, watched
+
+    def see(self, neurons: Tensor, values: Tensor, watched: list[float], *, counts: bool) -> None:
+        """Take in the next output token's latents that are not zero, and the watched ones."""
+        assert self.peaks is not None
+        self.peaks.add(neurons, values, counts)
+        self._watched.append(watched if counts else [0.0] * len(watched))
+
     def close(self) -> None:
         """Take in the latents of the tokens that stayed, and stop the clock."""
         if self.peaks is not None:
@@ -97,6 +110,7 @@ class Output:
             finish_reason=self.finish_reason,
             top_neurons=self.top_neurons(top_neurons),
             elapsed_milliseconds=self._elapsed * 1000,
+            watched=self._watched[: len(self.encoded.tokens) + len(self.tokens)],
         )
 
     def token_text(self, place: int) -> str:

@@ -1,5 +1,6 @@
 """Each neuron's highest activation over a prompt and its output, and where that is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,10 +24,13 @@ class _OutputToken:
 class PromptLatents:
     """Takes in a padded batch's latents chunk by chunk, and keeps little of them.
 
-    ``last`` are those of each prompt's last position.
+    ``last`` are those of each prompt's last position, ``watched`` [n_prompts, n_positions, n_watched] those
+    of some neurons, 0 at positions that do not count.
     """
 
-    def __init__(self, token_mask: Tensor, n_latents: int, device: torch.device) -> None:
+    def __init__(
+        self, token_mask: Tensor, n_latents: int, device: torch.device, watch: Sequence[int] = ()
+    ) -> None:
         """Begin; ``token_mask`` [n_prompts, n_positions] is neither padding nor special."""
         self._token_mask = token_mask.to(device)
         self._n_latents = n_latents
@@ -34,6 +38,10 @@ class PromptLatents:
         """Keys of each neuron's highest latent in each prompt and its place; 0 where it never fires."""
         self._last: list[tuple[Tensor, Tensor, Tensor]] = []
         """Of the last positions, prompt after prompt: prompts, neurons and values."""
+        self.watched = torch.zeros(*token_mask.shape, len(watch), device=device)
+        self._column_of = torch.full((n_latents,), -1, device=device) if watch else None
+        if self._column_of is not None:
+            self._column_of[torch.tensor(watch, device=device)] = torch.arange(len(watch), device=device)
 
     def add(self, sparse: SparseLatents, first: int) -> None:
         """Take in the latents of positions, prompt after prompt, from the ``first`` on."""
@@ -42,10 +50,15 @@ class PromptLatents:
         prompts = positions // width
         places = positions - prompts * width
         keys = strength_keys(sparse.values, places)
-        keys.masked_fill_(~self._token_mask.view(-1)[positions], 0)
+        counts = self._token_mask.view(-1)[positions]
+        keys.masked_fill_(~counts, 0)
         self._peaks.scatter_reduce_(0, prompts * self._n_latents + sparse.neurons, keys, "amax")
         is_last = places == width - 1
         self._last.append((prompts[is_last], sparse.neurons[is_last], sparse.values[is_last]))
+        if self._column_of is not None:
+            columns = self._column_of[sparse.neurons]
+            kept = counts & (columns >= 0)
+            self.watched[prompts[kept], places[kept], columns[kept]] = sparse.values[kept]
 
     def peaks(self) -> tuple[Tensor, Tensor]:
         """Return each neuron's highest latent over the positions that count in a prompt, and where it is.

@@ -15,9 +15,9 @@ from gql_server.compute.language_models.prompts import EncodedPrompt, encode_pro
 from gql_server.compute.saes.hooks import Reader, SaeHook, attached
 from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.worker.context import TaskContext
-from gql_server.protocol.events import NeuronActivationMessage
+from gql_server.protocol.events import NeuronActivationMessage, PromptToken
 from gql_server.protocol.exclusions import Exclusions
-from gql_server.protocol.results import PromptNeurons, PromptToken, TokenNeurons, TopNeuronsResult
+from gql_server.protocol.results import PromptNeurons, TokenNeurons, TopNeuronsResult
 from gql_server.protocol.tasks import FindTopNeurons
 
 from mi_crow.language_model.language_model import LanguageModel

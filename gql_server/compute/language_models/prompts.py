@@ -14,7 +14,7 @@ from gql_server.compute.language_models.text_encoder import (
 )
 from gql_server.compute.language_models.token_labels import decoded_each, token_label, token_name
 from gql_server.compute.worker.context import TaskError
-from gql_server.protocol.results import PromptToken
+from gql_server.protocol.events import PromptToken
 from gql_server.tokens.spans import aligned, covering, pieces
 
 from mi_crow.language_model.language_model import LanguageModel

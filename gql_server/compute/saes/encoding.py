@@ -33,15 +33,21 @@ def encode(sae: Sae, activations: Tensor, token_mask: Tensor | None = None) -> T
 
 def sparse_latents_of(sae: Sae, activations: Tensor, token_mask: Tensor | None = None) -> SparseLatents:
     """Return the latents of activations [n, n_inputs] that are not 0; ``token_mask`` and errors as above."""
-    sparse = _encoded(sae, activations)
+    return checked(sae, encoded(sae, activations), activations, token_mask)
+
+
+def checked(
+    sae: Sae, sparse: SparseLatents, activations: Tensor, token_mask: Tensor | None = None
+) -> SparseLatents:
+    """Return what ``encoded`` has given for activations [n, n_inputs]; ``token_mask`` and errors as above."""
     if not all_finite(sparse.values):
         # Says so, where it matters.
         encode(sae, activations, token_mask)
     return sparse
 
 
-def _encoded(sae: Sae, activations: Tensor) -> SparseLatents:
-    """Encode, without passes over all latents where the SAE has an Engine."""
+def encoded(sae: Sae, activations: Tensor) -> SparseLatents:
+    """Encode, without passes over all latents where the SAE has an Engine; they may be not finite."""
     engine = engine_of(sae)
     if engine is None:
         return SparseLatents.of(sae.encode(activations).float())

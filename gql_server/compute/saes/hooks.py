@@ -13,7 +13,7 @@ from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.exclusions import token_mask
 from gql_server.compute.language_models.layer_outputs import active_stream, with_active_stream
 from gql_server.compute.language_models.layers import why_not
-from gql_server.compute.saes.encoding import all_finite, decode, sparse_latents_of
+from gql_server.compute.saes.encoding import all_finite, checked, decode, sparse_latents_of
 from gql_server.compute.saes.linear_engine import engine_of
 from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.worker.context import TaskError
@@ -108,44 +108,32 @@ class SaeHook(Controller, Detector):
         """
         if output is None:
             return None
-        vectors = active_stream(output)
-        text = self._text_of(vectors)
-        with torch.no_grad():
-            changed = self._through(text.reshape(-1, text.shape[-1]), text.shape[:-1])
-            if changed is None:
-                return None
-            changed = changed.reshape(text.shape)
-            if text is not vectors:
-                whole = vectors.clone()
-                self._text_of(whole).copy_(changed)
-                changed = whole
-            return with_active_stream(output, changed)
-
-    def _text_of(self, vectors: Tensor) -> Tensor:
-        """Return the text's positions among a layer's vectors, as a view."""
         mask = self.report_mask if self.report_mask is not None else self.edit_mask
-        if mask is None or vectors.shape[:-1] in (mask.shape, (mask.numel(),)):
-            return vectors
-        n_texts, n_positions = mask.shape
-        stop = vectors.shape[-2] - self.n_after
-        if vectors.ndim != 3 or vectors.shape[0] != n_texts or stop < n_positions:
-            found = list(vectors.shape[:-1])
-            reason = (
-                f"The layer puts out {found} vectors for {n_texts} x {n_positions} tokens; whose they are is "
-                "not known. Take an SAE on another layer."
-            )
-            raise TaskError(reason, "CONFLICT")
-        return vectors[:, stop - n_positions : stop]
+        with torch.no_grad():
+            if mask is None:
+                changed = self.change(active_stream(output))
+                return None if changed is None else with_active_stream(output, changed)
+            return with_text_changed(output, mask.shape, self.n_after, self.change)
 
-    def _through(self, rows: Tensor, shape: Sequence[int]) -> Tensor | None:
+    def change(self, text: Tensor, sparse: SparseLatents | None = None) -> Tensor | None:
+        """Read the latents of a text's positions [..., n_inputs]; return what replaces them, if anything.
+
+        ``sparse`` are the latents, a row for each position, where they have been encoded already.
+        """
+        changed = self._through(text.reshape(-1, text.shape[-1]), text.shape[:-1], sparse)
+        return None if changed is None else changed.reshape(text.shape)
+
+    def _through(
+        self, rows: Tensor, shape: Sequence[int], encoded: SparseLatents | None = None
+    ) -> Tensor | None:
         """Encode rows [n, n_inputs] chunk by chunk; return what replaces them, or None for nothing."""
         kept: list[SparseLatents] = []
         read = self.reader or (lambda sparse, first: kept.append(sparse))
         changed: Tensor | None = None
         excluded: list[Tensor] = []
-        size = max(1, MAX_HOOK_LATENTS // self.sae.context.n_latents)
+        size = len(rows) if encoded is not None else rows_at_once(self.sae)
         for first in range(0, len(rows), size):
-            changes = self._pass(rows[first : first + size], first, read, excluded)
+            changes = self._pass(rows[first : first + size], first, read, excluded, encoded)
             if changes is not None:
                 changed = rows.clone() if changed is None else changed
                 changed[first : first + size] = changes.to(rows.device, rows.dtype)
@@ -153,7 +141,14 @@ class SaeHook(Controller, Detector):
         self.sparse, self._shape = SparseLatents.joined(kept) if kept else None, shape
         return changed
 
-    def _pass(self, rows: Tensor, first: int, read: Reader, excluded: list[Tensor]) -> Tensor | None:
+    def _pass(
+        self,
+        rows: Tensor,
+        first: int,
+        read: Reader,
+        excluded: list[Tensor],
+        encoded: SparseLatents | None,
+    ) -> Tensor | None:
         """Encode a chunk of the output's rows [n, n_inputs]; return what replaces them.
 
         Says in ``excluded`` which of them are left out, where any may be.
@@ -162,7 +157,11 @@ class SaeHook(Controller, Detector):
         here = slice(first, first + len(rows))
         kept = self._kept(activations, here)
         report_mask = _both(None if self.report_mask is None else self.report_mask.flatten()[here], kept)
-        sparse = sparse_latents_of(self.sae, activations, report_mask)
+        sparse = (
+            sparse_latents_of(self.sae, activations, report_mask)
+            if encoded is None
+            else checked(self.sae, encoded, activations, report_mask)
+        )
         if kept is not None:
             excluded.append(~kept)
             sparse = sparse.only(kept[sparse.rows])
@@ -241,6 +240,48 @@ class SaeHook(Controller, Detector):
         return edited
 
 
+def rows_at_once(sae: Sae) -> int:
+    """Return how many positions are encoded at once."""
+    n_latents: int = sae.context.n_latents
+    return max(1, MAX_HOOK_LATENTS // n_latents)
+
+
+def with_text_changed(
+    output: Tensor, shape: Sequence[int], n_after: int, change: Callable[[Tensor], Tensor | None]
+) -> Tensor | None:
+    """Return a layer's output with its text's positions changed, or None where ``change`` changes nothing.
+
+    It gets the positions of ``shape`` [n_texts, n_positions], or all texts' in one dimension; ``n_after``
+    others follow them. TaskError (CONFLICT) where whose vectors the layer puts out is not known.
+    """
+    vectors = active_stream(output)
+    text = _text_of(vectors, shape, n_after)
+    changed = change(text)
+    if changed is None:
+        return None
+    if text is not vectors:
+        whole = vectors.clone()
+        _text_of(whole, shape, n_after).copy_(changed)
+        changed = whole
+    return with_active_stream(output, changed)
+
+
+def _text_of(vectors: Tensor, shape: Sequence[int], n_after: int) -> Tensor:
+    """Return the text's positions among a layer's vectors, as a view."""
+    n_texts, n_positions = shape
+    if vectors.shape[:-1] in ((n_texts, n_positions), (n_texts * n_positions,)):
+        return vectors
+    stop = vectors.shape[-2] - n_after
+    if vectors.ndim != 3 or vectors.shape[0] != n_texts or stop < n_positions:
+        found = list(vectors.shape[:-1])
+        reason = (
+            f"The layer puts out {found} vectors for {n_texts} x {n_positions} tokens; whose they are is "
+            "not known. Take an SAE on another layer."
+        )
+        raise TaskError(reason, "CONFLICT")
+    return vectors[:, stop - n_positions : stop]
+
+
 def _both(mask: Tensor | None, kept: Tensor | None) -> Tensor | None:
     """Put two masks together; None is true everywhere."""
     if mask is None or kept is None:
@@ -280,7 +321,7 @@ class ReplacementHook(Controller, Detector):
         return None
 
 
-SomeHook = TypeVar("SomeHook", SaeHook, ReplacementHook)
+SomeHook = TypeVar("SomeHook", bound=Detector)
 
 
 @contextmanager

@@ -132,6 +132,13 @@ class SparseLatents:
         return cls(values.flatten(), SparsityPattern(neurons.flatten(), offsets, n_latents))
 
     @classmethod
+    def of_pairs(cls, by_row: Sequence[tuple[Tensor, Tensor]], n_latents: int) -> "SparseLatents":
+        """Make them of each row's neurons and values; there is at least one row."""
+        neurons, values = zip(*by_row, strict=True)
+        counts = torch.tensor([len(found) for found in values], device=values[0].device)
+        return cls(torch.cat(values), SparsityPattern(torch.cat(neurons), _offsets(counts), n_latents))
+
+    @classmethod
     def above(cls, values: Tensor, bound: Tensor | float) -> "SparseLatents":
         """Make them of the values [n_rows, n_latents] above a bound, and of those that are NaN."""
         rows, neurons, found = above(values, bound)
@@ -176,11 +183,14 @@ class SparseLatents:
     def of_rows(self, rows: Sequence[int]) -> "SparseLatents":
         """Return some of the rows, in this order."""
         by_row = self.by_row()
-        neurons, values = zip(*(by_row[row] for row in rows), strict=True)
-        counts = torch.tensor([len(found) for found in values], device=self.values.device)
-        return SparseLatents(
-            torch.cat(values), SparsityPattern(torch.cat(neurons), _offsets(counts), self.pattern.n_latents)
-        )
+        return SparseLatents.of_pairs([by_row[row] for row in rows], self.pattern.n_latents)
+
+    def between(self, begin: int, end: int) -> "SparseLatents":
+        """Return consecutive rows."""
+        offsets = self.pattern.offsets[begin : end + 1]
+        first, stop = int(offsets[0]), int(offsets[-1])
+        pattern = SparsityPattern(self.neurons[first:stop], offsets - first, self.pattern.n_latents)
+        return SparseLatents(self.values[first:stop], pattern)
 
     def dense(self) -> Tensor:
         """Return them with their zeros, [n_rows, n_latents]."""

@@ -1,10 +1,9 @@
-"""Turns of interactive tasks: a short one is done at once, long ones go on for a moment each.
+"""Turns of interactive tasks: a short one is done at once, the others go on beside each other, step by step.
 
 Each task runs on a stack of its own (a greenlet), which it leaves between one step and the next.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from greenlet import getcurrent, greenlet
@@ -23,13 +22,12 @@ from gql_server.protocol.tasks import (
 )
 from gql_server.protocol.wire import StartTask
 
-TURN_SECONDS = 0.1
-"""Time that a long task gets while others wait; its last step is finished first."""
+QUICK_SECONDS = 0.02
+"""Time of a step up to which others follow it at once: a generation that takes up a pass made for many."""
 MAX_CHARACTERS = 4_000
-MAX_NEW_TOKENS = 64
-"""Limits of a short task: the characters that it reads, and the tokens that it generates with baselines."""
+"""Limit on the characters that a short task reads."""
 MAX_TOKENS_AT_ONCE = 131_072
-"""Tokens whose keys and values generations hold that take turns: twice a request's limit by default."""
+"""Tokens whose keys and values generations hold at once: twice a request's limit by default."""
 PASSES_OF_A_GRADIENT = 3
 """Forward passes that one with gradients takes as long as: forward, and twice that backward."""
 CHARACTERS_OF_A_TOKEN = 3
@@ -41,8 +39,6 @@ def is_short(task: Task) -> bool:
     match task:
         case UnloadLanguageModel():
             return True
-        case Generate():
-            return _new_tokens(task) <= MAX_NEW_TOKENS and _characters(task) <= MAX_CHARACTERS
         case FindTopNeurons() | ContrastNeurons() | ReadNeuronActivations():
             return _characters(task) <= MAX_CHARACTERS
         case AttributeNeurons():
@@ -55,7 +51,9 @@ def tokens_held(task: Task) -> int:
     """Return about how many tokens' keys and values a task holds between its steps at most."""
     if not isinstance(task, Generate):
         return 0
-    return _characters(task) // CHARACTERS_OF_A_TOKEN + len(task.prompts) * task.max_new_tokens
+    n_variants = 2 if task.compare_to_baseline else 1
+    n_tokens = _characters(task) // CHARACTERS_OF_A_TOKEN + len(task.prompts) * task.max_new_tokens
+    return n_variants * n_tokens
 
 
 def _characters(
@@ -73,10 +71,6 @@ def _characters(
     return sum(map(len, texts))
 
 
-def _new_tokens(task: Generate) -> int:
-    return len(task.prompts) * task.max_new_tokens * (2 if task.compare_to_baseline else 1)
-
-
 def _source_of(task: Task) -> LanguageModelSource | None:
     match task:
         case Generate() | FindTopNeurons() | ContrastNeurons() | ReadNeuronActivations() | AttributeNeurons():
@@ -92,8 +86,6 @@ class _Begun:
 
     def __init__(self, message: StartTask, do: Callable[[StartTask], None]) -> None:
         self.task = message.task
-        self.is_short = is_short(message.task)
-        self.turn_ends = 0.0
         self._stack = greenlet(lambda: do(message))
 
     def go_on(self) -> bool:
@@ -110,15 +102,15 @@ class InteractiveTurns:
         self._do = do
         self._home: greenlet | None = None
         self._current: _Begun | None = None
-        self._others: deque[_Begun] = deque()
-        """Long tasks that have begun and wait for their turn."""
+        self._begun: list[_Begun] = []
+        """Tasks that go on in turns."""
 
     def run(self, message: StartTask) -> None:
         """Do a task, and all interactive ones that come meanwhile, to their ends."""
         self._home = getcurrent()
-        self._others.append(_Begun(message, self._do))
-        while self._others:
-            self._take_turn(self._others.popleft())
+        self._begun = [_Begun(message, self._do)]
+        while self._begun:
+            self._have_all_go_on()
             self._let_in()
 
     def pause(self) -> None:
@@ -127,27 +119,29 @@ class InteractiveTurns:
             assert self._home is not None
             self._home.switch()
 
+    def _have_all_go_on(self) -> None:
+        """Have each task do a step, with a short one after every step that takes long, and at the end."""
+        n_tasks = len(self._begun)
+        for number, begun in enumerate(list(self._begun), 1):
+            began = time.monotonic()
+            if not self._goes_on(begun):
+                self._begun.remove(begun)
+            if number == n_tasks or time.monotonic() - began > QUICK_SECONDS:
+                self._do_short()
+
+    def _do_short(self) -> None:
+        """Do the first short task that waits, if any."""
+        in_hand = [one.task for one in self._begun]
+        message = self._inbox.take_that(_is_short, lambda message: _have_one_state(message.task, in_hand))
+        if message is not None:
+            short = _Begun(message, self._do)
+            while self._goes_on(short):
+                pass
+
     def _let_in(self) -> None:
-        """Put long tasks that have come, as far as there is room, before those that have had their turn."""
-        n_new = 0
+        """Have long tasks that have come begin, as far as there is room."""
         while (message := self._inbox.take_that(_is_long, self._has_room)) is not None:
-            self._others.insert(n_new, _Begun(message, self._do))
-            n_new += 1
-
-    def _take_turn(self, begun: _Begun) -> None:
-        """Have a long task go on for a moment, with short ones between its steps; a short one to its end."""
-        begun.turn_ends = time.monotonic() + TURN_SECONDS
-        while self._goes_on(begun):
-            short = None if begun.is_short else self._short_beside(begun)
-            if short is not None:
-                self._take_turn(_Begun(short, self._do))
-            if not begun.is_short and begun.turn_ends <= time.monotonic():
-                self._others.append(begun)
-                return
-
-    def _short_beside(self, begun: _Begun) -> StartTask | None:
-        in_hand = [begun.task, *(one.task for one in self._others)]
-        return self._inbox.take_that(_is_short, lambda message: _have_one_state(message.task, in_hand))
+            self._begun.append(_Begun(message, self._do))
 
     def _goes_on(self, begun: _Begun) -> bool:
         self._current = begun
@@ -158,7 +152,7 @@ class InteractiveTurns:
 
     def _has_room(self, message: StartTask) -> bool:
         """Whether a long task may begin beside those that have begun."""
-        in_hand = [one.task for one in self._others]
+        in_hand = [one.task for one in self._begun]
         if not in_hand:
             return True
         tokens = sum(map(tokens_held, [*in_hand, message.task]))

@@ -18,7 +18,7 @@ from gql_server.compute.devices import choose_device, devices
 from gql_server.compute.evaluating.evaluation import evaluate_sae
 from gql_server.compute.formats.sae_export import export_sae
 from gql_server.compute.formats.sae_import import import_sae
-from gql_server.compute.generating.generation import generate
+from gql_server.compute.generating.generation import Generations, generate
 from gql_server.compute.indexing.neuron_index import index_neurons
 from gql_server.compute.inspection.attribution import attribute_neurons
 from gql_server.compute.inspection.contrast import contrast_neurons
@@ -91,6 +91,7 @@ class TaskRunner:
         self.language_models = LanguageModels(on_change, self._devices[0], on_change)
         self._classes = SaeClasses()
         self._saes = Saes(self._classes, self._devices[0])
+        self._generations = Generations()
 
     def describe(self) -> WorkerReady:
         """Return what this worker offers."""
@@ -190,7 +191,8 @@ class TaskRunner:
     @does(Generate)
     def _generate(self, task: Generate, context: TaskContext) -> Result:
         with paired(self.language_models, task.language_model, task.made_with) as (lm, _):
-            return generate(task, context, lm, self._saes.get(task.sae) if task.sae else None)
+            sae = self._saes.get(task.sae) if task.sae else None
+            return generate(task, context, lm, sae, self._generations)
 
 
 def check_complete(done: Collection[type[Message]]) -> None:

@@ -17,6 +17,7 @@ from gql_server.protocol.results import GenerateResult, Result
 from gql_server.protocol.sources import LanguageModelSource, SaeSource
 from gql_server.protocol.tasks import (
     AttributeNeurons,
+    FindTopNeurons,
     Generate,
     ReadNeuronActivations,
     Task,
@@ -100,8 +101,8 @@ class Writing:
     def __init__(self) -> None:
         self.steps: list[str] = []
 
-    def do(self, task: Generate, context: RunningTask) -> Result:
-        for _ in range(min(3, task.max_new_tokens)):
+    def do(self, task: Generate | FindTopNeurons, context: RunningTask) -> Result:
+        for _ in range(min(3, task.max_new_tokens) if isinstance(task, Generate) else 1):
             context.check()
             self.steps.append(task.prompts[0])
         return GenerateResult(top_texts_written=False)
@@ -130,18 +131,37 @@ def steps_of(*tasks: Task) -> list[str]:
     return [step[:6] for step in tools.steps]
 
 
-@pytest.fixture
-def one_step_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interactive_turns, "TURN_SECONDS", 0)
+@pytest.fixture(autouse=True)
+def steps_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interactive_turns, "QUICK_SECONDS", 60)
 
 
-LONG, SHORT = 2048, 3
+LONG = 2048
+
+
+def find_top(prompt: str) -> FindTopNeurons:
+    return FindTopNeurons(
+        SOURCE, SaeSource("sae_a", "TopKSae", "/nowhere", "layer", 8, 16, 2), [prompt], 5, False
+    )
 
 
 def test_short_tasks_are_done_between_a_long_ones_steps_one_at_a_time() -> None:
-    long, short = generate("long", LONG), generate("short", 1)
+    long, short = generate("long", LONG), find_top("short")
     # Before its first step is a check as well.
     assert steps_of(long, short, short, short, short, short) == ["short"] + ["short", "long"] * 3 + ["short"]
+
+
+def test_one_short_task_is_done_in_each_round_of_the_others_steps() -> None:
+    steps = steps_of(generate("a", LONG), generate("b", LONG), *[find_top("short")] * 3)
+    # The first three rounds are of the steps before the first token.
+    assert steps == ["short"] * 2 + ["a", "short"] + ["a", "b", "a", "b", "b"]
+
+
+def test_a_short_task_is_done_after_every_step_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interactive_turns, "QUICK_SECONDS", -1)
+    steps = steps_of(generate("a", LONG), generate("b", LONG), *[find_top("short")] * 7)
+    # Steps before a first token are steps too.
+    assert steps == ["short"] * 3 + ["a", "short", "short", "a", "short", "b", "short", "a", "b", "b"]
 
 
 @pytest.mark.parametrize(
@@ -163,23 +183,19 @@ def test_reading_activations_is_short_by_its_texts(n_characters: int, short: boo
     assert interactive_turns.is_short(task) is short
 
 
-def test_a_short_one_lets_no_other_in() -> None:
-    assert steps_of(generate("a", SHORT), generate("b", SHORT)) == ["a"] * 3 + ["b"] * 3
-
-
-@pytest.mark.usefixtures("one_step_a_turn")
 def test_long_ones_go_on_in_turns() -> None:
     other = generate("other", LONG, msgspec.structs.replace(SOURCE, id="lm_b"))
-    assert steps_of(generate("first", LONG), generate("x" * 5_000, 1), other) == [
-        *["first", "xxxxxx", "other", "first", "other", "first", "other"]
+    assert steps_of(generate("first", LONG), find_top("x" * 5_000), other) == [
+        *["first", "first", "xxxxxx", "other", "first", "other", "other"]
     ]
 
 
-def test_a_long_one_that_is_done_within_its_turn_is_done_at_once() -> None:
-    assert steps_of(generate("first", LONG), generate("second", LONG)) == ["first"] * 3 + ["second"] * 3
+def test_a_generation_with_baselines_holds_twice_as_much() -> None:
+    half = generate("long", interactive_turns.MAX_TOKENS_AT_ONCE // 2)
+    steps = steps_of(generate("first", LONG), msgspec.structs.replace(half, compare_to_baseline=True))
+    assert steps == ["first"] * 3 + ["long"] * 3
 
 
-@pytest.mark.usefixtures("one_step_a_turn")
 def test_what_would_hold_too_much_beside_others_waits_and_what_comes_after_it_too() -> None:
     large = generate("large", interactive_turns.MAX_TOKENS_AT_ONCE)
     steps = steps_of(generate("first", LONG), large, generate("third", LONG))
@@ -188,14 +204,12 @@ def test_what_would_hold_too_much_beside_others_waits_and_what_comes_after_it_to
     assert steps.index("third") > steps.index("large")
 
 
-@pytest.mark.usefixtures("one_step_a_turn")
 def test_the_same_language_model_with_other_options_waits_for_the_end() -> None:
     other = msgspec.structs.replace(SOURCE, dtype="FLOAT16")
     steps = steps_of(generate("first", LONG), generate("other", LONG, other))
     assert steps == ["first"] * 3 + ["other"] * 3
 
 
-@pytest.mark.usefixtures("one_step_a_turn")
 def test_a_task_that_is_canceled_or_fails_ends_alone() -> None:
     class Failing(Writing):
         def do(self, task: Generate, context: RunningTask) -> Result:
