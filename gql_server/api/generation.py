@@ -28,6 +28,7 @@ from gql_server.api.generation_outputs import (
     generation_output,
 )
 from gql_server.api.neuron_indexes import top_texts_url
+from gql_server.api.prompt_tokens import PromptToken, prompt_tokens
 from gql_server.api.references import SaeRef
 from gql_server.protocol import events
 from gql_server.services import generation as generation_service
@@ -87,22 +88,61 @@ class GenerationFinished:
     output: GenerationOutput = strawberry.field(description="All of it, the tokens that were sent among it.")
 
 
+@object_type
+class GenerationQueued:
+    """The request has been handed to the process that generates. Comes first, once."""
+
+    position: int = strawberry.field(
+        description="Requests that waited there before it; others may be in progress beside it."
+    )
+    loading: bool = strawberry.field(description="Whether the language model has to be loaded first.")
+
+
+@object_type
+class GenerationStarted:
+    """The prompts are about to go through the language model. Comes once, before the tokens."""
+
+    seed: int = strawberry.field(description="The one asked for, or the one that the server drew.")
+    prompt_tokens: list[list[PromptToken]] = strawberry.field(
+        description="Each prompt's tokens as the model sees them, in a chat those of the template among them."
+    )
+
+
 GenerationEvent = Annotated[
-    GenerationToken | GenerationFinished | InvalidInput | NotFound | Conflict | QueueFull,
-    strawberry.union("GenerationEvent", description="A refusal comes alone and ends the stream."),
+    GenerationQueued
+    | GenerationStarted
+    | GenerationToken
+    | GenerationFinished
+    | InvalidInput
+    | NotFound
+    | Conflict
+    | QueueFull,
+    strawberry.union(
+        "GenerationEvent",
+        description=(
+            "Queued, started, then tokens and finished outputs. A refusal ends the stream; where the input"
+            " shows it, it comes alone."
+        ),
+    ),
 ]
 
 
 def _event(
-    sae_row: SaeRow | None, event: events.TokenGenerated | events.OutputFinished
-) -> GenerationToken | GenerationFinished:
-    if isinstance(event, events.OutputFinished):
-        return GenerationFinished(output=generation_output(sae_row, event))
-    return GenerationToken(
-        prompt_index=event.prompt_index,
-        variant=GenerationVariant(event.variant),
-        token=generated_token(sae_row, event.token),
-    )
+    sae_row: SaeRow | None, event: generation_service.StreamEvent
+) -> GenerationQueued | GenerationStarted | GenerationToken | GenerationFinished:
+    match event:
+        case generation_service.Queued(position, loading):
+            return GenerationQueued(position=position, loading=loading)
+        case events.GenerationStarted(seed, prompts):
+            return GenerationStarted(seed=seed, prompt_tokens=[prompt_tokens(prompt) for prompt in prompts])
+        case events.TokenGenerated(prompt_index, variant, token):
+            return GenerationToken(
+                prompt_index=prompt_index,
+                variant=GenerationVariant(variant),
+                token=generated_token(sae_row, token),
+            )
+        case events.OutputFinished():
+            return GenerationFinished(output=generation_output(sae_row, event))
 
 
 @strawberry.type
@@ -133,7 +173,7 @@ class GenerationSubscriptions:
     async def generation(
         self, info: Info, input: Annotated[GenerateInput, argument("What to generate.")]
     ) -> AsyncGenerator[GenerationEvent, None]:
-        """Tokens as they are made. Ending the subscription stops the generation."""
+        """What happens, and tokens as they are made. Ending the subscription stops the generation."""
         stream = generation_service.stream(info.context.server, input.request())
         try:
             async with closing(stream) as events:

@@ -100,6 +100,9 @@ class GenerateInput:
     exclude_outliers: float | None = strawberry.field(
         description=f"Neither edit nor count neurons there. {EXCLUDE_OUTLIERS}"
     )
+    watch_neurons: list[int] | None = strawberry.field(
+        description="Also report these neurons' activations at every token; 20 at most, each once."
+    )
     write_top_texts: bool = strawberry.field(
         default=False,
         description=(
@@ -128,4 +131,5 @@ class GenerateInput:
             write_top_texts=self.write_top_texts,
             exclude_first_positions=self.exclude_first_positions,
             exclude_outliers=self.exclude_outliers,
+            watch_neurons=self.watch_neurons,
         )

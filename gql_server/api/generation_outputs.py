@@ -77,6 +77,12 @@ class GeneratedToken:
             "The neurons most active at the position whose logits it came from; empty without an SAE."
         )
     )
+    watched: list[float] = strawberry.field(
+        description=(
+            "Activations at the same position, before edits, in the order of watchNeurons; 0 where a neuron"
+            " does not fire."
+        )
+    )
 
 
 @object_type
@@ -95,7 +101,15 @@ class GenerationOutput:
             " own forward pass; empty without an SAE."
         )
     )
-    elapsed_milliseconds: float = strawberry.field(description="How long it took.")
+    watched: list[list[float]] = strawberry.field(
+        description=(
+            "Activations on each token of the prompt, then of the output, before edits, in the order of"
+            " watchNeurons. Special and excluded tokens have zeros."
+        )
+    )
+    elapsed_milliseconds: float = strawberry.field(
+        description="How long it took; 0 of a baseline that an earlier request had made."
+    )
 
 
 def generated_token(sae_row: SaeRow | None, token: events.GeneratedToken) -> GeneratedToken:
@@ -114,6 +128,7 @@ def generated_token(sae_row: SaeRow | None, token: events.GeneratedToken) -> Gen
             for other in token.alternatives
         ],
         top_neurons=neuron_activations(sae_row, token.top_neurons),
+        watched=[finite_number(value) for value in token.watched],
     )
 
 
@@ -127,5 +142,6 @@ def generation_output(sae_row: SaeRow | None, output: events.OutputFinished) -> 
         tokens=[generated_token(sae_row, token) for token in output.tokens],
         finish_reason=FinishReason(output.finish_reason),
         top_neurons=neuron_activations(sae_row, output.top_neurons),
+        watched=[[finite_number(value) for value in values] for values in output.watched],
         elapsed_milliseconds=finite_number(output.elapsed_milliseconds),
     )

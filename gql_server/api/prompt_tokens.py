@@ -3,7 +3,7 @@
 import strawberry
 
 from gql_server.api.common import object_type
-from gql_server.protocol import results
+from gql_server.protocol import events
 
 
 @object_type
@@ -28,7 +28,7 @@ class PromptToken:
     special: bool = strawberry.field(description="Special tokens are listed, but never counted in a ranking.")
 
 
-def prompt_tokens(tokens: list[results.PromptToken]) -> list[PromptToken]:
+def prompt_tokens(tokens: list[events.PromptToken]) -> list[PromptToken]:
     """Return a prompt's tokens as they are shown."""
     return [
         PromptToken(

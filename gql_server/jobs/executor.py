@@ -46,6 +46,8 @@ class TaskRun:
         self._outcome: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.begun = False
         """Whether it is being done, or still waits for its worker."""
+        self.waiting_before = 0
+        """Tasks that waited for the worker when this one was sent to it."""
         self.cancel_requested = False
         self._on_begin: Callable[[], None] | None = None
 

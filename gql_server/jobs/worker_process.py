@@ -129,6 +129,7 @@ class WorkerProcess:
         sent = _Sent(TaskRun(), frame(StartTask(self._last_task_id, lane, task)))
         if self._process is None:
             raise WorkerLost("The worker ended as soon as it had started.")
+        sent.run.waiting_before = sum(not other.run.begun for other in self._sent.values())
         self._sent[self._last_task_id] = sent
         await self._send(sent.frame)
         return sent.run

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.protocol.events import OutputFinished, TokenGenerated
+from gql_server.protocol.events import GenerationStarted, OutputFinished, TokenGenerated
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.sources import Edit
 from gql_server.protocol.tasks import Generate
@@ -34,11 +34,13 @@ from gql_server.services.requests import EditRequest, GenerateRequest
 from gql_server.settings import Settings
 from gql_server.telemetry.tracing import Attributes
 from models import ConceptConfig, LanguageModel, Sae
+from models.enums import LanguageModelStatus
 
 MAX_SEED = 2**31 - 1
 MAX_STOP_STRINGS = 16
 MAX_ALTERNATIVES = 20
 MAX_TOP_NEURONS = 100
+MAX_WATCHED_NEURONS = 20
 MAX_TOP_TEXTS_FILES = 100
 """The limit of an SAE's files of top texts; the oldest makes room for the next."""
 MAX_TOP_TEXTS_BYTES = 64_000_000
@@ -59,6 +61,19 @@ class Generated:
     seed: int
     top_texts_path: str | None
     outputs: list[OutputFinished] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A generation has been handed to its worker."""
+
+    position: int
+    """Requests that waited there before it."""
+    loading: bool
+    """Whether the language model has to be loaded first."""
+
+
+StreamEvent = Queued | GenerationStarted | TokenGenerated | OutputFinished
 
 
 @dataclass(frozen=True)
@@ -102,8 +117,8 @@ async def generate(server: AppContext, request: GenerateRequest) -> Generated:
 
 async def stream(
     server: AppContext, request: GenerateRequest
-) -> AsyncGenerator[tuple[Sae | None, TokenGenerated | OutputFinished], None]:
-    """Give tokens as they are made; closing the generator stops the generation.
+) -> AsyncGenerator[tuple[Sae | None, StreamEvent], None]:
+    """Give what happens, and tokens as they are made; closing the generator stops the generation.
 
     Raises:
         InvalidInput, NotFound, Conflict, QueueFull: See the API.
@@ -114,9 +129,8 @@ async def stream(
             yield prepared.sae, event
 
 
-async def _events(
-    server: AppContext, prepared: _Prepared
-) -> AsyncGenerator[TokenGenerated | OutputFinished, None]:
+async def _events(server: AppContext, prepared: _Prepared) -> AsyncGenerator[StreamEvent, None]:
+    loading = not await _is_loaded(server, prepared.language_model.id)
     with (
         server.in_use.by_request(*prepared.used),
         Inference("generation", server.telemetry, prepared.about) as inference,
@@ -125,17 +139,24 @@ async def _events(
         inference.follow(run)
         ended = False
         try:
+            yield Queued(run.waiting_before, loading)
             async for events in run.batches():
                 for event in events:
                     if isinstance(event, TokenGenerated):
                         inference.generated()
-                    if isinstance(event, TokenGenerated | OutputFinished):
+                    if isinstance(event, GenerationStarted | TokenGenerated | OutputFinished):
                         yield event
             ended = True
             await interactive.finish(server, run)
         finally:
             if not ended:
                 await server.executor.cancel(run)
+
+
+async def _is_loaded(server: AppContext, language_model_id: str) -> bool:
+    async with server.database.read() as session:
+        language_model = await session.get(LanguageModel, language_model_id)
+        return language_model is not None and language_model.status == LanguageModelStatus.LOADED
 
 
 async def _prepare(server: AppContext, request: GenerateRequest) -> _Prepared:
@@ -153,6 +174,7 @@ async def _prepare(server: AppContext, request: GenerateRequest) -> _Prepared:
     outputs = len(request.prompts) * (2 if request.compare_to_baseline else 1)
     interactive.check_request_tokens(server.settings, sum(counts), outputs * request.max_new_tokens)
     edits = _edits(server.settings, request, config, sae)
+    _check_watched(request, sae)
     relative = None
     if sae and request.write_top_texts:
         relative = top_texts_path(sae, ids.new(ids.REQUEST))
@@ -217,7 +239,20 @@ def _check(settings: Settings, request: GenerateRequest) -> None:
     )
     for place, text in enumerate(stop):
         checks.require(bool(text), ["stop", place], "A stop string must not be empty.")
+    watched = request.watch_neurons or []
+    message = f"There are {len(watched):,} neurons to watch; the limit is {MAX_WATCHED_NEURONS}."
+    checks.require(len(watched) <= MAX_WATCHED_NEURONS, "watchNeurons", message)
+    message = "A neuron is named twice; name each neuron once."
+    checks.require(len(set(watched)) == len(watched), "watchNeurons", message)
     _check_combination(checks, request)
+    checks.done()
+
+
+def _check_watched(request: GenerateRequest, sae: Sae | None) -> None:
+    checks = Checks()
+    for place, neuron in enumerate(request.watch_neurons or []):
+        if sae is not None:
+            checks.whole_number(["watchNeurons", place], neuron, 0, known_latent_count(sae) - 1)
     checks.done()
 
 
@@ -234,6 +269,8 @@ def _check_combination(checks: Checks, request: GenerateRequest) -> None:
         checks.require(named, "saeId", "Name the SAE whose neurons the edits are of.")
     if request.exclude_first_positions is not None or request.exclude_outliers is not None:
         checks.require(named, "saeId", "Tokens are left out for an SAE's neurons; name the SAE.")
+    if request.watch_neurons:
+        checks.require(named, "watchNeurons", "The neurons to watch are an SAE's; name the SAE.")
     exclusions.check(checks, request.exclude_first_positions, request.exclude_outliers)
     if request.write_top_texts:
         checks.require(named, "writeTopTexts", "Top texts are of an SAE's neurons; name the SAE.")
@@ -324,4 +361,5 @@ def _task(
         top_texts_path=str(top_texts) if top_texts else None,
         made_with=model_identity.made_with(sae, language_model) if sae else None,
         exclusions=left_out,
+        watch_neurons=list(request.watch_neurons or []),
     )

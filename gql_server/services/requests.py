@@ -263,6 +263,7 @@ class GenerateRequest:
     exclude_first_positions: int | None = None
     """None for the SAE's own, as the next."""
     exclude_outliers: float | None = None
+    watch_neurons: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)

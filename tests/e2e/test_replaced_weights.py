@@ -146,7 +146,7 @@ async def test_everything_that_pairs_old_with_new_is_a_conflict(client: Api, old
     request = old.reads()[3][2]["input"][1]
     document = """subscription($input: GenerateInput!) { generation(input: $input) {
         __typename ... on Conflict { code message } } }"""
-    (event,) = [data["generation"] async for data in client.listen(document, input=request)]
+    *_, event = [data["generation"] async for data in client.listen(document, input=request)]
     assert_names_both(event, old)
     assert (await matching(client, old.sae, old.run)) == [False, False]
     jobs = await client.ask("{ jobs(kind: [EVALUATE_SAE, INDEX_NEURONS]) { totalCount } }")

@@ -34,6 +34,8 @@ class Scope:
     tokens: int = PROMPT_TOKENS
     """Tokens of each prompt, or of each output."""
     alternatives: int = 0
+    watched: int = 0
+    """Neurons watched at each token."""
     per_token: bool = False
     one_type: bool = False
     """Whether introspection was asked for one type, which may be the largest."""
@@ -114,6 +116,9 @@ SIZES: Mapping[str, Size] = {
     "GenerationOutput.topNeurons": _page,
     "GeneratedToken.alternatives": lambda scope: scope.alternatives,
     "GeneratedToken.topNeurons": _page,
+    "GeneratedToken.watched": lambda scope: scope.watched,
+    "GenerationOutput.watched": lambda scope: scope.watched * (PROMPT_TOKENS + scope.tokens),
+    "GenerationStarted.promptTokens": lambda scope: scope.prompts * PROMPT_TOKENS,
     "InvalidInput.fields": _always(FEW),
     "FieldError.path": _always(FEW),
     # Of all types the average, of one the largest. A type is wrapped once or twice, however deep is asked.
@@ -187,6 +192,7 @@ def _of_generation(request: Any) -> Scope:
         outputs=prompts * (2 if request["compareToBaseline"] else 1),
         tokens=max(0, request["maxNewTokens"]),
         alternatives=max(0, request["topLogProbabilities"]),
+        watched=len(request.get("watchNeurons") or []),
     )
 
 
