@@ -77,6 +77,15 @@ async def test_tasks_are_done_in_order_and_what_is_printed_disturbs_nothing() ->
     assert events == [Log("task 7")]
 
 
+async def test_a_task_knows_how_many_wait_before_it() -> None:
+    async with worker() as process:
+        running = await process.start("interactive", do("until canceled"))
+        await begun(running)
+        waiting = [await process.start("interactive", do("next")) for _ in range(3)]
+        assert [run.waiting_before for run in (running, *waiting)] == [0, 0, 1, 2]
+        await process.cancel(running)
+
+
 async def test_a_task_that_is_canceled_while_it_waits_disturbs_the_running_one_in_nothing() -> None:
     async with worker(grace=0.05) as process:
         running = await process.start("interactive", do("until canceled"))

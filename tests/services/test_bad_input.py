@@ -405,6 +405,10 @@ GENERATE = GenerateRequest(
         ({"stop": [""]}, ["stop", "0"]),
         ({"top_log_probabilities": 21}, ["topLogProbabilities"]),
         ({"compare_to_baseline": True}, ["compareToBaseline"]),
+        ({"watch_neurons": list(range(21))}, ["watchNeurons"]),
+        ({"watch_neurons": [3, 5, 3]}, ["watchNeurons"]),
+        ({"watch_neurons": [3, 32]}, ["watchNeurons", "1"]),
+        ({"watch_neurons": [-1]}, ["watchNeurons", "0"]),
     ],
 )
 async def test_a_generation_that_cannot_be_right_is_refused(

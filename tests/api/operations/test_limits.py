@@ -245,6 +245,15 @@ def test_every_list_has_a_size() -> None:
          ' compareToBaseline: true, steering: {source: {edits: []}}}) {'
          ' ... on Generation { outputs { tokens { text } } } } }',
          1 + 4 * 250 + 4 * 8 + 4 * (1 + 8 * 2)),
+        # 1 prompt, 8 tokens; 3 neurons watched at each of them, and over the prompt's 64 as well
+        ('mutation { generate(input: {saeId: "x", prompts: ["a"], maxNewTokens: 8,'
+         ' watchNeurons: [1, 2, 3]}) { ... on Generation { outputs { watched tokens { watched } } } } }',
+         1 + 250 + 8 + (1 + 3 * (64 + 8) + 8 * (1 + 3))),
+        # Of an event: the tokens of 2 prompts, or a token
+        ('subscription { generation(input: {saeId: "x", prompts: ["a", "b"], maxNewTokens: 8,'
+         ' watchNeurons: [1]}) { ... on GenerationStarted { promptTokens { text } }'
+         ' ... on GenerationToken { token { watched } } } }',
+         1 + 2 * 250 + 2 * 8 + 2 * 64 * 2 + 1 + 1),
     ],
 )  # fmt: skip
 async def test_the_cost_is_the_number_of_values_times_the_pages_and_inference_costs_more(
