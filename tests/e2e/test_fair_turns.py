@@ -59,6 +59,26 @@ async def test_short_requests_are_answered_during_a_long_one_and_both_are_as_alo
     assert meanwhile == [short_alone] * 3
 
 
+async def test_eight_clients_at_once_get_what_each_gets_alone(tiny_model_dir: Path, tmp_path: Path) -> None:
+    async with loaded(tmp_path, tiny_model_dir) as (maker, language_model):
+        sae = await maker.sae(await maker.run(language_model))
+        asked: list[dict[str, Any]] = [
+            {
+                "saeId": sae,
+                "prompts": ["True and " * (number + 1)],
+                "maxNewTokens": 20 + 5 * number,
+                "temperature": 0.4 * (number % 3),
+                "seed": number,
+                "stop": ["q"] if number % 2 else None,
+                "compareToBaseline": number % 4 == 0,
+                "steering": {"source": {"edits": [{"neuronIndex": number, "multiplier": 0, "bias": number}]}},
+            }
+            for number in range(8)
+        ]
+        together = await asyncio.gather(*(maker.ask(TEXTS, input=one) for one in asked))
+        assert list(together) == [await maker.ask(TEXTS, input=one) for one in asked]
+
+
 async def test_a_long_generation_is_over_before_a_longer_one_that_began_earlier(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:

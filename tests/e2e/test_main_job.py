@@ -338,6 +338,44 @@ async def test_streamed_tokens_are_those_of_the_whole_answer(client: Api, made: 
     assert [e["__typename"] for e in events].count("GenerationFinished") == len(PROMPTS)
 
 
+async def test_baseline_and_steered_tokens_come_side_by_side(client: Api, made: Made) -> None:
+    document = """subscription($input: GenerateInput!) { generation(input: $input) { __typename
+        ... on GenerationQueued { position loading }
+        ... on GenerationStarted { seed promptTokens { text } }
+        ... on GenerationToken { promptIndex variant token { index watched } }
+        ... on GenerationFinished { output { promptIndex variant tokens { index } watched } } } }"""
+    steering = {"source": {"edits": [{"neuronIndex": 3, "multiplier": 0, "bias": 5}]}}
+    more = {
+        "steering": steering,
+        "compareToBaseline": True,
+        "watchNeurons": [3, 1],
+        "seed": 7,
+        "prompts": ["one"],
+    }
+    given = generate_input(made, **more)["input"][1]
+
+    async def listened() -> list[dict[str, Any]]:
+        return [event["generation"] async for event in client.listen(document, input=given)]
+
+    queued, started, *rest = await listened()
+    assert queued == {"__typename": "GenerationQueued", "position": 0, "loading": False}
+    assert (started["__typename"], started["seed"]) == ("GenerationStarted", 7)
+    tokens = [event for event in rest if event["__typename"] == "GenerationToken"]
+    outputs = [event["output"] for event in rest if event["__typename"] == "GenerationFinished"]
+    assert [output["variant"] for output in outputs] == ["BASELINE", "STEERED"]
+    both = min(len(output["tokens"]) for output in outputs)
+    assert [event["variant"] for event in tokens[: 2 * both]] == ["BASELINE", "STEERED"] * both
+    for output in outputs:
+        n_tokens = len(started["promptTokens"][0]) + len(output["tokens"])
+        assert [len(values) for values in output["watched"]] == [2] * n_tokens
+    # A second time the baseline is there already.
+    again = [event for event in await listened() if event["__typename"] == "GenerationToken"]
+    n_baseline = len(outputs[0]["tokens"])
+    assert [event["variant"] for event in again[:n_baseline]] == ["BASELINE"] * n_baseline
+    order = ("BASELINE", "STEERED")
+    assert again == sorted(tokens, key=lambda event: order.index(event["variant"]))
+
+
 async def test_a_refused_generation_is_one_event_that_ends_the_stream(client: Api, made: Made) -> None:
     document = """subscription($input: GenerateInput!) { generation(input: $input) { __typename
         ... on InvalidInput { fields { path message } } } }"""
