@@ -12,6 +12,7 @@ import torch
 from gql_server.compute.generating import batch as batch_module
 from gql_server.compute.generating.batching import can_join
 from gql_server.compute.generating.generation import Generations
+from gql_server.compute.generating.model_inputs import ModelInputs
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.saes import row_hooks
 from gql_server.compute.worker.context import CancelRequested, TaskError
@@ -263,6 +264,44 @@ def test_texts_of_very_different_lengths_go_on_apart(
     assert set(sizes) == {1, 2, 3}
     for request, alone in zip([long, *short], run_alone(lm, [long, *short]), strict=True):
         assert_same(request.outputs, alone.outputs)
+
+
+@pytest.mark.parametrize("name", ["LlamaForCausalLM", "Gemma2ForCausalLM", "Lfm2ForCausalLM"])
+def test_padding_that_no_row_needs_goes_with_the_longest(
+    load: Callable[[str], tuple[LanguageModel, LanguageModelSource]], name: str
+) -> None:
+    lm, _ = load(name)
+    texts = [[0, *range(50, 80)], [0, 40, 41], [0, 90, 91, 92, 93]]
+    expected = [ModelInputs(lm, [text]) for text in texts]
+    first, *others = (ModelInputs(lm, [text]) for text in texts)
+    with torch.inference_mode():
+        for inputs in (first, *others, *expected):
+            step(lm, inputs)
+        for inputs in others:
+            first.join(inputs)
+        assert first.ids.shape == (3, 31)
+        for token_ids in ([60, 61], [62, 63]):
+            first.append([1, 2] if len(first.rows) == 3 else [0, 1], token_ids)
+            for inputs, token_id in zip(expected[1:], token_ids, strict=True):
+                inputs.append([0], [token_id])
+            alone = torch.cat([step(lm, inputs) for inputs in expected[1:]])
+            torch.testing.assert_close(step(lm, first), alone, atol=1e-4, rtol=1e-4)
+    assert first.ids.shape == (2, 7)
+    assert all(layer.keys.shape[-2] == 7 for layer in keys_of(first))
+
+
+def step(lm: LanguageModel, inputs: ModelInputs) -> torch.Tensor:
+    """Return the logits after each text."""
+    output: Any = lm.model(**inputs.next())
+    inputs.took(output)
+    logits: torch.Tensor = output.logits[:, -1]
+    return logits
+
+
+def keys_of(inputs: ModelInputs) -> list[Any]:
+    """Return the layers of the cache that have keys."""
+    layers = [layer for cache in inputs._caches() for layer in cache.layers]
+    return [layer for layer in layers if getattr(layer, "keys", None) is not None]
 
 
 def test_hooks_of_one_sae_share_an_encoding(
