@@ -14,7 +14,7 @@ from gql_server.compute.generating.batching import can_join
 from gql_server.compute.generating.generation import Generations
 from gql_server.compute.generating.model_inputs import ModelInputs
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.saes import row_hooks
+from gql_server.compute.saes import encoding, row_hooks
 from gql_server.compute.worker.context import CancelRequested, TaskError
 from gql_server.protocol.events import OutputFinished
 from gql_server.protocol.exclusions import Exclusions
@@ -308,11 +308,9 @@ def test_hooks_of_one_sae_share_an_encoding(
     lm: LanguageModel, task: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: list[int] = []
-    encoded = row_hooks.encoded
-
     def counted(sae: Any, activations: Any) -> Any:
         counts.append(len(activations))
-        return encoded(sae, activations)
+        return encoding.encoded(sae, activations)
 
     monkeypatch.setattr(row_hooks, "encoded", counted)
     sae = make_sae(lm)
