@@ -24,6 +24,7 @@ BENCHMARKS = (
     "memory",
     "start_up",
     "latency",
+    "many_clients",
     "lanes",
     "subscribers",
     "neurons",

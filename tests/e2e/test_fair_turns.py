@@ -81,7 +81,7 @@ async def test_eight_clients_at_once_get_what_each_gets_alone(tiny_model_dir: Pa
         assert list(together) == [await maker.ask(TEXTS, input=one) for one in asked]
 
 
-async def test_a_long_generation_is_over_before_a_longer_one_that_began_earlier(
+async def test_a_generation_is_over_before_a_longer_one_that_began_earlier(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:
     async with loaded(tmp_path, tiny_model_dir) as (maker, language_model):
@@ -92,7 +92,8 @@ async def test_a_long_generation_is_over_before_a_longer_one_that_began_earlier(
         }
         longer = asyncio.ensure_future(maker.ask(TEXTS, input=given | {"prompts": ["True and"] * 64}))
         await asyncio.sleep(0.3)
-        answer = await maker.ask(TEXTS, input=given)
+        (output,) = (await maker.ask(TEXTS, input=given | {"maxNewTokens": 10}))["generate"]["outputs"]
         was_first = not longer.done()
-        assert (await longer)["generate"]["outputs"] == answer["generate"]["outputs"] * 64
+        texts = {one["text"] for one in (await longer)["generate"]["outputs"]}
+        assert len(texts) == 1 and texts.pop().startswith(output["text"])
     assert was_first

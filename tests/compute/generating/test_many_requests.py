@@ -308,6 +308,7 @@ def test_hooks_of_one_sae_share_an_encoding(
     lm: LanguageModel, task: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: list[int] = []
+
     def counted(sae: Any, activations: Any) -> Any:
         counts.append(len(activations))
         return encoding.encoded(sae, activations)
