@@ -12,9 +12,9 @@ import pytest
 from gql_server import ids
 from gql_server.jobs.executor import TaskFailure, TaskRun
 from gql_server.model_files.chat_templates import CHAT_FILE
-from gql_server.protocol.events import TokenProbability
+from gql_server.protocol.events import PromptToken, TokenProbability
 from gql_server.protocol.exclusions import Exclusions
-from gql_server.protocol.results import AttributedNeuron, AttributionResult, PromptToken
+from gql_server.protocol.results import AttributedNeuron, AttributionResult
 from gql_server.protocol.tasks import AttributeNeurons, Task, TokenChoice
 from gql_server.protocol.wire import TaskFailed
 from gql_server.services import artifacts

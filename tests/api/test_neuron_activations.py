@@ -12,8 +12,9 @@ from gql_server import ids
 from gql_server.api.operations.execution import Execution
 from gql_server.jobs.executor import TaskRun
 from gql_server.model_files.chat_templates import CHAT_FILE
+from gql_server.protocol.events import PromptToken
 from gql_server.protocol.exclusions import Exclusions
-from gql_server.protocol.results import NeuronActivationsResult, PromptLatentRows, PromptToken
+from gql_server.protocol.results import NeuronActivationsResult, PromptLatentRows
 from gql_server.protocol.tasks import ReadNeuronActivations, Task
 from gql_server.services import artifacts
 from gql_server.services.app_context import AppContext

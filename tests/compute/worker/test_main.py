@@ -212,7 +212,7 @@ def test_the_same_language_model_with_other_options_waits_for_the_end() -> None:
 
 def test_a_task_that_is_canceled_or_fails_ends_alone() -> None:
     class Failing(Writing):
-        def do(self, task: Generate, context: RunningTask) -> Result:
+        def do(self, task: Generate | FindTopNeurons, context: RunningTask) -> Result:
             result = super().do(task, context)
             if task.prompts == ["fails"]:
                 raise TaskError("It cannot be done.")
