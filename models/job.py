@@ -18,6 +18,7 @@ class Job(Base):
         Index(None, "status", "lane", "queued_at", "id"),
         Index(None, "created_at", "id", "status", "kind"),
         Index(None, "kind", "status", "lane"),
+        Index(None, "result_id", "created_at", "id"),
         Index(
             "ix_jobs_finished_at_id_with_log",
             "finished_at",

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, String
+from sqlalchemy import JSON, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, UtcDateTime, enum_column_type, now
@@ -14,6 +14,8 @@ class JobEvent(Base):
     """One entry of a job's log; sequences start at 1 and have no gaps."""
 
     __tablename__ = "job_events"
+    # The newest sentences of a log lie among any number of other entries.
+    __table_args__ = (Index(None, "job_id", "type", "sequence"),)
 
     job_id: Mapped[str] = mapped_column(String(40), ForeignKey("jobs.id"), primary_key=True)
     sequence: Mapped[int] = mapped_column(primary_key=True)

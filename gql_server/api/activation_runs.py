@@ -98,6 +98,13 @@ class ActivationRun(Node):
         return await language_models.matches(info, self.row.language_model_id, self.row)
 
     @field
+    async def jobs(
+        self, info: Info, first: First = 20, after: After = strawberry.UNSET
+    ) -> Connection[JobRef]:
+        """The jobs that make it: its capture."""
+        return await children_connection(info, pages.JOBS_OF_RESULT, self.id, jobs.job, first, after)
+
+    @field
     async def job(self, info: Info) -> JobRef | None:
         """The job that captures it."""
         return await jobs.job_of(info, self.row.job_id)

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import strawberry
+from strawberry.types.enum import StrawberryEnumDefinition
 
 from gql_server.api import jobs
 from gql_server.api.common import field, interface_type, object_type
@@ -18,6 +19,7 @@ from models.enums import JobEventType
 
 Payload = dict[str, Any]
 Shown = TypeVar("Shown", bound="type[JobEvent]")
+strawberry.enum(JobEventType, description="What an event of a job tells of.")
 EVENT_TYPES: dict[JobEventType, tuple["type[JobEvent]", Callable[[Payload], Payload]]] = {}
 """What shows the log's entries of a type, and what makes its fields of their payloads."""
 
@@ -27,6 +29,10 @@ def shows(type: JobEventType, fields_of: Callable[[Payload], Payload] = dict) ->
 
     def register(class_: Shown) -> Shown:
         EVENT_TYPES[type] = class_, fields_of
+        definition: StrawberryEnumDefinition = JobEventType.__strawberry_definition__  # type: ignore[attr-defined]
+        for value in definition.values:
+            if value.name == type.name:
+                value.description = " ".join((class_.__doc__ or "").split())
         return class_
 
     return register

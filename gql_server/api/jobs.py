@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncGenerator
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, cast
 
 import strawberry
 
 from gql_server import ids
-from gql_server.api import activation_runs, language_models, saes
+from gql_server.api import activation_runs, job_requests, language_models, saes
 from gql_server.api.common import (
     Conflict,
     Node,
@@ -22,15 +22,18 @@ from gql_server.api.common import (
 )
 from gql_server.api.context import Info, event_id
 from gql_server.api.enums import JobKind, JobStatus
-from gql_server.api.job_events import JobEvent, job_event
+from gql_server.api.job_events import JobEvent, JobLogged, job_event
+from gql_server.api.job_requests import JobRequest
 from gql_server.api.launches import LaunchResult, job_launched
 from gql_server.api.loaders import JobEventsKey
 from gql_server.api.pagination import After, Connection, First, listing, unset_to_none
 from gql_server.api.progress import JobProgress, job_progress
 from gql_server.api.references import ActivationRunRef, LanguageModelRef, SaeRef
+from gql_server.jobs import transitions
 from gql_server.services import jobs as job_service
 from gql_server.services.jobs import progress_payload
 from models import Job as JobRow
+from models.enums import JobEventType
 
 JobResult = Annotated[
     ActivationRunRef | SaeRef | LanguageModelRef,
@@ -46,6 +49,12 @@ class Job(Node):
     kind: JobKind = strawberry.field(description="What it does.")
     status: JobStatus = strawberry.field(description="How it stands.")
     progress: JobProgress = strawberry.field(description="How far it is.")
+    stage: str | None = strawberry.field(
+        description=(
+            "What goes on beside the counted progress, in a few words, such as computing similar neurons; as"
+            " progress.stage.name."
+        )
+    )
     attempt: int = strawberry.field(description="1, and one more after each retry.")
     error: str | None = strawberry.field(
         description="One sentence for people; null unless FAILED or INTERRUPTED."
@@ -57,6 +66,24 @@ class Job(Node):
     created_at: datetime = strawberry.field(description="When it was launched.")
     started_at: datetime | None = strawberry.field(description="When its latest attempt began.")
     finished_at: datetime | None = strawberry.field(description="When its latest attempt ended.")
+
+    @field
+    async def title(self, info: Info) -> str:
+        """What it does, in a sentence for lists: Train BatchTopKSae with 4,096 neurons on a run, block 9."""
+        about = await job_requests.subjects_of(info, self.row)
+        return job_requests.description_of(self.row, about).title
+
+    @field
+    async def request(self, info: Info) -> JobRequest:
+        """What was asked for, defaults filled in: to show, or to fill in a form with."""
+        return job_requests.job_request(self.row, await job_requests.subjects_of(info, self.row))
+
+    @field
+    def will_resume(self, info: Info) -> bool:
+        """Whether it goes on by itself after an interruption. Never where Server.resumesJobs is false, once
+        it has lost three workers, or for a job that is INTERRUPTED: that one waits for retryJob.
+        """
+        return transitions.will_resume(self.row, resumes=info.context.server.settings.resume_jobs)
 
     @field
     async def queue_position(self, info: Info) -> int | None:
@@ -86,10 +113,27 @@ class Job(Node):
         info: Info,
         first: Annotated[int, argument("How many events to give, 1 to 100.")] = 100,
         after: Annotated[int, argument("Only events with a sequence number above this.")] = 0,
+        types: Annotated[
+            list[JobEventType] | None, argument("Only events of these types.")
+        ] = strawberry.UNSET,
+        last: Annotated[
+            int | None, argument("The newest so many, 1 to 100, in place of the first ones.")
+        ] = strawberry.UNSET,
     ) -> list[JobEvent]:
         """Everything that happened, in order; the same events that the subscription sends."""
-        rows = await info.context.loaders.job_events.load(JobEventsKey(self.id, first, after))
-        return [job_event(row) for row in rows]
+        wanted = unset_to_none(types)
+        chosen = None if wanted is None else tuple(sorted(set(wanted)))
+        key = JobEventsKey(self.id, first, after, chosen, unset_to_none(last))
+        return [job_event(row) for row in await info.context.loaders.job_events.load(key)]
+
+    @field
+    async def log(
+        self, info: Info, last: Annotated[int, argument("How many of them, 1 to 100.")] = 50
+    ) -> list[JobLogged]:
+        """Its newest sentences for people, oldest first."""
+        key = JobEventsKey(self.id, last=last, types=(JobEventType.LOG,))
+        rows = await info.context.loaders.job_events.load(key)
+        return [cast("JobLogged", job_event(row)) for row in rows]
 
 
 def job(row: JobRow) -> Job:
@@ -126,9 +170,15 @@ class JobQueries:
             list[JobStatus] | None, argument("Only jobs in one of these states.")
         ] = strawberry.UNSET,
         kind: Annotated[list[JobKind] | None, argument("Only jobs of these kinds.")] = strawberry.UNSET,
+        artifact_id: Annotated[
+            strawberry.ID | None,
+            argument("Only jobs that make this language model, run or SAE, or work on it."),
+        ] = strawberry.UNSET,
     ) -> Connection[Job]:
         """Jobs."""
-        conditions = job_service.conditions(unset_to_none(status), unset_to_none(kind))
+        conditions = job_service.conditions(
+            unset_to_none(status), unset_to_none(kind), unset_to_none(artifact_id)
+        )
         return await listing(info, JobRow, conditions, job, first, after)
 
     @field

@@ -41,7 +41,7 @@ from models import (
     StoredDataset,
     TrainingPoint,
 )
-from models.enums import ArtifactStatus
+from models.enums import ArtifactStatus, JobEventType
 
 if TYPE_CHECKING:
     from gql_server.artifacts.top_texts import StoredTopText
@@ -76,11 +76,13 @@ class ChildrenCountKey:
 
 @dataclass(frozen=True)
 class JobEventsKey:
-    """A range of a job's events."""
+    """Some of a job's events; as batches.job_events has it."""
 
     job_id: str
-    first: int
-    after: int
+    first: int = 1
+    after: int = 0
+    types: tuple[JobEventType, ...] | None = None
+    last: int | None = None
 
 
 @dataclass(frozen=True)
@@ -381,13 +383,13 @@ class Loaders:
         return await _by_group(keys, lambda key: (key.children, key.search), load)
 
     async def _load_job_events(self, keys: list[JobEventsKey]) -> list[list[JobEvent] | Conflict]:
-        async def load(group: tuple[int, int], keys: list[JobEventsKey]) -> list[list[JobEvent] | Conflict]:
+        async def load(group: tuple[Any, ...], keys: list[JobEventsKey]) -> list[list[JobEvent] | Conflict]:
             jobs = [key.job_id for key in keys]
             async with self._server.database.read() as session:
                 found = await batches.job_events(session, jobs, *group)
             return [found[job] for job in jobs]
 
-        return await _by_group(keys, lambda key: (key.first, key.after), load)
+        return await _by_group(keys, lambda key: (key.first, key.after, key.types, key.last), load)
 
     async def _load_training_points(self, keys: list[TrainingPointsKey]) -> list[list[TrainingPoint]]:
         async def load(max_points: int, keys: list[TrainingPointsKey]) -> list[list[TrainingPoint]]:

@@ -113,6 +113,13 @@ class Sae(Node):
         return await activation_runs.activation_run_of(info, self.row.activation_run_id)
 
     @field
+    async def jobs(
+        self, info: Info, first: First = 20, after: After = strawberry.UNSET
+    ) -> Connection[JobRef]:
+        """The jobs that make it or work on it: its training or import, indexes, evaluations and exports."""
+        return await children_connection(info, pages.JOBS_OF_RESULT, self.id, jobs.job, first, after)
+
+    @field
     async def job(self, info: Info) -> JobRef | None:
         """The job that makes it: a training or an import."""
         return await jobs.job_of(info, self.row.job_id)

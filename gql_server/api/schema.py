@@ -18,6 +18,7 @@ from gql_server.api.evaluations import EvaluationMutations
 from gql_server.api.exports import ExportMutations
 from gql_server.api.generation import GenerationMutations, GenerationSubscriptions
 from gql_server.api.job_events import EVENT_TYPES
+from gql_server.api.job_requests import REQUEST_TYPES
 from gql_server.api.jobs import JobMutations, JobQueries, JobSubscriptions
 from gql_server.api.language_models import LanguageModelMutations, LanguageModelQueries
 from gql_server.api.neuron_activations import NeuronActivationQueries
@@ -35,11 +36,16 @@ from gql_server.api.search import SearchQueries
 from gql_server.api.server import ServerQueries
 from gql_server.api.stored_datasets import StoredDatasetMutations, StoredDatasetQueries
 from gql_server.api.top_neurons import TopNeuronQueries
-from models.enums import JobEventType
+from models.enums import JobEventType, JobKind
 
 if hidden := [type_ for type_ in JobEventType if type_ not in EVENT_TYPES]:
     raise TypeError(
         f"No object type shows {hidden[0]}: add one with @shows(JobEventType.{hidden[0]}) to gql_server/api."
+    )
+if unasked := [kind for kind in JobKind if kind not in REQUEST_TYPES]:
+    raise TypeError(
+        f"No object type shows what {unasked[0]} asks for: add one with @asks(JobKind.{unasked[0]}) to"
+        " gql_server/api."
     )
 
 
@@ -101,7 +107,7 @@ schema = Schema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[event_type for event_type, _ in EVENT_TYPES.values()],
+    types=[shown for shown, _ in (*EVENT_TYPES.values(), *REQUEST_TYPES.values())],
     extensions=[OperationContext, OperationLog, Limits, RequestChecks],
     exception_handlers=HANDLERS,
     execution_context_class=Execution,

@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gql_server.jobs.descriptions import JobDescription, Subjects
 from gql_server.protocol.events import Event
 from gql_server.protocol.results import Result
 from gql_server.protocol.tasks import Task
@@ -40,6 +41,14 @@ class JobHandler(ABC, Generic[TaskT, ResultT]):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+
+    @classmethod
+    @abstractmethod
+    def describe(cls, job: Job, about: Subjects) -> JobDescription:
+        """Return a job's title, and what was asked for.
+
+        It must do for jobs of earlier versions, whose requests have fewer fields, and for deleted subjects.
+        """
 
     @abstractmethod
     async def begin(self, session: AsyncSession, job: Job) -> TaskT:

@@ -18,12 +18,13 @@ def newest(events: Sequence[Event]) -> list[Event]:
 
 
 def take_in(job: Job, event: Progress | Stage) -> None:
-    """Keep how far a job has got; counted progress ends a stage."""
+    """Keep how far a job has got; counted progress ends a stage, unless it says that it is in one."""
     if isinstance(event, Stage):
         job.stage, job.stage_completed, job.stage_total = event.name, event.completed, event.total
         job.eta_seconds = None
         return
     leave_stage(job)
+    job.stage = event.stage
     job.completed = event.completed
     job.total = event.total
     job.rate_per_second = event.rate_per_second

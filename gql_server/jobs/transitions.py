@@ -58,6 +58,17 @@ async def resume_automatically(session: AsyncSession, handler: Handler, job: Job
     await begin_attempt(session, job)
 
 
+def will_resume(job: Job, *, resumes: bool) -> bool:
+    """Return whether a job goes on without being asked after an interruption.
+
+    Args:
+        job: The job.
+        resumes: Whether the server takes interrupted jobs up again.
+    """
+    may_be_interrupted = job.status in (JobStatus.QUEUED, JobStatus.RUNNING)
+    return resumes and may_be_interrupted and job.resumptions < MAX_RESUMPTIONS
+
+
 async def begin_attempt(session: AsyncSession, job: Job) -> None:
     """Queue a job for its next attempt; its log goes on."""
     job.attempt += 1

@@ -15,6 +15,7 @@ class Progress(Event, frozen=True):
     completed: int
     total: int | None
     rate_per_second: float | None = None
+    stage: str | None = None
 
 
 class Stage(Event, frozen=True):

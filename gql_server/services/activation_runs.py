@@ -12,6 +12,7 @@ from gql_server import ids
 from gql_server.artifacts.manifest import MANIFEST_FILE, Manifest, assemble, write_manifest
 from gql_server.artifacts.provenance import to_json
 from gql_server.errors import Conflict
+from gql_server.jobs.descriptions import JobDescription, Subjects
 from gql_server.jobs.handler import ArtifactHandler
 from gql_server.protocol.results import CaptureResult
 from gql_server.protocol.sources import HubDataset
@@ -67,17 +68,22 @@ async def capture(server: AppContext, request: CaptureRequest) -> Launched:
     ) as kept:
         await asyncio.to_thread(_check_room, server.settings, request, language_model, kept.texts)
 
+        run = _new_run(request, run_id, language_model, layers, kept.texts)
+
         async def check(session: AsyncSession) -> None:
             await lookup.get(session, LanguageModel, language_model.id)
             await kept.hold(session)
+            if request.name is None:
+                run.name = await launching.unused_name(session, ActivationRun, run.name)
 
         return await launch.queue(
             request={
                 "language_model_id": language_model.id,
                 "activation_run_id": run_id,
                 "hub_dataset": dataset_staging.hub_dataset(request.dataset),
+                "layers": layers,
             },
-            makes=_new_run(request, run_id, language_model, layers, kept.texts),
+            makes=run,
             check=check,
         )
 
@@ -191,6 +197,21 @@ class CaptureHandler(ArtifactHandler[CaptureActivations, CaptureResult, Activati
     result = CaptureResult
     makes = ActivationRun
     pairs = ActivationRun
+
+    @classmethod
+    def describe(cls, job: Job, about: Subjects) -> JobDescription:
+        """Name the layers, the language model and the texts; the run's row has all that was asked for."""
+        run = about.activation_run
+        layers = [layer["name"] for layer in run.layers] if run else job.request.get("layers", [])
+        what = f"{len(layers)} layers" if layers else "activations"
+        if len(layers) == 1:
+            what = about.layer_name(layers[0])
+        texts = f" on {run.dataset_description}" if run else ""
+        asked = ("batch_size", "max_length", "long_texts", "dtype", "sample_offset", "sample_limit")
+        return JobDescription(
+            f"Capture {what} of {about.language_model_name}{texts}",
+            {"layers": layers} | {name: getattr(run, name) if run else None for name in asked},
+        )
 
     async def task_of(self, session: AsyncSession, job: Job, run: ActivationRun) -> CaptureActivations:
         """Return the task, which goes on after the batches that are there."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import case, func, select, tuple_
+from sqlalchemy import ColumnElement, case, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -11,11 +11,13 @@ from gql_server.errors import Conflict, InvalidInput
 from gql_server.jobs import event_log
 from gql_server.services import cursors
 from models import Concept, Job, JobEvent, NeuronIndex, SaeEvaluation, TrainingPoint
-from models.enums import ArtifactStatus, JobStatus
+from models.enums import ArtifactStatus, JobEventType, JobStatus
 
 Row = TypeVar("Row")
 
 MAX_TRAINING_POINTS = 10_000
+_NO_LIMIT = 2**62
+"""Above each sequence number."""
 
 
 async def rows(session: AsyncSession, table: type[Row], ids: Sequence[str]) -> dict[str, Row]:
@@ -83,29 +85,57 @@ async def queue_positions(session: AsyncSession, job_ids: Sequence[str]) -> dict
 
 
 async def job_events(
-    session: AsyncSession, job_ids: Sequence[str], first: int, after: int
+    session: AsyncSession,
+    job_ids: Sequence[str],
+    first: int,
+    after: int,
+    types: Sequence[JobEventType] | None = None,
+    last: int | None = None,
 ) -> dict[str, list[JobEvent] | Conflict]:
     """Return the ``first`` events of every job with sequence numbers above ``after``, in order.
 
-    Where retention has removed some of them it is a Conflict; only ``after`` 0 gives what is there.
-    Raises InvalidInput for ``first`` outside 1 to 100 and for a negative ``after``.
+    Only events of ``types`` where there are some; the ``last`` ones in place of the first ones where that is
+    given. Where retention has removed some of them it is a Conflict; only ``after`` 0 gives what is there.
+    Raises InvalidInput for ``first`` or ``last`` outside 1 to 100 and for a negative ``after``.
     """
     cursors.check_first(first)
+    if last is not None:
+        cursors.check_first(last, "last")
     if after < 0:
         raise InvalidInput.at("after", "A sequence number is 0 (for all events) or above.")
     removed = Job.removed_sequence
-    # Sequence numbers have no gaps, so a range of them is a page.
     begin = case((removed > after, removed), else_=after)
     statement = (
         select(JobEvent)
         .join(Job, Job.id == JobEvent.job_id)
-        .where(JobEvent.job_id.in_(job_ids), JobEvent.sequence > begin, JobEvent.sequence <= begin + first)
+        .where(JobEvent.job_id.in_(job_ids), JobEvent.sequence > begin)
+        .where(_within(begin, first, types, last))
         .order_by(JobEvent.sequence)
     )
+    if types is not None:
+        statement = statement.where(JobEvent.type.in_(types))
     events: dict[str, list[JobEvent]] = {job_id: [] for job_id in job_ids}
     for event in await session.scalars(statement):
         events[event.job_id].append(event)
     return {**events, **(await _removed(session, job_ids, after) if after else {})}
+
+
+def _within(
+    begin: ColumnElement[int], first: int, types: Sequence[JobEventType] | None, last: int | None
+) -> ColumnElement[bool]:
+    """Return the condition that an event is among the first or last ones of its job."""
+    if types is None and last is None:
+        # Sequence numbers have no gaps, so a range of them is a page.
+        return JobEvent.sequence <= begin + first
+    event = aliased(JobEvent)
+    query = select(event.sequence).where(event.job_id == Job.id, event.sequence > begin)
+    if types is not None:
+        query = query.where(event.type.in_(types))
+    if last is None:
+        outermost = query.order_by(event.sequence).offset(first - 1).limit(1)
+        return JobEvent.sequence <= func.coalesce(outermost.correlate(Job).scalar_subquery(), _NO_LIMIT)
+    outermost = query.order_by(event.sequence.desc()).offset(last - 1).limit(1)
+    return JobEvent.sequence >= func.coalesce(outermost.correlate(Job).scalar_subquery(), 0)
 
 
 async def _removed(session: AsyncSession, job_ids: Sequence[str], after: int) -> dict[str, Conflict]:

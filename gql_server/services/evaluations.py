@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.errors import Conflict
+from gql_server.jobs.descriptions import JobDescription, Subjects
 from gql_server.jobs.handler import JobHandler
 from gql_server.protocol.results import EvaluationResult
 from gql_server.protocol.sources import HubDataset
@@ -124,6 +125,29 @@ class EvaluationHandler(JobHandler[EvaluateSae, EvaluationResult]):
     task = EvaluateSae
     result = EvaluationResult
     pairs = Sae
+
+    @classmethod
+    def describe(cls, job: Job, about: Subjects) -> JobDescription:
+        """Name the SAE and the texts; what is left out is the SAE's own unless it was asked for."""
+        wanted = job.request
+        texts = f" on {wanted['dataset_description']}" if "dataset_description" in wanted else ""
+        positions, outliers = wanted.get("exclude_first_positions"), wanted.get("exclude_outliers")
+        own = exclusions.of_sae(about.sae) if about.sae else None
+        names = (
+            "dataset_kind",
+            "dataset_description",
+            "dataset_sample_count",
+            "sample_offset",
+            "sample_limit",
+        )
+        return JobDescription(
+            f"Evaluate {about.sae_name}{texts}",
+            {name: wanted.get(name) for name in names}
+            | {
+                "exclude_first_positions": own.first_positions if own and positions is None else positions,
+                "exclude_outliers": own.outliers if own and outliers is None else outliers or None,
+            },
+        )
 
     async def begin(self, session: AsyncSession, job: Job) -> EvaluateSae:
         """Return the task."""

@@ -24,13 +24,18 @@ RETRYABLE = (JobStatus.FAILED, JobStatus.CANCELED, JobStatus.INTERRUPTED)
 
 
 def conditions(
-    statuses: Collection[JobStatus] | None, kinds: Collection[JobKind] | None
+    statuses: Collection[JobStatus] | None,
+    kinds: Collection[JobKind] | None,
+    artifact_id: str | None = None,
 ) -> list[ColumnElement[bool]]:
-    """Return the conditions for jobs in one of some states and of some kinds; None for all."""
-    found = []
+    """Return the conditions for jobs in some states, of some kinds and with a result; None for all."""
+    found: list[ColumnElement[bool]] = []
+    if artifact_id is not None:
+        found.append(Job.result_id == artifact_id)
     if statuses is not None:
         # Few jobs are unfinished; of the others there may be any number.
-        status = Job.status if set(statuses) <= set(UNFINISHED) else without_index(Job.status)
+        few = artifact_id is None and set(statuses) <= set(UNFINISHED)
+        status = Job.status if few else without_index(Job.status)
         found.append(status.in_(set(statuses)))
     if kinds is not None:
         found.append(without_index(Job.kind).in_(set(kinds)))

@@ -13,6 +13,7 @@ from gql_server.artifacts.files import leads_out, open_plain, resolve_inside
 from gql_server.artifacts.provenance import to_json
 from gql_server.database.database import Database
 from gql_server.errors import Conflict
+from gql_server.jobs.descriptions import JobDescription, Subjects
 from gql_server.jobs.executor import TaskRun, WorkerLost
 from gql_server.jobs.handler import JobHandler
 from gql_server.model_files import identity as model_identity
@@ -319,6 +320,11 @@ class LoadHandler(JobHandler[LoadLanguageModel, LanguageModelDescription]):
     unit = ProgressUnit.STEPS
     task = LoadLanguageModel
     result = LanguageModelDescription
+
+    @classmethod
+    def describe(cls, job: Job, about: Subjects) -> JobDescription:
+        """Name the language model."""
+        return JobDescription(f"Load {about.language_model_name}")
 
     async def begin(self, session: AsyncSession, job: Job) -> LoadLanguageModel:
         """Return the task."""

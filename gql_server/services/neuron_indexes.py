@@ -11,6 +11,7 @@ from gql_server import ids
 from gql_server.artifacts.provenance import to_json
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.jobs import queue
+from gql_server.jobs.descriptions import JobDescription, Subjects
 from gql_server.jobs.handler import ArtifactHandler
 from gql_server.protocol.results import IndexResult
 from gql_server.protocol.tasks import IndexNeurons
@@ -59,7 +60,7 @@ async def index(server: AppContext, request: IndexRequest) -> Launched:
         lookup.check_ready(await lookup.get(session, Sae, sae.id))
 
     return await launch.queue(
-        request=_request(sae, run.id)
+        request=_request(sae, run.id, request.top_texts_per_neuron)
         | {
             "exclude_first_positions": request.exclude_first_positions,
             "exclude_outliers": request.exclude_outliers,
@@ -86,15 +87,20 @@ def _check_run(sae: Sae, run: ActivationRun) -> None:
 async def add(session: AsyncSession, sae: Sae, run_id: str, top_texts_per_neuron: int) -> None:
     """Queue an indexing in a transaction that is under way, whether the queue is full or not."""
     row = _new_index(sae, run_id, top_texts_per_neuron)
-    job = launching.new_job(IndexHandler, artifact_id=row.id, result_id=sae.id, request=_request(sae, run_id))
+    request = _request(sae, run_id, top_texts_per_neuron)
+    job = launching.new_job(IndexHandler, artifact_id=row.id, result_id=sae.id, request=request)
     row.job_id = job.id
     await queue.add(session, job)
     await session.flush()
     session.add(row)
 
 
-def _request(sae: Sae, run_id: str) -> dict[str, Any]:
-    return {"language_model_id": sae.language_model_id, "activation_run_id": run_id}
+def _request(sae: Sae, run_id: str, top_texts_per_neuron: int) -> dict[str, Any]:
+    return {
+        "language_model_id": sae.language_model_id,
+        "activation_run_id": run_id,
+        "top_texts_per_neuron": top_texts_per_neuron,
+    }
 
 
 def _new_index(sae: Sae, run_id: str, top_texts_per_neuron: int) -> NeuronIndex:
@@ -122,6 +128,21 @@ class IndexHandler(ArtifactHandler[IndexNeurons, IndexResult, NeuronIndex]):
     result = IndexResult
     makes = NeuronIndex
     pairs = Sae
+
+    @classmethod
+    def describe(cls, job: Job, about: Subjects) -> JobDescription:
+        """Name the SAE and the run; what is left out is the SAE's own unless it was asked for."""
+        wanted = job.request
+        positions, outliers = wanted.get("exclude_first_positions"), wanted.get("exclude_outliers")
+        own = exclusions.of_sae(about.sae) if about.sae else None
+        return JobDescription(
+            f"Index {about.sae_name} over {about.activation_run_name}",
+            {
+                "top_texts_per_neuron": wanted.get("top_texts_per_neuron"),
+                "exclude_first_positions": own.first_positions if own and positions is None else positions,
+                "exclude_outliers": own.outliers if own and outliers is None else outliers or None,
+            },
+        )
 
     async def task_of(self, session: AsyncSession, job: Job, row: NeuronIndex) -> IndexNeurons:
         """Return the task, with the exclusions of the SAE's training unless others were asked for."""

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from gql_server.services import cursors
-from models import ActivationRun, Base, Concept, ConceptConfig, Sae
+from models import ActivationRun, Base, Concept, ConceptConfig, Job, Sae
 from models.base import UtcDateTime
 
 Item = TypeVar("Item")
@@ -39,6 +39,7 @@ SAES_OF_LANGUAGE_MODEL = Children(Sae, Sae.language_model_id)
 SAES_OF_RUN = Children(Sae, Sae.activation_run_id)
 CONCEPTS_OF_SAE = Children(Concept, Concept.sae_id)
 CONFIGS_OF_SAE = Children(ConceptConfig, ConceptConfig.sae_id)
+JOBS_OF_RESULT = Children(Job, Job.result_id)
 
 
 async def newest_first(

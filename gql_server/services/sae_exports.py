@@ -10,6 +10,7 @@ from gql_server import __version__
 from gql_server.errors import Conflict
 from gql_server.formats.sae_classes import EXPORTED_AS
 from gql_server.formats.sae_lens_config import MODEL_ARGUMENTS
+from gql_server.jobs.descriptions import JobDescription, Subjects
 from gql_server.jobs.handler import JobHandler
 from gql_server.protocol.results import ExportResult
 from gql_server.protocol.tasks import ExportSae
@@ -23,6 +24,8 @@ from models.enums import JobKind, LanguageModelSourceKind, LayerKind, ProgressUn
 
 _BYTES_PER_WEIGHT = 4
 _WRITTEN_TWICE = 2
+LIBRARIES = {"SAE_LENS": "SAELens", "MI_CROW": "mi_crow"}
+"""What people call the library of a format."""
 
 
 async def export(server: AppContext, request: ExportSaeRequest) -> Launched:
@@ -72,6 +75,12 @@ class ExportHandler(JobHandler[ExportSae, ExportResult]):
     unit = ProgressUnit.BYTES
     task = ExportSae
     result = ExportResult
+
+    @classmethod
+    def describe(cls, job: Job, about: Subjects) -> JobDescription:
+        """Name the SAE and the other library."""
+        format = job.request.get("format", "SAE_LENS")
+        return JobDescription(f"Export {about.sae_name} for {LIBRARIES[format]}", {"format": format})
 
     async def begin(self, session: AsyncSession, job: Job) -> ExportSae:
         """Return the task; the SAE stays as it is."""

@@ -15,6 +15,7 @@ from gql_server.artifacts.provenance import to_json
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.formats import sae_lens_config
 from gql_server.formats.sae_lens_config import CFG_FILE, MAX_CFG_BYTES, WEIGHTS_FILE, NotRepresentable
+from gql_server.jobs.descriptions import JobDescription, Subjects
 from gql_server.jobs.handler import ArtifactHandler
 from gql_server.processes.reader_pool import refusing
 from gql_server.protocol.results import ImportResult
@@ -54,8 +55,12 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
     with refusing(_PATHS[request.format], "The files cannot be read"):
         files = await server.readers.files.run(_check_source, settings, request, width)
 
+    sae = _new_sae(request, language_model)
+
     async def check(session: AsyncSession) -> None:
         await lookup.get(session, LanguageModel, language_model.id)
+        if request.name is None:
+            sae.name = await launching.unused_name(session, Sae, sae.name)
 
     return await launch.queue(
         request={
@@ -66,7 +71,7 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
             "source": request.path,
             "files": {name: str(path) for name, path in files.items()},
         },
-        makes=_new_sae(request, language_model),
+        makes=sae,
         check=check,
     )
 
@@ -180,6 +185,18 @@ class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
     task = ImportSae
     result = ImportResult
     makes = Sae
+
+    @classmethod
+    def describe(cls, job: Job, about: Subjects) -> JobDescription:
+        """Name the source and the layer that it is for."""
+        wanted = job.request
+        source = wanted.get("source", "")
+        layer = (wanted.get("layer") or {}).get("name", "")
+        return JobDescription(
+            f"Import {Path(source).name or 'an SAE'} for {about.language_model_name},"
+            f" {about.layer_name(layer)}",
+            {"layer": layer, "source_format": wanted.get("format"), "source": source},
+        )
 
     async def task_of(self, session: AsyncSession, job: Job, sae: Sae) -> ImportSae:
         """Return the task, with what is known of the language model now."""

@@ -14,6 +14,7 @@ from gql_server.artifacts.provenance import SaeProvenance, to_json
 from gql_server.database.database import after_commit
 from gql_server.errors import Conflict
 from gql_server.jobs import event_log
+from gql_server.jobs.descriptions import JobDescription, Subjects
 from gql_server.jobs.handler import ArtifactHandler
 from gql_server.protocol.events import Event, TrainingConfigChosen, TrainingPointMessage, TrainingResumed
 from gql_server.protocol.exclusions import Exclusions
@@ -56,6 +57,19 @@ _COPIES_IN_SNAPSHOT = 3
 """The weights, and the optimizer's two averages of each."""
 DEFAULT_EXPANSION = 8
 """Neurons per input dimension where a request does not say."""
+_ASKED = (
+    "sae_class",
+    "k",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "l1_lambda",
+    "seed",
+    "device",
+    "exclude_outliers",
+    "index_neurons",
+)
+"""What of a request is shown as it is kept."""
 
 
 async def train(server: AppContext, request: TrainRequest) -> Launched:
@@ -78,12 +92,17 @@ async def train(server: AppContext, request: TrainRequest) -> Launched:
     n_bytes = _BYTES_PER_WEIGHT * 2 * width * latent_count * (1 + _COPIES_IN_SNAPSHOT)
     await asyncio.to_thread(quota.check, "latentCount", n_bytes, "The SAE's files", server.settings)
 
+    sae = _new_sae(request, run, layer, width, latent_count)
+
     async def check(session: AsyncSession) -> None:
         lookup.check_usable(await lookup.get(session, ActivationRun, run.id))
+        if request.name is None:
+            sae.name = await launching.unused_name(session, Sae, sae.name)
 
     return await launch.queue(
-        request=dataclasses.asdict(request) | {"language_model_id": run.language_model_id},
-        makes=_new_sae(request, run, layer, width, latent_count),
+        request=dataclasses.asdict(request)
+        | {"language_model_id": run.language_model_id, "layer": layer, "latent_count": latent_count},
+        makes=sae,
         check=check,
     )
 
@@ -198,6 +217,23 @@ class TrainHandler(ArtifactHandler[TrainSae, TrainResult, Sae]):
     result = TrainResult
     events = (TrainingConfigChosen, TrainingPointMessage, TrainingResumed)
     makes = Sae
+
+    @classmethod
+    def describe(cls, job: Job, about: Subjects) -> JobDescription:
+        """Name the class, its size and the activations."""
+        wanted, sae = job.request, about.sae
+        latent_count = sae.latent_count if sae else wanted.get("latent_count")
+        layer = (sae.layer if sae else wanted.get("layer")) or ""
+        size = f" with {latent_count:,} neurons" if latent_count else ""
+        place = f", {about.layer_name(layer)}" if layer else ""
+        asked = {name: wanted.get(name) for name in _ASKED}
+        asked |= {"layer": layer or None, "latent_count": latent_count}
+        # A job of an earlier version asks for none.
+        asked["exclude_first_positions"] = wanted.get("exclude_first_positions") or 0
+        asked["config"] = sae.training_config if sae else None
+        return JobDescription(
+            f"Train {wanted.get('sae_class', 'an SAE')}{size} on {about.activation_run_name}{place}", asked
+        )
 
     async def task_of(self, session: AsyncSession, job: Job, sae: Sae) -> TrainSae:
         """Return the task; an earlier attempt's points stay until the worker says which still count."""

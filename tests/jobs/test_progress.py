@@ -62,3 +62,12 @@ def test_a_job_that_is_done_has_done_all_that_it_counted_and_its_event_says_so()
         "eta_seconds": 0.0,
         "stage": None,
     }
+
+
+def test_counted_progress_may_say_what_it_counts() -> None:
+    job = new_job()
+    progress.take_in(job, Progress(1, 4, stage="computing similar neurons"))
+    assert (job.fraction, job.stage) == (0.25, "computing similar neurons")
+    assert progress.payload(job)["stage"]["total"] is None
+    progress.take_in(job, Progress(2, 4))
+    assert progress.payload(job)["stage"] is None

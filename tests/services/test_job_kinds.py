@@ -54,7 +54,8 @@ class Unwritten(JobHandler[ExportSae, ExportResult]):
         ),
         (
             [*HANDLERS[:-1], Unwritten],
-            "Unwritten lacks lane, begin, keep, requeue, which gql_server/jobs/handler.py explains.",
+            "Unwritten lacks lane, begin, describe, keep, requeue, which gql_server/jobs/handler.py"
+            " explains.",
         ),
         *(
             (

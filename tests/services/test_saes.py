@@ -1,5 +1,6 @@
 """SAEs: what goes with one that is deleted, and what keeps one from being deleted."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from sqlalchemy import func, select
 
 from gql_server import ids
 from gql_server.errors import Conflict
-from gql_server.services import concept_configs, concepts, neuron_indexes, saes
+from gql_server.services import concept_configs, concepts, launching, neuron_indexes, saes
 from gql_server.services.app_context import AppContext
 from gql_server.services.requests import IndexRequest, SaveConceptConfigRequest, SetConceptRequest
 from models import (
@@ -21,6 +22,7 @@ from models import (
 )
 from models.base import Base
 from models.enums import ArtifactStatus
+from tests.support.requests import train_request
 from tests.support.serving import add_language_model, add_run, add_sae, serving
 
 OF_AN_SAE: tuple[type[Base], ...] = (
@@ -101,3 +103,28 @@ async def test_an_sae_that_a_job_works_on_is_not_deleted_and_the_refusal_names_t
             await saes.delete(server, sae.id)
         assert refusal.value.id == job.id
         await saes.delete(server, other.id)
+
+
+async def test_a_name_made_by_default_is_unique_and_a_given_one_is_kept(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        run = await add_run(server, await add_language_model(server), name="r" * 200)
+        request = train_request(run.id)
+        names = []
+        for given in (None, None, "mine", "mine", None):
+            job = (await saes.train(server, replace(request, name=given))).job
+            async with server.database.read() as session:
+                names.append((await session.get_one(Sae, job.artifact_id)).name)
+    first = f"TopKSae 64 on {'r' * 200}"[:200]
+    assert names == [first, f"{first[:192]} 2", "mine", "mine", f"{first[:192]} 3"]
+
+
+async def test_a_name_that_begins_another_is_free(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        run = await add_run(server, await add_language_model(server))
+        for name in ("50% of a_b", "50% of a_b 3", "50 of axb"):
+            await add_sae(server, run, name=name)
+        async with server.database.read() as session:
+            found = [
+                await launching.unused_name(session, Sae, name) for name in ("50% of a_b", "50%", "50 of a_b")
+            ]
+    assert found == ["50% of a_b 2", "50%", "50 of a_b"]

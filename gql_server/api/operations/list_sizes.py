@@ -87,6 +87,8 @@ SIZES: Mapping[str, Size] = {
     "DatasetPreview.columns": _always(FEW),
     "DatasetPreview.texts": _page,
     "Neuron.conceptHistory": _always(RECORDS),
+    "Job.log": _page,
+    "CaptureRequest.layers": _always(FEW),
     "Neuron.topTexts": _page,
     "Neuron.promotedTokens": _page,
     "Neuron.suppressedTokens": _page,
@@ -173,6 +175,10 @@ def scope_below(scope: Scope, type_name: str, field_name: str, arguments: Mappin
             return Scope(page=len(arguments["ids"]))
         case "Query.__type":
             return Scope(one_type=True)
+        case "Job.log":
+            return Scope(page=_clamped(arguments["last"]))
+        case "Job.events" if arguments.get("last") is not None:
+            return Scope(page=_clamped(arguments["last"]))
         case "Sae.trainingHistory":
             return Scope(page=max(1, arguments["maxPoints"]))
     first = arguments.get("first")
