@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 from strawberry.dataloader import DataLoader
 
@@ -39,7 +40,6 @@ from models import (
     Sae,
     SaeEvaluation,
     StoredDataset,
-    TrainingPoint,
 )
 from models.enums import ArtifactStatus, JobEventType
 
@@ -256,7 +256,7 @@ class Loaders:
         return _loader(self._load_job_events)
 
     @cached_property
-    def training_points(self) -> DataLoader[TrainingPointsKey, list[TrainingPoint]]:
+    def training_points(self) -> DataLoader[TrainingPointsKey, list[Row[Any]]]:
         """Thinned-out training histories."""
         return _loader(self._load_training_points)
 
@@ -391,8 +391,8 @@ class Loaders:
 
         return await _by_group(keys, lambda key: (key.first, key.after, key.types, key.last), load)
 
-    async def _load_training_points(self, keys: list[TrainingPointsKey]) -> list[list[TrainingPoint]]:
-        async def load(max_points: int, keys: list[TrainingPointsKey]) -> list[list[TrainingPoint]]:
+    async def _load_training_points(self, keys: list[TrainingPointsKey]) -> list[list[Row[Any]]]:
+        async def load(max_points: int, keys: list[TrainingPointsKey]) -> list[list[Row[Any]]]:
             saes = [key.sae_id for key in keys]
             async with self._server.database.read() as session:
                 found = await batches.training_points(session, saes, max_points)

@@ -36,6 +36,7 @@ from gql_server.api.search import SearchQueries
 from gql_server.api.server import ServerQueries
 from gql_server.api.stored_datasets import StoredDatasetMutations, StoredDatasetQueries
 from gql_server.api.top_neurons import TopNeuronQueries
+from gql_server.api.training_curves import TrainingCurveQueries, TrainingCurveSubscriptions
 from models.enums import JobEventType, JobKind
 
 if hidden := [type_ for type_ in JobEventType if type_ not in EVENT_TYPES]:
@@ -56,6 +57,7 @@ class Query(
     LanguageModelQueries,
     ActivationRunQueries,
     SaeQueries,
+    TrainingCurveQueries,
     NeuronQueries,
     TopNeuronQueries,
     ContrastQueries,
@@ -89,7 +91,7 @@ class Mutation(
 
 
 @object_type
-class Subscription(JobSubscriptions, GenerationSubscriptions):
+class Subscription(JobSubscriptions, TrainingCurveSubscriptions, GenerationSubscriptions):
     """What can be followed."""
 
 

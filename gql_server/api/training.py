@@ -4,6 +4,7 @@ from dataclasses import fields
 from typing import Any
 
 import strawberry
+from sqlalchemy import Row
 
 from gql_server.api.common import BigInt, finite, finite_number, input_type, object_type, request_of
 from gql_server.services.requests import TrainRequest
@@ -113,7 +114,7 @@ def training_point(stored: dict[str, Any]) -> TrainingPoint:
     return TrainingPoint(**shown)
 
 
-def training_point_of_row(row: TrainingPointRow) -> TrainingPoint:
+def training_point_of_row(row: TrainingPointRow | Row[Any]) -> TrainingPoint:
     """Return a row as it is shown."""
     return training_point({field.name: getattr(row, field.name) for field in fields(TrainingPoint)})
 

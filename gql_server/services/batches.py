@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, case, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, case, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -13,14 +13,14 @@ from gql_server.services import cursors
 from models import Concept, Job, JobEvent, NeuronIndex, SaeEvaluation, TrainingPoint
 from models.enums import ArtifactStatus, JobEventType, JobStatus
 
-Row = TypeVar("Row")
+T = TypeVar("T")
 
 MAX_TRAINING_POINTS = 10_000
 _NO_LIMIT = 2**62
 """Above each sequence number."""
 
 
-async def rows(session: AsyncSession, table: type[Row], ids: Sequence[str]) -> dict[str, Row]:
+async def rows(session: AsyncSession, table: type[T], ids: Sequence[str]) -> dict[str, T]:
     """Return the rows with these IDs, by ID."""
     columns: Any = table
     found: Any = await session.scalars(select(table).where(columns.id.in_(ids)))
@@ -146,19 +146,25 @@ async def _removed(session: AsyncSession, job_ids: Sequence[str], after: int) ->
 
 async def training_points(
     session: AsyncSession, sae_ids: Sequence[str], max_points: int
-) -> dict[str, list[TrainingPoint]]:
+) -> dict[str, list[Row[Any]]]:
     """Return at most ``max_points`` points of every training, spread evenly, the last one included."""
     cursors.check_first(max_points, "maxPoints", MAX_TRAINING_POINTS)
+    names = [column.key for column in TrainingPoint.__table__.columns if column.key != "sae_id"]
+    points: dict[str, list[Row[Any]]] = {sae_id: [] for sae_id in sae_ids}
+    # Rows without entities, which would take longer than all the rest where there are thousands.
+    for row in await session.execute(spread_points(sae_ids, max_points, names)):
+        points[row.sae_id].append(row)
+    return points
+
+
+def spread_points(sae_ids: Sequence[str], max_points: int, names: Sequence[str]) -> Select[Any]:
+    """Return the query for the SAE's ID and some columns of the points that ``training_points`` tells of."""
     of_sae = TrainingPoint.sae_id
     number = func.row_number().over(partition_by=of_sae, order_by=TrainingPoint.step).label("number")
     total = func.count().over(partition_by=of_sae).label("total")
     ranked = select(TrainingPoint, number, total).where(of_sae.in_(sae_ids)).subquery()
-    point = aliased(TrainingPoint, ranked)
     # Of n points, m are where number * m / n, rounded down, goes up: the n-th always is.
     position = ranked.c.number * max_points // ranked.c.total
     position_before = (ranked.c.number - 1) * max_points // ranked.c.total
-    found = await session.scalars(select(point).where(position > position_before).order_by(point.step))
-    points: dict[str, list[TrainingPoint]] = {sae_id: [] for sae_id in sae_ids}
-    for row in found:
-        points[row.sae_id].append(row)
-    return points
+    columns = (ranked.c[name] for name in ("sae_id", *names))
+    return select(*columns).where(position > position_before).order_by(ranked.c.sae_id, ranked.c.step)

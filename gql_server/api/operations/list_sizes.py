@@ -21,6 +21,11 @@ RECORDS = 20
 """Entries of a list without pages."""
 EDITS = 20
 FEW = 5
+POINT = 0.25
+"""A point of a training's history, which is read and made with hundreds of others, beside another value."""
+COLUMN_VALUE = 0.1
+"""A number in a column, which nothing has to be resolved for, beside another value."""
+MAX_POINTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,9 @@ class Scope:
     watched: int = 0
     """Neurons watched at each token."""
     per_token: bool = False
+    curves: int = 1
+    series: int = 1
+    """Of trainings: SAEs, and figures of each."""
     one_type: bool = False
     """Whether introspection was asked for one type, which may be the largest."""
 
@@ -57,6 +65,10 @@ def _numbers(scope: Scope) -> float:
     return scope.tokens / NUMBERS_OF_A_VALUE
 
 
+def _column(scope: Scope) -> float:
+    return scope.page * COLUMN_VALUE
+
+
 def _of_types(average: float, largest: float) -> Size:
     return lambda scope: largest if scope.one_type else average
 
@@ -70,7 +82,12 @@ SIZES: Mapping[str, Size] = {
     "ActivationRun.layers": _always(FEW),
     "Sae.exports": _always(FEW),
     "Sae.evaluations": _page,
-    "Sae.trainingHistory": _page,
+    "Sae.trainingHistory": lambda scope: scope.page * POINT,
+    "Query.trainingCurves": lambda scope: scope.curves,
+    "TrainingCurve.steps": _column,
+    "TrainingCurve.tokenCounts": _column,
+    "TrainingCurve.series": lambda scope: scope.series,
+    "TrainingSeries.values": _column,
     "ActivationRunProvenance.layers": _always(FEW),
     "ActivationRunProvenance.specialTokenIds": _always(FEW),
     "ActivationRunProvenance.beginTokenIds": _always(FEW),
@@ -180,7 +197,13 @@ def scope_below(scope: Scope, type_name: str, field_name: str, arguments: Mappin
         case "Job.events" if arguments.get("last") is not None:
             return Scope(page=_clamped(arguments["last"]))
         case "Sae.trainingHistory":
-            return Scope(page=max(1, arguments["maxPoints"]))
+            return Scope(page=min(max(1, arguments["maxPoints"]), MAX_POINTS))
+        case "Query.trainingCurves":
+            return Scope(
+                page=min(max(1, arguments["maxPoints"]), MAX_POINTS),
+                curves=len(arguments["saeIds"]),
+                series=len(set(arguments["metrics"])),
+            )
     first = arguments.get("first")
     return scope if first is None else Scope(page=_clamped(first))
 
