@@ -9,6 +9,7 @@ from strawberry.types import ExecutionContext
 
 from gql_server.api.activation_runs import ActivationRunMutations, ActivationRunQueries
 from gql_server.api.attribution import AttributionQueries
+from gql_server.api.changes import ChangeSubscriptions
 from gql_server.api.common import SCALARS, object_type
 from gql_server.api.concept_configs import ConceptConfigMutations, ConceptConfigQueries
 from gql_server.api.concepts import ConceptMutations, ConceptQueries
@@ -91,7 +92,9 @@ class Mutation(
 
 
 @object_type
-class Subscription(JobSubscriptions, TrainingCurveSubscriptions, GenerationSubscriptions):
+class Subscription(
+    JobSubscriptions, TrainingCurveSubscriptions, ChangeSubscriptions, GenerationSubscriptions
+):
     """What can be followed."""
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
+from gql_server.database.changes import ChangeFeed, note_changes, take_noted
 from gql_server.errors import QueueFull
 
 log = structlog.get_logger(__name__)
@@ -38,13 +39,15 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._readers = _engine(path, "DEFERRED", pool_size=8)
-        self._writers = _engine(path, "IMMEDIATE", pool_size=1)
+        self._writers = _engine(path, "IMMEDIATE", pool_size=1, prepare=note_changes)
         self._read_sessions = async_sessionmaker(self._readers, expire_on_commit=False)
         self._write_sessions = async_sessionmaker(self._writers, expire_on_commit=False)
         self._writing = asyncio.Lock()
         self._path, self._identity = path, identity_of(path)
         self._is_gone = False
         """Whether the last check found the file moved or deleted."""
+        self.changes = ChangeFeed()
+        """Tells of what writes have changed."""
         self.commits = 0
         """The number of commits of this process; what was read since the last one is up to date."""
 
@@ -70,6 +73,8 @@ class Database:
                     yield session
                     # What goes with a row may have been written to where the directory was until now.
                     await self._check_place()
+                    changes = await take_noted(session)
+                self.changes.tell(changes)
         except OperationalError as error:
             if _FULL not in str(error.orig):
                 raise
@@ -157,7 +162,9 @@ def _connect(database: str, **options: Any) -> _Connection:
     return connection
 
 
-def _engine(path: Path, begin: str, pool_size: int) -> AsyncEngine:
+def _engine(
+    path: Path, begin: str, pool_size: int, prepare: Callable[[Any], None] = lambda connection: None
+) -> AsyncEngine:
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
         pool_size=pool_size,
@@ -173,6 +180,7 @@ def _engine(path: Path, begin: str, pool_size: int) -> AsyncEngine:
         for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+        prepare(connection)
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin_transaction(connection: Any) -> None:

@@ -12,7 +12,7 @@ from tests.e2e.test_cancel import STATUS, built_in, launch, training
 from tests.support.curves import POINTS, CurveClient
 from tests.support.server_process import RunningServer, server_process
 
-SETTINGS = {"SNAPSHOT_INTERVAL_SECONDS": "1"}
+SETTINGS = {"SNAPSHOT_INTERVAL_SECONDS": "1", "WORKERS": "1", "WARM_UP": "false"}
 EPOCHS = 12
 HISTORY = """query($id: ID!) { sae(id: $id) { status
   trainingHistory(maxPoints: 10000) { step tokenCount loss explainedVariance tokensPerSecond } } }"""
@@ -69,7 +69,7 @@ async def never_empty(client: Api, sae: str, ending: asyncio.Event) -> int:
     fewest = len(await history(client, sae))
     while not ending.is_set():
         fewest = min(fewest, len(await history(client, sae)))
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
     return fewest
 
 

@@ -150,7 +150,7 @@ def _work(type_name: str, field_name: str, below: Scope, arguments: Mapping[str,
         case "Query.attributeNeurons":
             passes: int = PASSES_OF_A_GRADIENT + max(0, arguments["ablate"])
             return PER_PROMPT_TOKEN * below.tokens * passes
-        case "Subscription.jobs" | "Subscription.trainingPoints":
+        case "Subscription.jobs" | "Subscription.trainingPoints" | "Subscription.changes":
             return PER_WATCH
         case "Mutation.generate" | "Subscription.generation":
             return below.outputs * (PER_PROMPT + PER_NEW_TOKEN * below.tokens)
