@@ -88,6 +88,8 @@ class Settings(BaseSettings):
     """Fields inside fields of a GraphQL operation, at the deepest place."""
     max_query_aliases: int = Field(default=30, ge=0)
     """Aliases of a GraphQL document, and fields that are selected once more beside themselves."""
+    max_query_overlaps: int = Field(default=2_000, ge=1)
+    """Pairs of fields of a GraphQL document for one place of the answer, which have to be compared."""
     max_query_cost: int = Field(default=30_000, ge=1)
     """Estimated values of an operation's answer; what runs a language model counts as many."""
     max_request_tokens: int = Field(default=65_536, ge=1)

@@ -29,8 +29,6 @@ LARGE_COST = 3_000
 """The cost of a query from which on it may take more than 20 ms without a pause."""
 FAR_BEYOND = 10
 """Counting values stops at so many times the limit."""
-MAX_OVERLAPS = 2_000
-"""Pairs of fields that validation compares, each in some 7 µs."""
 MAX_NESTING = 100
 """Brackets inside brackets; the parser itself gives up at about twice as many."""
 
@@ -206,7 +204,7 @@ def for_introspection(settings: Settings) -> Settings:
     Clients and tools send one and the same document, which takes what the schema takes, whatever an
     operator allows operations on data.
     """
-    names = ("characters", "tokens", "depth", "aliases", "cost")
+    names = ("characters", "tokens", "depth", "aliases", "overlaps", "cost")
     fields = type(settings).model_fields
     higher = {
         f"max_query_{name}": max(getattr(settings, f"max_query_{name}"), fields[f"max_query_{name}"].default)
@@ -266,12 +264,13 @@ def _refusal_of_shape(shape: Shape, settings: Settings) -> GraphQLError | None:
             f" {settings.max_query_aliases:,}. Page through lists instead of naming their entries one by one."
         )
         return too_complex("aliases", settings.max_query_aliases, shape.aliases, message)
-    if shape.overlaps > MAX_OVERLAPS:
+    # Validation compares each pair, in some 7 µs.
+    if shape.overlaps > settings.max_query_overlaps:
         message = (
             f"The document has {shape.overlaps:,} pairs of fields for one place of the answer; the limit is"
-            f" {MAX_OVERLAPS:,}. Ask for each field once."
+            f" {settings.max_query_overlaps:,}. Ask for each field once."
         )
-        return too_complex("overlaps", MAX_OVERLAPS, shape.overlaps, message)
+        return too_complex("overlaps", settings.max_query_overlaps, shape.overlaps, message)
     return None
 
 
