@@ -35,6 +35,7 @@ from gql_server.api.refusals import HANDLERS
 from gql_server.api.saes import SaeMutations, SaeQueries
 from gql_server.api.search import SearchQueries
 from gql_server.api.server import ServerQueries
+from gql_server.api.server_status import ServerSubscriptions
 from gql_server.api.stored_datasets import StoredDatasetMutations, StoredDatasetQueries
 from gql_server.api.top_neurons import TopNeuronQueries
 from gql_server.api.training_curves import TrainingCurveQueries, TrainingCurveSubscriptions
@@ -93,7 +94,11 @@ class Mutation(
 
 @object_type
 class Subscription(
-    JobSubscriptions, TrainingCurveSubscriptions, ChangeSubscriptions, GenerationSubscriptions
+    JobSubscriptions,
+    TrainingCurveSubscriptions,
+    ChangeSubscriptions,
+    ServerSubscriptions,
+    GenerationSubscriptions,
 ):
     """What can be followed."""
 

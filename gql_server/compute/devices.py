@@ -26,6 +26,15 @@ def choose_device(asked: str | None) -> str:
     return device
 
 
+def held_bytes() -> int | None:
+    """Return the memory of devices that torch holds for this process; None where it has used none."""
+    if torch.cuda.is_initialized():
+        return sum(torch.cuda.memory_reserved(index) for index in range(torch.cuda.device_count()))
+    if torch.backends.mps.is_available():
+        return torch.mps.driver_allocated_memory()
+    return None
+
+
 def _named(asked: str | None, available: list[str]) -> str:
     if asked is None or (asked == "cuda" and available[0].startswith("cuda")):
         return available[0]

@@ -12,22 +12,53 @@ class BuiltInClass:
 
     path: str
     """Where it is imported from, as an entry point says it."""
+    description: str
+    """Which latents it keeps, and what it is for, in a sentence or two for people."""
     architecture: str | None
     """What it is exported as: SAELens' name of what it computes; None where SAELens has none."""
     is_imported: bool = False
     """Whether SAELens' SAEs of that architecture become SAEs of this class."""
 
 
+RECOMMENDED = "BatchTopKSae"
+"""The class of an SAE where a request names none; docs/training.md says why."""
+
 BUILT_IN = {
-    "L1Sae": BuiltInClass("mi_crow.mechanistic.sae.modules.l1_sae:L1Sae", "standard"),
-    "ReLUSae": BuiltInClass("gql_server.compute.saes.affine_saes:ReLUSae", "standard", is_imported=True),
-    "TopKSae": BuiltInClass("mi_crow.mechanistic.sae.modules.topk_sae:TopKSae", "topk"),
-    "BiasedTopKSae": BuiltInClass(
-        "gql_server.compute.saes.affine_saes:BiasedTopKSae", "topk", is_imported=True
+    "L1Sae": BuiltInClass(
+        "mi_crow.mechanistic.sae.modules.l1_sae:L1Sae",
+        "All latents above 0, kept few by l1Lambda; without a decoder bias. mi_crow's own.",
+        "standard",
     ),
-    "BatchTopKSae": BuiltInClass("gql_server.compute.saes.affine_saes:BatchTopKSae", "jumprelu"),
+    "ReLUSae": BuiltInClass(
+        "gql_server.compute.saes.affine_saes:ReLUSae",
+        "All latents above 0, kept few by l1Lambda (Bricken et al. 2023).",
+        "standard",
+        is_imported=True,
+    ),
+    "TopKSae": BuiltInClass(
+        "mi_crow.mechanistic.sae.modules.topk_sae:TopKSae",
+        "The k largest latents of each token; without a decoder bias. mi_crow's own: take it where a"
+        " checkpoint must open with mi_crow alone.",
+        "topk",
+    ),
+    "BiasedTopKSae": BuiltInClass(
+        "gql_server.compute.saes.affine_saes:BiasedTopKSae",
+        "The k largest latents of each token (Gao et al. 2024): take it where every token must have"
+        " exactly k.",
+        "topk",
+        is_imported=True,
+    ),
+    RECOMMENDED: BuiltInClass(
+        "gql_server.compute.saes.affine_saes:BatchTopKSae",
+        "k latents per token on average: the largest of a batch, then all above one threshold (Bussmann et"
+        " al. 2024). Describes activations best for its k, and leaves hardly a neuron dead.",
+        "jumprelu",
+    ),
     "JumpReLUSae": BuiltInClass(
-        "gql_server.compute.saes.affine_saes:JumpReLUSae", "jumprelu", is_imported=True
+        "gql_server.compute.saes.affine_saes:JumpReLUSae",
+        "All latents above thresholds of their own, drawn to k per token (Rajamanoharan et al. 2024).",
+        "jumprelu",
+        is_imported=True,
     ),
 }
 """By name. A name of ours stays ours, whatever another package registers."""

@@ -1,7 +1,8 @@
 """How a task gets to where it is computed: the one interface between the API process and compute."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from gql_server.protocol.events import Event, Progress
@@ -104,6 +105,23 @@ class TaskRun:
         return await asyncio.shield(self._outcome)
 
 
+@dataclass(frozen=True)
+class WorkerState:
+    """A worker as it is now."""
+
+    lanes: Sequence[str]
+    pid: int | None
+    """None while it does not run."""
+    device: str | None
+    """Where it computes if not told; None until its libraries are there."""
+    runs: Sequence[TaskRun]
+    """The tasks that it has, some of which may still wait there."""
+    language_model_ids: Sequence[str]
+    """The language models that it holds."""
+    accelerator_bytes: int | None
+    """Memory of the device that it has taken; None where it computes without one."""
+
+
 class Executor(Protocol):
     """Starts tasks in a lane and tells of them. Nothing about it assumes shared memory."""
 
@@ -119,6 +137,9 @@ class Executor(Protocol):
 
     async def describe(self) -> WorkerReady:
         """Return what the workers offer: devices and SAE classes."""
+
+    def workers(self) -> Sequence[WorkerState]:
+        """Return the workers of the lanes, whether they run or not; starts none."""
 
     async def close(self, grace_seconds: float) -> None:
         """Ask all tasks to stop, and end all workers after so long; what they did ends without a result."""

@@ -7,7 +7,7 @@ from typing import IO
 
 import structlog
 
-from gql_server.jobs.executor import TaskRun, WorkerLost
+from gql_server.jobs.executor import TaskRun, WorkerLost, WorkerState
 from gql_server.jobs.watchdog import WorkerTimeouts
 from gql_server.jobs.worker_process import STOPPING, WorkerProcess
 from gql_server.protocol.tasks import Task
@@ -123,6 +123,10 @@ class LocalExecutor:
     async def describe(self) -> WorkerReady:
         """Return what the workers offer; starts one if none runs."""
         return await self._workers["interactive"].ready()
+
+    def workers(self) -> list[WorkerState]:
+        """Return the workers of the lanes, whether they run or not."""
+        return [worker.state for worker in dict.fromkeys(self._workers.values())]
 
     async def warm_up(self) -> None:
         """Start the workers, so that the first request does not wait for their imports."""

@@ -106,6 +106,11 @@ class Supervisor:
             if isinstance(outcome, Exception):
                 logger.error("lane ended badly", exc_info=outcome)
 
+    @property
+    def runs(self) -> Mapping[str, TaskRun]:
+        """The tasks of the jobs that are being done, by the job's ID."""
+        return self._runs
+
     def lanes_running(self) -> dict[Lane, bool]:
         """Return of each lane whether it takes jobs."""
         return {lane: not loop.done() and not self._closing for lane, loop in self._loops.items()}

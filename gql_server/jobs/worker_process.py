@@ -14,7 +14,14 @@ import msgspec
 import structlog
 
 from gql_server.errors import shortened
-from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
+from gql_server.jobs.executor import (
+    TaskCanceled,
+    TaskFailure,
+    TaskRun,
+    WorkerLost,
+    WorkerOutOfMemory,
+    WorkerState,
+)
 from gql_server.jobs.spawning import how_it_ended, kill, spawn
 from gql_server.jobs.watchdog import SILENT, STUCK, Watchdog, WorkerTimeouts
 from gql_server.processes import oom
@@ -97,6 +104,9 @@ class WorkerProcess:
         self._watching: asyncio.Task[None] | None = None
         self._loading = False
         """Whether it is inside a library's loading of a language model, which asks nobody."""
+        self._language_models: set[str] = set()
+        """IDs of those that it holds."""
+        self._accelerator_bytes: int | None = None
         self._kills: set[asyncio.Task[None]] = set()
         self._memory_kills = self._newest_memory_kills = 0
         self._ended_for_cancel = False
@@ -110,6 +120,20 @@ class WorkerProcess:
     def pid(self) -> int | None:
         """The process's ID while it runs."""
         return self._process.pid if self._process else None
+
+    @property
+    def state(self) -> WorkerState:
+        """What the process is about now."""
+        is_ready = self._ready is not None and self._ready.done() and self._ready.exception() is None
+        offered = self._ready.result() if self._ready is not None and is_ready else None
+        return WorkerState(
+            lanes=self.lanes,
+            pid=self.pid,
+            device=offered.devices[0] if offered and self.pid else None,
+            runs=[sent.run for sent in self._sent.values()],
+            language_model_ids=sorted(self._language_models),
+            accelerator_bytes=self._accelerator_bytes,
+        )
 
     async def ready(self) -> WorkerReady:
         """Start the process if need be, and return what it offers once its libraries are there.
@@ -265,10 +289,15 @@ class WorkerProcess:
                     self._ready.set_result(message)
             case WorkerAlive():
                 self._watchdog.heartbeat(message)
+                self._accelerator_bytes = message.accelerator_bytes
                 # As it was one heartbeat ago: this one may have been on its way when the worker was ended.
                 self._memory_kills, self._newest_memory_kills = self._newest_memory_kills, kills_so_far()
             case LanguageModelChanged(status=status):
                 self._loading = status == "LOADING"
+                if status == "LOADED":
+                    self._language_models.add(message.language_model_id)
+                else:
+                    self._language_models.discard(message.language_model_id)
                 for task_id, sent in self._sent.items():
                     if self._loading and sent.run.begun and sent.run.cancel_requested:
                         self._kill_later(task_id)
@@ -298,7 +327,8 @@ class WorkerProcess:
         say = log.info if self._closed else log.warning
         self._metrics.ended(self._name, _in_a_word(loss, closed=self._closed))
         say("worker ended", lanes=self.lanes, exit_code=exit_code, reason=str(loss))
-        self._process = None
+        self._process, self._accelerator_bytes = None, None
+        self._language_models.clear()
         if self._watching is not None:
             self._watching.cancel()
         if self._writer is not None:

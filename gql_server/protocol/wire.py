@@ -50,6 +50,8 @@ class SaeClassDescription(Message, frozen=True):
 
     name: str
     needs_k: bool
+    description: str = ""
+    """Which latents it keeps, and what it is for."""
 
 
 class WorkerReady(Message, frozen=True):
@@ -82,6 +84,8 @@ class WorkerAlive(Message, frozen=True):
     """For how long the task in hand, if any, has not got from one step to the next."""
     task_id: int | None = None
     """Which task got to a step last."""
+    accelerator_bytes: int | None = None
+    """Memory of the device that torch holds; None where the worker computes without one."""
 
 
 class TaskBegan(Message, frozen=True):

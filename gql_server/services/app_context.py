@@ -17,6 +17,7 @@ from gql_server.limits.subscription_budget import Subscriptions
 from gql_server.processes.file_threads import FileThreads
 from gql_server.processes.reader_pool import Readers
 from gql_server.services.in_use import InUse
+from gql_server.services.server_status import ServerMonitor
 from gql_server.services.single_flight import SingleFlight
 from gql_server.settings import Settings
 from gql_server.telemetry.telemetry import Telemetry
@@ -47,6 +48,8 @@ class AppContext:
     identities: SingleFlight[LanguageModelProvenance | None] = field(default_factory=SingleFlight)
     """Hashing of language models' files, shared by who asks for it."""
     operation_turns: OperationTurns = field(default_factory=OperationTurns)
+    monitor: ServerMonitor = field(default_factory=ServerMonitor)
+    """How the server is, for who asks."""
     open_messages: OpenMessages = field(default_factory=OpenMessages)
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
     """The open subscriptions and their costs."""

@@ -151,3 +151,26 @@ async def test_a_device_that_is_not_there_is_named(tiny_model_dir: Path, tmp_pat
             failed = (await client.follow(launched["job"]["id"]))[-1]
             assert failed["status"] == "FAILED"
             assert "WORKER_DEVICE is wrong. There is no device 'cuda:99' here" in failed["error"]
+
+
+async def test_the_servers_status_tells_what_its_workers_hold_and_do(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    document = """subscription { serverStatus { artifactBytes workers {
+      lanes isRunning device memoryBytes busyWith { id title } languageModels { name } } } }"""
+    with server_process(tmp_path, MODEL_DIRS=str(tiny_model_dir)) as server:
+        async with api(server.url) as client:
+            job = await start_capture(client, tiny_model_dir)
+            async with asyncio.timeout(120):
+                async for data in client.listen(document):
+                    by_lane = {worker["lanes"][0]: worker for worker in data["serverStatus"]["workers"]}
+                    if by_lane["jobs"]["busyWith"] and by_lane["jobs"]["languageModels"]:
+                        break
+            await client.do("cancelJob", CANCEL, id=("ID!", job))
+    assert set(by_lane) == {"interactive", "jobs"}
+    assert [one["id"] for one in by_lane["jobs"]["busyWith"]] == [job]
+    assert by_lane["interactive"]["busyWith"] == []
+    for worker in by_lane.values():
+        assert worker["isRunning"] and worker["device"] == "cpu"
+        assert worker["languageModels"] == [{"name": "tiny"}]
+        assert worker["memoryBytes"] > 100_000_000, "torch alone takes more"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from gql_server.jobs.executor import TaskCanceled, TaskRun, WorkerLost
+from gql_server.jobs.executor import TaskCanceled, TaskRun, WorkerLost, WorkerState
 from gql_server.protocol.events import Event
 from gql_server.protocol.results import Result
 from gql_server.protocol.tasks import Task
@@ -19,6 +19,8 @@ class FakeExecutor:
         self.tasks: list[tuple[Lane, Task]] = []
         self._runs: list[TaskRun] = []
         self._closed = False
+        self.states: list[WorkerState] = []
+        """What ``workers`` returns."""
 
     async def start(self, lane: Lane, task: Task) -> TaskRun:
         run = TaskRun()
@@ -48,6 +50,9 @@ class FakeExecutor:
         return WorkerReady(
             ["cpu"], [SaeClassDescription("TopKSae", True), SaeClassDescription("L1Sae", False)]
         )
+
+    def workers(self) -> list[WorkerState]:
+        return self.states
 
     async def close(self, grace_seconds: float) -> None:
         self._closed = True

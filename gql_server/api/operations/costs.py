@@ -41,6 +41,8 @@ PER_PREVIEW = 250
 """The cost of looking at a dataset's beginning, of counting its tokens among it."""
 PER_WATCH = 400
 """The cost of watching all jobs: every change of any of them has to be looked at."""
+PER_LOOK = 100
+"""The cost of looking at the workers, the queue and the disk."""
 PER_SELECTION = 50
 """The cost of going over all of an SAE's neurons for a page of them, or over all names for a search."""
 
@@ -152,6 +154,8 @@ def _work(type_name: str, field_name: str, below: Scope, arguments: Mapping[str,
             return PER_PROMPT_TOKEN * below.tokens * passes
         case "Subscription.jobs" | "Subscription.trainingPoints" | "Subscription.changes":
             return PER_WATCH
+        case "Server.status" | "Subscription.serverStatus":
+            return PER_LOOK
         case "Mutation.generate" | "Subscription.generation":
             return below.outputs * (PER_PROMPT + PER_NEW_TOKEN * below.tokens)
     return 0

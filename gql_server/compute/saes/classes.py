@@ -46,6 +46,13 @@ class SaeClass:
         """Whether its engine is made with k, a number of active latents per token."""
         return self._k_parameter is not None
 
+    @property
+    def description(self) -> str:
+        """What the server says of it or, of another package's, the first paragraph of its docstring."""
+        if self.name in BUILT_IN:
+            return BUILT_IN[self.name].description
+        return " ".join((inspect.getdoc(self.sae_type) or "").partition("\n\n")[0].split())
+
     def accepts(self, k: int | None) -> bool:
         """Whether a trained SAE of the class can have this k; none where the engine's default is None."""
         if k is None:
@@ -131,7 +138,10 @@ class SaeClasses:
     def describe(self) -> list[SaeClassDescription]:
         """Describe all of them, by name."""
         classes = sorted(self._classes.values(), key=lambda sae_class: sae_class.name)
-        return [SaeClassDescription(sae_class.name, sae_class.needs_k) for sae_class in classes]
+        return [
+            SaeClassDescription(sae_class.name, sae_class.needs_k, sae_class.description)
+            for sae_class in classes
+        ]
 
 
 def registry(extra: Mapping[str, type[Sae]] | None = None) -> dict[str, SaeClass]:

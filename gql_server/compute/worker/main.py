@@ -107,6 +107,10 @@ class Sharing(Protocol):
         """Suit whoever computes now; called between one step of a task and the next."""
 
 
+def _no_accelerator() -> None:
+    """Tell of no memory: there is no device that has some of its own."""
+
+
 class Alone:
     """Nobody else is there."""
 
@@ -129,7 +133,9 @@ class Worker:
         make_runner: Callable[[Send], Runner],
         idle_seconds: float,
         make_sharing: Callable[[], Sharing] = Alone,
+        accelerator_bytes: Callable[[], int | None] = _no_accelerator,
     ) -> None:
+        self._accelerator_bytes = accelerator_bytes
         self.channel = channel
         self.inbox = Inbox(channel)
         self.interactive = InteractiveTurns(self.inbox, self.do)
@@ -160,7 +166,7 @@ class Worker:
                 self.sharing.announce()
             try:
                 seconds = self._ticks_at_step * _SECONDS_BETWEEN_HEARTBEATS
-                self.channel.send(WorkerAlive(seconds, self._task_in_hand))
+                self.channel.send(WorkerAlive(seconds, self._task_in_hand, self._accelerator_bytes()))
             except OSError:
                 return  # The API process is gone; the inbox ends this one.
 
@@ -239,7 +245,7 @@ def main() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     make_runner = partial(_task_runner, options.device, options.matmul_precision)
     make_sharing = partial(_thread_waits, options.lane_board, options.lanes)
-    Worker(channel, make_runner, options.idle_unload_seconds, make_sharing).serve()
+    Worker(channel, make_runner, options.idle_unload_seconds, make_sharing, _held_bytes).serve()
 
 
 def ignore_signals_to_stop() -> None:
@@ -258,6 +264,12 @@ def _task_runner(device: str | None, matmul_precision: str, send: Send) -> Runne
     from gql_server.compute.worker.task_runner import TaskRunner  # It imports torch.
 
     return TaskRunner(send, device, matmul_precision)
+
+
+def _held_bytes() -> int | None:
+    from gql_server.compute.devices import held_bytes  # It imports torch.
+
+    return held_bytes()
 
 
 def _thread_waits(descriptor: int | None, lanes: str) -> Sharing:

@@ -16,7 +16,6 @@ from gql_server.compute.saes.loaded import Saes
 from gql_server.compute.worker.context import TaskError
 from gql_server.formats.sae_classes import BUILT_IN
 from gql_server.protocol.sources import SaeSource
-from gql_server.protocol.wire import SaeClassDescription
 from tests.compute.dummy_sae import DummySae
 
 
@@ -35,14 +34,30 @@ def source(directory: Path, **changes: Any) -> SaeSource:
 
 
 def test_mi_crows_classes_and_ours_are_there_and_those_that_aim_at_k_need_it() -> None:
-    assert SaeClasses().describe() == [
-        SaeClassDescription("BatchTopKSae", True),
-        SaeClassDescription("BiasedTopKSae", True),
-        SaeClassDescription("JumpReLUSae", True),
-        SaeClassDescription("L1Sae", False),
-        SaeClassDescription("ReLUSae", False),
-        SaeClassDescription("TopKSae", True),
+    described = SaeClasses().describe()
+    assert [(one.name, one.needs_k) for one in described] == [
+        ("BatchTopKSae", True),
+        ("BiasedTopKSae", True),
+        ("JumpReLUSae", True),
+        ("L1Sae", False),
+        ("ReLUSae", False),
+        ("TopKSae", True),
     ]
+    assert {one.name: one.description for one in described} == {
+        name: built_in.description for name, built_in in BUILT_IN.items()
+    }
+
+
+def test_a_class_of_another_package_is_described_by_how_its_docstring_begins() -> None:
+    class Documented(DummySae):
+        """Keeps latents
+        that are large.
+
+        More of it.
+        """
+
+    described = {one.name: one.description for one in SaeClasses({"Documented": Documented}).describe()}
+    assert described["Documented"] == "Keeps latents that are large."
 
 
 def test_an_entry_point_registers_a_class_and_one_that_cannot_be_imported_is_left_out(
