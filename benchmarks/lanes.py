@@ -180,7 +180,13 @@ def set_up(server: Served, model_path: Path, given: argparse.Namespace) -> Setup
         return client.finish(client.launch("captureActivations", capture | {"sampleLimit": limit}))
 
     def training(run_id: str, latents: int, epochs: int) -> dict[str, Any]:
-        asked = {"activationRunId": run_id, "latentCount": latents, "k": 32, "epochs": epochs}
+        asked = {
+            "activationRunId": run_id,
+            "saeClass": "TopKSae",
+            "latentCount": latents,
+            "k": 32,
+            "epochs": epochs,
+        }
         return asked | {"indexNeurons": False}
 
     small = run(given.texts)

@@ -103,7 +103,13 @@ def measure(client: Client, work: Work) -> Times:
     phases.idle()
     run = phases.busy("capture", lambda: client.launch("captureActivations", capture))
     phases.idle()
-    training = {"activationRunId": run, "latentCount": work.latents, "k": work.k, "epochs": work.epochs}
+    training = {
+        "activationRunId": run,
+        "saeClass": "TopKSae",
+        "latentCount": work.latents,
+        "k": work.k,
+        "epochs": work.epochs,
+    }
     sae = phases.busy("training", lambda: client.launch("trainSae", training | {"indexNeurons": False}))
     phases.idle()
     phases.busy("index", lambda: client.launch("indexNeurons", {"saeId": sae}))

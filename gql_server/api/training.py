@@ -7,6 +7,7 @@ import strawberry
 from sqlalchemy import Row
 
 from gql_server.api.common import BigInt, finite, finite_number, input_type, object_type, request_of
+from gql_server.formats.sae_classes import RECOMMENDED
 from gql_server.services.requests import TrainRequest
 from models import TrainingPoint as TrainingPointRow
 
@@ -126,9 +127,9 @@ class TrainSaeInput:
     activation_run_id: strawberry.ID = strawberry.field(description="The activations to train on.")
     layer: str | None = strawberry.field(description="May be left out where the run has one layer.")
     name: str | None = strawberry.field(description="A name for people; the server makes one if left out.")
-    sae_class: str = strawberry.field(default="TopKSae", description="One of Server.saeClasses.")
+    sae_class: str = strawberry.field(default=RECOMMENDED, description="One of Server.saeClasses.")
     latent_count: int | None = strawberry.field(description="Neurons; 8 times the layer's width if left out.")
-    k: int | None = strawberry.field(description="Required for TopKSae.")
+    k: int | None = strawberry.field(description="Required where SaeClassInfo.needsK, as for the default.")
     epochs: int = strawberry.field(default=1, description="Passes over the run's tokens.")
     batch_size: int = strawberry.field(default=1024, description="Tokens per step.")
     learning_rate: float | None = strawberry.field(
@@ -136,7 +137,7 @@ class TrainSaeInput:
             "Chosen for the class and size if left out, like the next; TrainingConfig says what was chosen."
         )
     )
-    l1_lambda: float | None = strawberry.field(description="For L1Sae.")
+    l1_lambda: float | None = strawberry.field(description="Where SaeClassInfo.usesL1Lambda, as for L1Sae.")
     seed: int = strawberry.field(
         default=0, description="The same seed gives the same SAE on the same machine."
     )

@@ -38,7 +38,14 @@ async def make_sae(client: Api, tiny_model_dir: Path) -> str:
         "maxLength": MAX_LENGTH,
     }
     run, _ = await client.run_job("captureActivations", input=("CaptureActivationsInput!", capture))
-    train = {"activationRunId": run, "latentCount": 64, "k": 4, "batchSize": 64, "indexNeurons": False}
+    train = {
+        "activationRunId": run,
+        "saeClass": "TopKSae",
+        "latentCount": 64,
+        "k": 4,
+        "batchSize": 64,
+        "indexNeurons": False,
+    }
     sae, _ = await client.run_job("trainSae", input=("TrainSaeInput!", train))
     return sae
 

@@ -58,6 +58,7 @@ async def made(tiny_server: RunningServer, tiny_model_dir: Path) -> Made:
         train = {
             "activationRunId": run,
             "layer": BLOCKS[0],
+            "saeClass": "TopKSae",
             "latentCount": 128,
             "k": 4,
             "batchSize": 256,

@@ -103,6 +103,7 @@ async def made(server: RunningServer, model_dir: Path) -> Made:
         run = await capture(client, language_model)
         train = {
             "activationRunId": run["id"],
+            "saeClass": "TopKSae",
             "latentCount": 64,
             "k": 4,
             "batchSize": 64,

@@ -47,7 +47,7 @@ async def capture(client: Api, language_model: str) -> str:
 
 
 def train_input(run: str) -> dict[str, Any]:
-    sizes = {"latentCount": 64, "k": 4, "batchSize": 64}
+    sizes = {"saeClass": "TopKSae", "latentCount": 64, "k": 4, "batchSize": 64}
     return {"activationRunId": run, "indexNeurons": False} | sizes
 
 

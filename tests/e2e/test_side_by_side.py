@@ -62,7 +62,14 @@ async def capture(client: Api, language_model: str, sample_limit: int) -> str:
 
 
 async def train(client: Api, run: str) -> str:
-    given = {"activationRunId": run, "latentCount": 64, "k": 4, "batchSize": 128, "indexNeurons": False}
+    given = {
+        "activationRunId": run,
+        "saeClass": "TopKSae",
+        "latentCount": 64,
+        "k": 4,
+        "batchSize": 128,
+        "indexNeurons": False,
+    }
     return (await client.run_job("trainSae", input=("TrainSaeInput!", given)))[0]
 
 

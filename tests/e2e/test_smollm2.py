@@ -51,7 +51,14 @@ async def test_a_gguf_model_is_captured_trained_on_looked_at_and_steered(server:
             "maxLength": 64,
         }
         run, _ = await client.run_job("captureActivations", input=("CaptureActivationsInput!", capture))
-        train = {"activationRunId": run, "latentCount": 512, "k": 16, "batchSize": 256, "epochs": 4}
+        train = {
+            "activationRunId": run,
+            "saeClass": "TopKSae",
+            "latentCount": 512,
+            "k": 16,
+            "batchSize": 256,
+            "epochs": 4,
+        }
         sae, events = await client.run_job("trainSae", input=("TrainSaeInput!", train))
         found = await client.get(
             "topNeurons",
@@ -112,7 +119,14 @@ async def test_marked_tokens_peak_and_promoted_tokens_are_those_of_the_weights(s
             "batchSize": 3,
         }
         run, _ = await client.run_job("captureActivations", input=("CaptureActivationsInput!", capture))
-        train = {"activationRunId": run, "latentCount": 256, "k": 8, "batchSize": 32, "epochs": 20}
+        train = {
+            "activationRunId": run,
+            "saeClass": "TopKSae",
+            "latentCount": 256,
+            "k": 8,
+            "batchSize": 32,
+            "epochs": 20,
+        }
         sae, _ = await client.run_job(
             "trainSae", input=("TrainSaeInput!", train | {"indexNeurons": False, "saeClass": "TopKSae"})
         )

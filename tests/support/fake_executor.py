@@ -48,7 +48,12 @@ class FakeExecutor:
 
     async def describe(self) -> WorkerReady:
         return WorkerReady(
-            ["cpu"], [SaeClassDescription("TopKSae", True), SaeClassDescription("L1Sae", False)]
+            ["cpu"],
+            [
+                SaeClassDescription("TopKSae", True),
+                SaeClassDescription("L1Sae", False),
+                SaeClassDescription("BatchTopKSae", True),
+            ],
         )
 
     def workers(self) -> list[WorkerState]:
