@@ -27,10 +27,10 @@ from gql_server.api.operations.list_sizes import Scope, scope_below, size_of
 from gql_server.services.neurons import NeuronOrder
 
 PER_PROMPT = 250
-"""The cost of running a prompt through a language model."""
+"""The cost of running a prompt through a language model, of 64 tokens or fewer."""
+PER_PROMPT_TOKEN = 0.2
+"""The same of each token beyond, so that all tokens that a request may have are within the limit."""
 PER_NEW_TOKEN = 1
-PER_PROMPT_TOKEN = 1
-"""The cost of running a token of a prompt whose length counts."""
 PASSES_OF_A_GRADIENT = 3
 """Passes of a prompt that one with gradients takes as long as: forward, and twice that backward."""
 PER_UPLOAD = 2_000
@@ -56,10 +56,11 @@ def cost_of(
     """Return the estimated cost of an operation of a valid document; of a subscription, each event's.
 
     Every field counts 1, times the entries of the lists that it is in (``list_sizes``). A prompt counts 250
-    more, or as many as it has tokens where neurons' activations are read or attributed, for each pass; the
-    preview of a dataset counts 250 more, a token to be generated 1 more, a page of ordered or filtered
-    neurons 50 more, and so does a search, watching all jobs 400 more, 1,000 characters of an argument 1 more,
-    an uploaded file 2,000 more. None where the variables are refused: it will not be executed.
+    more and each of its tokens beyond 64, by its length, 0.2 more, for each pass; a token to be generated 1
+    more, a page of ordered or filtered neurons 50 more, and so does a search, the preview of a dataset 250
+    more, watching all jobs, training points or changes 400 more, the server's status 100 more, 1,000
+    characters of an argument 1 more, an uploaded file 2,000 more. None where the variables are refused: it
+    will not be executed.
     """
     values = get_variable_values(schema, operation.variable_definitions or (), variables, max_errors=1)
     root = schema.get_root_type(operation.operation)
@@ -143,19 +144,23 @@ def _work(type_name: str, field_name: str, below: Scope, arguments: Mapping[str,
             return PER_SELECTION if goes_over_all else 0
         case "Query.search":
             return PER_SELECTION
-        case "Query.topNeurons" | "Query.contrastNeurons":
-            return PER_PROMPT * below.prompts
+        case "Query.topNeurons" | "Query.contrastNeurons" | "Query.neuronActivations":
+            return _prompts(below)
         case "Query.datasetPreview":
             return PER_PREVIEW
-        case "Query.neuronActivations":
-            return PER_PROMPT_TOKEN * below.prompts * below.tokens
         case "Query.attributeNeurons":
             passes: int = PASSES_OF_A_GRADIENT + max(0, arguments["ablate"])
-            return PER_PROMPT_TOKEN * below.tokens * passes
+            return passes * _prompts(below)
         case "Subscription.jobs" | "Subscription.trainingPoints" | "Subscription.changes":
             return PER_WATCH
         case "Server.status" | "Subscription.serverStatus":
             return PER_LOOK
         case "Mutation.generate" | "Subscription.generation":
-            return below.outputs * (PER_PROMPT + PER_NEW_TOKEN * below.tokens)
+            variants = below.outputs / max(1, below.prompts)
+            return variants * _prompts(below) + PER_NEW_TOKEN * below.outputs * below.tokens
     return 0
+
+
+def _prompts(below: Scope) -> float:
+    """Return the cost of a pass of all prompts."""
+    return PER_PROMPT * below.prompts + PER_PROMPT_TOKEN * below.long_tokens

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 MAX_FIRST = 100
@@ -10,11 +9,12 @@ MAX_FIRST = 100
 BLOCKS = 64
 """Layers of a language model, as a rule."""
 PROMPT_TOKENS = 64
+"""Of a prompt as a rule, and where it is not known."""
+BYTES_PER_TOKEN = 3
+"""Of a prompt in UTF-8: English has some four, other languages and code fewer."""
 WINDOW_TOKENS = 24
 """Tokens around the peak of a top text."""
 HISTOGRAM_BINS = 64
-CHARACTERS_OF_A_TOKEN = 4
-"""As English has about; other texts have fewer."""
 NUMBERS_OF_A_VALUE = 50
 """Numbers of a row that are as much work as a field."""
 RECORDS = 20
@@ -36,8 +36,10 @@ class Scope:
     """Entries of the connection, or neurons to report."""
     prompts: int = 1
     outputs: int = 1
-    tokens: int = PROMPT_TOKENS
-    """Tokens of each prompt, or of each output."""
+    tokens: float = PROMPT_TOKENS
+    """Tokens of each prompt, on average, or of each output."""
+    long_tokens: int = 0
+    """Tokens of all prompts, less PROMPT_TOKENS of each."""
     alternatives: int = 0
     watched: int = 0
     """Neurons watched at each token."""
@@ -174,24 +176,33 @@ def scope_below(scope: Scope, type_name: str, field_name: str, arguments: Mappin
     """Return what is known of the lists below a field, given its arguments."""
     match f"{type_name}.{field_name}":
         case "Query.topNeurons":
+            prompts = arguments["prompts"]
             return Scope(
                 page=_clamped(arguments["first"]),
-                prompts=len(arguments["prompts"]),
+                prompts=len(prompts),
+                tokens=_mean_tokens(prompts),
+                long_tokens=_long_tokens(prompts),
                 per_token=arguments["perToken"],
             )
         case "Query.contrastNeurons":
+            texts = [*arguments["textsA"], *arguments["textsB"]]
             return Scope(
-                page=_clamped(arguments["first"]),
-                prompts=len(arguments["textsA"]) + len(arguments["textsB"]),
+                page=_clamped(arguments["first"]), prompts=len(texts), long_tokens=_long_tokens(texts)
             )
         case "Query.neuronActivations":
             return Scope(
                 page=_clamped(len(arguments["neuronIndices"])),
                 prompts=len(arguments["prompts"]),
                 tokens=_mean_tokens(arguments["prompts"]),
+                long_tokens=_long_tokens(arguments["prompts"]),
             )
         case "Query.attributeNeurons":
-            return Scope(page=_clamped(arguments["first"]), tokens=_mean_tokens([arguments["prompt"]]))
+            prompts = [arguments["prompt"]]
+            return Scope(
+                page=_clamped(arguments["first"]),
+                tokens=_mean_tokens(prompts),
+                long_tokens=_long_tokens(prompts),
+            )
         case "Mutation.generate" | "Subscription.generation":
             return _of_generation(arguments["input"])
         case "Query.nodes":
@@ -214,11 +225,6 @@ def scope_below(scope: Scope, type_name: str, field_name: str, arguments: Mappin
     return scope if first is None else Scope(page=_clamped(first))
 
 
-def _mean_tokens(prompts: Sequence[str]) -> int:
-    """Return about how many tokens a prompt has on average, special ones among them."""
-    return 1 + ceil(sum(map(len, prompts)) / CHARACTERS_OF_A_TOKEN / max(1, len(prompts)))
-
-
 def _of_generation(request: Any) -> Scope:
     prompts = len(request["prompts"])
     return Scope(
@@ -226,9 +232,25 @@ def _of_generation(request: Any) -> Scope:
         prompts=prompts,
         outputs=prompts * (2 if request["compareToBaseline"] else 1),
         tokens=max(0, request["maxNewTokens"]),
+        long_tokens=_long_tokens(request["prompts"]),
         alternatives=max(0, request["topLogProbabilities"]),
         watched=len(request.get("watchNeurons") or []),
     )
+
+
+def tokens_of(text: str) -> int:
+    """Return about how many tokens a prompt has, with one that the tokenizer writes before it."""
+    # A text that is no valid Unicode is refused elsewhere.
+    n_bytes = len(text) if text.isascii() else len(text.encode(errors="replace"))
+    return 1 + n_bytes // BYTES_PER_TOKEN
+
+
+def _mean_tokens(prompts: Sequence[str]) -> float:
+    return sum(map(tokens_of, prompts)) / max(1, len(prompts))
+
+
+def _long_tokens(prompts: Sequence[str]) -> int:
+    return sum(max(0, tokens_of(prompt) - PROMPT_TOKENS) for prompt in prompts)
 
 
 def _clamped(first: int) -> int:

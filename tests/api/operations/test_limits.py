@@ -456,3 +456,53 @@ async def test_a_file_counts_for_each_place_that_it_is_used_in(server: AppContex
     assert await cost(server, imports("{upload: $file}", 3), file=file) > 3 * 2_000
     limit, _, _ = await refusal(server, imports("{upload: $file}", 20), file=file)
     assert limit == "cost"
+
+
+# --------------------------------------------------------------------------------- prompts
+
+TOP = """query($p: [String!]!, $all: Boolean!) {
+  topNeurons(saeId: "x", prompts: $p, first: 1, perToken: $all) {
+  ... on TopNeurons { prompts { tokens { text } perToken { neurons { activation } } } } } }"""
+
+
+def top_neurons_cost(prompts: list[str], tokens: list[int], per_token: bool = False) -> float:
+    """Return the cost by hand: each prompt's pass, tokens with their texts and neurons, and characters."""
+    passes = sum(250 + 0.2 * max(0, count - 64) for count in tokens)
+    each_token = 2 + (1 + 1 + 1 if per_token else 0)
+    return 1 + passes + len(prompts) + each_token * sum(tokens) + (len("x") + sum(map(len, prompts))) / 1_000
+
+
+@pytest.mark.parametrize(
+    ("prompts", "tokens"),
+    [
+        (["abcdef"], [3]),
+        (["x" * 30_000], [10_001]),
+        (["a" * 299, ""], [100, 1]),
+        (["語" * 300], [301]),
+    ],
+)
+@pytest.mark.parametrize("per_token", [False, True])
+async def test_a_prompt_counts_as_its_tokens(
+    server: AppContext, prompts: list[str], tokens: list[int], per_token: bool
+) -> None:
+    expected = top_neurons_cost(prompts, tokens, per_token)
+    result = await execute(server, TOP, p=prompts, all=per_token)
+    assert result.extensions and result.extensions["cost"]["estimated"] == round(expected)
+
+
+async def test_a_long_prompt_counts_for_each_output_of_it(server: AppContext) -> None:
+    query = """mutation($p: [String!]!, $both: Boolean!) { generate(input: {saeId: "x", prompts: $p,
+      maxNewTokens: 8, compareToBaseline: $both, steering: {source: {edits: []}}}) { __typename } }"""
+    short, long = ["a", "b"], ["a" * 1_200, "b"]
+    for both in (False, True):
+        more = await cost(server, query, p=long, both=both) - await cost(server, query, p=short, both=both)
+        assert more == round((1 + both) * 0.2 * (401 - 64) + 1.2)
+
+
+async def test_as_many_tokens_as_a_request_may_have_are_within_the_limit(server: AppContext) -> None:
+    settings = server.settings
+    tokens = settings.max_request_tokens // settings.max_prompts
+    prompts = ["a" * 3 * (tokens - 1)] * settings.max_prompts
+    query = """query($p: [String!]!) { topNeurons(saeId: "x", prompts: $p, first: 5) {
+      ... on TopNeurons { prompts { neurons { activation } } } } }"""
+    assert await cost(server, query, p=prompts) < settings.max_query_cost
