@@ -21,7 +21,7 @@ from gql_server.api.context import Info
 from gql_server.api.enums import ArtifactStatus, NeuronOrder, SaeOrigin
 from gql_server.api.evaluations import SaeEvaluation, sae_evaluation
 from gql_server.api.exports import SaeExport, exports_of
-from gql_server.api.launches import LaunchResult, job_launched
+from gql_server.api.launches import LaunchResult, job_launched, training_validated
 from gql_server.api.loaders import EvaluationsKey, TrainingPointsKey
 from gql_server.api.neuron_filters import NeuronFilter
 from gql_server.api.neuron_indexes import NeuronIndex, neuron_index
@@ -252,9 +252,16 @@ class SaeMutations:
 
     @mutation
     async def train_sae(
-        self, info: Info, input: Annotated[TrainSaeInput, argument("What to train.")]
+        self,
+        info: Info,
+        input: Annotated[TrainSaeInput, argument("What to train.")],
+        validate_only: Annotated[
+            bool, argument("Only check the input, and answer with what would be chosen: TrainingValidated.")
+        ] = False,
     ) -> LaunchResult:
         """Queues a job that trains an SAE on a captured layer."""
+        if validate_only:
+            return training_validated(await sae_service.choose(info.context.server, input.request()))
         return job_launched(await sae_service.train(info.context.server, input.request()))
 
     @mutation

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import math
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ from gql_server.protocol.events import Event, TrainingConfigChosen, TrainingPoin
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.results import OutlierStatistics, TrainResult
 from gql_server.protocol.tasks import TrainSae
+from gql_server.protocol.training_defaults import default_learning_rate
 from gql_server.protocol.wire import SaeClassDescription, WorkerReady
 from gql_server.services import (
     artifacts,
@@ -81,18 +83,9 @@ async def train(server: AppContext, request: TrainRequest) -> Launched:
     launch = await launching.begin(server, TrainHandler, request)
     if launch.earlier:
         return launch.earlier
-    async with server.database.read() as session:
-        run = await lookup.get(session, ActivationRun, request.activation_run_id)
-        language_model = await session.get_one(LanguageModel, run.language_model_id)
-    lookup.check_usable(run)
-    await model_identity.check(server, language_model, run)
-    layer, width = _check_layer(request, run)
-    latent_count = request.latent_count if request.latent_count is not None else DEFAULT_EXPANSION * width
-    _check(server.settings, request, run, latent_count, await interactive.describe(server))
-    n_bytes = _BYTES_PER_WEIGHT * 2 * width * latent_count * (1 + _COPIES_IN_SNAPSHOT)
-    await asyncio.to_thread(quota.check, "latentCount", n_bytes, "The SAE's files", server.settings)
-
-    sae = _new_sae(request, run, layer, width, latent_count)
+    chosen = await choose(server, request)
+    run = chosen.run
+    sae = _new_sae(request, chosen)
 
     async def check(session: AsyncSession) -> None:
         lookup.check_usable(await lookup.get(session, ActivationRun, run.id))
@@ -101,9 +94,65 @@ async def train(server: AppContext, request: TrainRequest) -> Launched:
 
     return await launch.queue(
         request=dataclasses.asdict(request)
-        | {"language_model_id": run.language_model_id, "layer": layer, "latent_count": latent_count},
+        | {
+            "language_model_id": run.language_model_id,
+            "layer": chosen.layer,
+            "latent_count": chosen.latent_count,
+        },
         makes=sae,
         check=check,
+    )
+
+
+@dataclass(frozen=True)
+class ChosenTraining:
+    """What a training would be, as far as that is known without its activations."""
+
+    run: ActivationRun
+    layer: str
+    input_size: int
+    latent_count: int
+    k: int | None
+    learning_rate: float
+    """For all tokens of the run; where some are left out there are fewer steps."""
+    l1_lambda: float | None
+    """None where the length of the activations decides it."""
+    device: str
+    step_count: int
+    byte_size: int
+    """Of the SAE's files, with the snapshot that there is until its end."""
+
+
+async def choose(server: AppContext, request: TrainRequest) -> ChosenTraining:
+    """Check a request, and choose what it leaves open; writes nothing.
+
+    Raises:
+        InvalidInput, NotFound, Conflict, QueueFull: It cannot be trained.
+    """
+    async with server.database.read() as session:
+        run = await lookup.get(session, ActivationRun, request.activation_run_id)
+        language_model = await session.get_one(LanguageModel, run.language_model_id)
+    lookup.check_usable(run)
+    await model_identity.check(server, language_model, run)
+    layer, width = _check_layer(request, run)
+    latent_count = request.latent_count if request.latent_count is not None else DEFAULT_EXPANSION * width
+    offered = await interactive.describe(server)
+    _check(server.settings, request, run, latent_count, offered)
+    n_bytes = _BYTES_PER_WEIGHT * 2 * width * latent_count * (1 + _COPIES_IN_SNAPSHOT)
+    await asyncio.to_thread(quota.check, "latentCount", n_bytes, "The SAE's files", server.settings)
+    n_steps = run.token_count // request.batch_size * request.epochs
+    given, penalty = request.learning_rate, 0.0 if request.k is not None else None
+    return ChosenTraining(
+        run=run,
+        layer=layer,
+        input_size=width,
+        latent_count=latent_count,
+        k=request.k,
+        learning_rate=default_learning_rate(latent_count, n_steps) if given is None else given,
+        l1_lambda=penalty if request.l1_lambda is None else request.l1_lambda,
+        device=request.device or offered.devices[0],
+        step_count=n_steps,
+        byte_size=n_bytes,
     )
 
 
@@ -164,17 +213,17 @@ def _check_class(
         checks.whole_number("k", request.k, 1, latent_count)
 
 
-def _new_sae(request: TrainRequest, run: ActivationRun, layer: str, width: int, latent_count: int) -> Sae:
-    sae_id = ids.new(ids.SAE)
+def _new_sae(request: TrainRequest, chosen: ChosenTraining) -> Sae:
+    sae_id, run = ids.new(ids.SAE), chosen.run
     return Sae(
         id=sae_id,
-        name=request.name or f"{request.sae_class} {latent_count} on {run.name}"[:200],
+        name=request.name or f"{request.sae_class} {chosen.latent_count} on {run.name}"[:200],
         origin=SaeOrigin.TRAINED,
         sae_class=request.sae_class,
         language_model_id=run.language_model_id,
-        layer=layer,
-        input_size=width,
-        latent_count=latent_count,
+        layer=chosen.layer,
+        input_size=chosen.input_size,
+        latent_count=chosen.latent_count,
         k=request.k,
         activation_run_id=run.id,
         directory=f"sae/{run.language_model_id}/{sae_id}",

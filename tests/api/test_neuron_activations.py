@@ -221,11 +221,11 @@ async def test_a_page_costs_less_than_half_of_what_a_query_may_and_tokens_count(
     server, _, sae = asked
     neurons = list(range(64))
     page = await cost(server, PAGE, id=sae.id, prompts=["word and " * 1000], neurons=neurons)
-    n_tokens = 1 + 9000 // 4
+    n_tokens = 1 + 9000 // 3
     rows = 64 * (1 + 2 + 1 + n_tokens / 50)
-    assert page == 2 + n_tokens + n_tokens * 4 + round(rows) + 9
+    assert page == 2 + round(250 + 0.2 * (n_tokens - 64) + n_tokens * 4 + rows) + 9
     assert page < server.settings.max_query_cost / 2
     short = await cost(server, PAGE, id=sae.id, prompts=["a"], neurons=[0])
-    assert short < 30
+    assert short < 280
     several = await cost(server, PAGE, id=sae.id, prompts=["word and " * 250] * 4, neurons=neurons)
-    assert several == pytest.approx(page, rel=0.1)
+    assert several == pytest.approx(page + 3 * 250, rel=0.1)

@@ -37,6 +37,8 @@ class Made:
     sae: str
     capture_events: list[dict[str, Any]]
     train_events: list[dict[str, Any]]
+    chosen: dict[str, Any]
+    """What the server has said beforehand that it would choose."""
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +66,17 @@ async def made(tiny_server: RunningServer, tiny_model_dir: Path) -> Made:
             "batchSize": 256,
             "epochs": 3,
         }
+        chosen = await client.do(
+            "trainSae",
+            "... on TrainingValidated { learningRate l1Lambda device k stepCount }",
+            input=("TrainSaeInput!", train),
+            validateOnly=("Boolean", True),
+        )
         sae, train_events = await client.run_job("trainSae", input=("TrainSaeInput!", train))
         jobs = await client.ask("{ jobs(kind: [INDEX_NEURONS]) { nodes { id } } }")
         assert len(jobs["jobs"]["nodes"]) == 1
         assert (await client.follow(jobs["jobs"]["nodes"][0]["id"]))[-1]["status"] == "SUCCEEDED"
-    return Made(language_model, run, sae, capture_events, train_events)
+    return Made(language_model, run, sae, capture_events, train_events, chosen)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +134,7 @@ async def test_the_sae_keeps_its_configuration_history_and_index(
 ) -> None:
     data = await client.ask(
         """query($id: ID!) { sae(id: $id) { status inputSize latentCount k layer checkpointPath metadataPath
-          trainingConfig { epochs batchSize k learningRate seed device }
+          trainingConfig { epochs batchSize k learningRate l1Lambda seed device }
           trainingHistory(maxPoints: 3) { step tokenCount explainedVariance }
           neuronIndex { status tokenCount sampleCount deadCount frequencyHistogram { edges counts }
             topTextsPath topTextsUrl } } }""",
@@ -136,6 +144,11 @@ async def test_the_sae_keeps_its_configuration_history_and_index(
     points = [e["point"] for e in made.train_events if e["__typename"] == "TrainingStepped"]
     assert (sae["status"], sae["inputSize"], sae["latentCount"], sae["k"]) == ("READY", 32, 128, 4)
     assert sae["trainingConfig"]["epochs"] == 3 and sae["trainingConfig"]["learningRate"] > 0
+    names = ("learningRate", "l1Lambda", "k", "device")
+    assert {name: made.chosen[name] for name in names} == {
+        name: sae["trainingConfig"][name] for name in names
+    }
+    assert made.chosen["stepCount"] == points[-1]["step"]
     assert len(sae["trainingHistory"]) == 3 and sae["trainingHistory"][-1]["step"] == points[-1]["step"]
     index = sae["neuronIndex"]
     assert index["status"] == "READY" and index["sampleCount"] == 120

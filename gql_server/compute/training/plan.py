@@ -1,20 +1,15 @@
 """A training's configuration, with defaults for what the request leaves open."""
 
-import math
 from dataclasses import dataclass
 
 from gql_server.compute.training.strategies import TrainingStrategy
 from gql_server.protocol.events import TrainingConfigChosen
 from gql_server.protocol.tasks import TrainSae
+from gql_server.protocol.training_defaults import default_learning_rate
 
 MAX_DEAD_WINDOW = 1_000_000
 """Training tokens over which a neuron must not fire to be called dead; one epoch's where that has fewer."""
 
-_HIGHEST_LEARNING_RATE = 4e-3
-_LOWEST_LEARNING_RATE = 2e-4
-_MEASURED_STEPS = 400
-_MEASURED_LATENTS = 4096
-"""Steps and neurons up to which the default learning rate is the highest one."""
 _L1_PENALTY = 0.75
 """Default of l1Lambda on scaled activations, over n_latents / n_inputs, for classes without k.
 
@@ -62,7 +57,7 @@ def make_plan(
         epochs=task.epochs,
         batch_size=task.batch_size,
         k=task.k if needs_k else None,
-        learning_rate=_or(task.learning_rate, _default_learning_rate(task.n_latents, total_steps)),
+        learning_rate=_or(task.learning_rate, default_learning_rate(task.n_latents, total_steps)),
         l1_lambda=_or(task.l1_lambda, _default_l1_lambda(task, strategy, needs_k, n_inputs)),
         seed=task.seed,
         device=device,
@@ -72,16 +67,6 @@ def make_plan(
     )
     revival_window = min(MAX_DEAD_WINDOW, max(task.batch_size, total_steps * task.batch_size // _REVIVALS))
     return TrainingPlan(config, strategy.scale, revival_window)
-
-
-def _default_learning_rate(n_latents: int, total_steps: int) -> float:
-    """Return a rate that falls with the square roots of the number of steps and of the number of neurons.
-
-    With neurons as in Gao et al. 2024, figure 3. For another package's class it is a guess.
-    """
-    fewer_steps = min(1.0, _MEASURED_STEPS / total_steps)
-    fewer_latents = min(1.0, _MEASURED_LATENTS / n_latents)
-    return max(_LOWEST_LEARNING_RATE, _HIGHEST_LEARNING_RATE * math.sqrt(fewer_steps * fewer_latents))
 
 
 def _default_l1_lambda(task: TrainSae, strategy: TrainingStrategy, needs_k: bool, n_inputs: int) -> float:

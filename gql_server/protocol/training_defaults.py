@@ -1,0 +1,22 @@
+"""Defaults of a training that both processes have to agree on."""
+
+import math
+
+_HIGHEST_LEARNING_RATE = 4e-3
+_LOWEST_LEARNING_RATE = 2e-4
+_MEASURED_STEPS = 400
+_MEASURED_LATENTS = 4096
+"""Steps and neurons up to which the default learning rate is the highest one.
+
+docs/training.md has the measurements behind these numbers.
+"""
+
+
+def default_learning_rate(n_latents: int, total_steps: int) -> float:
+    """Return a rate that falls with the square roots of the number of steps and of the number of neurons.
+
+    With neurons as in Gao et al. 2024, figure 3. For another package's class it is a guess.
+    """
+    fewer_steps = min(1.0, _MEASURED_STEPS / total_steps)
+    fewer_latents = min(1.0, _MEASURED_LATENTS / n_latents)
+    return max(_LOWEST_LEARNING_RATE, _HIGHEST_LEARNING_RATE * math.sqrt(fewer_steps * fewer_latents))
