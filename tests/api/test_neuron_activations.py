@@ -220,12 +220,12 @@ async def cost(server: AppContext, query: str, **variables: Any) -> int:
 async def test_a_page_costs_less_than_half_of_what_a_query_may_and_tokens_count(asked: Asked) -> None:
     server, _, sae = asked
     neurons = list(range(64))
-    page = await cost(server, PAGE, id=sae.id, prompts=["word and " * 1000], neurons=neurons)
-    n_tokens = 1 + 9000 // 3
+    page = await cost(server, PAGE, id=sae.id, prompts=["word and " * 800], neurons=neurons)
+    n_tokens = 1 + 7200 // 3
     rows = 64 * (1 + 2 + 1 + n_tokens / 50)
-    assert page == 2 + round(250 + 0.2 * (n_tokens - 64) + n_tokens * 4 + rows) + 9
+    assert page == 2 + round(250 + 0.2 * (n_tokens - 64) + n_tokens * 4 + rows + 7.2)
     assert page < server.settings.max_query_cost / 2
     short = await cost(server, PAGE, id=sae.id, prompts=["a"], neurons=[0])
     assert short < 280
-    several = await cost(server, PAGE, id=sae.id, prompts=["word and " * 250] * 4, neurons=neurons)
+    several = await cost(server, PAGE, id=sae.id, prompts=["word and " * 200] * 4, neurons=neurons)
     assert several == pytest.approx(page + 3 * 250, rel=0.1)
