@@ -145,13 +145,12 @@ class Many:
             thread.start()
         looks: list[float] = []
         time.sleep(1.0)  # All of them generate then.
-        while all(thread.is_alive() for thread in threads):
+        while any(thread.is_alive() for thread in threads):
             looks.append(self.look())
             time.sleep(0.3)
         for thread in threads:
             thread.join()
-        # The last one may have been answered after an end.
-        return [found[number] for number in range(self._n_clients)], looks[:-1]
+        return [found[number] for number in range(self._n_clients)], looks
 
     def look(self) -> float:
         client = self._server.client
