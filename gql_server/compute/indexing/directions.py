@@ -5,6 +5,7 @@ from torch import Tensor
 
 from gql_server.artifacts.provenance import LanguageModelProvenance
 from gql_server.compute import mi_crow_compat  # noqa: F401
+from gql_server.compute.indexing.decoder_map import decoder_map
 from gql_server.compute.indexing.direct_effects import direct_effects
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.language_models.pairing import paired
@@ -30,6 +31,7 @@ def direction_tensors(
     """
     directions = decoder_directions(sae, stage(context, "reading decoder directions"))
     tensors = similar_neurons(directions, stage(context, "computing similar neurons"))
+    tensors |= decoder_map(directions, tensors, stage(context, "mapping decoder directions"))
     try:
         effects, origin = _effects(task, context, directions, language_models)
         return tensors | effects, origin
@@ -44,6 +46,7 @@ def _effects(
 ) -> tuple[dict[str, Tensor], LanguageModelProvenance]:
     if task.language_model is None:
         raise NoUnembedding("The index was asked for without its language model.")
+    stage(context, "loading the language model")(0, 1)
     tell = stage(context, "computing promoted tokens")
     with paired(language_models, task.language_model, task.made_with) as (lm, origin):
         unembedding = find_unembedding(lm, task.sae.layer)

@@ -21,12 +21,15 @@ from gql_server.compute.language_models.token_labels import (
     token_text,
 )
 from gql_server.compute.worker.context import TaskContext
+from gql_server.compute.worker.stages import stage
 from gql_server.tokens.spans import aligned
 from gql_server.tokens.token_texts_file import TOKEN_TEXTS_FILE
 
 from mi_crow.language_model.language_model import LanguageModel
 
 _CHECK_EVERY = 64
+SHOWN = ("top", "example", "drawn")
+"""What an index names texts for: tensors <name>_rows, and <name>_pieces where texts are split."""
 
 
 class SlowSource:
@@ -69,14 +72,17 @@ def shown_tokens(
     context: TaskContext,
 ) -> dict[str, Tensor]:
     """Return the tokens of the texts and pieces that an index's tensors name, as KeptTokens reads them."""
-    rows = tensors["top_rows"].flatten()
     split = "top_pieces" in tensors
-    pieces = tensors["top_pieces"].flatten() if split else torch.zeros_like(rows)
+    rows = torch.cat([tensors[f"{of}_rows"].flatten().int() for of in SHOWN])
+    pieces = torch.zeros_like(rows)
+    if split:
+        pieces = torch.cat([tensors[f"{of}_pieces"].flatten().int() for of in SHOWN])
     used = torch.stack([rows, pieces.to(rows.dtype)], dim=1)[rows >= 0].unique(dim=0)
     texts: list[TokenizedText] = []
+    tell = stage(context, "keeping the tokens of texts")
     for number, (row, piece) in enumerate(used.tolist()):
         if number % _CHECK_EVERY == 0:
-            context.check()
+            tell(number, len(used))
         (cut,) = tokenizer.cut([dataset[row]], max_length, split)
         texts.append(cut.piece(piece))
     ids = [token_id for text in texts for token_id in text.ids]

@@ -12,19 +12,25 @@ from gql_server.artifacts.disk import check_free
 from gql_server.artifacts.manifest import Manifest, read_manifest
 from gql_server.artifacts.top_texts import TextTokenizer, load_tokenizer
 from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
+from gql_server.compute.indexing.correlations import correlated_neurons
 from gql_server.compute.indexing.directions import direction_tensors
+from gql_server.compute.indexing.examples import FiringExamples
+from gql_server.compute.indexing.firing_sample import FiringSample, KeptFirings
 from gql_server.compute.indexing.kept_tokens import SlowSource, shown_tokens, write_token_texts
+from gql_server.compute.indexing.search_file import write_search_file
+from gql_server.compute.indexing.silent_texts import DrawnTexts, near_texts
 from gql_server.compute.indexing.statistics import StatisticsCounter
 from gql_server.compute.indexing.stretches import count_texts
 from gql_server.compute.indexing.strongest_texts import StrongestTexts
 from gql_server.compute.indexing.text_groups import StoredTexts, text_groups
 from gql_server.compute.indexing.text_numbers import TextNumbers
-from gql_server.compute.indexing.top_texts_file import write_top_texts_file
+from gql_server.compute.indexing.top_texts_file import shown_texts, write_top_texts_file
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.storage.rows import StoredRows
 from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.storage.texts import open_texts
 from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.compute.worker.stages import stage
 from gql_server.protocol.events import Log
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.results import HistogramMessage, IndexResult
@@ -58,16 +64,29 @@ def index_neurons(
     context.emit(Log(f"Indexing {sae.context.n_latents:,} neurons over {manifest.token_count:,} tokens."))
     numbers, exclusions = TextNumbers(manifest.batches), _measured(task, context, store)
     stored = StoredTexts(store, manifest, task.sae.layer, dataset, tokenizer, numbers, exclusions)
-    tensors = _firing_tensors(task, context, sae, stored)
+    tensors, firings = _firing_tensors(task, context, sae, stored)
+    n_neurons = sae.context.n_latents
+    tensors |= correlated_neurons(firings, n_neurons, stage(context, "correlating neurons"))
+    if not firings.is_whole:
+        told = f"{firings.token_count:,} of {manifest.token_count:,} tokens"
+        context.emit(
+            Log(f"Correlations and silent texts of similar neurons are told by {told}, whole texts.")
+        )
     of_directions, origin = direction_tensors(task, context, sae, language_models)
     tensors |= of_directions
+    choosing = stage(context, "choosing silent texts")
+    tensors |= near_texts(firings, tensors["similar_neurons"], tensors.pop("top_numbers"), choosing)
+    del firings
     if slow is not None:
         tensors |= shown_tokens(tensors, dataset, tokenizer, manifest.max_length, context)
         write_token_texts(slow, Path(task.tokenizer_dir))
     n_bytes = sum(tensor.nbytes for tensor in tensors.values())
     check_free(Path(task.store_dir), n_bytes, task.min_free_bytes)
+    stage(context, "writing the index")(0, 1)
     store.put_run_batch(task.index_id, 0, tensors)
-    write_top_texts_file(task, tensors, dataset, tokenizer, manifest.max_length, context)
+    shown = shown_texts(tensors, dataset, tokenizer, manifest.max_length, context)
+    write_top_texts_file(task, tensors, shown, context)
+    write_search_file(task, store.run_directory(task.index_id), tensors, shown, context)
     return msgspec.structs.replace(_result(stored, tensors, context), language_model=origin)
 
 
@@ -109,30 +128,38 @@ def _tokenizer(task: IndexNeurons, begin: Sequence[int] | None) -> TextTokenizer
 
 def _firing_tensors(
     task: IndexNeurons, context: TaskContext, sae: Sae, stored: StoredTexts
-) -> dict[str, Tensor]:
-    """Pass over the run once; return the index's tensors of when neurons fire."""
-    device = torch.device(sae.context.device)
-    statistics = StatisticsCounter(sae.context.n_latents, device)
-    strongest = StrongestTexts(sae.context.n_latents, task.top_texts_per_neuron, device)
+) -> tuple[dict[str, Tensor], KeptFirings]:
+    """Pass over the run once; return the index's tensors of when neurons fire, and the firings to compare."""
+    device, n_neurons = torch.device(sae.context.device), sae.context.n_latents
+    statistics = StatisticsCounter(n_neurons, device)
+    strongest = StrongestTexts(n_neurons, task.top_texts_per_neuron, device)
+    examples, drawn, sample = FiringExamples(n_neurons), DrawnTexts(n_neurons), FiringSample()
     for group, firings, token_count in text_groups(sae, stored, context):
         with torch.inference_mode():
-            statistics.add(firings, token_count)
+            bins = statistics.add(firings, token_count)
             strongest.add(firings, group)
+            here = firings.to(torch.device("cpu"))
+            examples.add(here, group, bins.cpu(), statistics.exponents)
+            drawn.add(here, group)
+            sample.add(here, group)
     if statistics.token_count == 0:
         reason = "No token of the run is left to index: exclude less, or index over another run."
         raise TaskError(reason, "INVALID", ("excludeFirstPositions",))
     with torch.inference_mode():
-        tensors = statistics.tensors() | strongest.tensors()
-    tensors |= stored.numbers.tensors(tensors.pop("top_numbers"))
-    return tensors | {"top_text_counts": _text_counts(stored, strongest, context)}
+        tensors = statistics.tensors() | strongest.tensors() | examples.tensors() | drawn.tensors()
+    for of in ("example", "drawn"):
+        tensors |= stored.numbers.tensors(tensors.pop(f"{of}_numbers"), of)
+    tensors |= stored.numbers.tensors(tensors["top_numbers"], "top")
+    return tensors | {"top_text_counts": _text_counts(stored, strongest, context)}, sample.kept()
 
 
 def _text_counts(stored: StoredTexts, strongest: StrongestTexts, context: TaskContext) -> Tensor:
     """Return in how many texts each stretch stands that a neuron's top texts show, 0 where there is none."""
+    tell, all_batches = stage(context, "counting equal stretches"), stored.manifest.batches
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in stored.manifest.batches:
-            context.check()
+        for number, batch in enumerate(all_batches):
+            tell(number, len(all_batches))
             yield stored.token_ids(batch), torch.tensor(batch.lengths)
 
     stretches, there = strongest.stretches()

@@ -55,8 +55,13 @@ class StatisticsCounter:
         self._exponents = torch.full((n_neurons,), _LOWEST_EXPONENT, dtype=torch.int32, device=device)
         self._histograms = torch.zeros(n_neurons, N_BINS, dtype=torch.int64, device=device)
 
-    def add(self, firings: Firings, token_count: int) -> None:
-        """Count some tokens' firings."""
+    @property
+    def exponents(self) -> Tensor:
+        """Exponents of 2 that are the limits of the histograms: int32 [n_neurons]."""
+        return self._exponents
+
+    def add(self, firings: Firings, token_count: int) -> Tensor:
+        """Count some tokens' firings; return each one's bin of its neuron's histogram, int64 [n_firings]."""
         n_neurons = len(self.firing_count)
         firings = firings.to(self.firing_count.device)
         neurons, values = firings.neurons, firings.values
@@ -69,6 +74,7 @@ class StatisticsCounter:
         bins = torch.ldexp(values, 5 - self._exponents[neurons]).long().clamp_(0, N_BINS - 1)
         counts = torch.bincount(neurons * N_BINS + bins, minlength=n_neurons * N_BINS)
         self._histograms += counts.view(n_neurons, N_BINS)
+        return bins
 
     def _raise_limits(self) -> None:
         needed = torch.frexp(self.maxima).exponent.clamp(min=_LOWEST_EXPONENT)

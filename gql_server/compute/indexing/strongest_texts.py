@@ -26,6 +26,8 @@ class TextGroup:
     n_positions: int
     stretches: Tensor
     """The key of each token's stretch, [n_tokens], text by text."""
+    token_counts: Tensor
+    """Tokens of each text that count: those that are neither special nor excluded."""
 
     def stretches_at(self, texts: Tensor, tokens: Tensor) -> Tensor:
         """Return the keys of the stretches around tokens of texts, both counted in the group."""

@@ -175,6 +175,7 @@ class _Gathered:
         self._device = torch.device(sae.context.device)
         self._numbers: list[int] = []
         self._lengths: list[int] = []
+        self._token_counts: list[Tensor] = []
         self._parts: list[Firings] = []
         self._stretches: list[Tensor] = []
         self._n_stretches = 0
@@ -203,6 +204,7 @@ class _Gathered:
         self._n_stretches += len(chunk.stretches)
         self._numbers += chunk.numbers
         self._lengths += chunk.lengths
+        self._token_counts.append(torch.bincount(chunk.texts, minlength=len(chunk.lengths)))
         self._n_tokens += len(chunk.activations)
 
     def take(self) -> Iterator[tuple[TextGroup, Firings, int]]:
@@ -210,9 +212,11 @@ class _Gathered:
         if self._parts:
             numbers = torch.tensor(self._numbers, device=self._device)
             lengths = torch.tensor(self._lengths, device=self._device)
-            group = TextGroup(numbers, lengths, self._n_positions, torch.cat(self._stretches))
+            counts = torch.cat(self._token_counts).to(self._device)
+            group = TextGroup(numbers, lengths, self._n_positions, torch.cat(self._stretches), counts)
             parts, n_tokens = self._parts, self._n_tokens
-            self._numbers, self._lengths, self._parts, self._stretches = [], [], [], []
+            self._numbers, self._lengths, self._token_counts = [], [], []
+            self._parts, self._stretches = [], []
             self._n_firings = self._n_tokens = self._n_stretches = 0
             yield group, joined(parts), n_tokens
 
@@ -224,7 +228,7 @@ def text_groups(
 
     Tells the context how many tokens have been encoded. TaskError where latents are not finite.
     """
-    manifest, encoded = stored.manifest, 0
+    manifest, encoded, encoded_before = stored.manifest, 0, 0
     gathered = _Gathered(sae, manifest.max_length)
     for batch in manifest.batches:
         # Other requests may run inside a check, so it is no place for inference mode.
@@ -234,6 +238,9 @@ def text_groups(
             if gathered.full:
                 yield from gathered.take()
             context.check()
-        encoded += batch.token_count
+            # Large SAEs take seconds for a batch.
+            encoded = min(encoded + len(chunk.activations), encoded_before + batch.token_count)
+            context.emit(Progress(encoded, manifest.token_count))
+        encoded = encoded_before = encoded_before + batch.token_count
         context.emit(Progress(encoded, manifest.token_count))
     yield from gathered.take()

@@ -31,14 +31,14 @@ class TextNumbers:
         numbers: list[int] = np.searchsorted(self._keys, _keys(rows, pieces)).tolist()
         return numbers
 
-    def tensors(self, numbers: Tensor) -> dict[str, Tensor]:
+    def tensors(self, numbers: Tensor, of: str) -> dict[str, Tensor]:
         """Return what is stored of numbers, -1 for none: rows, and pieces where texts are split."""
         if not self._split:
-            return {"top_rows": numbers}
+            return {f"{of}_rows": numbers}
         there = numbers >= 0
         keys = torch.from_numpy(self._keys)[numbers.clamp(min=0).long()]
         rows = torch.where(there, keys // _PIECES, -1)
-        return {"top_rows": rows.int(), "top_pieces": (keys % _PIECES * there).int()}
+        return {f"{of}_rows": rows.int(), f"{of}_pieces": (keys % _PIECES * there).int()}
 
 
 def _keys(rows: Sequence[int], pieces: Sequence[int]) -> NDArray[np.int64]:

@@ -32,15 +32,9 @@ Shown = tuple[str, str]
 
 
 def write_top_texts_file(
-    task: IndexNeurons,
-    tensors: dict[str, Tensor],
-    dataset: TextDataset,
-    tokenizer: TextTokenizer,
-    max_length: int,
-    context: TaskContext,
+    task: IndexNeurons, tensors: dict[str, Tensor], shown: list[Shown | None], context: TaskContext
 ) -> None:
-    """Write task.top_texts_path whole, out of an index's tensors."""
-    shown = _shown(tensors, dataset, tokenizer, max_length, context)
+    """Write task.top_texts_path whole, out of an index's tensors and what is shown of its top texts."""
     head = {
         "sae_id": task.sae.id,
         "index_id": task.index_id,
@@ -57,7 +51,7 @@ def write_top_texts_file(
         file.write(b"\n]}\n")
 
 
-def _shown(
+def shown_texts(
     tensors: dict[str, Tensor],
     dataset: TextDataset,
     tokenizer: TextTokenizer,

@@ -229,6 +229,22 @@ def test_the_index_is_what_dense_numpy_gives(
         "promoted_tokens": "int32",
         "suppressed_tokens": "int32",
         "similar_neurons": "int32",
+        "example_ends": "int64",
+        "example_ranges": "uint8",
+        "example_draws": "int64",
+        "example_rows": "int32",
+        "example_token_index": "int32",
+        "example_start": "int32",
+        "example_length": "int32",
+        "drawn_rows": "int32",
+        "drawn_start": "int32",
+        "drawn_length": "int32",
+        "drawn_fired": "uint8",
+        "correlated_neurons": "int32",
+        "correlation_token_count": "int64",
+        "near_text_neurons": "int32",
+        "near_text_places": "int32",
+        "effect_counts": "int32",
     }
 
 
@@ -477,7 +493,13 @@ def test_of_equally_strong_texts_the_first_in_the_dataset_wins(order: list[int],
         values = torch.tensor([strengths[row] for row in rows for _ in range(2)])
         firings = Firings(positions, torch.zeros(2 * size, dtype=torch.int64), values)
         stretches = torch.tensor([row * 4 + token for row in rows for token in range(4)])
-        group = TextGroup(torch.tensor(rows), torch.full((size,), 4), n_positions=4, stretches=stretches)
+        group = TextGroup(
+            torch.tensor(rows),
+            torch.full((size,), 4),
+            n_positions=4,
+            stretches=stretches,
+            token_counts=torch.full((size,), 4),
+        )
         strongest.add(firings, group)
     tensors = strongest.tensors()
     assert tensors["top_numbers"].tolist() == [[5, 1, 2]]
@@ -510,7 +532,11 @@ def test_of_equal_stretches_the_strongest_text_is_kept_whatever_the_groups(
         )
         stretches = torch.tensor([stretch for _, stretch in some])
         group = TextGroup(
-            torch.arange(start, stop), torch.ones(stop - start, dtype=torch.int64), 1, stretches
+            torch.arange(start, stop),
+            torch.ones(stop - start, dtype=torch.int64),
+            1,
+            stretches,
+            torch.ones(stop - start, dtype=torch.int64),
         )
         strongest.add(firings, group)
     best: dict[int, tuple[int, int]] = {}

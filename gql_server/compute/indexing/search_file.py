@@ -1,0 +1,60 @@
+"""The file that finds neurons by words of their top texts and promoted tokens, beside the index."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from gql_server.artifacts.files import atomic_file
+from gql_server.artifacts.search_words import SEARCH_FILE, SearchWriter
+from gql_server.compute.indexing.top_texts_file import Shown
+from gql_server.compute.worker.context import TaskContext
+from gql_server.compute.worker.stages import stage
+from gql_server.protocol.tasks import IndexNeurons
+from gql_server.tokens.spans import text_of
+from gql_server.tokens.token_texts_file import token_texts
+
+
+def write_search_file(
+    task: IndexNeurons,
+    directory: Path,
+    tensors: dict[str, Tensor],
+    shown: list[Shown | None],
+    context: TaskContext,
+) -> None:
+    """Write the file into an index's directory; without promoted tokens where the index has none."""
+    n_neurons, tell = len(tensors["firing_count"]), stage(context, "writing words to search for")
+    with atomic_file(directory / SEARCH_FILE) as temporary:
+        writer = SearchWriter(temporary)
+        try:
+            for done in writer.add("top_texts", _top_texts(shown, n_neurons)):
+                tell(done, 2 * n_neurons)
+            for done in writer.add("promoted_tokens", _promoted(task, tensors)):
+                tell(n_neurons + done, 2 * n_neurons)
+        finally:
+            writer.close()
+
+
+def _top_texts(shown: list[Shown | None], n_neurons: int) -> Iterator[tuple[int, list[str]]]:
+    k = len(shown) // n_neurons
+    for neuron in range(n_neurons):
+        yield neuron, [text[0] for text in shown[neuron * k : (neuron + 1) * k] if text is not None]
+
+
+def _promoted(task: IndexNeurons, tensors: dict[str, Tensor]) -> Iterator[tuple[int, list[str]]]:
+    if "promoted_tokens" not in tensors:
+        return
+    tokens = tensors["promoted_tokens"]
+    used = [token for token in tokens.unique().tolist() if token >= 0]
+    texts = dict(zip(used, _texts_of(Path(task.tokenizer_dir), used), strict=True))
+    for neuron, of_neuron in enumerate(tokens.tolist()):
+        yield neuron, [text for token in of_neuron if (text := texts.get(token)) is not None]
+
+
+def _texts_of(directory: Path, token_ids: list[int]) -> list[str | None]:
+    path = directory / "tokenizer.json"
+    if not path.exists():
+        return token_texts(directory, token_ids)
+    tokenizer = Tokenizer.from_buffer(path.read_bytes())
+    return [text_of(tokenizer, token_id) for token_id in token_ids]
