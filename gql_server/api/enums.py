@@ -5,7 +5,8 @@ Import them from here, so that no type is made before its enum has its descripti
 
 from gql_server.api.common import describe_enum
 from gql_server.services import job_kinds
-from gql_server.services.neurons import NeuronOrder
+from gql_server.services.neuron_columns import NeuronColumn
+from gql_server.services.neuron_conditions import NeuronOrder, NeuronSearchField
 from models.enums import (
     ArtifactStatus,
     ConceptSource,
@@ -33,7 +34,9 @@ __all__ = [
     "LanguageModelStatus",
     "LayerKind",
     "LongTexts",
+    "NeuronColumn",
     "NeuronOrder",
+    "NeuronSearchField",
     "ProgressUnit",
     "SaeOrigin",
     "SpecialTokenReason",
@@ -142,14 +145,42 @@ describe_enum(
 )
 describe_enum(
     NeuronOrder,
-    "Orders other than INDEX, and filters by frequency or dead, are an INVALID_INPUT error until the SAE has"
-    " been indexed.",
+    "Orders by figures, and filters by figures, top texts or promoted tokens, are an INVALID_INPUT error"
+    " until"
+    " the SAE has been indexed.",
     {
         "INDEX": "By index.",
         "FREQUENCY_DESC": "Those that fire most often first.",
         "FREQUENCY_ASC": "Those that fire most seldom first, the dead ones before all.",
         "MAX_ACTIVATION_DESC": "Those with the strongest single activation first.",
+        "MAX_ACTIVATION_ASC": "Those with the weakest strongest activation first, the dead ones before all.",
         "MEAN_ACTIVATION_DESC": "Those that fire most strongly on average first.",
+        "CONCEPT_NAME": "By name, whatever the case of A to Z; those without one last.",
+        "CONCEPT_UPDATED_DESC": "Those named or renamed last first; those without a name last.",
+    },
+)
+describe_enum(
+    NeuronSearchField,
+    "Where words are looked for.",
+    {
+        "CONCEPT": "In the neurons' names.",
+        "NOTE": "In the notes on their names.",
+        "TOP_TEXTS": "In what is shown of the top texts that the index keeps.",
+        "PROMOTED_TOKENS": "In the output tokens that they raise most, those that the index keeps.",
+    },
+)
+describe_enum(
+    NeuronColumn,
+    "A figure that an index has of every neuron.",
+    {
+        "FREQUENCY": "Share of tokens on which it fires.",
+        "MAX_ACTIVATION": "Its highest activation; 0 if it never fired.",
+        "MEAN_ACTIVATION": "Mean over the tokens on which it fires.",
+        "DECODER_MAP_X": (
+            "Where it lies from left to right on a map on which neurons with like decoder directions are near"
+            " each other. NaN where the direction is zero."
+        ),
+        "DECODER_MAP_Y": "Where it lies from bottom to top on that map.",
     },
 )
 describe_enum(

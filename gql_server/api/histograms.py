@@ -21,6 +21,14 @@ def histogram(edges: Sequence[float], counts: Sequence[int]) -> Histogram:
     return Histogram(edges=list(edges), counts=[BigInt(count) for count in counts])
 
 
+def histogram_between(low: float, high: float, counts: Sequence[int]) -> Histogram | None:
+    """Return the histogram of even bins between two edges; None where these are not finite."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return None
+    shares = [place / len(counts) for place in range(len(counts) + 1)]
+    return histogram([low * (1 - share) + high * share for share in shares], counts)
+
+
 def even_histogram(limit: float, counts: Sequence[int]) -> Histogram | None:
     """Return the histogram whose bins divide 0 to ``limit`` evenly; without values it has no bins.
 

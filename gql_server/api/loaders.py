@@ -25,7 +25,8 @@ from gql_server.services import (
     top_texts,
 )
 from gql_server.services.model_identity import LanguageModelState
-from gql_server.services.neuron_tensors import NeuronHistogram, Ranked, StoredStatistics
+from gql_server.services.neuron_selection import Neighbors
+from gql_server.services.neuron_tensors import EffectHistogram, NeuronHistogram, Ranked, StoredStatistics
 from gql_server.services.pages import Children, Page
 from gql_server.services.tokenizing import texts_of_tokens
 from models import (
@@ -44,7 +45,6 @@ from models import (
 from models.enums import ArtifactStatus, JobEventType
 
 if TYPE_CHECKING:
-    from gql_server.artifacts.top_texts import StoredTopText
     from gql_server.services.app_context import AppContext
 
 K = TypeVar("K", bound=Hashable)
@@ -102,12 +102,23 @@ class IndexedNeuron:
 
 
 @dataclass(frozen=True)
-class TopTextsKey:
-    """So many of a neuron's top texts in a neuron index."""
+class NeuronTextsKey:
+    """Texts that an index names for a neuron: what a function of services/top_texts.py shows of it."""
 
     index_id: str
     neuron: int
-    first: int
+    show: Callable[..., Any]
+    args: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class NeighborsKey:
+    """What comes before and after a neuron in a list of its SAE's neurons."""
+
+    sae_id: str
+    neuron: int
+    selection: neurons.NeuronSelection
+    sae: Sae = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -286,6 +297,21 @@ class Loaders:
         return self._tensors(neuron_tensors.similar_neurons)
 
     @cached_property
+    def correlated_neurons(self) -> DataLoader[IndexedNeuron, Ranked | None]:
+        """The neurons that fire together with one, as an index has them."""
+        return self._tensors(neuron_tensors.correlated_neurons)
+
+    @cached_property
+    def effect_histograms(self) -> DataLoader[IndexedNeuron, EffectHistogram | None]:
+        """A neuron's effects on the vocabulary in an index."""
+        return self._tensors(neuron_tensors.effect_histograms)
+
+    @cached_property
+    def neighbors(self) -> DataLoader[NeighborsKey, Neighbors]:
+        """What comes before and after neurons in lists."""
+        return _loader(self._load_neighbors)
+
+    @cached_property
     def token_texts(self) -> DataLoader[TokenKey, str | None]:
         """What a token stands for; None where the language model's tokenizer is not there."""
         return _loader(self._load_token_texts)
@@ -301,9 +327,9 @@ class Loaders:
         return self._optional(batches.frequency_histograms)
 
     @cached_property
-    def top_texts(self) -> DataLoader[TopTextsKey, "list[StoredTopText] | None"]:
-        """The texts on which a neuron fires most; None where the run or the tokenizer is gone."""
-        return _loader(self._load_top_texts)
+    def neuron_texts(self) -> DataLoader[NeuronTextsKey, Any]:
+        """Texts that an index names for a neuron; None where the run or the tokenizer is gone."""
+        return _loader(self._load_neuron_texts)
 
     def _rows(self, table: type[V]) -> DataLoader[str, V | None]:
         async def read(session: AsyncSession, ids: Sequence[str]) -> dict[str, V]:
@@ -400,12 +426,12 @@ class Loaders:
 
         return await _by_group(keys, lambda key: key.max_points, load)
 
-    async def _load_top_texts(self, keys: list[TopTextsKey]) -> list["list[StoredTopText] | Conflict | None"]:
+    async def _load_neuron_texts(self, keys: list[NeuronTextsKey]) -> list[Any]:
         sources = await top_texts.sources(self._server, {key.index_id for key in keys})
 
         async def load(
-            group: tuple[str, int], keys: list[TopTextsKey]
-        ) -> Sequence["list[StoredTopText] | Conflict | None"]:
+            group: tuple[str, Callable[..., Any], tuple[int, ...]], keys: list[NeuronTextsKey]
+        ) -> Sequence[Any]:
             source = sources.get(group[0])
             if source is None:
                 return [None] * len(keys)
@@ -414,7 +440,7 @@ class Loaders:
             except Conflict as gone:
                 return [gone] * len(keys)
 
-        return await _by_group(keys, lambda key: (key.index_id, key.first), load)
+        return await _by_group(keys, lambda key: (key.index_id, key.show, key.args), load)
 
     async def _load_concept_revisions(self, keys: list[tuple[str, int]]) -> list[list[ConceptRevision]]:
         async with self._server.database.read() as session:
@@ -462,6 +488,16 @@ class Loaders:
             return [found[key.sae_id] for key in keys]
 
         return await _by_group(keys, lambda key: key.query, load)
+
+    async def _load_neighbors(self, keys: list[NeighborsKey]) -> list[Neighbors | Refusal]:
+        async def load(
+            group: tuple[str, neurons.NeuronSelection], keys: list[NeighborsKey]
+        ) -> Sequence[Neighbors | Refusal]:
+            indices = [key.neuron for key in keys]
+            found = await neurons.neighbors(self._server, keys[0].sae, group[1], indices)
+            return [found] * len(keys) if isinstance(found, Refusal) else found
+
+        return await _by_group(keys, lambda key: (key.sae_id, key.selection), load)
 
 
 class _Loader(DataLoader[K, V]):

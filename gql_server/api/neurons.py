@@ -1,7 +1,7 @@
 """Neurons: what their index and their names say of them."""
 
-import math
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 import strawberry
 from strawberry.dataloader import DataLoader
@@ -10,56 +10,27 @@ from gql_server import ids
 from gql_server.api import concepts, saes
 from gql_server.api.common import Node, argument, field, finite, object_type
 from gql_server.api.context import Info
-from gql_server.api.histograms import Histogram, even_histogram
-from gql_server.api.loaders import IndexedNeuron, NeuronsKey, TopTextsKey
-from gql_server.api.neuron_filters import NeuronFilter
+from gql_server.api.enums import NeuronOrder
+from gql_server.api.histograms import Histogram, even_histogram, histogram_between
+from gql_server.api.loaders import IndexedNeuron, NeighborsKey, NeuronsKey, NeuronTextsKey
+from gql_server.api.neuron_filters import NeuronFilter, OfNeurons, OrderBy, selection_of
 from gql_server.api.neuron_statistics import NeuronPlace, figure, statistics_of_page
+from gql_server.api.neuron_texts import ExampleGroup, TopText, example_group, top_text, top_texts
 from gql_server.api.pagination import Connection, connection, unset_to_none
 from gql_server.api.references import ConceptRef, ConceptRevisionRef, SaeRef
 from gql_server.api.token_effects import TokenEffect, check_ranked, token_effects
+from gql_server.errors import InvalidInput
 from gql_server.protocol import events
+from gql_server.services import top_texts as text_service
 from gql_server.services.cursors import check_first
+from gql_server.services.neuron_selection import Neighbors
 from gql_server.services.neuron_tensors import Ranked, StoredStatistics
-from gql_server.services.neurons import NeuronConditions, NeuronOrder, NeuronQuery
+from gql_server.services.neurons import NeuronQuery
+from gql_server.services.top_texts import MAX_NEAR, MAX_SILENT, N_RANGES, PER_RANGE, TOKENS_AROUND
 from models import Sae as SaeRow
 from models.enums import ArtifactStatus
 
-
-@object_type
-class TokenActivation:
-    """A token, and how strongly a neuron fires on it."""
-
-    token: str = strawberry.field(description="The token's text.")
-    activation: float = strawberry.field(description="0 where the neuron does not fire.")
-
-
-@object_type
-class TopText:
-    """A stretch of text on which a neuron fires strongly."""
-
-    text: str = strawberry.field(description="The stretch.")
-    score: float = strawberry.field(description="The highest activation in it.")
-    token_index: int = strawberry.field(
-        description=(
-            "Where that is in the whole text as it was captured, or in the piece of it, counted in tokens"
-            " from 0; the stretch may begin later: peakIndex counts in it."
-        )
-    )
-    peak_index: int = strawberry.field(description="Where that is in tokens, counted from 0.")
-    text_count: int | None = strawberry.field(
-        description=(
-            "In how many texts of the run, or pieces of texts, this very stretch stands; it is shown once."
-            " Null where an earlier version made the index, which may show it several times."
-        )
-    )
-    text_index: int = strawberry.field(description="The text's place in the run's dataset, from 0.")
-    piece_index: int = strawberry.field(
-        description="Which piece of the text it is in, from 0; always 0 where long texts are not split."
-    )
-    token: str = strawberry.field(description="The token that it is on.")
-    tokens: list[TokenActivation] = strawberry.field(
-        description="Every token of the stretch with the neuron's activation on it."
-    )
+V = TypeVar("V")
 
 
 @object_type
@@ -68,6 +39,41 @@ class SimilarNeuron:
 
     neuron: "Neuron" = strawberry.field(description="The neuron.")
     cosine: float = strawberry.field(description="Cosine of the two directions, -1 to 1.")
+
+
+@object_type
+class CorrelatedNeuron:
+    """A neuron that fires together with another."""
+
+    neuron: "Neuron" = strawberry.field(description="The neuron.")
+    correlation: float = strawberry.field(
+        description=(
+            "Pearson correlation of the two activations over tokens, those on which they are 0 included."
+        )
+    )
+
+
+@object_type
+class SimilarNeuronText:
+    """A text on which a neuron does not fire, though a similar one does."""
+
+    neuron: "Neuron" = strawberry.field(description="The similar neuron.")
+    text: TopText = strawberry.field(description="One of its top texts, with its activations.")
+
+
+@object_type
+class SteeringRange:
+    """Biases for a slider that steers by a neuron, with multiplier 1."""
+
+    suppress: float = strawberry.field(
+        description="Turns the neuron off wherever it fires: its highest activation, negative."
+    )
+    typical: float = strawberry.field(
+        description="What it fires with at its strongest: its highest activation, a good start."
+    )
+    strong: float = strawberry.field(
+        description="Four times that, from where on texts mostly fall to pieces."
+    )
 
 
 @object_type
@@ -133,33 +139,56 @@ class Neuron(Node):
 
     @field
     async def top_texts(
-        self, info: Info, first: Annotated[int, argument("How many texts to give, 1 to 100.")] = 5
+        self,
+        info: Info,
+        first: Annotated[int, argument("How many texts to give, 1 to 100.")] = 5,
+        context_tokens: Annotated[
+            int, argument("How many tokens to show on each side of the strongest one, 0 to 16.")
+        ] = TOKENS_AROUND,
     ) -> list[TopText] | None:
         """Strongest first, at most 100. Null, like the next ones, until it can be told; an error here leaves
         the rest of the answer.
         """
-        index_id = await _ready_index_id(info, self)
         check_first(first)
-        found = None
-        if index_id:
-            found = await info.context.loaders.top_texts.load(TopTextsKey(index_id, self.index, first))
-        if found is None or not all(math.isfinite(text.score) for text in found):
+        check_context(context_tokens)
+        return top_texts(await _texts(info, self, text_service.top_texts, first, context_tokens))
+
+    @field
+    async def example_groups(
+        self,
+        info: Info,
+        bins: Annotated[int, argument("Into how many ranges to divide its activations at most, 1 to 8.")] = 6,
+        per_bin: Annotated[int, argument("How many texts to give of each range at most, 1 to 5.")] = 5,
+    ) -> list[ExampleGroup] | None:
+        """Texts over the whole range of its activations, from 0 up to its highest: what a name has to hold
+        for. None of them if it never fired. Null, like what follows, where an earlier version made the index:
+        indexNeurons makes it anew.
+        """
+        check_first(bins, "bins", N_RANGES)
+        check_first(per_bin, "perBin", PER_RANGE)
+        found = await _texts(info, self, text_service.example_groups, bins, per_bin)
+        return None if found is None else [example_group(group) for group in found]
+
+    @field
+    async def silent_texts(
+        self, info: Info, first: Annotated[int, argument("How many texts to give, 1 to 20.")] = 5
+    ) -> list[TopText] | None:
+        """Texts drawn from the run on which it does not fire, of 64 that all neurons have in common."""
+        check_first(first, maximum=MAX_SILENT)
+        return top_texts(await _texts(info, self, text_service.silent_texts, first))
+
+    @field
+    async def similar_neuron_texts(
+        self, info: Info, first: Annotated[int, argument("How many texts to give, 1 to 5.")] = 5
+    ) -> list[SimilarNeuronText] | None:
+        """Top texts of the most similar neurons on which this one does not fire at all."""
+        check_first(first, maximum=MAX_NEAR)
+        found = await _texts(info, self, text_service.near_texts, first)
+        if found is None:
             return None
         return [
-            TopText(
-                text=text.text,
-                score=text.score,
-                token_index=text.token_index,
-                peak_index=text.peak_index,
-                text_count=text.text_count,
-                text_index=text.row,
-                piece_index=text.piece,
-                token=text.token,
-                tokens=[
-                    TokenActivation(token=token, activation=activation) for token, activation in text.tokens
-                ],
-            )
-            for text in found
+            SimilarNeuronText(neuron=neuron(self.sae_row, near.neuron), text=top_text(near.text))
+            for near in found
         ]
 
     @field
@@ -194,6 +223,81 @@ class Neuron(Node):
             for index, cosine in found.entries(first)
         ]
 
+    @field
+    async def correlated_neurons(
+        self, info: Info, first: Annotated[int, argument("How many neurons to give, 1 to 50.")] = 5
+    ) -> list[CorrelatedNeuron] | None:
+        """The neurons that fire together with it, by the correlation of activations over the index's tokens,
+        or over a sample of its texts where it is large; those with correlations above 0.
+        """
+        check_ranked(first)
+        found = await _ranked(info, self, info.context.loaders.correlated_neurons)
+        if found is None:
+            return None
+        return [
+            CorrelatedNeuron(neuron=neuron(self.sae_row, index), correlation=correlation)
+            for index, correlation in found.entries(first)
+        ]
+
+    @field
+    async def logit_histogram(self, info: Info) -> Histogram | None:
+        """Of its direct effects on the logits of all output tokens, in 64 bins; promotedTokens says what an
+        effect is.
+        """
+        index_id = await _ready_index_id(info, self)
+        if index_id is None:
+            return None
+        found = await info.context.loaders.effect_histograms.load(IndexedNeuron(index_id, self.index))
+        return None if found is None else histogram_between(found.low, found.high, found.counts)
+
+    @field
+    async def steering_range(self, info: Info) -> SteeringRange | None:
+        """Sensible ends of a slider for steering; null if it never fired."""
+        found = self.statistics or await info.context.loaders.neuron_statistics.load(self.place)
+        highest = finite(found.max_activation) if found else None
+        if not highest:
+            return None
+        return SteeringRange(suppress=-highest, typical=highest, strong=4 * highest)
+
+    @field
+    async def previous_index(
+        self, info: Info, order_by: OrderBy = NeuronOrder.INDEX, filter: OfNeurons = strawberry.UNSET
+    ) -> int | None:
+        """The neuron before it in Sae.neurons with these arguments; it need not be in that list itself."""
+        return (await _neighbors(info, self, order_by, filter)).previous
+
+    @field
+    async def next_index(
+        self, info: Info, order_by: OrderBy = NeuronOrder.INDEX, filter: OfNeurons = strawberry.UNSET
+    ) -> int | None:
+        """The neuron behind it in that list."""
+        return (await _neighbors(info, self, order_by, filter)).next
+
+
+async def _neighbors(
+    info: Info, neuron: Neuron, order: NeuronOrder, filter: NeuronFilter | None
+) -> Neighbors:
+    key = NeighborsKey(neuron.sae_row.id, neuron.index, selection_of(order, filter), neuron.sae_row)
+    return await info.context.loaders.neighbors.load(key)
+
+
+async def _texts(info: Info, neuron: Neuron, show: Callable[..., V], *args: int) -> V | None:
+    """Return texts that the neuron's index names; None where they cannot be told."""
+    index_id = await _ready_index_id(info, neuron)
+    if index_id is None:
+        return None
+    found: V | None = await info.context.loaders.neuron_texts.load(
+        NeuronTextsKey(index_id, neuron.index, show, args)
+    )
+    return found
+
+
+def check_context(context_tokens: int) -> None:
+    """Refuse more tokens than an index keeps."""
+    if not 0 <= context_tokens <= TOKENS_AROUND:
+        message = f"contextTokens must be from 0 to {TOKENS_AROUND}; it is {context_tokens}."
+        raise InvalidInput.at("contextTokens", message)
+
 
 async def _ready_index_id(info: Info, neuron: Neuron) -> str | None:
     index = await info.context.loaders.neuron_indexes.load(neuron.sae_row.id)
@@ -225,10 +329,11 @@ async def neuron_connection(
     after: str | None,
     order: NeuronOrder,
     filter: NeuronFilter | None,
+    offset: int | None,
 ) -> Connection[Neuron]:
     """Return a page of an SAE's neurons."""
-    conditions = filter.conditions() if isinstance(filter, NeuronFilter) else NeuronConditions()
-    query = NeuronQuery(first, unset_to_none(after), order, conditions)
+    selection = selection_of(order, filter)
+    query = NeuronQuery(first, unset_to_none(after), selection, unset_to_none(offset))
     found = await info.context.loaders.neuron_pages.load(NeuronsKey(sae_row.id, query, sae_row))
 
     statistics = await statistics_of_page(info, sae_row.id, found.page.items)

@@ -18,12 +18,13 @@ from gql_server.api.common import (
     object_type,
 )
 from gql_server.api.context import Info
-from gql_server.api.enums import ArtifactStatus, NeuronOrder, SaeOrigin
+from gql_server.api.enums import ArtifactStatus, NeuronColumn, NeuronOrder, SaeOrigin
 from gql_server.api.evaluations import SaeEvaluation, sae_evaluation
 from gql_server.api.exports import SaeExport, exports_of
 from gql_server.api.launches import LaunchResult, job_launched, training_validated
 from gql_server.api.loaders import EvaluationsKey, TrainingPointsKey
-from gql_server.api.neuron_filters import NeuronFilter
+from gql_server.api.neuron_columns import NeuronColumns, NeuronDensity, columns_of, density_of
+from gql_server.api.neuron_filters import OfNeurons, OrderBy
 from gql_server.api.neuron_indexes import NeuronIndex, neuron_index
 from gql_server.api.pagination import After, Connection, First, children_connection, listing, unset_to_none
 from gql_server.api.provenance import SaeProvenance, sae_provenance
@@ -157,11 +158,46 @@ class Sae(Node):
         info: Info,
         first: First = 20,
         after: After = strawberry.UNSET,
-        order_by: Annotated[NeuronOrder, argument("What they are ordered by.")] = NeuronOrder.INDEX,
-        filter: Annotated[NeuronFilter | None, argument("Only neurons that fulfil this.")] = strawberry.UNSET,
+        order_by: OrderBy = NeuronOrder.INDEX,
+        filter: OfNeurons = strawberry.UNSET,
+        offset: Annotated[
+            int | None,
+            argument(
+                "The page begins behind so many neurons of the list, anywhere; not together with after."
+            ),
+        ] = strawberry.UNSET,
     ) -> Connection[NeuronRef]:
         """Its neurons."""
-        return await neurons.neuron_connection(info, self.row, first, after, order_by, filter)
+        return await neurons.neuron_connection(info, self.row, first, after, order_by, filter, offset)
+
+    @field
+    async def neuron_columns(
+        self,
+        info: Info,
+        columns: Annotated[list[NeuronColumn], argument("Which figures, 1 to 8 of them.")],
+    ) -> NeuronColumns | None:
+        """Figures of all neurons at once, for histograms, scatter plots and maps. Null until they are
+        indexed, and where an earlier version made the index and one of the columns is not in it:
+        indexNeurons makes it anew.
+        """
+        return await columns_of(info, self.row, columns)
+
+    @field
+    async def neuron_density(
+        self,
+        info: Info,
+        x: Annotated[NeuronColumn, argument("The figure from left to right.")],
+        y: Annotated[NeuronColumn, argument("The figure from bottom to top.")],
+        bins: Annotated[int, argument("Cells on each axis, 1 to 256.")] = 64,
+        log: Annotated[
+            bool,
+            argument(
+                "Whether to take log10 of figures, without neurons whose figure is 0; the map's never are."
+            ),
+        ] = True,
+    ) -> NeuronDensity | None:
+        """How many neurons lie where by two figures, for a heat map without all the points. Null as above."""
+        return await density_of(info, self.row, x, y, bins, log)
 
     @field
     async def concepts(

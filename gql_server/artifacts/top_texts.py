@@ -12,6 +12,9 @@ from gql_server.artifacts.tokenized_texts import TextTokenizer, TokenizedText, l
 
 __all__ = ["StoredTopText", "TextTokenizer", "load_tokenizer", "read_top_texts"]
 
+TOKENS_AROUND = 16
+"""Tokens on each side of the peak that an index stores a neuron's latents of."""
+
 
 @dataclass(frozen=True)
 class StoredTopText:
@@ -33,6 +36,38 @@ class StoredTopText:
     """Which piece of the text it is in, from 0."""
 
 
+class ShownTexts:
+    """Quotes stretches of a run's texts by the rows and places that an index's open file has for them.
+
+    Without a tokenizer, the texts' tokens are those that the index has kept.
+    """
+
+    def __init__(
+        self, file: Any, dataset: TextDataset, tokenizer: TextTokenizer | None, max_length: int
+    ) -> None:
+        self.file, self._dataset, self._tokenizer, self._max_length = file, dataset, tokenizer, max_length
+        self._kept = KeptTokens(file) if tokenizer is None else None
+
+    def slice(self, name: str, start: int, stop: int) -> Any:
+        """Return some rows of a tensor; unlike with NumPy's slices, they have to be there."""
+        return self.file.get_slice(name)[start:stop]
+
+    def has(self, name: str) -> bool:
+        """Whether the index has a tensor."""
+        return name in self.file.keys()  # noqa: SIM118  (the file is no container)
+
+    def show(self, entry: dict[str, Any], tokens_around: int = TOKENS_AROUND) -> StoredTopText:
+        """Return what is shown of an entry, no more than so many tokens on each side of the one it is for."""
+        row, piece = int(entry["rows"]), int(entry.get("pieces", 0))
+        if self._kept is not None:
+            text = self._kept.text(self._dataset, row, piece)
+        else:
+            assert self._tokenizer is not None
+            whole = self._tokenizer.cut([self._dataset[row]], self._max_length, split="pieces" in entry)[0]
+            text = whole.piece(piece)
+        return _top_text(entry, text, tokens_around)
+
+
 def read_top_texts(
     tensors_path: Path,
     neuron: int,
@@ -40,6 +75,7 @@ def read_top_texts(
     dataset: TextDataset,
     tokenizer: TextTokenizer | None,
     max_length: int,
+    tokens_around: int = TOKENS_AROUND,
 ) -> list[StoredTopText]:
     """Return a neuron's strongest texts, at most ``first``, strongest first; reads only its part of the file.
 
@@ -47,22 +83,32 @@ def read_top_texts(
     index, IndexError where it has no such neuron.
     """
     with safe_open(tensors_path, framework="numpy") as file:
-        names = [*_NAMES, *(name for name in (_COUNTS, _PIECES) if name in file.keys())]  # noqa: SIM118
-        part = {name: _slice(file, name, neuron, first) for name in names}
-        entries = [
-            {name: values[place] for name, values in part.items()}
-            for place in range(len(part["top_rows"]))
-            if part["top_rows"][place] >= 0
-        ]
-        if tokenizer is None:
-            kept = KeptTokens(file)
-            return [_top_text(entry, kept.text(dataset, *_place(entry))) for entry in entries]
-    return [_top_text(entry, _tokenized(entry, dataset, tokenizer, max_length)) for entry in entries]
+        shown = ShownTexts(file, dataset, tokenizer, max_length)
+        return [shown.show(entry, tokens_around) for entry in top_entries(shown, neuron, first)]
 
 
-_COUNTS, _PIECES = "top_text_counts", "top_pieces"
-"""In indexes of earlier versions there are no counts; pieces are where long texts were split."""
-_NAMES = ("top_rows", "top_scores", "top_token_index", "window_start", "window_length", "window_activations")
+def top_entries(shown: ShownTexts, neuron: int, first: int) -> list[dict[str, Any]]:
+    """Return what the index has of a neuron's strongest texts."""
+    names = {column: name for column, name in _NAMES.items() if shown.has(name)}
+    part = {column: _slice(shown.file, name, neuron, first) for column, name in names.items()}
+    return [
+        {column: values[place] for column, values in part.items()}
+        for place in range(len(part["rows"]))
+        if part["rows"][place] >= 0
+    ]
+
+
+_NAMES = {
+    "rows": "top_rows",
+    "pieces": "top_pieces",
+    "scores": "top_scores",
+    "token_index": "top_token_index",
+    "start": "window_start",
+    "length": "window_length",
+    "activations": "window_activations",
+    "text_counts": "top_text_counts",
+}
+"""Of indexes of earlier versions there are no counts; pieces are where long texts were split."""
 
 
 def _slice(file: Any, name: str, neuron: int, first: int) -> Any:
@@ -74,32 +120,20 @@ def _slice(file: Any, name: str, neuron: int, first: int) -> Any:
     return tensor[neuron : neuron + 1, : min(first, top_texts_per_neuron)][0]
 
 
-def _place(entry: dict[str, Any]) -> tuple[int, int]:
-    """Return an entry's row in the dataset, and which piece of the text it is in."""
-    return int(entry["top_rows"]), int(entry.get(_PIECES, 0))
-
-
-def _tokenized(
-    entry: dict[str, Any], dataset: TextDataset, tokenizer: TextTokenizer, max_length: int
-) -> TokenizedText:
-    row, piece = _place(entry)
-    (cut,) = tokenizer.cut([dataset[row]], max_length, split=_PIECES in entry)
-    return cut.piece(piece)
-
-
-def _top_text(entry: dict[str, Any], text: TokenizedText) -> StoredTopText:
-    row, piece = _place(entry)
-    start, length = int(entry["window_start"]), int(entry["window_length"])
-    token_index = int(entry["top_token_index"])
-    activations = [float(value) for value in entry["window_activations"][:length]]
+def _top_text(entry: dict[str, Any], text: TokenizedText, tokens_around: int) -> StoredTopText:
+    token_index = int(entry["token_index"])
+    all_start, all_length = int(entry["start"]), int(entry["length"])
+    start = max(all_start, token_index - tokens_around)
+    length = min(all_start + all_length, token_index + tokens_around + 1) - start
+    activations = [float(value) for value in entry["activations"][start - all_start :][:length]]
     return StoredTopText(
         text=text.stretch(start, length),
-        score=float(entry["top_scores"]),
+        score=float(entry["scores"]),
         token_index=token_index,
         peak_index=token_index - start,
         token=text.token(token_index),
         tokens=list(zip(text.tokens(start, length), activations, strict=True)),
-        text_count=int(entry[_COUNTS]) if _COUNTS in entry else None,
-        row=row,
-        piece=piece,
+        text_count=int(entry["text_counts"]) if "text_counts" in entry else None,
+        row=int(entry["rows"]),
+        piece=int(entry.get("pieces", 0)),
     )

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from gql_server.errors import InvalidInput
@@ -33,6 +34,19 @@ def decode(cursor: str, listing: str, *types: type) -> list[Any]:
     if not all(_is_comparable(part) for part in parts):
         raise bad_cursor(cursor)
     return parts[1:]
+
+
+def time_of(text: str, cursor: str | None = None) -> datetime:
+    """Return a time of a cursor's key, in UTC; InvalidInput for what is no time with an offset."""
+    try:
+        time = datetime.fromisoformat(text)
+        # At both ends of the calendar a time with an offset has none in UTC, in which it is compared.
+        in_utc = time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise bad_cursor(cursor or text) from None
+    if time.tzinfo is None:
+        raise bad_cursor(cursor or text)
+    return in_utc
 
 
 def _is_comparable(part: object) -> bool:

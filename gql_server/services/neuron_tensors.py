@@ -49,6 +49,15 @@ class NeuronHistogram:
 
 
 @dataclass(frozen=True)
+class EffectHistogram:
+    """Counts of direct effects on output tokens, in equal bins between the lowest and the highest."""
+
+    counts: list[int]
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Ranked:
     """Tokens or neurons that the index names for a neuron, strongest first, with a figure each."""
 
@@ -118,6 +127,22 @@ def suppressed_tokens(path: Path, neurons: Sequence[int]) -> list[Ranked | None]
 def similar_neurons(path: Path, neurons: Sequence[int]) -> list[Ranked | None]:
     """Return the neurons nearest to each, in the neurons' order; see ``_ranked``."""
     return _ranked(path, "similar_neurons", "similar_cosines", neurons)
+
+
+def correlated_neurons(path: Path, neurons: Sequence[int]) -> list[Ranked | None]:
+    """Return the neurons that fire together with each, in the neurons' order; see ``_ranked``."""
+    return _ranked(path, "correlated_neurons", "correlations", neurons)
+
+
+def effect_histograms(path: Path, neurons: Sequence[int]) -> list[EffectHistogram | None]:
+    """Return histograms of neurons' effects, in their order; None where the index has none, as _ranked."""
+    with opened(path) as file:
+        if "effect_counts" not in file.keys():  # noqa: SIM118  (the file is no container)
+            return [None] * len(neurons)
+    counts, limits = (tensor.tolist() for tensor in rows(path, ("effect_counts", "effect_limits"), neurons))
+    return [
+        EffectHistogram(of_neuron, low, high) for of_neuron, (low, high) in zip(counts, limits, strict=True)
+    ]
 
 
 def _ranked(path: Path, indices: str, values: str, neurons: Sequence[int]) -> list[Ranked | None]:

@@ -1,62 +1,21 @@
-"""Pages of an SAE's neurons, by index or by what a neuron index says of them."""
+"""Pages of an SAE's neurons, by index, by what a neuron index says of them, or by their names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import String, cast, func, select
-
 from gql_server.errors import Conflict, InvalidInput, Refusal
-from gql_server.services import batches, cursors, neuron_tensors
+from gql_server.services import batches, cursors, neuron_names, neuron_selection, neuron_tensors
+from gql_server.services.neuron_conditions import BY_CONCEPT, NeuronConditions, NeuronOrder
+from gql_server.services.neuron_names import CursorKey, Named
+from gql_server.services.neuron_selection import Neighbors, Selected
 from gql_server.services.pages import Page
-from models import Concept, NeuronIndex, Sae
+from models import NeuronIndex, Sae
 from models.enums import ArtifactStatus
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from gql_server.services.app_context import AppContext
-
-
-class NeuronOrder(StrEnum):
-    """What neurons are ordered by; ties go by index."""
-
-    INDEX = "INDEX"
-    FREQUENCY_DESC = "FREQUENCY_DESC"
-    FREQUENCY_ASC = "FREQUENCY_ASC"
-    MAX_ACTIVATION_DESC = "MAX_ACTIVATION_DESC"
-    MEAN_ACTIVATION_DESC = "MEAN_ACTIVATION_DESC"
-
-
-_ORDER_TENSORS = {
-    NeuronOrder.FREQUENCY_DESC: "frequency",
-    NeuronOrder.FREQUENCY_ASC: "frequency",
-    NeuronOrder.MAX_ACTIVATION_DESC: "max_activation",
-    NeuronOrder.MEAN_ACTIVATION_DESC: "mean_activation",
-}
-
-
-@dataclass(frozen=True)
-class NeuronConditions:
-    """What neurons must fulfil; None asks nothing."""
-
-    dead: bool | None = None
-    has_concept: bool | None = None
-    min_frequency: float | None = None
-    max_frequency: float | None = None
-
-    @property
-    def needs_index(self) -> bool:
-        """Whether only a neuron index can tell."""
-        return not (self.dead is None and self.min_frequency is None and self.max_frequency is None)
-
-    @property
-    def none(self) -> bool:
-        """Whether nothing is asked for."""
-        return self == NeuronConditions()
 
 
 @dataclass(frozen=True)
@@ -68,18 +27,32 @@ class NeuronPage:
 
 
 @dataclass(frozen=True)
-class NeuronQuery:
-    """Which neurons of an SAE are asked for."""
+class NeuronSelection:
+    """Which neurons of an SAE, in which order."""
 
-    first: int
-    after: str | None
     order: NeuronOrder
     conditions: NeuronConditions
 
     @property
     def needs_index(self) -> bool:
         """Whether only a neuron index can tell."""
-        return self.order is not NeuronOrder.INDEX or self.conditions.needs_index
+        by_figure = self.order is not NeuronOrder.INDEX and self.order not in BY_CONCEPT
+        return by_figure or self.conditions.needs_index
+
+    @property
+    def all_by_index(self) -> bool:
+        """Whether it is all of them by their index, for which nothing has to be read."""
+        return self.order is NeuronOrder.INDEX and self.conditions.none
+
+
+@dataclass(frozen=True)
+class NeuronQuery:
+    """Which page of a selection is asked for: the one behind a cursor, or that from a place on."""
+
+    first: int
+    after: str | None
+    selection: NeuronSelection
+    offset: int | None = None
 
 
 async def pages(
@@ -87,36 +60,110 @@ async def pages(
 ) -> dict[str, NeuronPage | Refusal]:
     """Return the page of every SAE, by its ID, or the refusal of what needs an index where none is.
 
-    Raises InvalidInput for a bad ``first`` or cursor.
+    Raises InvalidInput for a bad ``first``, cursor, offset or condition.
     """
     cursors.check_first(query.first)
-    key = cursors.decode(query.after, str(query.order), float, int) if query.after is not None else None
-    if query.order is NeuronOrder.INDEX and query.conditions.none:
+    query.selection.conditions.check()
+    _check_offset(query)
+    key = _decoded(query)
+    if query.selection.all_by_index:
         return {sae.id: _counted_out(sae, query, key) for sae in saes}
-    indexes, named = await _read(server, [sae.id for sae in saes], query)
     found: dict[str, NeuronPage | Refusal] = {}
+    n_wanted = (query.offset or 0) + query.first + 1
+    select = partial(neuron_selection.selected, query.selection.order, query.selection.conditions)
+    read = await _read(server, saes, query.selection, key)
     for sae in saes:
-        index = indexes.get(sae.id)
-        if query.needs_index and (index is None or index.status is not ArtifactStatus.READY):
-            found[sae.id] = _not_indexed(sae, index, query)
+        chosen = await _looked(server, sae, query.selection, read, select, key, n_wanted)
+        if isinstance(chosen, Refusal):
+            found[sae.id] = chosen
             continue
-        select_page = partial(_selected, sae.latent_count or 0, named[sae.id], query, key)
-        try:
-            found[sae.id] = await neuron_tensors.look(server, index.id if index else None, select_page)
-        except Conflict as gone:
-            found[sae.id] = gone
+        rest = Selected(chosen.indices[query.offset or 0 :], chosen.values[query.offset or 0 :], chosen.count)
+        keys = await neuron_names.cursor_keys(server, sae.id, query.selection.order, rest)
+        found[sae.id] = NeuronPage(_page(rest.indices, keys, query), chosen.count)
     return found
 
 
-def _counted_out(sae: Sae, query: NeuronQuery, key: list[Any] | None) -> NeuronPage:
+async def neighbors(
+    server: "AppContext", sae: Sae, selection: NeuronSelection, neurons: Sequence[int]
+) -> list[Neighbors] | Refusal:
+    """Return what comes before and after each of some neurons in a selection, whether it is in it or not.
+
+    A refusal says that an index is needed. Raises InvalidInput for a bad condition.
+    """
+    selection.conditions.check()
+    if selection.all_by_index:
+        last = (sae.latent_count or 0) - 1
+        return [
+            Neighbors(neuron - 1 if neuron > 0 else None, neuron + 1 if neuron < last else None)
+            for neuron in neurons
+        ]
+    find = partial(neuron_selection.neighbors, selection.order, selection.conditions, list(neurons))
+    read = await _read(server, [sae], selection, None)
+    return await _looked(server, sae, selection, read, find)
+
+
+def _check_offset(query: NeuronQuery) -> None:
+    if query.offset is None:
+        return
+    if query.after is not None:
+        raise InvalidInput.at("offset", "A page begins behind a cursor or at an offset; give one of them.")
+    if query.offset < 0:
+        raise InvalidInput.at("offset", f"offset must be 0 or more; it is {query.offset}.")
+
+
+def _decoded(query: NeuronQuery) -> CursorKey | None:
+    if query.after is None:
+        return None
+    order = query.selection.order
+    key = cursors.decode(query.after, str(order), str if order in BY_CONCEPT else float, int)
+    return CursorKey(key[0], key[1])
+
+
+def _counted_out(sae: Sae, query: NeuronQuery, key: CursorKey | None) -> NeuronPage:
     """Return a page of all of an SAE's neurons, for which nothing has to be read."""
     n_latents = sae.latent_count or 0
-    start = 0 if key is None else min(max(key[1] + 1, 0), n_latents)
+    start = min(query.offset or 0, n_latents) if key is None else min(max(key.neuron + 1, 0), n_latents)
     indices = list(range(start, min(start + query.first + 1, n_latents)))
     return NeuronPage(_page(indices, [0.0] * len(indices), query), n_latents)
 
 
-def _not_indexed(sae: Sae, index: NeuronIndex | None, query: NeuronQuery) -> InvalidInput:
+@dataclass(frozen=True)
+class _Read:
+    """What the database says, by SAE."""
+
+    indexes: dict[str, NeuronIndex]
+    named: dict[str, Named]
+
+
+async def _read(
+    server: "AppContext", saes: Sequence[Sae], selection: NeuronSelection, key: CursorKey | None
+) -> _Read:
+    ids = [sae.id for sae in saes]
+    async with server.database.read() as session:
+        indexes: dict[str, NeuronIndex] = {}
+        if selection.needs_index or selection.conditions.searches:
+            indexes = await batches.neuron_indexes(session, ids)
+        return _Read(
+            indexes, await neuron_names.read(session, ids, selection.order, selection.conditions, key)
+        )
+
+
+async def _looked(
+    server: "AppContext", sae: Sae, selection: NeuronSelection, read: _Read, look: Any, *args: Any
+) -> Any:
+    """Return what a function of neuron_selection makes of an SAE in a reader, or a refusal."""
+    index = read.indexes.get(sae.id)
+    ready = index is not None and index.status is ArtifactStatus.READY
+    if selection.needs_index and not ready:
+        return _not_indexed(sae, index, selection.order)
+    of_sae = partial(look, sae.latent_count or 0, read.named.get(sae.id, Named()), *args)
+    try:
+        return await neuron_tensors.look(server, index.id if index and ready else None, of_sae)
+    except (Conflict, InvalidInput) as refusal:
+        return refusal
+
+
+def _not_indexed(sae: Sae, index: NeuronIndex | None, order: NeuronOrder) -> InvalidInput:
     under_way = index is not None and index.status in (ArtifactStatus.PENDING, ArtifactStatus.BUILDING)
     state, advice = (
         ("are still being indexed", "wait for its INDEX_NEURONS job")
@@ -124,96 +171,16 @@ def _not_indexed(sae: Sae, index: NeuronIndex | None, query: NeuronQuery) -> Inv
         else ("have not been indexed", "run indexNeurons first")
     )
     return InvalidInput.at(
-        "filter" if query.order is NeuronOrder.INDEX else "orderBy",
-        f"The neurons of {sae.name!r} {state}, so only orderBy INDEX and filter.hasConcept can be told;"
-        f" {advice}.",
+        "filter" if order is NeuronOrder.INDEX else "orderBy",
+        f"The neurons of {sae.name!r} {state}, so only indices and names can be told: {advice}.",
     )
 
 
-async def _read(
-    server: "AppContext", sae_ids: Sequence[str], query: NeuronQuery
-) -> tuple[dict[str, NeuronIndex], dict[str, list[int]]]:
-    """Return the indexes and which neurons have a concept, by SAE, as far as that is needed."""
-    indexes: dict[str, NeuronIndex] = {}
-    named: dict[str, list[int]] = {sae_id: [] for sae_id in sae_ids}
-    async with server.database.read() as session:
-        if query.needs_index:
-            indexes = await batches.neuron_indexes(session, sae_ids)
-        if query.conditions.has_concept is not None:
-            # One row for each SAE: thousands of rows would keep the event loop for tens of milliseconds.
-            numbers = func.aggregate_strings(cast(Concept.neuron_index, String), ",")
-            columns = select(Concept.sae_id, numbers).where(Concept.sae_id.in_(sae_ids))
-            for sae_id, joined in await session.execute(columns.group_by(Concept.sae_id)):
-                named[sae_id] = [int(number) for number in joined.split(",")]
-    return indexes, named
-
-
-def _selected(
-    n_latents: int,
-    named: list[int],
-    query: NeuronQuery,
-    key: list[Any] | None,
-    tensors_path: Path | None,
-) -> NeuronPage:
-    """Return the page behind a key, from what the index and the concepts say."""
-    import numpy as np
-
-    order = query.order
-    selected = np.flatnonzero(_fulfilling(n_latents, tensors_path, named, query.conditions))
-    values = np.zeros(n_latents)
-    if tensors_path and order is not NeuronOrder.INDEX:
-        values = neuron_tensors.whole(tensors_path, _ORDER_TENSORS[order]).astype(np.float64)
-        values = np.nan_to_num(values, nan=-1.0, posinf=float(np.finfo(np.float64).max))
-    # The smallest come first, so descending orders are negated.
-    sign = 1.0 if order in (NeuronOrder.INDEX, NeuronOrder.FREQUENCY_ASC) else -1.0
-    ranks = sign * values[selected]
-    total = len(selected)
-    if key is not None:
-        beyond = (ranks > sign * key[0]) | ((ranks == sign * key[0]) & (selected > key[1]))
-        selected, ranks = selected[beyond], ranks[beyond]
-    shown = selected[_smallest(ranks, query.first + 1)]
-    return NeuronPage(_page(shown.tolist(), values[shown].tolist(), query), total)
-
-
-def _smallest(ranks: "np.ndarray[Any, Any]", count: int) -> "np.ndarray[Any, Any]":
-    """Return the places of the smallest ranks, in order, without sorting all; of equal ones the first."""
-    import numpy as np
-
-    if len(ranks) > count:
-        bound = np.partition(ranks, count - 1)[count - 1]
-        below = np.flatnonzero(ranks < bound)
-        candidates = np.concatenate([below, np.flatnonzero(ranks == bound)[: count - len(below)]])
-    else:
-        candidates = np.arange(len(ranks))
-    ordered: np.ndarray[Any, Any] = candidates[np.argsort(ranks[candidates], kind="stable")]
-    return ordered
-
-
-def _fulfilling(
-    n_latents: int, tensors_path: Path | None, named: list[int], conditions: NeuronConditions
-) -> "np.ndarray[Any, np.dtype[np.bool_]]":
-    import numpy as np
-
-    mask = np.ones(n_latents, dtype=np.bool_)
-    if conditions.has_concept is not None:
-        mask[:] = not conditions.has_concept
-        mask[named] = conditions.has_concept
-    if tensors_path and conditions.dead is not None:
-        mask &= (neuron_tensors.whole(tensors_path, "firing_count") == 0) == conditions.dead
-    if tensors_path and (conditions.min_frequency is not None or conditions.max_frequency is not None):
-        frequency = neuron_tensors.whole(tensors_path, "frequency")
-        if conditions.min_frequency is not None:
-            mask &= frequency >= conditions.min_frequency
-        if conditions.max_frequency is not None:
-            mask &= frequency <= conditions.max_frequency
-    return mask
-
-
-def _page(indices: list[int], values: list[float], query: NeuronQuery) -> Page[int]:
-    shown, order = indices[: query.first], str(query.order)
+def _page(indices: list[int], keys: Sequence[float | str], query: NeuronQuery) -> Page[int]:
+    shown, order = indices[: query.first], str(query.selection.order)
     return Page(
         items=shown,
-        cursors=[cursors.encode(order, value, index) for value, index in zip(values, shown, strict=False)],
+        cursors=[cursors.encode(order, key, index) for key, index in zip(keys, shown, strict=False)],
         has_next=len(indices) > query.first,
-        has_previous=query.after is not None,
+        has_previous=query.after is not None or bool(query.offset),
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_
@@ -130,14 +129,7 @@ def _beyond(table: Any, after: str | None) -> list[ColumnElement[bool]]:
     if after is None:
         return []
     created_text, id = cursors.decode(after, table.__tablename__, str, str)
-    try:
-        created_at = datetime.fromisoformat(created_text)
-        # At both ends of the calendar a time with an offset has none in UTC, in which it is compared.
-        in_utc = created_at.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise cursors.bad_cursor(after) from None
-    if created_at.tzinfo is None:
-        raise cursors.bad_cursor(after)
+    in_utc = cursors.time_of(created_text, after)
     # Compared as a pair, for which SQLite goes to the place in the index; for the same with OR it does not.
     return [tuple_(table.created_at, table.id) < tuple_(literal(in_utc, UtcDateTime), literal(id))]
 

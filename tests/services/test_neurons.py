@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
-from gql_server.services.neurons import _smallest
+from gql_server.services.neuron_selection import _smallest
 
 RANKS = st.lists(st.sampled_from([-2.0, -0.5, 0.0, 1.0, 1.5]), max_size=60)
 

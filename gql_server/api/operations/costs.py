@@ -24,7 +24,7 @@ from graphql import (
 from starlette.datastructures import UploadFile
 
 from gql_server.api.operations.list_sizes import Scope, scope_below, size_of
-from gql_server.services.neurons import NeuronOrder
+from gql_server.services.neuron_conditions import NeuronOrder
 
 PER_PROMPT = 250
 """The cost of running a prompt through a language model, of 64 tokens or fewer."""
@@ -45,6 +45,12 @@ PER_LOOK = 100
 """The cost of looking at the workers, the queue and the disk."""
 PER_SELECTION = 50
 """The cost of going over all of an SAE's neurons for a page of them, or over all names for a search."""
+PER_NEIGHBOR = 25
+"""The cost of going over them for what comes before or after one; those of a list are found together."""
+PER_COLUMN = 200
+"""The cost of a figure of all neurons, which for 65,536 of them is 350 kB."""
+CELLS_PER_COST = 50
+"""Cells of a density for a cost of 1."""
 
 
 def cost_of(
@@ -57,10 +63,11 @@ def cost_of(
 
     Every field counts 1, times the entries of the lists that it is in (``list_sizes``). A prompt counts 250
     more and each of its tokens beyond 64, by its length, 0.2 more, for each pass; a token to be generated 1
-    more, a page of ordered or filtered neurons 50 more, and so does a search, the preview of a dataset 250
-    more, watching all jobs, training points or changes 400 more, the server's status 100 more, 1,000
-    characters of an argument 1 more, an uploaded file 2,000 more. None where the variables are refused: it
-    will not be executed.
+    more, a page of ordered or filtered neurons 50 more (what comes before or after one 25), and so does a
+    search, a column of all neurons 200 more, 50 cells of a density 1 more, the preview of a dataset 250 more,
+    watching all jobs, training points or changes 400 more, the server's status 100 more, 1,000 characters of
+    an argument 1 more, an uploaded file 2,000 more. None where the variables are refused: it will not be
+    executed.
     """
     values = get_variable_values(schema, operation.variable_definitions or (), variables, max_errors=1)
     root = schema.get_root_type(operation.operation)
@@ -142,6 +149,13 @@ def _work(type_name: str, field_name: str, below: Scope, arguments: Mapping[str,
         case "Sae.neurons":
             goes_over_all = arguments["orderBy"] != NeuronOrder.INDEX or arguments.get("filter")
             return PER_SELECTION if goes_over_all else 0
+        case "Neuron.previousIndex" | "Neuron.nextIndex":
+            goes_over_all = arguments["orderBy"] != NeuronOrder.INDEX or arguments.get("filter")
+            return PER_NEIGHBOR if goes_over_all else 0
+        case "Sae.neuronColumns":
+            return PER_COLUMN * len(arguments["columns"])
+        case "Sae.neuronDensity":
+            return PER_SELECTION + max(0, arguments["bins"]) ** 2 / CELLS_PER_COST
         case "Query.search":
             return PER_SELECTION
         case "Query.topNeurons" | "Query.contrastNeurons" | "Query.neuronActivations":

@@ -43,6 +43,8 @@ class Scope:
     alternatives: int = 0
     watched: int = 0
     """Neurons watched at each token."""
+    bins: int = 1
+    """Ranges of example groups, or cells of a density on each axis."""
     per_token: bool = False
     curves: int = 1
     series: int = 1
@@ -113,6 +115,18 @@ SIZES: Mapping[str, Size] = {
     "Neuron.suppressedTokens": _page,
     "Neuron.similarNeurons": _page,
     "TopText.tokens": _always(WINDOW_TOKENS),
+    # Without an object for each.
+    "TopText.tokenTexts": _always(WINDOW_TOKENS / 3),
+    "TopText.activations": _always(WINDOW_TOKENS / 3),
+    "Neuron.exampleGroups": lambda scope: scope.bins,
+    "ExampleGroup.texts": _page,
+    "Neuron.silentTexts": _page,
+    "Neuron.similarNeuronTexts": _page,
+    "Neuron.correlatedNeurons": _page,
+    "NeuronColumns.columns": _page,
+    "NeuronDensity.xEdges": _always(0),
+    "NeuronDensity.yEdges": _always(0),
+    "NeuronDensity.counts": _always(0),
     "Histogram.edges": _always(HISTOGRAM_BINS),
     "Histogram.counts": _always(HISTOGRAM_BINS),
     "ConceptConfig.edits": _always(EDITS),
@@ -213,6 +227,10 @@ def scope_below(scope: Scope, type_name: str, field_name: str, arguments: Mappin
             return Scope(page=_clamped(arguments["last"]))
         case "Job.events" if arguments.get("last") is not None:
             return Scope(page=_clamped(arguments["last"]))
+        case "Neuron.exampleGroups":
+            return Scope(page=_clamped(arguments["perBin"]), bins=_clamped(arguments["bins"]))
+        case "Sae.neuronColumns":
+            return Scope(page=max(1, len(arguments["columns"])))
         case "Sae.trainingHistory":
             return Scope(page=min(max(1, arguments["maxPoints"]), MAX_POINTS))
         case "Query.trainingCurves":

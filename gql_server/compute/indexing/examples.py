@@ -8,14 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gql_server.artifacts.neuron_texts import N_RANGES, PER_RANGE
 from gql_server.compute.indexing.draws import DRAW_BITS, draws_of_firings
 from gql_server.compute.indexing.statistics import N_BINS, Firings
 from gql_server.compute.indexing.stretches import TOKENS_AROUND, WINDOW
 from gql_server.compute.indexing.strongest_texts import TextGroup
 
-N_RANGES = 8
-"""Ranges from 0 to the limit of a neuron's histogram; its maximum is in one of the last four."""
-PER_RANGE = 5
 _BINS_PER_RANGE = N_BINS // N_RANGES
 _NONE = 2**DRAW_BITS
 _NEURONS_AT_ONCE = 4096

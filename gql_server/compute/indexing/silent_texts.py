@@ -69,6 +69,7 @@ class DrawnTexts:
         fired[: len(self._fired)] = self._fired
         tensors = {
             "drawn_numbers": self._numbers.astype(np.int32),
+            "drawn_token_index": tokens.astype(np.int32),
             "drawn_start": start.astype(np.int32),
             "drawn_length": (stop - start).astype(np.int32),
             "drawn_fired": np.ascontiguousarray(np.packbits(fired.T, axis=1, bitorder="little")),

@@ -237,6 +237,7 @@ def test_the_index_is_what_dense_numpy_gives(
         "example_start": "int32",
         "example_length": "int32",
         "drawn_rows": "int32",
+        "drawn_token_index": "int32",
         "drawn_start": "int32",
         "drawn_length": "int32",
         "drawn_fired": "uint8",

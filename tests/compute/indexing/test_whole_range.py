@@ -173,6 +173,7 @@ def check_drawn(found: Indexed, n_drawn: int) -> None:
         np.testing.assert_array_equal(fired[:, place], found.latents[row].any(axis=0))
         token = draw_of_text(row) % len(found.latents[row])
         start, stop = max(0, token - 16), min(len(found.latents[row]), token + 17)
+        assert tensors["drawn_token_index"][place] == token
         assert (tensors["drawn_start"][place], tensors["drawn_length"][place]) == (start, stop - start)
     assert not fired[:, len(rows) :].any()
 
