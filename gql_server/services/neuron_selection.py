@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,12 +137,11 @@ def _beyond(
 ) -> "np.ndarray[Any, np.dtype[np.bool_]]":
     """Say which neurons come behind a key."""
     if order in BY_CONCEPT:
-        if key.value != "":
-            return ranks >= named.n_before
-        at = float(n_latents)
+        at = float(n_latents) if key.value == "" else named.n_before - 0.5
     else:
         at = sign * float(key.value)
-    return (ranks > at) | ((ranks == at) & (chosen > key.neuron))
+    beyond: np.ndarray[Any, np.dtype[np.bool_]] = (ranks > at) | ((ranks == at) & (chosen > key.neuron))
+    return beyond
 
 
 def _smallest(ranks: "np.ndarray[Any, Any]", count: int) -> "np.ndarray[Any, Any]":
@@ -172,29 +171,20 @@ def _fulfilling(
         mask &= _mask(n_latents, _numbers(named.of_source))
     if conditions.indices is not None:
         mask &= _mask(n_latents, [index for index in conditions.indices if 0 <= index < n_latents])
-    if path:
-        for name, passes in _figure_checks(conditions):
-            mask &= passes(neuron_tensors.whole(path, name))
+    if path and conditions.dead is not None:
+        mask &= (neuron_tensors.whole(path, "firing_count") == 0) == conditions.dead
+    for name, low, high in (
+        ("frequency", conditions.min_frequency, conditions.max_frequency),
+        ("max_activation", conditions.min_max_activation, conditions.max_max_activation),
+    ):
+        if path and not (low is None and high is None):
+            values = neuron_tensors.whole(path, name)
+            mask &= (values >= (-np.inf if low is None else low)) & (
+                values <= (np.inf if high is None else high)
+            )
     if conditions.searches:
         mask &= _with_words(n_latents, path, named, conditions)
     return mask
-
-
-def _figure_checks(conditions: NeuronConditions) -> list[tuple[str, Callable[[Any], Any]]]:
-    """Return the tensors that conditions are about, and what says whether neurons fulfil them."""
-    bounds = (
-        ("frequency", conditions.min_frequency, conditions.max_frequency),
-        ("max_activation", conditions.min_max_activation, conditions.max_max_activation),
-    )
-    checks: list[tuple[str, Callable[[Any], Any]]] = []
-    if (dead := conditions.dead) is not None:
-        checks.append(("firing_count", lambda counts: (counts == 0) == dead))
-    for name, low, high in bounds:
-        if low is not None:
-            checks.append((name, lambda values, low=low: values >= low))
-        if high is not None:
-            checks.append((name, lambda values, high=high: values <= high))
-    return checks
 
 
 def _with_words(

@@ -99,7 +99,8 @@ async def neighbors(
         ]
     find = partial(neuron_selection.neighbors, selection.order, selection.conditions, list(neurons))
     read = await _read(server, [sae], selection, None)
-    return await _looked(server, sae, selection, read, find)
+    found: list[Neighbors] | Refusal = await _looked(server, sae, selection, read, find)
+    return found
 
 
 def _check_offset(query: NeuronQuery) -> None:

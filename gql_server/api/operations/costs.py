@@ -153,9 +153,11 @@ def _work(type_name: str, field_name: str, below: Scope, arguments: Mapping[str,
             goes_over_all = arguments["orderBy"] != NeuronOrder.INDEX or arguments.get("filter")
             return PER_NEIGHBOR if goes_over_all else 0
         case "Sae.neuronColumns":
-            return PER_COLUMN * len(arguments["columns"])
+            columns: list[Any] = arguments["columns"]
+            return PER_COLUMN * len(columns)
         case "Sae.neuronDensity":
-            return PER_SELECTION + max(0, arguments["bins"]) ** 2 / CELLS_PER_COST
+            bins: int = max(0, arguments["bins"])
+            return PER_SELECTION + bins * bins / CELLS_PER_COST
         case "Query.search":
             return PER_SELECTION
         case "Query.topNeurons" | "Query.contrastNeurons" | "Query.neuronActivations":

@@ -54,8 +54,8 @@ def direct_effects(directions: Tensor, unembedding: Unembedding, tell: Tell) -> 
             promoted = strongest_columns(effects, TOKENS_KEPT, above=0.0)
             suppressed = strongest_columns(effects.neg_(), TOKENS_KEPT, above=0.0)
             parts.append((promoted[0], promoted[1], suppressed[0], -suppressed[1], counts, limits))
-    names = ("promoted_tokens", "promoted_effects", "suppressed_tokens", "suppressed_effects")
-    names += ("effect_counts", "effect_limits")
+    of_tokens = ("promoted_tokens", "promoted_effects", "suppressed_tokens", "suppressed_effects")
+    names = (*of_tokens, "effect_counts", "effect_limits")
     columns = [torch.cat(column).cpu().contiguous() for column in zip(*parts, strict=True)]
     return dict(zip(names, columns, strict=True))
 

@@ -1,7 +1,9 @@
 """The firings of a run's texts, or of a sample of them where there are too many to keep."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,10 +59,8 @@ class FiringSample:
             self._parts = [part.of_texts_below(self._below) for part in self._parts]
 
     def _are_too_many(self) -> bool:
-        n_firings, n_pairs = (
-            sum(column) for column in zip(*(part.size for part in self._parts), strict=True)
-        )
-        return n_firings > MAX_FIRINGS or n_pairs > MAX_PAIRS
+        n_firings = sum(part.size[0] for part in self._parts)
+        return n_firings > MAX_FIRINGS or sum(part.size[1] for part in self._parts) > MAX_PAIRS
 
     def kept(self) -> KeptFirings:
         """Return what is kept, and forget it."""
@@ -124,5 +124,5 @@ class _Part:
         )
 
 
-def _joined(parts: list[NDArray[np.generic]], dtype: type[np.generic]) -> NDArray[np.generic]:
+def _joined(parts: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
     return np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(0, dtype)
