@@ -65,7 +65,8 @@ class Indexed:
     def tokens(self, rows: list[int] | None = None) -> Array:
         """Return the latents on all tokens that count, of some texts or all, in float64."""
         some = sorted(self.latents) if rows is None else rows
-        return np.concatenate([self.latents[row][self.counted[row]] for row in some]).astype(np.float64)
+        found: Array = np.concatenate([self.latents[row][self.counted[row]] for row in some])
+        return found.astype(np.float64)
 
 
 @pytest.fixture
