@@ -8,6 +8,11 @@ import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SEARCH_FILE = "search.sqlite3"
 TABLES = ("top_texts", "promoted_tokens")
@@ -54,15 +59,17 @@ class SearchWriter:
         self._connection.close()
 
 
-def neurons_with(path: Path, table: str, word: str) -> list[int]:
-    """Return the neurons that have a word beginning with this one, ascending; what is no word finds none.
+def neurons_with(path: Path, table: str, word: str) -> "NDArray[np.int64]":
+    """Return the neurons that have a word beginning with this one; what is no word finds none.
 
     Raises FileNotFoundError where there is no such file, sqlite3.Error where it is damaged.
     """
+    import numpy as np
+
     if not path.is_file():
         raise FileNotFoundError(path)
     if words(word) != [word]:
-        return []
+        return np.zeros(0, np.int64)
     # Nobody writes to it any more, so it needs no locks.
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     try:
@@ -71,6 +78,6 @@ def neurons_with(path: Path, table: str, word: str) -> list[int]:
         # One row: thousands take longer to fetch than to find.
         query = f"SELECT group_concat(rowid) FROM {table} WHERE {table} MATCH ?"
         (joined,) = connection.execute(query, (match,)).fetchone()
-        return sorted(int(neuron) for neuron in joined.split(",")) if joined else []
+        return np.fromstring(joined or "", np.int64, sep=",")
     finally:
         connection.close()

@@ -201,6 +201,8 @@ def _with_words(
     ]
     tables = [field.value.lower() for field in OF_INDEX if field in conditions.searched_fields]
     for word in wanted:
+        if not mask.any():
+            break
         found = _mask(
             n_latents, [neuron for neuron, mine in named_words if any(one.startswith(word) for one in mine)]
         )
@@ -211,15 +213,17 @@ def _with_words(
     return mask
 
 
-def _of_index(path: Path, table: str, word: str, *, required: bool) -> list[int]:
+def _of_index(path: Path, table: str, word: str, *, required: bool) -> "np.ndarray[Any, Any]":
     """Return the neurons that a table of the index's words has for a word."""
+    import numpy as np
+
     try:
         return neurons_with(path.parent / SEARCH_FILE, table, word)
     except FileNotFoundError:
         with neuron_tensors.opened(path):  # A Conflict where the index is gone as a whole.
             if required:
                 raise InvalidInput.at(("filter", "searchIn"), NO_WORDS) from None
-        return []
+        return np.zeros(0, np.int64)
     except sqlite3.Error:
         raise neuron_tensors.damaged() from None
 

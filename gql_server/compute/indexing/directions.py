@@ -49,5 +49,6 @@ def _effects(
     stage(context, "loading the language model")(0, 1)
     tell = stage(context, "computing promoted tokens")
     with paired(language_models, task.language_model, task.made_with) as (lm, origin):
+        stage(context, "looking for the unembedding")(0, 1)
         unembedding = find_unembedding(lm, task.sae.layer)
         return direct_effects(directions, unembedding, tell), origin
