@@ -13,6 +13,7 @@ al. 2023 (Towards Monosemanticity: a feature's logit weights).
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gql_server.compute.indexing.strongest_columns import strongest_columns
@@ -69,15 +70,22 @@ def effect_histograms(effects: Tensor) -> tuple[Tensor, Tensor]:
     low, high = effects.aminmax(dim=1, keepdim=True)
     # Halves first: the width of what is finite may not be.
     widths = (high / 2 - low / 2) / (EFFECT_BINS / 2)
-    bins = ((effects - low) / widths).nan_to_num_(nan=0.0).clamp_(0, EFFECT_BINS - 1).to(torch.uint8)
-    if bins.device.type == "cpu":
-        # Twice as fast as torch's.
-        rows = [np.bincount(row, minlength=EFFECT_BINS) for row in bins.numpy()]
-        counts = torch.from_numpy(np.stack(rows)).int()
-    else:
-        places = bins.long() + torch.arange(len(bins), device=bins.device)[:, None] * EFFECT_BINS
-        counts = torch.bincount(places.flatten(), minlength=len(bins) * EFFECT_BINS).view(len(bins), -1).int()
-    return counts, torch.cat([low, high], dim=1)
+    scales = torch.where(widths > 0, 1 / widths, 0.0)
+    limits = torch.cat([low, high], dim=1)
+    if effects.device.type == "cpu":
+        # Row by row, which the processor's cache has room for: three times as fast.
+        table = zip(effects.numpy(), low.flatten().tolist(), scales.flatten().tolist(), strict=True)
+        rows = [_binned((row * np.float32(scale)) - np.float32(start * scale)) for row, start, scale in table]
+        return torch.from_numpy(np.stack(rows)).int(), limits
+    bins = (effects * scales - low * scales).clamp_(0, EFFECT_BINS - 1).long()
+    places = bins + torch.arange(len(bins), device=bins.device)[:, None] * EFFECT_BINS
+    counts = torch.bincount(places.flatten(), minlength=len(bins) * EFFECT_BINS)
+    return counts.view(len(bins), -1).int(), limits
+
+
+def _binned(row: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Count numbers by their whole parts, 0 to 63."""
+    return np.bincount(row.clip(0, EFFECT_BINS - 1, out=row).astype(np.uint8), minlength=EFFECT_BINS)
 
 
 def _logits(seen: Tensor, weight: Tensor) -> Tensor:
