@@ -1,5 +1,8 @@
 """The file that finds neurons by words of their top texts and promoted tokens, beside the index."""
 
+import errno
+import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,9 @@ from gql_server.compute.worker.stages import stage
 from gql_server.protocol.tasks import IndexNeurons
 from gql_server.tokens.spans import text_of
 from gql_server.tokens.token_texts_file import token_texts
+
+_FULL = "disk is full"
+"""What SQLite says of it, which to the rest of a job is an error of the file system."""
 
 
 def write_search_file(
@@ -32,6 +38,10 @@ def write_search_file(
                 tell(done, 2 * n_neurons)
             for done in writer.add("promoted_tokens", _promoted(task, tensors)):
                 tell(n_neurons + done, 2 * n_neurons)
+        except sqlite3.OperationalError as error:
+            if _FULL not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary)) from error
         finally:
             writer.close()
 
