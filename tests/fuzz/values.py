@@ -50,7 +50,8 @@ IDS = {
         "Subscription.jobProgress": "job", "SaveConceptConfigInput": "config",
         "UpdateLanguageModelInput": "lm",
     },
-    "saeId": "sae", "languageModelId": "lm", "activationRunId": "run", "conceptConfigId": "config",
+    "saeId": "sae", "saeIds": "sae", "artifactId": "sae",
+    "languageModelId": "lm", "activationRunId": "run", "conceptConfigId": "config",
     "datasetId": "dataset",
 }  # fmt: skip
 """Kinds of the IDs by argument, and for ``id`` by where it is; anything's where it is not listed."""
@@ -65,12 +66,14 @@ GIVEN: dict[object, float] = {
 CURSORS = {
     "Query.activationRuns": "runs", "LanguageModel.activationRuns": "runs", "Query.saes": "saes",
     "ActivationRun.saes": "saes", "LanguageModel.saes": "saes", "Query.jobs": "jobs",
+    "ActivationRun.jobs": "jobs", "Sae.jobs": "jobs",
     "Sae.neurons": "neurons", "Sae.concepts": "concepts", "Sae.conceptConfigs": "configs",
     "Query.datasets": "datasets",
 }  # fmt: skip
 
 NUMBERS: dict[str, Sequence[float]] = {
-    "first": (1, 2, 3, 20, 100), "after": (0, 1, 2, 5, 1000), "maxPoints": (1, 2, 200, 10_000),
+    "first": (1, 2, 3, 20, 100), "last": (1, 2, 50, 100), "afterStep": (0, 1, 3), "afterSequence": (0, 1, 9),
+    "after": (0, 1, 2, 5, 1000), "maxPoints": (1, 2, 200, 10_000),
     "index": (0, 1, 7, 31, 32), "neuronIndex": (0, 1, 2, 5, 31), "k": (1, 2, 4), "latentCount": (8, 16, 32),
     "epochs": (1, 2), "batchSize": (1, 2, 4, 16, 64), "maxLength": (2, 8, 16, 64), "sampleOffset": (0, 1),
     "sampleLimit": (1, 3, 6), "topTextsPerNeuron": (1, 3), "maxNewTokens": (1, 2, 5, 8), "topK": (1, 5, 1000),
