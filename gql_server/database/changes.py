@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+_ROWS_CHANGED = "rows_changed"
 MAX_PENDING = 1_000
 """Changes that wait for a reader, or come of one transaction; one that has more waiting is told to reload."""
 
@@ -106,6 +107,8 @@ def _triggers(watched: _Watched) -> Iterator[str]:
 async def take_noted(session: AsyncSession) -> list[Change]:
     """Return what a write session has changed, each row once; RELOAD alone where that is too much."""
     await session.flush()
+    if not await _has_changed(session):
+        return []
     query = text(f"SELECT kind, id, change FROM noted_changes ORDER BY rowid LIMIT {10 * MAX_PENDING}")
     rows = (await session.execute(query)).all()
     if not rows:
@@ -117,6 +120,16 @@ async def take_noted(session: AsyncSession) -> list[Change]:
     if len(rows) == 10 * MAX_PENDING or len(pending.changes) > MAX_PENDING:
         return [Change(ChangeKind.RELOAD)]
     return list(pending.changes.values())
+
+
+async def _has_changed(session: AsyncSession) -> bool:
+    """Return whether a session's connection has changed rows since the last time: else none are noted."""
+    connection = await session.connection()
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    known, info = driver.total_changes, connection.sync_connection.info  # type: ignore[union-attr]
+    has_changed = bool(info.get(_ROWS_CHANGED) != known)
+    info[_ROWS_CHANGED] = known
+    return has_changed
 
 
 class _Pending:

@@ -204,6 +204,15 @@ async def test_who_has_gone_is_not_kept(server: AppContext) -> None:
     await until(lambda: not server.database.changes._watchers)
 
 
+async def test_a_write_that_changes_nothing_is_not_looked_through(server: AppContext) -> None:
+    await add_language_model(server)
+    for _ in range(2):
+        async with server.database.write() as session:
+            await session.connection()
+            has_changed = await changes._has_changed(session)
+    assert not has_changed
+
+
 async def test_what_nobody_watches_is_not_kept(server: AppContext) -> None:
     await add_language_model(server)
     async with server.database.write() as session:
