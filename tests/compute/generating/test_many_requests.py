@@ -237,15 +237,17 @@ def test_a_pass_that_fails_is_told_to_everybody_in_it_and_to_nobody_else(
     lm: LanguageModel, task: Any
 ) -> None:
     requests = [Request(task(prompt, sae=None, top_neurons=0)) for prompt in PROMPTS[:2]]
-    later = Request(task(PROMPTS[2], sae=None, top_neurons=0), begins=12)
+    # It comes after the pass, and before the second of them has been told.
+    later = Request(task(PROMPTS[2], sae=None, top_neurons=0), begins=3)
 
     def fail(module: Any, inputs: Any) -> None:
         if len(inputs[0]) == 2 and len(requests[0].tokens) == 3:
             raise TaskError("It broke.")
 
-    handle = lm.model.lm_head.register_forward_pre_hook(fail)
+    # The blocks before it have kept the token, and it has not.
+    handle = lm.model.model.layers[-1].register_forward_pre_hook(fail)
     try:
-        run_together(lm, [*requests, later])
+        run_together(lm, [requests[0], later, requests[1]])
     finally:
         handle.remove()
     assert [str(request.error) for request in requests] == ["It broke."] * 2
