@@ -237,7 +237,6 @@ def test_a_pass_that_fails_is_told_to_everybody_in_it_and_to_nobody_else(
     lm: LanguageModel, task: Any
 ) -> None:
     requests = [Request(task(prompt, sae=None, top_neurons=0)) for prompt in PROMPTS[:2]]
-    # It comes after the pass, and before the second of them has been told.
     later = Request(task(PROMPTS[2], sae=None, top_neurons=0), begins=3)
 
     def fail(module: Any, inputs: Any) -> None:
