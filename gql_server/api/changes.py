@@ -16,6 +16,7 @@ describe_enum(
     "What changes are told of.",
     {
         "LANGUAGE_MODEL": "Language models.",
+        "STORED_DATASET": "Datasets that are kept.",
         "ACTIVATION_RUN": "Activation runs.",
         "SAE": "SAEs; a change of an SAE's neuron index is one of the SAE.",
         "CONCEPT": "Names of neurons.",

@@ -19,6 +19,7 @@ class NodeKind(StrEnum):
     """What changes are told of."""
 
     LANGUAGE_MODEL = "LANGUAGE_MODEL"
+    STORED_DATASET = "STORED_DATASET"
     ACTIVATION_RUN = "ACTIVATION_RUN"
     SAE = "SAE"
     CONCEPT = "CONCEPT"
@@ -61,6 +62,7 @@ class _Watched:
 
 _WATCHED = (
     _Watched("language_models", NodeKind.LANGUAGE_MODEL),
+    _Watched("stored_datasets", NodeKind.STORED_DATASET),
     _Watched("activation_runs", NodeKind.ACTIVATION_RUN),
     _Watched("saes", NodeKind.SAE),
     _Watched("neuron_indexes", NodeKind.SAE, part_of="sae_id"),

@@ -18,7 +18,7 @@ from gql_server.protocol.events import Progress
 from gql_server.services import concept_configs, concepts, names, saes
 from gql_server.services.app_context import AppContext
 from gql_server.services.requests import SaveConceptConfigRequest, SetConceptRequest
-from models import Concept, Job, LanguageModel, NeuronIndex
+from models import Concept, Job, LanguageModel, NeuronIndex, StoredDataset
 from models.enums import ArtifactStatus, ConceptSource, JobEventType, JobStatus
 from tests.support.job_logs import add_job, append_events
 from tests.support.serving import add_language_model, add_run, add_sae
@@ -58,6 +58,12 @@ async def test_what_is_made_renamed_and_deleted_is_told_with_its_node(
             "id": model.id,
             "node": {"id": model.id, "name": "tiny"},
         }
+        dataset = StoredDataset(
+            id=ids.new(ids.DATASET), name="d", byte_size=1, sample_count=1, skipped_count=0, column_names=[]
+        )
+        async with server.database.write() as session:
+            session.add(dataset)
+        assert short(await next_one()) == ("CREATED", "STORED_DATASET", dataset.id)
         run = await add_run(server, model)
         assert short(await next_one()) == ("CREATED", "ACTIVATION_RUN", run.id)
         sae = await add_sae(server, run)
