@@ -28,6 +28,7 @@ BENCHMARKS = (
     "lanes",
     "subscribers",
     "neurons",
+    "page_queries",
     "database",
 )
 """In the order of the table."""

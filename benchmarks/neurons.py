@@ -228,6 +228,11 @@ def made_up_tensors(n_neurons: int, n_texts: int) -> dict[str, Any]:
         "window_activations": np.zeros((n_neurons, 10, 33), dtype=np.float32),
         "promoted_tokens": np.zeros((n_neurons, 50), dtype=np.int32),
         "promoted_effects": np.zeros((n_neurons, 50), dtype=np.float32),
+        "suppressed_tokens": np.zeros((n_neurons, 50), dtype=np.int32),
+        "suppressed_effects": np.zeros((n_neurons, 50), dtype=np.float32),
+        "similar_neurons": rng.integers(0, n_neurons, (n_neurons, 50)).astype(np.int32),
+        "similar_cosines": np.full((n_neurons, 50), 0.5, dtype=np.float32),
+        "decoder_map": rng.normal(size=(n_neurons, 2)).astype(np.float32),
     }
 
 

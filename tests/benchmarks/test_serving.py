@@ -58,6 +58,15 @@ def test_pages_of_neurons_are_timed_by_every_order_and_filter() -> None:
     assert [row.what.split(", ")[0] for row in rows] == ["a page of 100 of 400 neurons"] * 2
 
 
+def test_the_queries_of_pages_are_measured_with_their_sizes() -> None:
+    rows = bench.run("page_queries", ["--neurons", "400"])
+    assert len(rows) == 8
+    for row in rows:
+        plain, packed = (float(part.split()[0].replace(",", "")) for part in row.measured.split(" kB, "))
+        assert 0 < packed < plain
+
+
+
 def test_a_database_is_filled_asked_and_tidied() -> None:
     sizes = ["--jobs", "400", "--events", "4000", "--long-log", "600"]
     rows = bench.run("database", [*sizes, "--times", "3"])
