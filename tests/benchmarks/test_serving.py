@@ -55,7 +55,12 @@ def test_the_p95_of_each_part_of_a_phase_is_told() -> None:
 def test_pages_of_neurons_are_timed_by_every_order_and_filter() -> None:
     rows = bench.run("neurons", ["--neurons", "400", "--pages", "2"])
     check_goals(rows)
-    assert [row.what.split(", ")[0] for row in rows] == ["a page of 100 of 400 neurons"] * 2
+    assert [row.what.split(", ")[0] for row in rows] == [
+        *["a page of 100 of 400 neurons"] * 2,
+        "a page of 100 at any place",
+        "a search",
+        "all of a neuron",
+    ]
 
 
 def test_the_queries_of_pages_are_measured_with_their_sizes() -> None:
