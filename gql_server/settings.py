@@ -124,7 +124,7 @@ class Settings(BaseSettings):
     """Epochs of a training."""
     max_training_batch_size: int = Field(default=65_536, ge=1)
     """Tokens of a training's batch."""
-    max_latents: int = Field(default=1_048_576, ge=1)
+    max_latents: int = Field(default=1_048_576, ge=1, le=1_048_576)
     """Neurons of an SAE."""
     max_edits: int = Field(default=1_000, ge=1)
     """Edits of a concept config, or of a generation."""

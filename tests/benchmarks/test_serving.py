@@ -71,7 +71,6 @@ def test_the_queries_of_pages_are_measured_with_their_sizes() -> None:
         assert 0 < packed < plain
 
 
-
 def test_a_database_is_filled_asked_and_tidied() -> None:
     sizes = ["--jobs", "400", "--events", "4000", "--long-log", "600"]
     rows = bench.run("database", [*sizes, "--times", "3"])

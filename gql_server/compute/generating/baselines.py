@@ -22,8 +22,9 @@ MAX_BYTES = 32 * 2**20
 
 @dataclass(frozen=True)
 class BaselineKey:
-    """All that a prompt's baseline depends on, beside the language model and the SAE."""
+    """All that a prompt's baseline depends on, beside the weights of the language model and the SAE."""
 
+    language_model: str
     prompt: str
     token_ids: tuple[int, ...]
     max_new_tokens: int
@@ -41,6 +42,7 @@ class BaselineKey:
         is_greedy = task.temperature == 0
         reports = task.sae is not None and bool(task.top_neurons or task.watch_neurons)
         return cls(
+            task.language_model.id,
             encoded.prompt,
             tuple(encoded.token_ids),
             task.max_new_tokens,
@@ -73,6 +75,8 @@ class Baselines:
         """Keep a baseline that has been made; those used longest ago make room for it."""
         self._forget(key)
         message = msgspec.msgpack.encode(output)
+        if len(message) > self._max_bytes:
+            return
         of_sae = ref(sae) if sae is not None and key.reported is not None else None
         self._kept[key] = _Kept(ref(lm.model), of_sae, message)
         self._n_bytes += len(message)

@@ -1,6 +1,6 @@
 """Whether a language model gives each text of a padded batch what it gives it alone."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,6 +16,8 @@ from mi_crow.language_model.language_model import LanguageModel
 _LENGTHS = (3, 13)
 """Of the texts that are tried, in tokens; ten of padding are enough for a convolution to see them."""
 _N_STEPS = 2
+_BY_LENGTH = {"dynamic", "longrope"}
+"""Rotary embeddings, as transformers names them, whose frequencies depend on the longest text."""
 
 _go_together: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 _can_join: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
@@ -29,7 +31,7 @@ def go_together(lm: LanguageModel) -> bool:
     loaded model.
     """
     if lm.model not in _go_together:
-        _go_together[lm.model] = _try(lm)
+        _go_together[lm.model] = not _depends_on_the_longest(lm) and _try(lm)
     return _go_together[lm.model]
 
 
@@ -38,6 +40,23 @@ def can_join(lm: LanguageModel) -> bool:
     if lm.model not in _can_join:
         _can_join[lm.model] = go_together(lm) and _try_joining(lm)
     return _can_join[lm.model]
+
+
+def _depends_on_the_longest(lm: LanguageModel) -> bool:
+    """Say whether a model's position embeddings are chosen by the longest text of a batch.
+
+    Beyond a number of positions that the texts to try do not have, they are other ones for all texts.
+    """
+    config = lm.model.config.get_text_config(decoder=True)
+    options = [getattr(config, name, None) for name in ("rope_parameters", "rope_scaling")]
+    return any(_names(option, _BY_LENGTH) for option in options)
+
+
+def _names(option: object, kinds: Collection[str]) -> bool:
+    """Say whether one of the values in nested options is a kind of position embeddings."""
+    if isinstance(option, Mapping):
+        return any(_names(value, kinds) for value in option.values())
+    return isinstance(option, str) and option in kinds
 
 
 def _try(lm: LanguageModel) -> bool:

@@ -1,5 +1,7 @@
 """Putting together what transformers' own caches keep of texts that have begun apart."""
 
+from typing import Any
+
 from torch import Tensor, cat as concatenate, nn
 from transformers import DynamicCache
 from transformers.cache_utils import (
@@ -28,12 +30,52 @@ def can_be_joined(cache: DynamicCache) -> bool:
 
 
 def join(cache: DynamicCache, other: DynamicCache) -> None:
-    """Add the texts of another cache of the same model, in both padded left to one length."""
-    for own, others in zip(cache.layers, other.layers, strict=True):
-        if isinstance(own, LinearAttentionLayer) and isinstance(others, LinearAttentionLayer):
-            _join_states(own, others)
-        if isinstance(own, DynamicLayer) and isinstance(others, DynamicLayer):
-            _join_keys(own, others)
+    """Add the texts of another cache of the same model, in both padded left to one length.
+
+    What goes wrong, such as want of memory, leaves the cache as it was.
+    """
+    undo = [_Undo(layer) for layer in cache.layers]
+    try:
+        for own, others in zip(cache.layers, other.layers, strict=True):
+            if isinstance(own, LinearAttentionLayer) and isinstance(others, LinearAttentionLayer):
+                _join_states(own, others)
+            if isinstance(own, DynamicLayer) and isinstance(others, DynamicLayer):
+                _join_keys(own, others)
+    except BaseException:
+        for one in undo:
+            one.restore()
+        raise
+
+
+class _Undo:
+    """Takes out of a layer what joining has added to it: a copy would take as much memory again."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+        self._keys = _shape(getattr(layer, "keys", None))
+        self._cumulative = getattr(layer, "cumulative_length", None)
+        self._states = [
+            (name, number, len(state))
+            for name in ("conv_states", "recurrent_states")
+            for number, state in getattr(layer, name, {}).items()
+            if state is not None
+        ]
+
+    def restore(self) -> None:
+        layer = self._layer
+        if self._keys is not None:
+            n_texts, n_positions = self._keys
+            layer.keys = layer.keys[:n_texts, :, layer.keys.shape[-2] - n_positions :]
+            layer.values = layer.values[:n_texts, :, layer.values.shape[-2] - n_positions :]
+        if self._cumulative is not None:
+            layer.cumulative_length = self._cumulative
+        for name, number, n_texts in self._states:
+            states = getattr(layer, name)
+            states[number] = states[number][:n_texts]
+
+
+def _shape(keys: Tensor | None) -> tuple[int, int] | None:
+    return None if keys is None else (keys.shape[0], keys.shape[-2])
 
 
 def _join_states(own: LinearAttentionLayer, others: LinearAttentionLayer) -> None:

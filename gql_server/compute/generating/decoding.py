@@ -3,6 +3,8 @@
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.generating.batch import Batch, Part, Step
 from gql_server.compute.generating.batching import go_together
@@ -10,6 +12,8 @@ from gql_server.compute.language_models.forward import model_device
 from gql_server.compute.saes.hooks import SaeHook
 
 from mi_crow.language_model.language_model import LanguageModel
+
+log = structlog.get_logger(__name__)
 
 TOKENS_OF_A_PASS = 4_096
 """Limit on the prompts' tokens in one first pass on a CPU; a GPU takes all prompts at once."""
@@ -25,7 +29,12 @@ class RunningBatches:
         """Have a batch that has started go on with another, where the two can, or by itself."""
         for other in self._batches:
             if other.takes(batch):
-                other.take_in(batch)
+                try:
+                    other.take_in(batch)
+                except (RuntimeError, MemoryError):
+                    # Such as want of memory, on whatever device; the others go on as they were.
+                    log.warning("generation goes on by itself", exc_info=True)
+                    break
                 return
         self._batches.append(batch)
 

@@ -146,6 +146,7 @@ class ModelInputs:
         """Take in the texts of another batch, behind these; both ``can_join``, and ``append`` comes next."""
         width = max(self.ids.shape[1], other.ids.shape[1])
         n_rows = len(self.ids) + len(other.ids)
+        # The one step that may want for memory.
         for own, others in zip(self._caches(), other._caches(), strict=True):
             caches.join(own, others)
         both = (self, other)

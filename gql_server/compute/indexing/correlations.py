@@ -22,6 +22,10 @@ from gql_server.compute.indexing.firing_sample import KeptFirings
 from gql_server.compute.worker.stages import Tell
 
 KEPT = 50
+MIN_FIRINGS = 5
+"""Of a neuron that is compared: two that fire once, on one token, would correlate by 1."""
+_NO_VARIANCE = 1e-9
+"""Variance, as a part of the mean square, that is rounding: the neuron has one value on all tokens."""
 _PAIRS_AT_ONCE = 2**24
 Floats = NDArray[np.float64]
 
@@ -29,7 +33,8 @@ Floats = NDArray[np.float64]
 def correlated_neurons(firings: KeptFirings, n_neurons: int, tell: Tell) -> dict[str, Tensor]:
     """Return each neuron's largest correlations with others, largest first, and of which neurons they are.
 
-    Only those above 0 are kept; of equal ones the lower neuron comes first. Entries without one are -1 and 0.
+    Only those above 0 are kept, of neurons that fire ``MIN_FIRINGS`` times and not always with one value; of
+    equal ones the lower neuron comes first. Entries without one are -1 and 0.
     ``tell`` is called between chunks.
     """
     neurons = np.full((n_neurons, KEPT), -1, np.int32)
@@ -63,11 +68,14 @@ def correlated_neurons(firings: KeptFirings, n_neurons: int, tell: Tell) -> dict
 
 
 def _moments(firings: KeptFirings, values: Floats, n_neurons: int) -> tuple[Floats, Floats]:
-    """Return means and standard deviations over all tokens, [n_neurons] each."""
+    """Return means and standard deviations over all tokens, [n_neurons] each; 0 for what is not compared."""
     sums = np.bincount(firings.neurons, values, n_neurons)
-    squares = np.bincount(firings.neurons, values**2, n_neurons)
+    squares = np.bincount(firings.neurons, values**2, n_neurons) / firings.token_count
     means = sums / firings.token_count
-    return means, np.sqrt(np.maximum(squares / firings.token_count - means**2, 0.0))
+    variances = squares - means**2
+    rare = np.bincount(firings.neurons, minlength=n_neurons) < MIN_FIRINGS
+    variances[rare | (variances <= _NO_VARIANCE * squares)] = 0.0
+    return means, np.sqrt(variances)
 
 
 def _chunks(by_token: sparse.csr_array, by_neuron: sparse.csr_array) -> Iterator[tuple[int, int]]:

@@ -64,13 +64,14 @@ def direct_effects(directions: Tensor, unembedding: Unembedding, tell: Tell) -> 
 def effect_histograms(effects: Tensor) -> tuple[Tensor, Tensor]:
     """Return counts int32 [n, 64] of effects [n, n_tokens], and each row's lowest and highest, [n, 2].
 
-    Bins are of equal width; the highest effect is in the last one. Where all effects are equal, they are in
-    the first.
+    Bins are of equal width; the highest effect is in the last one. Where all effects are equal, or so close
+    that float32 has no such width, they are in the first.
     """
     low, high = effects.aminmax(dim=1, keepdim=True)
     # Halves first: the width of what is finite may not be.
     widths = (high / 2 - low / 2) / (EFFECT_BINS / 2)
-    scales = torch.where(widths > 0, 1 / widths, 0.0)
+    scales = 1 / widths
+    scales[~scales.isfinite()] = 0.0
     limits = torch.cat([low, high], dim=1)
     if effects.device.type == "cpu":
         # Row by row, which the processor's cache has room for: three times as fast.

@@ -49,18 +49,24 @@ class FiringSample:
     def __init__(self) -> None:
         self._below = 2**DRAW_BITS
         self._parts: list[_Part] = []
+        self._n_firings = self._n_pairs = 0
 
     def add(self, firings: Firings, group: TextGroup) -> None:
         """Take in the firings of a group of whole texts; they are the CPU's."""
-        part = _Part.of(firings, group).of_texts_below(self._below)
-        self._parts.append(part)
-        while self._are_too_many() and self._below > 1:
+        self._keep(_Part.of(firings, group).of_texts_below(self._below))
+        while (self._n_firings > MAX_FIRINGS or self._n_pairs > MAX_PAIRS) and self._below > 1:
             self._below //= 2
-            self._parts = [part.of_texts_below(self._below) for part in self._parts]
+            parts, self._parts = self._parts, []
+            self._n_firings = self._n_pairs = 0
+            for part in parts:
+                self._keep(part.of_texts_below(self._below))
 
-    def _are_too_many(self) -> bool:
-        n_firings = sum(part.size[0] for part in self._parts)
-        return n_firings > MAX_FIRINGS or sum(part.size[1] for part in self._parts) > MAX_PAIRS
+    def _keep(self, part: "_Part") -> None:
+        if len(part.texts) == 0:
+            return
+        self._parts.append(part)
+        self._n_firings += part.size[0]
+        self._n_pairs += part.size[1]
 
     def kept(self) -> KeptFirings:
         """Return what is kept, and forget it."""

@@ -67,9 +67,8 @@ def attribute_neurons(
     strongest = sums.abs().argsort(descending=True, stable=True)[: task.first]
     neurons = strongest[sums[strongest] != 0].tolist()
     ablations = _Ablations(context, passes, latents, output, together=go_together(lm))
-    without = [float(score.of(one)) for one in ablations.of(neurons[: task.ablate])]
-    own = float(score.of(log_probabilities))
-    changes = [own - one for one in without] + [None] * (len(neurons) - len(without))
+    ablated = [float(score.of(own) - score.of(one)) for own, one in ablations.of(neurons[: task.ablate])]
+    changes = ablated + [None] * (len(neurons) - len(ablated))
     return AttributionResult(
         prompt=prompt.prompt,
         tokens=prompt.tokens,
@@ -162,13 +161,24 @@ class _Ablations:
         # A pass cannot be broken off.
         self._n_rows = max(1, TOKENS_OF_A_PASS // len(output)) if together else 1
 
-    def of(self, neurons: Sequence[int]) -> list[Tensor]:
-        """Return the log-probabilities [vocabulary] without each neuron."""
-        found: list[Tensor] = []
-        for first in range(0, len(neurons), self._n_rows):
+    def of(self, neurons: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Return the log-probabilities [vocabulary] with all neurons and without each, of the same pass.
+
+        In passes of other shapes their last digits differ, which in half precision is more than a neuron's
+        effect may be.
+        """
+        found: list[tuple[Tensor, Tensor]] = []
+        n_neurons = max(1, self._n_rows - 1)
+        for first in range(0, len(neurons), n_neurons):
             self._context.check()
-            outputs = [self._without(neuron) for neuron in neurons[first : first + self._n_rows]]
-            found += self._passes.with_outputs(torch.stack(outputs))
+            some = neurons[first : first + n_neurons]
+            outputs = [self._without(neuron) for neuron in some]
+            if self._n_rows > 1 or not found:
+                outputs.insert(0, self._output)
+            parts = [outputs] if self._n_rows > 1 else [[output] for output in outputs]
+            passed = [one for part in parts for one in self._passes.with_outputs(torch.stack(part))]
+            own = passed[0] if len(passed) > len(some) else found[0][0]
+            found += [(own, one) for one in passed[-len(some) :]]
         return found
 
     def _without(self, neuron: int) -> Tensor:

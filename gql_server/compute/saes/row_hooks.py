@@ -26,7 +26,7 @@ class HookedRows:
     hook: SaeHook
     rows: Tensor | None
     """Their numbers; None for all rows in their order."""
-    error: TaskError | None = None
+    error: Exception | None = None
     """Why the hook could not do its part of the pass; its rows went on unchanged."""
 
     def of(self, text: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class RowHooks(Controller, Detector):
         rows = text.reshape(*self._shape, text.shape[-1])
         whole: Tensor | None = None
         for _, same in groupby(self._parts, key=lambda part: id(part.hook.sae)):
-            for part, vectors, sparse in _encoded(list(same), rows):
+            for part, vectors, sparse in _encoded_or_failed(list(same), rows):
                 changed = _changed(part, vectors, sparse)
                 if changed is None:
                     continue
@@ -85,9 +85,20 @@ class RowHooks(Controller, Detector):
 def _changed(part: HookedRows, vectors: Tensor, sparse: SparseLatents | None) -> Tensor | None:
     try:
         return part.hook.change(vectors, sparse)
-    except TaskError as error:
+    except Exception as error:  # Whatever an SAE's class raises is its own requests' answer.
         part.error = error
         return None
+
+
+def _encoded_or_failed(
+    parts: Sequence[HookedRows], rows: Tensor
+) -> Sequence[tuple[HookedRows, Tensor, SparseLatents | None]]:
+    try:
+        return list(_encoded(parts, rows))
+    except Exception as error:
+        for part in parts:
+            part.error = error
+        return []
 
 
 def _encoded(

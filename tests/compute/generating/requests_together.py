@@ -10,7 +10,7 @@ from greenlet import getcurrent, greenlet
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.generating.batching import can_join
 from gql_server.compute.generating.generation import Generations, generate
-from gql_server.compute.worker.context import CancelRequested, TaskError
+from gql_server.compute.worker.context import CancelRequested
 from gql_server.protocol.events import OutputFinished, TokenGenerated
 from gql_server.protocol.tasks import Generate
 from tests.compute.conftest import RecordingContext
@@ -75,7 +75,7 @@ def _stack(lm: LanguageModel, request: Request, shared: Generations, switch: Cal
     def run() -> None:
         try:
             generate(request.task, request.context, lm, request.sae, shared)
-        except (TaskError, CancelRequested) as error:
+        except Exception as error:
             request.error = error
 
     request.context.on_check = check  # type: ignore[method-assign]

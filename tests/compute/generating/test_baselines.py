@@ -21,7 +21,7 @@ class Loaded:
 
 
 LM = cast("LanguageModel", Loaded())
-KEY = BaselineKey("a", (1, 2), 5, (), None, (), 0, None)
+KEY = BaselineKey("lm_a", "a", (1, 2), 5, (), None, (), 0, None)
 
 
 def output(text: str) -> OutputFinished:
@@ -46,8 +46,9 @@ def test_those_used_longest_ago_make_room() -> None:
     assert kept(baselines, range(5)) == [0, 2, 3, 4]
 
 
-def test_one_that_is_too_large_is_not_kept() -> None:
+def test_one_that_is_too_large_is_not_kept_and_leaves_the_others() -> None:
     baselines = Baselines(max_bytes=1_000)
+    baselines.keep(LM, None, key(9), output("y"))
     baselines.keep(LM, None, KEY, output("x" * 2_000))
     assert baselines.get(LM, None, KEY) is None
 

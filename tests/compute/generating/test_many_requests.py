@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 import pytest
 import torch
 
-from gql_server.compute.generating import batch as batch_module
+from gql_server.compute.generating import batch as batch_module, batching, caches
 from gql_server.compute.generating.batching import can_join
 from gql_server.compute.generating.generation import Generations
 from gql_server.compute.generating.model_inputs import ModelInputs
@@ -21,8 +22,9 @@ from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.sources import Edit, LanguageModelSource
 from gql_server.protocol.tasks import Generate
 from tests.compute.architectures import make_architecture
+from tests.compute.dummy_sae import DummySae
 from tests.compute.generating.requests_together import Request, noted_batch_sizes, run_alone, run_together
-from tests.compute.sae_fixtures import LAYER, make_sae, sae_source
+from tests.compute.sae_fixtures import LAYER, N_LATENTS, make_sae, sae_source
 from tests.support.generation_tasks import generation_task
 
 from mi_crow.language_model.language_model import LanguageModel
@@ -231,6 +233,69 @@ def test_an_SAE_that_fails_during_a_common_pass_ends_its_own_request(
     for request, alone in zip(requests[::2], run_alone(lm, requests[::2]), strict=True):
         assert request.error is None
         assert_same(request.outputs, alone.outputs)
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("method", ["encode", "decode"])
+def test_whatever_an_SAE_of_another_package_raises_ends_its_own_requests(
+    lm: LanguageModel, task: Any, monkeypatch: pytest.MonkeyPatch, method: str, share: bool
+) -> None:
+    sae, broken = make_sae(lm), DummySae(N_LATENTS, lm.model.config.hidden_size)
+    requests = [Request(task(PROMPTS[0], edits=EDITS), sae), Request(task(PROMPTS[1], edits=EDITS), broken)]
+    requests += [Request(task(PROMPTS[3], edits=EDITS), broken)] if share else []
+    works = getattr(broken, method)
+
+    def fail(given: torch.Tensor) -> torch.Tensor:
+        if requests[1].tokens:
+            raise ValueError("It does not like this.")
+        return works(given)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(broken, method, fail)
+    run_together(lm, requests)
+    assert all("does not like" in str(request.error) for request in requests[1:])
+    assert requests[0].error is None
+    assert_same(requests[0].outputs, run_alone(lm, requests[:1])[0].outputs)
+
+
+@pytest.mark.parametrize("name", ["LlamaForCausalLM", "Gemma2ForCausalLM", "Qwen3NextForCausalLM"])
+def test_texts_for_which_there_is_no_memory_beside_others_go_on_by_themselves(
+    load: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    lm, source = load(name)
+    assert can_join(lm)
+    joins = torch.cat
+    n_joined = 0
+
+    def run_out(parts: Any, *args: Any) -> torch.Tensor:
+        nonlocal n_joined
+        n_joined += 1
+        if n_joined == 4:  # In the midst of a layer.
+            raise RuntimeError("There is no memory left.")
+        return joins(parts, *args)
+
+    tasks = [generation_task(source, [prompt], 8, sae=None, top_neurons=0) for prompt in PROMPTS[:2]]
+    requests = [Request(tasks[0]), Request(tasks[1], begins=2)]
+    with noted_batch_sizes(lm) as sizes:
+        monkeypatch.setattr(caches, "concatenate", run_out)
+        run_together(lm, requests)
+        monkeypatch.setattr(caches, "concatenate", joins)
+    assert n_joined == 4 and max(sizes) == 1
+    for request, alone in zip(requests, run_alone(lm, requests), strict=True):
+        assert request.error is None
+        assert_same(request.outputs, alone.outputs)
+
+
+def test_texts_of_a_model_whose_positions_depend_on_the_longest_go_on_apart(
+    load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm, _ = load("LlamaForCausalLM")
+    assert not batching._depends_on_the_longest(lm)
+    by_length = {"rope_type": "longrope", "rope_theta": 1e4}
+    for options in (by_length, {"full_attention": by_length, "sliding_attention": {"rope_type": "default"}}):
+        monkeypatch.setattr(lm.model.config, "rope_parameters", options)
+        monkeypatch.setattr(batching, "_go_together", WeakKeyDictionary())
+        monkeypatch.setattr(batching, "_can_join", WeakKeyDictionary())
+        assert not batching.go_together(lm) and not can_join(lm)
 
 
 def test_a_pass_that_fails_is_told_to_everybody_in_it_and_to_nobody_else(

@@ -18,8 +18,10 @@ from gql_server.artifacts.search_words import SEARCH_FILE, SearchWriter, neurons
 from gql_server.artifacts.top_texts import load_tokenizer, read_top_texts
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.indexing import decoder_map as maps, firing_sample, silent_texts, text_groups
+from gql_server.compute.indexing.correlations import correlated_neurons
 from gql_server.compute.indexing.decoder_map import decoder_map, principal_components
 from gql_server.compute.indexing.direct_effects import effect_histograms
+from gql_server.compute.indexing.firing_sample import KeptFirings
 from gql_server.compute.indexing.neuron_index import index_neurons
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.saes.decoder_directions import similar_neurons
@@ -150,6 +152,8 @@ def check_correlations(tensors: dict[str, Array], tokens: Array) -> None:
     assert tensors["correlation_token_count"].tolist() == [len(tokens)]
     with np.errstate(divide="ignore", invalid="ignore"):
         correlations = np.corrcoef(tokens.T)
+    rare = (tokens > 0).sum(axis=0) < 5
+    correlations[rare] = correlations[:, rare] = np.nan
     np.fill_diagonal(correlations, np.nan)
     n_found = 0
     for neuron in range(N_LATENTS):
@@ -279,6 +283,31 @@ def test_histograms_of_effects_are_those_of_numpy(n_rows: int) -> None:
         # A value within rounding of an edge may be on either side.
         assert np.abs(np.cumsum(counts[row].numpy()) - np.cumsum(expected)).max() <= 1
         assert counts[row].sum() == 500
+
+
+def test_neurons_that_fire_seldom_or_always_alike_correlate_with_none() -> None:
+    """By chance, or by the rounding of a sum, such two could head each other's list."""
+    rng, n_tokens = np.random.default_rng(0), 20_011
+    latents = np.zeros((n_tokens, 6), np.float32)
+    latents[:, 0], latents[:, 1] = 0.3, 0.37  # Always, with one value.
+    latents[7, 2] = latents[7, 3] = 1.0  # Once, on the same token.
+    latents[:, 4] = np.where(rng.random(n_tokens) < 0.01, rng.random(n_tokens), 0)
+    latents[:, 5] = latents[:, 4] * 2
+    rows, neurons = latents.nonzero()
+    texts = np.zeros(n_tokens, np.int32)
+    values = latents[rows, neurons]
+    kept = KeptFirings(
+        rows.astype(np.int32), neurons.astype(np.int32), values, texts, n_tokens, is_whole=True, below=2**40
+    )
+    found = correlated_neurons(kept, 6, lambda *_: None)
+    assert found["correlated_neurons"][:, 0].tolist() == [-1, -1, -1, -1, 5, 4]
+    assert found["correlations"][:, 0].tolist() == pytest.approx([0, 0, 0, 0, 1, 1])
+    assert (found["correlated_neurons"][:, 1:] == -1).all()
+
+
+def test_effects_too_close_for_bins_are_in_the_first() -> None:
+    effects = torch.linspace(0, 1e-38, 1_000)[None]
+    assert effect_histograms(effects)[0][0].tolist() == [1_000, *[0] * 63]
 
 
 @pytest.mark.parametrize("value", [0.0, 2.0, 3e38])

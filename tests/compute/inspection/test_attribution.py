@@ -381,7 +381,7 @@ def test_ablations_are_the_same_in_one_pass_and_in_several_and_others_have_their
 ) -> None:
     sae = make_sae(lm)
     whole = attribute(lm, sae, tiny_source, ablate=5)
-    monkeypatch.setattr(attribution, "TOKENS_OF_A_PASS", 2 * len(whole.tokens))
+    monkeypatch.setattr(attribution, "TOKENS_OF_A_PASS", 3 * len(whole.tokens))
     monkeypatch.setattr(attribution, "go_together", lambda lm: together)
     context = RecordingContext()
 
@@ -391,7 +391,7 @@ def test_ablations_are_the_same_in_one_pass_and_in_several_and_others_have_their
 
     context.on_check = look  # type: ignore[method-assign]
     parts = attribute_neurons(task_of(tiny_source, ablate=5), context, lm, sae)
-    # One before the first pass, and one before each of those of two ablations, or of one.
+    # One before the first pass, and one before each of two ablations beside the whole, or of one.
     assert context.checks == 1 + (3 if together else 5)
     for one, same in zip(whole.neurons[:5], parts.neurons, strict=False):
         assert one.neuron_index == same.neuron_index
