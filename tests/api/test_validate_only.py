@@ -12,7 +12,7 @@ from tests.support.serving import add_language_model, add_run
 
 VALIDATE = """mutation($input: TrainSaeInput!) { trainSae(input: $input, validateOnly: true) { __typename
   ... on TrainingValidated { layer inputSize latentCount k learningRate l1Lambda device stepCount byteSize }
-  ... on InvalidInput { fields { path } } ... on NotFound { id } } }"""
+  ... on InvalidInput { fields { path } } ... on NotFound { missingId } } }"""
 
 
 async def validated(server: AppContext, **given: Any) -> dict[str, Any]:
@@ -57,4 +57,4 @@ async def test_what_a_training_would_be_refused_for_is_refused(server: AppContex
     run = await add_run(server, await add_language_model(server))
     refused = await validated(server, activationRunId=run.id, batchSize=100, epochs=0)
     assert [field["path"] for field in refused["fields"]] == [["epochs"], ["k"]]
-    assert (await validated(server, activationRunId="run_gone", k=4))["id"] == "run_gone"
+    assert (await validated(server, activationRunId="run_gone", k=4))["missingId"] == "run_gone"

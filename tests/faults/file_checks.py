@@ -45,6 +45,7 @@ def _allowed(directory: Path, tables: dict[str, dict[str, Row]]) -> Iterator[str
     for id, index in tables["neuron_indexes"].items():
         yield f"store/runs/{id}/batch_000000.safetensors"
         yield f"store/runs/{id}/provenance.json"
+        yield f"store/runs/{id}/search.sqlite3"
         yield f"{tables['saes'][index['sae_id']]['directory']}/top_texts/{id}.json"
     for sae in tables["saes"].values():
         names = ["sae.pt", "metadata.json", "history.json"]

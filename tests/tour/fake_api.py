@@ -99,7 +99,7 @@ class FakeApi:
     def captureActivations(self, info: Any, input: dict[str, Any]) -> dict[str, Any]:
         return self._launch("captureActivations", input, {"__typename": "ActivationRun", "id": "run_1"})
 
-    def trainSae(self, info: Any, input: dict[str, Any]) -> dict[str, Any]:
+    def trainSae(self, info: Any, input: dict[str, Any], validateOnly: bool) -> dict[str, Any]:
         launched = self._launch("trainSae", input, {"__typename": "Sae", "id": "sae_1"})
         self._launch("indexNeurons", input, {"__typename": "Sae", "id": "sae_1"})
         return launched

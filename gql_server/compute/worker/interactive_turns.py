@@ -106,8 +106,11 @@ class InteractiveTurns:
         """Tasks that go on in turns."""
 
     def run(self, message: StartTask) -> None:
-        """Do a task, and all interactive ones that come meanwhile, to their ends."""
+        """Do a task, and if it is a long one, all interactive ones that come meanwhile, to their ends."""
         self._home = getcurrent()
+        if _is_short(message):
+            self._finish(message)
+            return
         self._begun = [_Begun(message, self._do)]
         while self._begun:
             self._have_all_go_on()
@@ -134,9 +137,13 @@ class InteractiveTurns:
         in_hand = [one.task for one in self._begun]
         message = self._inbox.take_that(_is_short, lambda message: _have_one_state(message.task, in_hand))
         if message is not None:
-            short = _Begun(message, self._do)
-            while self._goes_on(short):
-                pass
+            self._finish(message)
+
+    def _finish(self, message: StartTask) -> None:
+        """Do a short task to its end, without a turn for others."""
+        short = _Begun(message, self._do)
+        while self._goes_on(short):
+            pass
 
     def _let_in(self) -> None:
         """Have long tasks that have come begin, as far as there is room."""
