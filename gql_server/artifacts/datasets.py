@@ -33,17 +33,21 @@ def write_texts(directory: Path, texts: Iterable[str], skipped: SkippedRows | No
 
 
 def write_into(directory: Path, texts: Iterable[str], skipped: SkippedRows | None = None) -> int:
-    """Write texts into a directory that is empty and nobody looks into yet; else as ``write_texts``."""
+    """Write texts into a directory that is empty and nobody looks into yet; else as ``write_texts``.
+
+    Raises FileExistsError where it is not empty: a file in it may be another dataset's too (``link_texts``).
+    """
     import pyarrow as pa
 
     schema = pa.schema([pa.field("text", pa.large_string(), nullable=False)])
     rest, count = iter(texts), 0
-    with pa.OSFile(str(directory / FILE_NAME), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+    with (directory / FILE_NAME).open("xb") as file, pa.ipc.new_file(file, schema) as writer:
         while rows := list(islice(rest, ROWS_PER_BATCH)):
             writer.write_batch(pa.record_batch([pa.array(rows, pa.large_string())], schema=schema))
             count += len(rows)
     if skipped is not None and skipped.count:
-        (directory / SKIPPED_FILE).write_bytes(msgspec.json.encode(skipped))
+        with (directory / SKIPPED_FILE).open("xb") as file:
+            file.write(msgspec.json.encode(skipped))
     return count
 
 
@@ -54,11 +58,15 @@ def link_texts(source: Path, directory: Path) -> None:
 
     Raises:
         FileNotFoundError: There is no such dataset.
-        OSError: The file system has no hard links.
+        OSError: The file system has no hard links, or no more for these files; the directory is empty then.
     """
-    os.link(source / FILE_NAME, directory / FILE_NAME)
-    with suppress(FileNotFoundError):
-        os.link(source / SKIPPED_FILE, directory / SKIPPED_FILE)
+    try:
+        os.link(source / FILE_NAME, directory / FILE_NAME)
+        with suppress(FileNotFoundError):
+            os.link(source / SKIPPED_FILE, directory / SKIPPED_FILE)
+    except OSError:
+        (directory / FILE_NAME).unlink(missing_ok=True)
+        raise
 
 
 class UnreadableTexts(Exception):

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gql_server.artifacts.datasets import ROWS_PER_BATCH, TextDataset, built_in_python_reference, write_texts
+from gql_server.artifacts.datasets import (
+    ROWS_PER_BATCH,
+    TextDataset,
+    built_in_python_reference,
+    link_texts,
+    write_into,
+    write_texts,
+)
 from gql_server.artifacts.files import TEMPORARY_PREFIX
 from gql_server.text_files.rows import SkippedRows
 
@@ -89,6 +96,15 @@ def test_what_was_left_out_of_a_dataset_is_noted_beside_it(tmp_path: Path) -> No
     assert TextDataset(tmp_path / "texts").skipped == SkippedRows(1, ["row 2 has null in 'text'"])
     write_texts(tmp_path / "earlier", ["one"])
     assert TextDataset(tmp_path / "earlier").skipped == SkippedRows()
+
+
+def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+    write_texts(tmp_path / "stored", ["one"])
+    (tmp_path / "run").mkdir()
+    link_texts(tmp_path / "stored", tmp_path / "run")
+    with pytest.raises(FileExistsError):
+        write_into(tmp_path / "run", ["another"])
+    assert list(TextDataset(tmp_path / "stored")) == ["one"]
 
 
 def test_the_python_reference_is_prose() -> None:

@@ -206,12 +206,16 @@ async def test_a_capture_has_the_texts_for_good_and_they_take_the_room_once(tmp_
             await activation_runs.capture(server, request)
 
 
-@pytest.mark.parametrize("has_links", [True, False])
+@pytest.mark.parametrize("refused_links", [(), ("texts.arrow", "skipped.json"), ("skipped.json",)])
 async def test_the_texts_come_with_what_was_left_out_even_without_hard_links(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused_links: tuple[str, ...]
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError
+    link = os.link
+
+    def link_or_refuse(source: Path, target: Path) -> None:
+        if target.name in refused_links:
+            raise PermissionError
+        link(source, target)
 
     async with serving(tmp_path) as server:
         language_model = await add_language_model(server)
@@ -219,12 +223,13 @@ async def test_the_texts_come_with_what_was_left_out_even_without_hard_links(
         dataset = await stored_datasets.upload(server, file(content, "x.jsonl", skip_bad_rows=True), None)
         assert (dataset.sample_count, dataset.skipped_count) == (2, 1)
         with monkeypatch.context() as links:
-            if not has_links:
-                links.setattr(os, "link", refuse)
+            links.setattr(os, "link", link_or_refuse)
             request = dataclasses.replace(capture_request(language_model.id), dataset=of(dataset))
             job = (await activation_runs.capture(server, request)).job
         kept = TextDataset(artifacts.dataset_directory(server.settings, job.result_id))
-        assert list(kept) == ["a", "b"] and kept.skipped.count == 1
+        stored = TextDataset(artifacts.dataset_directory(server.settings, dataset.id))
+        for one in (kept, stored):
+            assert list(one) == ["a", "b"] and one.skipped.count == 1
         async with server.database.read() as session:
             run = await session.get_one(ActivationRun, job.result_id)
         assert (run.dataset_sample_count, run.dataset_skipped_count) == (2, 1)
