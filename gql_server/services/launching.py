@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import msgspec
@@ -26,8 +26,18 @@ _NUMBER_CHARACTERS = 8
 
 def request_hash(kind: JobKind, request: Any) -> str:
     """Return a hash over everything a client asked for, so that a key cannot stand for two requests."""
-    fields = json.dumps(msgspec.to_builtins(request, enc_hook=_hash_file), sort_keys=True)
-    return hashlib.sha256(f"{kind}:{fields}".encode()).hexdigest()
+    asked = json.dumps(msgspec.to_builtins(_asked(request), enc_hook=_hash_file), sort_keys=True)
+    return hashlib.sha256(f"{kind}:{asked}".encode()).hexdigest()
+
+
+def _asked(request: Any) -> dict[str, Any]:
+    """Return a request's fields, without those at their default that are newer than some keys."""
+    asked = dict[str, Any]()
+    for one in fields(request):
+        value = getattr(request, one.name)
+        if "added" not in one.metadata or value != one.default:
+            asked[one.name] = _asked(value) if is_dataclass(value) else value
+    return asked
 
 
 def _hash_file(value: Any) -> str:

@@ -1,7 +1,7 @@
 """What clients ask for, as plain data: the resolvers make these, the services check them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, BinaryIO, Literal
 
@@ -15,6 +15,9 @@ class Unchanged(Enum):
 
 
 UNCHANGED = Unchanged.UNCHANGED
+ADDED = {"added": True}
+"""Marks a field that requests did not have before: at its default it is no part of a request's hash, so that
+idempotency keys of the version before stay good (``launching.request_hash``)."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class DatasetRequest:
     revision: str | None = None
     skip_bad_rows: bool = False
     """Leave out rows of a file or a Hub dataset without a text that can be taken, and count them."""
-    dataset_id: str | None = None
+    dataset_id: str | None = field(default=None, metadata=ADDED)
     """Of a stored dataset."""
 
 

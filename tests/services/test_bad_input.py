@@ -2,8 +2,6 @@
 
 import asyncio
 import dataclasses
-import hashlib
-import json
 import math
 import shutil
 import time
@@ -658,13 +656,27 @@ def test_partial_files_of_a_killed_process_are_removed_and_newer_ones_left(tmp_p
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["run_x", "runs", "store", "whole.json"]
 
 
-@pytest.mark.parametrize("content", [None, b"a\n1"])
-def test_a_key_of_an_earlier_version_stands_for_the_same_request(content: bytes | None) -> None:
-    dataset = DatasetRequest(DatasetKind.UPLOAD if content else DatasetKind.BUILT_IN, file_name="a.csv")
-    was = dataclasses.asdict(dataclasses.replace(CAPTURE, dataset=dataset))
-    # Where a file was, earlier versions had its hash.
-    was["dataset"]["content"] = hashlib.sha256(content).hexdigest() if content else None
-    before = hashlib.sha256(f"{JobKind.CAPTURE_ACTIVATIONS}:{json.dumps(was, sort_keys=True)}".encode())
+@pytest.mark.parametrize(
+    ("content", "before"),
+    [
+        (None, "9b755a58417ed85852e9fab07da9d87759e198cf74e44a5abcfd0637c3c882d1"),
+        (b"a\n1", "d40a05d09325e550ad70673387c1c9335e49dab15d3d01f36d635657e90da4ba"),
+    ],
+)
+def test_a_key_of_an_earlier_version_stands_for_the_same_request(content: bytes | None, before: str) -> None:
+    kind = DatasetKind.UPLOAD if content else DatasetKind.BUILT_IN
     file = BytesIO(content) if content else None
-    now = dataclasses.replace(CAPTURE, dataset=dataclasses.replace(dataset, content=file))
-    assert launching.request_hash(JobKind.CAPTURE_ACTIVATIONS, now) == before.hexdigest()
+    request = dataclasses.replace(CAPTURE, dataset=DatasetRequest(kind, file_name="a.csv", content=file))
+    # As a version before stored datasets hashed them.
+    assert launching.request_hash(JobKind.CAPTURE_ACTIVATIONS, request) == before
+
+
+def test_requests_for_two_stored_datasets_are_two() -> None:
+    hashes = {
+        launching.request_hash(
+            JobKind.CAPTURE_ACTIVATIONS,
+            dataclasses.replace(CAPTURE, dataset=DatasetRequest(DatasetKind.STORED, dataset_id=id)),
+        )
+        for id in (None, "ds_1", "ds_2")
+    }
+    assert len(hashes) == 3
