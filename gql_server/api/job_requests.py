@@ -168,6 +168,7 @@ class EvaluateRequest(JobRequest):
     dataset_kind: strawberry.Private[DatasetKind]
     dataset_description: strawberry.Private[str]
     dataset_sample_count: strawberry.Private[int | None]
+    dataset_id: strawberry.Private[str | None]
     sample_offset: int | None = strawberry.field(description="As EvaluateSaeInput.sampleOffset.")
     sample_limit: int | None = strawberry.field(description="As EvaluateSaeInput.sampleLimit.")
     exclude_first_positions: int | None = strawberry.field(description=_LEFT_OUT)
@@ -182,6 +183,7 @@ class EvaluateRequest(JobRequest):
     def dataset(self) -> Dataset | None:
         """The texts to measure it on."""
         return Dataset(
+            dataset_id=self.dataset_id,
             kind=DatasetKind(self.dataset_kind),
             description=self.dataset_description,
             sample_count=self.dataset_sample_count,

@@ -137,6 +137,7 @@ class EvaluationHandler(JobHandler[EvaluateSae, EvaluationResult]):
             "dataset_kind",
             "dataset_description",
             "dataset_sample_count",
+            "dataset_id",
             "sample_offset",
             "sample_limit",
         )

@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 from graphql import GraphQLInterfaceType, build_schema
 
+from gql_server import ids
 from gql_server.api.schema import export
 from gql_server.jobs import event_log, transitions
-from gql_server.services import neuron_indexes, saes
+from gql_server.services import neuron_indexes, saes, stored_datasets
 from gql_server.services.app_context import AppContext
 from gql_server.services.requests import IndexRequest
-from models import Job, Sae
+from models import Job, Sae, StoredDataset
 from models.enums import JobEventType, JobKind, JobStatus
 from tests.api.asking import ask, counted_statements, first_error
 from tests.support.requests import train_request
@@ -131,6 +132,38 @@ async def test_a_title_and_a_request_of_each_kind(server: AppContext) -> None:
         "Export sae for SAELens",
         {"__typename": "ExportRequest", **lm, "format": "SAE_LENS", **of_sae},
     )
+
+
+async def test_the_request_of_an_evaluation_names_the_stored_dataset_until_that_is_deleted(
+    server: AppContext,
+) -> None:
+    dataset = StoredDataset(
+        id=ids.new(ids.DATASET),
+        name="fifty",
+        byte_size=9,
+        sample_count=50,
+        skipped_count=0,
+        column_names=[],
+    )
+    async with server.database.write() as session:
+        session.add(dataset)
+    sae = await add_sae(server, await add_run(server, await add_language_model(server)))
+    asked = EVALUATED | {"dataset_kind": "STORED", "dataset_description": "fifty", "dataset_id": dataset.id}
+    job = await add(server, JobKind.EVALUATE_SAE, sae.id, language_model_id=sae.language_model_id, **asked)
+    query = """query($id: ID!) { job(id: $id) { request { ... on EvaluateRequest {
+      dataset { kind description storedDataset { id name } } } } } }"""
+
+    async def shown() -> dict[str, Any]:
+        return dict((await ask(server, query, id=job))["job"]["request"]["dataset"])
+
+    expected = {
+        "kind": "STORED",
+        "description": "fifty",
+        "storedDataset": {"id": dataset.id, "name": "fifty"},
+    }
+    assert await shown() == expected
+    await stored_datasets.delete(server, dataset.id)
+    assert await shown() == expected | {"storedDataset": None}
 
 
 @pytest.mark.parametrize(
