@@ -34,20 +34,27 @@ def used_bytes(directory: Path) -> int:
 
     A file of several names, such as a stored dataset's that runs have too, counts once.
     """
-    total = 0
-    linked = set[tuple[int, int]]()
-    for parent, _, files in os.walk(directory):
-        for name in files:
-            try:
-                found = (Path(parent) / name).lstat()
-            except FileNotFoundError:
-                continue
-            if found.st_nlink > 1:
-                if (found.st_dev, found.st_ino) in linked:
-                    continue
-                linked.add((found.st_dev, found.st_ino))
-            total += found.st_size
-    return total
+    sizes = FileSizes()
+    return sum(sizes.of(Path(parent) / name) for parent, _, files in os.walk(directory) for name in files)
+
+
+class FileSizes:
+    """Sizes of files, of which one of several names counts once."""
+
+    def __init__(self) -> None:
+        self._linked = set[tuple[int, int]]()
+
+    def of(self, file: Path) -> int:
+        """Return a file's size in bytes: 0 where it is gone, or was counted by another name."""
+        try:
+            found = file.lstat()
+        except FileNotFoundError:
+            return 0
+        if found.st_nlink > 1:
+            if (found.st_dev, found.st_ino) in self._linked:
+                return 0
+            self._linked.add((found.st_dev, found.st_ino))
+        return found.st_size
 
 
 def problem_of(error: BaseException) -> str | None:

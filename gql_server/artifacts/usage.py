@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path, PurePath
 
 from gql_server import ids
+from gql_server.artifacts.disk import FileSizes
 
 _DATABASE = "gql_server.sqlite3"
 """The beginning of the names of its files, and of the copies that migrations make of it."""
@@ -50,16 +51,14 @@ def kind_of(path: PurePath) -> ArtifactKind:
 def usage_by_kind(directory: Path, is_late: Callable[[], bool]) -> Mapping[ArtifactKind, int] | None:
     """Return the bytes of all files under a directory; None where it gets late before that is known.
 
-    Files that go meanwhile do not count.
+    They count as in ``disk.used_bytes``: not where they go meanwhile, and once where they have several names.
     """
     total: Counter[ArtifactKind] = Counter()
+    sizes = FileSizes()
     for parent, _, files in os.walk(directory):
         if is_late():
             return None
         inside = Path(parent).relative_to(directory)
         for name in files:
-            try:
-                total[kind_of(inside / name)] += (Path(parent) / name).lstat().st_size
-            except FileNotFoundError:
-                continue
+            total[kind_of(inside / name)] += sizes.of(Path(parent) / name)
     return {kind: total[kind] for kind in ArtifactKind}

@@ -216,6 +216,17 @@ def test_files_are_told_by_their_paths(tmp_path: Path, path: str, kind: str) -> 
     assert sum(found.values()) == used_bytes(tmp_path)
 
 
+def test_texts_that_a_stored_dataset_and_runs_share_count_once(tmp_path: Path) -> None:
+    names = [tmp_path / "datasets" / owner / "texts.arrow" for owner in ("ds_1", "run_1", "run_2")]
+    for name in names:
+        name.parent.mkdir(parents=True)
+    names[0].write_bytes(b"x" * 77)
+    for name in names[1:]:
+        name.hardlink_to(names[0])
+    found = usage.usage_by_kind(tmp_path, lambda: False)
+    assert found is not None and found[usage.ArtifactKind.DATASETS] == 77 == used_bytes(tmp_path)
+
+
 def test_a_look_ends_when_it_is_late(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / str(number)).mkdir()
