@@ -371,11 +371,23 @@ async def test_the_longest_history_and_the_longest_curves_are_within_the_limit(
     assert costs == [1 + 100 * 11 // 4, 1 + 10_000 * 11 // 4]
     curves = "query($ids: [ID!]!) { trainingCurves(saeIds: $ids, maxPoints: 10000, metrics: [%s]) {"
     all_columns = curves % ALL_METRICS + " steps tokenCounts series { metric values } } }"
-    assert await cost(server, all_columns, ids=[sae]) == 1 + 2 * 1_000 + 7 * (1 + 1 + 1_000)
+    # A training has 200 points at most.
+    read = (2 + 7) * 20
+    assert await cost(server, all_columns, ids=[sae]) == read + 1 + 2 * 1_000 + 7 * (1 + 1 + 1_000)
     four = curves % "LOSS MSE L0 LOSS" + " steps series { values } } }"
     assert await cost(server, four, ids=[one.sae_id for one in trainings]) == 3 * (
-        1 + 1_000 + 3 * (1 + 1_000)
+        (2 + 3) * 20 + 1 + 1_000 + 3 * (1 + 1_000)
     )
+
+
+@pytest.mark.parametrize(("max_points", "expected"), [(10_000, 200), (200, 200), (50, 50)])
+async def test_curves_cost_what_is_read_for_them_whatever_is_selected(
+    server: AppContext, trainings: list[Training], max_points: int, expected: int
+) -> None:
+    query = "query($ids: [ID!]!, $n: Int!) { trainingCurves(saeIds: $ids, maxPoints: $n, metrics: [%s]) {"
+    query = query % ALL_METRICS + " sequence } }"
+    ids = [one.sae_id for one in trainings]
+    assert await cost(server, query, ids=ids, n=max_points) == 3 * (2 + (2 + 7) * expected // 10)
 
 
 async def test_a_history_of_more_points_than_there_may_be_is_refused_by_its_range(

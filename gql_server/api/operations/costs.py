@@ -23,7 +23,7 @@ from graphql import (
 )
 from starlette.datastructures import UploadFile
 
-from gql_server.api.operations.list_sizes import Scope, scope_below, size_of
+from gql_server.api.operations.list_sizes import COLUMN_VALUE, Scope, scope_below, size_of
 from gql_server.services.neuron_conditions import NeuronOrder
 
 PER_PROMPT = 250
@@ -51,6 +51,10 @@ PER_COLUMN = 200
 """The cost of a figure of all neurons, which for 65,536 of them is 350 kB."""
 CELLS_PER_COST = 50
 """Cells of a density for a cost of 1."""
+POINTS_OF_A_TRAINING = 200
+"""The most points that a training measures itself at; a curve of more has as many all the same."""
+COLUMNS_OF_EACH_CURVE = 2
+"""The steps and the token counts, which are read with the figures that are asked for."""
 
 
 def cost_of(
@@ -64,10 +68,10 @@ def cost_of(
     Every field counts 1, times the entries of the lists that it is in (``list_sizes``). A prompt counts 250
     more and each of its tokens beyond 64, by its length, 0.2 more, for each pass; a token to be generated 1
     more, a page of ordered or filtered neurons 50 more (what comes before or after one 25), and so does a
-    search, a column of all neurons 200 more, 50 cells of a density 1 more, the preview of a dataset 250 more,
-    watching all jobs, training points or changes 400 more, the server's status 100 more, 1,000 characters of
-    an argument 1 more, an uploaded file 2,000 more. None where the variables are refused: it will not be
-    executed.
+    search, a column of all neurons 200 more, 50 cells of a density 1 more, ten numbers that are read for
+    training curves 1 more, the preview of a dataset 250 more, watching all jobs, training points or changes
+    400 more, the server's status 100 more, 1,000 characters of an argument 1 more, an uploaded file 2,000
+    more. None where the variables are refused: it will not be executed.
     """
     values = get_variable_values(schema, operation.variable_definitions or (), variables, max_errors=1)
     root = schema.get_root_type(operation.operation)
@@ -158,6 +162,10 @@ def _work(type_name: str, field_name: str, below: Scope, arguments: Mapping[str,
         case "Sae.neuronDensity":
             bins: int = max(0, arguments["bins"])
             return PER_SELECTION + bins * bins / CELLS_PER_COST
+        case "Query.trainingCurves":
+            # They are read whether they are selected or not.
+            columns_read = below.curves * (COLUMNS_OF_EACH_CURVE + below.series)
+            return columns_read * min(below.page, POINTS_OF_A_TRAINING) * COLUMN_VALUE
         case "Query.search":
             return PER_SELECTION
         case "Query.topNeurons" | "Query.contrastNeurons" | "Query.neuronActivations":

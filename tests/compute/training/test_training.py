@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gql_server.api.operations.costs import POINTS_OF_A_TRAINING
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.classes import SaeClasses, place
 from gql_server.compute.saes.linear_engine import engine_of
@@ -264,7 +265,7 @@ def test_what_was_saved_in_the_directory_during_the_training_stays(
 
 @pytest.mark.parametrize("total", [1, 199, 200, 201, 399, 400, 1001])
 def test_there_are_never_more_points_than_are_shown(total: int) -> None:
-    assert math.ceil(total / Schedule(total, 1).steps_per_point) <= MAX_POINTS
+    assert math.ceil(total / Schedule(total, 1).steps_per_point) <= MAX_POINTS == POINTS_OF_A_TRAINING
 
 
 def test_weights_that_the_last_step_ruins_fail_the_training(
