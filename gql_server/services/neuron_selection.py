@@ -58,10 +58,11 @@ def selected(
     n_latents: int,
     named: Named,
     key: CursorKey | None,
+    offset: int,
     count: int,
     path: Path | None,
 ) -> Selected:
-    """Return the first ``count`` neurons behind a key.
+    """Return ``count`` neurons from a place behind a key on; those before it stay in the reader.
 
     Raises InvalidInput where an index without words is to be searched, Conflict where it is gone or damaged.
     """
@@ -75,8 +76,8 @@ def selected(
     if key is not None:
         beyond = _beyond(order, key, named, ranks, chosen, sign, n_latents)
         chosen, ranks = chosen[beyond], ranks[beyond]
-    first = chosen[_smallest(ranks, count)]
-    return Selected(first.tolist(), values[first].tolist(), total)
+    shown = chosen[_smallest(ranks, offset + count)[offset:]]
+    return Selected(shown.tolist(), values[shown].tolist(), total)
 
 
 def neighbors(

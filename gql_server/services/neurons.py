@@ -9,7 +9,7 @@ from gql_server.errors import Conflict, InvalidInput, Refusal
 from gql_server.services import batches, cursors, neuron_names, neuron_selection, neuron_tensors
 from gql_server.services.neuron_conditions import BY_CONCEPT, NeuronConditions, NeuronOrder
 from gql_server.services.neuron_names import CursorKey, Named
-from gql_server.services.neuron_selection import Neighbors, Selected
+from gql_server.services.neuron_selection import Neighbors
 from gql_server.services.pages import Page
 from models import NeuronIndex, Sae
 from models.enums import ArtifactStatus
@@ -69,17 +69,15 @@ async def pages(
     if query.selection.all_by_index:
         return {sae.id: _counted_out(sae, query, key) for sae in saes}
     found: dict[str, NeuronPage | Refusal] = {}
-    n_wanted = (query.offset or 0) + query.first + 1
     select = partial(neuron_selection.selected, query.selection.order, query.selection.conditions)
     read = await _read(server, saes, query.selection, key)
     for sae in saes:
-        chosen = await _looked(server, sae, query.selection, read, select, key, n_wanted)
+        chosen = await _looked(server, sae, query.selection, read, select, key, query.offset or 0, query.first + 1)
         if isinstance(chosen, Refusal):
             found[sae.id] = chosen
             continue
-        rest = Selected(chosen.indices[query.offset or 0 :], chosen.values[query.offset or 0 :], chosen.count)
-        keys = await neuron_names.cursor_keys(server, sae.id, query.selection.order, rest)
-        found[sae.id] = NeuronPage(_page(rest.indices, keys, query), chosen.count)
+        keys = await neuron_names.cursor_keys(server, sae.id, query.selection.order, chosen)
+        found[sae.id] = NeuronPage(_page(chosen.indices, keys, query), chosen.count)
     return found
 
 

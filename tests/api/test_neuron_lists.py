@@ -211,6 +211,21 @@ async def test_a_page_by_name_goes_on_behind_a_name_that_has_changed(
     assert nodes(rest) == [5, 1]
 
 
+async def test_what_comes_before_an_offset_stays_in_the_reader(
+    server: AppContext, indexed: Sae, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, run = list[Any](), server.readers.kept.run
+
+    async def noting(*args: Any) -> Any:
+        read.append(await run(*args))
+        return read[-1]
+
+    monkeypatch.setattr(server.readers.kept, "run", noting)
+    page = await neurons_of(server, indexed, orderBy="FREQUENCY_DESC", offset=7, first=2)
+    assert nodes(page) == ORDERS["FREQUENCY_DESC"][7:9]
+    assert [len(selected.indices) for selected in read] == [3]
+
+
 @pytest.mark.parametrize(
     ("arguments", "path"),
     [
