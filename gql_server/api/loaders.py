@@ -357,7 +357,7 @@ class Loaders:
         async def load_index(index_id: str, keys: list[IndexedNeuron]) -> Sequence[V | Conflict]:
             return await self._read_index(read, index_id, [key.neuron for key in keys])
 
-        async def load(keys: list[IndexedNeuron]) -> list[V | Conflict]:
+        async def load(keys: list[IndexedNeuron]) -> list[V | Refusal]:
             return await _by_group(keys, lambda key: key.index_id, load_index)
 
         return _loader(load)
@@ -370,7 +370,7 @@ class Loaders:
         except Conflict as gone:
             return [gone] * len(neurons)
 
-    async def _load_statistics(self, keys: list[tuple[str, int]]) -> list[StoredStatistics | Conflict | None]:
+    async def _load_statistics(self, keys: list[tuple[str, int]]) -> list[StoredStatistics | Refusal | None]:
         # Each of a neuron's fields asks for them: looking for the index here spares each of them one wait.
         await self.neuron_indexes.load_many({sae_id for sae_id, _ in keys})
 
@@ -384,7 +384,7 @@ class Loaders:
 
         return await _by_group(keys, lambda key: key[0], load)
 
-    async def _load_children(self, keys: list[ChildrenKey]) -> list[Page[Any]]:
+    async def _load_children(self, keys: list[ChildrenKey]) -> list[Page[Any] | Refusal]:
         async def load(
             group: tuple[Children, str | None, int, str | None], keys: list[ChildrenKey]
         ) -> list[Page[Any]]:
@@ -397,7 +397,7 @@ class Loaders:
 
         return await _by_group(keys, lambda key: (key.children, key.search, key.first, key.after), load)
 
-    async def _load_children_counts(self, keys: list[ChildrenCountKey]) -> list[int]:
+    async def _load_children_counts(self, keys: list[ChildrenCountKey]) -> list[int | Refusal]:
         async def load(group: tuple[Children, str | None], keys: list[ChildrenCountKey]) -> list[int]:
             children, search = group
             parents = [key.parent_id for key in keys]
@@ -408,7 +408,7 @@ class Loaders:
 
         return await _by_group(keys, lambda key: (key.children, key.search), load)
 
-    async def _load_job_events(self, keys: list[JobEventsKey]) -> list[list[JobEvent] | Conflict]:
+    async def _load_job_events(self, keys: list[JobEventsKey]) -> list[list[JobEvent] | Refusal]:
         async def load(group: tuple[Any, ...], keys: list[JobEventsKey]) -> list[list[JobEvent] | Conflict]:
             jobs = [key.job_id for key in keys]
             async with self._server.database.read() as session:
@@ -417,7 +417,7 @@ class Loaders:
 
         return await _by_group(keys, lambda key: (key.first, key.after, key.types, key.last), load)
 
-    async def _load_training_points(self, keys: list[TrainingPointsKey]) -> list[list[Row[Any]]]:
+    async def _load_training_points(self, keys: list[TrainingPointsKey]) -> list[list[Row[Any]] | Refusal]:
         async def load(max_points: int, keys: list[TrainingPointsKey]) -> list[list[Row[Any]]]:
             saes = [key.sae_id for key in keys]
             async with self._server.database.read() as session:
@@ -447,7 +447,7 @@ class Loaders:
             found = await concept_history.revisions(session, keys)
         return [found[key] for key in keys]
 
-    async def _load_evaluations(self, keys: list[EvaluationsKey]) -> list[list[SaeEvaluation]]:
+    async def _load_evaluations(self, keys: list[EvaluationsKey]) -> list[list[SaeEvaluation] | Refusal]:
         async def load(first: int, keys: list[EvaluationsKey]) -> list[list[SaeEvaluation]]:
             saes = [key.sae_id for key in keys]
             async with self._server.database.read() as session:
@@ -469,7 +469,7 @@ class Loaders:
     async def _load_language_model_states(self, keys: list[LanguageModelKey]) -> list[LanguageModelState]:
         return await model_identity.states(self._server, [key.row for key in keys])
 
-    async def _load_token_texts(self, keys: list[TokenKey]) -> list[str | None]:
+    async def _load_token_texts(self, keys: list[TokenKey]) -> list[str | Refusal | None]:
         async def load(language_model_id: str, keys: list[TokenKey]) -> Sequence[str | None]:
             directory = artifacts.copy_directory(self._server.settings, language_model_id)
             token_ids = [key.token_id for key in keys]
@@ -518,13 +518,20 @@ def _loader(load: Callable[[list[K]], Awaitable[Sequence[V | Refusal]]]) -> Data
 
 
 async def _by_group(
-    keys: list[K], group_of: Callable[[K], G], load: Callable[[G, list[K]], Awaitable[Sequence[V]]]
-) -> list[V]:
-    """Load the keys of each group together, and return the values in the order of the keys."""
+    keys: list[K], group_of: Callable[[K], G], load: Callable[[G, list[K]], Awaitable[Sequence[V | Refusal]]]
+) -> list[V | Refusal]:
+    """Load the keys of each group together, and return the values in the order of the keys.
+
+    What a group's load refuses is the value of its keys alone: other fields of the operation did not ask for it.
+    """
     groups: dict[G, list[K]] = defaultdict(list)
     for key in keys:
         groups[group_of(key)].append(key)
-    values: dict[K, V] = {}
+    values: dict[K, V | Refusal] = {}
     for group, of_group in groups.items():
-        values.update(zip(of_group, await load(group, of_group), strict=True))
+        try:
+            loaded = await load(group, of_group)
+        except Refusal as refusal:
+            loaded = [refusal] * len(of_group)
+        values.update(zip(of_group, loaded, strict=True))
     return [values[key] for key in keys]

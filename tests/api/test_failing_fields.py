@@ -2,6 +2,7 @@
 
 import pytest
 
+from gql_server.services import cursors
 from gql_server.services.app_context import AppContext
 from tests.api.asking import execute
 from tests.support.serving import add_language_model, add_run, add_sae
@@ -27,3 +28,39 @@ async def test_a_failing_field_does_not_cancel_what_another_object_reads_too(
 
     assert result.data == {"a": None, "b": {"languageModel": {"name": language_model.name}}}
     assert [error.path for error in result.errors or []] == [["a", "neurons"]]
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "empty"),
+    [
+        ("evaluations(first: 0) { __typename }", "evaluations(first: 1) { id }", {"evaluations": []}),
+        (
+            "neurons(first: 1, offset: -1) { totalCount }",
+            "neurons(first: 1) { totalCount }",
+            {"neurons": {"totalCount": 32}},
+        ),
+        (
+            'neurons(first: 1) { nodes { nextIndex(filter: {search: "a b c d e f g h i"}) } }',
+            "neurons(first: 1) { nodes { nextIndex } }",
+            {"neurons": {"nodes": [{"nextIndex": 1}]}},
+        ),
+        (
+            'neurons(first: 1, orderBy: CONCEPT_UPDATED_DESC, after: "%s") { totalCount }'
+            % cursors.encode("CONCEPT_UPDATED_DESC", "noon", 1),
+            "neurons(first: 1, orderBy: CONCEPT_UPDATED_DESC) { totalCount }",
+            {"neurons": {"totalCount": 32}},
+        ),
+    ],
+)
+async def test_a_bad_argument_fails_its_own_field_alone(
+    server: AppContext, bad: str, good: str, empty: object
+) -> None:
+    sae = await add_sae(server, await add_run(server, await add_language_model(server)))
+    query = f"query($id: ID!) {{ a: sae(id: $id) {{ {bad} }} b: sae(id: $id) {{ {good} }} }}"
+
+    result = await execute(server, query, id=sae.id)
+
+    assert result.data is not None and result.data["b"] == empty
+    assert {error.path[0] for error in result.errors or [] if error.path} == {"a"}
+    codes = {(error.extensions or {})["code"] for error in result.errors or []}
+    assert codes == {"INVALID_INPUT"}
