@@ -522,7 +522,8 @@ async def _by_group(
 ) -> list[V | Refusal]:
     """Load the keys of each group together, and return the values in the order of the keys.
 
-    What a group's load refuses is the value of its keys alone: other fields of the operation did not ask for it.
+    What a group's load refuses is the value of its keys alone: other fields of the operation did not ask for
+    it.
     """
     groups: dict[G, list[K]] = defaultdict(list)
     for key in keys:

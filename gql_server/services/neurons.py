@@ -72,7 +72,9 @@ async def pages(
     select = partial(neuron_selection.selected, query.selection.order, query.selection.conditions)
     read = await _read(server, saes, query.selection, key)
     for sae in saes:
-        chosen = await _looked(server, sae, query.selection, read, select, key, query.offset or 0, query.first + 1)
+        chosen = await _looked(
+            server, sae, query.selection, read, select, key, query.offset or 0, query.first + 1
+        )
         if isinstance(chosen, Refusal):
             found[sae.id] = chosen
             continue
