@@ -14,6 +14,7 @@ from gql_server.compute.generating.batching import can_join
 from gql_server.compute.generating.model_inputs import ModelInputs
 from gql_server.compute.inspection.peaks import PromptLatents
 from gql_server.compute.language_models.forward import stopping_after
+from gql_server.compute.language_models.layers import is_head
 from gql_server.compute.language_models.loading import special_token_ids
 from gql_server.compute.language_models.padding import marks
 from gql_server.compute.language_models.text_encoder import embedding_count
@@ -117,7 +118,7 @@ class Batch:
         self._watch = watch
         self._is_closed = False
         """Whether nothing can follow its last pass, which was broken off."""
-        self._inputs = ModelInputs(lm, prompts, all_logits=bool(hooks) and _is_head(lm, layer))
+        self._inputs = ModelInputs(lm, prompts, all_logits=bool(hooks) and is_head(lm, layer))
         self.parts = [Part(self, layer, hooks, len(prompts))]
 
     def start(self) -> Step:
@@ -324,11 +325,3 @@ def _attached(lm: LanguageModel, hooked: Sequence[_Hooked], seen: _Positions) ->
         finally:
             for one in hooked:
                 one.part.hook.reader = None
-
-
-def _is_head(lm: LanguageModel, layer: str) -> bool:
-    """Say whether a layer comes after the model's body, where few positions may be left."""
-    module = lm.layers.name_to_layer.get(layer)
-    body = getattr(lm.model, lm.model.base_model_prefix, None)
-    in_body = isinstance(body, torch.nn.Module) and any(part is module for part in body.modules())
-    return module is lm.model.get_output_embeddings() or (body is not None and not in_body)
