@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 BUSY_TIMEOUT_SECONDS = 30
 RETRY_SECONDS = 30
+MAX_HELD = 2
+"""Reads that keep a connection while they wait for a reader's process, of which there are two."""
 MIN_FREE_BYTES = 4 * 1024 * 1024
 """Disk space for a transaction and its part of the write-ahead log."""
 GONE = "the database is not where it was when the server started; put it back, or start it again"
@@ -43,6 +45,7 @@ class Database:
         self._read_sessions = async_sessionmaker(self._readers, expire_on_commit=False)
         self._write_sessions = async_sessionmaker(self._writers, expire_on_commit=False)
         self._writing = asyncio.Lock()
+        self._holding = asyncio.Semaphore(MAX_HELD)
         self._path, self._identity = path, identity_of(path)
         self._is_gone = False
         """Whether the last check found the file moved or deleted."""
@@ -55,6 +58,15 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncSession]:
         """Give a session that sees one state of the database; it is not for writing."""
         async with self._read_sessions() as session:
+            yield session
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[AsyncSession]:
+        """Give a session as ``read`` does, for who waits for another process between two statements.
+
+        Only a few have one at once and the others wait, which leaves connections for all other reads.
+        """
+        async with self._holding, self.read() as session:
             yield session
 
     @asynccontextmanager

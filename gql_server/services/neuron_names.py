@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import ColumnElement, String, and_, cast, collate, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,10 +16,6 @@ from gql_server.services.neuron_conditions import (
 )
 from models import Concept
 from models.base import UtcDateTime
-
-if TYPE_CHECKING:
-    from gql_server.services.app_context import AppContext
-    from gql_server.services.neuron_selection import Selected
 
 
 @dataclass(frozen=True)
@@ -125,15 +121,12 @@ async def _add_order(
 
 
 async def cursor_keys(
-    server: "AppContext", sae_id: str, order: NeuronOrder, chosen: "Selected"
-) -> Sequence[float | str]:
-    """Return what each of some neurons goes by in an order, for cursors."""
-    if order not in BY_CONCEPT:
-        return chosen.values
-    async with server.database.read() as session:
-        concepts = await batches.concepts(session, [(sae_id, neuron) for neuron in chosen.indices])
+    session: AsyncSession, sae_id: str, order: NeuronOrder, neurons: Sequence[int]
+) -> list[str]:
+    """Return what each of some neurons goes by in an order by names, for cursors; "" without a name."""
+    concepts = await batches.concepts(session, [(sae_id, neuron) for neuron in neurons])
     keys = []
-    for neuron in chosen.indices:
+    for neuron in neurons:
         concept = concepts.get((sae_id, neuron))
         by_name = order is NeuronOrder.CONCEPT_NAME
         keys.append("" if concept is None else concept.name if by_name else concept.updated_at.isoformat())

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from gql_server.errors import Conflict, InvalidInput, Refusal
 from gql_server.services import batches, cursors, neuron_names, neuron_selection, neuron_tensors
 from gql_server.services.neuron_conditions import BY_CONCEPT, NeuronConditions, NeuronOrder
 from gql_server.services.neuron_names import CursorKey, Named
-from gql_server.services.neuron_selection import Neighbors
+from gql_server.services.neuron_selection import Neighbors, Selected
 from gql_server.services.pages import Page
 from models import NeuronIndex, Sae
 from models.enums import ArtifactStatus
@@ -68,19 +70,35 @@ async def pages(
     key = _decoded(query)
     if query.selection.all_by_index:
         return {sae.id: _counted_out(sae, query, key) for sae in saes}
-    found: dict[str, NeuronPage | Refusal] = {}
-    select = partial(neuron_selection.selected, query.selection.order, query.selection.conditions)
-    read = await _read(server, saes, query.selection, key)
-    for sae in saes:
-        chosen = await _looked(
-            server, sae, query.selection, read, select, key, query.offset or 0, query.first + 1
-        )
-        if isinstance(chosen, Refusal):
-            found[sae.id] = chosen
-            continue
-        keys = await neuron_names.cursor_keys(server, sae.id, query.selection.order, chosen)
-        found[sae.id] = NeuronPage(_page(chosen.indices, keys, query), chosen.count)
-    return found
+    if query.selection.order not in BY_CONCEPT:
+        async with server.database.read() as session:
+            read = await _read(session, saes, query.selection, key)
+        return {sae.id: await _page_of(server, sae, query, key, read) for sae in saes}
+    # Cursors take names and times of the state that the order goes by, whoever changes them meanwhile.
+    async with server.database.hold() as session:
+        read = await _read(session, saes, query.selection, key)
+        return {sae.id: await _page_of(server, sae, query, key, read, session) for sae in saes}
+
+
+async def _page_of(
+    server: "AppContext",
+    sae: Sae,
+    query: NeuronQuery,
+    key: CursorKey | None,
+    read: "_Read",
+    session: AsyncSession | None = None,
+) -> NeuronPage | Refusal:
+    """Return an SAE's page; an order by names needs the session that has read them."""
+    order = query.selection.order
+    select = partial(neuron_selection.selected, order, query.selection.conditions)
+    looked = _looked(server, sae, query.selection, read, select, key, query.offset or 0, query.first + 1)
+    chosen: Selected | Refusal = await looked
+    if isinstance(chosen, Refusal):
+        return chosen
+    keys: Sequence[float | str] = chosen.values
+    if session is not None:
+        keys = await neuron_names.cursor_keys(session, sae.id, order, chosen.indices)
+    return NeuronPage(_page(chosen.indices, keys, query), chosen.count)
 
 
 async def neighbors(
@@ -98,7 +116,8 @@ async def neighbors(
             for neuron in neurons
         ]
     find = partial(neuron_selection.neighbors, selection.order, selection.conditions, list(neurons))
-    read = await _read(server, [sae], selection, None)
+    async with server.database.read() as session:
+        read = await _read(session, [sae], selection, None)
     found: list[Neighbors] | Refusal = await _looked(server, sae, selection, read, find)
     return found
 
@@ -137,16 +156,13 @@ class _Read:
 
 
 async def _read(
-    server: "AppContext", saes: Sequence[Sae], selection: NeuronSelection, key: CursorKey | None
+    session: AsyncSession, saes: Sequence[Sae], selection: NeuronSelection, key: CursorKey | None
 ) -> _Read:
     ids = [sae.id for sae in saes]
-    async with server.database.read() as session:
-        indexes: dict[str, NeuronIndex] = {}
-        if selection.needs_index or selection.conditions.searches:
-            indexes = await batches.neuron_indexes(session, ids)
-        return _Read(
-            indexes, await neuron_names.read(session, ids, selection.order, selection.conditions, key)
-        )
+    indexes: dict[str, NeuronIndex] = {}
+    if selection.needs_index or selection.conditions.searches:
+        indexes = await batches.neuron_indexes(session, ids)
+    return _Read(indexes, await neuron_names.read(session, ids, selection.order, selection.conditions, key))
 
 
 async def _looked(

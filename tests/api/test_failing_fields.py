@@ -9,7 +9,7 @@ from tests.support.serving import add_language_model, add_run, add_sae
 
 FAILING = "neurons(first: 0) { totalCount }"
 SHARED = "languageModel { name }"
-NOON = cursors.encode("CONCEPT_UPDATED_DESC", "noon", 1)
+NOON = cursors.encode("CONCEPT_UPDATED_DESC", "noon", 1)  # Which is no time.
 
 
 @pytest.mark.parametrize("fields", [f"{FAILING} {SHARED}", f"{SHARED} {FAILING}"])

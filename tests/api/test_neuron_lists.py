@@ -211,6 +211,35 @@ async def test_a_page_by_name_goes_on_behind_a_name_that_has_changed(
     assert nodes(rest) == [5, 1]
 
 
+@pytest.mark.parametrize(
+    ("order", "first_page", "rest"),
+    [("CONCEPT_NAME", [9, 4, 10], [5, 1]), ("CONCEPT_UPDATED_DESC", [7, 10, 1], [5, 9])],
+)
+async def test_cursors_go_by_the_names_that_the_page_was_ordered_by(
+    server: AppContext,
+    indexed: Sae,
+    monkeypatch: pytest.MonkeyPatch,
+    order: str,
+    first_page: list[int],
+    rest: list[int],
+) -> None:
+    run = server.readers.kept.run
+    last = await concept_of(server, indexed, first_page[-1])
+
+    async def renaming(*args: Any) -> Any:
+        async with server.database.write() as session:
+            concept = await session.get_one(Concept, last.id)
+            concept.name, concept.updated_at = "zzz", NOON - timedelta(days=1)
+        return await run(*args)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(server.readers.kept, "run", renaming)
+        page = await neurons_of(server, indexed, orderBy=order, first=3)
+    assert nodes(page) == first_page
+    after = page["pageInfo"]["endCursor"]
+    assert nodes(await neurons_of(server, indexed, orderBy=order, first=2, after=after)) == rest
+
+
 async def test_what_comes_before_an_offset_stays_in_the_reader(
     server: AppContext, indexed: Sae, monkeypatch: pytest.MonkeyPatch
 ) -> None:

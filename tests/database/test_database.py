@@ -107,3 +107,25 @@ async def test_a_read_that_is_canceled_twice_leaves_nothing_that_waits_for_ever(
     gc.collect()
 
     assert complaints == []
+
+
+async def test_few_hold_a_connection_at_once_and_reads_go_on_beside_them(tmp_path: Path) -> None:
+    migrate(tmp_path / "database.sqlite3")
+    database = Database(tmp_path / "database.sqlite3")
+    holding, let_go = list[int](), asyncio.Event()
+
+    async def hold(number: int) -> None:
+        async with database.hold() as session:
+            await session.scalar(select(func.count()).select_from(LanguageModel))
+            holding.append(number)
+            await let_go.wait()
+
+    holders = [asyncio.create_task(hold(number)) for number in range(12)]
+    for _ in range(20):
+        async with database.read() as session:
+            assert await session.scalar(select(func.count()).select_from(LanguageModel)) == 0
+    assert sorted(holding) == [0, 1]
+    let_go.set()
+    await asyncio.gather(*holders)
+    assert len(holding) == 12
+    await database.close()
