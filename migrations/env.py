@@ -2,12 +2,14 @@
 
 from alembic import context
 
+from migrations import is_in_models
 from models import Base
 
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
     target_metadata=Base.metadata,
+    include_name=is_in_models,
     render_as_batch=True,
     transaction_per_migration=False,
 )

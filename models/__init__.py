@@ -12,6 +12,7 @@ from models.neuron_index import NeuronIndex
 from models.removal import Removal
 from models.sae import Sae
 from models.sae_evaluation import SaeEvaluation
+from models.sae_number import SaeNumber
 from models.stored_dataset import StoredDataset
 from models.training_point import TrainingPoint
 
@@ -28,6 +29,7 @@ __all__ = [
     "Removal",
     "Sae",
     "SaeEvaluation",
+    "SaeNumber",
     "StoredDataset",
     "TrainingPoint",
 ]

@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
+from gql_server.database import concept_words
 from gql_server.database.changes import ChangeFeed, note_changes, take_noted
 from gql_server.errors import QueueFull
 
@@ -41,7 +42,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._readers = _engine(path, "DEFERRED", pool_size=8)
-        self._writers = _engine(path, "IMMEDIATE", pool_size=1, prepare=note_changes)
+        self._writers = _engine(path, "IMMEDIATE", pool_size=1, prepare=_prepare_writer)
         self._read_sessions = async_sessionmaker(self._readers, expire_on_commit=False)
         self._write_sessions = async_sessionmaker(self._writers, expire_on_commit=False)
         self._writing = asyncio.Lock()
@@ -127,6 +128,11 @@ class Database:
         """Close all connections."""
         await self._readers.dispose()
         await self._writers.dispose()
+
+
+def _prepare_writer(connection: Any) -> None:
+    note_changes(connection)
+    concept_words.keep_words(connection)
 
 
 def identity_of(path: Path) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, String, and_, cast, collate, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gql_server.database import concept_words
 from gql_server.services import batches, cursors
 from gql_server.services.neuron_conditions import (
     BY_CONCEPT,
@@ -37,8 +38,8 @@ class Named:
     """Neurons with a name of the sources asked for."""
     ordered: str = ""
     """Neurons with a name in the order asked for: place and neuron, joined by spaces and commas."""
-    texts: str = "[]"
-    """Of neurons whose name or note may have a word: JSON of neuron, name, note."""
+    with_words: Sequence[str] = ()
+    """For each word of the search the neurons whose name or note has it; empty where none are looked for."""
     n_before: int = 0
     """How many of those ordered come up to the cursor, its own neuron included."""
 
@@ -66,30 +67,20 @@ async def read(
         await add("with_concept", numbers)
     if conditions.concept_sources is not None:
         await add("of_source", numbers, Concept.source.in_(conditions.concept_sources))
-    fields = [
-        column
-        for field, column in _COLUMNS.items()
-        if field in conditions.searched_fields and conditions.search_words
-    ]
-    if fields:
-        shown = [column if column in fields else None for column in _COLUMNS.values()]
-        texts = func.json_group_array(func.json_array(Concept.neuron_index, *shown))
-        patterns = [_pattern(word) for word in conditions.search_words]
-        await add("texts", texts, or_(*(column.like(one) for column in fields for one in patterns)))
+    fields = [of_field for field, of_field in _FIELDS.items() if field in conditions.searched_fields]
+    if fields and conditions.search_words:
+        of_words = await concept_words.neurons_with(session, sae_ids, conditions.search_words, fields)
+        for sae_id, with_words in of_words.items():
+            found[sae_id] = replace(found[sae_id], with_words=with_words)
     if order in BY_CONCEPT:
         await _add_order(session, found, order, key)
     return found
 
 
-_COLUMNS: dict[NeuronSearchField, Any] = {
-    NeuronSearchField.CONCEPT: Concept.name,
-    NeuronSearchField.NOTE: Concept.note,
+_FIELDS = {
+    NeuronSearchField.CONCEPT: concept_words.NAME,
+    NeuronSearchField.NOTE: concept_words.NOTE,
 }
-
-
-def _pattern(word: str) -> str:
-    """Return a pattern of LIKE that all texts with a word fulfil; LIKE ignores the case of ASCII alone."""
-    return "%" + "".join(letter if letter.isascii() else "_" for letter in word) + "%"
 
 
 async def _add_order(

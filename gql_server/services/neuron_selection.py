@@ -1,13 +1,12 @@
 """Which neurons fulfil conditions, in an order: what a reader finds out of an index and of names."""
 
-import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gql_server.artifacts.search_words import SEARCH_FILE, neurons_with, words
+from gql_server.artifacts.search_words import SEARCH_FILE, neurons_with
 from gql_server.errors import InvalidInput
 from gql_server.services import neuron_tensors
 from gql_server.services.neuron_conditions import (
@@ -196,17 +195,11 @@ def _with_words(
 
     wanted = conditions.search_words
     mask = np.full(n_latents, bool(wanted))
-    named_words = [
-        (neuron, [word for text in texts if text for word in words(text)])
-        for neuron, *texts in json.loads(named.texts)
-    ]
     tables = [field.value.lower() for field in OF_INDEX if field in conditions.searched_fields]
-    for word in wanted:
+    for place, word in enumerate(wanted):
         if not mask.any():
             break
-        found = _mask(
-            n_latents, [neuron for neuron, mine in named_words if any(one.startswith(word) for one in mine)]
-        )
+        found = _mask(n_latents, _numbers(named.with_words[place]) if named.with_words else [])
         if path:
             for table in tables:
                 found[_of_index(path, table, word, required=conditions.needs_words)] = True

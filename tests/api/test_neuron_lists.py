@@ -1,5 +1,6 @@
 """Lists of neurons at any place, by every order and filter, held against plain Python."""
 
+import pickle
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -238,6 +239,25 @@ async def test_cursors_go_by_the_names_that_the_page_was_ordered_by(
     assert nodes(page) == first_page
     after = page["pageInfo"]["endCursor"]
     assert nodes(await neurons_of(server, indexed, orderBy=order, first=2, after=after)) == rest
+
+
+async def test_a_search_of_names_gives_a_reader_numbers_and_no_texts(
+    server: AppContext, indexed: Sae, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, run = list[int](), server.readers.kept.run
+
+    async def noting(function: Any, *args: Any) -> Any:
+        given.append(len(pickle.dumps((function, args))))
+        return await run(function, *args)
+
+    async with server.database.write() as session:
+        for neuron in NAMES:
+            concept = await session.get_one(Concept, (await concept_of(server, indexed, neuron)).id)
+            concept.note = "thorough " * 1000
+    monkeypatch.setattr(server.readers.kept, "run", noting)
+    page = await neurons_of(server, indexed, filter={"search": "thor"})
+    assert nodes(page) == sorted(NAMES)
+    assert len(given) == 1 and given[0] < 5000
 
 
 async def test_what_comes_before_an_offset_stays_in_the_reader(

@@ -38,7 +38,9 @@ def test_the_migrated_tables_equal_the_metadata(tmp_path: Path) -> None:
     migrate(path)
     engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "include_name": migrations.is_in_models}
+        )
         assert compare_metadata(context, Base.metadata) == []
     engine.dispose()
 
@@ -99,6 +101,8 @@ def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
         tables = [
             name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         ]
+        # The contents of a table of FTS5 cannot be listed.
+        tables = [table for table in tables if migrations.is_in_models(table, "table", None)]
         return {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
 
 
