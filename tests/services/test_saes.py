@@ -18,6 +18,7 @@ from models import (
     NeuronIndex,
     Sae,
     SaeEvaluation,
+    SaeNumber,
     TrainingPoint,
 )
 from models.base import Base
@@ -31,6 +32,7 @@ OF_AN_SAE: tuple[type[Base], ...] = (
     ConceptRevision,
     NeuronIndex,
     SaeEvaluation,
+    SaeNumber,
     TrainingPoint,
 )
 
