@@ -42,42 +42,55 @@ def add_function(connection: Any) -> None:
     connection.create_function("concept_terms", 3, terms, deterministic=True)
 
 
-def keep_words(connection: Any) -> None:
-    """Have a connection keep the words of the names that it writes, whatever statement does so.
+def note_names(connection: Any) -> None:
+    """Have a connection note the names that it changes as they were before, whatever statement does so.
 
-    Triggers do that, in the write's transaction. They are the connection's own, since other programs have no
-    ``concept_terms``.
+    Triggers do that, into a table of the connection's own, which ``keep_words`` takes in. They do not write to
+    FTS5 themselves: it would write what it has to the file for each row.
     """
     cursor = connection.cursor()
+    cursor.execute(
+        "CREATE TEMP TABLE noted_names (sae_id TEXT, neuron_index INTEGER, number INTEGER,"
+        " name TEXT, note TEXT, PRIMARY KEY (sae_id, neuron_index))"
+    )
     cursor.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (TABLE,))
     if cursor.fetchone()[0]:
         add_function(connection)
-        number = "INSERT OR IGNORE INTO sae_numbers (sae_id) VALUES (NEW.sae_id)"
+        # The number, too: it goes with the SAE.
+        number = "(SELECT number FROM sae_numbers WHERE sae_id = OLD.sae_id)"
+        before = f"OLD.sae_id, OLD.neuron_index, {number}, OLD.name, OLD.note"
         changed = "OLD.name IS NOT NEW.name OR OLD.note IS NOT NEW.note"
-        for event, condition, work in (
-            ("INSERT", "", f"{number}; {_put('NEW')}"),
-            ("UPDATE", f" WHEN {changed}", f"{_take('OLD')}; {_put('NEW')}"),
-            ("DELETE", "", _take("OLD")),
+        for event, condition, values in (
+            ("INSERT", "", "NEW.sae_id, NEW.neuron_index, NULL, NULL, NULL"),
+            ("UPDATE", f" WHEN {changed}", before),
+            ("DELETE", "", before),
         ):
-            trigger = f"CREATE TEMP TRIGGER words_{event} AFTER {event} ON main.concepts{condition}"
-            cursor.execute(f"{trigger} BEGIN {work}; END")
+            trigger = f"CREATE TEMP TRIGGER names_{event} AFTER {event} ON main.concepts{condition}"
+            cursor.execute(f"{trigger} BEGIN INSERT OR IGNORE INTO noted_names VALUES ({values}); END")
     cursor.close()
 
 
-def _put(row: str) -> str:
-    return f"INSERT INTO {TABLE} (rowid, words) {_of(row)}"
-
-
-def _take(row: str) -> str:
+_KEEP = (
     # A table without its texts has to be told what it has of a row.
-    return f"INSERT INTO {TABLE} ({TABLE}, rowid, words) " + _of(row, "'delete', ")
+    f"INSERT INTO {TABLE} ({TABLE}, rowid, words)"
+    " SELECT 'delete', (number << 32) | neuron_index, concept_terms(number, name, note)"
+    " FROM noted_names WHERE name IS NOT NULL",
+    "INSERT OR IGNORE INTO sae_numbers (sae_id)"
+    " SELECT DISTINCT sae_id FROM noted_names JOIN concepts USING (sae_id, neuron_index)",
+    f"INSERT INTO {TABLE} (rowid, words)"
+    " SELECT (sae_numbers.number << 32) | neuron_index,"
+    " concept_terms(sae_numbers.number, concepts.name, concepts.note)"
+    " FROM noted_names JOIN concepts USING (sae_id, neuron_index) JOIN sae_numbers USING (sae_id)",
+    "DELETE FROM noted_names",
+)
 
 
-def _of(row: str, beside: str = "") -> str:
-    return (
-        f"SELECT {beside}(number << 32) | {row}.neuron_index, concept_terms(number, {row}.name, {row}.note)"
-        f" FROM sae_numbers WHERE sae_id = {row}.sae_id"
-    )
+async def keep_words(session: AsyncSession) -> None:
+    """Bring the words up to the names that a write session has changed, in its transaction."""
+    await session.flush()
+    if await session.scalar(text("SELECT EXISTS (SELECT 1 FROM noted_names)")):
+        for statement in _KEEP:
+            await session.execute(text(statement))
 
 
 _FIND = text(

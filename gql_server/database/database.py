@@ -86,6 +86,7 @@ class Database:
                     yield session
                     # What goes with a row may have been written to where the directory was until now.
                     await self._check_place()
+                    await concept_words.keep_words(session)
                     changes = await take_noted(session)
                 self.changes.tell(changes)
         except OperationalError as error:
@@ -132,7 +133,7 @@ class Database:
 
 def _prepare_writer(connection: Any) -> None:
     note_changes(connection)
-    concept_words.keep_words(connection)
+    concept_words.note_names(connection)
 
 
 def identity_of(path: Path) -> tuple[int, int] | None:
