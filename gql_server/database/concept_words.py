@@ -45,8 +45,8 @@ def add_function(connection: Any) -> None:
 def note_names(connection: Any) -> None:
     """Have a connection note the names that it changes as they were before, whatever statement does so.
 
-    Triggers do that, into a table of the connection's own, which ``keep_words`` takes in. They do not write to
-    FTS5 themselves: it would write what it has to the file for each row.
+    Triggers do that, into a table of the connection's own, which ``keep_words`` takes in. They do not write
+    to FTS5 themselves: it would write what it has to the file for each row.
     """
     cursor = connection.cursor()
     cursor.execute(
