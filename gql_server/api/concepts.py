@@ -60,7 +60,10 @@ class Concept(Node):
     source: ConceptSource = strawberry.field(description="Who gave the name.")
     note: str | None = strawberry.field(description="Whatever else there is to say.")
     version: int = strawberry.field(
-        description="1, and one more after each change of the neuron's concept, its deletion among them."
+        description=(
+            "1, and one more after each change of the neuron's concept, its deletion among them. What changes"
+            " nothing is no change."
+        )
     )
     created_at: datetime = strawberry.field(description="When the neuron got a name.")
     updated_at: datetime = strawberry.field(description="When it was changed last.")
@@ -259,8 +262,10 @@ class ConceptsImported:
     """The names have been taken over."""
 
     sae: SaeRef = strawberry.field(description="The SAE.")
-    imported_count: int = strawberry.field(description="Rows whose neuron got the name.")
-    skipped_count: int = strawberry.field(description="Rows whose neuron kept the concept that it had.")
+    imported_count: int = strawberry.field(
+        description="Rows whose neuron got the name, or had it already, with the same score, note and source."
+    )
+    skipped_count: int = strawberry.field(description="Rows whose neuron kept another concept.")
 
 
 ImportConceptsResult = Annotated[

@@ -104,7 +104,7 @@ class Neuron(Node):
     @field
     async def concept_history(self, info: Info) -> list[ConceptRevisionRef]:
         """What it is and was called, newest first, deletions among them: at most the last 20 versions, since
-        names have a history.
+        names have a history, and of the earlier ones' names and notes at most 64 KiB.
         """
         return await concepts.concept_history(info, self.place)
 

@@ -3,7 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Delete,
+    LargeBinary,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from models import Concept, ConceptRevision
@@ -12,6 +23,10 @@ from models.enums import ConceptSource
 
 MAX_REVISIONS = 20
 """Versions of a neuron's concept that are kept, the present one among them."""
+MAX_BYTES = 64 * 2**10
+"""Of the names and notes of a neuron's earlier versions: more than one version can have."""
+_ALWAYS_SHORT = 2
+"""Versions of which one is earlier, which has not MAX_BYTES."""
 _ROWS_AT_ONCE = 1000
 
 
@@ -57,7 +72,7 @@ async def note_deleted(
 
 
 async def forget_oldest(session: AsyncSession, sae_id: str, versions: Mapping[int, int]) -> None:
-    """Forget what is too old, given the present version by neuron."""
+    """Forget what is too old, or too long with all that is newer, given the present version by neuron."""
     oldest = [
         {"of_neuron": neuron, "oldest": version - MAX_REVISIONS}
         for neuron, version in versions.items()
@@ -70,6 +85,26 @@ async def forget_oldest(session: AsyncSession, sae_id: str, versions: Mapping[in
             ConceptRevision.version <= bindparam("oldest"),
         )
         await (await session.connection()).execute(too_old, oldest)
+    # One earlier version alone is not too long.
+    neurons = [{"of_neuron": neuron} for neuron, version in versions.items() if version > _ALWAYS_SHORT]
+    if neurons:
+        await (await session.connection()).execute(_too_long(sae_id), neurons)
+
+
+def _too_long(sae_id: str) -> Delete:
+    """Return the statement that forgets what is beyond MAX_BYTES of the neuron ``of_neuron``."""
+    of_neuron = (
+        ConceptRevision.sae_id == sae_id,
+        ConceptRevision.neuron_index == bindparam("of_neuron"),
+    )
+    n_bytes = sum(
+        func.coalesce(func.length(cast(text, LargeBinary)), 0)
+        for text in (ConceptRevision.name, ConceptRevision.note)
+    )
+    with_newer = func.sum(n_bytes).over(order_by=ConceptRevision.version.desc()).label("with_newer")
+    summed = select(ConceptRevision.version, with_newer).where(*of_neuron).subquery()
+    too_long = select(summed.c.version).where(summed.c.with_newer > MAX_BYTES)
+    return delete(ConceptRevision).where(*of_neuron, ConceptRevision.version.in_(too_long))
 
 
 async def revisions(

@@ -1,7 +1,7 @@
 """Many concepts at once: from files, and from programs that explain neurons."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence, Set
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -90,28 +90,31 @@ async def _take_all(
     """Take over parts of rows, sorted by neuron, in one transaction."""
     async with server.database.write() as session:
         sae = await lookup.get(session, Sae, sae_id)
-        removed = await _remove_others(session, sae) if mode == "REPLACE" else {}
+        named = set[int]()
         n_taken, n_left = 0, 0
         while part := await asyncio.to_thread(next, parts, None):
-            left = await _take(session, sae, part, source)
-            for row in part:
-                removed.pop(row.neuron_index, None)
+            left = await _take(session, sae, part, source, by_score=mode == "MERGE")
+            named.update(row.neuron_index for row in part)
             n_taken, n_left = n_taken + len(part) - len(left), n_left + sum(row.row_count for row in left)
-        await concept_history.note_deleted(session, sae.id, removed, source)
+        if mode == "REPLACE":
+            await _remove_others(session, sae, named, source)
         await write_dictionary(server.settings, session, sae)
     return sae, n_taken, n_left
 
 
-async def _remove_others(session: AsyncSession, sae: Sae) -> dict[int, int]:
-    """Remove all concepts that no person has set; return their last versions by neuron."""
-    others = (Concept.sae_id == sae.id, Concept.source != ConceptSource.MANUAL)
+async def _remove_others(session: AsyncSession, sae: Sae, named: Set[int], source: ConceptSource) -> None:
+    """Remove all concepts that no person has set, but for those of the neurons that were named."""
+    not_set = (Concept.sae_id == sae.id, Concept.source != ConceptSource.MANUAL)
     versions = dict[int, int]()
-    found = await session.stream(select(Concept.neuron_index, Concept.version).where(*others))
+    found = await session.stream(select(Concept.neuron_index, Concept.version).where(*not_set))
     async for part in found.partitions(ROWS_AT_ONCE):
-        versions.update({row[0]: row[1] for row in part})
-    await concept_history.keep(session, *others)
-    await session.execute(delete_rows(Concept).where(*others))
-    return versions
+        versions.update({row[0]: row[1] for row in part if row[0] not in named})
+    neurons = list(versions)
+    for start in range(0, len(neurons), ROWS_AT_ONCE):
+        others = Concept.neuron_index.in_(neurons[start : start + ROWS_AT_ONCE])
+        await concept_history.keep(session, Concept.sae_id == sae.id, others)
+        await session.execute(delete_rows(Concept).where(Concept.sae_id == sae.id, others))
+    await concept_history.note_deleted(session, sae.id, versions, source)
 
 
 @asynccontextmanager
@@ -141,33 +144,39 @@ async def _taken(server: AppContext, request: ImportConceptsRequest, n_latents: 
 
 
 async def _take(
-    session: AsyncSession, sae: Sae, rows: Sequence[ImportedConcept], concept_source: ConceptSource
+    session: AsyncSession,
+    sae: Sae,
+    rows: Sequence[ImportedConcept],
+    concept_source: ConceptSource,
+    *,
+    by_score: bool,
 ) -> list[ImportedConcept]:
-    """Name neurons by rows that are sorted by them; returns those whose neuron keeps what it has."""
+    """Name neurons by rows that are sorted by them; returns those whose neuron keeps another concept.
+
+    A concept that a person has set stays, and ``by_score`` so does one of the same or a higher score. One
+    that is just so already gets no new version.
+    """
     low, high = rows[0].neuron_index, rows[-1].neuron_index
-    there = (Concept.id, Concept.neuron_index, Concept.source, Concept.score, Concept.version)
-    of_sae = Concept.sae_id == sae.id
-    found = await session.execute(select(*there).where(of_sae, Concept.neuron_index.between(low, high)))
+    content = (Concept.name, Concept.score, Concept.note, Concept.source)
+    neurons = [row.neuron_index for row in rows]
+    query = select(Concept.id, Concept.neuron_index, Concept.version, *content)
+    found = await session.execute(query.where(Concept.sae_id == sae.id, Concept.neuron_index.in_(neurons)))
     by_neuron = {row.neuron_index: row for row in found}
     last = await concept_history.last_versions(session, sae.id, low, high)
     new, changed, left = list[dict[str, Any]](), list[dict[str, Any]](), list[ImportedConcept]()
     versions, at = dict[int, int](), now()
     for row in rows:
         concept, neuron = by_neuron.get(row.neuron_index), row.neuron_index
-        values = {
-            "name": row.name,
-            "score": row.score,
-            "note": row.note,
-            "source": concept_source,
-            "updated_at": at,
-        }
+        values = {"name": row.name, "score": row.score, "note": row.note, "source": concept_source}
         if concept is None:
             versions[neuron] = last.get(neuron, 0) + 1
             own = {"id": ids.new(ids.CONCEPT), "sae_id": sae.id, "neuron_index": neuron}
-            new.append(values | own | {"version": versions[neuron]})
-        elif _yields(concept.source, concept.score, row):
+            new.append(values | own | {"version": versions[neuron], "updated_at": at})
+        elif all(getattr(concept, name) == value for name, value in values.items()):
+            continue
+        elif _yields(concept.source, concept.score, row, by_score):
             versions[neuron] = concept.version + 1
-            changed.append(values | {"id": concept.id, "version": versions[neuron]})
+            changed.append(values | {"id": concept.id, "version": versions[neuron], "updated_at": at})
         else:
             left.append(row)
     if new:
@@ -179,8 +188,10 @@ async def _take(
     return left
 
 
-def _yields(source: ConceptSource, score: float | None, row: ImportedConcept) -> bool:
+def _yields(source: ConceptSource, score: float | None, row: ImportedConcept, by_score: bool) -> bool:
     """Whether an import may overwrite what is there: never what a person has set."""
     if source == ConceptSource.MANUAL:
         return False
-    return (score is None and row.score is not None) or (score is not None and row.rank > score)
+    return (
+        not by_score or (score is None and row.score is not None) or (score is not None and row.rank > score)
+    )

@@ -33,7 +33,7 @@ MAX_NOTE_LENGTH = 10_000
 
 
 async def set_concept(server: AppContext, request: SetConceptRequest) -> Concept:
-    """Name a neuron by hand, or name it anew.
+    """Name a neuron by hand, or name it anew; a concept that is just so already stays as it is.
 
     Raises:
         InvalidInput: The neuron, the name or the score cannot be right.
@@ -45,17 +45,14 @@ async def set_concept(server: AppContext, request: SetConceptRequest) -> Concept
         _check(request, sae)
         concept = await _of_neuron(session, sae.id, request.neuron_index)
         _check_version(request.expected_version, concept)
-        concept = await _next_version(session, sae, request.neuron_index, concept)
-        concept.name = request.name.strip()
-        concept.score = request.score
-        concept.note = request.note
-        concept.source = ConceptSource.MANUAL
-        await write_dictionary(server.settings, session, sae)
-    return concept
+        content = (request.name.strip(), request.score, request.note, ConceptSource.MANUAL)
+        return await _changed(server.settings, session, sae, request.neuron_index, concept, content)
 
 
 async def restore(server: AppContext, request: RestoreConceptRequest) -> Concept:
     """Name a neuron as it was named at an earlier version, with its score, source and note, as a new version.
+
+    A concept that is just so already stays as it is.
 
     Raises:
         InvalidInput: There is no such neuron or version, or the concept was deleted with it.
@@ -78,10 +75,24 @@ async def restore(server: AppContext, request: RestoreConceptRequest) -> Concept
         if wanted.name is None:
             message = "With that version the concept was deleted; deleteConcept does that."
             raise InvalidInput.at("version", message)
-        concept = await _next_version(session, sae, index, concept)
-        concept.name, concept.score = wanted.name, wanted.score
-        concept.note, concept.source = wanted.note, wanted.source
-        await write_dictionary(server.settings, session, sae)
+        content = (wanted.name, wanted.score, wanted.note, wanted.source)
+        return await _changed(server.settings, session, sae, index, concept, content)
+
+
+async def _changed(
+    settings: Settings,
+    session: AsyncSession,
+    sae: Sae,
+    neuron_index: int,
+    concept: Concept | None,
+    content: tuple[str, float | None, str | None, ConceptSource],
+) -> Concept:
+    """Return a neuron's concept with this content, as a new version unless it has it already."""
+    if concept is not None and (concept.name, concept.score, concept.note, concept.source) == content:
+        return concept
+    concept = await _next_version(session, sae, neuron_index, concept)
+    concept.name, concept.score, concept.note, concept.source = content
+    await write_dictionary(settings, session, sae)
     return concept
 
 

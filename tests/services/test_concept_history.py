@@ -196,6 +196,55 @@ async def test_only_so_many_versions_are_kept(tmp_path: Path) -> None:
             assert await session.scalar(select(func.count()).select_from(ConceptRevision)) == 0
 
 
+async def test_what_changes_nothing_is_no_version(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        sae = await add(server)
+        first = await name(server, sae, 1, "paint", score=0.5, note="why")
+        again = await name(server, sae, 1, " paint ", score=0.5, note="why", expected_version=1)
+        assert (again.id, again.version, again.updated_at) == (first.id, 1, first.updated_at)
+        with pytest.raises(Conflict):
+            await name(server, sae, 1, "paint", score=0.5, note="why", expected_version=2)
+        for change in ({"score": 0.6, "note": "why"}, {"score": 0.6}, {"score": None}):
+            await name(server, sae, 1, "paint", **change)
+        assert [one[0] for one in await history(server, sae, 1)] == [4, 3, 2, 1]
+        await name(server, sae, 1, "ink")
+        await name(server, sae, 1, "paint")
+        assert (await restore(server, sae, 1, 4)).version == 6, "it is so at that one too"
+
+
+@pytest.mark.parametrize("mode", ["MERGE", "REPLACE"])
+async def test_an_import_of_what_is_there_is_no_version(tmp_path: Path, mode: str) -> None:
+    async with serving(tmp_path) as server:
+        sae = await add(server)
+        await take(server, sae, "1,a,0.5\n2,b,\n3,c,0.5\n")
+        assert await take(server, sae, "1,a,0.5\n2,b,\n3,c,0.7\n", mode) == (3, 0)
+        versions = [[one[0] for one in await history(server, sae, neuron)] for neuron in (1, 2, 3)]
+        assert versions == [[1], [1], [2, 1]]
+        # A program that gives the same name is another source.
+        await generate(server, sae, (1, "a", 0.6, None))
+        assert await history(server, sae, 1) == [(2, "a", "GENERATED"), (1, "a", "IMPORTED")]
+
+
+async def test_a_history_is_no_longer_than_so_many_bytes(tmp_path: Path) -> None:
+    # Two bytes each in UTF-8.
+    notes = [f"{step:04}" + "é" * 9_996 for step in range(6)]
+    length = len("name") + 4 + 2 * 9_996
+    fitting = concept_history.MAX_BYTES // length
+    async with serving(tmp_path) as server:
+        sae = await add(server)
+        await name(server, sae, 2, "another's", note=notes[0])
+        await name(server, sae, 2, "another's")
+        for note in notes:
+            await name(server, sae, 1, "name", note=note)
+        assert [one[0] for one in await history(server, sae, 1)] == list(range(6, 6 - fitting - 1, -1))
+        for note in notes:
+            await generate(server, sae, (3, "name", None, note))
+            await generate(server, sae, (4, "x", None, None), mode="REPLACE")
+        assert [one[1] for one in await history(server, sae, 3)] == [None, *["name", None] * fitting]
+        assert len(await history(server, sae, 2)) == 2
+        assert (await restore(server, sae, 1, 6 - fitting)).note == notes[6 - fitting - 1]
+
+
 async def test_histories_of_a_page_of_neurons_take_as_many_statements_as_of_one(tmp_path: Path) -> None:
     query = """query ($id: ID!, $first: Int!) {
       sae(id: $id) { neurons(first: $first) { nodes { conceptHistory { name } concept { name } } } } }"""
