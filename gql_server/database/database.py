@@ -12,7 +12,7 @@ import aiosqlite
 import structlog
 from sqlalchemy import event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from gql_server.database import concept_words
@@ -25,6 +25,7 @@ BUSY_TIMEOUT_SECONDS = 30
 RETRY_SECONDS = 30
 MAX_HELD = 2
 """Reads that keep a connection while they wait for a reader's process, of which there are two."""
+BUSY_RETRY_SECONDS = 5
 MIN_FREE_BYTES = 4 * 1024 * 1024
 """Disk space for a transaction and its part of the write-ahead log."""
 GONE = "the database is not where it was when the server started; put it back, or start it again"
@@ -57,9 +58,17 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
-        """Give a session that sees one state of the database; it is not for writing."""
-        async with self._read_sessions() as session:
-            yield session
+        """Give a session that sees one state of the database; it is not for writing.
+
+        Raises:
+            QueueFull: For too long others had all connections.
+        """
+        try:
+            async with self._read_sessions() as session:
+                yield session
+        except PoolTimeout as error:
+            message = "Too many requests read the database; try again in a moment."
+            raise QueueFull(message, BUSY_RETRY_SECONDS, code="BUSY") from error
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[AsyncSession]:

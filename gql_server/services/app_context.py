@@ -11,6 +11,7 @@ from gql_server.jobs.event_hub import JobEventHub
 from gql_server.jobs.executor import Executor
 from gql_server.jobs.notifier import Notifier
 from gql_server.jobs.supervisor import Supervisor
+from gql_server.limits.bounded_turns import BoundedTurns
 from gql_server.limits.fair_turns import OperationTurns
 from gql_server.limits.message_budget import OpenMessages
 from gql_server.limits.subscription_budget import Subscriptions
@@ -22,6 +23,15 @@ from gql_server.services.single_flight import SingleFlight
 from gql_server.settings import Settings
 from gql_server.telemetry.telemetry import Telemetry
 from models import Job
+
+SEARCHES_AT_ONCE = 2
+"""They go over all names, and leave most connections of the database to others."""
+MAX_WAITING_SEARCHES = 30
+
+
+def _searches() -> BoundedTurns:
+    refusal = f"{MAX_WAITING_SEARCHES} searches wait already; try again in a moment."
+    return BoundedTurns(SEARCHES_AT_ONCE, MAX_WAITING_SEARCHES, refusal)
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,8 @@ class AppContext:
     operation_turns: OperationTurns = field(default_factory=OperationTurns)
     monitor: ServerMonitor = field(default_factory=ServerMonitor)
     """How the server is, for who asks."""
+    searches: BoundedTurns = field(default_factory=_searches)
+    """Turns of searches over all names."""
     open_messages: OpenMessages = field(default_factory=OpenMessages)
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
     """The open subscriptions and their costs."""

@@ -56,13 +56,14 @@ async def find(server: AppContext, text: str, first: int, sae_id: str | None) ->
 
     Raises:
         InvalidInput: The text is empty or too long, or ``first`` outside 1 to 100.
+        QueueFull: Too many searches wait already.
     """
     check_first(first)
     text = " ".join(text.split())
     if not visible(text) or len(text) > MAX_CHARACTERS:
         raise InvalidInput.at("text", f"Give 1 to {MAX_CHARACTERS} characters, not only spaces.")
     found = [text] if ids.parse_neuron_id(text) is not None else []
-    async with server.database.read() as session:
+    async with server.searches.turn(), server.database.read() as session:
         if ids.kind_of(text) == ids.CONCEPT:
             found += await _of_concept(session, text)
         found += await _by_number(session, text, first, sae_id)

@@ -1,10 +1,16 @@
 """Many things by their IDs at once, and what a text may mean."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
+from gql_server.errors import QueueFull
+from gql_server.services import app_context, search
 from gql_server.services.app_context import AppContext
 from models import Concept, ConceptConfig, Job, Sae, StoredDataset
 from models.enums import ConceptSource, JobStatus
@@ -257,3 +263,40 @@ async def test_a_job_of_any_status_is_found(server: AppContext) -> None:
     job: Job = idle_job(status=JobStatus.FAILED)
     await insert(server, job)
     assert await found(server, f"job_{job.id[4:12]}") == [job.id]
+
+
+# ------------------------------------------------------------------------------------ turns
+
+
+async def test_searches_leave_connections_to_others_and_are_refused_behind_many(server: AppContext) -> None:
+    sae = await add(server)
+    await insert(server, concept(sae, 3, "dogs"))
+    most, running, ended = (
+        app_context.MAX_WAITING_SEARCHES + app_context.SEARCHES_AT_ONCE,
+        [0],
+        asyncio.Event(),
+    )
+    highest = 0
+    read = server.database.read
+
+    @asynccontextmanager
+    async def counted() -> AsyncIterator[AsyncSession]:
+        nonlocal highest
+        async with read() as session:
+            running[0] += 1
+            highest = max(highest, running[0])
+            await ended.wait()
+            yield session
+            running[0] -= 1
+
+    server.database.read = counted  # type: ignore[method-assign]
+    searches = [asyncio.create_task(search.find(server, "dogs", 5, None)) for _ in range(most)]
+    while running[0] < app_context.SEARCHES_AT_ONCE:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    with pytest.raises(QueueFull) as refusal:
+        await search.find(server, "dogs", 5, None)
+    assert refusal.value.code == "BUSY"
+    ended.set()
+    assert await asyncio.gather(*searches) == [[ids.neuron_id(sae.id, 3)]] * most
+    assert highest == app_context.SEARCHES_AT_ONCE
+    assert await search.find(server, "dogs", 5, None) == [ids.neuron_id(sae.id, 3)]

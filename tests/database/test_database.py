@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy import func, select, text
 
 from gql_server.database.database import Database
 from gql_server.database.migrate import migrate
+from gql_server.errors import QueueFull
 from models import LanguageModel
 
 SECONDS = float(os.environ.get("GQL_SERVER_TEST_DATABASE_SECONDS", "5"))
@@ -128,4 +130,23 @@ async def test_few_hold_a_connection_at_once_and_reads_go_on_beside_them(tmp_pat
     let_go.set()
     await asyncio.gather(*holders)
     assert len(holding) == 12
+    await database.close()
+
+
+async def test_who_gets_no_connection_to_read_with_is_told_to_try_again(tmp_path: Path) -> None:
+    path = tmp_path / "db.sqlite3"
+    migrate(path)
+    database = Database(path)
+    pool = database._readers.sync_engine.pool
+    pool._timeout = 0.01  # type: ignore[attr-defined]
+    async with AsyncExitStack() as readers:
+        for _ in range(pool.size()):  # type: ignore[attr-defined]
+            session = await readers.enter_async_context(database.read())
+            await session.scalar(select(1))
+        with pytest.raises(QueueFull) as refusal:
+            async with database.read() as session:
+                await session.scalar(select(1))
+        assert refusal.value.code == "BUSY"
+    async with database.read() as session:
+        assert await session.scalar(select(1)) == 1
     await database.close()
