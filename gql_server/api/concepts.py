@@ -235,7 +235,11 @@ class SetConceptsInput:
         description="1 to 500 neurons, each of them once; importConcepts takes more."
     )
     mode: ImportMode = strawberry.field(
-        default=ImportMode.MERGE, description="What becomes of the concepts that are there."
+        default=ImportMode.MERGE,
+        description=(
+            "MERGE: these neurons get the names, whatever the scores, but for MANUAL ones. REPLACE: all"
+            " others' IMPORTED and GENERATED concepts go as well."
+        ),
     )
 
     def request(self) -> SetConceptsRequest:

@@ -38,11 +38,14 @@ async def import_concepts(server: AppContext, request: ImportConceptsRequest) ->
     async with server.database.read() as session:
         sae = await lookup.get(session, Sae, request.sae_id)
     async with _taken(server, request, known_latent_count(sae)) as taken:
-        return await _take_all(server, sae.id, request.mode, ConceptSource.IMPORTED, taken_concepts(taken))
+        parts = taken_concepts(taken)
+        return await _take_all(
+            server, sae.id, request.mode, ConceptSource.IMPORTED, parts, by_score=request.mode == "MERGE"
+        )
 
 
 async def set_concepts(server: AppContext, request: SetConceptsRequest) -> tuple[Sae, int, int]:
-    """Name many neurons for a program; returns as ``import_concepts`` does.
+    """Name many neurons for a program, whatever their scores; returns as ``import_concepts`` does.
 
     Raises:
         InvalidInput: It names each row that cannot be right; nothing has changed then.
@@ -55,7 +58,7 @@ async def set_concepts(server: AppContext, request: SetConceptsRequest) -> tuple
         ImportedConcept(row.neuron_index, row.name.strip(), row.score, note=row.note)
         for row in sorted(request.concepts, key=lambda row: row.neuron_index)
     ]
-    return await _take_all(server, sae.id, request.mode, request.source, iter([rows]))
+    return await _take_all(server, sae.id, request.mode, request.source, iter([rows]), by_score=False)
 
 
 def _check_all(request: SetConceptsRequest, n_latents: int) -> None:
@@ -86,6 +89,8 @@ async def _take_all(
     mode: Literal["MERGE", "REPLACE"],
     source: ConceptSource,
     parts: Iterator[list[ImportedConcept]],
+    *,
+    by_score: bool,
 ) -> tuple[Sae, int, int]:
     """Take over parts of rows, sorted by neuron, in one transaction."""
     async with server.database.write() as session:
@@ -93,7 +98,7 @@ async def _take_all(
         named = set[int]()
         n_taken, n_left = 0, 0
         while part := await asyncio.to_thread(next, parts, None):
-            left = await _take(session, sae, part, source, by_score=mode == "MERGE")
+            left = await _take(session, sae, part, source, by_score=by_score)
             named.update(row.neuron_index for row in part)
             n_taken, n_left = n_taken + len(part) - len(left), n_left + sum(row.row_count for row in left)
         if mode == "REPLACE":

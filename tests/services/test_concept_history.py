@@ -301,11 +301,11 @@ async def test_programs_name_many_at_once_and_never_overwrite_a_person(tmp_path:
             2,
             1,
         )
-        assert await generate(server, sae, (3, "lower", 0.4, None), (9, "scored", 0.0, None)) == (1, 1)
-        assert dictionary(server, sae) == {"1": "mine", "3": "d", "9": "scored"}
+        assert await generate(server, sae, (3, "lower", 0.4, "n"), (9, "scored", None, None)) == (2, 0)
+        assert dictionary(server, sae) == {"1": "mine", "3": "lower", "9": "scored"}
         async with server.database.read() as session:
             (row,) = await session.scalars(select(Concept).where(Concept.neuron_index == 3))
-        assert (row.source, row.note, row.score) == (ConceptSource.GENERATED, "n", 0.5)
+        assert (row.source, row.note, row.score) == (ConceptSource.GENERATED, "n", 0.4)
         assert await generate(server, sae, (5, "only", None, None), mode="REPLACE") == (1, 0)
         assert dictionary(server, sae) == {"1": "mine", "5": "only"}
 
