@@ -19,7 +19,7 @@ from gql_server.compute.worker.stages import Tell
 MAX_EMBEDDED = 2**17
 """Neurons that t-SNE takes two minutes for; more are mapped by their principal components."""
 _MANY = 4096
-"""Neurons above which interpolation is faster than the Barnes-Hut approximation, and threads help."""
+"""Neurons above which interpolation is faster than the Barnes-Hut approximation."""
 _PERPLEXITY = 16
 _MIN_EMBEDDED = 4 * _PERPLEXITY
 _EARLY, _LATER = 75, 175
@@ -65,7 +65,7 @@ def _embedded(start: Tensor, there: Tensor, similar: dict[str, Tensor], tell: Te
     numbers[there] = torch.arange(len(there))
     nearest = numbers[neighbors[:, :n_neighbors].long()].numpy()
     distances = (2 - 2 * cosines[:, :n_neighbors].double()).clamp(min=0.0).sqrt().numpy()
-    threads = torch.get_num_threads() if len(there) > _MANY else 1
+    threads = torch.get_num_threads()
     affinities = PerplexityBasedNN(
         perplexity=min(_PERPLEXITY, n_neighbors / 3),
         knn_index=PrecomputedNeighbors(nearest, distances),
