@@ -19,9 +19,9 @@ from gql_server.api.context import Info
 from gql_server.api.exclusions import EXCLUDE_FIRST_POSITIONS, EXCLUDE_OUTLIERS
 from gql_server.api.generation_outputs import TokenProbability
 from gql_server.api.neurons import Neuron, neuron
-from gql_server.api.numbers import Numbers
 from gql_server.api.pagination import unset_to_none
 from gql_server.api.prompt_tokens import PromptToken, prompt_tokens
+from gql_server.api.whole_lists import Numbers
 from gql_server.protocol import events, results
 from gql_server.services import attribution as attribution_service
 from gql_server.services.requests import AttributeRequest, TokenRequest

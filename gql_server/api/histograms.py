@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import strawberry
 
 from gql_server.api.common import BigInt, object_type
+from gql_server.api.whole_lists import Whole
 
 
 @object_type
@@ -18,7 +19,7 @@ class Histogram:
 
 def histogram(edges: Sequence[float], counts: Sequence[int]) -> Histogram:
     """Return a histogram as it is shown."""
-    return Histogram(edges=list(edges), counts=[BigInt(count) for count in counts])
+    return Histogram(edges=Whole(map(float, edges)), counts=Whole(map(BigInt, map(int, counts))))
 
 
 def histogram_between(low: float, high: float, counts: Sequence[int]) -> Histogram | None:

@@ -5,6 +5,7 @@ import strawberry
 from gql_server.api.common import object_type
 from gql_server.api.context import Info
 from gql_server.api.enums import NeuronColumn
+from gql_server.api.whole_lists import Whole
 from gql_server.services import neuron_columns
 from models import Sae as SaeRow
 from models.enums import ArtifactStatus
@@ -68,7 +69,9 @@ async def density_of(
     found = await neuron_columns.density(info.context.server, index_id, x, y, bins, logarithmic)
     if found is None:
         return None
-    return NeuronDensity(x_edges=found.x_edges, y_edges=found.y_edges, counts=found.counts)
+    return NeuronDensity(
+        x_edges=found.x_edges, y_edges=found.y_edges, counts=[Whole(row) for row in found.counts]
+    )
 
 
 async def _ready_index_id(info: Info, sae: SaeRow) -> str | None:

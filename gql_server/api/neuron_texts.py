@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import strawberry
 
 from gql_server.api.common import field, object_type
+from gql_server.api.whole_lists import Whole
 
 if TYPE_CHECKING:
     from gql_server.artifacts.neuron_texts import StoredExampleGroup
@@ -57,12 +58,14 @@ class TopText:
     @field
     def token_texts(self) -> list[str]:
         """The tokens' texts alone; with activations it says the same as tokens in a third of the bytes."""
-        return [token.token for token in self.tokens]
+        return Whole(token.token for token in self.tokens)
 
     @field
     def activations(self) -> list[float]:
         """The activations alone, one for each of tokenTexts."""
-        return [token.activation for token in self.tokens]
+        activations = [token.activation for token in self.tokens]
+        # Indexes of old versions may have others, which fail one by one.
+        return Whole(activations) if all(map(math.isfinite, activations)) else activations
 
 
 @object_type

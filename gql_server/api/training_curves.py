@@ -21,6 +21,7 @@ from gql_server.api.common import (
 from gql_server.api.context import Info
 from gql_server.api.references import SaeRef
 from gql_server.api.training import TrainingPoint, training_point_of_row
+from gql_server.api.whole_lists import Whole
 from gql_server.services import training_curves
 from gql_server.services.training_curves import Cursor
 
@@ -103,14 +104,14 @@ class TrainingCurveQueries:
             if id in found and id in shown:
                 columns = found[id].columns
                 series = [
-                    TrainingSeries(metric=metric, values=[finite(one) for one in columns.get(metric, [])])
+                    TrainingSeries(metric=metric, values=Whole(map(finite, columns.get(metric, []))))
                     for metric in wanted
                 ]
                 curves.append(
                     TrainingCurve(
                         sae=shown[id],
-                        steps=columns.get("step", []),
-                        token_counts=columns.get("token_count", []),
+                        steps=Whole(columns.get("step", [])),
+                        token_counts=Whole(columns.get("token_count", [])),
                         series=series,
                         sequence=found[id].sequence,
                     )

@@ -8,9 +8,9 @@ from typing import Any
 from graphql import ExecutionResult, GraphQLObjectType
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from gql_server.api.numbers import Numbers
 from gql_server.api.operations.json_text import json_bytes
 from gql_server.api.operations.variables import used_within_events
+from gql_server.api.whole_lists import Whole
 
 
 class SharedData(dict[str, Any]):
@@ -90,8 +90,8 @@ class Execution(StrawberryGraphQLCoreExecutionContext):
     def complete_list_value(
         self, return_type: Any, field_details_list: Any, info: Any, path: Any, result: Any, context: Any
     ) -> Any:
-        """Return a list's completed entries: rows of numbers as they are, others one by one."""
-        if isinstance(result, Numbers):
+        """Return a list's completed entries: whole lists as they are, others one by one."""
+        if isinstance(result, Whole):
             return list(result)
         return super().complete_list_value(return_type, field_details_list, info, path, result, context)
 

@@ -1,16 +1,23 @@
-"""Rows of numbers, which are answered as a whole."""
+"""Lists of scalars, which are answered as a whole."""
 
 import sys
 from array import array
 from collections.abc import Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-class Numbers(list[float]):
-    """Finite numbers for a field of type [Float!]!.
+class Whole(list[T]):
+    """Scalars for a field that is a list, in the form in which they are answered: numbers have to be finite.
 
     The executor takes them as they are: completing each by itself takes many times as long, during which the
     process does nothing else.
     """
+
+
+class Numbers(Whole[float]):
+    """Numbers for a field of type [Float!]!."""
 
     @classmethod
     def of_float32(cls, values: bytes | memoryview) -> "Numbers":
