@@ -255,6 +255,10 @@ class TokenChoice(Message, frozen=True):
     text: str | None = None
 
 
+PASSES_OF_A_GRADIENT = 3
+"""Forward passes that one with gradients takes as long as: forward, and twice that backward."""
+
+
 class AttributeNeurons(Task, frozen=True):
     """How much each neuron favors a token at a prompt's end. Result: AttributionResult."""
 

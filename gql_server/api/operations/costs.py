@@ -24,6 +24,7 @@ from graphql import (
 from starlette.datastructures import UploadFile
 
 from gql_server.api.operations.list_sizes import COLUMN_VALUE, Scope, scope_below, size_of
+from gql_server.protocol.tasks import PASSES_OF_A_GRADIENT
 from gql_server.services.neuron_conditions import NeuronOrder
 
 PER_PROMPT = 250
@@ -31,8 +32,6 @@ PER_PROMPT = 250
 PER_PROMPT_TOKEN = 0.2
 """The same of each token beyond, so that all tokens that a request may have are within the limit."""
 PER_NEW_TOKEN = 1
-PASSES_OF_A_GRADIENT = 3
-"""Passes of a prompt that one with gradients takes as long as: forward, and twice that backward."""
 PER_UPLOAD = 2_000
 """The cost of a file, for each argument that it is used for."""
 CHARACTERS_PER_COST = 1_000

@@ -23,7 +23,7 @@ _MANY = 4096
 _PERPLEXITY = 16
 _MIN_EMBEDDED = 4 * _PERPLEXITY
 _EARLY, _LATER = 75, 175
-_STEPS_AT_ONCE = 10
+_STEPS_AT_ONCE = 5
 
 
 def decoder_map(directions: Tensor, similar: dict[str, Tensor], tell: Tell) -> dict[str, Tensor]:
@@ -72,6 +72,7 @@ def _embedded(start: Tensor, there: Tensor, similar: dict[str, Tensor], tell: Te
         n_jobs=threads,
         random_state=0,
     )
+    tell(0, _EARLY + _LATER)
     # A start of small spread, as t-SNE needs it.
     spread = start[:, 0].std().clamp(min=1e-12)
     embedding: Any = TSNEEmbedding(

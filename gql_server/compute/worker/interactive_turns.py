@@ -11,6 +11,7 @@ from greenlet import getcurrent, greenlet
 from gql_server.compute.worker.inbox import Inbox
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import (
+    PASSES_OF_A_GRADIENT,
     AttributeNeurons,
     ContrastNeurons,
     FindTopNeurons,
@@ -28,8 +29,6 @@ MAX_CHARACTERS = 4_000
 """Limit on the characters that a short task reads."""
 MAX_TOKENS_AT_ONCE = 131_072
 """Tokens whose keys and values generations hold at once: twice a request's limit by default."""
-PASSES_OF_A_GRADIENT = 3
-"""Forward passes that one with gradients takes as long as: forward, and twice that backward."""
 CHARACTERS_OF_A_TOKEN = 3
 """Assumed characters per token; most texts have more."""
 
