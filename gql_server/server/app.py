@@ -14,7 +14,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
 from starlette.types import Lifespan, Receive, Scope, Send
 from strawberry.http.websocket_origin import normalize_allowed_origins
 
@@ -24,6 +23,7 @@ from gql_server.api.transport.access import Access
 from gql_server.api.transport.compression import Compression
 from gql_server.api.transport.guard import Guard
 from gql_server.api.transport.prefix import PathPrefix
+from gql_server.api.transport.static_files import BundledFiles
 from gql_server.api.transport.view import GraphQLView
 from gql_server.database.database import Database
 from gql_server.jobs.downloads import Downloads
@@ -93,7 +93,7 @@ def application(
             Route("/metrics", metrics_endpoint.metrics),
             Route("/top-texts/{sae_id}/{name}", _top_texts),
             Route("/exports/{sae_id}/{name}", _export),
-            Mount("/static", _BundledFiles(directory=graphiql.STATIC_DIR, check_dir=False)),
+            Mount("/static", BundledFiles(graphiql.STATIC_DIR)),
         ],
         middleware=[
             Middleware(PathPrefix, settings.root_path),
@@ -209,13 +209,6 @@ async def _keep_looking(database: Database) -> None:
 async def _warm_up(executor: LocalExecutor) -> None:
     await asyncio.sleep(WARM_UP_DELAY_SECONDS)
     await executor.warm_up()
-
-
-class _BundledFiles(StaticFiles):
-    """GraphiQL's files, which may not be built yet."""
-
-    async def check_config(self) -> None:
-        """Accept that the directory is missing: its files are answered with 404."""
 
 
 class _GraphQL:
