@@ -1,12 +1,12 @@
 # The server with torch for CPUs. docs/operations.md says how to build and run it.
 
 FROM node:22-bookworm-slim AS graphiql
-WORKDIR /src/frontend
-COPY frontend/package.json frontend/package-lock.json frontend/.npmrc ./
+WORKDIR /src/graphiql
+COPY graphiql/package.json graphiql/package-lock.json graphiql/.npmrc ./
 RUN npm ci
-COPY frontend/ ./
-# Writes into /src/gql_server/api/static.
-RUN node build.mjs
+COPY graphiql/ ./
+# Writes into /src/gql_server/api/static/graphiql.
+RUN npm run build
 
 FROM python:3.12-slim-bookworm AS build
 # uv knows where the builds of torch for CPUs are; pip would take those for CUDA, several gigabytes.
@@ -21,6 +21,7 @@ COPY pyproject.toml README.md ./
 COPY gql_server/ gql_server/
 COPY migrations/ migrations/
 COPY models/ models/
+# The pages, each by a stage of its own.
 COPY --from=graphiql /src/gql_server/api/static/ gql_server/api/static/
 RUN uv pip install --no-deps --no-build-isolation .
 

@@ -1,9 +1,7 @@
 """Every GraphQL document that people or programs are told to send is valid against schema.graphql."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from graphql import (
@@ -17,14 +15,8 @@ from graphql import (
 )
 from graphql.language import OperationDefinitionNode, TypeNode
 
-from gql_server.tour import documents, steps
-from tests.support.documents import ROOT, TABS, graphql_blocks
-
-
-def json_with_comments(text: str) -> dict[str, Any]:
-    """Return the variables of a tab, as GraphiQL reads them."""
-    found: dict[str, Any] = json.loads(re.sub(r"//.*", "", text))
-    return found
+from gql_server.tour import documents, steering, steps
+from tests.support.documents import ROOT, TABS, graphql_blocks, tab_variables
 
 
 def all_documents() -> dict[str, str]:
@@ -49,19 +41,22 @@ def test_a_document_is_valid_against_the_schema(name: str, schema: GraphQLSchema
     assert validate(schema, parse(all_documents()[name])) == []
 
 
-@pytest.mark.parametrize("variables", sorted(TABS.glob("*.jsonc")), ids=lambda path: path.stem)
-def test_a_tabs_variables_fit_its_operations_and_none_is_missing(
-    variables: Path, schema: GraphQLSchema
+@pytest.mark.parametrize("tab", sorted(TABS.glob("*.graphql")), ids=lambda path: path.stem)
+def test_a_tab_has_one_operation_and_its_variables_fit_and_none_is_missing(
+    tab: Path, schema: GraphQLSchema
 ) -> None:
-    values = json_with_comments(variables.read_text())
+    values = tab_variables(tab)
+    operations = [
+        node for node in parse(tab.read_text()).definitions if isinstance(node, OperationDefinitionNode)
+    ]
     wanted: dict[str, TypeNode] = {}
     required: set[str] = set()
-    for definition in parse(variables.with_suffix(".graphql").read_text()).definitions:
-        if isinstance(definition, OperationDefinitionNode):
-            declared = definition.variable_definitions or ()
-            wanted |= {node.variable.name.value: node.type for node in declared}
-            required |= {node.variable.name.value for node in declared if node.default_value is None}
+    for operation in operations:
+        declared = operation.variable_definitions or ()
+        wanted |= {node.variable.name.value: node.type for node in declared}
+        required |= {node.variable.name.value for node in declared if node.default_value is None}
 
+    assert len(operations) == 1
     assert required <= values.keys() <= wanted.keys()
     for name, value in values.items():
         type = type_from_ast(schema, wanted[name])
@@ -70,6 +65,15 @@ def test_a_tabs_variables_fit_its_operations_and_none_is_missing(
 
 
 def test_the_readme_begins_with_the_query_of_the_first_tab() -> None:
-    first_tab = re.sub(r"^#.*\n", "", (TABS / "overview.graphql").read_text())
+    first_tab = re.sub(r"^#.*\n", "", (TABS / "00_overview.graphql").read_text(), flags=re.MULTILINE)
 
     assert graphql_blocks(ROOT / "README.md")[0] == first_tab
+
+
+def test_the_tabs_begin_with_what_is_right_for_the_run_of_the_tour() -> None:
+    capture, measure = (tab_variables(TABS / f"{name}.graphql") for name in ("04_capture", "09_measure"))
+
+    assert capture["sampleLimit"] == measure["sampleOffset"] == steps.SAMPLE_LIMIT
+    assert capture["layer"].endswith(f"_{steps.DEPTH}")
+    assert tab_variables(TABS / "05_train.graphql")["latentCount"] == steps.LATENT_COUNT
+    assert tab_variables(TABS / "08_steer.graphql")["prompt"] == steering.PROMPT

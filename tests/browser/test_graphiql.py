@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
@@ -34,7 +35,7 @@ pytestmark = [
     pytest.mark.skipif(NODE is None, reason="needs Node.js"),
     pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: apt-get install chromium"),
     pytest.mark.skipif(
-        not graphiql.is_built() or not (ROOT / "frontend/node_modules/playwright-core").is_dir(),
+        not graphiql.is_built() or not (ROOT / "graphiql/node_modules/playwright-core").is_dir(),
         reason="needs the GraphiQL bundle: make graphiql",
     ),
 ]
@@ -125,28 +126,37 @@ async def test_the_tabs_open_with_their_operations_and_variables_and_without_com
     wrong, right = {"input": {"k": 8}}, {"input": {"activationRunId": "run_1", "k": 8}}
     found = await drive("open_tabs", tiny_server.url, mutation=mutation, wrong=wrong, variables=right)
 
-    for tab, name in zip(found["tabs"], ["overview", "pipeline", "progress"], strict=True):
-        assert tab["query"]
-        # The editor draws what there is room for.
-        assert (TABS / f"{name}.graphql").read_text().startswith(tab["query"].rstrip())
-        variables = TABS / f"{name}.jsonc"
+    for tab, file in zip(found["tabs"], sorted(TABS.glob("*.graphql")), strict=True):
+        assert tab["query"].rstrip() == file.read_text().rstrip()
+        variables = file.with_suffix(".jsonc")
         assert tab["variables"].rstrip() == (variables.read_text().rstrip() if variables.exists() else "")
         assert tab.get("complaints", 1) == 1
-    assert [tab["name"] for tab in found["tabs"]] == ["Overview", "Step1AddLanguageModel", "Jobs"]
+    names = [tab["name"] for tab in found["tabs"]]
+    assert (names[0], *names[-2:]) == ("Overview", "Jobs", "JobProgress")
+    assert [re.findall(r"^Step(\d+)", name) for name in names[1:-2]] == [[str(step)] for step in range(1, 11)]
 
 
-async def test_the_steps_of_the_second_tab_lead_to_steered_text(
+async def test_the_tabs_lead_from_a_model_to_steered_text_each_with_what_the_answers_before_gave(
     tiny_server: RunningServer, tiny_model_dir: Path
 ) -> None:
-    source = {"path": str(tiny_model_dir)}
-    small = {"name": "steps", "source": source, "sampleLimit": 20}
-    found = await drive("follow_steps", tiny_server.url, variables=small)
+    model = {"name": "steps", "source": {"path": str(tiny_model_dir)}}
+    found = await drive("follow_steps", tiny_server.url, model=model, small={"sampleLimit": 20})
 
-    assert found["looked"]["sae"]["neurons"]["nodes"]
+    neuron = found["looked"]["sae"]["neurons"]["nodes"][0]
     assert found["named"]["name"] == "a name for what it stands for"
-    assert [output["variant"] for output in found["steered"]] == ["BASELINE", "STEERED"]
+    assert found["named"]["neuron"]["index"] == neuron["index"]
+    # The texts stand first in the answer, where they are seen without scrolling.
+    outputs = found["generate"]["outputs"]
+    assert [list(output) for output in outputs] == [["variant", "text"]] * 2
+    assert [output["variant"] for output in outputs] == ["BASELINE", "STEERED"]
+    assert next(iter(found["generate"])) == "outputs"
+    assert found["sampleOffset"] == found["looked"]["sae"]["activationRun"]["sampleCount"] == 20
+    assert found["measured"]["sampleOffset"] == 20
     assert found["measured"]["tokenCount"] > 0
     assert found["measured"]["explainedVariance"] < 1
+    # What somebody writes stays, whatever answers give.
+    assert found["own"]["neuronIndex"] == 3 != neuron["index"]
+    assert found["own"]["saeId"] == found["looked"]["sae"]["id"]
 
 
 def payloads(frames: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:

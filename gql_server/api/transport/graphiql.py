@@ -8,7 +8,7 @@ from strawberry.http.ides import get_graphql_ide_html
 from gql_server.settings import Settings
 
 STATIC_DIR = Path(__file__).parents[1] / "static"
-"""Where ``frontend/build.mjs`` puts the bundle; served at /static."""
+"""Where the pages' bundles are, each in a folder of its own; served at /static."""
 
 _OWN_FILES_ALONE = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self' data:; "
@@ -39,13 +39,6 @@ _PAGE = """<!doctype html>
 </html>
 """
 
-_BUNDLED = _PAGE.format(
-    head="""<link rel="stylesheet" href="{root}/static/graphiql.css">
-    <style>body {{ margin: 0 }} #graphiql {{ height: 100dvh }}</style>
-    <script src="{root}/static/graphiql.js" defer></script>""",
-    body='<div id="graphiql" data-url="{root}/graphql" data-introspection="{introspection}">Loading…</div>',
-)
-
 _TEXT_STYLE = """<style>
       :root { color-scheme: light dark }
       body { font: 1rem/1.5 sans-serif; max-width: 40rem; margin: 3rem auto; padding: 0 1rem }
@@ -56,8 +49,8 @@ _NOT_BUILT = _PAGE.format(
     head=_TEXT_STYLE,
     body="""<h1>GraphiQL is not built yet</h1>
     <p>The API is up: send <code>POST</code> requests to this address.</p>
-    <p>To explore it here, install Node.js 20 or later, then run <code>make graphiql</code> in the
-    project's directory and load this page again.</p>
+    <p>To explore it here, run <code>make graphiql</code> in the project's directory and load this page again;
+    it takes Node.js from PyPI where it is missing.</p>
     <form method="get"><button name="from" value="cdn">Load GraphiQL from a CDN instead</button></form>
     <p>The button fetches its scripts from unpkg.com, which then learns your address; your queries go to this
     server alone.</p>""",
@@ -84,13 +77,19 @@ def page(settings: Settings, *, from_cdn: bool = False) -> HTMLResponse:
         return _html(_SWITCHED_OFF, status=406)
     if is_built():
         introspection = "on" if settings.introspection else "off"
-        return _html(_BUNDLED.format(root=settings.root_path, introspection=introspection))
+        text = _bundled_page().read_text().replace("{root}", settings.root_path)
+        return _html(text.replace("{introspection}", introspection))
     return _html(_from_cdn(), policy=_CDN_TOO) if from_cdn else _html(_NOT_BUILT)
 
 
 def is_built() -> bool:
     """Say whether the bundle is there."""
-    return (STATIC_DIR / "graphiql.js").is_file()
+    return _bundled_page().is_file()
+
+
+def _bundled_page() -> Path:
+    """Return what ``graphiql/build.mjs`` writes last; it names the other files."""
+    return STATIC_DIR / "graphiql/index.html"
 
 
 def _from_cdn() -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from gql_server.services.app_context import AppContext
 from models import Job
 from models.enums import JobStatus
 from tests.api.asking import ask, execute, first_error, follow
-from tests.support.documents import TABS
+from tests.support.documents import TABS, tab_variables
 from tests.support.fake_executor import FakeExecutor
 from tests.support.serving import add_language_model, add_run, add_sae, idle_job, serving
 from tests.support.waiting import until
@@ -142,7 +141,9 @@ async def test_what_our_own_tools_send_is_allowed(server: AppContext) -> None:
     for tab in TABS.glob("*.graphql"):
         text = tab.read_text()
         for definition in operations(text):
-            result = await schema.execute(text, variables_of(tab), context(server), operation_name=definition)
+            result = await schema.execute(
+                text, tab_variables(tab), context(server), operation_name=definition
+            )
             errors = [error.extensions or {} for error in result.errors or []]
             assert not [one for one in errors if one.get("code") == "TOO_COMPLEX"]
 
@@ -156,12 +157,6 @@ def operations(text: str) -> list[str]:
         and node.name
         and node.operation is not OperationType.SUBSCRIPTION
     ]
-
-
-def variables_of(tab: Path) -> dict[str, Any]:
-    path = tab.with_suffix(".json")
-    variables: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return variables
 
 
 def context(server: AppContext) -> Any:

@@ -26,21 +26,32 @@ def policy(*, from_cdn: bool = False) -> dict[str, str]:
     return {name: sources for name, _, sources in directives}
 
 
-def test_with_a_bundle_everything_comes_from_this_server(static_dir: Path) -> None:
-    (static_dir / "graphiql.js").touch()
+BUNDLED = """<!doctype html>
+<script type="module" src="{root}/static/graphiql/graphiql-B3X29AZQ.js"></script>
+<div data-url="{root}/graphql" data-introspection="{introspection}"></div>
+"""
 
-    assert '<script src="/static/graphiql.js" defer></script>' in page()
+
+@pytest.fixture
+def bundle(static_dir: Path) -> None:
+    """Build a page that names its files as the bundler does."""
+    (static_dir / "graphiql").mkdir()
+    (static_dir / "graphiql/index.html").write_text(BUNDLED)
+
+
+@pytest.mark.usefixtures("bundle")
+@pytest.mark.parametrize("root_path", ["", "/lab"])
+def test_with_a_bundle_everything_comes_from_this_server(root_path: str) -> None:
+    assert f'src="{root_path}/static/graphiql/graphiql-B3X29AZQ.js"' in page(root_path=root_path)
+    assert f'data-url="{root_path}/graphql"' in page(root_path=root_path)
     for from_cdn in (False, True):
         assert "//" not in page(from_cdn=from_cdn).replace("<!doctype html>", "")
         assert policy(from_cdn=from_cdn)["script-src"] == "'self'"
 
 
+@pytest.mark.usefixtures("bundle")
 @pytest.mark.parametrize(("introspection", "word"), [(True, "on"), (False, "off")])
-def test_graphiql_is_told_whether_to_ask_for_the_schema(
-    static_dir: Path, introspection: bool, word: str
-) -> None:
-    (static_dir / "graphiql.js").touch()
-
+def test_graphiql_is_told_whether_to_ask_for_the_schema(introspection: bool, word: str) -> None:
     assert f'data-introspection="{word}"' in page(introspection=introspection)
 
 
@@ -56,10 +67,9 @@ def test_without_a_bundle_the_cdn_is_used_when_asked_for_and_may_talk_to_this_se
     assert policy(from_cdn=True)["connect-src"] == "'self'"
 
 
+@pytest.mark.usefixtures("bundle")
 @pytest.mark.parametrize("from_cdn", [False, True])
-def test_where_it_is_switched_off_the_page_says_so(static_dir: Path, from_cdn: bool) -> None:
-    (static_dir / "graphiql.js").touch()
-
+def test_where_it_is_switched_off_the_page_says_so(from_cdn: bool) -> None:
     assert graphiql.page(Settings(graphiql=False), from_cdn=from_cdn).status_code == 406
     assert "GQL_SERVER_GRAPHIQL=false" in page(graphiql=False, from_cdn=from_cdn)
     assert "<script" not in page(graphiql=False, from_cdn=from_cdn)

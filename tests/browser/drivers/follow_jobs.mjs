@@ -1,8 +1,6 @@
 // Follows a job that is launched meanwhile, first by the stream of all jobs, then by its own.
-import { chooseTab, fillIn, finished, loaded, result, run, stop } from "./graphiql.mjs";
+import { chooseTab, fillIn, finished, loaded, result, run, stop, tabNames } from "./graphiql.mjs";
 import { visit } from "./visit.mjs";
-
-const JOBS = 2;
 
 await visit(async ({ page, shoot, url, token, modelDirectory }) => {
   const headers = { "Content-Type": "application/json", ...(token && { Authorization: `Bearer ${token}` }) };
@@ -34,8 +32,9 @@ await visit(async ({ page, shoot, url, token, modelDirectory }) => {
       });
     }),
   );
-  await chooseTab(page, JOBS);
-  await run(page, "Jobs");
+  const names = await tabNames(page);
+  await chooseTab(page, names.indexOf("Jobs"));
+  await run(page);
   await subscribed;
   await shoot("jobs_waiting");
   const { job } = await ask(
@@ -48,8 +47,9 @@ await visit(async ({ page, shoot, url, token, modelDirectory }) => {
   await finished(page);
   const streamed = frames.splice(0);
 
-  await fillIn(page, { id: job.id });
-  await run(page, "JobProgress");
+  await chooseTab(page, names.indexOf("JobProgress"));
+  await fillIn(page, { jobId: job.id });
+  await run(page);
   const story = await result(page, '"SUCCEEDED"');
   await finished(page);
   await shoot("job_followed");

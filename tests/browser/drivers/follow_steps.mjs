@@ -1,50 +1,58 @@
-// Goes the whole way of the second tab: each step in its order, with what the steps before it have answered.
-import { ask, chooseTab, fillIn, finished, loaded, run, shown } from "./graphiql.mjs";
+// Goes the whole way of the tabs, a step in each, and writes into them only what no answer gives.
+import { ask, chooseTab, fillIn, finished, loaded, run, shown, tabNames, variables, waitForVariable } from "./graphiql.mjs";
 import { visit } from "./visit.mjs";
 
-const STEPS = 1;
-const JOBS = 2;
+await visit(async ({ page, shoot, model, small }) => {
+  const names = await tabNames(page);
+  const open = (name) => chooseTab(page, names.indexOf(name));
 
-await visit(async ({ page, shoot, variables }) => {
+  // A step in its tab, which shows its operation from the top.
   async function step(name) {
-    const { received } = await ask(page, name);
+    await open(name);
+    const { received } = await ask(page);
     await shoot(name);
     return received.data;
   }
 
-  // Launch a job, wait for its end in the next tab, and return what it makes.
+  // Launch a job, and wait for its end in the last tab, which knows its ID by then.
   async function launch(name) {
     const [{ job }] = Object.values(await step(name));
-    await chooseTab(page, JOBS);
-    await fillIn(page, { id: job.id });
-    await run(page, "JobProgress");
+    await open("JobProgress");
+    await waitForVariable(page, "jobId", job.id);
+    await run(page);
     await shown(page, '"SUCCEEDED"');
     await finished(page);
     await shoot(`${name}_followed`);
-    await chooseTab(page, STEPS);
     return job.result;
   }
 
   await loaded(page);
-  await chooseTab(page, STEPS);
-  await fillIn(page, variables);
-  const { addLanguageModel } = await step("Step1AddLanguageModel");
-  await fillIn(page, { languageModelId: addLanguageModel.languageModel.id });
+  await open("Step1Model");
+  await fillIn(page, model);
+  const { addLanguageModel } = await step("Step1Model");
   await launch("Step2Load");
-  const { languageModel } = await step("Step3ChooseLayer");
-  await fillIn(page, { layer: languageModel.layers[0].name });
-  const captured = await launch("Step4Capture");
-  await fillIn(page, { runId: captured.id });
-  const trained = await launch("Step5Train");
-  await fillIn(page, { saeId: trained.id });
+  await step("Step3Layer");
+  await open("Step4Capture");
+  await fillIn(page, small);
+  await launch("Step4Capture");
+  await launch("Step5Train");
   let looked;
   do {
-    looked = await step("Step6LookAtNeurons");
-  } while (looked.index.neuronIndex?.status !== "READY");
-  await fillIn(page, { neuronIndex: 1 });
-  const { setConcept } = await step("Step7NameNeuron");
+    looked = await step("Step6Neurons");
+  } while (!looked.sae); // An error says that the neurons are still being indexed.
+  const { setConcept } = await step("Step7Name");
   const { generate } = await step("Step8Steer");
+  await open("Step9Measure");
+  const { sampleOffset } = await variables(page);
   await launch("Step9Measure");
-  const { sae } = await step("Step10ReadFigures");
-  return { looked, named: setConcept.concept, steered: generate.outputs, measured: sae.evaluation };
+  const { sae } = await step("Step10Read");
+
+  // What somebody has written stays when another answer comes; what an answer has written does not.
+  await open("Step7Name");
+  await fillIn(page, { neuronIndex: 3 });
+  await step("Step6Neurons");
+  await open("Step7Name");
+  const own = await variables(page);
+  const languageModel = addLanguageModel.languageModel;
+  return { languageModel, looked, named: setConcept.concept, generate, sampleOffset, measured: sae.evaluation, own };
 });

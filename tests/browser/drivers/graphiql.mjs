@@ -10,8 +10,12 @@ export async function loaded(page) {
   await page.locator(`${QUERY} .view-line`).first().waitFor();
 }
 
+/** Open a tab, and wait until the editors have drawn what is filled in. */
 export async function chooseTab(page, number) {
-  await page.locator(".graphiql-tab").nth(number).click();
+  await page.locator(".graphiql-tab-button").nth(number).click();
+  await page.evaluate(
+    () => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(resolve)))),
+  );
 }
 
 /** Run an operation: by the button, or where the tab has several, by the menu that the button then has. */
@@ -74,10 +78,24 @@ export async function paste(page, editor, content) {
   await page.keyboard.press("Control+V");
 }
 
+/** Return the values in the variables editor. */
+export async function variables(page) {
+  return JSON.parse((await text(page, VARIABLES)).replaceAll(/\/\/.*/g, ""));
+}
+
+/** Wait until the variables editor has a value. */
+export async function waitForVariable(page, name, value) {
+  await page.locator(`${VARIABLES} .view-line`, { hasText: `"${name}": ${JSON.stringify(value)}` }).waitFor();
+}
+
+/** Return the names of all tabs. */
+export async function tabNames(page) {
+  return page.locator(".graphiql-tab-button").allTextContents();
+}
+
 /** Put values into the variables editor, and wait until GraphiQL keeps them with their tab. */
 export async function fillIn(page, values) {
-  const before = (await text(page, VARIABLES)).replaceAll(/\/\/.*/g, "");
-  const after = JSON.stringify({ ...JSON.parse(before), ...values });
+  const after = JSON.stringify({ ...(await variables(page)), ...values });
   await paste(page, VARIABLES, after);
   await page.waitForFunction(
     (variables) => JSON.parse(localStorage["graphiql:tabState"]).tabs.some((tab) => tab.variables === variables),

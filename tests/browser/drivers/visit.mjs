@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 
 import { signIn } from "./sign_in.mjs";
 
-const { chromium } = createRequire(new URL("../../../frontend/package.json", import.meta.url))("playwright-core");
+const { chromium } = createRequire(new URL("../../../graphiql/package.json", import.meta.url))("playwright-core");
 
 const OFFLINE = [
   "--headless",

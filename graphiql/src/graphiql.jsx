@@ -3,13 +3,16 @@ import "./workers.js";
 import "graphiql/style.css";
 import "./graphiql.css";
 
-import { createGraphiQLFetcher } from "@graphiql/toolkit";
+import { createGraphiQLFetcher, isAsyncIterable } from "@graphiql/toolkit";
 import { GraphiQL } from "graphiql";
 import { createClient } from "graphql-ws";
 import { createRoot } from "react-dom/client";
 
+import tabs from "virtual:tabs";
+
+import { Answers } from "./answers.js";
+import { FillIn, MeasureFonts, Shown } from "./helpers.jsx";
 import { NO_DOCS } from "./no_docs.jsx";
-import { tabs } from "./tabs.js";
 
 const root = document.getElementById("graphiql");
 const url = new URL(root.dataset.url, window.location.href);
@@ -21,9 +24,17 @@ const send = createGraphiQLFetcher({
   wsClient: createClient({ url: socketUrl.href, lazyCloseTimeout: 5000 }),
 });
 
-// The documentation lists types in the order of introspection; people look them up by name.
-async function fetcher(...request) {
-  const answer = await send(...request);
+const answers = new Answers(tabs);
+
+let onShown;
+const shown = new Promise((resolve) => (onShown = resolve));
+
+async function fetcher(request, options) {
+  // The schema takes a while to ask for and to build: the editor comes first.
+  if (request.operationName === "IntrospectionQuery") await shown;
+  const answer = await send(request, options);
+  if (isAsyncIterable(answer)) return answers.passOn(answer);
+  // The documentation lists types in the order of introspection; people look them up by name.
   answer.data?.__schema?.types.sort((one, other) => one.name.localeCompare(other.name));
   return answer;
 }
@@ -37,5 +48,9 @@ createRoot(root).render(
     defaultTabs={tabs}
     defaultEditorToolsVisibility="variables"
     {...(root.dataset.introspection === "off" && withoutSchema)}
-  />,
+  >
+    <Shown onShown={onShown} />
+    <FillIn answers={answers} />
+    <MeasureFonts />
+  </GraphiQL>,
 );
