@@ -4,6 +4,9 @@ import configparser
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -128,6 +131,48 @@ def test_the_dev_container_makes_targets_that_exist() -> None:
 
     assert make == "make"
     assert all(re.search(rf"^{target}:", MAKEFILE, flags=re.MULTILINE) for target in targets)
+
+
+@pytest.mark.parametrize(
+    ("node", "npm", "taken"),
+    [("exit 0", True, False), ("exit 1", True, True), ("exit 0", False, True), (None, False, True)],
+    ids=["new enough", "too old", "without npm", "none"],
+)
+def test_make_takes_node_js_from_pypi_where_the_systems_does_not_do(
+    tmp_path: Path, node: str | None, npm: bool, taken: bool
+) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "make", "sh"):
+        found = shutil.which(name)
+        if found is None:
+            pytest.skip(f"needs {name}")
+        (tools / name).symlink_to(found)
+    for name, script in (("node", node), ("npm", "exit 0" if npm else None)):
+        if script is not None:
+            (tools / name).write_text(f"#!{tools}/sh\n{script}\n")
+            (tools / name).chmod(0o755)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements").mkdir()
+    shutil.copy(ROOT / "requirements/node.txt", tmp_path / "requirements")
+
+    # It says what it would do; the parts that call make themselves are run all the same.
+    command = ["make", "--dry-run", f"PYTHON={sys.executable}", "node"]
+    shown = subprocess.run(
+        command, cwd=tmp_path, env={"PATH": str(tools)}, check=True, capture_output=True, text=True
+    )
+    assert ("--requirement requirements/node.txt" in shown.stdout) == taken
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+@pytest.mark.parametrize(
+    ("version", "does"), [("18.20.8", False), ("20.18.9", False), ("20.19.0", True), ("22.1.0", True)]
+)
+def test_make_asks_for_node_js_20_19(version: str, does: bool) -> None:
+    (condition,) = re.findall(r"node -e '(.*?)'", MAKEFILE, flags=re.DOTALL)
+    code = condition.replace("\\\n", "").replace("process.versions.node", f'"{version}"')
+
+    assert (subprocess.run(["node", "-e", code]).returncode == 0) == does
 
 
 def hooks() -> list[dict[str, Any]]:
