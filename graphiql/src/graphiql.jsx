@@ -5,6 +5,7 @@ import "./graphiql.css";
 
 import { createGraphiQLFetcher, isAsyncIterable } from "@graphiql/toolkit";
 import { GraphiQL } from "graphiql";
+import { parse } from "graphql";
 import { createClient } from "graphql-ws";
 import { createRoot } from "react-dom/client";
 
@@ -29,10 +30,22 @@ const answers = new Answers(tabs);
 let onShown;
 const shown = new Promise((resolve) => (onShown = resolve));
 
+// GraphiQL reads a tab's operations a moment after it is opened; who runs one before that means the new tab's.
+function asWritten(request, options) {
+  try {
+    const documentAST = parse(request.query);
+    const names = documentAST.definitions.filter(({ operation }) => operation).map(({ name }) => name?.value);
+    const operationName = names.length === 1 ? names[0] : request.operationName;
+    return [{ ...request, operationName }, { ...options, documentAST }];
+  } catch {
+    return [request, options]; // The server says what is wrong with it.
+  }
+}
+
 async function fetcher(request, options) {
   // The schema takes a while to ask for and to build: the editor comes first.
   if (request.operationName === "IntrospectionQuery") await shown;
-  const answer = await send(request, options);
+  const answer = await send(...asWritten(request, options));
   if (isAsyncIterable(answer)) return answers.passOn(answer);
   // The documentation lists types in the order of introspection; people look them up by name.
   answer.data?.__schema?.types.sort((one, other) => one.name.localeCompare(other.name));
