@@ -1,17 +1,21 @@
 // Writes what answers have given into the variables of the tab that is opened, where people see and change it.
-import { useGraphiQL, useMonaco } from "@graphiql/react";
+import { useGraphiQL, useGraphiQLActions, useMonaco } from "@graphiql/react";
 import { useEffect } from "react";
 
 export function FillIn({ answers }) {
   const editor = useGraphiQL(({ variableEditor }) => variableEditor);
+  const { updateActiveTabValues } = useGraphiQLActions();
   const tab = useGraphiQL(({ tabs, activeTabIndex }) => tabs[activeTabIndex]?.id);
 
   useEffect(() => {
     if (!editor) return;
     const text = editor.getValue();
     const filled = answers.fillIn(text);
-    if (filled !== text) editor.setValue(filled);
-  }, [editor, tab, answers]);
+    if (filled === text) return;
+    editor.setValue(filled);
+    // GraphiQL keeps it only a moment later; until then a second click on the tab would bring back what was there.
+    updateActiveTabValues({ variables: filled });
+  }, [editor, tab, answers, updateActiveTabValues]);
   return null;
 }
 

@@ -16,7 +16,8 @@ await visit(async ({ page, shoot, model, small }) => {
 
   // Launch a job, and wait for its end in the last tab, which knows its ID by then.
   async function launch(name) {
-    const [{ job }] = Object.values(await step(name));
+    const [{ job, ...refusal }] = Object.values(await step(name));
+    if (!job) throw new Error(`${name}: ${JSON.stringify(refusal)}`);
     await open("JobProgress");
     await waitForVariable(page, "jobId", job.id);
     await run(page);
