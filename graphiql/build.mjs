@@ -124,7 +124,7 @@ function entry(built, source) {
   return [...built].find(([, { entryPoint }]) => entryPoint?.endsWith(source))[0];
 }
 
-// The files that a module needs to begin: its own, and those that it imports.
+// The files that a module needs to begin: its own first, then those that it imports.
 function closure(name, found = new Set()) {
   if (found.has(name)) return found;
   found.add(name);
@@ -135,8 +135,7 @@ function closure(name, found = new Set()) {
 }
 
 const style = outputs.get(entry(outputs, "src/graphiql.jsx")).cssBundle;
-const shown = ["src/graphiql.jsx", "/monaco-editor.js", "/lite.js", "/graphqlMode.js"].map((source) => entry(outputs, source));
-const modules = [...shown.reduce((found, name) => closure(name, found), new Set())];
+const modules = [...closure(entry(outputs, "src/graphiql.jsx"))];
 for (const name of await readdir(outdir)) {
   const bytes = await readFile(join(outdir, name));
   if (bytes.length < SMALLEST_PACKED || /\.woff2?$/.test(name)) continue;

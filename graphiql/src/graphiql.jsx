@@ -3,6 +3,11 @@ import "./workers.js";
 import "graphiql/style.css";
 import "./graphiql.css";
 
+// GraphiQL imports them when it has drawn its frame; as there is nothing to do before, they come with the page.
+import "monaco-graphql/esm/monaco-editor.js";
+import "monaco-graphql/esm/lite.js";
+import "monaco-graphql/esm/graphqlMode.js";
+
 import { createGraphiQLFetcher, isAsyncIterable } from "@graphiql/toolkit";
 import { GraphiQL } from "graphiql";
 import { parse } from "graphql";

@@ -140,7 +140,8 @@ async def test_the_tabs_lead_from_a_model_to_steered_text_each_with_what_the_ans
     tiny_server: RunningServer, tiny_model_dir: Path
 ) -> None:
     model = {"name": "steps", "source": {"path": str(tiny_model_dir)}}
-    found = await drive("follow_steps", tiny_server.url, model=model, small={"sampleLimit": 20})
+    small = {"Step4Capture": {"sampleLimit": 20}, "Step5Train": {"latentCount": 2048}}
+    found = await drive("follow_steps", tiny_server.url, model=model, small=small)
 
     neuron = found["looked"]["sae"]["neurons"]["nodes"][0]
     assert found["named"]["name"] == "a name for what it stands for"

@@ -33,10 +33,11 @@ await visit(async ({ page, shoot, model, small }) => {
   const { addLanguageModel } = await step("Step1Model");
   await launch("Step2Load");
   await step("Step3Layer");
-  await open("Step4Capture");
-  await fillIn(page, small);
-  await launch("Step4Capture");
-  await launch("Step5Train");
+  for (const [name, values] of Object.entries(small)) {
+    await open(name);
+    await fillIn(page, values);
+    await launch(name);
+  }
   let looked;
   do {
     looked = await step("Step6Neurons");
