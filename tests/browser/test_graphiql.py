@@ -224,3 +224,12 @@ async def test_without_a_bundle_a_browser_is_told_how_to_build_it_or_to_take_the
     assert not any("Content Security Policy" in error for error in found["errors"])
     assert "make graphiql" in found["text"]
     assert found["address"] == f"{url}/graphql?from=cdn"
+
+
+def test_what_the_page_loads_before_its_editor_shows_is_at_most_so_large() -> None:
+    static = graphiql.STATIC_DIR / "graphiql"
+    loaded = re.findall(r"\{root\}/static/graphiql/([\w.-]+)", (static / "index.html").read_text())
+    packed = [static / f"{name}.gz" for name in loaded]
+
+    assert any("graphiql-" in name for name in loaded)
+    assert sum(file.stat().st_size for file in packed if file.exists()) < 1_200_000
