@@ -1,5 +1,6 @@
 # Each command makes what it needs first: an environment in .venv, the pages in gql_server/api/static.
 #   make demo    the tour: a language model, its activations, an SAE, its neurons, steered text
+#   make pages   the explorer at / and GraphiQL at /graphql; demo, serve and test make them, too
 #   make serve   the server alone                   ARGS="--port 9000" hands options on, to demo too
 #   make test    everything that CI checks, two files of tests at a time; ARGS='-m "not slow"' leaves out the slow parts
 #   make check   the same without the tests
@@ -28,10 +29,10 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3 python; do \
 
 STATIC := gql_server/api/static
 # The pages, each a folder that npm bundles: npm ci && npm run build writes $(STATIC)/<page>/index.html last.
-PAGES := graphiql
+PAGES := explorer graphiql
 BUNDLES := $(PAGES:%=$(STATIC)/%/index.html)
 # What a page is made of, without what is made for it.
-sources = $(shell find $(1) -type d \( -name node_modules -o -name generated \) -prune -o -type f -print)
+sources = $(shell find $(1) -type d \( -name node_modules -o -name generated \) -prune -o -type f ! -name '*.generated.ts' -print)
 # Where there is no Node.js, or an old one: see the target node.
 export PATH := $(CURDIR)/.node/bin:$(PATH)
 # What tests of others need; npm writes that file last.
@@ -41,7 +42,7 @@ PEERS := $(patsubst %,.peers/%/stamp,dictionary_learning eai_sparsify) tests/sae
 ARGS ?=
 
 .PHONY: help demo serve test conformance architectures faults fuzz attack recordings results bench check format schema release-schema migration
-.PHONY: wheel pages try-pages graphiql node others try-others clean
+.PHONY: wheel pages try-pages explorer graphiql node others try-others clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -110,6 +111,7 @@ release-schema: schema
 		> tests/api/released.graphql
 
 pages: $(BUNDLES)
+explorer: $(STATIC)/explorer/index.html
 graphiql: $(STATIC)/graphiql/index.html
 
 # The API needs no page: without one the server says how to build it.
@@ -136,6 +138,7 @@ clean:
 	rm -rf .venv .peers .node build dist $(PAGES:%=%/node_modules) $(STATIC)
 	rm -rf tests/conformance/node_modules tests/clients/.venv tests/clients/node_modules tests/saelens/.venv
 
+$(STATIC)/explorer/index.html: schema.graphql
 .SECONDEXPANSION:
 $(BUNDLES): $(STATIC)/%/index.html: $$(call sources,$$*)
 	@$(MAKE) -s node

@@ -1,7 +1,7 @@
-"""What the queries of a frontend's pages take and weigh, on SAEs of several sizes.
+"""What the queries of the explorer's pages take and weigh, on SAEs of several sizes.
 
-``python -m benchmarks.page_queries``: the documents of ``tests/conformance/pages`` that need no language
-model, asked over HTTP on an index of made-up numbers, one after the other.
+``python -m benchmarks.page_queries``: the explorer's documents that need no language model, asked over HTTP
+on an index of made-up numbers, one after the other.
 """
 
 import gzip
@@ -19,7 +19,7 @@ from benchmarks.neurons import prepared
 from benchmarks.rows import Row, Spread
 from benchmarks.served import Client, served
 
-PAGES = Path(__file__).parents[1] / "tests/conformance/pages"
+PAGES = Path(__file__).parents[1] / "explorer/src"
 SIZES = (4_096, 16_384, 65_536)
 ROUNDS = 15
 SEARCH = {"search": "function object", "dead": False}
@@ -27,7 +27,7 @@ SEARCH = {"search": "function object", "dead": False}
 
 def documents() -> Mapping[str, str]:
     """Return each operation of the pages, with the fragments that it needs."""
-    whole = concat_ast([parse(path.read_text()) for path in sorted(PAGES.glob("*.graphql"))])
+    whole = concat_ast([parse(path.read_text()) for path in sorted(PAGES.rglob("*.graphql"))])
     assert any(isinstance(one, OperationDefinitionNode) for one in whole.definitions)
     return {name: print_ast(document) for name, document in separate_operations(whole).items()}
 
@@ -51,7 +51,7 @@ def questions(sae: str, n_neurons: int) -> Iterator[tuple[str, str, float | None
     neuron = {"saeId": sae, "orderBy": "MAX_ACTIVATION_DESC", "filter": {"dead": False}}
     yield "a neuron", "NeuronPageQuery", 100, [neuron | {"index": place} for place in places]
     yield "100 names", "ConceptsPageQuery", None, [{"saeId": sae, "search": "number 1"}] * ROUNDS
-    yield "command menu", "SearchBoxQuery", 100, [{"text": "number 12", "saeId": sae}] * ROUNDS
+    yield "command menu", "CommandMenuQuery", 100, [{"text": "number 12", "saeId": sae}] * ROUNDS
 
 
 def measure(client: Client, sae: str, n_neurons: int) -> Iterator[Row]:

@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     """Origins whose pages may use the API, such as https://lab.example, separated by commas; * for all."""
     introspection: bool = True
     """Whether clients may ask for the schema."""
+    explorer: bool = True
+    """Whether browsers get the explorer at /; else that leads to /graphql."""
     graphiql: bool = True
     """Whether browsers get GraphiQL."""
     model_dirs: PathList = ()

@@ -22,7 +22,7 @@ NAMES_IN_FILE = re.compile(
 )
 """Such as: `one` and `another` in `gql_server/jobs/queue.py`."""
 NAMED_FILE = re.compile(
-    r"`((?:gql_server|models|migrations|tests|graphiql|docs|requirements)/[\w./-]+\.\w+)`"
+    r"`((?:gql_server|models|migrations|tests|graphiql|explorer|docs|requirements)/[\w./-]+\.\w+)`"
 )
 
 

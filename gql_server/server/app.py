@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import structlog
@@ -12,13 +13,13 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import Lifespan, Receive, Scope, Send
 from strawberry.http.websocket_origin import normalize_allowed_origins
 
 from gql_server import __version__
-from gql_server.api.transport import graphiql, sign_in
+from gql_server.api.transport import explorer, graphiql, sign_in
 from gql_server.api.transport.access import Access
 from gql_server.api.transport.compression import Compression
 from gql_server.api.transport.guard import Guard
@@ -82,7 +83,7 @@ def application(
     access, rates = Access(settings.token), Rates()
     app = Starlette(
         routes=[
-            Route("/", _to_graphql),
+            *[Route(path, partial(explorer.page, settings=settings)) for path in explorer.ROUTES],
             Route("/graphql", _GraphQL(), middleware=[Middleware(Compression)]),
             WebSocketRoute("/graphql", _GraphQL()),
             Route(sign_in.PATH, _sign_in, methods=["GET", "POST"]),
@@ -224,10 +225,6 @@ async def _sign_in(request: Request) -> Response:
 
 async def _sign_out(request: Request) -> Response:
     return sign_in.sign_out(request, request.app.state.access)
-
-
-async def _to_graphql(request: Request) -> Response:
-    return RedirectResponse(f"{request.scope['root_path']}/graphql")
 
 
 _TOP_TEXTS_NAME = re.compile(r"[a-z]+_[0-9A-Z]{26}\.json")

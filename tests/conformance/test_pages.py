@@ -1,4 +1,4 @@
-"""The documents of a frontend's pages, compiled and typed by the tools that frontends use."""
+"""The documents of the explorer, compiled and typed by the tools that frontends use."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from tests.clients.conftest import (
 from tests.conformance.reference_packages import FOLDER
 
 ROOT = Path(__file__).parents[2]
-PAGES = FOLDER / "pages"
+PAGES = sorted((ROOT / "explorer/src").rglob("*.graphql"))
 RELAY_COMPILER = FOLDER / "node_modules/relay-compiler/cli.js"
 CODEGEN = """
 export default {
@@ -68,13 +68,15 @@ type = "datetime.datetime"
 def project(tmp_path: Path) -> Path:
     """Give a directory with the schema and the pages."""
     (tmp_path / "schema.graphql").symlink_to(ROOT / "schema.graphql")
-    shutil.copytree(PAGES, tmp_path / "pages", ignore=shutil.ignore_patterns("*.json"))
+    (tmp_path / "pages").mkdir()
+    for page in PAGES:
+        shutil.copy(page, tmp_path / "pages")
     return tmp_path
 
 
 def operations() -> list[str]:
     """Return the names of all operations of the pages."""
-    texts = "".join(path.read_text() for path in PAGES.glob("*.graphql"))
+    texts = "".join(path.read_text() for path in PAGES)
     return re.findall(r"^(?:query|mutation|subscription) (\w+)", texts, re.MULTILINE)
 
 
@@ -90,7 +92,7 @@ def as_module(page: Path) -> str:
 def test_relay_compiles_every_operation(project: Path) -> None:
     sources = project / "src"
     sources.mkdir()
-    for page in PAGES.glob("*.graphql"):
+    for page in PAGES:
         (sources / f"{page.stem}.js").write_text(as_module(page))
     # Other tools do not know Relay's @alias, without which it refuses fragments on members of a union.
     without_aliases = {"enforce_fragment_alias_where_ambiguous": {"kind": "disabled"}}

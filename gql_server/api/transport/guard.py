@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from urllib.parse import quote
 
 from starlette._utils import get_route_path
 from starlette.datastructures import Headers
@@ -102,7 +103,7 @@ class Guard:
             return None  # Its connection_init may bring the token.
         if not is_known and not _is_open(get_route_path(scope)):
             if scope["method"] == "GET" and names(accept, "text/html"):
-                return sign_in.page(scope.get("root_path", ""))
+                return sign_in.page(scope.get("root_path", ""), _asked(scope))
             return RefusedRequest(401, WRONG_TOKEN, accept, CHALLENGE)
         if _is_multipart(headers) and not any(name in headers for name in PREFLIGHT_HEADERS):
             return RefusedRequest(400, NO_PREFLIGHT, accept)
@@ -204,6 +205,12 @@ def _exceeds(length: str, limit: int) -> bool:
 
 def _asks_nothing(scope: Scope) -> bool:
     return scope.get("method") == "GET" and b"query=" not in scope["query_string"]
+
+
+def _asked(scope: Scope) -> str:
+    """Return the path with the query, as sign_in leads back to it."""
+    query = scope["query_string"].decode("latin-1")
+    return quote(get_route_path(scope)) + (f"?{query}" if query else "")
 
 
 def _is_open(path: str) -> bool:

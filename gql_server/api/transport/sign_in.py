@@ -1,7 +1,9 @@
 """A page on which a browser presents the access token once, and gets a session cookie for it."""
 
 import asyncio
+import re
 from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -12,6 +14,7 @@ from gql_server.limits.rate_limits import Rates
 PATH = "/sign-in"
 OUT_PATH = "/sign-out"
 _MAX_FORM_BYTES = 10_000
+_DEFAULT = "/graphql"
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -34,7 +37,7 @@ _PAGE = """<!doctype html>
   </body>
 </html>
 """
-_SIGN_IN = """<form method="post" action="{root}/sign-in">
+_SIGN_IN = """<form method="post" action="{root}/sign-in?next={next}">
       <label for="token">Access token (<code>GQL_SERVER_TOKEN</code> of the server)</label>
       <input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
       <button>Sign in</button>
@@ -51,9 +54,15 @@ _HEADERS = {
 }
 
 
-def page(root_path: str, *, wrong: bool = False) -> Response:
-    """Return the page; it stands in the place of what was asked for, with status 401."""
-    form = _SIGN_IN.format(root=root_path)
+def page(root_path: str, asked: str = "", *, wrong: bool = False) -> Response:
+    """Return the page; it stands in the place of what was asked for, with status 401.
+
+    Args:
+        root_path: Path under which a proxy shows this server.
+        asked: Where signing in leads, a path with its query; /graphql if left out.
+        wrong: Say that the token was wrong.
+    """
+    form = _SIGN_IN.format(root=root_path, next=quote(asked or _DEFAULT))
     html = _PAGE.format(title="Sign in", form=form, message=_WRONG if wrong else "")
     return HTMLResponse(html, status_code=401, headers=_HEADERS | CHALLENGE)
 
@@ -72,8 +81,9 @@ def sign_out(request: Request, access: Access) -> Response:
 async def sign_in(request: Request, access: Access, rates: Rates) -> Response:
     """Take the token from the page's form, and lead whoever loads its address again back to the page."""
     root_path: str = request.scope["root_path"]
+    asked = _own_path(request.query_params.get("next", ""))
     if request.method == "GET":
-        return RedirectResponse(f"{root_path}/graphql", status_code=303)
+        return RedirectResponse(f"{root_path}{asked}", status_code=303)
     form: dict[str, Any] = {}
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) <= _MAX_FORM_BYTES:
@@ -82,8 +92,13 @@ async def sign_in(request: Request, access: Access, rates: Rates) -> Response:
     token = form.get("token")
     if not isinstance(token, str) or not access.allows_token(token):
         await asyncio.sleep(rates.guessed(request.client.host if request.client else ""))
-        return page(root_path, wrong=True)
-    response = RedirectResponse(f"{root_path}/graphql", status_code=303)
+        return page(root_path, asked, wrong=True)
+    response = RedirectResponse(f"{root_path}{asked}", status_code=303)
     is_https = request.url.scheme == "https"
     response.set_cookie(access.cookie, access.session, httponly=True, samesite="strict", secure=is_https)
     return response
+
+
+def _own_path(asked: str) -> str:
+    """Return a path of this server to go to; browsers take ``//host`` and ``/\\host`` for another one."""
+    return asked if re.fullmatch(r"/(?![/\\])[!-~]*", asked) else _DEFAULT

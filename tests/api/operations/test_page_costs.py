@@ -1,4 +1,4 @@
-"""What the documents of a frontend's pages cost."""
+"""What the documents of the explorer cost."""
 
 import json
 from pathlib import Path
@@ -11,15 +11,15 @@ from gql_server.api.operations.costs import cost_of
 from gql_server.api.schema import schema
 from gql_server.settings import Settings
 
-PAGES = Path(__file__).parents[2] / "conformance/pages"
-DOCUMENT = concat_ast([parse(path.read_text()) for path in sorted(PAGES.glob("*.graphql"))])
+PAGES = Path(__file__).parents[3] / "explorer/src"
+DOCUMENT = concat_ast([parse(path.read_text()) for path in sorted(PAGES.rglob("*.graphql"))])
 OPERATIONS = {
     one.name.value: one
     for one in DOCUMENT.definitions
     if isinstance(one, OperationDefinitionNode) and one.name is not None
 }
 FRAGMENTS = {one.name.value: one for one in DOCUMENT.definitions if isinstance(one, FragmentDefinitionNode)}
-VARIABLES: dict[str, Any] = json.loads((PAGES / "variables.json").read_text())
+VARIABLES: dict[str, Any] = json.loads(Path(__file__).with_name("page_variables.json").read_text())
 
 
 def test_every_page_is_valid_and_every_query_that_takes_variables_has_some() -> None:

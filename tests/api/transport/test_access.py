@@ -208,6 +208,24 @@ def test_the_forms_address_loaded_again_leads_back_to_the_page(client: TestClien
     assert (response.status_code, response.headers["location"]) == (303, "/graphql")
 
 
+def test_a_browser_is_led_to_the_page_that_it_asked_for(client: TestClient) -> None:
+    page = client.get('/compare?sae=a&sae=b c"', headers=PAGE)
+    assert page.status_code == 401
+    (action,) = re.findall(r'action="([^"]+)"', page.text)
+    wrong = client.post(action, data={"token": "wrong"})
+    assert f'action="{action}"' in wrong.text
+    signed_in = client.post(action, data={"token": TOKEN})
+    assert signed_in.headers["location"] == "/compare?sae=a&sae=b%20c%22"
+
+
+@pytest.mark.parametrize(
+    "elsewhere", ["//evil.example", "/\\evil.example", "https://evil.example", "/a\r\nb", ""]
+)
+def test_signing_in_leads_to_this_server_alone(client: TestClient, elsewhere: str) -> None:
+    signed_in = client.post("/sign-in", params={"next": elsewhere}, data={"token": TOKEN})
+    assert signed_in.headers["location"] == "/graphql"
+
+
 def test_a_session_of_another_token_is_none(client: TestClient, settings: Settings) -> None:
     client.post("/sign-in", data={"token": TOKEN})
     other = Access(Settings(token=SecretStr("another")).token)
@@ -351,12 +369,13 @@ def test_pages_behind_a_path_prefix_lead_back_under_it(settings: Settings, prefi
     """Proxies either take the prefix off before they pass a request on, or leave it."""
     for client in running(settings.model_copy(update={"root_path": "/lab/sae"})):
         page = client.get(f"{prefix}/graphql", headers=PAGE)
-        assert (page.status_code, 'action="/lab/sae/sign-in"' in page.text) == (401, True)
+        assert (page.status_code, 'action="/lab/sae/sign-in?next=/graphql"' in page.text) == (401, True)
         wrong = client.post(f"{prefix}/sign-in", data={"token": "no"})
-        assert 'action="/lab/sae/sign-in"' in wrong.text
+        assert 'action="/lab/sae/sign-in?next=/graphql"' in wrong.text
         signed_in = client.post(f"{prefix}/sign-in", data={"token": TOKEN})
         assert signed_in.headers["location"] == "/lab/sae/graphql"
-        assert client.get(f"{prefix}/", headers=PAGE).headers["location"] == "/lab/sae/graphql"
+        signed_in = client.post(f"{prefix}/sign-in?next=/jobs", data={"token": TOKEN})
+        assert signed_in.headers["location"] == "/lab/sae/jobs"
         assert client.get(f"{prefix}/sign-in").headers["location"] == "/lab/sae/graphql"
         page = client.get(f"{prefix}/graphql", headers=PAGE)
         assert page.status_code == 200

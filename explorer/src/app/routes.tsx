@@ -1,0 +1,23 @@
+import { type ComponentType, type LazyExoticComponent, lazy } from "react";
+
+export interface PageRoute {
+  path: string;
+  /** In the navigation, where it has a place there. */
+  label: string | null;
+  Page: LazyExoticComponent<ComponentType>;
+  /** Fetches the page's chunk ahead of time. */
+  preload: () => void;
+}
+
+type Load = () => Promise<{ default: ComponentType }>;
+
+function page(path: string, label: string | null, load: Load): PageRoute {
+  return { path, label, Page: lazy(load), preload: () => void load() };
+}
+
+/** All pages; those with a label are in the navigation, in this order. The server's list: explorer.py. */
+export const routes: readonly PageRoute[] = [
+  page("/", "Home", () => import("../pages/HomePage/HomePage")),
+  page("/jobs", "Jobs", () => import("../pages/JobsPage/JobsPage")),
+  page("/jobs/:id", null, () => import("../pages/JobPage/JobPage")),
+];
