@@ -1,96 +1,22 @@
 """GraphiQL in a real browser, served by a real server, with nothing from the internet."""
 
-import asyncio
-import json
-import os
 import re
-import shutil
-from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from gql_server.api.transport import graphiql
+from tests.browser.browsing import NEEDS_BROWSER, REFUSED, ROOT, SIGNING_IN, TOKEN, drive
 from tests.support.documents import TABS, graphql_blocks
 from tests.support.listening import listening
-from tests.support.server_process import RunningServer, server_process
+from tests.support.server_process import RunningServer
 from tests.support.serving import endpoint, serving
 
-ROOT = Path(__file__).parents[2]
-DRIVERS = Path(__file__).parent / "drivers"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-NODE = shutil.which("node")
-SCREENSHOTS = os.environ.get("SCREENSHOTS")
-"""An existing directory for pictures of what the tests see, for people to look at."""
-
-TOKEN = "swordfish"
-REFUSED = "Failed to load resource: the server responded with a status of {}"
-SIGNING_IN = [REFUSED.format("401 (Unauthorized)")] * 3
-"""At first, with a wrong token, and with none again."""
-
 pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(NODE is None, reason="needs Node.js"),
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: apt-get install chromium"),
-    pytest.mark.skipif(
-        not graphiql.is_built() or not (ROOT / "graphiql/node_modules/playwright-core").is_dir(),
-        reason="needs the GraphiQL bundle: make graphiql",
-    ),
+    *NEEDS_BROWSER,
+    pytest.mark.skipif(not graphiql.is_built(), reason="needs the GraphiQL bundle: make graphiql"),
 ]
-
-
-async def drive(
-    driver: str,
-    url: str,
-    *,
-    errors: Sequence[str] | None = (),
-    hosts: Set[str] = frozenset(),
-    **options: Any,
-) -> dict[str, Any]:
-    """Run a driver and return what it has found.
-
-    Args:
-        driver: Its file's name.
-        url: The server's, such as http://127.0.0.1:8000.
-        errors: What the browser's console must show; each violation of a content security policy is in it.
-            None where that does not matter.
-        hosts: Where the page must have sent requests to besides the server; none of them is reached.
-        options: More of the driver's own.
-    """
-    assert NODE
-    assert CHROMIUM
-    given = {"url": url, "executablePath": CHROMIUM, "screenshots": SCREENSHOTS} | options
-    process = await asyncio.create_subprocess_exec(
-        NODE,
-        str(DRIVERS / f"{driver}.mjs"),
-        json.dumps(given),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, complaints = await process.communicate()
-    assert process.returncode == 0, complaints.decode()
-    found: dict[str, Any] = json.loads(output)
-    requested = {urlsplit(url).netloc for url in found["requests"] if not url.startswith(("data:", "blob:"))}
-    assert requested == {urlsplit(url).netloc} | hosts
-    assert errors is None or found["errors"] == list(errors)
-    return found
-
-
-@pytest.fixture(scope="module")
-def tiny_server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """Run a server that may load the tiny model, without a token."""
-    with server_process(tmp_path_factory.mktemp("artifacts"), MODEL_DIRS=str(tiny_model_dir)) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def closed_server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """Run a server with a token that does not tell its schema, and may load the tiny model."""
-    settings = {"TOKEN": TOKEN, "INTROSPECTION": "false", "MODEL_DIRS": str(tiny_model_dir)}
-    with server_process(tmp_path_factory.mktemp("artifacts"), **settings) as server:
-        yield server
 
 
 async def test_the_run_button_answers_the_readmes_query_without_the_internet(

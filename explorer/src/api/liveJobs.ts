@@ -24,22 +24,33 @@ const subscribe = subscriber(LiveJobsSubscriptionDocument);
 
 /** Follows all jobs while the page is open. Returns how to stop. */
 export function followJobs(): () => void {
-  let epoch = 0;
-  return subscribe(() => ({}), {
-    next: ({ jobs: job }) => {
-      // Each connection begins with all unfinished jobs: one that is not told of has ended meanwhile.
-      const isNew = connection.get().epoch !== epoch;
-      epoch = connection.get().epoch;
-      liveJobs.set(withJob(isNew ? new Map() : liveJobs.get(), job));
-    },
+  let { epoch } = connection.get();
+  const unwatch = connection.subscribe(() => {
+    if (connection.get().epoch === epoch) return;
+    // Each connection begins with all unfinished jobs: one that is not told of has ended meanwhile.
+    epoch = connection.get().epoch;
+    liveJobs.set(new Map());
   });
+  const stop = subscribe(() => ({}), {
+    next: ({ jobs: job }) => liveJobs.set(withJob(liveJobs.get(), job)),
+  });
+  return () => {
+    unwatch();
+    stop();
+  };
 }
 
-/** The jobs that have changed since the page was loaded, and all unfinished ones, by ID. */
+/** The jobs that have changed on this connection, and all unfinished ones, by ID. */
 export function useLiveJobs(): LiveJobs {
-  const jobs = useStore(liveJobs);
-  const { state } = useStore(connection);
-  return state === "connected" ? jobs : NONE_KNOWN;
+  return useStore(liveJobs);
 }
 
-const NONE_KNOWN: LiveJobs = new Map();
+/** Returns the later of two states of a job, one from a query and one as it was told live. */
+export function laterOf(
+  queried: Shared_JobFragment,
+  live: Shared_JobFragment | undefined,
+): Shared_JobFragment {
+  if (!live || queried.attempt !== live.attempt)
+    return live && live.attempt > queried.attempt ? live : queried;
+  return isFinished(queried) ? queried : live;
+}

@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 
 import { signIn } from "./sign_in.mjs";
 
-const { chromium } = createRequire(new URL("../../../graphiql/package.json", import.meta.url))("playwright-core");
+const { chromium } = createRequire(new URL("../../../explorer/package.json", import.meta.url))("playwright-core");
 
 const OFFLINE = [
   "--headless",
@@ -19,13 +19,13 @@ const OFFLINE = [
 // High enough for the editors to draw all of their lines.
 const VIEWPORT = { width: 1400, height: 2400 };
 
-/** Open the server's /graphql, sign in where there is a token, drive the page, and print what the driver returns with requests and errors. */
+/** Open a page of the server, by default /graphql, sign in where there is a token, drive the page, and print what the driver returns with requests and errors. */
 export async function visit(drive) {
-  const { executablePath, screenshots, ...options } = JSON.parse(process.argv[2]);
+  const { executablePath, screenshots, path = "/graphql", viewport = VIEWPORT, ...options } = JSON.parse(process.argv[2]);
   const { origin } = new URL(options.url);
   const browser = await chromium.launch({ executablePath, args: OFFLINE });
   try {
-    const context = await browser.newContext({ viewport: VIEWPORT });
+    const context = await browser.newContext({ viewport });
     await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin });
     const requests = [];
     const errors = [];
@@ -40,7 +40,7 @@ export async function visit(drive) {
     page.on("websocket", (socket) => requests.push(socket.url()));
     const shoot = (name) => screenshots && page.screenshot({ path: `${screenshots}/${name}.png` });
 
-    const response = await page.goto(`${options.url}/graphql`);
+    const response = await page.goto(options.url + path);
     const driven = { page, response, shoot, ...options };
     const told = options.token && (await signIn(driven));
     const found = await drive(driven);

@@ -1,0 +1,27 @@
+import { expect, test } from "vitest";
+import { barHeights, binScale } from "./binScale";
+
+test("linear edges lie where they are, and back", () => {
+  const { positions, valueAt } = binScale([-1, 0, 3], false);
+  expect(positions).toEqual([0, 0.25, 1]);
+  expect(valueAt(0.25)).toBe(0);
+  expect([valueAt(-1), valueAt(2)]).toEqual([-1, 3]);
+});
+
+test("each power of ten is as wide on a logarithmic axis, and zero lies at its beginning", () => {
+  const { positions, valueAt } = binScale([0, 0.001, 0.01, 0.1, 1], true);
+  expect(positions.map((position) => Number(position.toFixed(6)))).toEqual([0, 0, 0.333333, 0.666667, 1]);
+  expect(valueAt(2 / 3)).toBeCloseTo(0.1, 10);
+});
+
+test("one value alone has a place", () => {
+  expect(binScale([2, 2], false).positions).toEqual([0, 0]);
+});
+
+test("a single count is seen beside a million only on a logarithmic axis", () => {
+  expect(barHeights([0, 1, 1_000_000], false)[1]).toBe(1e-6);
+  const [none, one, most] = barHeights([0, 1, 1_000_000], true);
+  expect([none, most]).toEqual([0, 1]);
+  expect(one).toBeGreaterThan(0.05);
+  expect(barHeights([0, 0], true)).toEqual([0, 0]);
+});

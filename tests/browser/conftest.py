@@ -1,0 +1,24 @@
+"""The servers that the browser visits."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser.browsing import TOKEN
+from tests.support.server_process import RunningServer, server_process
+
+
+@pytest.fixture(scope="session")
+def tiny_server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Run a server that may load the tiny model, without a token."""
+    with server_process(tmp_path_factory.mktemp("artifacts"), MODEL_DIRS=str(tiny_model_dir)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def closed_server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Run a server with a token that does not tell its schema, and may load the tiny model."""
+    settings = {"TOKEN": TOKEN, "INTROSPECTION": "false", "MODEL_DIRS": str(tiny_model_dir)}
+    with server_process(tmp_path_factory.mktemp("artifacts"), **settings) as server:
+        yield server

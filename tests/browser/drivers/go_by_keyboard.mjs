@@ -1,0 +1,28 @@
+// Goes through the explorer by keyboard alone: the skip link, the navigation, the command menu.
+import { visit } from "./visit.mjs";
+
+const focused = (page) => page.evaluate(() => document.activeElement?.textContent);
+
+await visit(async ({ page, shoot, job }) => {
+  await page.getByRole("heading", { level: 1, name: "Home" }).waitFor();
+  await page.keyboard.press("Tab");
+  const skip = await focused(page);
+  await page.keyboard.press("Control+k");
+  await page.getByRole("combobox", { name: "Search" }).waitFor();
+  await page.keyboard.type("jobs");
+  await shoot("explorer_menu");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { level: 1, name: "Jobs" }).waitFor();
+  const heading = await focused(page);
+  await page.keyboard.press("Control+k");
+  await page.getByRole("combobox", { name: "Search" }).waitFor();
+  await page.keyboard.type(job);
+  await page.getByRole("option").filter({ hasText: job }).first().waitFor();
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("ArrowUp");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { level: 1 }).filter({ hasText: job }).waitFor();
+  await page.goBack();
+  await page.getByRole("heading", { level: 1, name: "Jobs" }).waitFor();
+  return { skip, heading, address: page.url() };
+});
