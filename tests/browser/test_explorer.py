@@ -17,7 +17,7 @@ pytestmark = [
 
 FIRST_ROUTE_BYTES = 140_000
 CHUNK_BYTES = 40_000
-ADD = """mutation($path: String!) { addLanguageModel(input: {name: "tiny", source: {path: $path}}) {
+ADD = """mutation($path: String!) { addLanguageModel(input: {name: "explored", source: {path: $path}}) {
     ... on LanguageModelAdded { languageModel { id } } ... on Conflict { conflictingId } } }"""
 LOAD = "mutation($id: ID!) { loadLanguageModel(id: $id) { ... on JobLaunched { job { id title } } } }"
 
@@ -36,7 +36,7 @@ def ask(server: RunningServer, query: str, **variables: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def job(closed_server: RunningServer, tiny_model_dir: Path) -> Any:
-    """Launch a job, which loads the tiny model."""
+    """Launch a job, which loads the tiny model under a name of its own."""
     added = ask(closed_server, ADD, path=str(tiny_model_dir))
     model = added.get("conflictingId") or added["languageModel"]["id"]
     return ask(closed_server, LOAD, id=model)["job"]
@@ -58,7 +58,7 @@ async def test_each_page_is_shown_to_who_is_signed_in_and_can_be_used_by_everybo
 
     pages = found["pages"]
     assert found["told"] == "This is not the token."
-    assert "tiny" in pages["/"]["text"]
+    assert "explored" in pages["/"]["text"]
     assert job["title"] in pages["/jobs"]["text"]
     assert pages[path]["title"] == f"{job['title']} · gql-server"
     assert "Capture its activations" in pages[path]["text"]
@@ -70,7 +70,7 @@ async def test_each_page_is_shown_to_who_is_signed_in_and_can_be_used_by_everybo
 
 async def test_the_keyboard_alone_leads_everywhere(closed_server: RunningServer, job: Any) -> None:
     found = await drive(
-        "go_by_keyboard", closed_server.url, errors=SIGNING_IN, token=TOKEN, path="/", job=job["title"]
+        "go_by_keyboard", closed_server.url, errors=SIGNING_IN, token=TOKEN, path="/", job=job
     )
 
     assert found["skip"] == "Skip to the content"

@@ -5,7 +5,7 @@ import { Dialog } from "../components/Dialog";
 import { ErrorBox } from "../components/ErrorBox";
 import { CommandMenuQueryDocument } from "./CommandMenu.generated";
 import styles from "./CommandMenu.module.css";
-import { type Destination, destinationOf, neuronNamed, saeOf } from "./destinations";
+import { type Destination, destinationOf, neuronNamed, saeOf, withoutTwins } from "./destinations";
 import { routes } from "./routes";
 
 interface CommandMenuProps {
@@ -32,7 +32,7 @@ export default function CommandMenu({ onClose }: CommandMenuProps) {
   );
   const neuron = neuronNamed(text, location);
   const hits = searched === "" ? [] : (data?.search ?? []).map(destinationOf);
-  const found = [...(neuron ? [neuron] : []), ...pagesFor(text), ...hits];
+  const found = withoutTwins([...(neuron ? [neuron] : []), ...pagesFor(text), ...hits]);
   const chosen = Math.min(place, found.length - 1);
 
   const go = (destination: Destination | undefined) => {
@@ -70,7 +70,7 @@ export default function CommandMenu({ onClose }: CommandMenuProps) {
         {found.map((destination, index) => (
           // biome-ignore lint/a11y/useKeyWithClickEvents: the keys are those of the input.
           <div
-            key={`${destination.kind} ${destination.href}`}
+            key={destination.href}
             id={`command-${index}`}
             role="option"
             tabIndex={-1}

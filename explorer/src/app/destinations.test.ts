@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { destinationOf, neuronNamed, saeOf } from "./destinations";
+import { destinationOf, neuronNamed, saeOf, withoutTwins } from "./destinations";
 
 test("#1234 is a neuron of the SAE that is looked at, and nothing elsewhere", () => {
   expect(neuronNamed(" #1234 ", "/saes/sae_1/play?x=1")?.href).toBe("/saes/sae_1/neurons/1234");
@@ -27,4 +27,12 @@ test("a hit leads to its page", () => {
     label: "#7 no name",
     kind: "Neuron of S",
   });
+});
+
+test("an address that is found twice is shown once", () => {
+  const [one, two] = [
+    { href: "/saes/a/neurons/1", label: "#1", kind: "Neuron of this SAE" },
+    { href: "/saes/a/neurons/2", label: "#2", kind: "Neuron of A" },
+  ] as const;
+  expect(withoutTwins([one, two, { ...one, kind: "Neuron of A" }])).toEqual([one, two]);
 });

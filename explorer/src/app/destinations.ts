@@ -51,3 +51,9 @@ export function neuronNamed(text: string, location: string): Destination | null 
     kind: "Neuron of this SAE",
   };
 }
+
+/** Returns each address once, in the place where it comes first: the server knows #1234, too. */
+export function withoutTwins(destinations: readonly Destination[]): Destination[] {
+  const seen = new Set<string>();
+  return destinations.filter(({ href }) => !seen.has(href) && seen.add(href));
+}

@@ -16,12 +16,12 @@ await visit(async ({ page, shoot, job }) => {
   const heading = await focused(page);
   await page.keyboard.press("Control+k");
   await page.getByRole("combobox", { name: "Search" }).waitFor();
-  await page.keyboard.type(job);
-  await page.getByRole("option").filter({ hasText: job }).first().waitFor();
+  await page.keyboard.type(job.id);
+  await page.getByRole("option").filter({ hasText: job.title }).first().waitFor();
   await page.keyboard.press("ArrowDown");
   await page.keyboard.press("ArrowUp");
   await page.keyboard.press("Enter");
-  await page.getByRole("heading", { level: 1 }).filter({ hasText: job }).waitFor();
+  await page.getByRole("heading", { level: 1 }).filter({ hasText: job.title }).waitFor();
   await page.goBack();
   await page.getByRole("heading", { level: 1, name: "Jobs" }).waitFor();
   return { skip, heading, address: page.url() };
