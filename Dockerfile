@@ -8,6 +8,15 @@ COPY graphiql/ ./
 # Writes into /src/gql_server/api/static/graphiql.
 RUN npm run build
 
+FROM node:22-bookworm-slim AS explorer
+WORKDIR /src/explorer
+COPY explorer/package.json explorer/package-lock.json explorer/.npmrc ./
+RUN npm ci
+COPY schema.graphql ../
+COPY explorer/ ./
+# Writes into /src/gql_server/api/static/explorer.
+RUN npm run build
+
 FROM python:3.12-slim-bookworm AS build
 # uv knows where the builds of torch for CPUs are; pip would take those for CUDA, several gigabytes.
 RUN pip install --no-cache-dir uv==0.13.9 && python -m venv --without-pip /opt/venv
@@ -23,6 +32,7 @@ COPY migrations/ migrations/
 COPY models/ models/
 # The pages, each by a stage of its own.
 COPY --from=graphiql /src/gql_server/api/static/ gql_server/api/static/
+COPY --from=explorer /src/gql_server/api/static/ gql_server/api/static/
 RUN uv pip install --no-deps --no-build-isolation .
 
 FROM python:3.12-slim-bookworm
