@@ -1,6 +1,5 @@
 """The explorer's addresses and files, built and not, with and without a session, under a proxy's path."""
 
-import gzip
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gql_server.api.transport import explorer, static_files
+from gql_server.api.transport import explorer
 from gql_server.services.app_context import AppContext
 from tests.support.serving import client_of
 
@@ -30,8 +29,6 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (directory / "index.html").write_text(INDEX)
     (directory / "icon.svg").write_text("<svg/>")
     (directory / "assets/index-abc.js").write_text(SCRIPT)
-    (directory / "assets/index-abc.js.gz").write_bytes(gzip.compress(SCRIPT.encode()))
-    (directory / "assets/small-def.js").write_text("1")
     monkeypatch.setattr(explorer, "DIRECTORY", directory)
     monkeypatch.setattr("gql_server.api.transport.graphiql.STATIC_DIR", tmp_path / "static")
     return directory
@@ -102,29 +99,3 @@ async def test_where_it_is_switched_off_the_root_leads_to_graphql(built: Path, s
         root = await client.get("/")
         assert (root.status_code, root.headers["location"]) == (307, "/graphql")
         assert (await client.get("/jobs")).status_code == 404
-
-
-async def test_a_file_is_sent_packed_to_clients_that_take_gzip(client: httpx.AsyncClient) -> None:
-    for accepted, encoding in (("gzip, br", "gzip"), ("br", None), ("gzip;q=0", None)):
-        response = await client.get(
-            "/static/explorer/assets/index-abc.js", headers={"Accept-Encoding": accepted}
-        )
-        assert response.headers.get("content-encoding") == encoding
-        assert response.text == SCRIPT
-        assert response.headers["content-type"].startswith("text/javascript")
-        assert response.headers["vary"] == "Accept-Encoding"
-
-
-async def test_a_file_without_a_packed_one_is_sent_as_it_is(client: httpx.AsyncClient) -> None:
-    response = await client.get("/static/explorer/assets/small-def.js", headers={"Accept-Encoding": "gzip"})
-    assert (response.text, "content-encoding" in response.headers) == ("1", False)
-
-
-async def test_files_with_a_hash_in_their_name_are_kept_others_asked_for_again(
-    client: httpx.AsyncClient,
-) -> None:
-    hashed = await client.get("/static/explorer/assets/index-abc.js")
-    assert hashed.headers["cache-control"] == static_files.FOR_EVER
-    again = {"If-None-Match": hashed.headers["etag"]}
-    assert (await client.get("/static/explorer/assets/index-abc.js", headers=again)).status_code == 304
-    assert "cache-control" not in (await client.get("/static/explorer/icon.svg")).headers
