@@ -50,7 +50,9 @@ def questions(sae: str, n_neurons: int) -> Iterator[tuple[str, str, float | None
     yield "60 neurons by words", "SaePageNeuronsQuery", 100, [searched] * ROUNDS
     neuron = {"saeId": sae, "orderBy": "MAX_ACTIVATION_DESC", "filter": {"dead": False}}
     yield "a neuron", "NeuronPageQuery", 100, [neuron | {"index": place} for place in places]
-    yield "100 names", "ConceptsPageQuery", None, [{"saeId": sae, "search": "number 1"}] * ROUNDS
+    named = {"saeId": sae, "offset": 0, "orderBy": "CONCEPT_NAME"}
+    by_word = named | {"filter": {"hasConcept": True, "search": "number 1"}}
+    yield "60 names", "ConceptsPageNamesQuery", None, [by_word] * ROUNDS
     yield "command menu", "CommandMenuQuery", 100, [{"text": "number 12", "saeId": sae}] * ROUNDS
 
 

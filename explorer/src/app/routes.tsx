@@ -20,4 +20,5 @@ export const routes: readonly PageRoute[] = [
   page("/", "Home", () => import("../pages/HomePage/HomePage")),
   page("/jobs", "Jobs", () => import("../pages/JobsPage/JobsPage")),
   page("/jobs/:id", null, () => import("../pages/JobPage/JobPage")),
+  page("/saes/:id", null, () => import("../pages/SaePage/SaePage")),
 ];

@@ -1,0 +1,67 @@
+import { Link } from "wouter";
+import { Card } from "../../components/Card";
+import { NumberText } from "../../components/NumberText";
+import { compact, whole } from "../../components/numbers";
+import { Properties, type Property } from "../../components/Properties";
+import { Time } from "../../components/Time";
+import { plain } from "../../components/words";
+import { Exports } from "./Exports";
+import type { SaePageQuery } from "./SaePage.generated";
+
+export type SaeShown = NonNullable<SaePageQuery["sae"]>;
+
+const MATCHES = new Map<boolean | null, string>([
+  [true, "yes"],
+  [false, "no, they have changed since"],
+  [null, "not known"],
+]);
+
+/** What the SAE is, what it was made from, and its files for other libraries. */
+export function About({ sae }: { sae: SaeShown }) {
+  const { trainingConfig: config, activationRun: run, neuronIndex: index } = sae;
+  const properties: Property[] = [
+    ["Class", sae.saeClass ?? "–"],
+    ["State", plain(sae.status)],
+    ["Neurons", <NumberText key="neurons" value={sae.latentCount} format={whole} />],
+    ["Width of the layer", <NumberText key="width" value={sae.inputSize} format={whole} />],
+    ...(sae.k === null ? [] : [["k", whole(sae.k)] as const]),
+    [
+      "Model",
+      <Link key="model" href={`/capture?model=${sae.languageModel.id}`}>
+        {sae.languageModel.name}
+      </Link>,
+    ],
+    ["Layer", sae.layer],
+    ["Model's files as then", MATCHES.get(sae.languageModelMatches)],
+    [
+      sae.origin === "IMPORTED" ? "Origin" : "Trained on",
+      run ? (
+        <Link key="run" href={`/train?run=${run.id}`}>
+          {run.name}
+        </Link>
+      ) : (
+        plain(sae.origin)
+      ),
+    ],
+    ...(config
+      ? ([
+          ["Epochs", whole(config.epochs)],
+          ["Learning rate", <NumberText key="rate" value={config.learningRate} />],
+          ["Seed", String(config.seed)],
+        ] as const)
+      : []),
+    ["Made", <Time key="made" at={sae.completedAt ?? sae.createdAt} />],
+    [
+      "Indexed over",
+      index?.tokenCount
+        ? `${compact(index.tokenCount)} tokens of ${compact(index.sampleCount ?? 0)} texts`
+        : "–",
+    ],
+  ];
+  return (
+    <Card title="About">
+      <Properties of={properties} />
+      <Exports sae={sae} />
+    </Card>
+  );
+}
