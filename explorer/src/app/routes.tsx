@@ -21,4 +21,5 @@ export const routes: readonly PageRoute[] = [
   page("/jobs", "Jobs", () => import("../pages/JobsPage/JobsPage")),
   page("/jobs/:id", null, () => import("../pages/JobPage/JobPage")),
   page("/saes/:id", null, () => import("../pages/SaePage/SaePage")),
+  page("/saes/:id/neurons/:index", null, () => import("../pages/NeuronPage/NeuronPage")),
 ];

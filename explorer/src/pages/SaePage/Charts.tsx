@@ -9,7 +9,6 @@ import type { NeuronList } from "./neuronList";
 import { useIdle } from "./useIdle";
 
 const DensityPlot = lazy(() => import("./DensityPlot"));
-const DecoderMap = lazy(() => import("./DecoderMap"));
 
 interface ChartsProps {
   sae: SaeShown;
@@ -17,7 +16,7 @@ interface ChartsProps {
   onChange: (list: NeuronList) => void;
 }
 
-/** All neurons at once, by figures and on the map; what is chosen here filters the table. */
+/** All neurons at once, by their figures; what is chosen here filters the table. */
 export function Charts({ sae, list, onChange }: ChartsProps) {
   // The table is what people wait for.
   const isIdle = useIdle();
@@ -47,7 +46,7 @@ export function Charts({ sae, list, onChange }: ChartsProps) {
             onBrush={(range) => onChange({ ...list, frequency: boundsOf(range, edges) })}
           />
         ) : (
-          <p className="muted">No neuron fired.</p>
+          <p className="muted">{histogram ? "No neuron fired." : "The index does not tell."}</p>
         )}
       </Card>
       <Card title="Maximum by frequency">
@@ -55,11 +54,6 @@ export function Charts({ sae, list, onChange }: ChartsProps) {
           {isIdle ? <DensityPlot saeId={sae.id} list={list} onChange={onChange} /> : waiting}
         </Suspense>
       </Card>
-      <div className={styles.map}>
-        <Card title="Map of decoder directions">
-          <Suspense fallback={waiting}>{isIdle ? <DecoderMap sae={sae} list={list} /> : waiting}</Suspense>
-        </Card>
-      </div>
     </div>
   );
 }

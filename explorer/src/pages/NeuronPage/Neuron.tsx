@@ -1,0 +1,94 @@
+import { Link } from "wouter";
+import { Card } from "../../components/Card";
+import { NumberText } from "../../components/NumberText";
+import { PageHeading } from "../../components/PageHeading";
+import { Properties } from "../../components/Properties";
+import { LaunchIndex } from "../SaePage/LaunchIndex";
+import { share } from "../SaePage/NeuronRow";
+import { Effects } from "./Effects";
+import { Firings } from "./Firings";
+import { Naming } from "./Naming";
+import styles from "./Neuron.module.css";
+import type { NeuronPageQuery } from "./NeuronPage.generated";
+import { playHref } from "./playHref";
+import { Related } from "./Related";
+import { TestText } from "./TestText";
+import { Texts } from "./Texts";
+
+export type NeuronShown = NonNullable<NeuronPageQuery["neuron"]>;
+export type SaeOfNeuron = NonNullable<NeuronPageQuery["sae"]>;
+
+interface NeuronProps {
+  neuron: NeuronShown;
+  sae: SaeOfNeuron;
+  /** Where the list and the neurons beside this one in it are. */
+  place: { list: string; previous: string | null; next: string | null };
+  hasIndex: boolean;
+}
+
+/** All that is known of a neuron. */
+export function Neuron({ neuron, sae, place, hasIndex }: NeuronProps) {
+  const { index, concept } = neuron;
+  return (
+    <>
+      <nav className="row" aria-label="The list of neurons">
+        <Link href={place.list}>{sae.name}</Link>
+        <Step href={place.previous} label="← Previous" keyName="k" />
+        <Step href={place.next} label="Next →" keyName="j" />
+      </nav>
+      <PageHeading title={concept ? `#${index} ${concept.name}` : `#${index}`}>
+        <Link
+          href={playHref(sae.id, index, neuron.steeringRange?.typical ?? null)}
+          className="button primary"
+        >
+          Steer from here
+        </Link>
+      </PageHeading>
+      {!hasIndex && (
+        <Card title="The neurons are not indexed">
+          <p className="muted">
+            On which texts this neuron fires, and how strongly, is known once they are. Your own text can be
+            tested at once.
+          </p>
+          <LaunchIndex saeId={sae.id} label="Index the neurons" />
+        </Card>
+      )}
+      <div className={styles.columns}>
+        <div className={styles.column}>
+          <Naming saeId={sae.id} neuron={neuron} />
+          {hasIndex && <Statistics neuron={neuron} />}
+          {hasIndex && <Effects neuron={neuron} saeId={sae.id} />}
+          {hasIndex && <Related neuron={neuron} saeId={sae.id} />}
+        </div>
+        <div className={styles.column}>
+          <TestText saeId={sae.id} index={index} max={neuron.maxActivation} />
+          {hasIndex && <Texts neuron={neuron} saeId={sae.id} />}
+        </div>
+      </div>
+    </>
+  );
+}
+
+function Step({ href, label, keyName }: { href: string | null; label: string; keyName: string }) {
+  if (!href) return <span className="muted">{label}</span>;
+  return (
+    <Link href={href} aria-keyshortcuts={keyName}>
+      {label} <kbd className={styles.key}>{keyName}</kbd>
+    </Link>
+  );
+}
+
+function Statistics({ neuron }: { neuron: NeuronShown }) {
+  return (
+    <Card title="When it fires">
+      <Properties
+        of={[
+          ["Frequency", <NumberText key="frequency" value={neuron.frequency} format={share} />],
+          ["Maximum", <NumberText key="maximum" value={neuron.maxActivation} />],
+          ["Mean while it fires", <NumberText key="mean" value={neuron.meanActivation} />],
+        ]}
+      />
+      <Firings neuron={neuron} />
+    </Card>
+  );
+}

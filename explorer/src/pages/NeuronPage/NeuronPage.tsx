@@ -1,0 +1,52 @@
+import { useParams } from "wouter";
+import { useData } from "../../api/hooks";
+import { Empty } from "../../components/Empty";
+import { PageHeading } from "../../components/PageHeading";
+import { filterOf } from "../SaePage/neuronList";
+import { SaeGate } from "../SaePage/SaeGate";
+import { useNeuronList } from "../SaePage/useNeuronList";
+import { Neuron } from "./Neuron";
+import { NeuronPageQueryDocument } from "./NeuronPage.generated";
+import { useKeys } from "./useKeys";
+import { useNeighbors } from "./useNeighbors";
+
+/** One neuron. Its place in the list that it was found in is in the address. */
+export default function NeuronPage() {
+  const params = useParams<{ id: string; index: string }>();
+  const saeId = params.id;
+  // What is no number is no neuron's, either.
+  const index = /^\d{1,9}$/.test(params.index) ? Number(params.index) : -1;
+  const { list, query } = useNeuronList();
+  const variables = { saeId, index, orderBy: list.order, filter: filterOf(list) };
+  const answer = useData(NeuronPageQueryDocument, variables);
+  const { sae, neuron } = answer.data ?? {};
+  const hasIndex = sae?.neuronIndex?.status === "READY";
+  const search = query && `?${query}`;
+  const place = {
+    list: `/saes/${saeId}${search}`,
+    previous: hrefOf(saeId, neuron?.previousIndex, search),
+    next: hrefOf(saeId, neuron?.nextIndex, search),
+  };
+  useKeys({ j: place.next, k: place.previous });
+  useNeighbors(variables, neuron);
+
+  return (
+    <SaeGate title={`Neuron #${params.index}`} answer={answer} sae={sae}>
+      {sae &&
+        (neuron ? (
+          <Neuron key={neuron.id} neuron={neuron} sae={sae} place={place} hasIndex={hasIndex} />
+        ) : (
+          <>
+            <PageHeading title="There is no such neuron" />
+            <Empty next={{ href: place.list, label: "All neurons" }}>
+              {sae.name} has the neurons 0 to {(sae.latentCount ?? 1) - 1}.
+            </Empty>
+          </>
+        ))}
+    </SaeGate>
+  );
+}
+
+function hrefOf(saeId: string, index: number | null | undefined, search: string): string | null {
+  return index === null || index === undefined ? null : `/saes/${saeId}/neurons/${index}${search}`;
+}

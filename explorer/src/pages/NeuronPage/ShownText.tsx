@@ -1,0 +1,52 @@
+import type { ReactNode } from "react";
+import type { Shared_TextFragment } from "../../api/Shared.generated";
+import { precise, whole } from "../../components/numbers";
+import { TokenText } from "../../components/TokenText";
+import { around, firingTokens } from "./around";
+import styles from "./Texts.module.css";
+
+/** How texts are shown. */
+export interface Shown {
+  /** Only some tokens around the one that the text is about. */
+  isShort: boolean;
+  /** Activations as numbers, too. */
+  hasValues: boolean;
+  /** The activation with the strongest shade; 0 for the highest of each text. */
+  max: number;
+}
+
+interface ShownTextProps {
+  text: Shared_TextFragment;
+  shown: Shown;
+  isSilent?: boolean;
+  aside?: ReactNode;
+}
+
+/** One text with its tokens shaded. */
+export function ShownText({ text, shown, isSilent = false, aside }: ShownTextProps) {
+  const { tokens, activations, peak } = around(text, shown.isShort);
+  return (
+    <div className={styles.text}>
+      <div className={styles.head}>
+        {!isSilent && <strong>{precise(text.score)}</strong>}
+        <span className="muted">text {whole(text.textIndex)}</span>
+        {aside}
+      </div>
+      <TokenText
+        tokens={tokens}
+        activations={activations}
+        {...(shown.max > 0 && { max: shown.max })}
+        {...(!isSilent && { peak })}
+      />
+      {shown.hasValues && !isSilent && (
+        <p className={styles.values}>
+          {firingTokens(tokens, activations).map(({ place, name, value }) => (
+            <span key={place}>
+              <code>{name}</code> {precise(value)}
+            </span>
+          ))}
+        </p>
+      )}
+    </div>
+  );
+}
