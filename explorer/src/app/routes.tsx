@@ -22,4 +22,5 @@ export const routes: readonly PageRoute[] = [
   page("/jobs/:id", null, () => import("../pages/JobPage/JobPage")),
   page("/saes/:id", null, () => import("../pages/SaePage/SaePage")),
   page("/saes/:id/neurons/:index", null, () => import("../pages/NeuronPage/NeuronPage")),
+  page("/saes/:id/concepts", null, () => import("../pages/ConceptsPage/ConceptsPage")),
 ];

@@ -58,11 +58,11 @@ export function Neuron({ neuron, sae, place, hasIndex }: NeuronProps) {
           <Naming saeId={sae.id} neuron={neuron} />
           {hasIndex && <Statistics neuron={neuron} />}
           {hasIndex && <Effects neuron={neuron} saeId={sae.id} />}
-          {hasIndex && <Related neuron={neuron} saeId={sae.id} />}
         </div>
         <div className={styles.column}>
           <TestText saeId={sae.id} index={index} max={neuron.maxActivation} />
           {hasIndex && <Texts neuron={neuron} saeId={sae.id} />}
+          {hasIndex && <Related neuron={neuron} saeId={sae.id} />}
         </div>
       </div>
     </>
@@ -85,7 +85,7 @@ function Statistics({ neuron }: { neuron: NeuronShown }) {
         of={[
           ["Frequency", <NumberText key="frequency" value={neuron.frequency} format={share} />],
           ["Maximum", <NumberText key="maximum" value={neuron.maxActivation} />],
-          ["Mean while it fires", <NumberText key="mean" value={neuron.meanActivation} />],
+          ["Mean when it fires", <NumberText key="mean" value={neuron.meanActivation} />],
         ]}
       />
       <Firings neuron={neuron} />

@@ -51,8 +51,8 @@ function Plot({ density, list, onChange }: { density: Density } & Omit<DensityPl
     density.counts.forEach((row, y) => {
       row.forEach((count, x) => {
         if (count === 0) return;
-        const strength = 0.25 + (0.75 * Math.log(count + 1)) / most;
-        context.fillStyle = css(ramp([palette.surface, palette.middle, palette.high], strength));
+        const strength = 0.2 + (0.8 * Math.log(count + 1)) / most;
+        context.fillStyle = css(ramp([palette.surface, palette.middle], strength));
         context.fillRect(x, rows - 1 - y, 1, 1);
       });
     });

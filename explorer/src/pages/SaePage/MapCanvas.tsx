@@ -40,6 +40,11 @@ const KEYS: Record<string, (view: MapView, width: number, height: number, all: M
   "0": (_view, _width, _height, all) => all,
 };
 
+/** Returns points' radius on the whole map: large where there is room. */
+function radiusOf(count: number, area: number): number {
+  return Math.min(2.5, Math.max(0.75, Math.sqrt(area / Math.max(1, count)) / 6));
+}
+
 /** The map itself: drag, zoom, point, click; by keyboard the neuron in the middle is pointed at. */
 export function MapCanvas({ saeId, columns, list, hits, isFiltered }: MapCanvasProps) {
   const [, navigate] = useLocation();
@@ -67,12 +72,13 @@ export function MapCanvas({ saeId, columns, list, hits, isFiltered }: MapCanvasP
       if (context.canvas.height !== rows) context.canvas.height = rows;
       const image = context.createImageData(columnsOfPixels, rows);
       const pixels = new Uint32Array(image.data.buffer);
-      const radius = Math.min(4, 0.75 + 0.75 * Math.log2(Math.max(1, view.scale / all.scale)));
+      const closer = 0.75 * Math.log2(Math.max(1, view.scale / all.scale));
+      const radius = Math.min(4, radiusOf(xs.length, width * height) + closer);
       paint(pixels, columnsOfPixels, rows, view, ratio, radius, drawing);
       context.putImageData(image, 0, 0);
     });
     return () => cancelAnimationFrame(frame);
-  }, [canvas, drawing, view, all, width, height, ratio]);
+  }, [canvas, drawing, view, all, xs, width, height, ratio]);
 
   useEffect(() => {
     const element = canvas.current;

@@ -1,0 +1,57 @@
+import { expect, test } from "vitest";
+import { fileOf } from "./exported";
+import { csvLines, previewOf } from "./imported";
+
+const NAMES = [
+  { index: 3, name: 'a "quoted", long\nname', score: 0.5 },
+  { index: 40, name: "plain", score: null },
+];
+
+test("what is given out can be taken in again", () => {
+  for (const format of ["csv", "json"] as const) {
+    const preview = previewOf(fileOf(NAMES, format), 64);
+    expect(preview.problems).toEqual([]);
+    expect(preview.format).toBe(format);
+    expect(preview.rows.map(({ index, name, score }) => [index, name, score])).toEqual([
+      ["3", 'a "quoted", long\nname', "0.5"],
+      ["40", "plain", ""],
+    ]);
+  }
+});
+
+test("rows that are wrong are told by their place, in files of any length", () => {
+  const rows = Array.from({ length: 30 }, (_, index) => `${index},name ${index},`);
+  const file = ["neuron_idx,concept_name,score", ...rows, "64,beyond,", "x,none,", "7,,", "8,name,high"].join(
+    "\n",
+  );
+  const { problems, count, rows: shown } = previewOf(file, 64);
+  expect(count).toBe(34);
+  expect(shown.length).toBe(10);
+  expect(problems).toEqual([
+    "row 31: There is no neuron 64; the last one is 63.",
+    "row 32: “x” is no neuron's number.",
+    "row 33: The name is empty.",
+    "row 34: “high” is no score.",
+  ]);
+});
+
+test("a broken file is told as a whole", () => {
+  expect(previewOf('{"concepts": ', 64)).toEqual({
+    format: "json",
+    rows: [],
+    count: null,
+    problems: ["This is no JSON."],
+  });
+});
+
+test("cells may hold delimiters and line breaks, and lines end in any way", () => {
+  expect(csvLines('a,"b,\n""c"""\r\n1,2\r3;,')).toEqual([
+    ["a", 'b,\n"c"'],
+    ["1", "2"],
+    ["3;", ""],
+  ]);
+  expect(csvLines("neuron_idx;concept_name\n1;x")).toEqual([
+    ["neuron_idx", "concept_name"],
+    ["1", "x"],
+  ]);
+});
