@@ -1,9 +1,9 @@
 import { useState } from "react";
-import { type OperationResult, useClient } from "urql";
+import { useClient } from "urql";
 import { type Problem, problemOf } from "../../api/problems";
 import { ErrorBox } from "../../components/ErrorBox";
 import { whole } from "../../components/numbers";
-import { type ConceptsPageExportQuery, ConceptsPageExportQueryDocument } from "./ConceptsPage.generated";
+import { ConceptsPageExportQueryDocument } from "./ConceptsPage.generated";
 import { type ExportedName, fileOf } from "./exported";
 
 interface ExportProps {
@@ -18,15 +18,17 @@ export function Export({ saeId, name, total }: ExportProps) {
   const [loaded, setLoaded] = useState<number | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
 
+  const pageAfter = (after: string | null) =>
+    client
+      .query(ConceptsPageExportQueryDocument, { saeId, after }, { requestPolicy: "network-only" })
+      .toPromise();
   const save = async (format: "csv" | "json") => {
     setProblem(null);
     const names: ExportedName[] = [];
     let after: string | null = null;
     do {
       setLoaded(names.length);
-      const { data, error }: OperationResult<ConceptsPageExportQuery> = await client
-        .query(ConceptsPageExportQueryDocument, { saeId, after }, { requestPolicy: "network-only" })
-        .toPromise();
+      const { data, error } = await pageAfter(after);
       const page = data?.sae?.concepts;
       if (!page) {
         setProblem(error ? problemOf(error) : null);

@@ -4,10 +4,12 @@ import type { NeuronFilter } from "../../generated/types";
 import { SaePageHitsQueryDocument } from "./SaePage.generated";
 
 const PAGE = 100;
+/** The table's search comes first; each page is a search of its own. */
+const AFTER_MS = 500;
 /** More are not shown on the map; they are asked for in pages. */
-export const MAX_HITS = 2_000;
+export const MAX_HITS = 500;
 
-/** The neurons that a filter of words and names lets through, 2,000 at most; null without one, and until they are known. */
+/** The neurons that a filter of words and names lets through, 500 at most; null without one, and until they are known. */
 export function useHits(saeId: string, filter: NeuronFilter | null): ReadonlySet<number> | null {
   const client = useClient();
   const key = JSON.stringify(filter);
@@ -29,9 +31,10 @@ export function useHits(saeId: string, filter: NeuronFilter | null): ReadonlySet
       }
       setFound({ key, hits });
     };
-    void load();
+    const timer = setTimeout(load, AFTER_MS);
     return () => {
       isCurrent = false;
+      clearTimeout(timer);
     };
   }, [client, saeId, key]);
   return useMemo(() => (filter !== null && found?.key === key ? found.hits : null), [filter, found, key]);

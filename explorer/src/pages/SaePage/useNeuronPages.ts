@@ -87,6 +87,7 @@ export function useNeuronPages<Data, Given extends object, Row>(
   }, [client, query, pageOf, key]);
 
   const range = useRef<readonly [number, number]>([0, 0]);
+  const shownAt = useRef(0);
   const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
   useEffect(() => {
     loader.show(pagesOf(...range.current, loader.state.count));
@@ -100,10 +101,14 @@ export function useNeuronPages<Data, Given extends object, Row>(
   const onRange = useCallback(
     (first: number, last: number) => {
       range.current = [first, last];
-      timer.current ??= setTimeout(() => {
+      const rest = SETTLE_MS - (performance.now() - shownAt.current);
+      const show = () => {
         timer.current = undefined;
+        shownAt.current = performance.now();
         loader.show(pagesOf(...range.current, loader.state.count));
-      }, SETTLE_MS);
+      };
+      if (rest <= 0 && timer.current === undefined) show();
+      else timer.current ??= setTimeout(show, rest);
     },
     [loader],
   );
