@@ -31,7 +31,7 @@ export default function NeuronPage() {
   useNeighbors(variables, neuron);
 
   return (
-    <SaeGate title={`Neuron #${params.index}`} answer={answer} sae={sae}>
+    <SaeGate title={`#${params.index}`} answer={answer} sae={sae}>
       {sae &&
         (neuron ? (
           <Neuron key={neuron.id} neuron={neuron} sae={sae} place={place} hasIndex={hasIndex} />

@@ -1,0 +1,74 @@
+// Goes from an SAE's list of neurons to one of them, names it, tests it, and finds it among the names.
+import { visit } from "./visit.mjs";
+
+const heading = (page) => page.getByRole("heading", { level: 1 });
+
+await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
+  const rows = page.getByRole("list", { name: "Neurons" });
+  const listed = (count) => page.getByText(`${count} listed`, { exact: true }).waitFor();
+
+  await page.goto(`${url}${sae}?order=FREQUENCY_DESC`);
+  await rows.getByRole("link").first().waitFor();
+  await rows.evaluate((list, index) => {
+    list.scrollTop = index * list.querySelector("[role=listitem]").clientHeight;
+  }, scrollTo);
+  const item = rows.locator(`[aria-posinset="${scrollTo + 1}"]`);
+  await item.getByRole("link").waitFor();
+  const scrolled = { index: await item.getByRole("link").innerText(), rows: await rows.getByRole("listitem").count() };
+  await page.waitForURL(/row=/);
+  await page.reload();
+  await item.getByRole("link").waitFor();
+
+  await page.getByRole("searchbox", { name: "Words" }).fill("numbers lis");
+  await page.getByLabel("Search in").selectOption("Names");
+  await listed(1);
+  const found = { address: page.url(), text: await rows.innerText() };
+  await page.getByRole("button", { name: "Show all" }).click();
+  await page.getByLabel("Fires").selectOption("Yes");
+  await rows.getByRole("link").first().click();
+
+  const next = page.getByRole("link", { name: "Next" });
+  await next.waitFor();
+  const first = await heading(page).innerText();
+  await page.keyboard.press("j");
+  await heading(page).filter({ hasNotText: first }).waitFor();
+  const second = { heading: await heading(page).innerText(), address: page.url() };
+  await page.keyboard.press("k");
+  await heading(page).filter({ hasText: first }).waitFor();
+
+  await page.getByRole("textbox", { name: "Text" }).fill(prompt);
+  await page.getByText(/^Highest|^It does not fire/).waitFor();
+  const tested = { steer: await page.getByRole("link", { name: "Steer from here" }).getAttribute("href") };
+  tested.text = await page.getByRole("region", { name: "Test it with your own text" }).innerText();
+  await shoot("explorer_neuron_tested");
+
+  await page.getByRole("textbox", { name: "Name" }).fill(name);
+  await page.getByRole("button", { name: "Save" }).click();
+  await heading(page).filter({ hasText: name }).waitFor();
+  await page.getByRole("textbox", { name: "Name" }).fill(`${name}, perhaps`);
+  await page.getByRole("button", { name: "Save" }).click();
+  await heading(page).filter({ hasText: "perhaps" }).waitFor();
+  await page.getByRole("button", { name: `Undo: “${name}”` }).click();
+  await heading(page).filter({ hasNotText: "perhaps" }).waitFor();
+  const named = await heading(page).innerText();
+
+  await page.goto(`${url}${sae}/concepts`);
+  await page.getByRole("button", { name: "Import" }).click();
+  const paste = page.getByLabel("Or paste it");
+  await paste.fill("neuron_idx,concept_name,score\n7,seven,0.5\n99999,nobody,");
+  const refused = { preview: await page.getByRole("alert").innerText() };
+  await page.locator("form").getByRole("button", { name: "Import" }).click();
+  await page.getByText("This cannot be done as given").waitFor();
+  refused.server = await page.getByRole("alert").last().innerText();
+  await paste.fill("neuron_idx,concept_name,score\n7,seven,0.5");
+  await page.locator("form").getByRole("button", { name: "Import" }).click();
+  await page.getByText("1 names are in").waitFor();
+  await listed(3);
+  const names = await page.getByRole("list", { name: "Names" }).innerText();
+  const saved = page.waitForEvent("download");
+  await page.getByRole("button", { name: "Export CSV" }).click();
+  const file = await (await saved).createReadStream();
+  const chunks = [];
+  for await (const chunk of file) chunks.push(chunk);
+  return { scrolled, found, first, second, tested, named, refused, names, exported: Buffer.concat(chunks).toString() };
+});
