@@ -1,8 +1,9 @@
+import { useEffect, useState } from "react";
 import { useParams } from "wouter";
 import { useData } from "../../api/hooks";
 import { Empty } from "../../components/Empty";
 import { PageHeading } from "../../components/PageHeading";
-import { filterOf } from "../SaePage/neuronList";
+import { filterOf, withoutFigures } from "../SaePage/neuronList";
 import { SaeGate } from "../SaePage/SaeGate";
 import { useNeuronList } from "../SaePage/useNeuronList";
 import { Neuron } from "./Neuron";
@@ -17,10 +18,16 @@ export default function NeuronPage() {
   // What is no number is no neuron's, either.
   const index = /^\d{1,9}$/.test(params.index) ? Number(params.index) : -1;
   const { list, query } = useNeuronList();
-  const variables = { saeId, index, orderBy: list.order, filter: filterOf(list) };
+  // Orders and bounds of figures are errors until there is an index, which only the answer tells.
+  const [isIndexed, setIndexed] = useState(true);
+  const asked = isIndexed ? list : withoutFigures(list);
+  const variables = { saeId, index, orderBy: asked.order, filter: filterOf(asked) };
   const answer = useData(NeuronPageQueryDocument, variables);
   const { sae, neuron } = answer.data ?? {};
   const hasIndex = sae?.neuronIndex?.status === "READY";
+  useEffect(() => {
+    if (sae) setIndexed(hasIndex);
+  }, [sae, hasIndex]);
   const search = query && `?${query}`;
   const place = {
     list: `/saes/${saeId}${search}`,

@@ -26,7 +26,8 @@ export default function DensityPlot({ saeId, list, onChange }: DensityPlotProps)
   const density = data?.sae?.neuronDensity;
   if (problem) return <ErrorBox problem={problem} onRetry={reload} />;
   if (!data) return <p className="muted">Loading…</p>;
-  if (!density?.counts.length) return <Empty>No neuron fired.</Empty>;
+  if (!density) return <Empty>An earlier version made the index, without these figures.</Empty>;
+  if (density.counts.length === 0) return <Empty>No neuron fired.</Empty>;
   return <Plot density={density} list={list} onChange={onChange} />;
 }
 

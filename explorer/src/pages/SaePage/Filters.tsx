@@ -4,10 +4,12 @@ import styles from "./Filters.module.css";
 import {
   type Bounds,
   FIELDS,
+  FIELDS_WITHOUT_INDEX,
   filterOf,
   indicesIn,
   type NeuronList,
   ORDERS,
+  ORDERS_WITHOUT_INDEX,
   SOURCES,
   withoutFilter,
 } from "./neuronList";
@@ -54,9 +56,7 @@ export function Filters({ list, onChange, hasFigures }: FiltersProps) {
     TYPING_MS,
   );
   const isFiltered = filterOf(list) !== null;
-  const orders = hasFigures
-    ? ORDERS
-    : ORDERS.filter((order) => !order.includes("FREQ") && !order.includes("ACTIV"));
+  const orders = hasFigures ? ORDERS : ORDERS_WITHOUT_INDEX;
   return (
     <search className={styles.filters}>
       <div className={styles.wide}>
@@ -73,7 +73,10 @@ export function Filters({ list, onChange, hasFigures }: FiltersProps) {
         value={list.searchIn ?? ""}
         options={[
           { value: "", label: "Everything" },
-          ...FIELDS.map((value) => ({ value, label: FIELD_NAMES[value] })),
+          ...(hasFigures ? FIELDS : FIELDS_WITHOUT_INDEX).map((value) => ({
+            value,
+            label: FIELD_NAMES[value],
+          })),
         ]}
         onChange={(value) => onChange({ ...list, searchIn: value || null })}
       />

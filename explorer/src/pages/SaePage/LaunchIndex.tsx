@@ -29,9 +29,11 @@ export function LaunchIndex({ saeId, label, jobs = [] }: LaunchIndexProps) {
   if (job) return <JobLine job={job} />;
   return (
     <>
-      <button type="button" disabled={running} onClick={launch}>
-        {label}
-      </button>
+      <p>
+        <button type="button" disabled={running} onClick={launch}>
+          {label}
+        </button>
+      </p>
       {problem && <ErrorBox problem={problem} />}
     </>
   );

@@ -1,5 +1,14 @@
 import { expect, test } from "vitest";
-import { addressOf, figuresFit, filterOf, indicesIn, listOf, withList, wordFilterOf } from "./neuronList";
+import {
+  addressOf,
+  figuresFit,
+  filterOf,
+  indicesIn,
+  listOf,
+  withList,
+  withoutFigures,
+  wordFilterOf,
+} from "./neuronList";
 
 const FULL =
   "order=FREQUENCY_DESC&q=python+list&in=TOP_TEXTS&dead=no&named=yes&source=MANUAL&minf=0.001&maxf=0.1&mina=2&maxa=30&ids=3+5";
@@ -45,4 +54,12 @@ test("figures are compared here, words by the server", () => {
   expect(figuresFit(list, 0.09, 5)).toBe(false);
   expect(figuresFit(list, 0.2, 5.1)).toBe(false);
   expect(figuresFit(listOf(new URLSearchParams("dead=yes")), 0.2, 5)).toBe(false);
+});
+
+test("without an index a list asks nothing that only one could tell", () => {
+  const list = withoutFigures(listOf(new URLSearchParams(FULL)));
+  expect(addressOf(list).toString()).toBe("q=python+list&named=yes&source=MANUAL&ids=3+5");
+  expect(withoutFigures(listOf(new URLSearchParams("order=CONCEPT_NAME&in=NOTE"))).order).toBe(
+    "CONCEPT_NAME",
+  );
 });

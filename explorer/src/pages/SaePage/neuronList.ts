@@ -31,6 +31,9 @@ export const ORDERS: readonly NeuronOrder[] = [
   "CONCEPT_UPDATED_DESC",
 ];
 export const FIELDS: readonly NeuronSearchField[] = ["CONCEPT", "NOTE", "TOP_TEXTS", "PROMOTED_TOKENS"];
+/** Those that need no index. */
+export const ORDERS_WITHOUT_INDEX: readonly NeuronOrder[] = ["INDEX", "CONCEPT_NAME", "CONCEPT_UPDATED_DESC"];
+export const FIELDS_WITHOUT_INDEX: readonly NeuronSearchField[] = ["CONCEPT", "NOTE"];
 export const SOURCES: readonly ConceptSource[] = ["MANUAL", "IMPORTED", "GENERATED"];
 
 /** As the API refuses more. */
@@ -39,9 +42,6 @@ export const MAX_INDICES = 1_000;
 const KEYS = ["order", "q", "in", "dead", "named", "source", "minf", "maxf", "mina", "maxa", "ids"] as const;
 
 const ANY: Bounds = { from: null, to: null };
-
-/** Orders that need no index. */
-const WITHOUT_INDEX: readonly NeuronOrder[] = ["INDEX", "CONCEPT_NAME", "CONCEPT_UPDATED_DESC"];
 
 function oneOf<Value extends string>(values: readonly Value[], text: string | null): Value | null {
   return values.find((value) => value === text) ?? null;
@@ -138,8 +138,9 @@ export function withoutFilter(list: NeuronList): NeuronList {
 
 /** Returns what is left of the list where no index tells of figures. */
 export function withoutFigures(list: NeuronList): NeuronList {
-  const order = WITHOUT_INDEX.includes(list.order) ? list.order : "INDEX";
-  return { ...list, order, dead: null, frequency: ANY, maximum: ANY };
+  const order = oneOf(ORDERS_WITHOUT_INDEX, list.order) ?? "INDEX";
+  const searchIn = oneOf(FIELDS_WITHOUT_INDEX, list.searchIn);
+  return { ...list, order, searchIn, dead: null, frequency: ANY, maximum: ANY };
 }
 
 /** Returns the part of the list's filter that figures alone do not decide; null where they do. */
