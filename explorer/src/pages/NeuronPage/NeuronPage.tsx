@@ -1,5 +1,5 @@
 import { useEffect, useState } from "react";
-import { useParams } from "wouter";
+import { useParams, useSearchParams } from "wouter";
 import { useData } from "../../api/hooks";
 import { Empty } from "../../components/Empty";
 import { PageHeading } from "../../components/PageHeading";
@@ -28,11 +28,12 @@ export default function NeuronPage() {
   useEffect(() => {
     if (sae) setIndexed(hasIndex);
   }, [sae, hasIndex]);
-  const search = query && `?${query}`;
+  // How texts are shown, and one's own text, go along from neuron to neuron.
+  const [address] = useSearchParams();
   const place = {
-    list: `/saes/${saeId}${search}`,
-    previous: hrefOf(saeId, neuron?.previousIndex, search),
-    next: hrefOf(saeId, neuron?.nextIndex, search),
+    list: `/saes/${saeId}${query && `?${query}`}`,
+    previous: hrefOf(saeId, neuron?.previousIndex, address),
+    next: hrefOf(saeId, neuron?.nextIndex, address),
   };
   useKeys({ j: place.next, k: place.previous });
   useNeighbors(variables, neuron);
@@ -54,6 +55,8 @@ export default function NeuronPage() {
   );
 }
 
-function hrefOf(saeId: string, index: number | null | undefined, search: string): string | null {
-  return index === null || index === undefined ? null : `/saes/${saeId}/neurons/${index}${search}`;
+function hrefOf(saeId: string, index: number | null | undefined, address: URLSearchParams): string | null {
+  if (index === null || index === undefined) return null;
+  const search = address.toString();
+  return `/saes/${saeId}/neurons/${index}${search && `?${search}`}`;
 }

@@ -40,10 +40,21 @@ export function SaeGate({ title, answer, sae, children }: SaeGateProps) {
       </>
     );
   }
-  const isUsable = sae.status === "PARTIAL";
+  if (sae.status === "PARTIAL") {
+    return (
+      <>
+        <div className="row" role="note">
+          <span>{REASONS.PARTIAL}</span>
+          {sae.job && <Link href={`/jobs/${sae.job.id}`}>See its job</Link>}
+        </div>
+        {children}
+        {problem}
+      </>
+    );
+  }
   return (
     <>
-      {isUsable ? children : <PageHeading title={sae.name} />}
+      <PageHeading title={sae.name} />
       {problem}
       <Making sae={sae} />
     </>
@@ -54,7 +65,8 @@ const REASONS: Record<SaePage_StateFragment["status"], string> = {
   READY: "",
   PENDING: "The job that makes it waits for its turn.",
   BUILDING: "It is being made. This page shows it as soon as it is there.",
-  PARTIAL: "Its job has stopped before the end; what it had finished is here. Retry the job to go on.",
+  PARTIAL:
+    "The job that makes this SAE has stopped before its end. What was finished is here; retry the job to go on.",
   FAILED: "Its job has failed, or its files are gone.",
 };
 
@@ -71,7 +83,7 @@ function Making({ sae: { status, job } }: { sae: SaePage_StateFragment }) {
       <p>
         {now ? (
           <Link href={`/jobs/${now.id}`} className="button primary">
-            {status === "FAILED" || status === "PARTIAL" ? "See its job, and retry it" : "Watch its job"}
+            {status === "FAILED" ? "See its job, and retry it" : "Watch its job"}
           </Link>
         ) : (
           <Link href="/train" className="button">
