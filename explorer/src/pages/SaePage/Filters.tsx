@@ -51,9 +51,10 @@ interface FiltersProps {
 export function Filters({ list, onChange, hasFigures }: FiltersProps) {
   const [text, setText] = useTyped(list.search, (search) => onChange({ ...list, search }), TYPING_MS);
   const [numbers, setNumbers] = useTyped(
-    list.indices?.join(" ") ?? "",
+    numbersOf(list.indices),
     (typed) => onChange({ ...list, indices: indicesIn(typed) }),
     TYPING_MS,
+    (typed) => numbersOf(indicesIn(typed)),
   );
   const isFiltered = filterOf(list) !== null;
   const orders = hasFigures ? ORDERS : ORDERS_WITHOUT_INDEX;
@@ -124,6 +125,10 @@ export function Filters({ list, onChange, hasFigures }: FiltersProps) {
       </button>
     </search>
   );
+}
+
+function numbersOf(indices: readonly number[] | null): string {
+  return indices?.join(" ") ?? "";
 }
 
 interface YesNoProps {

@@ -26,7 +26,7 @@ function paletteNow(): Palette {
     text: themeColor("--text"),
     low: themeColor("--border-strong"),
     middle: themeColor("--accent"),
-    high: themeColor("--activation"),
+    high: themeColor("--series-2"),
   };
 }
 

@@ -10,18 +10,23 @@ export function useDelayed<Value>(value: Value, milliseconds: number): Value {
   return delayed;
 }
 
-/** A text in a field, told of when somebody has stopped typing; it follows changes from elsewhere. */
+/**
+ * A text in a field, told of when somebody has stopped typing; it follows changes from elsewhere.
+ *
+ * @param read What becomes of a text: "12 " is read as "12", and must not become that while somebody types on.
+ */
 export function useTyped(
   value: string,
   onChange: (value: string) => void,
   milliseconds: number,
+  read: (text: string) => string = (text) => text,
 ): [string, (text: string) => void] {
   const [text, setText] = useState(value);
   const told = useRef(value);
-  const tell = useRef(onChange);
-  tell.current = onChange;
+  const given = useRef({ onChange, read });
+  given.current = { onChange, read };
   useEffect(() => {
-    if (value === told.current) return;
+    if (value === given.current.read(told.current)) return;
     told.current = value;
     setText(value);
   }, [value]);
@@ -29,7 +34,7 @@ export function useTyped(
     if (text === told.current) return;
     const timer = setTimeout(() => {
       told.current = text;
-      tell.current(text);
+      given.current.onChange(text);
     }, milliseconds);
     return () => clearTimeout(timer);
   }, [text, milliseconds]);
