@@ -7,6 +7,7 @@ from gql_server.api.common import BigInt, field, from_row, object_type
 from gql_server.api.context import Info
 from gql_server.api.server_status import ServerStatus, server_status
 from gql_server.formats.sae_classes import BUILT_IN, RECOMMENDED
+from gql_server.model_files.places import places
 from gql_server.services import interactive
 
 
@@ -112,6 +113,14 @@ class Server:
     async def devices(self, info: Info) -> list[str]:
         """Where a training can be computed; the first is where this server computes if not told."""
         return (await interactive.describe(info.context.server)).devices
+
+    @field
+    async def language_model_paths(self, info: Info) -> list[str]:
+        """Directories with a config.json and .gguf files under the server's model directories, up to two
+        directories deep, 100 at most; addLanguageModel takes them, and says where one is no whole model.
+        """
+        server = info.context.server
+        return await server.readers.files.run(places, server.settings.model_dirs)
 
     @field
     async def status(self, info: Info) -> ServerStatus:

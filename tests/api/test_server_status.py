@@ -239,3 +239,17 @@ def test_the_memory_of_a_process_that_has_ended_is_not_known() -> None:
     own = resident_bytes(os.getpid())
     assert own is None or own > 10_000_000
     assert resident_bytes(2**30) is None
+
+
+async def test_the_paths_of_language_models_are_told_as_they_are_added(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/tiny.gguf").write_bytes(b"GGUF")
+    async with serving(tmp_path, Executor(), model_dirs=(tmp_path / "models",)) as parts:
+        (path,) = (await ask(parts, "{ server { languageModelPaths } }"))["server"]["languageModelPaths"]
+        added = await ask(
+            parts,
+            'mutation($path: String!) { addLanguageModel(input: {name: "tiny", source: {path: $path}})'
+            " { __typename } }",
+            path=path,
+        )
+    assert added["addLanguageModel"]["__typename"] == "LanguageModelAdded"

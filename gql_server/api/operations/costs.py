@@ -176,7 +176,7 @@ def _work(type_name: str, field_name: str, below: Scope, arguments: Mapping[str,
             return passes * _prompts(below)
         case "Subscription.jobs" | "Subscription.trainingPoints" | "Subscription.changes":
             return PER_WATCH
-        case "Server.status" | "Subscription.serverStatus":
+        case "Server.status" | "Server.languageModelPaths" | "Subscription.serverStatus":
             return PER_LOOK
         case "Mutation.generate" | "Subscription.generation":
             variants = below.outputs / max(1, below.prompts)

@@ -139,6 +139,7 @@ SIZES: Mapping[str, Size] = {
     "WorkerStatus.busyWith": _always(1),
     "WorkerStatus.languageModels": _always(1),
     "Server.devices": _always(1),
+    "Server.languageModelPaths": _always(RECORDS),
     "TopNeurons.prompts": lambda scope: scope.prompts,
     "PromptNeurons.tokens": lambda scope: scope.tokens,
     "PromptNeurons.neurons": _page,
