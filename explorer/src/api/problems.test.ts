@@ -1,6 +1,6 @@
 import { CombinedError } from "urql";
 import { expect, test } from "vitest";
-import { problemOf, refusalOf } from "./problems";
+import { messageAt, problemOf, refusalOf } from "./problems";
 
 test("an answer that is no refusal is no problem", () => {
   expect(refusalOf({ __typename: "JobLaunched" })).toBeNull();
@@ -45,4 +45,19 @@ test("a network that fails and a session that has ended are told apart", () => {
   const response = { status: 401 };
   const signedOut = new CombinedError({ networkError: new Error("Unauthorized"), response });
   expect(problemOf(signedOut).title).toBe("Signed out");
+});
+
+test("what is wrong stands beside its field, and beside the field around it", () => {
+  const problem = refusalOf({
+    __typename: "InvalidInput",
+    message: "2 fields are wrong.",
+    fields: [
+      { path: ["dataset", "file", "path"], message: "It is not there." },
+      { path: ["k"], message: "k is at most 64." },
+    ],
+  } as { __typename: string });
+  expect(messageAt(problem, "k")).toBe("k is at most 64.");
+  expect(messageAt(problem, "dataset")).toBe("It is not there.");
+  expect(messageAt(problem, "data")).toBeUndefined();
+  expect(messageAt(null, "k")).toBeUndefined();
 });

@@ -53,6 +53,12 @@ export function refusalOf(result: { __typename: string }): Problem | null {
   };
 }
 
+/** Returns what is wrong at an input's path or below it, to show beside its field. */
+export function messageAt(problem: Problem | null, path: string): string | undefined {
+  const found = problem?.fields.filter((field) => field.path === path || field.path.startsWith(`${path}.`));
+  return found?.map(({ message }) => message).join(" ") || undefined;
+}
+
 /** Returns the problem behind an error of the network or of GraphQL. */
 export function problemOf(error: CombinedError): Problem {
   const [first] = error.graphQLErrors;
