@@ -25,11 +25,11 @@ export function destinationOf(hit: Hit): Destination {
     case "Job":
       return { href: `/jobs/${hit.id}`, label: hit.title, kind: "Job" };
     case "LanguageModel":
-      return { href: `/capture?model=${hit.id}`, label: hit.name, kind: "Language model" };
+      return { href: `/models/${hit.id}`, label: hit.name, kind: "Language model" };
     case "ActivationRun":
-      return { href: `/train?run=${hit.id}`, label: hit.name, kind: "Activation run" };
+      return { href: `/runs/${hit.id}`, label: hit.name, kind: "Activation run" };
     case "StoredDataset":
-      return { href: "/datasets", label: hit.name, kind: "Dataset" };
+      return { href: `/datasets?dataset=${hit.id}`, label: hit.name, kind: "Dataset" };
     case "ConceptConfig":
       return { href: `/saes/${hit.sae.id}/play?config=${hit.id}`, label: hit.name, kind: "Concept config" };
   }

@@ -23,4 +23,10 @@ export const routes: readonly PageRoute[] = [
   page("/saes/:id", null, () => import("../pages/SaePage/SaePage")),
   page("/saes/:id/neurons/:index", null, () => import("../pages/NeuronPage/NeuronPage")),
   page("/saes/:id/concepts", null, () => import("../pages/ConceptsPage/ConceptsPage")),
+  page("/datasets", "Datasets", () => import("../pages/DatasetsPage/DatasetsPage")),
+  page("/capture", "Capture", () => import("../pages/CapturePage/CapturePage")),
+  page("/train", "Train", () => import("../pages/TrainPage/TrainPage")),
+  page("/runs/:id", null, () => import("../pages/RunPage/RunPage")),
+  page("/models/:id", null, () => import("../pages/ModelPage/ModelPage")),
+  page("/start", null, () => import("../pages/StartPage/StartPage")),
 ];

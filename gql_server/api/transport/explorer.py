@@ -20,6 +20,8 @@ ROUTES = (
     "/datasets",
     "/capture",
     "/train",
+    "/runs/{id}",
+    "/models/{id}",
     "/compare",
     "/saes/{id}",
     "/saes/{id}/neurons/{index}",

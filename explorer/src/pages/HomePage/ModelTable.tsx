@@ -12,7 +12,7 @@ const COLUMNS: readonly Column<Model>[] = [
   {
     key: "name",
     title: "Model",
-    cell: (model) => <Link href={`/capture?model=${model.id}`}>{model.name}</Link>,
+    cell: (model) => <Link href={`/models/${model.id}`}>{model.name}</Link>,
   },
   { key: "architecture", title: "Architecture", cell: (model) => model.architecture ?? "–" },
   { key: "status", title: "Status", cell: (model) => plain(model.status) },

@@ -10,7 +10,7 @@ import type { HomePageQuery } from "./HomePage.generated";
 type Run = HomePageQuery["activationRuns"]["nodes"][number];
 
 const COLUMNS: readonly Column<Run>[] = [
-  { key: "name", title: "Run", cell: (run) => <Link href={`/train?run=${run.id}`}>{run.name}</Link> },
+  { key: "name", title: "Run", cell: (run) => <Link href={`/runs/${run.id}`}>{run.name}</Link> },
   { key: "model", title: "Model", cell: (run) => run.languageModel.name },
   { key: "status", title: "Status", cell: (run) => plain(run.status) },
   {
