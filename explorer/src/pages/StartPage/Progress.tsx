@@ -1,0 +1,121 @@
+import { useEffect, useRef } from "react";
+import { useAction, useData } from "../../api/hooks";
+import { Card } from "../../components/Card";
+import { ErrorBox } from "../../components/ErrorBox";
+import type { TrainSaeInput } from "../../generated/types";
+import { inputOf } from "../DatasetsPage/datasetChoice";
+import { TrainPageLaunchMutationDocument } from "../TrainPage/TrainPage.generated";
+import { Finished } from "./Finished";
+import styles from "./Progress.module.css";
+import { keyOf, nextOf } from "./pipeline";
+import type { Plan } from "./plan";
+import { StageRow } from "./StageRow";
+import type { SetPlan } from "./StartPage";
+import { StartPageClassQueryDocument, StartPageEvaluateMutationDocument } from "./StartPage.generated";
+import { TrainingFigures } from "./TrainingFigures";
+import { useStartJobs } from "./useStartJobs";
+
+/** All jobs from the capture to the measured SAE; launches each when the one before it has succeeded. */
+export function Progress({ plan, setPlan }: { plan: Plan; setPlan: SetPlan }) {
+  const jobs = useStartJobs(plan);
+  const { data } = useData(StartPageClassQueryDocument, {}, { policy: "cache-first" });
+  const info = data?.server.saeClassInfos.find(({ recommended }) => recommended);
+  const train = useAction(TrainPageLaunchMutationDocument);
+  const evaluate = useAction(StartPageEvaluateMutationDocument);
+  const next = nextOf(plan, jobs);
+
+  const launch = async () => {
+    if (next.do === "train" && info) {
+      const input: TrainSaeInput = {
+        activationRunId: next.runId,
+        saeClass: info.name,
+        latentCount: plan.latents,
+        k: info.needsK ? plan.k : null,
+        epochs: plan.epochs,
+        idempotencyKey: keyOf(plan, "train"),
+      };
+      const launched = await train.run({ input, validateOnly: false });
+      if (launched?.__typename === "JobLaunched") setPlan({ train: launched.job.id }, { replace: true });
+    } else if (next.do === "evaluate") {
+      const { heldOut, texts } = plan;
+      const share = heldOut > 0 ? { sampleOffset: texts, sampleLimit: heldOut } : {};
+      const input = {
+        saeId: next.saeId,
+        dataset: inputOf(plan.data),
+        ...share,
+        idempotencyKey: keyOf(plan, "evaluate"),
+      };
+      const launched = await evaluate.run({ input });
+      if (launched?.__typename === "JobLaunched") setPlan({ evaluate: launched.job.id }, { replace: true });
+    }
+  };
+  // Once for each thing to launch; what is refused waits for a person.
+  const launched = useRef("");
+  const due = next.do === "train" || next.do === "evaluate" ? next.do : "";
+  const isReady = due === "evaluate" || (due === "train" && info !== undefined);
+  const newest = useRef(launch);
+  newest.current = launch;
+  useEffect(() => {
+    if (!isReady || launched.current === due) return;
+    launched.current = due;
+    void newest.current();
+  }, [isReady, due]);
+
+  const problem = train.problem ?? evaluate.problem;
+  const saeId = jobs.train?.result?.id;
+  return (
+    <>
+      {next.do === "finish" && <Finished saeId={next.saeId} isHeldOut={plan.heldOut > 0} />}
+      <Card title="Progress">
+        {jobs.problem && <ErrorBox problem={jobs.problem} />}
+        <ol className={styles.stages}>
+          <StageRow
+            title="Capture activations"
+            what="The model reads the texts."
+            job={jobs.capture}
+            launched={plan.capture !== null}
+          />
+          <StageRow
+            title="Train the SAE"
+            what="It learns to write each activation as a few neurons."
+            job={jobs.train}
+            launched={plan.train !== null}
+          >
+            {saeId && <TrainingFigures saeId={saeId} />}
+          </StageRow>
+          <StageRow
+            title="Index the neurons"
+            what="How often each fires, and on which texts most."
+            job={jobs.index}
+            launched={jobs.index !== undefined && jobs.index !== null}
+          />
+          <StageRow
+            title="Measure it"
+            what="What the model loses when the SAE stands in its layer's place."
+            job={jobs.evaluate}
+            launched={plan.evaluate !== null}
+          />
+        </ol>
+        {problem && <ErrorBox problem={problem} onRetry={() => void launch()} />}
+        {(problem || next.do === "stop") && (
+          <p>
+            Or{" "}
+            <button
+              type="button"
+              onClick={() => setPlan({ step: "training", capture: null, train: null, evaluate: null })}
+            >
+              Change the choices
+            </button>{" "}
+            and make it anew; what has been captured stays.
+          </p>
+        )}
+        {next.do !== "finish" && (
+          <p className="muted">
+            This page starts each step when the one before it is done. Close it and come back to this address
+            whenever you like: it goes on from where it was.
+          </p>
+        )}
+      </Card>
+    </>
+  );
+}
