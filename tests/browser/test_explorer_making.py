@@ -1,5 +1,7 @@
-"""The explorer's pages that make something: the first SAE, datasets, captures, trainings, in a real browser."""
+"""The explorer's pages that make something, in a real browser: first SAE, datasets, captures, trainings."""
 
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,22 +13,29 @@ import pytest
 from gql_server.api.transport import explorer
 from tests.browser.browsing import NEEDS_BROWSER, drive
 from tests.support.server_process import RunningServer, server_process
-from tests.support.waiting import until
 
 pytestmark = [
     *NEEDS_BROWSER,
     pytest.mark.skipif(not explorer.is_built(), reason="needs the explorer's bundle: make explorer"),
 ]
 
-TEXTS = [
-    f"The {animal} sits on the mat and looks at the moon." for animal in ("cat", "dog", "owl", "fox")
-] * 5
+ANIMALS = ("cat", "dog", "owl", "fox")
+TEXTS = [f"The {animal} sits on the mat and looks at the moon." for animal in ANIMALS] * 5
+WAIT_SECONDS = 240
 JOB = "... on JobLaunched { job { id } }"
+ADD = """mutation($path: String!) { addLanguageModel(input: {name: "tiny", source: {path: $path}}) {
+  ... on LanguageModelAdded { languageModel { id } } } }"""
+LOAD = f"mutation($id: ID!) {{ loadLanguageModel(id: $id) {{ {JOB} }} }}"
+UPLOAD = """mutation($file: Upload!) { uploadDataset(input: {file: $file}, name: "kept") {
+  ... on StoredDataset { id } } }"""
+CAPTURE = f"mutation($input: CaptureActivationsInput!) {{ captureActivations(input: $input) {{ {JOB} }} }}"
 
 
 def ask(server: RunningServer, query: str, **variables: Any) -> Any:
     """Ask as another client of the API, and return the operation's only field."""
-    answer = httpx.post(f"{server.url}/graphql", json={"query": query, "variables": variables}).json()
+    answer = httpx.post(
+        f"{server.url}/graphql", json={"query": query, "variables": variables}, timeout=WAIT_SECONDS
+    ).json()
     assert "errors" not in answer, answer
     (field,) = answer["data"].values()
     return field
@@ -35,13 +44,25 @@ def ask(server: RunningServer, query: str, **variables: Any) -> Any:
 def finished(server: RunningServer, launched: Any) -> str:
     """Wait until a job has succeeded, and return the ID of what it has made."""
     query = "query($id: ID!) { job(id: $id) { status error result { ... on Node { id } } } }"
+    deadline = time.monotonic() + WAIT_SECONDS
+    while (job := ask(server, query, id=launched["job"]["id"]))["status"] in {"QUEUED", "RUNNING"}:
+        assert time.monotonic() < deadline, job
+        time.sleep(0.1)
+    assert job["status"] == "SUCCEEDED", job
+    return str(job["result"]["id"])
 
-    def job() -> Any:
-        return ask(server, query, id=launched["job"]["id"])
 
-    until(lambda: job()["status"] not in {"QUEUED", "RUNNING"}, seconds=60)
-    assert job()["status"] == "SUCCEEDED", job()
-    return str(job()["result"]["id"])
+def stored(server: RunningServer) -> str:
+    """Upload the texts as another client, and return the dataset's ID."""
+    operations = json.dumps({"query": UPLOAD, "variables": {"file": None}})
+    answer = httpx.post(
+        f"{server.url}/graphql",
+        data={"operations": operations, "map": json.dumps({"0": ["variables.file"]})},
+        files={"0": ("kept.txt", "\n".join(TEXTS))},
+        headers={"GraphQL-Require-Preflight": "1"},
+        timeout=WAIT_SECONDS,
+    )
+    return str(answer.json()["data"]["uploadDataset"]["id"])
 
 
 @pytest.fixture(scope="module")
@@ -57,43 +78,14 @@ def made(
 ) -> Iterator[tuple[RunningServer, dict[str, str]]]:
     """Run a server with a model, a stored dataset and a run; give their IDs."""
     with server_process(tmp_path_factory.mktemp("artifacts"), MODEL_DIRS=str(tiny_model_dir)) as server:
-        add = """mutation($path: String!) { addLanguageModel(input: {name: "tiny", source: {path: $path}}) {
-          ... on LanguageModelAdded { languageModel { id } } } }"""
-        model = ask(server, add, path=str(tiny_model_dir))["languageModel"]["id"]
-        finished(
-            server, ask(server, f"mutation($id: ID!) {{ loadLanguageModel(id: $id) {{ {JOB} }} }}", id=model)
-        )
-        upload = """mutation($file: Upload!) { uploadDataset(input: {file: $file}, name: "kept") {
-          ... on StoredDataset { id } } }"""
-        answer = httpx.post(
-            f"{server.url}/graphql",
-            data={
-                "operations": f'{{"query": {_json(upload)}, "variables": {{"file": null}}}}',
-                "map": '{"0": ["variables.file"]}',
-            },
-            files={"0": ("kept.txt", "\n".join(TEXTS))},
-            headers={"GraphQL-Require-Preflight": "1"},
-        ).json()
-        dataset = answer["data"]["uploadDataset"]["id"]
+        model = ask(server, ADD, path=str(tiny_model_dir))["languageModel"]["id"]
+        finished(server, ask(server, LOAD, id=model))
+        dataset = stored(server)
         query = "query($id: ID!) { languageModel(id: $id) { layers { name } } }"
         layer = ask(server, query, id=model)["layers"][0]["name"]
-        capture = (
-            f"mutation($input: CaptureActivationsInput!) {{ captureActivations(input: $input) {{ {JOB} }} }}"
-        )
-        inputs = {
-            "languageModelId": model,
-            "layers": [layer],
-            "dataset": {"datasetId": dataset},
-            "name": "twenty texts",
-        }
-        run = finished(server, ask(server, capture, input=inputs))
+        inputs = {"languageModelId": model, "layers": [layer], "dataset": {"datasetId": dataset}}
+        run = finished(server, ask(server, CAPTURE, input=inputs | {"name": "twenty texts"}))
         yield server, {"model": model, "dataset": dataset, "run": run}
-
-
-def _json(text: str) -> str:
-    import json
-
-    return json.dumps(text)
 
 
 @pytest.mark.slow

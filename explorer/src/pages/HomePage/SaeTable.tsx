@@ -49,7 +49,7 @@ export function SaeTable({ rows }: { rows: readonly Sae[] | undefined }) {
       columns={COLUMNS}
       rows={rows}
       rowKey={(sae) => sae.id}
-      empty={<Empty next={{ href: "/train", label: "Train one" }}>There is no SAE yet.</Empty>}
+      empty={<Empty next={{ href: "/start", label: "Make a first SAE" }}>There is no SAE yet.</Empty>}
     />
   );
 }

@@ -52,7 +52,7 @@ export function LoadedSteps({ plan, languageModelId, setPlan }: LoadedStepsProps
       <LayerPicker
         layers={model.layers}
         chosen={layer ? [layer] : []}
-        onChange={([name]) => setPlan({ layer: name ?? null }, { replace: true })}
+        onChange={([name]) => setPlan({ layer: name ?? null, earlier: null }, { replace: true })}
       />
       <div>
         <button

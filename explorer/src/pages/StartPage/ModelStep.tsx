@@ -65,7 +65,7 @@ export function ModelStep({ setPlan }: { setPlan: SetPlan }) {
       // Where it is refused now, the next step offers it again.
       await load.run({ id });
     }
-    setPlan({ model: id, step: "layer" });
+    setPlan({ model: id, step: "layer", earlier: null });
   };
 
   return (
@@ -106,6 +106,9 @@ export function ModelStep({ setPlan }: { setPlan: SetPlan }) {
           <button type="submit" className="primary" disabled={running || (isTyped && typed === "")}>
             Use this model
           </button>
+          <span role="status" className="muted">
+            {running && " The server looks at its files…"}
+          </span>
         </div>
       </form>
     </Card>

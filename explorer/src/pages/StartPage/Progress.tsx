@@ -63,6 +63,7 @@ export function Progress({ plan, setPlan }: { plan: Plan; setPlan: SetPlan }) {
 
   const problem = train.problem ?? evaluate.problem;
   const saeId = jobs.train?.result?.id;
+  const captured = jobs.capture?.status === "SUCCEEDED" && jobs.capture.result ? plan.capture : null;
   return (
     <>
       {next.do === "finish" && <Finished saeId={next.saeId} isHeldOut={plan.heldOut > 0} />}
@@ -98,15 +99,16 @@ export function Progress({ plan, setPlan }: { plan: Plan; setPlan: SetPlan }) {
         </ol>
         {problem && <ErrorBox problem={problem} onRetry={() => void launch()} />}
         {(problem || next.do === "stop") && (
-          <p>
-            Or{" "}
+          <p className="row">
             <button
               type="button"
-              onClick={() => setPlan({ step: "training", capture: null, train: null, evaluate: null })}
+              onClick={() =>
+                setPlan({ step: "training", earlier: captured, capture: null, train: null, evaluate: null })
+              }
             >
-              Change the choices
-            </button>{" "}
-            and make it anew; what has been captured stays.
+              Choose other sizes
+            </button>
+            {captured && <span className="muted">What has been captured is used again.</span>}
           </p>
         )}
         {next.do !== "finish" && (

@@ -29,7 +29,12 @@ export default function StartPage() {
   return (
     <>
       <PageHeading title="Make an SAE" />
-      <Steps plan={plan} onStep={(step) => setPlan(step === "model" ? { step, model: null } : { step })} />
+      <Steps
+        plan={plan}
+        onStep={(step) =>
+          setPlan(step === "model" ? { step, model: null, layer: null, earlier: null } : { step })
+        }
+      />
       {/* The focus goes here with each step, so that Tab leads to its first control. */}
       <div ref={content} tabIndex={-1} className="stack" style={{ outline: "none" }}>
         {plan.step === "model" && <ModelStep setPlan={setPlan} />}

@@ -31,7 +31,9 @@ export function TextsStep({ plan, setPlan }: { plan: Plan; setPlan: SetPlan }) {
           type="button"
           className="primary"
           disabled={!isUsable}
-          onClick={() => setPlan({ step: "training", ...shares(look.found?.sampleCount ?? null) })}
+          onClick={() =>
+            setPlan({ step: "training", earlier: null, ...shares(look.found?.sampleCount ?? null) })
+          }
         >
           Use these texts
         </button>

@@ -56,6 +56,12 @@ export function TrainingStep({ plan, model, setPlan }: TrainingStepProps) {
       k: k ?? plan.k,
       epochs: epochs ?? plan.epochs,
     };
+    const launch = (capture: string) =>
+      setPlan({ ...chosen, layer: plan.layer, capture, train: null, evaluate: null });
+    if (plan.earlier && chosen.texts === plan.texts) {
+      launch(plan.earlier);
+      return;
+    }
     const launched = await run({
       input: {
         languageModelId: model.id,
@@ -65,9 +71,7 @@ export function TrainingStep({ plan, model, setPlan }: TrainingStepProps) {
         maxLength: MAX_LENGTH,
       },
     });
-    if (launched?.__typename === "JobLaunched") {
-      setPlan({ ...chosen, layer: plan.layer, capture: launched.job.id, train: null, evaluate: null });
-    }
+    if (launched?.__typename === "JobLaunched") launch(launched.job.id);
   };
 
   return (

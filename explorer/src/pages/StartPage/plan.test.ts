@@ -24,6 +24,7 @@ test("a plan comes back from its address, at its step", () => {
   };
   expect(throughAddress(plan)).toEqual(plan);
   const launched: Plan = { ...plan, step: "progress", capture: "job_1", train: "job_2" };
+  expect(planOf(new URLSearchParams(paramsOf({ ...plan, capture: "job_1" }))).step).toBe("progress");
   expect(throughAddress(launched)).toEqual(launched);
 });
 

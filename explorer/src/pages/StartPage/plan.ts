@@ -14,6 +14,8 @@ export interface Plan {
   latents: number | null;
   k: number;
   epochs: number;
+  /** A capture of the same model, layer and texts that has succeeded: other sizes need no new one. */
+  earlier: string | null;
   /** IDs of jobs. */
   capture: string | null;
   train: string | null;
@@ -52,6 +54,7 @@ export function planOf(search: URLSearchParams): Plan {
     latents: whole("latents"),
     k: whole("k") ?? DEFAULT_K,
     epochs: whole("epochs") ?? DEFAULT_EPOCHS,
+    earlier: search.get("earlier"),
     capture,
     train: search.get("train"),
     evaluate: search.get("evaluate"),
@@ -61,7 +64,7 @@ export function planOf(search: URLSearchParams): Plan {
 /** Returns an address's parameters for a plan. */
 export function paramsOf(plan: Plan): Record<string, string> {
   const { data, step, ...rest } = plan;
-  const entries = Object.entries({ ...rest, data: encode(data), step: step === "progress" ? null : step });
+  const entries = Object.entries({ ...rest, data: encode(data), step: plan.capture ? null : step });
   return Object.fromEntries(
     entries.flatMap(([key, value]) => (value === null ? [] : [[key, String(value)]])),
   );
