@@ -129,7 +129,7 @@ async def test_each_page_is_shown_and_can_be_used_by_everybody(
         "/start",
         f"/start?model={ids['model']}&step=texts",
     ]
-    until = {paths[2]: "on disk", paths[3]: "Learning rate"}
+    until = {paths[2]: "on disk", paths[3]: "Computed on"}
     found = await drive("open_pages", server.url, path="/", paths=paths, until=until)
 
     pages = found["pages"]

@@ -120,7 +120,7 @@ export function CaptureForm({ model, layers, limits, search, setSearch }: Captur
         {kind !== "own" && kind !== "upload" && <DatasetLook choice={choice} answer={look} />}
       </Card>
       <Card title="How">
-        <form className="stack" onSubmit={onSubmit}>
+        <form className="stack" noValidate onSubmit={onSubmit}>
           <div className={styles.fields}>
             <TextField
               label="Name"

@@ -1,4 +1,4 @@
-import { useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { Checkbox } from "../../components/controls";
 import styles from "./LayerPicker.module.css";
 import { drawingOf, kindOf, type Layer, titleOf } from "./layers";
@@ -16,6 +16,13 @@ interface LayerPickerProps {
 /** The model drawn from its input to its output; each row is a block, each chip a layer to listen to. */
 export function LayerPicker({ layers, chosen, onChange, multiple = false, error }: LayerPickerProps) {
   const [everything, setEverything] = useState(false);
+  const model = useRef<HTMLFieldSetElement>(null);
+  useEffect(() => {
+    const { current } = model;
+    const chosenRow = current?.querySelector(":checked")?.closest("div");
+    // In a deep model what is chosen may be below the part that is seen.
+    if (current && chosenRow) current.scrollTop = chosenRow.offsetTop - current.clientHeight / 2;
+  }, []);
   const { before, blocks, after } = drawingOf(layers, everything);
   const toggle = (name: string, isOn: boolean) => {
     if (!multiple) onChange([name]);
@@ -48,7 +55,7 @@ export function LayerPicker({ layers, chosen, onChange, multiple = false, error 
           {error}
         </p>
       )}
-      <fieldset className={styles.model}>
+      <fieldset ref={model} className={styles.model}>
         <legend className="hidden-visually">Layers, from the model's input to its output</legend>
         <p className={styles.end}>Tokens in ↓</p>
         {before.length > 0 && <div className={styles.outside}>{before.map(chip)}</div>}

@@ -1,5 +1,5 @@
 import { useEffect, useRef } from "react";
-import { useAction, useData } from "../../api/hooks";
+import { useAction } from "../../api/hooks";
 import { Card } from "../../components/Card";
 import { ErrorBox } from "../../components/ErrorBox";
 import type { TrainSaeInput } from "../../generated/types";
@@ -11,26 +11,24 @@ import { keyOf, nextOf } from "./pipeline";
 import type { Plan } from "./plan";
 import { StageRow } from "./StageRow";
 import type { SetPlan } from "./StartPage";
-import { StartPageClassQueryDocument, StartPageEvaluateMutationDocument } from "./StartPage.generated";
+import { StartPageEvaluateMutationDocument } from "./StartPage.generated";
 import { TrainingFigures } from "./TrainingFigures";
 import { useStartJobs } from "./useStartJobs";
 
 /** All jobs from the capture to the measured SAE; launches each when the one before it has succeeded. */
 export function Progress({ plan, setPlan }: { plan: Plan; setPlan: SetPlan }) {
   const jobs = useStartJobs(plan);
-  const { data } = useData(StartPageClassQueryDocument, {}, { policy: "cache-first" });
-  const info = data?.server.saeClassInfos.find(({ recommended }) => recommended);
   const train = useAction(TrainPageLaunchMutationDocument);
   const evaluate = useAction(StartPageEvaluateMutationDocument);
   const next = nextOf(plan, jobs);
 
   const launch = async () => {
-    if (next.do === "train" && info) {
+    if (next.do === "train") {
+      // The default class is the recommended one, and takes k.
       const input: TrainSaeInput = {
         activationRunId: next.runId,
-        saeClass: info.name,
         latentCount: plan.latents,
-        k: info.needsK ? plan.k : null,
+        k: plan.k,
         epochs: plan.epochs,
         idempotencyKey: keyOf(plan, "train"),
       };
@@ -52,14 +50,13 @@ export function Progress({ plan, setPlan }: { plan: Plan; setPlan: SetPlan }) {
   // Once for each thing to launch; what is refused waits for a person.
   const launched = useRef("");
   const due = next.do === "train" || next.do === "evaluate" ? next.do : "";
-  const isReady = due === "evaluate" || (due === "train" && info !== undefined);
   const newest = useRef(launch);
   newest.current = launch;
   useEffect(() => {
-    if (!isReady || launched.current === due) return;
+    if (due === "" || launched.current === due) return;
     launched.current = due;
     void newest.current();
-  }, [isReady, due]);
+  }, [due]);
 
   const problem = train.problem ?? evaluate.problem;
   const saeId = jobs.train?.result?.id;

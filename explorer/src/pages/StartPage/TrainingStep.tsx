@@ -76,7 +76,7 @@ export function TrainingStep({ plan, model, setPlan }: TrainingStepProps) {
 
   return (
     <Card title="How large?">
-      <form className="stack" onSubmit={onSubmit}>
+      <form className="stack" noValidate onSubmit={onSubmit}>
         {info && (
           <p>
             <strong>{info.name}</strong>, the recommended class.{" "}
@@ -138,7 +138,7 @@ export function TrainingStep({ plan, model, setPlan }: TrainingStepProps) {
         </p>
         {problem && <ErrorBox problem={problem} />}
         <div>
-          <button type="submit" className="primary" disabled={running || !data}>
+          <button type="submit" className="primary" disabled={running}>
             Make the SAE
           </button>
         </div>

@@ -70,7 +70,7 @@ export function TrainForm({ run, server, initial }: TrainFormProps) {
   };
 
   return (
-    <form className="stack" onSubmit={onSubmit}>
+    <form className="stack" noValidate onSubmit={onSubmit}>
       <Card title="Class">
         <ClassPicker classes={classes} chosen={saeClass} onChange={setSaeClass} />
         {at("saeClass") && <p role="alert">{at("saeClass")}</p>}
