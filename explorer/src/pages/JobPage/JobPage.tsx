@@ -10,6 +10,7 @@ import { Properties } from "../../components/Properties";
 import { Time } from "../../components/Time";
 import { jobKind } from "../../components/words";
 import { JobActions } from "./JobActions";
+import { JobCurves } from "./JobCurves";
 import { JobLog } from "./JobLog";
 import { JobPageQueryDocument } from "./JobPage.generated";
 import { JobRequest } from "./JobRequest";
@@ -59,6 +60,9 @@ export default function JobPage() {
           ]}
         />
       </Card>
+      {found.request.__typename === "TrainRequest" && found.request.sae && (
+        <JobCurves sae={found.request.sae} />
+      )}
       <Card title="What was asked">
         <JobRequest request={found.request} />
       </Card>
