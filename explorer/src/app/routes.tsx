@@ -29,4 +29,6 @@ export const routes: readonly PageRoute[] = [
   page("/runs/:id", null, () => import("../pages/RunPage/RunPage")),
   page("/models/:id", null, () => import("../pages/ModelPage/ModelPage")),
   page("/start", null, () => import("../pages/StartPage/StartPage")),
+  page("/compare", "Compare", () => import("../pages/ComparePage/ComparePage")),
+  page("/server", "Server", () => import("../pages/ServerPage/ServerPage")),
 ];

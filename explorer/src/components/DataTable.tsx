@@ -5,7 +5,7 @@ import { ErrorBox } from "./ErrorBox";
 
 export interface Column<Row> {
   key: string;
-  title: string;
+  title: ReactNode;
   cell: (row: Row) => ReactNode;
   /** Numbers stand at the right. */
   numeric?: boolean;
