@@ -1,3 +1,4 @@
+import styles from "./controls.module.css";
 import { Field } from "./Field";
 
 interface Control<Value> {
@@ -123,7 +124,7 @@ export function Select<Value extends string>({
 
 export function Checkbox({ label, value, onChange, disabled }: Control<boolean>) {
   return (
-    <label className="row">
+    <label className={styles.checkbox}>
       <input
         type="checkbox"
         checked={value}
