@@ -4,13 +4,15 @@ import "uplot/dist/uPlot.min.css";
 import styles from "./CurveChart.module.css";
 import { currentPalette, onSchemeChange } from "./colors";
 import { type Line, nearest, type Range, xExtent } from "./lines";
-import { type Drawn, HEIGHT, optionsFor, setData } from "./plot";
+import { type Drawn, dataOf, HEIGHT, optionsFor } from "./plot";
 
 interface CurveChartProps {
   title: string;
   /** What the lines tell in words, for those who do not see them. */
   description: string;
   xLabel: string;
+  /** How values are written. */
+  format: (value: number) => string;
   /** At least one. */
   lines: readonly Line[];
   /** Grows as the lines do, which grow in place. */
@@ -27,7 +29,7 @@ interface CurveChartProps {
 
 /** One chart of lines. Drag to zoom, double-click to see all; arrow keys move the readout. */
 export function CurveChart(props: CurveChartProps) {
-  const { title, description, xLabel, lines, revision, logX, logY, range, cursor } = props;
+  const { title, description, xLabel, format, lines, revision, logX, logY, range, cursor } = props;
   const id = useId();
   const holder = useRef<HTMLDivElement>(null);
   const chart = useRef<uPlot | null>(null);
@@ -43,14 +45,13 @@ export function CurveChart(props: CurveChartProps) {
     if (!element) return;
     drawn.current = { lines, range: told.current.range, palette: currentPalette() };
     const plot = new uPlot(
-      optionsFor(drawn, { xLabel, logX, logY, width: element.clientWidth }, (chosen) =>
+      optionsFor(drawn, { xLabel, format, logX, logY, width: element.clientWidth }, (chosen) =>
         told.current.onRange(chosen),
       ),
-      undefined,
+      dataOf(lines),
       element,
     );
     chart.current = plot;
-    setData(plot, lines);
     const move = ({ offsetX }: PointerEvent) => told.current.onCursor(plot.posToVal(offsetX, "x"));
     const leave = () => told.current.onCursor(null);
     const showAll = () => told.current.onRange(null);
@@ -69,13 +70,13 @@ export function CurveChart(props: CurveChartProps) {
       plot.destroy();
       chart.current = null;
     };
-  }, [identity, xLabel, logX, logY]);
+  }, [identity, xLabel, format, logX, logY]);
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: `revision` tells of points that were added in place.
   useEffect(() => {
     drawn.current.lines = lines;
     drawn.current.range = range;
-    if (chart.current) setData(chart.current, lines);
+    chart.current?.setData(dataOf(lines));
   }, [lines, range, revision]);
 
   useEffect(() => {

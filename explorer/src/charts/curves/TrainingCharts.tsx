@@ -129,6 +129,7 @@ function MetricChart({ metric, rows, revision, view, onView, cursor, onCursor }:
       title={title}
       description={`Last values: ${description}`}
       xLabel={X_LABELS[view.x]}
+      format={format}
       lines={lines}
       revision={revision}
       logX={view.logX}

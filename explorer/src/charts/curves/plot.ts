@@ -1,10 +1,12 @@
 import type { RefObject } from "react";
 import uPlot from "uplot";
-import { compact, precise } from "../../components/numbers";
+import { compact } from "../../components/numbers";
 import { dashesOf, hueOf, type Palette } from "./colors";
 import { type Line, type Range, xExtent, yExtent } from "./lines";
 
 export const HEIGHT = 220;
+/** Of the y axis, as a share of what it shows. */
+const LEAST_SPAN = 2e-3;
 const RAW_ALPHA = 0.3;
 
 /** What is drawn by now. */
@@ -16,6 +18,8 @@ export interface Drawn {
 
 interface Axes {
   xLabel: string;
+  /** How values are written. */
+  format: (value: number) => string;
   logX: boolean;
   logY: boolean;
   width: number;
@@ -24,7 +28,7 @@ interface Axes {
 /** Returns a chart's options. Each line has an x of its own, which is uPlot's mode 2. */
 export function optionsFor(
   drawn: RefObject<Drawn>,
-  { xLabel, logX, logY, width }: Axes,
+  { xLabel, format, logX, logY, width }: Axes,
   onRange: (range: Range) => void,
 ): uPlot.Options {
   const axis: uPlot.Axis = {
@@ -40,7 +44,11 @@ export function optionsFor(
   const yRange = (): uPlot.Range.MinMax => {
     const { lines, range } = drawn.current;
     const [low, high] = yExtent(lines, range, logY) ?? [logY ? 1 : 0, logY ? 10 : 1];
-    return logY ? uPlot.rangeLog(low, high, 10, false) : uPlot.rangeNum(low, high, 0.1, true);
+    if (logY) return uPlot.rangeLog(low, high, 10, false);
+    // A constant's rounding errors are no curve.
+    const least = LEAST_SPAN * Math.max(Math.abs(low), Math.abs(high));
+    const more = Math.max(0, least - (high - low)) / 2;
+    return uPlot.rangeNum(low - more, high + more, 0.1, true);
   };
   return {
     mode: 2 as uPlot.Mode,
@@ -68,7 +76,7 @@ export function optionsFor(
         size: 34,
         values: shown(compact),
       },
-      { ...axis, scale: "y", size: 62, values: shown(precise) },
+      { ...axis, scale: "y", size: 62, values: shown(format) },
     ],
     series: [{}, ...drawn.current.lines.flatMap((line) => seriesOf(line, drawn))],
     hooks: {
@@ -84,8 +92,8 @@ export function optionsFor(
   };
 }
 
-/** Shows what the lines have by now. Columns are handed over as they are, without a copy. */
-export function setData(plot: uPlot, lines: readonly Line[]): void {
+/** Returns the lines as the chart takes them: their columns as they are, without a copy. */
+export function dataOf(lines: readonly Line[]): uPlot.AlignedData {
   const data = [
     null,
     ...lines.flatMap(({ x, y, raw }) =>
@@ -98,7 +106,7 @@ export function setData(plot: uPlot, lines: readonly Line[]): void {
     ),
   ];
   // uPlot's types know mode 1 only.
-  plot.setData(data as unknown as uPlot.AlignedData);
+  return data as unknown as uPlot.AlignedData;
 }
 
 function seriesOf({ place, raw }: Line, drawn: RefObject<Drawn>): uPlot.Series[] {

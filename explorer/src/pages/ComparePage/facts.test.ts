@@ -55,6 +55,13 @@ test("only what differs is left, and what one SAE does not have differs", () => 
   expect(differing(configurationOf([sae(), sae()]))).toEqual([]);
 });
 
+test("a training that goes on has what was asked for", () => {
+  const job = { request: { __typename: "TrainRequest", learningRate: 0.02, epochs: 5, k: 8 } };
+  const running = sae({ trainingConfig: null, k: null, job } as unknown as Partial<ComparedSae>);
+  const told = Object.fromEntries(configurationOf([running]).map(({ name, values }) => [name, values[0]]));
+  expect([told["Learning rate"], told.Epochs, told.K, told.Seed]).toEqual(["0.02", "5", "8", null]);
+});
+
 test("evaluations are about the same only if texts, lengths and exclusions are", () => {
   expect(basisOf(evaluation())).toBe("wiki, texts 1,001 to 1,256, up to 128 tokens of each");
   const all = [

@@ -26,7 +26,13 @@ function written(value: number | null | undefined, format: (value: number) => st
   return value === null || value === undefined ? null : format(value);
 }
 
-/** Returns how SAEs were made. */
+/** Returns what was asked for, until it is known how the training was; nothing of an import. */
+function askedOf({ job, trainingConfig }: ComparedSae) {
+  if (trainingConfig) return trainingConfig;
+  return job?.request.__typename === "TrainRequest" ? job.request : null;
+}
+
+/** Returns how SAEs were made, or are being made. */
 export function configurationOf(saes: readonly ComparedSae[]): Fact[] {
   const fact = (name: string, value: (sae: ComparedSae) => string | null | undefined): Fact => ({
     name,
@@ -40,16 +46,16 @@ export function configurationOf(saes: readonly ComparedSae[]): Fact[] {
     fact("Activation run", (sae) => sae.activationRun?.name),
     fact("Input size", (sae) => written(sae.inputSize, whole)),
     fact("Neurons", (sae) => written(sae.latentCount, whole)),
-    fact("K", (sae) => written(sae.k, whole)),
-    fact("Learning rate", (sae) => written(sae.trainingConfig?.learningRate, precise)),
-    fact("L1 coefficient", (sae) => written(sae.trainingConfig?.l1Lambda, precise)),
-    fact("Epochs", (sae) => written(sae.trainingConfig?.epochs, whole)),
-    fact("Batch size", (sae) => written(sae.trainingConfig?.batchSize, whole)),
+    fact("K", (sae) => written(sae.k ?? askedOf(sae)?.k, whole)),
+    fact("Learning rate", (sae) => written(askedOf(sae)?.learningRate, precise)),
+    fact("L1 coefficient", (sae) => written(askedOf(sae)?.l1Lambda, precise)),
+    fact("Epochs", (sae) => written(askedOf(sae)?.epochs, whole)),
+    fact("Batch size", (sae) => written(askedOf(sae)?.batchSize, whole)),
     fact("Excluded first positions", (sae) => written(sae.trainingConfig?.excludeFirstPositions, whole)),
     fact("Excluded outliers", (sae) =>
       written(sae.trainingConfig?.excludeOutliers, (times) => `over ${precise(times)} × median`),
     ),
-    fact("Seed", (sae) => written(sae.trainingConfig?.seed, String)),
+    fact("Seed", (sae) => written(askedOf(sae)?.seed, String)),
     fact("Device", (sae) => sae.trainingConfig?.device),
   ];
 }

@@ -18,7 +18,7 @@ type SaeClass = ServerPageQuery["server"]["saeClassInfos"][number];
 const CLASS_COLUMNS: readonly Column<SaeClass>[] = [
   { key: "name", title: "Class", cell: ({ name }) => <code>{name}</code> },
   { key: "description", title: "What it is", cell: ({ description }) => description },
-  { key: "source", title: "From", cell: ({ builtIn }) => (builtIn ? "the server" : "a package") },
+  { key: "source", title: "From", cell: ({ builtIn }) => (builtIn ? "built in" : "package") },
 ];
 
 /** How the server is, live, and what it can do. */
