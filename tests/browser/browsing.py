@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import Sequence, Set
+from collections.abc import AsyncIterator, Sequence, Set
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,9 @@ REFUSED = "Failed to load resource: the server responded with a status of {}"
 SIGNING_IN = [REFUSED.format("401 (Unauthorized)")] * 3
 """At first, with a wrong token, and with none again."""
 
+LINE_BYTES = 64 * 1024 * 1024
+"""A driver prints what it has found in one line."""
+
 NEEDS_BROWSER = [
     pytest.mark.browser,
     pytest.mark.skipif(NODE is None, reason="needs Node.js"),
@@ -32,6 +36,62 @@ NEEDS_BROWSER = [
         reason="needs playwright-core: make explorer",
     ),
 ]
+
+
+class Driving:
+    """A driver while it runs."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.found: dict[str, Any] = {}
+        """What it has found, once it has ended."""
+
+    async def reached(self, stage: str) -> None:
+        """Wait until the driver tells that it is there."""
+        assert self._process.stdout
+        line = await self._process.stdout.readline()
+        if not line:
+            await self.ended()
+        assert json.loads(line) == {"stage": stage}
+
+    async def hand(self, **given: Any) -> None:
+        """Hand the driver what it waits for."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(given).encode() + b"\n")
+        await self._process.stdin.drain()
+
+    async def ended(self) -> None:
+        """Wait for the driver's end, and take what it has found."""
+        if self.found:
+            return
+        output, complaints = await self._process.communicate()
+        assert self._process.returncode == 0, complaints.decode()
+        self.found = json.loads(output)
+
+
+@asynccontextmanager
+async def driving(driver: str, url: str, **options: Any) -> AsyncIterator[Driving]:
+    """Run a driver while the block runs, and beyond until it ends."""
+    assert NODE
+    assert CHROMIUM
+    given = {"url": url, "executablePath": CHROMIUM, "screenshots": SCREENSHOTS} | options
+    process = await asyncio.create_subprocess_exec(
+        NODE,
+        str(DRIVERS / f"{driver}.mjs"),
+        json.dumps(given),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=LINE_BYTES,
+    )
+    try:
+        running = Driving(process)
+        yield running
+        await running.ended()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
 
 
 async def drive(
@@ -52,19 +112,9 @@ async def drive(
         hosts: Where the page must have sent requests to besides the server; none of them is reached.
         options: More of the driver's own.
     """
-    assert NODE
-    assert CHROMIUM
-    given = {"url": url, "executablePath": CHROMIUM, "screenshots": SCREENSHOTS} | options
-    process = await asyncio.create_subprocess_exec(
-        NODE,
-        str(DRIVERS / f"{driver}.mjs"),
-        json.dumps(given),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, complaints = await process.communicate()
-    assert process.returncode == 0, complaints.decode()
-    found: dict[str, Any] = json.loads(output)
+    async with driving(driver, url, **options) as running:
+        pass
+    found = running.found
     requested = {urlsplit(url).netloc for url in found["requests"] if not url.startswith(("data:", "blob:"))}
     assert requested == {urlsplit(url).netloc} | hosts
     assert errors is None or found["errors"] == list(errors)

@@ -1,6 +1,7 @@
 // What the drivers share: a Chromium that reaches the server alone, and a record of what happened in it.
 // Each driver takes its options as JSON in its first argument, and prints what it has found as JSON.
 import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
 
 import { signIn } from "./sign_in.mjs";
 
@@ -18,6 +19,21 @@ const OFFLINE = [
 ];
 // High enough for the editors to draw all of their lines.
 const VIEWPORT = { width: 1400, height: 2400 };
+
+/** Tell the test how far the driver is. */
+export function tell(stage) {
+  console.log(JSON.stringify({ stage }));
+}
+
+/** Wait for what the test hands over. */
+export async function handed() {
+  const lines = createInterface({ input: process.stdin });
+  for await (const line of lines) {
+    lines.close();
+    process.stdin.pause();
+    return JSON.parse(line);
+  }
+}
 
 /** Open a page of the server, by default /graphql, sign in where there is a token, drive the page, and print what the driver returns with requests and errors. */
 export async function visit(drive) {
@@ -41,7 +57,7 @@ export async function visit(drive) {
     const shoot = (name) => screenshots && page.screenshot({ path: `${screenshots}/${name}.png` });
 
     const response = await page.goto(options.url + path);
-    const driven = { page, response, shoot, ...options };
+    const driven = { page, response, shoot, screenshots, ...options };
     const told = options.token && (await signIn(driven));
     const found = await drive(driven);
     console.log(JSON.stringify({ ...found, told, requests, errors }));
