@@ -2,7 +2,7 @@ import { expect, test, vi } from "vitest";
 
 vi.mock("./socket", () => ({ connection: { get: () => ({}) }, subscriber: () => () => () => {} }));
 
-import { laterOf, withJob } from "./liveJobs";
+import { laterOf, reconnected, toldOf, withJob } from "./liveJobs";
 import type { Shared_JobFragment } from "./Shared.generated";
 
 function job(id: string, status: string, attempt = 1): Shared_JobFragment {
@@ -31,4 +31,13 @@ test("the oldest finished jobs make room, unfinished ones stay", () => {
   expect(jobs.has("waiting")).toBe(true);
   expect(jobs.has("job 49")).toBe(false);
   expect(jobs.has("job 50")).toBe(true);
+});
+
+test("after a reconnect a job is as it was told last, and counts as running only if it is told of again", () => {
+  const before = toldOf({ now: new Map(), ever: new Map() }, job("a", "RUNNING"));
+  const anew = reconnected(before);
+  expect(anew.now.size).toBe(0);
+  expect(laterOf(job("a", "QUEUED"), anew.ever.get("a")).status).toBe("RUNNING");
+  expect(laterOf(job("a", "INTERRUPTED"), anew.ever.get("a")).status).toBe("INTERRUPTED");
+  expect(toldOf(anew, job("a", "RUNNING", 2)).ever.get("a")?.attempt).toBe(2);
 });

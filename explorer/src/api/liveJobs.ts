@@ -19,7 +19,26 @@ export function withJob(jobs: LiveJobs, job: Shared_JobFragment): LiveJobs {
   return next;
 }
 
-const liveJobs = createStore<LiveJobs>(new Map());
+interface Told {
+  /** On this connection. */
+  now: LiveJobs;
+  /** With what earlier connections told last of others: truer than an older query, until it is asked again. */
+  ever: LiveJobs;
+}
+
+const NOTHING: Told = { now: new Map(), ever: new Map() };
+
+/** Adds a job as it is now. */
+export function toldOf({ now, ever }: Told, job: Shared_JobFragment): Told {
+  return { now: withJob(now, job), ever: withJob(ever, job) };
+}
+
+/** Begins a connection, which tells of all unfinished jobs: one that it does not tell of has ended meanwhile. */
+export function reconnected({ ever }: Told): Told {
+  return { now: new Map(), ever };
+}
+
+const told = createStore(NOTHING);
 const subscribe = subscriber(LiveJobsSubscriptionDocument);
 
 /** Follows all jobs while the page is open. Returns how to stop. */
@@ -27,13 +46,10 @@ export function followJobs(): () => void {
   let { epoch } = connection.get();
   const unwatch = connection.subscribe(() => {
     if (connection.get().epoch === epoch) return;
-    // Each connection begins with all unfinished jobs: one that is not told of has ended meanwhile.
     epoch = connection.get().epoch;
-    liveJobs.set(new Map());
+    told.set(reconnected(told.get()));
   });
-  const stop = subscribe(() => ({}), {
-    next: ({ jobs: job }) => liveJobs.set(withJob(liveJobs.get(), job)),
-  });
+  const stop = subscribe(() => ({}), { next: ({ jobs: job }) => told.set(toldOf(told.get(), job)) });
   return () => {
     unwatch();
     stop();
@@ -42,7 +58,12 @@ export function followJobs(): () => void {
 
 /** The jobs that have changed on this connection, and all unfinished ones, by ID. */
 export function useLiveJobs(): LiveJobs {
-  return useStore(liveJobs);
+  return useStore(told).now;
+}
+
+/** The same with the last that is known of others, to be held against a query's answer by laterOf. */
+export function useKnownJobs(): LiveJobs {
+  return useStore(told).ever;
 }
 
 /** Returns the later of two states of a job, one from a query and one as it was told live. */

@@ -1,7 +1,7 @@
 import { useState } from "react";
 import { Link } from "wouter";
 import { useAction, useData } from "../../api/hooks";
-import { useLiveJobs } from "../../api/liveJobs";
+import { useKnownJobs } from "../../api/liveJobs";
 import type { Shared_JobFragment } from "../../api/Shared.generated";
 import { NumberField, Select } from "../../components/controls";
 import { ErrorBox } from "../../components/ErrorBox";
@@ -21,7 +21,7 @@ const BUILT_IN = "PYTHON_REFERENCE";
 export function EvaluateForm({ saes }: { saes: readonly ComparedSae[] }) {
   const datasets = useData(ComparePageDatasetsQueryDocument, {});
   const { run, problem, running } = useAction(ComparePageEvaluateMutationDocument);
-  const live = useLiveJobs();
+  const live = useKnownJobs();
   const [texts, setTexts] = useState<string>(BUILT_IN);
   const [limit, setLimit] = useState<number | null>(256);
   const [offset, setOffset] = useState<number | null>(0);

@@ -1,6 +1,6 @@
 import { Link } from "wouter";
 import { useData } from "../../api/hooks";
-import { laterOf, useLiveJobs } from "../../api/liveJobs";
+import { laterOf, useKnownJobs } from "../../api/liveJobs";
 import { Card } from "../../components/Card";
 import { Empty } from "../../components/Empty";
 import { ErrorBox } from "../../components/ErrorBox";
@@ -15,7 +15,7 @@ import { SaeTable } from "./SaeTable";
 /** What is here: SAEs, running jobs, runs, models, and the disk. */
 export default function HomePage() {
   const answer = useData(HomePageQueryDocument, {});
-  const live = useLiveJobs();
+  const live = useKnownJobs();
   const { data, problem, reload } = answer;
   const jobs = data?.jobs.nodes.map((job) => laterOf(job, live.get(job.id)));
   const isEmpty = data && data.languageModels.length === 0;

@@ -1,6 +1,6 @@
 import { Link, useSearchParams } from "wouter";
 import { useData } from "../../api/hooks";
-import { laterOf, useLiveJobs } from "../../api/liveJobs";
+import { laterOf, useKnownJobs } from "../../api/liveJobs";
 import { Card } from "../../components/Card";
 import { Select } from "../../components/controls";
 import { Empty } from "../../components/Empty";
@@ -37,7 +37,7 @@ export default function JobsPage() {
   const status = STATUSES.find((one) => one === search.get("status"));
   const kind = KINDS.find((one) => one === search.get("kind"));
   const after = search.get("after");
-  const live = useLiveJobs();
+  const live = useKnownJobs();
   const answer = useData(JobsPageQueryDocument, {
     status: status ? [status] : null,
     kind: kind ? [kind] : null,
