@@ -1,0 +1,243 @@
+// Drives the explorer in Chromium, and prints what it took as JSON: `node explorer_budgets.mjs OPTIONS`.
+import { createRequire } from "node:module";
+
+const { chromium } = createRequire(new URL("../explorer/package.json", import.meta.url))("playwright-core");
+const { url, executablePath, saes, neurons, rounds, points } = JSON.parse(process.argv[2]);
+const VIEWPORT = { width: 1280, height: 900 };
+const SETTLE_MS = 1_000;
+const WAIT_MS = 10_000;
+
+const browser = await chromium.launch({ executablePath, args: ["--headless", "--no-sandbox", "--disable-gpu"] });
+
+// When the first row of a table, and when a page under its heading, has come into the document.
+function watch() {
+  window.seen = {};
+  const look = () => {
+    if (document.querySelector("main table tbody tr")) window.seen.rows ??= performance.now();
+    window.seen.last = performance.now();
+  };
+  new MutationObserver(look).observe(document, { childList: true, subtree: true });
+}
+
+async function fresh() {
+  const context = await browser.newContext({ viewport: VIEWPORT });
+  const page = await context.newPage();
+  await page.addInitScript(watch);
+  return page;
+}
+
+// A browser that has never been here, on the first page.
+async function cold() {
+  const page = await fresh();
+  await page.goto(url);
+  await page.locator("main table tbody tr").first().waitFor();
+  const found = await page.evaluate(() => ({
+    paint: performance.getEntriesByName("first-contentful-paint")[0].startTime,
+    rows: window.seen.rows,
+    bytes: performance
+      .getEntriesByType("resource")
+      .filter(({ name }) => name.includes("/static/"))
+      .reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0),
+  }));
+  await page.context().close();
+  return found;
+}
+
+// From a click in the navigation to the other page's content, in the page's own time.
+async function navigations(page) {
+  const times = [];
+  for (let round = -1; round < rounds; round += 1) {
+    for (const [label, heading] of [
+      ["Jobs", "Jobs"],
+      ["Home", "Home"],
+    ]) {
+      const time = await page.evaluate(
+        async ([label, heading]) => {
+          const links = [...document.querySelectorAll("header nav a")];
+          const began = performance.now();
+          links.find(({ textContent }) => textContent === label).click();
+          const isThere = () =>
+            document.querySelector("h1")?.textContent === heading &&
+            !document.querySelector("main").textContent.includes("Loading…");
+          while (!isThere()) await new Promise(requestAnimationFrame);
+          return performance.now() - began;
+        },
+        [label, heading],
+      );
+      if (round >= 0) times.push(time); // The first one fetches the page's script.
+      await page.waitForTimeout(100);
+    }
+  }
+  return times;
+}
+
+// From letting go of the scrollbar to the rows that are there, and the frames of a long scroll.
+async function places(page) {
+  await page.goto(`${url}/saes/${saes[0]}`);
+  const list = page.locator(`[role=list]:has([aria-setsize="${neurons}"])`);
+  if (!(await list.waitFor({ timeout: WAIT_MS }).then(() => true, () => false))) return null;
+  await page.waitForTimeout(SETTLE_MS);
+  return list.evaluate(
+    async (scroller, rounds) => {
+      const frame = () => new Promise(requestAnimationFrame);
+      let mostRows = 0;
+      const seenRows = () => {
+        const items = [...scroller.querySelectorAll("[role=listitem]")];
+        mostRows = Math.max(mostRows, items.length);
+        const { top, bottom } = scroller.getBoundingClientRect();
+        return items.filter((item) => {
+          const box = item.getBoundingClientRect();
+          return box.bottom > top && box.top < bottom;
+        });
+      };
+      const isLoaded = () => {
+        const rows = seenRows();
+        return rows.length > 0 && rows.every((row) => row.querySelector('a[href*="/neurons/"]'));
+      };
+      const times = [];
+      for (let round = 0; round < rounds; round += 1) {
+        // No two in one stretch of pages.
+        scroller.scrollTop = scroller.scrollHeight * (((round * 0.618) % 1) * 0.98 + 0.01);
+        const began = performance.now();
+        do await frame();
+        while (!isLoaded());
+        times.push(performance.now() - began);
+        await new Promise((resolve) => setTimeout(resolve, 300));
+      }
+      const frames = [];
+      let last = await frame();
+      for (let step = 0; step < 120; step += 1) {
+        scroller.scrollTop = (scroller.scrollHeight * step) / 120;
+        const now = await frame();
+        frames.push(now - last);
+        last = now;
+        seenRows();
+      }
+      return { times, frames, mostRows };
+    },
+    rounds,
+  );
+}
+
+// One query, its time and its size.
+async function neuronPage(page) {
+  const found = [];
+  for (let round = 0; round < rounds; round += 1) {
+    const answers = [];
+    const keep = (response) => response.url().endsWith("/graphql") && answers.push(response);
+    page.on("response", keep);
+    await page.goto(`${url}/saes/${saes[0]}/neurons/${Math.floor((neurons * round) / rounds)}`);
+    const isThere = await page
+      .locator("main h1")
+      .waitFor({ timeout: WAIT_MS })
+      .then(() => true, () => false);
+    await page.waitForTimeout(SETTLE_MS);
+    page.off("response", keep);
+    if (!isThere || answers.length === 0) return null;
+    let [bytes, milliseconds] = [0, 0];
+    for (const answer of answers) {
+      bytes += (await answer.request().sizes()).responseBodySize;
+      const { requestStart, responseEnd } = answer.request().timing();
+      milliseconds = Math.max(milliseconds, responseEnd - requestStart);
+    }
+    found.push({ queries: answers.length, bytes, milliseconds });
+  }
+  return found;
+}
+
+// Points of five trainings that come over the page's own socket: how long each update keeps the page busy.
+async function curves() {
+  const page = await fresh();
+  let send;
+  const ids = {};
+  await page.routeWebSocket(/\/graphql$/, (socket) => {
+    const server = socket.connectToServer();
+    socket.onMessage((message) => {
+      const { type, id, payload } = JSON.parse(message);
+      if (type === "subscribe") {
+        const field = /\{\s*(\w+)/.exec(payload.query)[1];
+        ids[field] = id;
+      }
+      server.send(message);
+    });
+    server.onMessage((message) => socket.send(message));
+    send = (field, value) =>
+      socket.send(JSON.stringify({ id: ids[field], type: "next", payload: { data: { [field]: value } } }));
+  });
+  const search = saes.map((id) => `sae=${id}`).join("&");
+  await page.goto(`${url}/compare?${search}`);
+  const deadline = Date.now() + WAIT_MS;
+  while (!ids.trainingPoints && Date.now() < deadline) await page.waitForTimeout(50);
+  if (!ids.trainingPoints) return null;
+  const session = await page.context().newCDPSession(page);
+  await session.send("Performance.enable");
+  const metrics = async () => {
+    const { metrics: all } = await session.send("Performance.getMetrics");
+    return Object.fromEntries(all.map(({ name, value }) => [name, value]));
+  };
+  const point = (saeId, step) => {
+    const noise = Math.sin(step * 12.9898) / 50;
+    const values = { loss: 5 / Math.sqrt(step) + noise, explainedVariance: 0.9 - 1 / step + noise, l0: 32 + noise };
+    const rest = { deadFraction: Math.abs(noise), mse: 1, learningRate: 1e-3, tokensPerSecond: 1e4 };
+    const { loss, explainedVariance, l0 } = values;
+    return {
+      saeId,
+      sequence: step,
+      truncatedAfterStep: null,
+      point: { step, tokenCount: step * 1024, loss, explainedVariance, l0, ...rest },
+    };
+  };
+  for (let step = 1; step <= points; step += 1) for (const id of saes) send("trainingPoints", point(id, step));
+  const steps = page.locator("main table").first().locator("tbody td:nth-child(2)");
+  const wanted = points.toLocaleString("en-US");
+  await page.waitForFunction(
+    (text) => document.querySelector("main table tbody td:nth-child(2)")?.textContent === text,
+    wanted,
+    { timeout: 120_000 },
+  );
+  const shownSteps = await steps.allInnerTexts();
+  await page.waitForTimeout(SETTLE_MS);
+  const updates = [];
+  for (let round = 1; round <= rounds * 4; round += 1) {
+    const before = await metrics();
+    for (const id of saes) send("trainingPoints", point(id, points + round));
+    await page.waitForTimeout(150);
+    const after = await metrics();
+    updates.push(1000 * (after.TaskDuration - before.TaskDuration));
+  }
+  // What the same span takes without an update: pings, timers, the measurement itself.
+  const idle = [];
+  for (let round = 0; round < rounds * 4; round += 1) {
+    const before = await metrics();
+    await page.waitForTimeout(150);
+    idle.push(1000 * ((await metrics()).TaskDuration - before.TaskDuration));
+  }
+  // An hour's progress of a job, twice a second.
+  const progress = { completed: 0, total: 7200, unit: "STEPS", fraction: 0, ratePerSecond: 2, etaSeconds: 1, stage: null };
+  const job = { id: "job_made_up", kind: "TRAIN_SAE", title: "made up", status: "RUNNING", stage: null, error: null };
+  const more = { attempt: 1, willResume: false, createdAt: "2026-01-01T00:00:00Z", startedAt: null, finishedAt: null };
+  for (let second = 1; second <= 7200 && ids.jobs; second += 1) {
+    const now = { ...progress, completed: second, fraction: second / 7200 };
+    send("jobs", { ...job, ...more, queuePosition: null, progress: now, result: null });
+  }
+  await page.waitForTimeout(3 * SETTLE_MS);
+  await session.send("HeapProfiler.collectGarbage");
+  const heap = (await metrics()).JSHeapUsedSize;
+  await page.context().close();
+  return { updates, idle, heap, shownSteps };
+}
+
+const first = [];
+for (let round = 0; round < rounds; round += 1) first.push(await cold());
+const page = await fresh();
+await page.goto(url);
+await page.locator("main table tbody tr").first().waitFor();
+const found = {
+  first,
+  navigations: await navigations(page),
+  places: await places(page),
+  neuron: await neuronPage(page),
+  curves: await curves(),
+};
+await browser.close();
+console.log(JSON.stringify(found));
