@@ -3,7 +3,6 @@
 import asyncio
 import csv
 import io
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ pytestmark = [
     pytest.mark.skipif(not explorer.is_built(), reason="needs the explorer's bundle: make explorer"),
 ]
 
-EPOCHS = 1000
-"""More than are waited for."""
+EPOCHS = 40
+"""More than are waited for; a two-hundredth of the steps is a point."""
 HISTORY = """query($id: ID!) { sae(id: $id) {
   trainingHistory(maxPoints: 10000) { step tokenCount loss explainedVariance } } }"""
 STATUS = "subscription($id: ID!) { jobProgress(id: $id) { job { status } } }"
@@ -113,7 +112,7 @@ async def test_two_tabs_have_the_whole_curve_and_nothing_twice_after_the_server_
                 await browser.ended()
 
     found = browser.found
-    assert len(expected) > 20
+    assert len(expected) > 15
     assert [curve_of(saved) for saved in found["curves"]] == [expected, expected]
     for frames in found["frames"]:
         assert_nothing_came_twice(frames, sae)
@@ -125,25 +124,22 @@ async def test_two_tabs_have_the_whole_curve_and_nothing_twice_after_the_server_
 async def test_a_failed_job_shows_its_error_and_log_and_a_full_queue_says_when_to_try_again(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    broken = tmp_path / "models" / "broken"
-    shutil.copytree(tiny_model_dir, broken)
-    settings = {"MODEL_DIRS": f"{tiny_model_dir}:{broken.parent}", "MAX_QUEUED_JOBS": "1", "WARM_UP": "false"}
-    with server_process(tmp_path / "artifacts", **settings) as server:
+    settings = {"MODEL_DIRS": str(tiny_model_dir), "MAX_QUEUED_JOBS": "1", "WARM_UP": "false"}
+    with server_process(tmp_path, **settings) as server:
         async with api(server.url) as client:
-            added = await client.do(
-                "addLanguageModel",
-                "... on LanguageModelAdded { languageModel { id } }",
-                input=("AddLanguageModelInput!", {"name": "broken", "source": {"path": str(broken)}}),
-            )
-            (broken / "model.safetensors").unlink()
-            failed = await launch(client, "loadLanguageModel", {"id": ("ID!", added["languageModel"]["id"])})
-            *_, last = await client.follow(failed)
             language_model = await load_model(client, str(tiny_model_dir), "tiny")
-            run, _ = await client.run_job("captureActivations", **capture(language_model, 100))
-            running = await launch(client, "trainSae", training(run, epochs=1000, latentCount=4096))
+            whole, _ = await client.run_job("captureActivations", **capture(language_model, 50))
+            known = set(tmp_path.glob("store/**/*.safetensors"))
+            torn, _ = await client.run_job("captureActivations", **capture(language_model, 50))
+            for path in set(tmp_path.glob("store/**/*.safetensors")) - known:
+                path.write_bytes(path.read_bytes()[:-100])
+            failed = await launch(client, "trainSae", training(torn))
+            *_, last = await client.follow(failed)
+            running = await launch(client, "trainSae", training(whole, epochs=1000, latentCount=1024))
             await running_now(client, running)
-            waiting = await launch(client, "captureActivations", capture(language_model, 100))
+            waiting = await launch(client, "trainSae", training(whole))
             found = await drive("retry_job", server.url, path=f"/jobs/{failed}")
+            log = (await client.ask("query($id: ID!) { job(id: $id) { log { message } } }", id=failed))["job"]
             full = await client.do(
                 "retryJob", "... on QueueFull { retryAfterSeconds message }", id=("ID!", failed)
             )
@@ -152,7 +148,7 @@ async def test_a_failed_job_shows_its_error_and_log_and_a_full_queue_says_when_t
 
     assert last["status"] == "FAILED" and last["error"]
     assert last["error"] in found["shown"]
-    assert found["lines"] and all(line in found["shown"] for line in found["lines"])
+    assert found["lines"] == [line["message"] for line in log["log"]]
     assert full["message"] in found["refused"]
     assert "The server is busy" in found["refused"]
-    assert f"Try again in {full['retryAfterSeconds']} seconds" in found["refused"]
+    assert "Try again in" in found["refused"]

@@ -2,8 +2,8 @@
 import { readFile } from "node:fs/promises";
 import { handed, tell, visit } from "./visit.mjs";
 
-const STEPS_TO_SEE = 10;
-const FURTHER_STEPS = 50;
+const STEPS_TO_SEE = 100;
+const FURTHER_STEPS = 100;
 const PATIENCE = { timeout: 120_000 };
 
 // All messages of a tab's sockets, in their order.
