@@ -62,7 +62,7 @@ await visit(async ({ page, shoot, url, ids, names, search }) => {
   const launched = page.getByRole("list", { name: "Evaluations that were launched" });
   await launched.getByText("Succeeded").nth(1).waitFor(PATIENCE);
   const figures = page.getByRole("table", { name: "Evaluations" });
-  await figures.getByRole("row", { name: /^Tokens measured on \d+ \d+/ }).waitFor(PATIENCE);
+  await figures.getByRole("row", { name: /^Tokens measured on [\d,]+ [\d,]+/ }).waitFor(PATIENCE);
   const measuredOn = await page.getByLabel("Measured on").inputValue();
   const rows = await figures.getByRole("row").allInnerTexts();
   await shoot("compare_evaluated");
