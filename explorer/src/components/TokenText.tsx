@@ -1,4 +1,12 @@
-import { type CSSProperties, memo } from "react";
+import {
+  type CSSProperties,
+  type KeyboardEvent,
+  type MouseEvent,
+  memo,
+  type ReactNode,
+  useId,
+  useState,
+} from "react";
 import { precise } from "./numbers";
 import styles from "./TokenText.module.css";
 import { nameOf, piecesOf, type Token } from "./tokenPieces";
@@ -13,13 +21,42 @@ interface TokenTextProps {
   peak?: number;
   /** What the values are, in tooltips. */
   unit?: string;
+  /** Lets people choose a token, by mouse or by arrow keys and Enter. */
+  pick?: TokenPick;
 }
+
+export interface TokenPick {
+  /** What choosing one does. */
+  label: string;
+  picked: number | null;
+  onPick: (index: number) => void;
+}
+
+const STEPS: Record<string, (place: number, count: number) => number> = {
+  ArrowRight: (place, count) => Math.min(count - 1, place + 1),
+  ArrowLeft: (place) => Math.max(0, place - 1),
+  Home: () => 0,
+  End: (_, count) => count - 1,
+};
 
 /** Tokens shaded by activation, with the value in each one's tooltip. */
 export const TokenText = memo(function TokenText(props: TokenTextProps) {
   const { tokens, activations = [], peak, unit = "activation" } = props;
   const max = props.max ?? activations.reduce((highest, value) => Math.max(highest, Math.abs(value)), 0);
   const strongest = peak === undefined ? undefined : tokens[peak];
+  const texts = (optionOf?: (index: number) => TokenOption) =>
+    tokens.map((token, index) => (
+      <ShadedToken
+        // biome-ignore lint/suspicious/noArrayIndexKey: a token is its place.
+        key={index}
+        token={token}
+        value={activations[index]}
+        {...{ max, unit }}
+        isPeak={index === peak}
+        option={optionOf?.(index)}
+      />
+    ));
+  if (props.pick) return <PickableText count={tokens.length} pick={props.pick} texts={texts} />;
   return (
     <p className={styles.text}>
       {strongest && peak !== undefined && (
@@ -27,19 +64,61 @@ export const TokenText = memo(function TokenText(props: TokenTextProps) {
           {`On ${nameOf(strongest)}: ${unit} ${precise(activations[peak] ?? 0)}. Text: `}
         </span>
       )}
-      {tokens.map((token, index) => (
-        <ShadedToken
-          // biome-ignore lint/suspicious/noArrayIndexKey: a token is its place.
-          key={index}
-          token={token}
-          value={activations[index]}
-          {...{ max, unit }}
-          isPeak={index === peak}
-        />
-      ))}
+      {texts()}
     </p>
   );
 });
+
+interface TokenOption {
+  id: string;
+  isPicked: boolean;
+  isActive: boolean;
+}
+
+interface PickableTextProps {
+  count: number;
+  pick: TokenPick;
+  texts: (optionOf: (index: number) => TokenOption) => ReactNode;
+}
+
+/** One stop of the Tab key, however many tokens there are. */
+function PickableText({ count, pick, texts }: PickableTextProps) {
+  const { label, picked, onPick } = pick;
+  const id = useId();
+  const [place, setPlace] = useState(picked ?? 0);
+  const active = Math.min(place, count - 1);
+  const onKeyDown = (event: KeyboardEvent) => {
+    const step = STEPS[event.key];
+    if (step) setPlace(step(active, count));
+    else if (event.key === "Enter" || event.key === " ") onPick(active);
+    else return;
+    event.preventDefault();
+  };
+  const onClick = (event: MouseEvent) => {
+    const option = (event.target as Element).closest("[role=option]");
+    if (!option) return;
+    const index = Number(option.id.slice(id.length + 1));
+    setPlace(index);
+    onPick(index);
+  };
+  return (
+    <div
+      role="listbox"
+      tabIndex={0}
+      aria-label={label}
+      aria-activedescendant={count > 0 ? `${id}-${active}` : undefined}
+      className={`${styles.text} ${styles.pickable}`}
+      onKeyDown={onKeyDown}
+      onClick={onClick}
+    >
+      {texts((index) => ({
+        id: `${id}-${index}`,
+        isPicked: index === picked,
+        isActive: index === active,
+      }))}
+    </div>
+  );
+}
 
 interface ShadedTokenProps {
   token: Token;
@@ -47,9 +126,10 @@ interface ShadedTokenProps {
   max: number;
   unit: string;
   isPeak: boolean;
+  option: TokenOption | undefined;
 }
 
-function ShadedToken({ token, value, max, unit, isPeak }: ShadedTokenProps) {
+function ShadedToken({ token, value, max, unit, isPeak, option }: ShadedTokenProps) {
   const pieces = piecesOf(token).map(({ kind, text }, index) =>
     kind === "text" ? (
       text
@@ -60,11 +140,19 @@ function ShadedToken({ token, value, max, unit, isPeak }: ShadedTokenProps) {
       </span>
     ),
   );
-  const className = isPeak ? `${styles.token} ${styles.peak}` : styles.token;
+  const className = [
+    styles.token,
+    isPeak && styles.peak,
+    option?.isPicked && styles.picked,
+    option?.isActive && styles.active,
+  ]
+    .filter(Boolean)
+    .join(" ");
+  const choice = option && { id: option.id, role: "option", "aria-selected": option.isPicked };
   const title = value === undefined ? undefined : `${nameOf(token)}: ${unit} ${precise(value)}`;
   if (!value || max <= 0) {
     return (
-      <span className={className} title={title}>
+      <span className={className} title={title} {...choice}>
         {pieces}
       </span>
     );
@@ -75,6 +163,7 @@ function ShadedToken({ token, value, max, unit, isPeak }: ShadedTokenProps) {
     <mark
       className={className}
       title={title}
+      {...choice}
       style={{ "--strength": strength, "--shade": color } as CSSProperties}
     >
       {pieces}
