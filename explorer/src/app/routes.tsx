@@ -31,4 +31,5 @@ export const routes: readonly PageRoute[] = [
   page("/start", null, () => import("../pages/StartPage/StartPage")),
   page("/compare", "Compare", () => import("../pages/ComparePage/ComparePage")),
   page("/server", "Server", () => import("../pages/ServerPage/ServerPage")),
+  page("/saes/:id/play", null, () => import("../pages/PlayPage/PlayPage")),
 ];

@@ -1,0 +1,162 @@
+import { useState } from "react";
+import { useData } from "../../api/hooks";
+import { refusalOf } from "../../api/problems";
+import { type Column, DataTable } from "../../components/DataTable";
+import { Empty } from "../../components/Empty";
+import { ErrorBox } from "../../components/ErrorBox";
+import { NumberText } from "../../components/NumberText";
+import { precise } from "../../components/numbers";
+import { Properties } from "../../components/Properties";
+import { TokenText } from "../../components/TokenText";
+import { nameOf } from "../../components/tokenPieces";
+import { NeuronLink, neuronName } from "./NeuronLink";
+import { type PlayPageWhyQuery, PlayPageWhyQueryDocument } from "./PlayPage.generated";
+import styles from "./PlayPage.module.css";
+import type { Edit } from "./settings";
+import type { WhyAsked } from "./why";
+
+type Attribution = Extract<PlayPageWhyQuery["attributeNeurons"], { __typename: "Attribution" }>;
+type Attributed = Attribution["neurons"][number];
+
+interface WhyResultProps {
+  saeId: string;
+  asked: WhyAsked;
+  onEdit: (edit: Edit) => void;
+}
+
+export function WhyResult({ saeId, asked, onEdit }: WhyResultProps) {
+  const { prompt, chat, target, contrast, place } = asked;
+  const { data, problem, reload } = useData(
+    PlayPageWhyQueryDocument,
+    { saeId, prompt, chat, target, contrast },
+    { policy: "cache-first" },
+  );
+  const answer = data?.attributeNeurons;
+  const refused = (answer && refusalOf(answer)) ?? problem;
+  if (refused) return <ErrorBox problem={refused} onRetry={reload} />;
+  if (answer?.__typename !== "Attribution")
+    return <p className="muted">Running the model, with gradients…</p>;
+  return <Effects {...{ saeId, place, onEdit }} attribution={answer} />;
+}
+
+interface EffectsProps {
+  saeId: string;
+  place: string;
+  attribution: Attribution;
+  onEdit: (edit: Edit) => void;
+}
+
+function Effects({ saeId, place, attribution, onEdit }: EffectsProps) {
+  const { target, contrast, difference, neurons, tokens } = attribution;
+  const [chosen, setChosen] = useState(neurons[0]?.neuron.index);
+  const shown = neurons.find(({ neuron }) => neuron.index === chosen);
+  const nats = (value: number) => <NumberText value={value} unit="nats" />;
+  const columns: readonly Column<Attributed>[] = [
+    { key: "neuron", title: "Neuron", cell: ({ neuron }) => <NeuronLink saeId={saeId} neuron={neuron} /> },
+    {
+      key: "effect",
+      title: "By gradient",
+      numeric: true,
+      cell: ({ effect }) => <Effect value={effect} />,
+    },
+    {
+      key: "ablation",
+      title: "By ablation",
+      numeric: true,
+      cell: ({ ablationEffect }) => <Effect value={ablationEffect} />,
+    },
+    {
+      key: "activation",
+      title: "Strongest",
+      numeric: true,
+      cell: ({ activation, tokenIndex }) => (
+        <>
+          <NumberText value={activation} /> on {nameOf(tokens[tokenIndex] ?? { text: "" })}
+        </>
+      ),
+    },
+    {
+      key: "next",
+      title: "Next",
+      cell: ({ neuron }) => (
+        <span className={styles.buttons}>
+          <button
+            type="button"
+            className={styles.small}
+            aria-label={`Where #${neuron.index} has its effect`}
+            aria-pressed={neuron.index === chosen}
+            onClick={() => setChosen(neuron.index)}
+          >
+            Where
+          </button>
+          <button
+            type="button"
+            className={styles.small}
+            aria-label={`Turn #${neuron.index} off`}
+            onClick={() => onEdit({ index: neuron.index, multiplier: 0, bias: 0 })}
+          >
+            Turn off
+          </button>
+          <button
+            type="button"
+            className={styles.small}
+            aria-label={`Edit #${neuron.index}`}
+            onClick={() => onEdit({ index: neuron.index, multiplier: 1, bias: null })}
+          >
+            Edit
+          </button>
+        </span>
+      ),
+    },
+  ];
+  return (
+    <div className={styles.group}>
+      <h3>
+        {nameOf(target)}
+        {contrast && <> rather than {nameOf(contrast)}</>}, {place}
+      </h3>
+      <Properties
+        of={[
+          [`p of ${nameOf(target)}`, `${precise(100 * Math.exp(target.logProbability))} %`],
+          ...(contrast
+            ? ([
+                [`p of ${nameOf(contrast)}`, `${precise(100 * Math.exp(contrast.logProbability))} %`],
+                ["Difference of log p", nats(difference ?? 0)],
+              ] as const)
+            : []),
+          ["All neurons", nats(attribution.neuronsEffect)],
+          ["The SAE's error", nats(attribution.errorEffect)],
+          ["Decoder's bias", nats(attribution.biasEffect)],
+          ["Tokens left out", nats(attribution.leftOutEffect)],
+        ]}
+      />
+      <DataTable
+        caption="Neurons by their effect"
+        columns={columns}
+        rows={neurons}
+        rowKey={({ neuron }) => neuron.id}
+        empty={<Empty>No neuron has an effect on this token.</Empty>}
+      />
+      <p className="muted">
+        Effects are on the log-probability, in nats. By gradient: an estimate. By ablation: what is lost when
+        the neuron is turned off, measured for the strongest.
+      </p>
+      {shown && (
+        <>
+          <h3>Where {neuronName(shown.neuron)} has its effect</h3>
+          <TokenText tokens={tokens} activations={shown.tokenEffects} unit="effect in nats" />
+        </>
+      )}
+    </div>
+  );
+}
+
+function Effect({ value }: { value: number | null }) {
+  if (value === null) return <NumberText value={null} />;
+  return (
+    <span className={value > 0 ? styles.favors : styles.against}>
+      {value > 0 && "+"}
+      <NumberText value={value} />
+    </span>
+  );
+}
