@@ -1,5 +1,6 @@
 import { type ReactNode, useEffect, useRef } from "react";
 import { useLocation } from "wouter";
+import { remember } from "../app/recentPlaces";
 
 interface PageHeadingProps {
   title: string;
@@ -15,7 +16,8 @@ export function PageHeading({ title, children }: PageHeadingProps) {
   const [location] = useLocation();
   useEffect(() => {
     document.title = `${title} · gql-server`;
-  }, [title]);
+    remember({ href: location, title });
+  }, [title, location]);
   useEffect(() => {
     // The first page has been asked for by the address, and the focus is where the browser puts it.
     const hasNavigated = lastLocation !== null && lastLocation !== location;

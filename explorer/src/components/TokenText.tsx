@@ -14,7 +14,7 @@ import { nameOf, piecesOf, type Token } from "./tokenPieces";
 interface TokenTextProps {
   tokens: readonly Token[];
   /** One for each token; without them nothing is shaded. */
-  activations?: readonly number[];
+  activations?: readonly number[] | undefined;
   /** The activation of the strongest shade; by default the highest here. */
   max?: number;
   /** The place of a token to point out. */
