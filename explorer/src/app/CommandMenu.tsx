@@ -1,11 +1,20 @@
-import { type KeyboardEvent, useDeferredValue, useState } from "react";
+import { type KeyboardEvent, useDeferredValue, useEffect, useState } from "react";
 import { useLocation } from "wouter";
 import { useData } from "../api/hooks";
 import { Dialog } from "../components/Dialog";
 import { ErrorBox } from "../components/ErrorBox";
 import { CommandMenuQueryDocument } from "./CommandMenu.generated";
 import styles from "./CommandMenu.module.css";
-import { type Destination, destinationOf, neuronNamed, saeOf, withoutTwins } from "./destinations";
+import {
+  actionsAt,
+  type Destination,
+  groupsOf,
+  neuronNamed,
+  placesFor,
+  saeOf,
+  withoutRepeats,
+} from "./destinations";
+import { recentPlaces } from "./recentPlaces";
 import { routes } from "./routes";
 
 interface CommandMenuProps {
@@ -19,7 +28,15 @@ function pagesFor(text: string): Destination[] {
   );
 }
 
-/** Goes anywhere: pages, what a search finds, and #1234 for a neuron of the SAE that is looked at. */
+function actionsFor(text: string, location: string): Destination[] {
+  const words = text.trim().toLowerCase();
+  return actionsAt(location).filter(({ label }) => label.toLowerCase().includes(words));
+}
+
+/** Recent places that are shown before anything has been typed. */
+const PLACES_AT_FIRST = 5;
+
+/** Goes anywhere: what can be done here, recent places, pages, what a search finds, and #1234 for a neuron of the SAE that is looked at. */
 export default function CommandMenu({ onClose }: CommandMenuProps) {
   const [location, navigate] = useLocation();
   const [text, setText] = useState("");
@@ -30,10 +47,23 @@ export default function CommandMenu({ onClose }: CommandMenuProps) {
     { text: searched, saeId: saeOf(location) },
     { pause: searched === "" },
   );
+  const [recent] = useState(recentPlaces);
   const neuron = neuronNamed(text, location);
-  const hits = searched === "" ? [] : (data?.search ?? []).map(destinationOf);
-  const found = withoutTwins([...(neuron ? [neuron] : []), ...pagesFor(text), ...hits]);
+  const places = placesFor(text, recent, location);
+  const groups = withoutRepeats([
+    { title: "Neuron", destinations: neuron ? [neuron] : [] },
+    { title: "Here", destinations: actionsFor(text, location) },
+    { title: "Pages", destinations: text.trim() === "" ? [] : pagesFor(text) },
+    { title: "Recent", destinations: places.slice(0, PLACES_AT_FIRST) },
+    { title: "Pages", destinations: text.trim() === "" ? pagesFor("") : [] },
+    ...groupsOf(searched === "" ? [] : (data?.search ?? [])),
+  ]);
+  const found = groups.flatMap(({ destinations }) => destinations);
   const chosen = Math.min(place, found.length - 1);
+
+  useEffect(() => {
+    document.getElementById(`command-${chosen}`)?.scrollIntoView({ block: "nearest" });
+  }, [chosen]);
 
   const go = (destination: Destination | undefined) => {
     if (!destination) return;
@@ -67,18 +97,28 @@ export default function CommandMenu({ onClose }: CommandMenuProps) {
       />
       {problem && <ErrorBox problem={problem} />}
       <div id="command-menu-list" role="listbox" aria-label="Destinations" className={styles.list}>
-        {found.map((destination, index) => (
-          // biome-ignore lint/a11y/useKeyWithClickEvents: the keys are those of the input.
-          <div
-            key={destination.href}
-            id={`command-${index}`}
-            role="option"
-            tabIndex={-1}
-            aria-selected={index === chosen}
-            className={styles.option}
-            onClick={() => go(destination)}
-          >
-            <span>{destination.label}</span> <span className="muted">{destination.kind}</span>
+        {groups.map(({ title, destinations }) => (
+          <div key={title} role="group" aria-label={title}>
+            <div aria-hidden="true" className={styles.group}>
+              {title}
+            </div>
+            {destinations.map((destination) => {
+              const index = found.indexOf(destination);
+              return (
+                // biome-ignore lint/a11y/useKeyWithClickEvents: the keys are those of the input.
+                <div
+                  key={destination.href}
+                  id={`command-${index}`}
+                  role="option"
+                  tabIndex={-1}
+                  aria-selected={index === chosen}
+                  className={styles.option}
+                  onClick={() => go(destination)}
+                >
+                  <span>{destination.label}</span> <span className="muted">{destination.kind}</span>
+                </div>
+              );
+            })}
           </div>
         ))}
       </div>
