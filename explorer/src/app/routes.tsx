@@ -32,4 +32,5 @@ export const routes: readonly PageRoute[] = [
   page("/compare", "Compare", () => import("../pages/ComparePage/ComparePage")),
   page("/server", "Server", () => import("../pages/ServerPage/ServerPage")),
   page("/saes/:id/play", null, () => import("../pages/PlayPage/PlayPage")),
+  page("/saes/:id/contrast", null, () => import("../pages/ContrastPage/ContrastPage")),
 ];

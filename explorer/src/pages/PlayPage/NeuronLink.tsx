@@ -1,19 +1,32 @@
 import { Link } from "wouter";
 import type { Shared_NeuronNameFragment } from "../../api/Shared.generated";
+import styles from "./NeuronLink.module.css";
 
 interface NeuronLinkProps {
   saeId: string;
-  neuron: Pick<Shared_NeuronNameFragment, "index" | "concept">;
+  neuron: Pick<Shared_NeuronNameFragment, "index" | "concept"> & {
+    /** What it raises tells a neuron without a name from others. */
+    promotedTokens?: readonly { token: string }[] | null;
+  };
 }
 
-/** A neuron's number and name; leads to its page. */
+/** A neuron's number and name, or the tokens that it raises most; leads to its page. */
 export function NeuronLink({ saeId, neuron }: NeuronLinkProps) {
-  const { index, concept } = neuron;
+  const { index, concept, promotedTokens } = neuron;
   return (
-    <Link href={`/saes/${saeId}/neurons/${index}`} title={concept?.name}>
-      #{index}
-      {concept && ` ${concept.name}`}
-    </Link>
+    <>
+      <Link href={`/saes/${saeId}/neurons/${index}`} title={concept?.name}>
+        #{index}
+        {concept && ` ${concept.name}`}
+      </Link>
+      {!concept && promotedTokens && promotedTokens.length > 0 && (
+        <span className={styles.raises}>
+          <span className="hidden-visually">raises</span>
+          <span aria-hidden="true">↑</span>
+          {promotedTokens.map(({ token }) => token.trim() || JSON.stringify(token)).join(" ")}
+        </span>
+      )}
+    </>
   );
 }
 

@@ -5,6 +5,7 @@ import { Card } from "../../components/Card";
 import { Checkbox } from "../../components/controls";
 import { Empty } from "../../components/Empty";
 import { ErrorBox } from "../../components/ErrorBox";
+import { TokenText } from "../../components/TokenText";
 import { HeatMap } from "./HeatMap";
 import { mappedNeurons } from "./heatMap";
 import { NeuronLink, neuronName } from "./NeuronLink";
@@ -94,20 +95,30 @@ export function NeuronMapCard({ saeId, looked, settings, change, onLook }: Neuro
         <Empty>No neuron fires on this text: the SAE may leave out the first tokens.</Empty>
       )}
       {shown && rows && indices.length > 0 && !problem && (
-        <HeatMap tokens={shown.tokens} rows={rows} perRow={perRow} picked={picked} onPick={setPicked} />
-      )}
-      {shown && !problem && picked === null && (
-        <p className="muted">Choose a cell to see the neurons that fire most on its token.</p>
-      )}
-      {shown && !problem && picked !== null && shown.tokens[picked] && (
-        <TokenNeurons
-          saeId={saeId}
-          looked={looked}
-          token={shown.tokens[picked]}
-          place={picked}
-          rows={shown.rows}
-          onEdit={(index) => change((before) => withEdit(before, { index, multiplier: 1, bias: null }))}
-        />
+        <>
+          <TokenText
+            tokens={shown.tokens}
+            activations={shown.rows.find(({ neuron }) => neuron.index === watched[0])?.values}
+            pick={{ label: "The prompt's tokens, choose one to see its neurons", picked, onPick: setPicked }}
+          />
+          <div className={styles.mapAndToken}>
+            <div>
+              <HeatMap tokens={shown.tokens} rows={rows} perRow={perRow} picked={picked} onPick={setPicked} />
+            </div>
+            {picked !== null && shown.tokens[picked] ? (
+              <TokenNeurons
+                saeId={saeId}
+                looked={looked}
+                token={shown.tokens[picked]}
+                place={picked}
+                rows={shown.rows}
+                onEdit={(index) => change((before) => withEdit(before, { index, multiplier: 1, bias: null }))}
+              />
+            ) : (
+              <p className="muted">Choose a token or a cell to see the neurons that fire most there.</p>
+            )}
+          </div>
+        </>
       )}
     </Card>
   );

@@ -5,7 +5,11 @@ import { precise } from "../../components/numbers";
 import { nameOf, type Token } from "../../components/tokenPieces";
 import { NeuronLink } from "./NeuronLink";
 import type { Looked } from "./NeuronMapCard";
-import { type PlayPageMapQuery, PlayPageTokensQueryDocument } from "./PlayPage.generated";
+import {
+  PlayPageEditedQueryDocument,
+  type PlayPageMapQuery,
+  PlayPageTokensQueryDocument,
+} from "./PlayPage.generated";
 import styles from "./PlayPage.module.css";
 
 type Rows = Extract<
@@ -39,6 +43,14 @@ export function TokenNeurons({ saeId, looked, token, place, rows, onEdit }: Toke
     .filter(({ activation }) => activation > 0)
     .sort((a, b) => b.activation - a.activation);
   const neurons = looked.chat || refused ? mapped : ranked;
+  // What they raise would cost too much of all tokens' neurons.
+  const indices = neurons?.map(({ neuron }) => neuron.index) ?? [];
+  const labels = useData(
+    PlayPageEditedQueryDocument,
+    { saeId, indices },
+    { policy: "cache-first", pause: indices.length === 0 },
+  );
+  const labeled = new Map(labels.data?.sae?.neurons.nodes.map((neuron) => [neuron.index, neuron]));
   return (
     <section aria-label={`Neurons on ${nameOf(token)}`} className={styles.group}>
       <h3>
@@ -51,7 +63,9 @@ export function TokenNeurons({ saeId, looked, token, place, rows, onEdit }: Toke
       <ul className={styles.tokenNeurons}>
         {neurons?.map(({ neuron, activation }) => (
           <li key={neuron.index}>
-            <NeuronLink saeId={saeId} neuron={neuron} />
+            <span>
+              <NeuronLink saeId={saeId} neuron={labeled.get(neuron.index) ?? neuron} />
+            </span>
             <span>{precise(activation)}</span>
             <button
               type="button"

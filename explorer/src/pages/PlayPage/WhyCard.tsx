@@ -26,7 +26,8 @@ export function WhyCard({ saeId, settings, asked, onAsk, onEdit }: WhyCardProps)
   return (
     <Card title="Why did the model say that?">
       <p className="muted">
-        Choose a token of a generated text, or ask about the token after the prompt. Without edits, always.
+        Choose a token of a generated text, or ask about the token after the prompt. What is explained is the
+        model as it is, without edits.
       </p>
       <form className={styles.finder} onSubmit={onSubmit}>
         <TextField
@@ -37,8 +38,7 @@ export function WhyCard({ saeId, settings, asked, onAsk, onEdit }: WhyCardProps)
         />
         <TextField
           label="Rather than"
-          placeholder="No other token"
-          hint="With its space, as in “ Paris”."
+          placeholder="Another, such as “ Paris”"
           value={contrast}
           onChange={setContrast}
         />

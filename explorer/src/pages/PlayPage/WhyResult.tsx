@@ -79,7 +79,7 @@ function Effects({ saeId, place, attribution, onEdit }: EffectsProps) {
       key: "next",
       title: "Next",
       cell: ({ neuron }) => (
-        <span className={styles.buttons}>
+        <span className={styles.rowButtons}>
           <button
             type="button"
             className={styles.small}

@@ -5,6 +5,7 @@ const NEURON = {
   id: "n",
   index: 3,
   concept: null,
+  promotedTokens: null,
   steeringRange: { suppress: -2, typical: 2.00001, strong: 8 },
 };
 
