@@ -1,4 +1,4 @@
-import type { CSSProperties } from "react";
+import { type CSSProperties, useState } from "react";
 import { type Column, DataTable } from "../../components/DataTable";
 import { Empty } from "../../components/Empty";
 import { NumberText } from "../../components/NumberText";
@@ -24,9 +24,13 @@ interface ContrastTableProps {
   onSteer: (index: number, isSteered: boolean) => void;
 }
 
+/** So that the texts below are within reach. */
+const ROWS_AT_FIRST = 10;
+
 /** The neurons that fire more on one set. */
 export function ContrastTable(props: ContrastTableProps) {
   const { saeId, set, rows, max, chosen, onChoose, steered, onSteer } = props;
+  const [isWhole, setWhole] = useState(false);
   const other = set === "A" ? "B" : "A";
   const columns: readonly Column<Contrasted>[] = [
     {
@@ -85,10 +89,15 @@ export function ContrastTable(props: ContrastTableProps) {
       <DataTable
         caption={`Neurons that fire more on ${set}`}
         columns={columns}
-        rows={rows}
+        rows={isWhole ? rows : rows.slice(0, ROWS_AT_FIRST)}
         rowKey={({ neuron }) => neuron.id}
         empty={<Empty>No neuron fires more on these texts.</Empty>}
       />
+      {!isWhole && rows.length > ROWS_AT_FIRST && (
+        <button type="button" onClick={() => setWhole(true)}>
+          Show all {rows.length}
+        </button>
+      )}
     </div>
   );
 }

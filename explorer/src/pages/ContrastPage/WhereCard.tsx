@@ -1,3 +1,4 @@
+import { useEffect, useRef } from "react";
 import { useData } from "../../api/hooks";
 import { refusalOf } from "../../api/problems";
 import { Card } from "../../components/Card";
@@ -26,15 +27,29 @@ export function WhereCard({ saeId, sets, neuron }: WhereCardProps) {
     { saeId, textsA: [...sets.a], textsB: [...sets.b], neuronIndices: [index] },
     { policy: "cache-first" },
   );
+  const card = useRef<HTMLDivElement>(null);
+  // The button that asks for it may be a screen above.
+  useEffect(() => {
+    if (data) card.current?.scrollIntoView({ block: "nearest" });
+  }, [data]);
   const refused = (data && (refusalOf(data.a) ?? refusalOf(data.b))) ?? problem;
   return (
-    <Card title={`Where #${index} fires`} aside={<NeuronLink saeId={saeId} neuron={neuron} />}>
-      {refused && <ErrorBox problem={refused} onRetry={reload} />}
-      {!data && !refused && <p className="muted">Running the model…</p>}
-      {data?.a.__typename === "NeuronActivations" && data.b.__typename === "NeuronActivations" && (
-        <Texts a={data.a.prompts} b={data.b.prompts} />
-      )}
-    </Card>
+    <div ref={card}>
+      <Card
+        title={`Where #${index} fires`}
+        aside={
+          <span>
+            <NeuronLink saeId={saeId} neuron={neuron} />
+          </span>
+        }
+      >
+        {refused && <ErrorBox problem={refused} onRetry={reload} />}
+        {!data && !refused && <p className="muted">Running the model…</p>}
+        {data?.a.__typename === "NeuronActivations" && data.b.__typename === "NeuronActivations" && (
+          <Texts a={data.a.prompts} b={data.b.prompts} />
+        )}
+      </Card>
+    </div>
   );
 }
 

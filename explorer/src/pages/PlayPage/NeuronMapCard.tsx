@@ -20,6 +20,9 @@ export interface Looked {
   chat: boolean;
 }
 
+/** Neurons that are shown at first, besides those that are edited or watched. */
+const ROWS_AT_FIRST = 10;
+
 interface NeuronMapCardProps {
   saeId: string;
   /** What the map is of: the prompt as it was when its neurons were asked for. */
@@ -32,6 +35,7 @@ interface NeuronMapCardProps {
 
 /** The neurons that fire most on the prompt, token by token, and those that are edited or watched. */
 export function NeuronMapCard({ saeId, looked, settings, change, onLook }: NeuronMapCardProps) {
+  const [isWhole, setWhole] = useState(false);
   const [perRow, setPerRow] = useState(false);
   const [picked, setPicked] = useState<number | null>(null);
   const ranking = useData(
@@ -57,17 +61,18 @@ export function NeuronMapCard({ saeId, looked, settings, change, onLook }: Neuro
     (ranked && refusalOf(ranked)) ?? ranking.problem ?? (answered && refusalOf(answered)) ?? map.problem;
   const isOld = looked.prompt !== settings.prompt || looked.chat !== settings.chat;
 
-  const rows = useMemo(
-    () =>
-      shown?.rows.map(({ neuron, values, max }) => ({
+  const rows = useMemo(() => {
+    const chosen = watchedOf(settings);
+    return shown?.rows
+      .filter(({ neuron }, place) => isWhole || place < ROWS_AT_FIRST || chosen.includes(neuron.index))
+      .map(({ neuron, values, max }) => ({
         index: neuron.index,
         name: neuronName(neuron),
         values,
         max,
         head: <RowHead {...{ saeId, neuron, change, settings }} />,
-      })),
-    [shown, saeId, change, settings],
-  );
+      }));
+  }, [shown, isWhole, saeId, change, settings]);
 
   return (
     <Card
@@ -104,6 +109,11 @@ export function NeuronMapCard({ saeId, looked, settings, change, onLook }: Neuro
           <div className={styles.mapAndToken}>
             <div>
               <HeatMap tokens={shown.tokens} rows={rows} perRow={perRow} picked={picked} onPick={setPicked} />
+              {!isWhole && rows.length < shown.rows.length && (
+                <button type="button" onClick={() => setWhole(true)}>
+                  Show all {shown.rows.length} neurons
+                </button>
+              )}
             </div>
             {picked !== null && shown.tokens[picked] ? (
               <TokenNeurons
