@@ -145,6 +145,12 @@ function RowHead({ saeId, neuron, settings, change }: RowHeadProps) {
   const { index } = neuron;
   const isEdited = settings.edits.some((edit) => edit.index === index);
   const isWatched = settings.watch.includes(index);
+  const edit = () =>
+    change((before) =>
+      isEdited
+        ? { ...before, edits: before.edits.filter((one) => one.index !== index) }
+        : withEdit(before, { index, multiplier: 1, bias: null }),
+    );
   const watch = () =>
     change((before) => ({
       ...before,
@@ -158,9 +164,9 @@ function RowHead({ saeId, neuron, settings, change }: RowHeadProps) {
       <button
         type="button"
         className={styles.small}
-        disabled={isEdited}
+        aria-pressed={isEdited}
         aria-label={`Edit #${index}`}
-        onClick={() => change((before) => withEdit(before, { index, multiplier: 1, bias: null }))}
+        onClick={edit}
       >
         Edit
       </button>

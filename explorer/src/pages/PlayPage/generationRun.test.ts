@@ -52,6 +52,8 @@ test("both texts grow together, and the run ends with its subscription", () => {
   expect(afterEnd(run).status).toBe("finished");
   expect(afterStop(run).status).toBe("stopped");
   expect(afterStop(afterEnd(run)).status).toBe("finished");
+  // Ending a subscription from here completes it, too.
+  expect(afterEnd(afterStop(run)).status).toBe("stopped");
 });
 
 test("a token's own activation comes with the next one, and the last one's with the whole", () => {

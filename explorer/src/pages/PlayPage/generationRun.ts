@@ -73,9 +73,9 @@ export function afterEvent(run: RunState, event: Event): RunState {
   }
 }
 
-/** Returns the run after its subscription has ended: where it was not refused, it is complete. */
+/** Returns the run after its subscription has ended: where it was neither refused nor stopped, it is complete. */
 export function afterEnd(run: RunState): RunState {
-  return run.status === "failed" ? run : { ...run, status: "finished" };
+  return isUnderWay(run) ? { ...run, status: "finished" } : run;
 }
 
 export function afterStop(run: RunState): RunState {

@@ -34,9 +34,10 @@ export function useGeneration(saeId: string): Generation {
     );
   }, []);
   const stop = useCallback(() => {
+    // Before its end, which would be taken for that of a complete run.
+    change(count.current, afterStop);
     end.current?.();
     end.current = null;
-    change(count.current, afterStop);
   }, [change]);
   const start = useCallback(
     (settings: PlaySettings) => {

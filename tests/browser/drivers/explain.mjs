@@ -1,0 +1,28 @@
+// Asks why a token follows a prompt, turns off a neuron of the answer, and saves and loads the edit.
+import { visit } from "./visit.mjs";
+
+await visit(async ({ page, shoot, name }) => {
+  await page.getByLabel("Rather than").fill(" the");
+  await page.getByRole("button", { name: "Explain" }).click();
+  const table = page.getByRole("table", { name: "Neurons by their effect" });
+  await table.waitFor();
+  const rows = await table
+    .locator("tbody tr")
+    .evaluateAll((rows) => rows.map((row) => [...row.cells].slice(0, 3).map((cell) => cell.innerText)));
+  await table.getByRole("button", { name: /^Turn / }).first().click();
+  const edited = page.getByRole("list", { name: "Edited neurons" }).getByRole("listitem");
+  await edited.first().waitFor();
+  await page.waitForURL(/edits=/);
+  const address = page.url();
+  await page.getByLabel("Save these edits as").fill(name);
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await page.getByText(`Saved as ${name}.`).waitFor();
+  await page.getByRole("button", { name: /^Remove the edit/ }).click();
+  await edited.first().waitFor({ state: "detached" });
+  const saved = page.getByLabel("Saved edits");
+  await saved.selectOption({ label: "Choose…" });
+  await saved.selectOption({ label: name });
+  await edited.first().waitFor();
+  await shoot("play_explained");
+  return { rows, address, loaded: await edited.allInnerTexts() };
+});
