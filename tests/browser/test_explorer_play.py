@@ -131,9 +131,7 @@ async def test_a_contrast_leads_to_neurons_and_to_the_playground(
     tiny_server: RunningServer, client: Api, sae: SmallSae
 ) -> None:
     path = f"/saes/{sae.id}/contrast"
-    long = "\n".join(
-        f"text {place} of many that do not fit into any link" + " all" * 10 for place in range(60)
-    )
+    long = "\n".join(f"text {place} of many that are too long" + " all" * 10 for place in range(60))
     found = await drive("contrast", tiny_server.url, path=path, texts=TEXTS, long=long)
 
     for shown, one, other in (("A", "a", "b"), ("B", "b", "a")):

@@ -21,18 +21,15 @@ interface ContrastResultProps {
 /** Both directions at once; a neuron leads to the texts, several lead to the playground. */
 export function ContrastResult({ saeId, sets, chosen, onChoose }: ContrastResultProps) {
   const [steered, setSteered] = useState<ReadonlySet<number>>(new Set());
-  const { data, problem, reload } = useData(
-    ContrastPageQueryDocument,
-    { saeId, textsA: [...sets.a], textsB: [...sets.b] },
-    { policy: "cache-first" },
-  );
-  const refused = (data && (refusalOf(data.a) ?? refusalOf(data.b))) ?? problem;
-  if (refused) return <ErrorBox problem={refused} onRetry={reload} />;
-  if (data?.a.__typename !== "ContrastedNeurons" || data.b.__typename !== "ContrastedNeurons") {
+  const toA = useDirection(saeId, sets.a, sets.b);
+  const toB = useDirection(saeId, sets.b, sets.a);
+  const refused = toA.refused ?? toB.refused;
+  if (refused) return <ErrorBox problem={refused} onRetry={toA.refused ? toA.reload : toB.reload} />;
+  if (!toA.neurons || !toB.neurons) {
     return <p className="muted">Running the model… The first time it has to be loaded.</p>;
   }
-  const { neurons: a } = data.a;
-  const { neurons: b } = data.b;
+  const { neurons: a } = toA;
+  const { neurons: b } = toB;
   const max = Math.max(...[...a, ...b].map(({ difference }) => difference));
   const isSteered = ({ neuron }: { neuron: { index: number } }) => steered.has(neuron.index);
   const [fromA, fromB] = [a, b].map((side) => side.filter(isSteered).map(({ neuron }) => neuron));
@@ -82,4 +79,19 @@ export function ContrastResult({ saeId, sets, chosen, onChoose }: ContrastResult
       )}
     </>
   );
+}
+
+/** Asks for one direction: both in one query would cost more than a query may with a few dozen texts. */
+function useDirection(saeId: string, more: readonly string[], less: readonly string[]) {
+  const { data, problem, reload } = useData(
+    ContrastPageQueryDocument,
+    { saeId, textsA: [...more], textsB: [...less] },
+    { policy: "cache-first" },
+  );
+  const answer = data?.contrastNeurons;
+  return {
+    neurons: answer?.__typename === "ContrastedNeurons" ? answer.neurons : undefined,
+    refused: (answer && refusalOf(answer)) ?? problem,
+    reload,
+  };
 }

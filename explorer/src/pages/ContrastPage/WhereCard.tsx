@@ -22,17 +22,15 @@ interface WhereCardProps {
 /** Where a neuron fires in each text of both sets. */
 export function WhereCard({ saeId, sets, neuron }: WhereCardProps) {
   const { index } = neuron;
-  const { data, problem, reload } = useData(
-    ContrastPageTextsQueryDocument,
-    { saeId, textsA: [...sets.a], textsB: [...sets.b], neuronIndices: [index] },
-    { policy: "cache-first" },
-  );
+  const a = useTexts(saeId, sets.a, index);
+  const b = useTexts(saeId, sets.b, index);
+  const isThere = Boolean(a.prompts && b.prompts);
   const card = useRef<HTMLDivElement>(null);
   // The button that asks for it may be a screen above.
   useEffect(() => {
-    if (data) card.current?.scrollIntoView({ block: "nearest" });
-  }, [data]);
-  const refused = (data && (refusalOf(data.a) ?? refusalOf(data.b))) ?? problem;
+    if (isThere) card.current?.scrollIntoView({ block: "nearest" });
+  }, [isThere]);
+  const refused = a.refused ?? b.refused;
   return (
     <div ref={card}>
       <Card
@@ -43,14 +41,26 @@ export function WhereCard({ saeId, sets, neuron }: WhereCardProps) {
           </span>
         }
       >
-        {refused && <ErrorBox problem={refused} onRetry={reload} />}
-        {!data && !refused && <p className="muted">Running the model…</p>}
-        {data?.a.__typename === "NeuronActivations" && data.b.__typename === "NeuronActivations" && (
-          <Texts a={data.a.prompts} b={data.b.prompts} />
-        )}
+        {refused && <ErrorBox problem={refused} onRetry={a.refused ? a.reload : b.reload} />}
+        {!isThere && !refused && <p className="muted">Running the model…</p>}
+        {a.prompts && b.prompts && <Texts a={a.prompts} b={b.prompts} />}
       </Card>
     </div>
   );
+}
+
+function useTexts(saeId: string, texts: readonly string[], index: number) {
+  const { data, problem, reload } = useData(
+    ContrastPageTextsQueryDocument,
+    { saeId, texts: [...texts], neuronIndices: [index] },
+    { policy: "cache-first" },
+  );
+  const answer = data?.neuronActivations;
+  return {
+    prompts: answer?.__typename === "NeuronActivations" ? answer.prompts : undefined,
+    refused: (answer && refusalOf(answer)) ?? problem,
+    reload,
+  };
 }
 
 /** Returns a neuron's activations on all tokens that count. */
