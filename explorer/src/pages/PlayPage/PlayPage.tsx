@@ -18,7 +18,7 @@ import { RunView } from "./RunView";
 import { linkOf, RUN } from "./runLink";
 import { SamplingFields } from "./SamplingFields";
 import { editsOf, SavedConfigs } from "./SavedConfigs";
-import { withEdit } from "./settings";
+import { withEditInstead } from "./settings";
 import { useEditedNeurons } from "./useEditedNeurons";
 import { useGeneration } from "./useGeneration";
 import { usePlaySettings } from "./usePlaySettings";
@@ -139,7 +139,8 @@ function Playground({ saeId }: { saeId: string }) {
       <WhyCard
         {...{ saeId, settings, asked }}
         onAsk={setAsked}
-        onEdit={(edit) => change((before) => withEdit(before, edit))}
+        onEdit={(edit) => change((before) => withEditInstead(before, edit))}
+        onRun={run}
       />
       <EarlierRuns
         {...{ saeId, nameOf }}

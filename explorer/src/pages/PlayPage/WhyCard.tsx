@@ -12,10 +12,12 @@ interface WhyCardProps {
   asked: WhyAsked | null;
   onAsk: (asked: WhyAsked) => void;
   onEdit: (edit: Edit) => void;
+  /** Generates with the edits. */
+  onRun: () => void;
 }
 
 /** Which neurons make the model write a token: what to edit to change that. */
-export function WhyCard({ saeId, settings, asked, onAsk, onEdit }: WhyCardProps) {
+export function WhyCard({ saeId, settings, asked, onAsk, onEdit, onRun }: WhyCardProps) {
   const [target, setTarget] = useState("");
   const [contrast, setContrast] = useState("");
   const { prompt, chat } = settings;
@@ -46,7 +48,17 @@ export function WhyCard({ saeId, settings, asked, onAsk, onEdit }: WhyCardProps)
           Explain
         </button>
       </form>
-      {asked && <WhyResult key={JSON.stringify(asked)} saeId={saeId} asked={asked} onEdit={onEdit} />}
+      {asked && (
+        <WhyResult key={JSON.stringify(asked)} edits={settings.edits} {...{ saeId, asked, onEdit }} />
+      )}
+      {asked && settings.edits.length > 0 && (
+        <div className="row">
+          <button type="button" onClick={onRun} disabled={prompt === ""}>
+            Generate with the edits
+          </button>
+          <span className="muted">{settings.edits.map(({ index }) => `#${index}`).join(", ")}</span>
+        </div>
+      )}
     </Card>
   );
 }

@@ -21,10 +21,11 @@ type Attributed = Attribution["neurons"][number];
 interface WhyResultProps {
   saeId: string;
   asked: WhyAsked;
+  edits: readonly Edit[];
   onEdit: (edit: Edit) => void;
 }
 
-export function WhyResult({ saeId, asked, onEdit }: WhyResultProps) {
+export function WhyResult({ saeId, asked, edits, onEdit }: WhyResultProps) {
   const { prompt, chat, target, contrast, place } = asked;
   const { data, problem, reload } = useData(
     PlayPageWhyQueryDocument,
@@ -36,17 +37,18 @@ export function WhyResult({ saeId, asked, onEdit }: WhyResultProps) {
   if (refused) return <ErrorBox problem={refused} onRetry={reload} />;
   if (answer?.__typename !== "Attribution")
     return <p className="muted">Running the model, with gradients…</p>;
-  return <Effects {...{ saeId, place, onEdit }} attribution={answer} />;
+  return <Effects {...{ saeId, place, edits, onEdit }} attribution={answer} />;
 }
 
 interface EffectsProps {
   saeId: string;
   place: string;
   attribution: Attribution;
+  edits: readonly Edit[];
   onEdit: (edit: Edit) => void;
 }
 
-function Effects({ saeId, place, attribution, onEdit }: EffectsProps) {
+function Effects({ saeId, place, attribution, edits, onEdit }: EffectsProps) {
   const { target, contrast, difference, neurons, tokens } = attribution;
   const [chosen, setChosen] = useState(neurons[0]?.neuron.index);
   const shown = neurons.find(({ neuron }) => neuron.index === chosen);
@@ -78,34 +80,13 @@ function Effects({ saeId, place, attribution, onEdit }: EffectsProps) {
     {
       key: "next",
       title: "Next",
-      cell: ({ neuron }) => (
-        <span className={styles.rowButtons}>
-          <button
-            type="button"
-            className={styles.small}
-            aria-label={`Where #${neuron.index} has its effect`}
-            aria-pressed={neuron.index === chosen}
-            onClick={() => setChosen(neuron.index)}
-          >
-            Where
-          </button>
-          <button
-            type="button"
-            className={styles.small}
-            aria-label={`Turn #${neuron.index} off`}
-            onClick={() => onEdit({ index: neuron.index, multiplier: 0, bias: 0 })}
-          >
-            Turn off
-          </button>
-          <button
-            type="button"
-            className={styles.small}
-            aria-label={`Edit #${neuron.index}`}
-            onClick={() => onEdit({ index: neuron.index, multiplier: 1, bias: null })}
-          >
-            Edit
-          </button>
-        </span>
+      cell: ({ neuron: { index } }) => (
+        <RowButtons
+          edit={edits.find((edit) => edit.index === index)}
+          isChosen={index === chosen}
+          onChoose={() => setChosen(index)}
+          {...{ index, onEdit }}
+        />
       ),
     },
   ];
@@ -157,6 +138,51 @@ function Effect({ value }: { value: number | null }) {
     <span className={value > 0 ? styles.favors : styles.against}>
       {value > 0 && "+"}
       <NumberText value={value} />
+    </span>
+  );
+}
+
+interface RowButtonsProps {
+  index: number;
+  /** What is done to the neuron now. */
+  edit: Edit | undefined;
+  isChosen: boolean;
+  onChoose: () => void;
+  onEdit: (edit: Edit) => void;
+}
+
+function RowButtons({ index, edit, isChosen, onChoose, onEdit }: RowButtonsProps) {
+  const isOff = edit?.multiplier === 0 && edit.bias === 0;
+  const isEdited = edit !== undefined && !isOff;
+  return (
+    <span className={styles.rowButtons}>
+      <button
+        type="button"
+        className={styles.small}
+        aria-label={`Where #${index} has its effect`}
+        aria-pressed={isChosen}
+        onClick={onChoose}
+      >
+        Where
+      </button>
+      <button
+        type="button"
+        className={styles.small}
+        aria-label={`Turn #${index} off`}
+        aria-pressed={isOff}
+        onClick={() => onEdit({ index, multiplier: 0, bias: 0 })}
+      >
+        Turn off
+      </button>
+      <button
+        type="button"
+        className={styles.small}
+        aria-label={`Edit #${index}`}
+        aria-pressed={isEdited}
+        onClick={() => isEdited || onEdit({ index, multiplier: 1, bias: null })}
+      >
+        Edit
+      </button>
     </span>
   );
 }

@@ -8,6 +8,8 @@ import {
   stopsOf,
   stopText,
   watchedOf,
+  withEdit,
+  withEditInstead,
 } from "./settings";
 
 const ALL: PlaySettings = {
@@ -67,6 +69,13 @@ test("without edits there is no steering and nothing to compare to", () => {
       },
     },
   });
+});
+
+test("a neuron is edited once: an edit that is there stays, or gives place where that is asked for", () => {
+  const off = { index: 7, multiplier: 0, bias: 0 };
+  expect(withEdit(ALL, off)).toBe(ALL);
+  expect(withEditInstead(ALL, off).edits).toEqual([ALL.edits[0], off]);
+  expect(withEditInstead(ALL, { ...off, index: 9 }).edits.map(({ index }) => index)).toEqual([12, 7, 9]);
 });
 
 test("stop texts are a line each, and keep their line breaks", () => {

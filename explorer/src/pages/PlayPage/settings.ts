@@ -157,6 +157,12 @@ export function withEdit(settings: PlaySettings, edit: Edit): PlaySettings {
   return { ...settings, edits: [...settings.edits, edit] };
 }
 
+/** Returns the settings with an edit in the place of the neuron's former one, or behind all others. */
+export function withEditInstead(settings: PlaySettings, edit: Edit): PlaySettings {
+  const added = withEdit(settings, edit);
+  return { ...added, edits: added.edits.map((one) => (one.index === edit.index ? edit : one)) };
+}
+
 /** Stop texts are written one a line, their own line breaks as \n. */
 export function stopsOf(text: string): string[] {
   return text
