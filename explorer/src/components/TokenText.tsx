@@ -53,7 +53,7 @@ export const TokenText = memo(function TokenText(props: TokenTextProps) {
         value={activations[index]}
         {...{ max, unit }}
         isPeak={index === peak}
-        option={optionOf?.(index)}
+        {...optionOf?.(index)}
       />
     ));
   if (props.pick) return <PickableText count={tokens.length} pick={props.pick} texts={texts} />;
@@ -69,6 +69,7 @@ export const TokenText = memo(function TokenText(props: TokenTextProps) {
   );
 });
 
+/** What a token needs that can be chosen. */
 interface TokenOption {
   id: string;
   isPicked: boolean;
@@ -120,16 +121,17 @@ function PickableText({ count, pick, texts }: PickableTextProps) {
   );
 }
 
-interface ShadedTokenProps {
+interface ShadedTokenProps extends Partial<TokenOption> {
   token: Token;
   value: number | undefined;
   max: number;
   unit: string;
   isPeak: boolean;
-  option: TokenOption | undefined;
 }
 
-function ShadedToken({ token, value, max, unit, isPeak, option }: ShadedTokenProps) {
+/** Memoized: a text that is being written has its earlier tokens unchanged. */
+const ShadedToken = memo(function ShadedToken(props: ShadedTokenProps) {
+  const { token, value, max, unit, isPeak, id, isPicked, isActive } = props;
   const pieces = piecesOf(token).map(({ kind, text }, index) =>
     kind === "text" ? (
       text
@@ -143,12 +145,12 @@ function ShadedToken({ token, value, max, unit, isPeak, option }: ShadedTokenPro
   const className = [
     styles.token,
     isPeak && styles.peak,
-    option?.isPicked && styles.picked,
-    option?.isActive && styles.active,
+    isPicked && styles.picked,
+    isActive && styles.active,
   ]
     .filter(Boolean)
     .join(" ");
-  const choice = option && { id: option.id, role: "option", "aria-selected": option.isPicked };
+  const choice = id === undefined ? {} : { id, role: "option", "aria-selected": isPicked };
   const title = value === undefined ? undefined : `${nameOf(token)}: ${unit} ${precise(value)}`;
   if (!value || max <= 0) {
     return (
@@ -169,4 +171,4 @@ function ShadedToken({ token, value, max, unit, isPeak, option }: ShadedTokenPro
       {pieces}
     </mark>
   );
-}
+});
