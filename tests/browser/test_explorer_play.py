@@ -187,7 +187,7 @@ async def test_the_pages_can_be_used_by_everybody(tiny_server: RunningServer, sa
         tiny_server.url,
         path="/",
         paths=[play, contrast, missing],
-        until={play: "Done.", contrast: "It fires on"},
+        until={play: "Done.", contrast: "It fires on", missing: "There is no such SAE"},
     )
 
     pages = found["pages"]

@@ -1,9 +1,8 @@
 import { Card } from "../../components/Card";
-import { CopyButton } from "../../components/CopyButton";
+import { CopyLink } from "./CopyLink";
 import { editWords } from "./edits";
 import styles from "./PlayPage.module.css";
 import { RunView } from "./RunView";
-import { linkOf } from "./runLink";
 import type { PlaySettings } from "./settings";
 import type { Run } from "./useGeneration";
 import type { WhyAsked } from "./why";
@@ -33,7 +32,7 @@ export function EarlierRuns({ saeId, runs, nameOf, onUse, onWhy }: EarlierRunsPr
               <button type="button" onClick={() => onUse(run.settings)}>
                 Use these settings
               </button>
-              <CopyButton text={linkOf(run)} label="Copy link" />
+              <CopyLink run={run} />
             </div>
           </div>
         </details>

@@ -2,10 +2,10 @@ import { useEffect, useRef, useState } from "react";
 import { Link, useParams, useSearchParams } from "wouter";
 import { useData } from "../../api/hooks";
 import { Card } from "../../components/Card";
-import { CopyButton } from "../../components/CopyButton";
 import { Empty } from "../../components/Empty";
 import { ErrorBox } from "../../components/ErrorBox";
 import { PageHeading } from "../../components/PageHeading";
+import { CopyLink } from "./CopyLink";
 import { EarlierRuns } from "./EarlierRuns";
 import { EditsCard } from "./EditsCard";
 import { resolved } from "./edits";
@@ -15,7 +15,7 @@ import { PlayPageQueryDocument } from "./PlayPage.generated";
 import styles from "./PlayPage.module.css";
 import { PromptCard } from "./PromptCard";
 import { RunView } from "./RunView";
-import { linkOf, RUN } from "./runLink";
+import { RUN } from "./runLink";
 import { SamplingFields } from "./SamplingFields";
 import { editsOf, SavedConfigs } from "./SavedConfigs";
 import { withEditInstead } from "./settings";
@@ -108,10 +108,7 @@ function Playground({ saeId }: { saeId: string }) {
             <p className="muted">The saved edits that the link names are not there.</p>
           )}
         </EditsCard>
-        <Card
-          title="Generated text"
-          aside={newest?.state.seed != null && <CopyButton text={linkOf(newest)} label="Copy link" />}
-        >
+        <Card title="Generated text" aside={newest && <CopyLink run={newest} />}>
           <SamplingFields
             {...{ settings, change, errorAt }}
             maxNewTokens={data?.server.limits.maxNewTokens}

@@ -2,7 +2,7 @@ import type { KeyboardEvent } from "react";
 import { Card } from "../../components/Card";
 import { Checkbox } from "../../components/controls";
 import { Field } from "../../components/Field";
-import type { PlaySettings } from "./settings";
+import { linkable, type PlaySettings } from "./settings";
 import type { Change } from "./usePlaySettings";
 
 interface PromptCardProps {
@@ -16,6 +16,7 @@ interface PromptCardProps {
 /** What the model goes on from. Ctrl and Enter generate. */
 export function PromptCard({ settings, change, error, onLook, onRun }: PromptCardProps) {
   const { prompt, chat } = settings;
+  const { isWhole } = linkable(settings);
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
@@ -25,7 +26,11 @@ export function PromptCard({ settings, change, error, onLook, onRun }: PromptCar
     <Card title="Prompt">
       <Field
         label={chat ? "Message to the model" : "Text that the model goes on from"}
-        hint="Ctrl Enter generates."
+        hint={
+          isWhole
+            ? "Ctrl Enter generates."
+            : "Ctrl Enter generates. The prompt is too long for a link: the address is without it."
+        }
         error={error}
       >
         {(control) => (

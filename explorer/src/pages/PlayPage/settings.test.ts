@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import {
   DEFAULTS,
   inputOf,
+  linkable,
   type PlaySettings,
   searchOf,
   settingsOf,
@@ -33,6 +34,13 @@ test("a link carries all settings", () => {
   expect(settingsOf(new URLSearchParams(searchOf(ALL).toString()))).toEqual(ALL);
   expect(searchOf(DEFAULTS).toString()).toBe("");
   expect(settingsOf(new URLSearchParams())).toEqual(DEFAULTS);
+});
+
+test("an address that would be too long leaves out the prompt, and says so", () => {
+  expect(linkable(ALL)).toEqual({ search: searchOf(ALL), isWhole: true });
+  const { search, isWhole } = linkable({ ...ALL, prompt: "x".repeat(10_000) });
+  expect(isWhole).toBe(false);
+  expect(settingsOf(search)).toEqual({ ...ALL, prompt: "" });
 });
 
 test("edits may leave out what is as usual, and what cannot be read is left out", () => {

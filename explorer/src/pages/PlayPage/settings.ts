@@ -114,6 +114,16 @@ export function searchOf(settings: PlaySettings): URLSearchParams {
   return search;
 }
 
+/** Longer addresses are cut or refused on their way through mail, chats and proxies. */
+const MAX_LINK = 6_000;
+
+/** Returns the query of the page's address: what does not fit leaves out the prompt. */
+export function linkable(settings: PlaySettings): { search: URLSearchParams; isWhole: boolean } {
+  const search = searchOf(settings);
+  if (search.toString().length <= MAX_LINK) return { search, isWhole: true };
+  return { search: searchOf({ ...settings, prompt: "" }), isWhole: false };
+}
+
 /** Returns the neurons whose activations a run reports: those to watch, then those that are edited. */
 export function watchedOf({ watch, edits }: Pick<PlaySettings, "watch" | "edits">): number[] {
   return [...new Set([...watch, ...edits.map(({ index }) => index)])].slice(0, MAX_WATCHED);

@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 import { useSearchParams } from "wouter";
-import { type PlaySettings, searchOf, settingsOf } from "./settings";
+import { linkable, type PlaySettings, settingsOf } from "./settings";
 
 /** Browsers refuse addresses that change with each keystroke. */
 const WRITE_AFTER_MS = 300;
@@ -20,7 +20,7 @@ export function usePlaySettings(): [PlaySettings, Change] {
     setSettings(settingsOf(new URLSearchParams(address)));
   }, [address]);
   useEffect(() => {
-    const next = searchOf(settings).toString();
+    const next = linkable(settings).search.toString();
     if (next === known.current) return;
     const timer = setTimeout(() => {
       known.current = next;
