@@ -23,7 +23,7 @@ const COLUMNS: readonly Column<PreviewRow>[] = [
   { key: "index", title: "Neuron", cell: ({ index }) => index },
   { key: "name", title: "Name", cell: ({ name }) => name },
   { key: "score", title: "Score", cell: ({ score }) => score || "–" },
-  { key: "problem", title: "Wrong", cell: ({ problem }) => problem ?? "–" },
+  { key: "problem", title: "Check", cell: ({ problem }) => (problem === null ? "fine" : "wrong") },
 ];
 
 /** Takes names from a file or pasted text, which is looked at before; the server names each row that it refuses. */
@@ -85,7 +85,7 @@ export function Import({ saeId, latentCount }: { saeId: string; latentCount: num
               {preview.count !== null &&
                 `${whole(preview.count)} rows in all, read as ${preview.format.toUpperCase()}.`}
             </p>
-            {preview.problems.length > 0 && (
+            {preview.problems.length > 0 && !problem && (
               <ErrorBox
                 problem={{
                   title: "Some rows will be refused",

@@ -69,14 +69,15 @@ function csvRows(content: string): Row[] {
   const [head = [], ...lines] = csvLines(content);
   const at = (name: string) => head.findIndex((title) => title.trim().toLowerCase() === name);
   const [index, name, score] = [at("neuron_idx"), at("concept_name"), at("score")];
-  return lines
-    .map((cells, line) => ({
-      place: `row ${line + 1}`,
-      index: cells[index] ?? "",
-      name: cells[name] ?? "",
-      score: cells[score] ?? "",
-    }))
-    .filter((_, line) => lines[line]?.some((cell) => cell.trim() !== ""));
+  let line = 1;
+  return lines.flatMap((cells) => {
+    line += 1;
+    const place = `line ${line}`;
+    // A quoted cell may go over several lines.
+    line += cells.reduce((sum, cell) => sum + cell.split("\n").length - 1, 0);
+    if (cells.every((cell) => cell.trim() === "")) return [];
+    return [{ place, index: cells[index] ?? "", name: cells[name] ?? "", score: cells[score] ?? "" }];
+  });
 }
 
 /** Returns the cells of each line; a quoted cell may hold commas, quotes and line breaks. */

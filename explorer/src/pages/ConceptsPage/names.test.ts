@@ -28,10 +28,10 @@ test("rows that are wrong are told by their place, in files of any length", () =
   expect(count).toBe(34);
   expect(shown.length).toBe(10);
   expect(problems).toEqual([
-    "row 31: There is no neuron 64; the last one is 63.",
-    "row 32: “x” is no neuron's number.",
-    "row 33: The name is empty.",
-    "row 34: “high” is no score.",
+    "line 32: There is no neuron 64; the last one is 63.",
+    "line 33: “x” is no neuron's number.",
+    "line 34: The name is empty.",
+    "line 35: “high” is no score.",
   ]);
 });
 
@@ -54,4 +54,9 @@ test("cells may hold delimiters and line breaks, and lines end in any way", () =
     ["neuron_idx", "concept_name"],
     ["1", "x"],
   ]);
+});
+
+test("lines are counted as the server counts them, those within a name, too", () => {
+  const file = 'neuron_idx,concept_name,score\n1,"two\nlines",\n\nx,none,';
+  expect(previewOf(file, 64).problems).toEqual(["line 5: “x” is no neuron's number."]);
 });
