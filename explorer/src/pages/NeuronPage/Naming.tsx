@@ -11,7 +11,7 @@ import {
   NeuronPageUndoMutationDocument,
   NeuronPageUnnameMutationDocument,
 } from "./NeuronPage.generated";
-import { draftOf, isChanged, lastVersion, type Named, undoOf } from "./naming";
+import { draftOf, isChanged, isNewer, lastVersion, type Named, undoOf } from "./naming";
 
 interface NamingProps {
   saeId: string;
@@ -30,7 +30,7 @@ export function Naming({ saeId, neuron }: NamingProps) {
   const isBusy = naming.running || undoing.running || unnaming.running;
   const { concept, index } = neuron;
   const isDirty = isChanged(draft, base);
-  const isBehind = lastVersion(neuron) !== lastVersion(base);
+  const isBehind = isNewer(neuron, base);
   const undo = undoOf(neuron);
 
   const take = (next: Named) => {
@@ -50,7 +50,10 @@ export function Naming({ saeId, neuron }: NamingProps) {
     const done = await naming.run({
       input: { saeId, neuronIndex: index, expectedVersion: lastVersion(base), ...given },
     });
-    if (done) take(done.concept.neuron);
+    if (!done) return;
+    setBase(done.concept.neuron);
+    // What has been typed since then stays.
+    setDraft((now) => (now === draft ? draftOf(done.concept.neuron) : now));
   };
   const restore = async (version: number) => {
     const expectedVersion = lastVersion(neuron);

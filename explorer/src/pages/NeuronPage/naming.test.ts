@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { draftOf, isChanged, lastVersion, type Named, undoOf } from "./naming";
+import { draftOf, isChanged, isNewer, lastVersion, type Named, undoOf } from "./naming";
 
 function named(...names: (string | null)[]): Named {
   const conceptHistory = names.map((name, place) => ({
@@ -47,4 +47,11 @@ test("a draft is changed by what would be saved, not by blanks around the name",
   expect(isChanged({ ...draftOf(neuron), name: " a " }, neuron)).toBe(false);
   expect(isChanged({ ...draftOf(neuron), note: "why" }, neuron)).toBe(true);
   expect(isChanged({ ...draftOf(neuron), score: 0 }, neuron)).toBe(true);
+});
+
+test("what a page shows from before one's own change is not news", () => {
+  expect(isNewer(named("b", "a"), named("a"))).toBe(true);
+  expect(isNewer(named(null, "a"), named("a"))).toBe(true);
+  expect(isNewer(named(), named("a"))).toBe(false);
+  expect(isNewer(named("a"), named("a"))).toBe(false);
 });

@@ -33,3 +33,8 @@ export function isChanged(draft: Draft, neuron: Named): boolean {
   const { name, note, score } = draftOf(neuron);
   return draft.name.trim() !== name || draft.note !== note || draft.score !== score;
 }
+
+/** Returns whether a neuron's name has changed since; a page may still show what was before a change of one's own. */
+export function isNewer(neuron: Named, base: Named): boolean {
+  return (lastVersion(neuron) ?? 0) > (lastVersion(base) ?? 0);
+}
