@@ -1,9 +1,10 @@
 import { useEffect, useRef } from "react";
-import { useAction } from "../../api/hooks";
+import { useAction, useData } from "../../api/hooks";
 import { Card } from "../../components/Card";
 import { ErrorBox } from "../../components/ErrorBox";
 import type { TrainSaeInput } from "../../generated/types";
 import { inputOf } from "../DatasetsPage/datasetChoice";
+import { STEP_TOKENS } from "../TrainPage/sweep";
 import { TrainPageLaunchMutationDocument } from "../TrainPage/TrainPage.generated";
 import { Finished } from "./Finished";
 import styles from "./Progress.module.css";
@@ -11,7 +12,7 @@ import { keyOf, nextOf } from "./pipeline";
 import type { Plan } from "./plan";
 import { StageRow } from "./StageRow";
 import type { SetPlan } from "./StartPage";
-import { StartPageEvaluateMutationDocument } from "./StartPage.generated";
+import { StartPageEvaluateMutationDocument, StartPageRunQueryDocument } from "./StartPage.generated";
 import { TrainingFigures } from "./TrainingFigures";
 import { useStartJobs } from "./useStartJobs";
 
@@ -21,15 +22,19 @@ export function Progress({ plan, setPlan }: { plan: Plan; setPlan: SetPlan }) {
   const train = useAction(TrainPageLaunchMutationDocument);
   const evaluate = useAction(StartPageEvaluateMutationDocument);
   const next = nextOf(plan, jobs);
+  const runId = next.do === "train" ? next.runId : "";
+  const run = useData(StartPageRunQueryDocument, { id: runId }, { pause: runId === "" });
+  const tokenCount = run.data?.activationRun?.tokenCount;
 
   const launch = async () => {
-    if (next.do === "train") {
+    if (next.do === "train" && tokenCount !== undefined) {
       // The default class is the recommended one, and takes k.
       const input: TrainSaeInput = {
         activationRunId: next.runId,
         latentCount: plan.latents,
         k: plan.k,
         epochs: plan.epochs,
+        batchSize: Math.min(STEP_TOKENS, tokenCount),
         idempotencyKey: keyOf(plan, "train"),
       };
       const launched = await train.run({ input, validateOnly: false });
@@ -49,7 +54,8 @@ export function Progress({ plan, setPlan }: { plan: Plan; setPlan: SetPlan }) {
   };
   // Once for each thing to launch; what is refused waits for a person.
   const launched = useRef("");
-  const due = next.do === "train" || next.do === "evaluate" ? next.do : "";
+  const isDue = next.do === "evaluate" || (next.do === "train" && tokenCount !== undefined);
+  const due = isDue ? next.do : "";
   const newest = useRef(launch);
   newest.current = launch;
   useEffect(() => {

@@ -9,13 +9,12 @@ import { CapturePageLaunchMutationDocument } from "../CapturePage/CapturePage.ge
 import { estimate } from "../CapturePage/estimate";
 import { useDatasetLook } from "../DatasetsPage/DatasetLook";
 import { inputOf } from "../DatasetsPage/datasetChoice";
+import { STEP_TOKENS } from "../TrainPage/sweep";
 import styles from "./Choices.module.css";
 import { MAX_LENGTH, type Plan } from "./plan";
 import type { SetPlan } from "./StartPage";
 import { StartPageClassQueryDocument } from "./StartPage.generated";
 
-/** Tokens of a training's step, as the server does without being told. */
-const STEP_TOKENS = 1024;
 const LATENTS_PER_WIDTH = 8;
 
 interface TrainingStepProps {

@@ -6,7 +6,7 @@ import { ErrorBox } from "../../components/ErrorBox";
 import type { TrainSaeInput } from "../../generated/types";
 import { ClassPicker } from "./ClassPicker";
 import { Costs } from "./Costs";
-import { MAX_SWEEP, numbersOf, trainingsOf } from "./sweep";
+import { MAX_SWEEP, numbersOf, STEP_TOKENS, trainingsOf } from "./sweep";
 import styles from "./TrainForm.module.css";
 import type { TrainPageQuery } from "./TrainPage.generated";
 import { useLaunches } from "./useLaunches";
@@ -29,7 +29,7 @@ export function TrainForm({ run, server, initial }: TrainFormProps) {
   const [sizes, setSizes] = useState("");
   const [ks, setKs] = useState("32");
   const [epochs, setEpochs] = useState<number | null>(4);
-  const [batchSize, setBatchSize] = useState<number | null>(1024);
+  const [batchSize, setBatchSize] = useState<number | null>(Math.min(STEP_TOKENS, run.tokenCount));
   const [learningRate, setLearningRate] = useState<number | null>(null);
   const [l1Lambda, setL1Lambda] = useState<number | null>(null);
   const [seed, setSeed] = useState<number | null>(0);
@@ -48,7 +48,7 @@ export function TrainForm({ run, server, initial }: TrainFormProps) {
     name: name.trim() || null,
     saeClass,
     epochs: epochs ?? 1,
-    batchSize: batchSize ?? 1024,
+    batchSize: batchSize ?? STEP_TOKENS,
     learningRate,
     l1Lambda: info?.usesL1Lambda ? l1Lambda : null,
     seed: seed ?? 0,

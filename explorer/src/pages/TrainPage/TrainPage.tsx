@@ -50,6 +50,9 @@ export default function TrainPage() {
           )}
         </Card>
       )}
+      {activationRunId !== "" && !answer.data && !answer.problem && (
+        <p className="muted">Asking the server what it can train…</p>
+      )}
       {run && run.status !== "READY" && (
         <Empty next={{ href: `/runs/${run.id}`, label: "See how far it is" }}>
           This run is not ready, and cannot be trained on.

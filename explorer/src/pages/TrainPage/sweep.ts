@@ -3,6 +3,9 @@ import type { TrainSaeInput } from "../../generated/types";
 /** More trainings at once make a queue that others wait for. */
 export const MAX_SWEEP = 12;
 
+/** Tokens of a step, unless a run has fewer: the server refuses a step that is larger than the run. */
+export const STEP_TOKENS = 1024;
+
 /** Returns the whole numbers of a list such as "16, 32"; null where something in it is none. */
 export function numbersOf(text: string): number[] | null {
   const parts = text.split(/[\s,;]+/).filter((part) => part !== "");
