@@ -29,7 +29,7 @@ async def make_small_sae(client: Api, model_dir: Path, name: str) -> SmallSae:
         "languageModelId": model,
         "layers": [LAYER],
         "dataset": {"builtIn": "PYTHON_REFERENCE"},
-        "sampleLimit": 60,
+        "sampleLimit": 30,
         "maxLength": 48,
     }
     run, _ = await client.run_job("captureActivations", input=("CaptureActivationsInput!", capture))

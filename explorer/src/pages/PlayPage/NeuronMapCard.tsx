@@ -8,10 +8,11 @@ import { ErrorBox } from "../../components/ErrorBox";
 import { TokenText } from "../../components/TokenText";
 import { HeatMap } from "./HeatMap";
 import { mappedNeurons } from "./heatMap";
-import { NeuronLink, neuronName } from "./NeuronLink";
+import { neuronName } from "./NeuronLink";
 import { PlayPageMapQueryDocument, PlayPageNeuronsQueryDocument } from "./PlayPage.generated";
 import styles from "./PlayPage.module.css";
-import { MAX_WATCHED, type PlaySettings, watchedOf, withEdit } from "./settings";
+import { RowHead } from "./RowHead";
+import { type PlaySettings, watchedOf, withEdit } from "./settings";
 import { TokenNeurons } from "./TokenNeurons";
 import type { Change } from "./usePlaySettings";
 
@@ -61,18 +62,27 @@ export function NeuronMapCard({ saeId, looked, settings, change, onLook }: Neuro
     (ranked && refusalOf(ranked)) ?? ranking.problem ?? (answered && refusalOf(answered)) ?? map.problem;
   const isOld = looked.prompt !== settings.prompt || looked.chat !== settings.chat;
 
+  // What a slider or a keystroke changes does not draw the map anew: which neurons are edited and watched does.
+  const edited = settings.edits.map(({ index }) => index).join();
+  const watching = settings.watch.join();
   const rows = useMemo(() => {
-    const chosen = watchedOf(settings);
+    const isEdited = new Set(edited.split(","));
+    const isWatched = new Set(watching.split(","));
     return shown?.rows
-      .filter(({ neuron }, place) => isWhole || place < ROWS_AT_FIRST || chosen.includes(neuron.index))
-      .map(({ neuron, values, max }) => ({
-        index: neuron.index,
-        name: neuronName(neuron),
-        values,
-        max,
-        head: <RowHead {...{ saeId, neuron, change, settings }} />,
-      }));
-  }, [shown, isWhole, saeId, change, settings]);
+      .map(({ neuron, values, max }) => {
+        const key = String(neuron.index);
+        const marks = { isEdited: isEdited.has(key), isWatched: isWatched.has(key) };
+        return {
+          index: neuron.index,
+          name: neuronName(neuron),
+          values,
+          max,
+          head: <RowHead {...{ saeId, neuron, change }} {...marks} />,
+          ...marks,
+        };
+      })
+      .filter((row, place) => isWhole || place < ROWS_AT_FIRST || row.isEdited || row.isWatched);
+  }, [shown, isWhole, saeId, change, edited, watching]);
 
   return (
     <Card
@@ -131,55 +141,5 @@ export function NeuronMapCard({ saeId, looked, settings, change, onLook }: Neuro
         </>
       )}
     </Card>
-  );
-}
-
-interface RowHeadProps {
-  saeId: string;
-  neuron: Parameters<typeof NeuronLink>[0]["neuron"];
-  settings: PlaySettings;
-  change: Change;
-}
-
-function RowHead({ saeId, neuron, settings, change }: RowHeadProps) {
-  const { index } = neuron;
-  const isEdited = settings.edits.some((edit) => edit.index === index);
-  const isWatched = settings.watch.includes(index);
-  const edit = () =>
-    change((before) =>
-      isEdited
-        ? { ...before, edits: before.edits.filter((one) => one.index !== index) }
-        : withEdit(before, { index, multiplier: 1, bias: null }),
-    );
-  const watch = () =>
-    change((before) => ({
-      ...before,
-      watch: isWatched ? before.watch.filter((one) => one !== index) : [...before.watch, index],
-    }));
-  return (
-    <span className={styles.rowHead}>
-      <span className={styles.rowName}>
-        <NeuronLink saeId={saeId} neuron={neuron} />
-      </span>
-      <button
-        type="button"
-        className={styles.small}
-        aria-pressed={isEdited}
-        aria-label={`Edit #${index}`}
-        onClick={edit}
-      >
-        Edit
-      </button>
-      <button
-        type="button"
-        className={styles.small}
-        aria-pressed={isWatched}
-        aria-label={`Watch #${index}`}
-        disabled={!isWatched && settings.watch.length >= MAX_WATCHED}
-        onClick={watch}
-      >
-        Watch
-      </button>
-    </span>
   );
 }

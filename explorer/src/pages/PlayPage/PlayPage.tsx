@@ -96,7 +96,13 @@ function Playground({ saeId }: { saeId: string }) {
         </p>
       )}
       <PromptCard {...{ settings, change }} error={errorAt("prompts")} onLook={look} onRun={run} />
-      {looked && <NeuronMapCard {...{ saeId, looked, settings, change }} onLook={look} />}
+      {looked && (
+        <NeuronMapCard
+          key={`${looked.chat} ${looked.prompt}`}
+          {...{ saeId, looked, settings, change }}
+          onLook={look}
+        />
+      )}
       <div className={styles.columns}>
         <EditsCard
           {...{ saeId, settings, change, neurons }}
