@@ -29,6 +29,7 @@ BENCHMARKS = (
     "subscribers",
     "neurons",
     "page_queries",
+    "explorer_budgets",
     "database",
 )
 """In the order of the table."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bench, latency
+from benchmarks import bench, explorer_budgets, latency
 from benchmarks.rows import Row
 from tests.support.tiny_model import make_tiny_model
 
@@ -69,6 +69,17 @@ def test_the_queries_of_pages_are_measured_with_their_sizes() -> None:
     for row in rows:
         plain, packed = (float(part.split()[0].replace(",", "")) for part in row.measured.split(" kB, "))
         assert 0 < packed < plain
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(explorer_budgets.missing() is not None, reason=f"needs {explorer_budgets.missing()}")
+def test_the_explorers_budgets_are_measured_in_a_browser() -> None:
+    rows = bench.run("explorer_budgets", ["--neurons", "400", "--points", "300", "--rounds", "1"])
+    check_goals(rows)
+    assert all(row.reached is not None for row in rows)
+    what = " ".join(row.what for row in rows)
+    for budget in ("first route", "first contentful paint", "another page", "300 points", "heap"):
+        assert budget in what
 
 
 def test_a_database_is_filled_asked_and_tidied() -> None:

@@ -32,9 +32,9 @@ class RunningServer:
         return self.process.pid
 
     @property
-    def port(self) -> int:
+    def port(self) -> str:
         """The port that it listens on."""
-        return int(self.url.rpartition(":")[2])
+        return self.url.rpartition(":")[2]
 
     def worker(self, lane: str) -> int | None:
         """Return the process ID of a lane's worker, if it runs."""
@@ -45,15 +45,15 @@ class RunningServer:
 
 @contextmanager
 def server_process(
-    artifact_dir: Path, tree: str = "", port: int | None = None, **settings: str
+    artifact_dir: Path, tree: str = "", port: str = "", **settings: str
 ) -> Iterator[RunningServer]:
     """Run a server while the block runs; settings are named as in the environment, without the prefix.
 
     ``tree`` is a directory with a copy of the packages to run in place of these; ``port`` is that of a server
     that has ended, for clients that wait for it to come back.
     """
-    port = port or _free_port()
-    options = ["--port", str(port), "--artifacts", str(artifact_dir)]
+    port = port or str(_free_port())
+    options = ["--port", port, "--artifacts", str(artifact_dir)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GQL_SERVER_")}
     environment |= {f"GQL_SERVER_{name}": value for name, value in settings.items()}
     if tree:

@@ -44,6 +44,7 @@ export function optionsFor(
   const yRange = (): uPlot.Range.MinMax => {
     const { lines, range } = drawn.current;
     const [low, high] = yExtent(lines, range, logY) ?? [logY ? 1 : 0, logY ? 10 : 1];
+    if (low === 0 && high === 0) return [0, 1];
     if (logY) return uPlot.rangeLog(low, high, 10, false);
     // A constant's rounding errors are no curve.
     const least = LEAST_SPAN * Math.max(Math.abs(low), Math.abs(high));
