@@ -10,6 +10,7 @@ EXPLORER = Path(__file__).parents[2] / "explorer"
 TIMEOUT_SECONDS = 300
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node.js"),
     pytest.mark.skipif(
         not (EXPLORER / "node_modules/vitest").is_dir(), reason="needs the explorer's packages: make explorer"

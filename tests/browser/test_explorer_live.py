@@ -89,7 +89,9 @@ def assert_nothing_came_twice(frames: list[dict[str, Any]], sae: str) -> None:
         assert sequences == sorted(set(sequences))
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
 async def test_two_tabs_have_the_whole_curve_and_nothing_twice_after_the_server_went_away_in_mid_training(
     sign: signal.Signals, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
@@ -127,6 +129,7 @@ def cut_short(store: Path) -> None:
         path.write_bytes(path.read_bytes()[:-100])
 
 
+@pytest.mark.slow
 async def test_a_failed_job_shows_its_error_and_log_and_a_full_queue_says_when_to_try_again(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:
