@@ -90,7 +90,6 @@ def assert_nothing_came_twice(frames: list[dict[str, Any]], sae: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
 async def test_two_tabs_have_the_whole_curve_and_nothing_twice_after_the_server_went_away_in_mid_training(
     sign: signal.Signals, tiny_model_dir: Path, tmp_path: Path
