@@ -16,6 +16,13 @@ def tiny_server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
         yield server
 
 
+@pytest.fixture
+def empty_server(tmp_path: Path) -> Iterator[RunningServer]:
+    """Run a server that nobody has used, without a token."""
+    with server_process(tmp_path / "artifacts") as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def closed_server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """Run a server with a token that does not tell its schema, and may load the tiny model."""

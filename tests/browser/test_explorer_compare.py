@@ -91,11 +91,13 @@ async def test_saes_are_compared_by_what_the_address_says_and_measured_on_the_sa
 
 async def test_compare_and_server_can_be_used_by_everybody(trained: Trained) -> None:
     compare = "/compare?" + "&".join(f"sae={sae}" for sae in trained.saes)
-    paths = ["/compare", compare, "/compare?sae=sae_nothing", "/server"]
-    found = await drive("open_pages", trained.url, path="/", paths=paths, until={compare: "Save as CSV"})
+    missing = "/compare?sae=sae_nothing"
+    paths = ["/compare", compare, missing, "/server"]
+    until = {compare: "Save as CSV", missing: "There is no SAE"}
+    found = await drive("open_pages", trained.url, path="/", paths=paths, until=until)
 
     pages = found["pages"]
     assert {path: page["findings"] for path, page in pages.items()} == {path: [] for path in pages}
     assert {path: page["overflow"] for path, page in pages.items()} == dict.fromkeys(pages, 0)
-    assert "There is no SAE sae_nothing" in pages["/compare?sae=sae_nothing"]["text"]
+    assert "There is no SAE sae_nothing" in pages[missing]["text"]
     assert NAMES[0] in pages["/compare"]["text"]
