@@ -1,12 +1,15 @@
 """A list of neurons reads their figures at once, if they are asked for, and shows what each one shows."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from gql_server import ids
 from gql_server.services import neuron_tensors
 from gql_server.services.app_context import AppContext
-from models import Sae
+from models import NeuronIndex, Sae
+from models.enums import ArtifactStatus
 from tests.api.asking import ask, execute
 from tests.support.artifact_files import add_neuron_index
 from tests.support.serving import add_language_model, add_run, add_sae
@@ -83,3 +86,27 @@ async def test_where_the_index_has_gone_each_figure_says_so(
     assert result.data["sae"]["neurons"]["nodes"][1] == {"index": 1, "frequency": None, "dead": None}
     assert {(error.extensions or {}).get("code") for error in result.errors or []} == {"CONFLICT"}
     assert {tuple(error.path or ())[-1] for error in result.errors or []} == {"frequency", "dead"}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "shown"),
+    [(["READY", "FAILED"], 0), (["FAILED", "READY"], 1), (["FAILED", "FAILED"], 1), (["READY", "READY"], 1)],
+)
+async def test_the_index_of_an_sae_is_the_newest_that_is_ready_else_the_newest(
+    server: AppContext, sae: Sae, statuses: list[str], shown: int
+) -> None:
+    indexes = [
+        NeuronIndex(
+            id=ids.new(ids.NEURON_INDEX),
+            sae_id=sae.id,
+            status=ArtifactStatus[status],
+            top_texts_per_neuron=3 + day,
+            created_at=datetime(2026, 1, 1 + day, tzinfo=UTC),
+        )
+        for day, status in enumerate(statuses)
+    ]
+    async with server.database.write() as session:
+        session.add_all(reversed(indexes))
+    document = "query($id: ID!) { sae(id: $id) { neuronIndex { status topTextsPerNeuron } } }"
+    index = (await ask(server, document, id=sae.id))["sae"]["neuronIndex"]
+    assert index == {"status": statuses[shown], "topTextsPerNeuron": 3 + shown}

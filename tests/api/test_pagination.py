@@ -95,9 +95,27 @@ async def test_page_info_tells_what_lies_on_both_sides(server: AppContext) -> No
     assert (last["pageInfo"]["hasNextPage"], last["pageInfo"]["hasPreviousPage"]) == (False, True)
 
 
+@pytest.mark.parametrize(("first", "more"), [(2, True), (3, False)])
+async def test_a_page_of_what_belongs_to_something_tells_whether_there_is_one_more(
+    server: AppContext, first: int, more: bool
+) -> None:
+    rows = await add_saes(server, 3)
+    query = """query ($id: ID!, $first: Int!) {
+      activationRun(id: $id) { saes(first: $first) { nodes { id } pageInfo { hasNextPage } } }
+    }"""
+    page = (await ask(server, query, id=rows[0].activation_run_id, first=first))["activationRun"]["saes"]
+    assert [node["id"] for node in page["nodes"]] == [row.id for row in reversed(rows)][:first]
+    assert page["pageInfo"]["hasNextPage"] is more
+
+
 async def test_an_empty_list_is_an_empty_page(server: AppContext) -> None:
     page = (await ask(server, SAES))["saes"]
     assert (page["nodes"], page["totalCount"], page["pageInfo"]["endCursor"]) == ([], 0, None)
+
+
+async def test_a_page_has_up_to_100_entries(server: AppContext) -> None:
+    await add_saes(server, 3)
+    assert len((await ask(server, SAES, first=100))["saes"]["nodes"]) == 3
 
 
 @pytest.mark.parametrize("first", [0, -1, 101])

@@ -1,5 +1,7 @@
 """Retrying a job whose language model has other files by now than what it is paired with was made with."""
 
+import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +60,20 @@ async def test_others_are_retried(
         await server.supervisor.close()
         job = await failed_job(server, handler, tiny_model_dir, of_now)
         assert (await jobs.retry(server, job)).job.status == JobStatus.QUEUED
+
+
+async def test_models_that_are_looked_at_together_are_told_apart(
+    tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model_dir, other)
+    (other / "config.json").write_bytes((other / "config.json").read_bytes() + b"\n")
+    async with serving(tmp_path / "artifacts", model_dirs=[tiny_model_dir, tmp_path]) as server:
+        models = [
+            await add_language_model(server, name, source=str(directory))
+            for name, directory in (("tiny", tiny_model_dir), ("other", other))
+        ]
+        together = await asyncio.gather(*(model_identity.present(server, model) for model in models))
+        alone = [await model_identity.present(server, model) for model in models]
+    assert together == alone
+    assert together[0] != together[1]

@@ -1,5 +1,6 @@
 """What a server makes of files and rows that do not belong together."""
 
+import os
 import time
 import zipfile
 from collections.abc import Callable
@@ -95,8 +96,11 @@ async def test_files_that_are_made_while_the_server_runs_are_left_alone(tmp_path
         started = time.time() - 1
         fresh = write(tmp_path / f"datasets/{ids.new(ids.ACTIVATION_RUN)}/texts.arrow")
         partial = write(tmp_path / f"datasets/{files.TEMPORARY_PREFIX}x/texts.arrow")
+        sae = write(tmp_path / f"sae/{ids.new(ids.LANGUAGE_MODEL)}/{ids.new(ids.SAE)}/model.pt").parent
+        config = write(sae / f"configs/{ids.new(ids.CONCEPT_CONFIG)}.json")
+        os.utime(config, (0, 0))  # As a copy may have it: its ID says when it was made.
         await startup.clean_up(server.database, server.settings, started)
-        assert fresh.exists() and partial.exists()
+        assert fresh.exists() and partial.exists() and config.exists()
         await tidy(server)
         assert not fresh.exists() and not partial.exists()
     assert [path.name for path in (tmp_path / "orphans").rglob("*.arrow")] == ["texts.arrow"]
