@@ -323,6 +323,8 @@ def test_positions_are_counted_from_the_texts_own_first_token_on_whichever_side_
     assert positions_of(right, [4, 2]).tolist() == [[0, 1, 2, 3]] * 2
     assert positions_of(left, [4, 2]).tolist() == [[0, 1, 2, 3], [-2, -1, 0, 1]]
     assert positions_of(right, None).tolist() == [[0, 1, 2, 3]] * 2
+    by_one = torch.tensor([[1, 1], [0, 1]]).bool()
+    assert positions_of(by_one, [2, 1]).tolist() == [[0, 1], [-1, 0]]
 
 
 def test_the_limit_itself_counts_and_what_is_not_finite_is_left_to_those_who_compute() -> None:
