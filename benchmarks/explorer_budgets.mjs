@@ -182,14 +182,19 @@ async function places(page) {
   );
 }
 
-// One query, its time and its size.
+// What is asked for the neuron: how many queries, their time and size; those of its neighbors come ahead of time.
 async function neuronPage(page) {
   const found = [];
   for (let round = 0; round < rounds; round += 1) {
+    const index = Math.floor((neurons * round) / rounds);
     const answers = [];
-    const keep = (response) => response.url().endsWith("/graphql") && answers.push(response);
+    const keep = (response) => {
+      const request = response.request();
+      const isAsked = response.url().endsWith("/graphql") && request.method() === "POST";
+      if (isAsked && request.postDataJSON().variables?.index === index) answers.push(response);
+    };
     page.on("response", keep);
-    await page.goto(`${url}/saes/${saes[0]}/neurons/${Math.floor((neurons * round) / rounds)}`);
+    await page.goto(`${url}/saes/${saes[0]}/neurons/${index}`);
     const isThere = await page
       .locator("main h1")
       .waitFor({ timeout: WAIT_MS })
