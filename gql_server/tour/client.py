@@ -33,11 +33,16 @@ class Api(Protocol):
         """Give a job's events from the first to its end."""
         ...
 
+    async def has_explorer(self) -> bool:
+        """Say whether the server shows the explorer's pages."""
+        ...
+
 
 class RemoteApi:
     """A server at a URL such as http://127.0.0.1:8000."""
 
     def __init__(self, url: str) -> None:
+        self._url = url
         self._http_url = f"{url}/graphql"
         self._socket_url = f"ws{self._http_url.removeprefix('http')}"
 
@@ -65,6 +70,14 @@ class RemoteApi:
                     raise TourError(_reason(error)) from error
                 await asyncio.sleep(1)
 
+    async def has_explorer(self) -> bool:
+        """Say whether the server shows the explorer's pages."""
+        async with httpx.AsyncClient(base_url=self._url, timeout=ANSWER_SECONDS) as client:
+            try:
+                return await shows_explorer(client)
+            except httpx.HTTPError as error:
+                raise TourError(_reason(error)) from error
+
     async def _events_after(self, job_id: str, after: int) -> AsyncIterator[dict[str, Any]]:
         request = GraphQLRequest(documents.JOB_PROGRESS, variable_values={"id": job_id, "after": after})
         async with Client(transport=WebsocketsTransport(url=self._socket_url)) as session:
@@ -82,6 +95,12 @@ def checked(data: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(result, Mapping) and "code" in result:
         raise TourError(f"The server refused: {result['message']}")
     return data
+
+
+async def shows_explorer(client: httpx.AsyncClient) -> bool:
+    """Say whether / is the explorer, rather than how to build it or (switched off) the way to GraphiQL."""
+    page = await client.get("/")
+    return page.is_success and "/static/explorer/" in page.text
 
 
 async def wait_until_healthy(url: str, *, seconds: float = 60) -> None:

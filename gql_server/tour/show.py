@@ -137,10 +137,19 @@ def side_by_side(console: Console, prompt: str, baseline: str, steered: str) -> 
     console.print(table)
 
 
+def explorer(console: Console, sae: str, neuron_index: int) -> None:
+    """Name the explorer's pages of an SAE, by its address, and of one of its neurons."""
+    neuron = f"{sae}/neurons/{neuron_index}"
+    console.print("The explorer, pages to look at all this:")
+    for what, address in (("this SAE", sae), ("the neuron that we steered", neuron)):
+        # Soft: an address that is broken into two lines cannot be clicked or copied.
+        console.print(f"  {what}: [bold link={address}]{address}[/]", highlight=False, soft_wrap=True)
+
+
 def what_next(console: Console, url: str, query: str, subscription: str) -> None:
-    """Say what to open, and what to paste there."""
+    """Say what to open for queries, and what to paste there."""
     console.print(
-        Panel(f"GraphiQL, to explore all this: [bold link={url}/graphql]{url}/graphql[/]", expand=False)
+        Panel(f"GraphiQL, to query all this: [bold link={url}/graphql]{url}/graphql[/]", expand=False)
     )
     console.print("A query to paste there:")
     console.print(Syntax(query.strip(), "graphql", background_color="default"))

@@ -81,6 +81,8 @@ async def give(api: Api, url: str, console: Console, model: Path) -> None:
     await _steer(api, console, sae_id, neuron)
 
     console.rule("Your turn")
+    if await api.has_explorer():
+        show.explorer(console, f"{url}/saes/{sae_id}", neuron["index"])
     show.what_next(console, url, *to_paste(sae_id))
 
 

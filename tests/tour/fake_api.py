@@ -30,12 +30,14 @@ class FakeApi:
         outcome: str = "CREATED",
         refusals: dict[str, str] | None = None,
         write: Callable[[float], str] = lambda bias: " an exception is raised",
+        explorer: bool = True,
     ) -> None:
         self._schema = _schema()
         self._statuses = list(statuses)
         self._outcome = outcome
         self._refusals = refusals or {}
         self._write = write
+        self._explorer = explorer
         self._jobs: dict[str, dict[str, Any]] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
@@ -59,6 +61,9 @@ class FakeApi:
             "error": None,
         }
         yield {"__typename": "SomethingNew", "sequence": 5}
+
+    async def has_explorer(self) -> bool:
+        return self._explorer
 
     def _answer(self, name: str, input: dict[str, Any], otherwise: dict[str, Any]) -> dict[str, Any]:
         self.asked.append((name, input))

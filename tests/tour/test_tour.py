@@ -2,15 +2,20 @@
 
 import io
 import socket
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 from rich.console import Console
 from rich.text import Text
+from starlette.applications import Starlette
+from starlette.routing import Route
 
+from gql_server.api.transport import explorer
 from gql_server.settings import Settings
 from gql_server.tour import launch, show, steering, steps
-from gql_server.tour.client import TourError
+from gql_server.tour.client import TourError, shows_explorer
 from gql_server.tour.plain_console import PlainConsole
 from tests.tour.fake_api import FakeApi, neuron
 
@@ -54,6 +59,49 @@ async def test_the_tour_shows_metrics_neurons_texts_and_what_to_open(console: Co
     assert "it is so" in text
     assert f"{URL}/graphql" in text
     assert "Loading [it]." in text
+
+
+async def test_the_tour_names_the_explorers_pages_of_the_sae_and_of_the_neuron_that_it_has_steered(
+    console: Console,
+) -> None:
+    await give(FakeApi(), console)
+
+    lines = printed(console).splitlines()
+    assert f"  this SAE: {URL}/saes/sae_1" in lines
+    assert f"  the neuron that we steered: {URL}/saes/sae_1/neurons/2" in lines
+
+
+async def test_the_tour_does_not_name_an_explorer_that_is_not_there(console: Console) -> None:
+    await give(FakeApi(explorer=False), console)
+
+    text = printed(console)
+    assert "explorer" not in text
+    assert f"{URL}/saes" not in text
+    assert f"{URL}/graphql" in text
+
+
+def test_an_address_is_not_broken_on_a_narrow_terminal() -> None:
+    console = Console(width=40, file=io.StringIO())
+
+    show.explorer(console, f"{URL}/saes/sae_01M8PS3DR6YZ02PZRE80P0C2J3", 3290)
+
+    assert f"{URL}/saes/sae_01M8PS3DR6YZ02PZRE80P0C2J3/neurons/3290" in printed(console)
+
+
+@pytest.mark.parametrize(
+    ("built", "on", "shown"), [(True, True, True), (False, True, False), (True, False, False)]
+)
+async def test_an_explorer_is_there_where_it_is_built_and_switched_on(
+    built: bool, on: bool, shown: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explorer, "DIRECTORY", tmp_path)
+    if built:
+        (tmp_path / "index.html").write_text('<script src="./assets/index-abc.js"></script>')
+    settings = Settings(artifact_dir=tmp_path, explorer=on)
+    app = Starlette(routes=[Route("/", partial(explorer.page, settings=settings))])
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as client:
+        assert await shows_explorer(client) is shown
 
 
 async def test_it_captures_a_middle_layer_and_steers_the_neuron_that_it_has_named(console: Console) -> None:
