@@ -13,7 +13,7 @@ interface JobProgressProps {
 export function JobProgress({ job, detailed = false }: JobProgressProps) {
   const { progress, queuePosition, status, title } = job;
   const isRunning = status === "RUNNING" || status === "CANCELING";
-  const percent = `${Math.floor(progress.fraction * 100)} %`;
+  const percent = `${Math.floor(progress.fraction * 100)}%`;
   const position = status === "QUEUED" && queuePosition ? `, ${queuePosition} before it` : "";
   return (
     <div className={styles.progress}>

@@ -11,7 +11,7 @@ export function Sending({ upload, what }: SendingProps) {
   if (sent === null) return <div role="status" />;
   return (
     <div role="status" className="row">
-      <span>{sent < 1 ? `${what}: ${Math.floor(sent * 100)} % sent` : `${what}: the server reads it…`}</span>
+      <span>{sent < 1 ? `${what}: ${Math.floor(sent * 100)}% sent` : `${what}: the server reads it…`}</span>
       <progress className={styles.bar} max={1} value={sent < 1 ? sent : undefined} aria-label={what} />
       <button type="button" onClick={clear}>
         Stop

@@ -1,6 +1,7 @@
 import { Link } from "wouter";
 import { type Column, DataTable } from "../../components/DataTable";
 import { Empty } from "../../components/Empty";
+import { LayerName } from "../../components/LayerName";
 import { NumberText } from "../../components/NumberText";
 import { percent, whole } from "../../components/numbers";
 import { Time } from "../../components/Time";
@@ -11,7 +12,15 @@ type Sae = HomePageQuery["saes"]["nodes"][number];
 
 const COLUMNS: readonly Column<Sae>[] = [
   { key: "name", title: "SAE", cell: (sae) => <Link href={`/saes/${sae.id}`}>{sae.name}</Link> },
-  { key: "model", title: "Model, layer", cell: (sae) => `${sae.languageModel.name}, ${sae.layer}` },
+  {
+    key: "model",
+    title: "Model, layer",
+    cell: (sae) => (
+      <>
+        {sae.languageModel.name}, <LayerName name={sae.layer} />
+      </>
+    ),
+  },
   { key: "class", title: "Class", cell: (sae) => sae.saeClass ?? "–" },
   { key: "status", title: "Status", cell: (sae) => plain(sae.status) },
   {

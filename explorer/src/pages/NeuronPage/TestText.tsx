@@ -73,7 +73,7 @@ export function TestText({ saeId, index, max }: TestTextProps) {
           ? "It is run through the model as you type."
           : row && !isOld
             ? row.max > 0
-              ? `Highest ${precise(row.max)}${max ? `, ${Math.round((100 * row.max) / max)} % of the highest in the index` : ""}.`
+              ? `Highest ${precise(row.max)}${max ? `, ${Math.round((100 * row.max) / max)}% of the highest in the index` : ""}.`
               : "It does not fire on this text."
             : loading || isOld
               ? "Running…"

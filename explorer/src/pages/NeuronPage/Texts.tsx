@@ -100,7 +100,7 @@ function Ranges({ neuron: { exampleGroups }, saeId, shown }: PanelProps & { saeI
         <section key={from}>
           <h3>
             {precise(from)} to {precise(to)}{" "}
-            <span className="muted">{precise(Number((100 * share).toPrecision(3)))} % of its firings</span>
+            <span className="muted">{precise(Number((100 * share).toPrecision(3)))}% of its firings</span>
           </h3>
           <List texts={texts} shown={shown} />
         </section>

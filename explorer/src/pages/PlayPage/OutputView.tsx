@@ -84,7 +84,7 @@ interface TokenDetailsProps {
 }
 
 function chance(logProbability: number): string {
-  return `${precise(100 * Math.exp(logProbability))} %`;
+  return `${precise(100 * Math.exp(logProbability))}%`;
 }
 
 function TokenDetails({ token, isExplainable, onWhy }: TokenDetailsProps) {

@@ -98,10 +98,10 @@ function Effects({ saeId, place, attribution, edits, onEdit }: EffectsProps) {
       </h3>
       <Properties
         of={[
-          [`p of ${nameOf(target)}`, `${precise(100 * Math.exp(target.logProbability))} %`],
+          [`p of ${nameOf(target)}`, `${precise(100 * Math.exp(target.logProbability))}%`],
           ...(contrast
             ? ([
-                [`p of ${nameOf(contrast)}`, `${precise(100 * Math.exp(contrast.logProbability))} %`],
+                [`p of ${nameOf(contrast)}`, `${precise(100 * Math.exp(contrast.logProbability))}%`],
                 ["Difference of log p", nats(difference ?? 0)],
               ] as const)
             : []),

@@ -1,6 +1,7 @@
 import { Link } from "wouter";
 import { type Column, DataTable } from "../../components/DataTable";
 import { Empty } from "../../components/Empty";
+import { LayerName } from "../../components/LayerName";
 import { NumberText } from "../../components/NumberText";
 import { whole } from "../../components/numbers";
 import { plain } from "../../components/words";
@@ -12,7 +13,7 @@ const COLUMNS: readonly Column<Sae>[] = [
   { key: "name", title: "SAE", cell: (sae) => <Link href={`/saes/${sae.id}`}>{sae.name}</Link> },
   { key: "status", title: "Status", cell: (sae) => plain(sae.status) },
   { key: "class", title: "Class", cell: (sae) => sae.saeClass ?? "–" },
-  { key: "layer", title: "Layer", cell: (sae) => sae.layer },
+  { key: "layer", title: "Layer", cell: (sae) => <LayerName name={sae.layer} /> },
   {
     key: "neurons",
     title: "Neurons",

@@ -1,5 +1,6 @@
 import { Link } from "wouter";
 import { Card } from "../../components/Card";
+import { LayerName } from "../../components/LayerName";
 import { NumberText } from "../../components/NumberText";
 import { compact, whole } from "../../components/numbers";
 import { Properties, type Property } from "../../components/Properties";
@@ -31,7 +32,7 @@ export function About({ sae }: { sae: SaeShown }) {
         {sae.languageModel.name}
       </Link>,
     ],
-    ["Layer", sae.layer],
+    ["Layer", <LayerName key="layer" name={sae.layer} />],
     ["Model's files as then", MATCHES.get(sae.languageModelMatches)],
     [
       sae.origin === "IMPORTED" ? "Origin" : "Trained on",

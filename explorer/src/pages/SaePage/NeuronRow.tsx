@@ -53,7 +53,7 @@ function Figure({ value, format }: { value: number | null; format?: (value: numb
 
 /** A share of tokens: seldom ones in full, since most are. */
 export function share(value: number): string {
-  return value === 0 ? "0" : `${precise(Number((100 * value).toPrecision(3)))} %`;
+  return value === 0 ? "0" : `${precise(Number((100 * value).toPrecision(3)))}%`;
 }
 
 const BEFORE = 6;

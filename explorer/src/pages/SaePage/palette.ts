@@ -12,11 +12,15 @@ export interface Palette {
   high: Rgb;
 }
 
-/** Returns a color of the theme, which is written as #rrggbb. */
-function themeColor(name: string): Rgb {
-  const text = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const value = Number.parseInt(text.slice(1), 16);
+/** Reads #rrggbb, or #rgb: a build shortens the former where it can. */
+export function rgbOf(text: string): Rgb {
+  const digits = text.trim().slice(1);
+  const value = Number.parseInt(digits.length === 3 ? digits.replace(/./g, "$&$&") : digits, 16);
   return [(value >> 16) & 255, (value >> 8) & 255, value & 255];
+}
+
+function themeColor(name: string): Rgb {
+  return rgbOf(getComputedStyle(document.documentElement).getPropertyValue(name));
 }
 
 function paletteNow(): Palette {
