@@ -12,6 +12,7 @@
 #   make recordings  what the sae-lens package makes of SAEs from here and its own, for tests/saelens
 #   make results trainings of this server and of other packages side by side, into docs/results.md; see there
 #   make bench   speed and memory beside what they are to be measured by, into benchmarks/README.md
+#   make screenshots  pictures of the explorer, into docs/pictures; needs Chromium; ARGS="--artifacts DIR --neuron 12"
 #   make attack  attacks on a real server, and what they do to another client; ARGS="--only 2 bytewise"
 #   make faults  workers and servers killed at random, then a look at what they left; ARGS="--kills 20 --seed 4"
 
@@ -42,7 +43,7 @@ PEERS := $(patsubst %,.peers/%/stamp,dictionary_learning eai_sparsify) tests/sae
 ARGS ?=
 
 .PHONY: help demo serve test conformance architectures faults fuzz attack recordings results bench check format schema release-schema migration
-.PHONY: wheel pages try-pages explorer graphiql node others try-others clean
+.PHONY: wheel pages try-pages screenshots explorer graphiql node others try-others clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -82,6 +83,9 @@ results: .venv/dev.stamp $(PEERS)
 
 bench: .venv/dev.stamp $(PEERS)
 	@$(BIN)/python -m benchmarks.bench $(ARGS)
+
+screenshots: .venv/dev.stamp explorer
+	@$(BIN)/python -m benchmarks.screenshots $(ARGS)
 
 check: .venv/dev.stamp
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted as ruff would: make format mends it."; exit 1; }

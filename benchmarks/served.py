@@ -55,6 +55,10 @@ class Client:
         self.milliseconds = 0.0
         """How long the last answer took."""
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
     def ask(self, document: str, **variables: Any) -> Any:
         """Return the data of an answer; an error in it ends the benchmark."""
         body = json.dumps({"query": document, "variables": variables})
