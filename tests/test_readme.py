@@ -92,6 +92,15 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_pictures_of_a_page_are_there_and_are_described(page: Path) -> None:
+    text = page.read_text()
+    shown = re.findall(r"\b(?:src|srcset)=\"([^\"]*)\"", text)
+
+    assert [name for name in shown if not (page.parent / name).is_file()] == []
+    assert re.findall(r"<img (?![^>]* alt=\"[^\"]+\")[^>]*>", text) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_files_that_a_page_names_exist(page: Path) -> None:
     text = page.read_text()
     to_be_made = set(re.findall(r"\*\*`([^`]+)`\*\*, a new file", text))
