@@ -34,7 +34,8 @@ PAGES := explorer graphiql
 BUNDLES := $(PAGES:%=$(STATIC)/%/index.html)
 # What a page is made of, without what is made for it.
 sources = $(shell find $(1) -type d \( -name node_modules -o -name generated \) -prune -o -type f ! -name '*.generated.ts' -print)
-# Where there is no Node.js, or an old one: see the target node.
+# Where there is no Node.js, or one older than 20.19: see the target node.
+NODE_WILL_DO := const [major, minor] = process.versions.node.split("."); process.exit(major > 20 || (major == 20 && minor >= 19) ? 0 : 1)
 export PATH := $(CURDIR)/.node/bin:$(PATH)
 # What tests of others need; npm writes that file last.
 OTHERS_PACKAGES := $(patsubst %,tests/%/node_modules/.package-lock.json,conformance clients) tests/clients/.venv/stamp
@@ -124,8 +125,7 @@ try-pages:
 
 # Node.js as the system has it where that is new enough, else as a Python package, in .node.
 node:
-	@if [ -e .node ] || ! node -e 'const [major, minor] = process.versions.node.split("."); \
-			process.exit(major > 20 || (major == 20 && minor >= 19) ? 0 : 1)' 2> /dev/null || ! command -v npm > /dev/null; \
+	@if [ -e .node ] || ! node -e '$(NODE_WILL_DO)' 2> /dev/null || ! command -v npm > /dev/null; \
 	then $(MAKE) -s .node/stamp; fi
 
 wheel: .venv/runtime.stamp pages
