@@ -63,7 +63,8 @@ export function createInvalidation(): {
   };
   const invalidate = (kinds: ReadonlySet<NodeKind> | "everything") => {
     for (const { operation, typenames } of [...active.values()]) {
-      if (!concerns(typenames, kinds)) continue;
+      // What takes the server long does not change by itself; a page asks again where it wants to.
+      if (operation.context.requestPolicy === "cache-first" || !concerns(typenames, kinds)) continue;
       reexecute(makeOperation("query", operation, { ...operation.context, requestPolicy: "network-only" }));
     }
   };

@@ -2,6 +2,7 @@ import type { TypedDocumentNode } from "@graphql-typed-document-node/core";
 import { type Client, createClient } from "graphql-ws";
 import { stringifyDocument } from "urql";
 import { socketUrl } from "./endpoint";
+import { lasting } from "./lasting";
 import { CUT_OFF, type Problem, problemOfSubscription } from "./problems";
 import { createStore } from "./store";
 
@@ -26,6 +27,7 @@ function codeOf(event: unknown): unknown {
 }
 
 function closed(event: unknown): void {
+  clearTimeout(silence);
   const state = SIGNED_OUT_CODES.includes(codeOf(event)) ? "signedOut" : "reconnecting";
   connection.set({ ...connection.get(), state });
 }
@@ -58,7 +60,7 @@ export const socket: Client = createClient({
 
 export interface Sink<Data> {
   next: (data: Data) => void;
-  error?: (problem: Problem) => void;
+  error?: (problem: Problem, cause?: unknown) => void;
   complete?: () => void;
 }
 
@@ -66,6 +68,25 @@ export interface Sink<Data> {
 export type Subscribe<Data, Variables> = (variables: () => Variables, sink: Sink<Data>) => () => void;
 
 export function subscriber<Data, Variables>(
+  document: TypedDocumentNode<Data, Variables>,
+): Subscribe<Data, Variables> {
+  const once = untilAnError(document);
+  return (variables, sink) =>
+    lasting<Problem>(
+      (end) => once(variables, { ...sink, error: (problem, cause) => end(problem, isOfSocket(cause)) }),
+      {
+        waitMs: LONGEST_WAIT_MS,
+        onError: (problem) => sink.error?.(problem),
+      },
+    );
+}
+
+/** Whether what ended a subscription is a close that graphql-ws takes for good, and not the operation's own errors. */
+function isOfSocket(cause: unknown): boolean {
+  return !Array.isArray(cause) && !SIGNED_OUT_CODES.includes(codeOf(cause));
+}
+
+function untilAnError<Data, Variables>(
   document: TypedDocumentNode<Data, Variables>,
 ): Subscribe<Data, Variables> {
   const query = stringifyDocument(document);
@@ -77,7 +98,7 @@ export function subscriber<Data, Variables>(
         return variables() as Record<string, unknown>;
       },
     };
-    const fail = (error: unknown) => sink.error?.(problemOfSubscription(error));
+    const fail = (error: unknown) => sink.error?.(problemOfSubscription(error), error);
     return socket.subscribe<Data>(payload, {
       next: ({ data, errors }) => {
         if (errors?.length) fail(errors);
@@ -93,7 +114,7 @@ export function subscriber<Data, Variables>(
 export function onceSubscriber<Data, Variables>(
   document: TypedDocumentNode<Data, Variables>,
 ): Subscribe<Data, Variables> {
-  const subscribe = subscriber(document);
+  const subscribe = untilAnError(document);
   return (variables, sink) => {
     const stop = () => {
       end();

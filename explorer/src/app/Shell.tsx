@@ -52,9 +52,12 @@ export function Shell() {
         </ErrorBoundary>
       </main>
       {isMenuOpen && (
-        <Suspense>
-          <CommandMenu onClose={() => setMenuOpen(false)} />
-        </Suspense>
+        // Its files may be gone, where the server has been upgraded: the page stays as it is.
+        <ErrorBoundary>
+          <Suspense>
+            <CommandMenu onClose={() => setMenuOpen(false)} />
+          </Suspense>
+        </ErrorBoundary>
       )}
     </>
   );

@@ -13,8 +13,9 @@ test("counts are whole as long as they are short", () => {
 });
 
 test("figures have four digits, and powers of ten at the ends", () => {
-  expect([0, 0.123456, 123.456, 0.00001234, 12_345_678].map(precise)).toEqual([
+  expect([0, 12_288, 0.123456, 123.456, 0.00001234, 12_345_678].map(precise)).toEqual([
     "0",
+    "12,288",
     "0.1235",
     "123.5",
     "1.23e-5",

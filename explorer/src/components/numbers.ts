@@ -17,11 +17,11 @@ export function whole(value: number): string {
   return WHOLE.format(value);
 }
 
-/** Four significant digits; very small and very large ones as powers of ten. */
+/** Whole numbers as they are, others with four significant digits; very small and very large ones as powers of ten. */
 export function precise(value: number): string {
   const size = Math.abs(value);
   if (size > 0 && (size < 1e-4 || size >= 1e7)) return value.toExponential(2);
-  return PRECISE.format(value);
+  return Number.isInteger(value) ? WHOLE.format(value) : PRECISE.format(value);
 }
 
 export function percent(fraction: number): string {

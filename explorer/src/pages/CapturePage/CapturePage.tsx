@@ -16,7 +16,9 @@ export default function CapturePage() {
   const models = all.data?.languageModels;
   const languageModelId = search.get("model") ?? models?.[0]?.id ?? "";
   const answer = useData(CapturePageQueryDocument, { languageModelId }, { pause: languageModelId === "" });
-  const model = answer.data?.languageModel;
+  // Of another choice, the answer before stands until the new one comes.
+  const answered = answer.data?.languageModel;
+  const model = answered?.id === languageModelId ? answered : null;
   const problem = all.problem ?? answer.problem;
 
   const choose = (id: string) =>
@@ -46,7 +48,9 @@ export default function CapturePage() {
             options={models.map(({ id, name }) => ({ value: id, label: name }))}
             onChange={choose}
           />
-          {answer.data && !model && <p role="alert">There is no such model; choose another.</p>}
+          {answer.data && !answer.loading && !model && (
+            <p role="alert">There is no such model; choose another.</p>
+          )}
           {model && !model.layers && <LoadModel model={model} onLoaded={answer.reload} />}
         </Card>
       )}

@@ -25,10 +25,10 @@ export function StoredTexts({ id, onClose }: { id: string; onClose: () => void }
       }
     >
       {problem && <ErrorBox problem={problem} onRetry={reload} />}
-      {!data && loading && <p className="muted">Loading…</p>}
+      {loading && <p className="muted">Loading…</p>}
       {data && !dataset && <p className="muted">There is no such dataset; it may have been deleted.</p>}
       {dataset?.preview === null && <p className="muted">Its texts are gone from the server's disk.</p>}
-      {dataset?.preview && <Texts label="Texts" texts={dataset.preview} offset={offset} />}
+      {dataset?.preview && !loading && <Texts label="Texts" texts={dataset.preview} offset={offset} />}
       {dataset && (
         <div className="row">
           <button type="button" disabled={offset === 0} onClick={() => setOffset(offset - PAGE)}>

@@ -35,7 +35,7 @@ function Playground({ saeId }: { saeId: string }) {
   const [search] = useSearchParams();
   const [settings, change] = usePlaySettings();
   const { data, problem, reload } = useData(PlayPageQueryDocument, { saeId });
-  const { neurons, nameOf } = useEditedNeurons(saeId, settings);
+  const { neurons, nameOf, isWaiting, problem: unknown } = useEditedNeurons(saeId, settings);
   const { runs, start, stop } = useGeneration(saeId);
   const [looked, setLooked] = useState<Looked | null>(settings.prompt === "" ? null : settings);
   const [asked, setAsked] = useState<WhyAsked | null>(null);
@@ -56,15 +56,17 @@ function Playground({ saeId }: { saeId: string }) {
       return edits === before.edits ? before : { ...before, edits };
     });
   }, [neurons, change]);
-  useEffect(() => {
-    if (!isToRun.current) return;
-    isToRun.current = false;
-    start(settings);
-  }, [start, settings]);
   // A link to a saved config, without edits of its own, loads it once.
   const configs = sae?.conceptConfigs.nodes;
   const named = configs?.find(({ id }) => id === settings.config);
   const isToLoad = useRef(settings.config !== null && settings.edits.length === 0);
+  // A link runs at once, but with the edits that it means.
+  const isConfigToCome = configs === undefined ? !problem : named !== undefined;
+  useEffect(() => {
+    if (!isToRun.current || isWaiting || (isToLoad.current && isConfigToCome)) return;
+    isToRun.current = false;
+    start({ ...settings, edits: resolved(settings.edits, neurons) });
+  }, [start, settings, neurons, isWaiting, isConfigToCome]);
   useEffect(() => {
     if (!named || !isToLoad.current) return;
     isToLoad.current = false;
@@ -90,6 +92,7 @@ function Playground({ saeId }: { saeId: string }) {
         <Link href={`/saes/${saeId}/contrast`}>Contrast texts</Link>
       </PageHeading>
       {problem && <ErrorBox problem={problem} onRetry={reload} />}
+      {unknown && <ErrorBox problem={unknown} />}
       {sae && (
         <p className="muted">
           {sae.languageModel.name}, layer {sae.layer}
@@ -120,7 +123,12 @@ function Playground({ saeId }: { saeId: string }) {
             maxNewTokens={data?.server.limits.maxNewTokens}
           />
           <div className="row">
-            <button type="button" className="primary" onClick={run} disabled={settings.prompt === ""}>
+            <button
+              type="button"
+              className="primary"
+              onClick={run}
+              disabled={settings.prompt === "" || isWaiting}
+            >
               {isBusy ? "Start anew" : "Generate"}
             </button>
             {isBusy && (

@@ -1,5 +1,6 @@
 import { useState } from "react";
 import { useData } from "../../api/hooks";
+import type { Problem } from "../../api/problems";
 import { neuronName } from "./NeuronLink";
 import { type PlayPage_NeuronFragment, PlayPageEditedQueryDocument } from "./PlayPage.generated";
 import type { PlaySettings } from "./settings";
@@ -11,6 +12,9 @@ interface EditedNeurons {
   /** By index; those that have been loaded. */
   neurons: ReadonlyMap<number, PlayPage_NeuronFragment>;
   nameOf: (index: number) => string;
+  /** Whether a typical bias is still to come. */
+  isWaiting: boolean;
+  problem: Problem | null;
 }
 
 /** Knows the names and steering ranges of the neurons that are edited or watched. */
@@ -18,7 +22,7 @@ export function useEditedNeurons(saeId: string, { edits, watch }: PlaySettings):
   const [neurons, setNeurons] = useState<ReadonlyMap<number, PlayPage_NeuronFragment>>(new Map());
   const [last, setLast] = useState<readonly PlayPage_NeuronFragment[]>();
   const indices = [...new Set([...edits.map(({ index }) => index), ...watch])].sort((a, b) => a - b);
-  const { data } = useData(
+  const { data, problem, loading } = useData(
     PlayPageEditedQueryDocument,
     { saeId, indices: indices.slice(0, MAX_ASKED) },
     { pause: indices.length === 0 },
@@ -29,5 +33,6 @@ export function useEditedNeurons(saeId: string, { edits, watch }: PlaySettings):
     setNeurons(new Map([...neurons, ...loaded.map((neuron) => [neuron.index, neuron] as const)]));
   }
   const nameOf = (index: number) => neuronName(neurons.get(index) ?? { index, concept: null });
-  return { neurons, nameOf };
+  const isWaiting = loading && edits.some(({ index, bias }) => bias === null && !neurons.has(index));
+  return { neurons, nameOf, isWaiting, problem };
 }

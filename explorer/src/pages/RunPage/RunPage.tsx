@@ -18,7 +18,7 @@ export default function RunPage() {
   const { id } = useParams<{ id: string }>();
   const [search, setSearch] = useSearchParams();
   const offset = Math.max(0, Math.floor(Number(search.get("text")) || 0));
-  const { data, problem, reload } = useData(RunPageQueryDocument, { id, offset });
+  const { data, problem, loading, reload } = useData(RunPageQueryDocument, { id, offset });
   const run = data?.activationRun;
 
   if (!run) {
@@ -50,6 +50,7 @@ export default function RunPage() {
         <RunSaes rows={run.saes.nodes} runId={run.id} />
       </Card>
       <RunTexts
+        loading={loading}
         dataset={run.dataset}
         offset={offset}
         onOffset={(next) => setSearch(next > 0 ? { text: String(next) } : {}, { replace: true })}

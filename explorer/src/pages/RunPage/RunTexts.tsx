@@ -8,11 +8,13 @@ const PAGE = 10;
 interface RunTextsProps {
   dataset: NonNullable<RunPageQuery["activationRun"]>["dataset"];
   offset: number;
+  /** The texts are those of the offset before. */
+  loading: boolean;
   onOffset: (offset: number) => void;
 }
 
 /** The texts that were run through the model, ten at a time. */
-export function RunTexts({ dataset, offset, onOffset }: RunTextsProps) {
+export function RunTexts({ dataset, offset, loading, onOffset }: RunTextsProps) {
   const { texts, sampleCount } = dataset;
   const isLast = sampleCount !== null ? offset + PAGE >= sampleCount : (texts?.length ?? 0) < PAGE;
   return (
@@ -20,7 +22,9 @@ export function RunTexts({ dataset, offset, onOffset }: RunTextsProps) {
       title="Texts"
       aside={sampleCount !== null && <span className="muted">{whole(sampleCount)} in all</span>}
     >
-      {texts ? (
+      {loading ? (
+        <p className="muted">Loading…</p>
+      ) : texts ? (
         <Texts label="Texts" texts={texts} offset={offset} />
       ) : (
         <p className="muted">Its texts are not there (yet).</p>

@@ -18,11 +18,7 @@ interface DecoderMapProps {
 
 /** Neurons with like decoder directions near each other; those that the table lists stand out. */
 export default function DecoderMap({ sae, list }: DecoderMapProps) {
-  const { data, problem, reload } = useData(
-    SaePageColumnsQueryDocument,
-    { id: sae.id },
-    { policy: "cache-first" },
-  );
+  const { data, problem, reload } = useData(SaePageColumnsQueryDocument, { id: sae.id });
   const packed = data?.sae?.neuronColumns;
   const [columns, setColumns] = useState<Columns | null>(null);
   useEffect(() => (packed ? unpackAll(packed.columns, whenIdle, setColumns) : undefined), [packed]);

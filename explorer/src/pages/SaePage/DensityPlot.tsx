@@ -18,11 +18,7 @@ interface DensityPlotProps {
 
 /** How many neurons have which frequency and maximum; a rectangle chooses some. */
 export default function DensityPlot({ saeId, list, onChange }: DensityPlotProps) {
-  const { data, problem, reload } = useData(
-    SaePageDensityQueryDocument,
-    { id: saeId },
-    { policy: "cache-first" },
-  );
+  const { data, problem, reload } = useData(SaePageDensityQueryDocument, { id: saeId });
   const density = data?.sae?.neuronDensity;
   if (problem) return <ErrorBox problem={problem} onRetry={reload} />;
   if (!data) return <p className="muted">Loading…</p>;

@@ -50,11 +50,13 @@ describe("what comes next", () => {
   });
 });
 
-test("a training is launched once for the same choices, and anew for others", () => {
+test("a job is launched once for the same choices, and anew for others", () => {
   const plan = { ...planOf(new URLSearchParams()), capture: "job_1" };
   expect(keyOf(plan, "train")).toBe(keyOf({ ...plan, train: "job_2" }, "train"));
   expect(keyOf(plan, "train")).not.toBe(keyOf({ ...plan, k: 8 }, "train"));
   expect(keyOf({ ...plan, train: "job_2" }, "evaluate")).not.toBe(
     keyOf({ ...plan, train: "job_3" }, "evaluate"),
   );
+  const trained = { ...plan, train: "job_2" };
+  expect(keyOf({ ...trained, heldOut: 10 }, "evaluate")).not.toBe(keyOf(trained, "evaluate"));
 });

@@ -49,7 +49,7 @@ function undone(job: Job | null | undefined): Next {
 
 /** Returns the key of a launch: the same for the same choices, so that a reload or a second tab repeats nothing. */
 export function keyOf(plan: Plan, what: "train" | "evaluate"): string {
-  const { capture, train, latents, k, epochs } = plan;
-  const of = what === "train" ? [capture, latents, k, epochs] : [train];
+  const { capture, train, texts, heldOut, latents, k, epochs } = plan;
+  const of = what === "train" ? [capture, latents, k, epochs] : [train, texts, heldOut];
   return ["start", what, ...of].join("-");
 }
