@@ -1,13 +1,16 @@
 """Subscribers over real sockets that do not read, or vanish, beside one that reads."""
 
 import asyncio
+import gc
 import json
 import socket
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from starlette.types import Message
 from websockets.asyncio.client import ClientConnection, connect
 
 from gql_server.services import jobs
@@ -16,6 +19,7 @@ from models import Job, JobEvent
 from models.enums import JobEventType, JobStatus
 from tests.api.conftest import BUFFER_BYTES
 from tests.support.job_logs import add_job, append_events, watched_by
+from tests.support.serving import endpoint
 from tests.support.waiting import until
 
 EVENTS = 6000
@@ -117,3 +121,59 @@ async def test_a_subscriber_that_vanishes_while_it_does_not_read_leaves_nothing_
         assert given[0] < EVENTS / 10
     assert not server.event_hub._feeds
     assert server.event_hub._reader is None
+
+
+@pytest.fixture
+def left_behind() -> Iterator[list[str]]:
+    """Give the names of generators that have been left to the garbage collector before their end."""
+    names: list[str] = []
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(finalizer=lambda generator: names.append(str(generator)))
+    yield names
+    sys.set_asyncgen_hooks(*hooks)
+
+
+@pytest.mark.parametrize("reads", [0, 1, 2])
+async def test_a_reader_of_an_event_stream_that_vanishes_ends_it_at_once(
+    server: AppContext, given: list[int], left_behind: list[str], reads: int
+) -> None:
+    job = await add_job(server)
+    await add_long_log(server, job.id)
+    stuck, whole = asyncio.Event(), asyncio.Event()
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        if not whole.is_set():
+            whole.set()
+            body = json.dumps({"query": DOCUMENT, "variables": {"id": job.id, "after": 0}})
+            return {"type": "http.request", "body": body.encode(), "more_body": False}
+        await stuck.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        if len(sent) > reads and any(given):
+            stuck.set()
+            await asyncio.Event().wait()
+
+    headers = {"content-type": "application/json", "accept": "text/event-stream", "host": "127.0.0.1"}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/graphql",
+        "raw_path": b"/graphql",
+        "root_path": "",
+        "scheme": "http",
+        "http_version": "1.1",
+        "query_string": b"",
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    async with asyncio.timeout(SECONDS):
+        await endpoint(server)(scope, receive, send)
+    assert watched_by(server, job.id) == 0
+    assert 0 < given[0] < EVENTS / 10
+    gc.collect()
+    assert not left_behind

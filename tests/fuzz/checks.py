@@ -15,13 +15,6 @@ REPOSITORY = Path(__file__).parents[2]
 OWN_PATHS = ("source", "languagemodelpaths")
 """Fields that show where on the machine something is, by design; in lower case."""
 
-LEFT_BEHIND = re.compile(
-    r"\ATask exception was never retrieved\n.*async_generator_athrow.*"
-    r"aclose\(\): asynchronous generator is already running\S*\Z",
-    re.DOTALL,
-)
-"""What asyncio says of a generator that it ends while its end is under way."""
-
 INSIDES = re.compile(
     r"Traceback \(most|File \"|\.py\b|site-packages| object at 0x|sqlite3?\.|sqlalchemy|aiosqlite"
     r"|IntegrityError|SELECT .* FROM|INSERT INTO|UPDATE \w+ SET"
@@ -137,10 +130,6 @@ def log_problems(log: Path) -> Iterator[str]:
     for line in log.read_text(errors="replace").splitlines():
         said = _loads(line)
         if isinstance(said, dict) and said.get("level") in ("error", "critical"):
-            # asyncio ends a generator that was left behind while its own end is under way: an open matter,
-            # without effect on any client.
-            if LEFT_BEHIND.search(str(said.get("event"))):
-                continue
             yield f"in the log: {said.get('event')} {str(said.get('exception', ''))[-1500:]}"
         # graphql-core leaves coroutines behind when a field fails; what Python says of that is no error.
         elif "Traceback" in line and not before.startswith("Exception ignored in: <coroutine"):

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -145,17 +147,18 @@ class GraphQLView(GraphQL[Context, None]):
             return
         listening = _Listening(receive, is_whole=scope["method"] != "POST")
         request = Request(scope, listening.receive)
-        try:
-            async with listening:
-                response = await self._answer(request)
-        except HTTPException as refusal:
-            headers = {"Allow": "GET, POST"} if refusal.status_code == 405 else None
-            response = RefusedRequest(refusal.status_code, refusal.reason, _accept(request), headers)
-        except _OnlyAHashError:
-            # With status 200, as that protocol has it: clients look at the error, not at the status.
-            response = JSONResponse({"errors": [persisted_queries.error()]}, headers=NO_PAGE)
-        if not listening.is_gone:
-            await response(scope, receive, send)
+        async with AsyncExitStack() as request.state.streams:
+            try:
+                async with listening:
+                    response = await self._answer(request)
+            except HTTPException as refusal:
+                headers = {"Allow": "GET, POST"} if refusal.status_code == 405 else None
+                response = RefusedRequest(refusal.status_code, refusal.reason, _accept(request), headers)
+            except _OnlyAHashError:
+                # With status 200, as that protocol has it: clients look at the error, not at the status.
+                response = JSONResponse({"errors": [persisted_queries.error()]}, headers=NO_PAGE)
+            if not listening.is_gone:
+                await response(scope, receive, send)
 
     async def _serve_socket(self, socket: WebSocket) -> None:
         if await self.open_sockets.make_room():
@@ -216,6 +219,25 @@ class GraphQLView(GraphQL[Context, None]):
         response: Response = await super().get_sub_response(request)
         response.media_type = media_type_for(_accept(request))
         return response
+
+    async def execute_operation(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        """Return an operation's result; a stream of them ends with the request, whatever ends that."""
+        result = await super().execute_operation(request, *args, **kwargs)
+        if isinstance(result, AsyncGenerator):
+            request.state.streams.push_async_callback(result.aclose)
+        return result
+
+    async def create_streaming_response(
+        self,
+        request: Any,
+        stream: Callable[[], Any],
+        sub_response: Response,
+        headers: Mapping[str, str],
+    ) -> Response:
+        """Return the response of a stream, which ends with the request: Starlette leaves it open."""
+        events = stream()
+        request.state.streams.push_async_callback(events.aclose)
+        return await super().create_streaming_response(request, lambda: events, sub_response, headers)
 
     def create_response(self, response_data: Any, sub_response: Response) -> Response:
         """Return an operation's result, with the status that the media type has for it."""
