@@ -17,16 +17,6 @@ from gql_server.artifacts.search_words import words
 TABLE = "concept_words"
 NAME, NOTE = "c", "n"
 """What terms of each field have behind the number: letters, which end it."""
-CREATE = (
-    f"CREATE VIRTUAL TABLE {TABLE} USING fts5(words, content='', detail=none, columnsize=0, tokenize='ascii')"
-)
-FILL = (
-    "INSERT INTO sae_numbers (sae_id) SELECT DISTINCT sae_id FROM concepts ORDER BY sae_id",
-    f"INSERT INTO {TABLE} (rowid, words)"
-    " SELECT (number << 32) | neuron_index, concept_terms(number, name, note)"
-    " FROM concepts JOIN sae_numbers USING (sae_id)",
-)
-"""What takes in all names; it needs ``add_function``."""
 
 
 def terms(number: int, name: str, note: str | None) -> str:
