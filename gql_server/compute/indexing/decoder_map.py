@@ -19,10 +19,11 @@ from gql_server.compute.worker.stages import Tell
 MAX_EMBEDDED = 2**17
 """Neurons that t-SNE takes two minutes for; more are mapped by their principal components."""
 _MANY = 4096
-"""Neurons above which interpolation is faster than the Barnes-Hut approximation."""
+"""Neurons above which interpolation is faster than the Barnes-Hut approximation, and more steps tell more."""
 _PERPLEXITY = 16
 _MIN_EMBEDDED = 4 * _PERPLEXITY
-_EARLY, _LATER = 75, 175
+_FEW_STEPS, _MANY_STEPS = (40, 100), (75, 175)
+"""Steps with exaggeration and without: more for few neurons bring no more of the nearest ones together."""
 _STEPS_AT_ONCE = 5
 
 
@@ -32,8 +33,8 @@ def decoder_map(directions: Tensor, similar: dict[str, Tensor], tell: Tell) -> d
     ``directions`` are [n_neurons, n_inputs], ``similar`` what similar_neurons() gives for them. ``tell`` is
     called between steps.
     """
-    tell(0, _EARLY + _LATER)
     there = (similar["similar_neurons"][:, 0] >= 0).nonzero().flatten()
+    tell(0, sum(_steps(len(there))))
     places = torch.full((len(directions), 2), torch.nan)
     if len(there):
         largest = directions[there].abs().amax(dim=1, keepdim=True)
@@ -54,6 +55,10 @@ def principal_components(points: Tensor) -> Tensor:
     return nn.functional.pad(found, (0, 2 - found.shape[1]))
 
 
+def _steps(n_neurons: int) -> tuple[int, int]:
+    return _MANY_STEPS if n_neurons > _MANY else _FEW_STEPS
+
+
 def _embedded(start: Tensor, there: Tensor, similar: dict[str, Tensor], tell: Tell) -> Tensor:
     from openTSNE import TSNEEmbedding
     from openTSNE.affinity import PerplexityBasedNN
@@ -72,7 +77,8 @@ def _embedded(start: Tensor, there: Tensor, similar: dict[str, Tensor], tell: Te
         n_jobs=threads,
         random_state=0,
     )
-    tell(0, _EARLY + _LATER)
+    early, later = _steps(len(there))
+    tell(0, early + later)
     # A start of small spread, as t-SNE needs it.
     spread = start[:, 0].std().clamp(min=1e-12)
     embedding: Any = TSNEEmbedding(
@@ -87,11 +93,11 @@ def _embedded(start: Tensor, there: Tensor, similar: dict[str, Tensor], tell: Te
         embedding.optimize(
             n_iter=n_steps,
             inplace=True,
-            callbacks=lambda step, _error, _places: tell(before + step, _EARLY + _LATER),
+            callbacks=lambda step, _error, _places: tell(before + step, early + later),
             callbacks_every_iters=_STEPS_AT_ONCE,
             **options,
         )
 
-    optimize(_EARLY, 0, exaggeration=12, momentum=0.5)
-    optimize(_LATER, _EARLY, momentum=0.8)
+    optimize(early, 0, exaggeration=12, momentum=0.5)
+    optimize(later, early, momentum=0.8)
     return torch.from_numpy(np.asarray(embedding, dtype=np.float32).copy())

@@ -67,26 +67,34 @@ def effect_histograms(effects: Tensor) -> tuple[Tensor, Tensor]:
     Bins are of equal width; the highest effect is in the last one. Where all effects are equal, or so close
     that float32 has no such width, they are in the first.
     """
-    low, high = effects.aminmax(dim=1, keepdim=True)
-    # Halves first: the width of what is finite may not be.
-    widths = (high / 2 - low / 2) / (EFFECT_BINS / 2)
-    scales = 1 / widths
-    scales[~scales.isfinite()] = 0.0
-    limits = torch.cat([low, high], dim=1)
     if effects.device.type == "cpu":
-        # Row by row, which the processor's cache has room for: three times as fast.
-        table = zip(effects.numpy(), low.flatten().tolist(), scales.flatten().tolist(), strict=True)
-        rows = [_binned((row * np.float32(scale)) - np.float32(start * scale)) for row, start, scale in table]
-        return torch.from_numpy(np.stack(rows)).int(), limits
+        # Row by row, which the processor's cache has room for: many times as fast.
+        space = np.empty(effects.shape[1], np.float32), np.empty(effects.shape[1], np.uint8)
+        rows, ends = zip(*(_histogram(row, *space) for row in effects.numpy()), strict=True)
+        return torch.from_numpy(np.stack(rows)).int(), torch.tensor(ends, dtype=torch.float32)
+    low, high = effects.aminmax(dim=1, keepdim=True)
+    scales = 1 / ((high / 2 - low / 2) / (EFFECT_BINS / 2))
+    scales[~scales.isfinite()] = 0.0
     bins = (effects * scales - low * scales).clamp_(0, EFFECT_BINS - 1).long()
     places = bins + torch.arange(len(bins), device=bins.device)[:, None] * EFFECT_BINS
     counts = torch.bincount(places.flatten(), minlength=len(bins) * EFFECT_BINS)
-    return counts.view(len(bins), -1).int(), limits
+    return counts.view(len(bins), -1).int(), torch.cat([low, high], dim=1)
 
 
-def _binned(row: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Count numbers by their whole parts, 0 to 63."""
-    return np.bincount(row.clip(0, EFFECT_BINS - 1, out=row).astype(np.uint8), minlength=EFFECT_BINS)
+def _histogram(
+    row: NDArray[np.float32], scaled: NDArray[np.float32], bins: NDArray[np.uint8]
+) -> tuple[NDArray[np.int64], tuple[float, float]]:
+    """Return one row's counts, and its lowest and highest effect; the other arrays are written to."""
+    low, high = row.min(), row.max()
+    with np.errstate(divide="ignore", over="ignore"):
+        # Halves first: the width of what is finite may not be.
+        scale = np.float32(1 / ((high / 2 - low / 2) / (EFFECT_BINS / 2)))
+    scale = scale if np.isfinite(scale) else np.float32(0.0)
+    np.multiply(row, scale, out=scaled)
+    np.subtract(scaled, low * scale, out=scaled)
+    np.clip(scaled, 0, EFFECT_BINS - 1, out=scaled)
+    np.copyto(bins, scaled, casting="unsafe")  # The whole parts.
+    return np.bincount(bins, minlength=EFFECT_BINS), (float(low), float(high))
 
 
 def _logits(seen: Tensor, weight: Tensor) -> Tensor:
