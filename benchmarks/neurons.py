@@ -24,7 +24,7 @@ from benchmarks.rows import Row, Spread
 from benchmarks.served import Client, p95, served
 from gql_server import ids
 from gql_server.artifacts.datasets import built_in_python_reference, write_texts
-from gql_server.artifacts.search_words import SEARCH_FILE, SearchWriter
+from gql_server.artifacts.search_words import SEARCH_FILE, SearchWriter, words
 from gql_server.database.database import Database
 from gql_server.database.migrate import migrate
 from gql_server.services import artifacts, neuron_tensors
@@ -149,14 +149,17 @@ def write_words(path: Path, texts: list[str], n_neurons: int) -> None:
     starts = rng.integers(0, len(together) - 60, (n_neurons, 10)).tolist()
     writer = SearchWriter(path)
     stretches = (
-        (neuron, [" ".join(together[start : start + 24]) for start in mine])
+        (neuron, set(words(" ".join(word for start in mine for word in together[start : start + 24]))))
         for neuron, mine in enumerate(starts)
     )
     list(writer.add("top_texts", stretches))
     list(
         writer.add(
             "promoted_tokens",
-            ((neuron, together[mine[0] : mine[0] + 50]) for neuron, mine in enumerate(starts)),
+            (
+                (neuron, set(words(" ".join(together[mine[0] : mine[0] + 50]))))
+                for neuron, mine in enumerate(starts)
+            ),
         )
     )
     writer.close()

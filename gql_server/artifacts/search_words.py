@@ -41,14 +41,13 @@ class SearchWriter:
             self._connection.execute(f"CREATE VIRTUAL TABLE {table} USING fts5(words, {options})")
             self._connection.execute(f"INSERT INTO {table}({table}, rank) VALUES ('hashsize', {_HASH_BYTES})")
 
-    def add(self, table: str, texts_of_neurons: Iterable[tuple[int, Iterable[str]]]) -> Iterator[int]:
-        """Take in neurons, ascending, with the texts of each; gives how many are done, now and then."""
+    def add(self, table: str, words_of_neurons: Iterable[tuple[int, set[str]]]) -> Iterator[int]:
+        """Take in neurons, ascending, with the words of each; gives how many are done, now and then."""
         insert = f"INSERT INTO {table}(rowid, words) VALUES (?, ?)"
         self._connection.execute("BEGIN")
-        for number, (neuron, texts) in enumerate(texts_of_neurons):
+        for number, (neuron, found) in enumerate(words_of_neurons):
             if number % _ROWS_AT_ONCE == 0:
                 yield number
-            found = set(words("\n".join(texts)))
             if found:
                 self._connection.execute(insert, (neuron, " ".join(found)))
         self._connection.execute("COMMIT")

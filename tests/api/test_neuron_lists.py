@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from gql_server import ids
-from gql_server.artifacts.search_words import SEARCH_FILE, SearchWriter
+from gql_server.artifacts.search_words import SEARCH_FILE, SearchWriter, words
 from gql_server.services import batches, cursors, neuron_tensors
 from gql_server.services.app_context import AppContext
 from models import Concept, NeuronIndex, Sae
@@ -60,7 +60,7 @@ async def indexed(server: AppContext, sae: Sae) -> Sae:
     path = await add_index(server, sae)
     writer = SearchWriter(path.parent / SEARCH_FILE)
     for table, texts in (("top_texts", TOP_TEXTS), ("promoted_tokens", PROMOTED)):
-        list(writer.add(table, texts.items()))
+        list(writer.add(table, ((neuron, set(words(" ".join(some)))) for neuron, some in texts.items())))
     writer.close()
     return sae
 

@@ -18,12 +18,12 @@ from gql_server.compute.worker.stages import Tell
 
 MAX_EMBEDDED = 2**17
 """Neurons that t-SNE takes two minutes for; more are mapped by their principal components."""
-_MANY = 4096
-"""Neurons above which interpolation is faster than the Barnes-Hut approximation, and more steps tell more."""
+_FEW = 4096
+"""Neurons up to which few steps are enough, and from which on interpolation is faster than Barnes-Hut."""
 _PERPLEXITY = 16
 _MIN_EMBEDDED = 4 * _PERPLEXITY
-_FEW_STEPS, _MANY_STEPS = (40, 100), (75, 175)
-"""Steps with exaggeration and without: more for few neurons bring no more of the nearest ones together."""
+_FEW_STEPS, _MANY_STEPS = (30, 80), (75, 175)
+"""Steps with exaggeration and without: more for few neurons hardly bring more of the nearest together."""
 _STEPS_AT_ONCE = 5
 
 
@@ -56,7 +56,7 @@ def principal_components(points: Tensor) -> Tensor:
 
 
 def _steps(n_neurons: int) -> tuple[int, int]:
-    return _MANY_STEPS if n_neurons > _MANY else _FEW_STEPS
+    return _FEW_STEPS if n_neurons <= _FEW else _MANY_STEPS
 
 
 def _embedded(start: Tensor, there: Tensor, similar: dict[str, Tensor], tell: Tell) -> Tensor:
@@ -84,7 +84,7 @@ def _embedded(start: Tensor, there: Tensor, similar: dict[str, Tensor], tell: Te
     embedding: Any = TSNEEmbedding(
         (start / spread * 1e-4).double().numpy(),
         affinities,
-        negative_gradient_method="fft" if len(there) > _MANY else "bh",
+        negative_gradient_method="bh" if len(there) < _FEW else "fft",
         n_jobs=threads,
         random_state=0,
     )

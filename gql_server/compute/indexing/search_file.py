@@ -4,13 +4,14 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from gql_server.artifacts.files import atomic_file
-from gql_server.artifacts.search_words import SEARCH_FILE, SearchWriter
+from gql_server.artifacts.search_words import SEARCH_FILE, SearchWriter, words
 from gql_server.compute.indexing.top_texts_file import Shown
 from gql_server.compute.worker.context import TaskContext
 from gql_server.compute.worker.stages import stage
@@ -46,20 +47,23 @@ def write_search_file(
             writer.close()
 
 
-def _top_texts(shown: list[Shown | None], n_neurons: int) -> Iterator[tuple[int, list[str]]]:
+def _top_texts(shown: list[Shown | None], n_neurons: int) -> Iterator[tuple[int, set[str]]]:
     k = len(shown) // n_neurons
     for neuron in range(n_neurons):
-        yield neuron, [text[0] for text in shown[neuron * k : (neuron + 1) * k] if text is not None]
+        texts = [text[0] for text in shown[neuron * k : (neuron + 1) * k] if text is not None]
+        yield neuron, set(words("\n".join(texts)))
 
 
-def _promoted(task: IndexNeurons, tensors: dict[str, Tensor]) -> Iterator[tuple[int, list[str]]]:
+def _promoted(task: IndexNeurons, tensors: dict[str, Tensor]) -> Iterator[tuple[int, set[str]]]:
     if "promoted_tokens" not in tensors:
         return
     tokens = tensors["promoted_tokens"]
     used = [token for token in tokens.unique().tolist() if token >= 0]
-    texts = dict(zip(used, _texts_of(Path(task.tokenizer_dir), used), strict=True))
+    texts = zip(used, _texts_of(Path(task.tokenizer_dir), used), strict=True)
+    words_of = {token: words(text) for token, text in texts if text is not None}
+    nothing: list[str] = []
     for neuron, of_neuron in enumerate(tokens.tolist()):
-        yield neuron, [text for token in of_neuron if (text := texts.get(token)) is not None]
+        yield neuron, set(chain.from_iterable(words_of.get(token, nothing) for token in of_neuron))
 
 
 def _texts_of(directory: Path, token_ids: list[int]) -> list[str | None]:

@@ -336,10 +336,10 @@ def test_principal_components_of_points_on_a_line_have_a_second_coordinate_too()
     assert principal_components(torch.tensor([[1.0], [3.0]])).tolist() == [[-1.0, 0.0], [1.0, 0.0]]
 
 
-@pytest.mark.parametrize("many", [50, 10_000])
-def test_on_the_map_like_directions_lie_together(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("few", [50, 10_000])
+def test_on_the_map_like_directions_lie_together(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openTSNE")
-    monkeypatch.setattr(maps, "_MANY", many)
+    monkeypatch.setattr(maps, "_FEW", few)
     generator = torch.Generator().manual_seed(5)
     centers = torch.randn(4, 16, generator=generator)
     group = torch.arange(120) % 4
@@ -359,7 +359,7 @@ def test_on_the_map_like_directions_lie_together(many: int, monkeypatch: pytest.
 def test_a_search_takes_operators_and_quotes_for_words(tmp_path: Path) -> None:
     path = tmp_path / SEARCH_FILE
     writer = SearchWriter(path)
-    assert list(writer.add("top_texts", [(3, ["Élan or NOT"]), (5, ["near miss"])])) == [0]
+    assert list(writer.add("top_texts", [(3, set(words("Élan or NOT"))), (5, {"near", "miss"})])) == [0]
     writer.close()
     assert neurons_with(path, "top_texts", "not").tolist() == [3]
     assert neurons_with(path, "top_texts", "él").tolist() == [3]
