@@ -84,6 +84,12 @@ def concept(row: ConceptRow) -> Concept:
     return from_row(Concept, row, row=row, score=finite(row.score))
 
 
+async def concept_of(info: Info, place: tuple[str, int]) -> Concept | None:
+    """Return a neuron's concept, by its SAE's ID and its index."""
+    row = await info.context.loaders.concepts.load(place)
+    return concept(row) if row else None
+
+
 @object_type
 class ConceptRevision:
     """What a neuron's concept was, or is, at a version."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +24,7 @@ from gql_server.services import (
     stored_datasets,
     top_texts,
 )
+from gql_server.services.cursors import MAX_FIRST
 from gql_server.services.model_identity import LanguageModelState
 from gql_server.services.neuron_selection import Neighbors
 from gql_server.services.neuron_tensors import EffectHistogram, NeuronHistogram, Ranked, StoredStatistics
@@ -102,10 +103,20 @@ class IndexedNeuron:
 
 
 @dataclass(frozen=True)
-class NeuronTextsKey:
-    """Texts that an index names for a neuron: what a function of services/top_texts.py shows of it."""
+class PageOfNeurons:
+    """Neurons of an SAE that are listed together. What is said of each is read by one key: a key has futures
+    and callbacks, which for each neuron of a list would take longer than to read.
+    """
 
-    index_id: str
+    sae_id: str
+    neurons: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class NeuronTextsKey:
+    """Texts that an SAE's index names for a neuron: what a function of services/top_texts.py shows of it."""
+
+    sae_id: str
     neuron: int
     show: Callable[..., Any]
     args: tuple[int, ...]
@@ -232,6 +243,11 @@ class Loaders:
         return self._optional(batches.concepts)
 
     @cached_property
+    def concepts_of_pages(self) -> DataLoader[PageOfNeurons, dict[int, Concept]]:
+        """The concepts of a page's neurons that have one, by index."""
+        return _loader(self._load_concepts_of_pages, MAX_KEYS_PER_STATEMENT // MAX_FIRST)
+
+    @cached_property
     def concepts_by_id(self) -> DataLoader[str, Concept | None]:
         """Concepts by ID."""
         return self._rows(Concept)
@@ -275,6 +291,11 @@ class Loaders:
     def neuron_statistics(self) -> DataLoader[tuple[str, int], StoredStatistics | None]:
         """What is shown of a neuron, by its SAE's ID and its index; None where the SAE is not indexed."""
         return _loader(self._load_statistics)
+
+    @cached_property
+    def statistics_of_pages(self) -> DataLoader[PageOfNeurons, dict[int, StoredStatistics]]:
+        """What is shown of a page's neurons, by index; nothing where the SAE is not indexed."""
+        return _loader(self._load_statistics_of_pages)
 
     @cached_property
     def neuron_histograms(self) -> DataLoader[IndexedNeuron, NeuronHistogram]:
@@ -328,7 +349,9 @@ class Loaders:
 
     @cached_property
     def neuron_texts(self) -> DataLoader[NeuronTextsKey, Any]:
-        """Texts that an index names for a neuron; None where the run or the tokenizer is gone."""
+        """Texts that an index names for a neuron; None where there is none, or its run or the tokenizer is
+        gone.
+        """
         return _loader(self._load_neuron_texts)
 
     def _rows(self, table: type[V]) -> DataLoader[str, V | None]:
@@ -372,17 +395,42 @@ class Loaders:
 
     async def _load_statistics(self, keys: list[tuple[str, int]]) -> list[StoredStatistics | Refusal | None]:
         # Each of a neuron's fields asks for them: looking for the index here spares each of them one wait.
-        await self.neuron_indexes.load_many({sae_id for sae_id, _ in keys})
+        indexes = await self._ready_indexes({sae_id for sae_id, _ in keys})
 
         async def load(
             sae_id: str, keys: list[tuple[str, int]]
         ) -> Sequence[StoredStatistics | Conflict | None]:
-            index = await self.neuron_indexes.load(sae_id)
-            if index is None or index.status != ArtifactStatus.READY:
+            if sae_id not in indexes:
                 return [None] * len(keys)
-            return await self._read_index(neuron_tensors.statistics, index.id, [key[1] for key in keys])
+            neurons = [neuron for _, neuron in keys]
+            return await self._read_index(neuron_tensors.statistics, indexes[sae_id].id, neurons)
 
         return await _by_group(keys, lambda key: key[0], load)
+
+    async def _load_statistics_of_pages(
+        self, keys: list[PageOfNeurons]
+    ) -> list[dict[int, StoredStatistics] | Refusal]:
+        indexes = await self._ready_indexes({key.sae_id for key in keys})
+
+        async def load(
+            page: PageOfNeurons, _keys: list[PageOfNeurons]
+        ) -> list[dict[int, StoredStatistics] | Refusal]:
+            if page.sae_id not in indexes or not page.neurons:
+                return [{}]
+            index_id, read = indexes[page.sae_id].id, neuron_tensors.statistics
+            found = await neuron_tensors.look(self._server, index_id, read, page.neurons)
+            return [dict(zip(page.neurons, found, strict=True))]
+
+        return await _by_group(keys, lambda key: key, load)
+
+    async def _load_concepts_of_pages(self, keys: list[PageOfNeurons]) -> list[dict[int, Concept]]:
+        places = {(key.sae_id, neuron) for key in keys for neuron in key.neurons}
+        async with self._server.database.read() as session:
+            found = await batches.concepts(session, list(places))
+        of_saes: dict[str, dict[int, Concept]] = defaultdict(dict)
+        for (sae_id, neuron), row in found.items():
+            of_saes[sae_id][neuron] = row
+        return [of_saes[key.sae_id] for key in keys]
 
     async def _load_children(self, keys: list[ChildrenKey]) -> list[Page[Any] | Refusal]:
         async def load(
@@ -427,20 +475,33 @@ class Loaders:
         return await _by_group(keys, lambda key: key.max_points, load)
 
     async def _load_neuron_texts(self, keys: list[NeuronTextsKey]) -> list[Any]:
-        sources = await top_texts.sources(self._server, {key.index_id for key in keys})
+        # Each field of each neuron asks for texts: looking for the index here spares each of them one wait.
+        indexes = await self._ready_indexes({key.sae_id for key in keys})
+        sources = await top_texts.sources(self._server, [index.id for index in indexes.values()])
 
         async def load(
             group: tuple[str, Callable[..., Any], tuple[int, ...]], keys: list[NeuronTextsKey]
         ) -> Sequence[Any]:
-            source = sources.get(group[0])
-            if source is None:
+            sae_id, show, args = group
+            index = indexes.get(sae_id)
+            if index is None or index.id not in sources:
                 return [None] * len(keys)
+            neurons = [key.neuron for key in keys]
             try:
-                return await top_texts.read(self._server, source, *group, [key.neuron for key in keys])
+                return await top_texts.read(self._server, sources[index.id], index.id, show, args, neurons)
             except Conflict as gone:
                 return [gone] * len(keys)
 
-        return await _by_group(keys, lambda key: (key.index_id, key.show, key.args), load)
+        return await _by_group(keys, lambda key: (key.sae_id, key.show, key.args), load)
+
+    async def _ready_indexes(self, sae_ids: Collection[str]) -> dict[str, NeuronIndex]:
+        """Return SAEs' indexes that are ready, by the SAEs' IDs."""
+        found = await self._indexes(sae_ids)
+        return {sae_id: index for sae_id, index in found.items() if index.status is ArtifactStatus.READY}
+
+    async def _indexes(self, sae_ids: Collection[str]) -> dict[str, NeuronIndex]:
+        found = await self.neuron_indexes.load_many(sae_ids)
+        return {sae_id: index for sae_id, index in zip(sae_ids, found, strict=True) if index is not None}
 
     async def _load_concept_revisions(self, keys: list[tuple[str, int]]) -> list[list[ConceptRevision]]:
         async with self._server.database.read() as session:
@@ -484,7 +545,9 @@ class Loaders:
         async def load(
             query: neurons.NeuronQuery, keys: list[NeuronsKey]
         ) -> list[neurons.NeuronPage | Refusal]:
-            found = await neurons.pages(self._server, [key.sae for key in keys], query)
+            needed = query.selection.reads_index
+            indexes = await self._indexes({key.sae_id for key in keys}) if needed else {}
+            found = await neurons.pages(self._server, [key.sae for key in keys], indexes, query)
             return [found[key.sae_id] for key in keys]
 
         return await _by_group(keys, lambda key: key.query, load)
@@ -494,7 +557,11 @@ class Loaders:
             group: tuple[str, neurons.NeuronSelection], keys: list[NeighborsKey]
         ) -> Sequence[Neighbors | Refusal]:
             indices = [key.neuron for key in keys]
-            found = await neurons.neighbors(self._server, keys[0].sae, group[1], indices)
+            sae_id, selection = group
+            indexes = await self._indexes([sae_id]) if selection.reads_index else {}
+            found = await neurons.neighbors(
+                self._server, keys[0].sae, indexes.get(sae_id), selection, indices
+            )
             return [found] * len(keys) if isinstance(found, Refusal) else found
 
         return await _by_group(keys, lambda key: (key.sae_id, key.selection), load)
@@ -512,9 +579,11 @@ class _Loader(DataLoader[K, V]):
         return loading if loading.done() else asyncio.shield(loading)
 
 
-def _loader(load: Callable[[list[K]], Awaitable[Sequence[V | Refusal]]]) -> DataLoader[K, V]:
+def _loader(
+    load: Callable[[list[K]], Awaitable[Sequence[V | Refusal]]], max_keys: int = MAX_KEYS_PER_STATEMENT
+) -> DataLoader[K, V]:
     """Return a loader; it raises a refusal for the key that it is the value of."""
-    return _Loader(load_fn=load, max_batch_size=MAX_KEYS_PER_STATEMENT)
+    return _Loader(load_fn=load, max_batch_size=max_keys)
 
 
 async def _by_group(

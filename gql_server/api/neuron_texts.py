@@ -51,21 +51,22 @@ class TopText:
         description="Which piece of the text it is in, from 0; always 0 where long texts are not split."
     )
     token: str = strawberry.field(description="The token that it is on.")
-    tokens: list[TokenActivation] = strawberry.field(
-        description="Every token of the stretch with the neuron's activation on it."
+    token_texts: list[str] = strawberry.field(
+        description=(
+            "The tokens' texts alone; with activations it says the same as tokens in a third of the bytes."
+        )
+    )
+    activations: list[float] = strawberry.field(
+        description="The activations alone, one for each of tokenTexts."
     )
 
     @field
-    def token_texts(self) -> list[str]:
-        """The tokens' texts alone; with activations it says the same as tokens in a third of the bytes."""
-        return Whole(token.token for token in self.tokens)
-
-    @field
-    def activations(self) -> list[float]:
-        """The activations alone, one for each of tokenTexts."""
-        activations = [token.activation for token in self.tokens]
-        # Indexes of old versions may have others, which fail one by one.
-        return Whole(activations) if all(map(math.isfinite, activations)) else activations
+    def tokens(self) -> list[TokenActivation]:
+        """Every token of the stretch with the neuron's activation on it."""
+        return [
+            TokenActivation(token=token, activation=activation)
+            for token, activation in zip(self.token_texts, self.activations, strict=True)
+        ]
 
 
 @object_type
@@ -93,6 +94,7 @@ class ExampleGroup:
 
 def top_text(found: "StoredTopText") -> TopText:
     """Return a text as it is shown."""
+    activations = [activation for _, activation in found.tokens]
     return TopText(
         text=found.text,
         score=found.score,
@@ -102,7 +104,9 @@ def top_text(found: "StoredTopText") -> TopText:
         text_index=found.row,
         piece_index=found.piece,
         token=found.token,
-        tokens=[TokenActivation(token=token, activation=activation) for token, activation in found.tokens],
+        token_texts=Whole(token for token, _ in found.tokens),
+        # Indexes of old versions may have others, which fail one by one.
+        activations=Whole(activations) if all(map(math.isfinite, activations)) else activations,
     )
 
 

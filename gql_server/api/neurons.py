@@ -1,7 +1,8 @@
 """Neurons: what their index and their names say of them."""
 
+import asyncio
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, cast
 
 import strawberry
 from strawberry.dataloader import DataLoader
@@ -12,9 +13,9 @@ from gql_server.api.common import Node, argument, field, finite, object_type
 from gql_server.api.context import Info
 from gql_server.api.enums import NeuronOrder
 from gql_server.api.histograms import Histogram, even_histogram, histogram_between
-from gql_server.api.loaders import IndexedNeuron, NeighborsKey, NeuronsKey, NeuronTextsKey
+from gql_server.api.loaders import IndexedNeuron, NeighborsKey, NeuronsKey, NeuronTextsKey, PageOfNeurons
 from gql_server.api.neuron_filters import NeuronFilter, OfNeurons, OrderBy, selection_of
-from gql_server.api.neuron_statistics import NeuronPlace, figure, statistics_of_page
+from gql_server.api.neuron_pages import NeuronPlace, concepts_of_page, figure, statistics_of_page
 from gql_server.api.neuron_texts import ExampleGroup, TopText, example_group, top_text, top_texts
 from gql_server.api.pagination import Connection, connection, unset_to_none
 from gql_server.api.references import ConceptRef, ConceptRevisionRef, SaeRef
@@ -27,7 +28,7 @@ from gql_server.services.neuron_selection import Neighbors
 from gql_server.services.neuron_tensors import Ranked, StoredStatistics
 from gql_server.services.neurons import NeuronQuery
 from gql_server.services.top_texts import MAX_NEAR, MAX_SILENT, N_RANGES, PER_RANGE, TOKENS_AROUND
-from models import Sae as SaeRow
+from models import Concept as ConceptRow, Sae as SaeRow
 from models.enums import ArtifactStatus
 
 V = TypeVar("V")
@@ -83,6 +84,8 @@ class Neuron(Node):
     sae_row: strawberry.Private[SaeRow]
     statistics: strawberry.Private[StoredStatistics | None] = None
     """What the index says of it, where that has been read with its page."""
+    concept_row: strawberry.Private[ConceptRow | None] = strawberry.UNSET
+    """Its concept, or None, where that has been read with its page."""
     index: int = strawberry.field(description="Its place in the hidden layer, counted from 0.")
 
     @property
@@ -96,10 +99,12 @@ class Neuron(Node):
         return saes.sae(self.sae_row)
 
     @field
-    async def concept(self, info: Info) -> ConceptRef | None:
+    def concept(self, info: Info) -> ConceptRef | None:
         """What people or an import call it."""
-        row = await info.context.loaders.concepts.load(self.place)
-        return concepts.concept(row) if row else None
+        if self.concept_row is strawberry.UNSET:
+            # Awaitable, which graphql-core finds out: it need not wait for each concept of a list.
+            return cast(ConceptRef, concepts.concept_of(info, self.place))
+        return concepts.concept(self.concept_row) if self.concept_row else None
 
     @field
     async def concept_history(self, info: Info) -> list[ConceptRevisionRef]:
@@ -283,12 +288,8 @@ async def _neighbors(
 
 async def _texts(info: Info, neuron: Neuron, show: Callable[..., V], *args: int) -> V | None:
     """Return texts that the neuron's index names; None where they cannot be told."""
-    index_id = await _ready_index_id(info, neuron)
-    if index_id is None:
-        return None
-    found: V | None = await info.context.loaders.neuron_texts.load(
-        NeuronTextsKey(index_id, neuron.index, show, args)
-    )
+    key = NeuronTextsKey(neuron.sae_row.id, neuron.index, show, args)
+    found: V | None = await info.context.loaders.neuron_texts.load(key)
     return found
 
 
@@ -311,10 +312,15 @@ async def _ranked(
     return await loader.load(IndexedNeuron(index_id, neuron.index)) if index_id else None
 
 
-def neuron(sae_row: SaeRow, index: int, statistics: StoredStatistics | None = None) -> Neuron:
+def neuron(
+    sae_row: SaeRow,
+    index: int,
+    statistics: StoredStatistics | None = None,
+    concept_row: ConceptRow | None = strawberry.UNSET,
+) -> Neuron:
     """Return a neuron of an SAE that has it."""
     id = strawberry.ID(ids.neuron_id(sae_row.id, index))
-    return Neuron(id=id, sae_row=sae_row, index=index, statistics=statistics)
+    return Neuron(id=id, sae_row=sae_row, index=index, statistics=statistics, concept_row=concept_row)
 
 
 def neuron_if_any(sae_row: SaeRow, index: int) -> Neuron | None:
@@ -336,12 +342,17 @@ async def neuron_connection(
     query = NeuronQuery(first, unset_to_none(after), selection, unset_to_none(offset))
     found = await info.context.loaders.neuron_pages.load(NeuronsKey(sae_row.id, query, sae_row))
 
-    statistics = await statistics_of_page(info, sae_row.id, found.page.items)
+    page = PageOfNeurons(sae_row.id, tuple(found.page.items))
+    statistics, named = await asyncio.gather(statistics_of_page(info, page), concepts_of_page(info, page))
+
+    def make(index: int) -> Neuron:
+        concept_row = strawberry.UNSET if named is None else named.get(index)
+        return neuron(sae_row, index, statistics.get(index), concept_row)
 
     async def count() -> int:
         return found.count
 
-    return connection(found.page, lambda index: neuron(sae_row, index, statistics.get(index)), count)
+    return connection(found.page, make, count)
 
 
 # --------------------------------------------------------------- what fires on given texts

@@ -24,7 +24,7 @@ class TokenizedText:
         """Take each token's id and place in the text; ``names`` are of those that stand around it."""
         self.ids, self.offsets, self.names = ids, offsets, names
         self._text = text
-        self._pieces = pieces(text, offsets)
+        self._pieces: list[str] = []
 
     def stretch(self, start: int, length: int) -> str:
         """Return the text that ``length`` tokens from ``start`` on stand for."""
@@ -38,13 +38,19 @@ class TokenizedText:
 
     def _shown(self, start: int, length: int) -> list[str]:
         """Return tokens' pieces; where they begin inside a character, the first has the whole of it."""
-        pieces = self._pieces[start : start + length]
+        pieces = self._pieces_up_to(start + length)[start : start + length]
         return [self.token(start), *pieces[1:]] if pieces else []
 
     def token(self, index: int) -> str:
         """Return a token's own text; of a character split over several tokens each is the whole character."""
         begin, end = self.offsets[index]
-        return self._pieces[index] or self._text[begin:end]
+        return self._pieces_up_to(index + 1)[index] or self._text[begin:end]
+
+    def _pieces_up_to(self, stop: int) -> list[str]:
+        """Return at least the first ``stop`` tokens' pieces; a text is mostly quoted in part."""
+        if len(self._pieces) < min(stop, len(self.offsets)):
+            self._pieces = pieces(self._text, self.offsets[:stop])
+        return self._pieces
 
 
 class CutText:

@@ -47,6 +47,7 @@ class ShownTexts:
     ) -> None:
         self.file, self._dataset, self._tokenizer, self._max_length = file, dataset, tokenizer, max_length
         self._kept = KeptTokens(file) if tokenizer is None else None
+        self._names = frozenset(file.keys())
 
     def slice(self, name: str, start: int, stop: int) -> Any:
         """Return some rows of a tensor; unlike with NumPy's slices, they have to be there."""
@@ -54,7 +55,7 @@ class ShownTexts:
 
     def has(self, name: str) -> bool:
         """Whether the index has a tensor."""
-        return name in self.file.keys()  # noqa: SIM118  (the file is no container)
+        return name in self._names
 
     def show(self, entry: dict[str, Any], tokens_around: int = TOKENS_AROUND) -> StoredTopText:
         """Return what is shown of an entry, no more than so many tokens on each side of the one it is for."""

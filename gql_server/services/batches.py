@@ -1,9 +1,10 @@
 """Batched reads for what hangs on rows: one statement for many rows of a kind."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Select, case, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, bindparam, case, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -29,16 +30,22 @@ async def rows(session: AsyncSession, table: type[T], ids: Sequence[str]) -> dic
 
 async def neuron_indexes(session: AsyncSession, sae_ids: Sequence[str]) -> dict[str, NeuronIndex]:
     """Return the index to show of every SAE that has one: the READY one, else the newest."""
+    found = await session.scalars(_indexes_to_show(), {"sae_ids": sae_ids})
+    return {row.sae_id: row for row in found}
+
+
+@cache
+def _indexes_to_show() -> Select[NeuronIndex]:
+    """Return the statement, which takes longer to put together than to execute."""
     order = (
         case((NeuronIndex.status == ArtifactStatus.READY, 0), else_=1),
         NeuronIndex.created_at.desc(),
         NeuronIndex.id.desc(),
     )
     place = func.row_number().over(partition_by=NeuronIndex.sae_id, order_by=order).label("place")
-    ranked = select(NeuronIndex, place).where(NeuronIndex.sae_id.in_(sae_ids)).subquery()
-    index = aliased(NeuronIndex, ranked)
-    found = await session.scalars(select(index).where(ranked.c.place == 1))
-    return {row.sae_id: row for row in found}
+    of_saes = NeuronIndex.sae_id.in_(bindparam("sae_ids", expanding=True))
+    ranked = select(NeuronIndex, place).where(of_saes).subquery()
+    return select(aliased(NeuronIndex, ranked)).where(ranked.c.place == 1)
 
 
 async def evaluations(

@@ -1,6 +1,6 @@
 """Pages of an SAE's neurons, by index, by what a neuron index says of them, or by their names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server.errors import Conflict, InvalidInput, Refusal
-from gql_server.services import batches, cursors, neuron_names, neuron_selection, neuron_tensors
+from gql_server.services import cursors, neuron_names, neuron_selection, neuron_tensors
 from gql_server.services.neuron_conditions import BY_CONCEPT, NeuronConditions, NeuronOrder
 from gql_server.services.neuron_names import CursorKey, Named
 from gql_server.services.neuron_selection import Neighbors, Selected
@@ -42,6 +42,11 @@ class NeuronSelection:
         return by_figure or self.conditions.needs_index
 
     @property
+    def reads_index(self) -> bool:
+        """Whether a neuron index is looked into, where there is one."""
+        return self.needs_index or self.conditions.searches
+
+    @property
     def all_by_index(self) -> bool:
         """Whether it is all of them by their index, for which nothing has to be read."""
         return self.order is NeuronOrder.INDEX and self.conditions.none
@@ -58,10 +63,11 @@ class NeuronQuery:
 
 
 async def pages(
-    server: "AppContext", saes: Sequence[Sae], query: NeuronQuery
+    server: "AppContext", saes: Sequence[Sae], indexes: Mapping[str, NeuronIndex], query: NeuronQuery
 ) -> dict[str, NeuronPage | Refusal]:
     """Return the page of every SAE, by its ID, or the refusal of what needs an index where none is.
 
+    ``indexes`` are the SAEs', by their IDs, if the selection reads them.
     Raises InvalidInput for a bad ``first``, cursor, offset or condition.
     """
     cursors.check_first(query.first)
@@ -72,11 +78,12 @@ async def pages(
         return {sae.id: _counted_out(sae, query, key) for sae in saes}
     if query.selection.order not in BY_CONCEPT:
         async with server.database.read() as session:
-            read = await _read(session, saes, query.selection, key)
+            named = await _named(session, saes, query.selection, key)
+        read = _Read(indexes, named)
         return {sae.id: await _page_of(server, sae, query, key, read) for sae in saes}
     # Cursors take names and times of the state that the order goes by, whoever changes them meanwhile.
     async with server.database.hold() as session:
-        read = await _read(session, saes, query.selection, key)
+        read = _Read(indexes, await _named(session, saes, query.selection, key))
         return {sae.id: await _page_of(server, sae, query, key, read, session) for sae in saes}
 
 
@@ -102,10 +109,15 @@ async def _page_of(
 
 
 async def neighbors(
-    server: "AppContext", sae: Sae, selection: NeuronSelection, neurons: Sequence[int]
+    server: "AppContext",
+    sae: Sae,
+    index: NeuronIndex | None,
+    selection: NeuronSelection,
+    neurons: Sequence[int],
 ) -> list[Neighbors] | Refusal:
     """Return what comes before and after each of some neurons in a selection, whether it is in it or not.
 
+    ``index`` is the SAE's, if the selection reads it.
     A refusal says that an index is needed. Raises InvalidInput for a bad condition.
     """
     selection.conditions.check()
@@ -117,7 +129,7 @@ async def neighbors(
         ]
     find = partial(neuron_selection.neighbors, selection.order, selection.conditions, list(neurons))
     async with server.database.read() as session:
-        read = await _read(session, [sae], selection, None)
+        read = _Read({sae.id: index} if index else {}, await _named(session, [sae], selection, None))
     found: list[Neighbors] | Refusal = await _looked(server, sae, selection, read, find)
     return found
 
@@ -151,18 +163,16 @@ def _counted_out(sae: Sae, query: NeuronQuery, key: CursorKey | None) -> NeuronP
 class _Read:
     """What the database says, by SAE."""
 
-    indexes: dict[str, NeuronIndex]
-    named: dict[str, Named]
+    indexes: Mapping[str, NeuronIndex]
+    named: Mapping[str, Named]
 
 
-async def _read(
+async def _named(
     session: AsyncSession, saes: Sequence[Sae], selection: NeuronSelection, key: CursorKey | None
-) -> _Read:
-    ids = [sae.id for sae in saes]
-    indexes: dict[str, NeuronIndex] = {}
-    if selection.needs_index or selection.conditions.searches:
-        indexes = await batches.neuron_indexes(session, ids)
-    return _Read(indexes, await neuron_names.read(session, ids, selection.order, selection.conditions, key))
+) -> dict[str, Named]:
+    return await neuron_names.read(
+        session, [sae.id for sae in saes], selection.order, selection.conditions, key
+    )
 
 
 async def _looked(

@@ -14,7 +14,7 @@ from gql_server import ids
 from gql_server.artifacts.search_words import SEARCH_FILE, SearchWriter, words
 from gql_server.services import batches, cursors, neuron_tensors
 from gql_server.services.app_context import AppContext
-from models import Concept, NeuronIndex, Sae
+from models import ActivationRun, Concept, NeuronIndex, Sae
 from models.enums import ArtifactStatus, ConceptSource
 from tests.api.asking import ask, counted_statements, first_error
 from tests.support.serving import add_language_model, add_run, add_sae
@@ -328,6 +328,62 @@ async def test_the_statements_of_a_list_do_not_grow_with_it(server: AppContext, 
         await neurons_of(server, indexed, orderBy="CONCEPT_NAME", filter=filter)
     # The SAE, its index, and one for each of: names, sources, texts, order, cursors.
     assert len(statements) == 7
+
+
+@pytest.mark.parametrize("offset", [0, 7])
+async def test_a_list_reads_the_names_of_all_its_neurons_at_once(
+    server: AppContext, indexed: Sae, offset: int
+) -> None:
+    row = """query($id: ID!, $offset: Int!) { sae(id: $id) {
+      neurons(first: 5, offset: $offset, orderBy: FREQUENCY_DESC) { edges { node { ...shown } } } } }
+      fragment shown on Neuron { index frequency named: concept { id name source note neuron { index } } }"""
+    with counted_statements(server) as statements:
+        listed = (await ask(server, row, id=indexed.id, offset=offset))["sae"]["neurons"]["edges"]
+    # The SAE, its index, the names.
+    assert len(statements) == 3
+    alone = """query($id: ID!, $index: Int!) { neuron(saeId: $id, index: $index) {
+      index frequency named: concept { id name source note neuron { index } } } }"""
+    for edge in listed:
+        assert (
+            edge["node"] == (await ask(server, alone, id=indexed.id, index=edge["node"]["index"]))["neuron"]
+        )
+    indices = [edge["node"]["index"] for edge in listed]
+    assert indices == ORDERS["FREQUENCY_DESC"][offset : offset + 5]
+    names = [(edge["node"]["named"] or {"name": None})["name"] for edge in listed]
+    assert names == [NAMES[index][0] if index in NAMES else None for index in indices]
+    assert None in names and any(names)
+
+
+async def test_lists_of_several_saes_read_names_in_one_statement(server: AppContext, indexed: Sae) -> None:
+    query = """{ saes(first: 5) { nodes { id few: neurons(first: 2) { nodes { index concept { name } } }
+      all: neurons(first: 12) { nodes { index concept { name } } } } } }"""
+    async with server.database.read() as session:
+        run = await session.get(ActivationRun, indexed.activation_run_id)
+    assert run is not None
+    other = await add_sae(server, run, latent_count=3)
+    async with server.database.write() as session:
+        session.add(
+            Concept(
+                id=ids.new(ids.CONCEPT),
+                sae_id=other.id,
+                neuron_index=1,
+                name="another's",
+                source=ConceptSource.MANUAL,
+            )
+        )
+    with counted_statements(server) as statements:
+        data = await ask(server, query)
+    assert len(statements) == 2
+    found = {sae["id"]: sae for sae in data["saes"]["nodes"]}
+    assert [node["concept"] for node in found[other.id]["all"]["nodes"]] == [
+        None,
+        {"name": "another's"},
+        None,
+    ]
+    for field in ("few", "all"):
+        for node in found[indexed.id][field]["nodes"]:
+            name = NAMES[node["index"]][0] if node["index"] in NAMES else None
+            assert (node["concept"] or {"name": None})["name"] == name
 
 
 def nodes(page: dict[str, Any]) -> Sequence[int]:

@@ -404,6 +404,17 @@ async def test_introspection_stands_apart_from_lowered_limits(tmp_path: Path) ->
         assert (await first_error(server, long))["extensions"]["limit"] == "characters"
 
 
+async def test_a_document_that_is_kept_has_its_size_still(server: AppContext, tmp_path: Path) -> None:
+    document = "{ kept: server { version } " + "__typename " * 20 + "}"
+    nested = f"{{ __typename(a: {'[' * 120}{']' * 120}) }}"
+    for _ in range(2):
+        await ask(server, document)
+        assert (await refusal(server, nested))[0] == "nesting"
+    async with serving(tmp_path / "lower", max_query_tokens=20) as lower:
+        for _ in range(2):
+            assert await refusal(lower, document) == ("tokens", 20, 28)
+
+
 @pytest.mark.parametrize(
     ("document", "introspects"),
     [

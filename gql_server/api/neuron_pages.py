@@ -1,13 +1,15 @@
-"""A neuron's statistics out of its index, which a list of neurons reads all at once."""
+"""What a list of neurons reads of all of them at once: statistics out of the index, and concepts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar, cast
 
 from graphql import FieldNode, FragmentSpreadNode, InlineFragmentNode, NameNode
 
 from gql_server.api.context import Info
+from gql_server.api.loaders import PageOfNeurons
 from gql_server.errors import Conflict
 from gql_server.services.neuron_tensors import StoredStatistics
+from models import Concept
 
 V = TypeVar("V")
 
@@ -33,29 +35,30 @@ async def _wait_for_figure(info: Info, place: NeuronPlace, show: Callable[[Store
     return show(statistics) if statistics else None
 
 
-async def statistics_of_page(
-    info: Info, sae_id: str, neurons: list[int]
-) -> dict[int, StoredStatistics | None]:
-    """Return the statistics of an SAE's neurons if they are asked for; none where they are gone."""
-    if not _asks_for_figures(info):
+async def statistics_of_page(info: Info, page: PageOfNeurons) -> dict[int, StoredStatistics]:
+    """Return neurons' statistics by index if they are asked for; none where they are gone."""
+    if not _asks_for(info, FIGURES):
         return {}
-    loader = info.context.loaders.neuron_statistics
     try:
-        found = await loader.load_many([(sae_id, neuron) for neuron in neurons])
+        return await info.context.loaders.statistics_of_pages.load(page)
     except Conflict:
         return {}  # The fields say so, each in its place.
-    return dict(zip(neurons, found, strict=True))
 
 
-def _asks_for_figures(info: Info) -> bool:
-    """Return whether any of them is selected, at any depth; each fragment is looked at once."""
+async def concepts_of_page(info: Info, page: PageOfNeurons) -> dict[int, Concept] | None:
+    """Return the concepts of neurons that have one, by index; None where they are not asked for."""
+    return await info.context.loaders.concepts_of_pages.load(page) if _asks_for(info, {"concept"}) else None
+
+
+def _asks_for(info: Info, names: Collection[str]) -> bool:
+    """Return whether any field of these names is selected, at any depth; each fragment is looked at once."""
     asked = info._raw_info
     rest, seen = [node.selection_set for node in asked.field_nodes], set()
     while rest:
         selections = rest.pop()
         for selection in selections.selections if selections else ():
             match selection:
-                case FieldNode(name=NameNode(value=name)) if name in FIGURES:
+                case FieldNode(name=NameNode(value=name)) if name in names:
                     return True
                 case FieldNode() | InlineFragmentNode():
                     rest.append(selection.selection_set)
