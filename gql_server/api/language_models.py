@@ -27,7 +27,7 @@ from gql_server.api.context import Info
 from gql_server.api.enums import FloatType, LanguageModelStatus, LayerKind, SpecialTokenReason
 from gql_server.api.launches import LaunchResult, job_launched
 from gql_server.api.loaders import LanguageModelKey, TokenKey
-from gql_server.api.pagination import After, Connection, First, children_connection
+from gql_server.api.pagination import After, Connection, First, children_connection, unset_to_none
 from gql_server.api.references import ActivationRunRef, SaeRef
 from gql_server.model_files.identity import conflict, fingerprint
 from gql_server.services import language_models as language_model_service, lookup, model_identity, pages
@@ -36,6 +36,7 @@ from gql_server.services.requests import (
     UNCHANGED,
     AcceptLanguageModelRequest,
     AddLanguageModelRequest,
+    LoadLanguageModelRequest,
     UpdateLanguageModelRequest,
 )
 from gql_server.tokens.options import counts_of, facts_of
@@ -473,9 +474,21 @@ class LanguageModelMutations:
         return LanguageModelUpdated(language_model=language_model(row))
 
     @mutation
-    async def load_language_model(self, info: Info, id: Id) -> LaunchResult:
+    async def load_language_model(
+        self,
+        info: Info,
+        id: Id,
+        idempotency_key: Annotated[
+            str | None,
+            argument(
+                "A second request with the same key returns the first one's job; with the key but another"
+                " model it is a Conflict."
+            ),
+        ] = strawberry.UNSET,
+    ) -> LaunchResult:
         """Queues a job that loads a model into the worker for interactive work."""
-        return job_launched(await language_model_service.load(info.context.server, id))
+        request = LoadLanguageModelRequest(id, unset_to_none(idempotency_key))
+        return job_launched(await language_model_service.load(info.context.server, request))
 
     @mutation
     async def unload_language_model(self, info: Info, id: Id) -> UnloadLanguageModelResult:

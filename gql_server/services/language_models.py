@@ -32,6 +32,7 @@ from gql_server.services.requests import (
     UNCHANGED,
     AddLanguageModelRequest,
     Launched,
+    LoadLanguageModelRequest,
     UpdateLanguageModelRequest,
 )
 from gql_server.tokens.options import TokenizerFacts, facts_of
@@ -194,15 +195,25 @@ def _differing(counts: Sequence[tuple[int, bool]], facts: TokenizerFacts) -> dic
     return found or None
 
 
-async def load(server: AppContext, id: str) -> Launched:
-    """Queue a job that loads a language model into the interactive worker."""
+async def load(server: AppContext, request: LoadLanguageModelRequest) -> Launched:
+    """Queue a job that loads a language model into the interactive worker.
+
+    Raises:
+        InvalidInput, NotFound, Conflict, QueueFull: Nothing has been written then.
+    """
+    launch = await launching.begin(server, LoadHandler, request)
+    if launch.earlier:
+        return launch.earlier
+    checks = Checks()
+    checks.idempotency_key(request.idempotency_key)
+    checks.done()
+    id = request.language_model_id
     async with server.database.read() as session:
         await lookup.get(session, LanguageModel, id)
 
     async def check(session: AsyncSession) -> None:
         await lookup.get(session, LanguageModel, id)
 
-    launch = launching.Launch(server, LoadHandler)
     return await launch.queue(request={"language_model_id": id}, works_on=id, check=check)
 
 

@@ -55,6 +55,14 @@ class AddLanguageModelRequest:
 
 
 @dataclass(frozen=True)
+class LoadLanguageModelRequest:
+    """A language model to load."""
+
+    language_model_id: str
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True)
 class UpdateLanguageModelRequest:
     """Options of a language model to change; UNCHANGED leaves one as it is."""
 

@@ -11,6 +11,7 @@ from gql_server import __version__
 from gql_server.errors import QueueFull
 from gql_server.services import generation, jobs, language_models, top_neurons
 from gql_server.services.app_context import AppContext
+from gql_server.services.requests import LoadLanguageModelRequest
 from gql_server.telemetry.telemetry import Telemetry
 from models.enums import ArtifactStatus, JobKind, JobStatus
 from tests.support.fake_executor import FakeExecutor
@@ -78,7 +79,7 @@ async def test_without_the_database_the_other_metrics_are_there(tmp_path: Path) 
 async def test_a_job_that_was_done_is_counted_with_its_seconds(tmp_path: Path) -> None:
     async with serving(tmp_path, FakeExecutor(fail_to_load)) as server, client_of(server) as client:
         language_model = await add_language_model(server)
-        launched = await language_models.load(server, language_model.id)
+        launched = await language_models.load(server, LoadLanguageModelRequest(language_model.id))
         async with asyncio.timeout(10):
             async for _ in jobs.watch(server, launched.job.id, 0):
                 pass
