@@ -50,7 +50,8 @@ class SearchQueries:
     ) -> list[SearchHit]:
         """What a text may mean, for a command menu: language models, SAEs, runs, datasets and concept configs
         by their names, neurons of all SAEs by their concepts', all of these and jobs by their IDs. The best
-        come first: an ID, a whole name, its beginning, the beginning of a word in it, a part of it.
+        come first: an ID, a whole name, its beginning, the beginning of a word in it, a part of it. Behind
+        them come jobs whose titles have the words, of the 200 newest.
         """
         found = await search_service.find(info.context.server, text, first, unset_to_none(sae_id))
         nodes = await nodes_of(info, found)

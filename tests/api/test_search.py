@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from gql_server.errors import QueueFull
 from gql_server.services import app_context, search
 from gql_server.services.app_context import AppContext
 from models import Concept, ConceptConfig, Job, Sae, StoredDataset
-from models.enums import ConceptSource, JobStatus
+from models.enums import ConceptSource, JobKind, JobStatus
 from tests.api.asking import ask, counted_statements, execute, first_error
 from tests.support.serving import add_language_model, add_run, add_sae, idle_job
 
@@ -263,6 +264,59 @@ async def test_a_job_of_any_status_is_found(server: AppContext) -> None:
     job: Job = idle_job(status=JobStatus.FAILED)
     await insert(server, job)
     assert await found(server, f"job_{job.id[4:12]}") == [job.id]
+
+
+TITLES = """query ($text: String!, $first: Int! = 20) {
+  search(text: $text, first: $first) { ... on Job { id title } ... on Sae { id title: name } } }"""
+
+
+async def test_jobs_are_found_by_words_of_their_titles_behind_all_names(server: AppContext) -> None:
+    sae, other = await add(server, "Dog SAE"), await add(server, "other")
+    trained = {"language_model_id": sae.language_model_id, "activation_run_id": sae.activation_run_id}
+    trained |= {"sae_class": "TopKSae"}
+    first, second = (
+        idle_job(
+            kind=JobKind.TRAIN_SAE,
+            result_id=sae.id,
+            request=trained,
+            created_at=datetime(2026, 1, 1 + day, tzinfo=UTC),
+        )
+        for day in range(2)
+    )
+    exported = idle_job(kind=JobKind.EXPORT_SAE, result_id=other.id, request={})
+    await insert(server, first, second, exported)
+    hits = (await ask(server, TITLES, text="topkSAE TRAIN"))["search"]
+    title = "Train TopKSae with 32 neurons on run of Dog SAE, block 1"
+    assert hits == [{"id": second.id, "title": title}, {"id": first.id, "title": title}]
+    assert await found(server, "train") == [second.id, first.id]
+    assert await found(server, "export other") == [exported.id]
+    # As they are shown now: by the name that the SAE has.
+    async with server.database.write() as session:
+        (await session.get_one(Sae, other.id)).name = "Éclair"
+    assert await found(server, "export other") == []
+    assert await found(server, "Éclair") == [other.id, exported.id]
+    assert await found(server, "éclair") == [], "the case of ASCII letters alone makes no difference"
+    dogs = await found(server, "dog")
+    assert set(dogs[:3]) == {sae.id, sae.activation_run_id, sae.language_model_id}
+    assert dogs[3:] == [second.id, first.id]
+    assert await found(server, "dog", first=4) == dogs[:4]
+    assert await found(server, second.id) == [second.id]
+
+
+async def test_titles_of_the_newest_jobs_are_searched_in_as_many_statements_as_of_one(
+    server: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "MAX_TITLES", 3)
+    saes = [await add(server, f"number {place}") for place in range(5)]
+    counts, jobs = [], []
+    for place, sae in enumerate(saes):
+        at = datetime(2026, 1, 1 + place, tzinfo=UTC)
+        jobs.append(idle_job(kind=JobKind.EXPORT_SAE, result_id=sae.id, request={}, created_at=at))
+        await insert(server, jobs[-1])
+        with counted_statements(server) as statements:
+            assert await found(server, "SAELens export") == [job.id for job in jobs[-3:][::-1]]
+        counts.append(len(statements))
+    assert len(set(counts)) == 1
 
 
 # ------------------------------------------------------------------------------------ turns
