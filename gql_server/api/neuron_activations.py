@@ -9,13 +9,11 @@ from gql_server.api.context import Info
 from gql_server.api.exclusions import EXCLUDE_FIRST_POSITIONS, EXCLUDE_OUTLIERS
 from gql_server.api.neurons import Neuron, neuron
 from gql_server.api.pagination import unset_to_none
-from gql_server.api.prompt_tokens import PromptToken, prompt_tokens
+from gql_server.api.prompt_tokens import CHAT, PromptToken, prompt_tokens
 from gql_server.api.whole_lists import rows_of_float32
 from gql_server.protocol import results
 from gql_server.services import neuron_activations as neuron_activation_service
 from models import Sae as SaeRow
-
-CHAT = "Put each prompt through the tokenizer's chat template as a user's message."
 
 
 @object_type

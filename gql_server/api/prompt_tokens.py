@@ -5,6 +5,8 @@ import strawberry
 from gql_server.api.common import object_type
 from gql_server.protocol import events
 
+CHAT = "Put each prompt through the tokenizer's chat template as a user's message."
+
 
 @object_type
 class PromptToken:

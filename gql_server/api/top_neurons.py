@@ -9,7 +9,7 @@ from gql_server.api.context import Info
 from gql_server.api.exclusions import EXCLUDE_FIRST_POSITIONS, EXCLUDE_OUTLIERS
 from gql_server.api.neurons import NeuronActivation, neuron_activations
 from gql_server.api.pagination import unset_to_none
-from gql_server.api.prompt_tokens import PromptToken, prompt_tokens
+from gql_server.api.prompt_tokens import CHAT, PromptToken, prompt_tokens
 from gql_server.protocol import results
 from gql_server.services import top_neurons as top_neuron_service
 from models import Sae as SaeRow
@@ -29,7 +29,9 @@ class PromptNeurons:
     """The neurons that fire most on one prompt."""
 
     prompt: str = strawberry.field(description="The prompt.")
-    tokens: list[PromptToken] = strawberry.field(description="Its tokens, in order.")
+    tokens: list[PromptToken] = strawberry.field(
+        description="Its tokens, in order; of a chat, those of what the chat template has made of it."
+    )
     neurons: list[NeuronActivation] = strawberry.field(
         description="The neurons with the highest activation anywhere in the prompt."
     )
@@ -79,6 +81,7 @@ class TopNeuronQueries:
         prompts: Annotated[list[str], argument("Texts to run.")],
         first: Annotated[int, argument("How many neurons to give per prompt and token, 1 to 100.")] = 10,
         per_token: Annotated[bool, argument("Also give the neurons token by token.")] = False,
+        chat: Annotated[bool, argument(CHAT)] = False,
         exclude_first_positions: Annotated[int | None, argument(EXCLUDE_FIRST_POSITIONS)] = strawberry.UNSET,
         exclude_outliers: Annotated[float | None, argument(EXCLUDE_OUTLIERS)] = strawberry.UNSET,
     ) -> TopNeuronsResult:
@@ -93,5 +96,6 @@ class TopNeuronQueries:
             per_token,
             unset_to_none(exclude_first_positions),
             unset_to_none(exclude_outliers),
+            chat,
         )
         return TopNeurons(prompts=[_prompt_neurons(row, found) for found in result.prompts])

@@ -216,6 +216,8 @@ class FindTopNeurons(Task, frozen=True):
     made_with: MadeWith | None = None
     """The language model that the SAE was made with; None where nothing is to be compared."""
     exclusions: Exclusions = Exclusions()
+    chats: list[str] | None = None
+    """What the chat template has made of the prompts; None where they are taken as they are."""
 
 
 class ContrastNeurons(Task, frozen=True):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gql_server.errors import InvalidInput
 from gql_server.protocol.results import TopNeuronsResult
 from gql_server.protocol.tasks import FindTopNeurons
-from gql_server.services import exclusions, inspection, interactive
+from gql_server.services import chats, exclusions, inspection, interactive
 from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from models import Sae
@@ -22,6 +22,7 @@ async def find(
     per_token: bool,
     exclude_first_positions: int | None = None,
     exclude_outliers: float | None = None,
+    chat: bool = False,
 ) -> tuple[Sae, TopNeuronsResult]:
     """Run prompts through the model and the SAE.
 
@@ -34,7 +35,8 @@ async def find(
     exclusions.check(checks, exclude_first_positions, exclude_outliers)
     checks.done()
     about = await inspection.subject(server, sae_id, exclude_first_positions, exclude_outliers)
-    counts = await interactive.check_prompt_tokens(server, about.language_model, prompts)
+    rendered = await chats.rendered(server, about.language_model, prompts) if chat else None
+    counts = await interactive.check_prompt_tokens(server, about.language_model, prompts, chats=rendered)
     interactive.check_request_tokens(server.settings, sum(counts), 0)
     if per_token and sum(counts) * first > MAX_PER_TOKEN_ENTRIES:
         raise InvalidInput.at(
@@ -50,6 +52,7 @@ async def find(
         per_token=per_token,
         made_with=about.made_with,
         exclusions=about.exclusions,
+        chats=rendered,
     )
     result = await inspection.run(server, about, "top_neurons", task, len(prompts), counts)
     assert isinstance(result, TopNeuronsResult)

@@ -34,7 +34,7 @@ def find_top_neurons(
 
     TaskError (INVALID) where a prompt is longer than the model.
     """
-    prompts = encode_prompts(lm, task.prompts)
+    prompts = encode_prompts(lm, task.prompts, task.chats)
     results: dict[int, PromptNeurons] = {}
     for batch in batches([prompt.tokens for prompt in prompts], task.sae.n_latents):
         context.check()

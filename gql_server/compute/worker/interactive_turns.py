@@ -59,12 +59,10 @@ def _characters(
     task: Generate | FindTopNeurons | ContrastNeurons | ReadNeuronActivations | AttributeNeurons,
 ) -> int:
     match task:
-        case Generate() | ReadNeuronActivations():
+        case Generate() | FindTopNeurons() | ReadNeuronActivations():
             texts = task.chats or task.prompts
         case AttributeNeurons():
             texts = [task.chat or task.prompt]
-        case FindTopNeurons():
-            texts = task.prompts
         case ContrastNeurons():
             texts = [*task.texts_a, *task.texts_b]
     return sum(map(len, texts))

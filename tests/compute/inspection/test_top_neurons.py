@@ -56,6 +56,23 @@ def as_dict(neurons: list[NeuronActivationMessage]) -> dict[int, float]:
     return {entry.neuron_index: entry.activation for entry in neurons}
 
 
+def test_a_chat_is_read_as_it_was_rendered(
+    lm: LanguageModel, sae: Sae, tiny_source: LanguageModelSource
+) -> None:
+    chats = ["<bos>user: hello", "<bos>user: a longer text"]
+    task = FindTopNeurons(tiny_source, sae_source(), ["hello", "a longer text"], 5, True, chats=chats)
+    found = find_top_neurons(task, RecordingContext(), lm, sae).prompts
+    assert [one.prompt for one in found] == ["hello", "a longer text"]
+    for one, chat in zip(found, chats, strict=True):
+        ids = lm.tokenizer(chat, add_special_tokens=False)["input_ids"]
+        assert [token.token_id for token in one.tokens] == ids
+        latents = sae.encode(layer_output(lm, ids))
+        latents[torch.tensor([token_id in lm.tokenizer.all_special_ids for token_id in ids])] = 0
+        peaks = latents.max(dim=0).values
+        expected = {int(n): float(peaks[n]) for n in peaks.argsort(descending=True)[:5] if peaks[n] > 0}
+        assert as_dict(one.neurons) == pytest.approx(expected, abs=1e-4)
+
+
 def test_prompts_of_different_lengths_give_what_encoding_by_hand_gives(
     lm: LanguageModel, sae: Sae, tiny_source: LanguageModelSource
 ) -> None:

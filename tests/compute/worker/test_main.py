@@ -181,6 +181,8 @@ def test_reading_activations_is_short_by_its_texts(n_characters: int, short: boo
     sae = SaeSource("sae_a", "TopKSae", "/nowhere", "layer", 8, 32, 4)
     task = ReadNeuronActivations(SOURCE, sae, ["x" * n_characters] * 2, None, [0], 2_048)
     assert interactive_turns.is_short(task) is short
+    top = FindTopNeurons(SOURCE, sae, ["x"] * 2, 5, False, chats=["x" * n_characters] * 2)
+    assert interactive_turns.is_short(top) is short
 
 
 def test_long_ones_go_on_in_turns() -> None:
