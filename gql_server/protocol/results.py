@@ -237,6 +237,9 @@ class ContrastResult(Result, frozen=True):
     """The largest differences first."""
 
     neurons: list[ContrastedNeuron]
+    """Those with a higher mean on texts A."""
+    neurons_b: list[ContrastedNeuron]
+    """Those with a higher mean on texts B."""
 
 
 class PromptLatentRows(Message, frozen=True):

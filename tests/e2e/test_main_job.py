@@ -202,7 +202,10 @@ async def test_contrasted_neurons_are_those_whose_means_by_hand_differ_most(
         "contrastNeurons",
         """... on ContrastedNeurons { neurons {
           neuron { index similarNeurons(first: 2) { neuron { index } cosine } }
-          meanActivationA meanActivationB difference } }""",
+          meanActivationA meanActivationB difference }
+          neuronsB {
+            neuron { index similarNeurons(first: 2) { neuron { index } cosine } }
+            meanActivationA meanActivationB difference } }""",
         saeId=("ID!", made.sae),
         textsA=("[String!]!", PROMPTS[:1]),
         textsB=("[String!]!", PROMPTS[1:]),
@@ -221,7 +224,10 @@ async def test_contrasted_neurons_are_those_whose_means_by_hand_differ_most(
     shown = [neuron["difference"] for neuron in found["neurons"]]
     expected = difference.sort(descending=True).values[: len(shown)].tolist()
     assert shown == pytest.approx(expected, rel=1e-3, abs=1e-4)
-    for neuron in found["neurons"]:
+    assert len(found["neuronsB"]) == min(100, int((difference < -1e-6).sum()))
+    lowest = difference.sort().values[: len(found["neuronsB"])].tolist()
+    assert [one["difference"] for one in found["neuronsB"]] == pytest.approx(lowest, rel=1e-3, abs=1e-4)
+    for neuron in found["neurons"] + found["neuronsB"]:
         index = neuron["neuron"]["index"]
         assert neuron["meanActivationA"] == pytest.approx(float(means[0][index]), rel=1e-3, abs=1e-4)
         assert neuron["meanActivationB"] == pytest.approx(float(means[1][index]), rel=1e-3, abs=1e-4)

@@ -146,6 +146,7 @@ SIZES: Mapping[str, Size] = {
     "PromptNeurons.perToken": lambda scope: scope.tokens if scope.per_token else 0,
     "TokenNeurons.neurons": _page,
     "ContrastedNeurons.neurons": _page,
+    "ContrastedNeurons.neuronsB": _page,
     "NeuronActivations.prompts": lambda scope: scope.prompts,
     "PromptActivations.tokens": lambda scope: scope.tokens,
     "PromptActivations.rows": _page,

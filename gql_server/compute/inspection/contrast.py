@@ -21,7 +21,7 @@ from mi_crow.mechanistic.sae.sae import Sae
 def contrast_neurons(
     task: ContrastNeurons, context: TaskContext, lm: LanguageModel, sae: Sae
 ) -> ContrastResult:
-    """Rank neurons by their mean latent on texts A less that on texts B; those with a difference above 0.
+    """Rank neurons by their mean latent on texts A less that on texts B, and the other way round.
 
     A mean is over all tokens of a set that are neither padding nor special nor excluded, so long texts weigh
     more.
@@ -31,14 +31,19 @@ def contrast_neurons(
     prompts_b = _encoded(lm, task.texts_b, "textsB")
     mean_a = _mean(task, context, lm, sae, prompts_a, "textsA")
     mean_b = _mean(task, context, lm, sae, prompts_b, "textsB")
-    difference = mean_a - mean_b
-    order = difference.argsort(descending=True, stable=True)[: task.first]
     return ContrastResult(
-        [
-            ContrastedNeuron(neuron, float(mean_a[neuron]), float(mean_b[neuron]))
-            for neuron in order[difference[order] > 0].tolist()
-        ]
+        _ranked(mean_a, mean_b, mean_a - mean_b, task.first),
+        _ranked(mean_a, mean_b, mean_b - mean_a, task.first),
     )
+
+
+def _ranked(mean_a: Tensor, mean_b: Tensor, difference: Tensor, first: int) -> list[ContrastedNeuron]:
+    """Return the neurons with the largest differences above 0; ties by index."""
+    order = difference.argsort(descending=True, stable=True)[:first]
+    return [
+        ContrastedNeuron(neuron, float(mean_a[neuron]), float(mean_b[neuron]))
+        for neuron in order[difference[order] > 0].tolist()
+    ]
 
 
 def _encoded(lm: LanguageModel, texts: Sequence[str], argument: str) -> list[EncodedPrompt]:

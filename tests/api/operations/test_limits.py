@@ -235,6 +235,9 @@ def test_every_list_has_a_size() -> None:
         ('{ contrastNeurons(saeId: "x", textsA: ["a"], textsB: ["b", "c"], first: 4) {'
          " ... on ContrastedNeurons { neurons { difference meanActivationA } } } }",
          1 + 3 * 250 + 4 * (1 + 2)),
+        ('{ contrastNeurons(saeId: "x", textsA: ["a"], textsB: ["b", "c"], first: 4) {'
+         " ... on ContrastedNeurons { neurons { difference } neuronsB { difference meanActivationA } } } }",
+         1 + 3 * 250 + 4 * (1 + 1) + 4 * (1 + 2)),
         # 2 prompts, steered and not, 8 tokens each
         ('mutation { generate(input: {saeId: "x", prompts: ["a", "b"], maxNewTokens: 8,'
          ' compareToBaseline: true, steering: {source: {edits: []}}}) {'

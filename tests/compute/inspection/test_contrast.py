@@ -88,6 +88,18 @@ def test_differences_are_those_of_means_over_tokens_taken_by_hand(
     assert swapped.isdisjoint(expected.tolist())
 
 
+@pytest.mark.parametrize("first", [3, 100])
+def test_both_directions_are_those_of_two_calls(
+    lm: LanguageModel, sae: Sae, tiny_source: LanguageModelSource, first: int
+) -> None:
+    task = ContrastNeurons(tiny_source, sae_source(), TEXTS_A, TEXTS_B, first)
+    found = contrast_neurons(task, RecordingContext(), lm, sae)
+    assert found.neurons == contrast(lm, sae, tiny_source, TEXTS_A, TEXTS_B, first)
+    swapped = contrast(lm, sae, tiny_source, TEXTS_B, TEXTS_A, first)
+    assert found.neurons_b and found.neurons
+    assert found.neurons_b == [ContrastedNeuron(one.neuron_index, one.mean_b, one.mean_a) for one in swapped]
+
+
 def test_a_set_is_not_told_apart_from_itself(
     lm: LanguageModel, sae: Sae, tiny_source: LanguageModelSource
 ) -> None:
