@@ -51,6 +51,12 @@ class ActivationRun(Node):
     name: str = strawberry.field(description="A name for people.")
     status: ArtifactStatus = strawberry.field(description="Whether it can be used.")
     dataset: Dataset = strawberry.field(description="The texts that were run through the model.")
+    sample_offset: int = strawberry.field(
+        description="Texts of the dataset that were left out at its start, as CaptureActivationsInput has it."
+    )
+    sample_limit: int | None = strawberry.field(
+        description="How many texts were asked for from there on, at most; null for all."
+    )
     layers: list[CapturedLayer] = strawberry.field(description="The captured layers, by depth.")
     batch_size: int = strawberry.field(description="Texts per stored batch.")
     max_length: int = strawberry.field(

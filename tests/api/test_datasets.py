@@ -231,3 +231,15 @@ async def test_texts_of_an_operation_are_bounded_however_often_it_asks(server: A
     assert [len(text) for text in one["datasets"]["nodes"][0]["preview"]] == [400, 400]
     error = await first_error(small, "{ datasets { nodes { preview again: preview(first: 2) } } }")
     assert error["extensions"]["fields"][0]["path"] == ["first"]
+
+
+async def test_a_run_says_which_texts_of_its_dataset_it_has_taken(server: AppContext) -> None:
+    language_model = await add_language_model(server)
+    part = await add_run(server, language_model, sample_offset=5, sample_limit=7)
+    whole = await add_run(server, language_model, sample_offset=0, sample_limit=None)
+    query = "query($id: ID!) { activationRun(id: $id) { sampleOffset sampleLimit provenance { batchSize } } }"
+    shown = [(await ask(server, query, id=run.id))["activationRun"] for run in (part, whole)]
+    assert shown == [
+        {"sampleOffset": 5, "sampleLimit": 7, "provenance": None},
+        {"sampleOffset": 0, "sampleLimit": None, "provenance": None},
+    ]
