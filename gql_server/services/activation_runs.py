@@ -31,6 +31,7 @@ from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once
 from gql_server.services.requests import CaptureRequest, Launched
+from gql_server.services.unused_names import unused_name
 from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, NeuronIndex, Sae
 from models.enums import ArtifactStatus, FloatType, JobKind, JobStatus, LongTexts, ProgressUnit
@@ -74,7 +75,7 @@ async def capture(server: AppContext, request: CaptureRequest) -> Launched:
             await lookup.get(session, LanguageModel, language_model.id)
             await kept.hold(session)
             if request.name is None:
-                run.name = await launching.unused_name(session, ActivationRun, run.name)
+                run.name = await unused_name(session, ActivationRun, run.name)
 
         return await launch.queue(
             request={

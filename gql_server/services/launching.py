@@ -15,13 +15,9 @@ from gql_server import ids
 from gql_server.jobs import queue
 from gql_server.jobs.handler import Handler
 from gql_server.services.app_context import AppContext
-from gql_server.services.checks import MAX_NAME_LENGTH
 from gql_server.services.requests import Launched
 from models import ActivationRun, Job, NeuronIndex, Sae
 from models.enums import UNFINISHED, JobKind
-
-_NUMBER_CHARACTERS = 8
-"""Room for the number of a name that is in use."""
 
 
 def request_hash(kind: JobKind, request: Any) -> str:
@@ -132,18 +128,6 @@ async def begin(server: AppContext, handler: type[Handler], request: Any) -> Lau
         job = await queue.find_earlier(session, request.idempotency_key, hash)
     earlier = Launched(job, replayed=True) if job else None
     return Launch(server, handler, request.idempotency_key, hash, earlier)
-
-
-async def unused_name(session: AsyncSession, table: type[ActivationRun] | type[Sae], name: str) -> str:
-    """Return a name that no row of the table has: as it is, else with the first free number from 2 on."""
-    begin = name[: MAX_NAME_LENGTH - _NUMBER_CHARACTERS]
-    taken = set(
-        await session.scalars(select(table.name).where(table.name.startswith(begin, autoescape=True)))
-    )
-    number = 1
-    while (found := name if number == 1 else f"{begin} {number}") in taken:
-        number += 1
-    return found
 
 
 async def unfinished_user(session: AsyncSession, key: str, id: str) -> Job | None:

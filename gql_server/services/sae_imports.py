@@ -25,6 +25,7 @@ from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once, writes_bos
 from gql_server.services.requests import ImportSaeRequest, Launched
+from gql_server.services.unused_names import unused_name
 from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, Sae
 from models.enums import JobKind, JobStatus, LayerKind, ProgressUnit, SaeOrigin
@@ -60,7 +61,7 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
     async def check(session: AsyncSession) -> None:
         await lookup.get(session, LanguageModel, language_model.id)
         if request.name is None:
-            sae.name = await launching.unused_name(session, Sae, sae.name)
+            sae.name = await unused_name(session, Sae, sae.name)
 
     return await launch.queue(
         request={

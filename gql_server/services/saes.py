@@ -39,6 +39,7 @@ from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.removals import remove_after_commit
 from gql_server.services.requests import Launched, TrainRequest
+from gql_server.services.unused_names import unused_name
 from gql_server.settings import Settings
 from models import (
     ActivationRun,
@@ -90,7 +91,7 @@ async def train(server: AppContext, request: TrainRequest) -> Launched:
     async def check(session: AsyncSession) -> None:
         lookup.check_usable(await lookup.get(session, ActivationRun, run.id))
         if request.name is None:
-            sae.name = await launching.unused_name(session, Sae, sae.name)
+            sae.name = await unused_name(session, Sae, sae.name)
 
     return await launch.queue(
         request=dataclasses.asdict(request)

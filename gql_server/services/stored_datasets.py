@@ -17,6 +17,7 @@ from gql_server.services.checks import MAX_NAME_LENGTH, Checks, visible
 from gql_server.services.cursors import check_first
 from gql_server.services.requests import DatasetRequest
 from gql_server.services.text_taking import NotTaken, StoredTexts, store
+from gql_server.services.unused_names import unused_name
 from models import StoredDataset
 from models.enums import ArtifactStatus
 
@@ -57,7 +58,8 @@ async def upload(server: AppContext, request: DatasetRequest, name: str | None) 
         async with server.database.write() as session:
             await _check_free(session, name)
             row = _row(id, _taken(stored), request)
-            row.name = name or await _unused_name(session, found.description)
+            file_name = found.description if visible(found.description) else "dataset"
+            row.name = name or await unused_name(session, StoredDataset, file_name[:MAX_NAME_LENGTH])
             session.add(row)
             await removals.keep(session, settings, directory)
         is_kept = True
@@ -92,17 +94,6 @@ async def _check_free(session: AsyncSession, name: str | None) -> None:
         other = await session.scalar(select(StoredDataset.id).where(StoredDataset.name == name))
         if other is not None:
             raise Conflict(f"The name {name!r} is in use; choose another.", other)
-
-
-async def _unused_name(session: AsyncSession, file_name: str) -> str:
-    """Return a file's name, with a number where others have it."""
-    name = file_name[: MAX_NAME_LENGTH - 10] if visible(file_name) else "dataset"
-    starts_alike = StoredDataset.name.startswith(name, autoescape=True)
-    used = set(await session.scalars(select(StoredDataset.name).where(starts_alike)))
-    number = 2
-    while (free := name if number == 2 and name not in used else f"{name} ({number})") in used:
-        number += 1
-    return free
 
 
 async def delete(server: AppContext, id: str) -> None:

@@ -8,9 +8,10 @@ from sqlalchemy import func, select
 
 from gql_server import ids
 from gql_server.errors import Conflict
-from gql_server.services import concept_configs, concepts, launching, neuron_indexes, saes
+from gql_server.services import concept_configs, concepts, neuron_indexes, saes
 from gql_server.services.app_context import AppContext
 from gql_server.services.requests import IndexRequest, SaveConceptConfigRequest, SetConceptRequest
+from gql_server.services.unused_names import unused_name
 from models import (
     Concept,
     ConceptConfig,
@@ -117,16 +118,14 @@ async def test_a_name_made_by_default_is_unique_and_a_given_one_is_kept(tmp_path
             async with server.database.read() as session:
                 names.append((await session.get_one(Sae, job.artifact_id)).name)
     first = f"TopKSae 64 on {'r' * 200}"[:200]
-    assert names == [first, f"{first[:192]} 2", "mine", "mine", f"{first[:192]} 3"]
+    assert names == [first, f"{first[:190]} (2)", "mine", "mine", f"{first[:190]} (3)"]
 
 
 async def test_a_name_that_begins_another_is_free(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         run = await add_run(server, await add_language_model(server))
-        for name in ("50% of a_b", "50% of a_b 3", "50 of axb"):
+        for name in ("50% of a_b", "50% of a_b (3)", "50 of axb"):
             await add_sae(server, run, name=name)
         async with server.database.read() as session:
-            found = [
-                await launching.unused_name(session, Sae, name) for name in ("50% of a_b", "50%", "50 of a_b")
-            ]
-    assert found == ["50% of a_b 2", "50%", "50 of a_b"]
+            found = [await unused_name(session, Sae, name) for name in ("50% of a_b", "50%", "50 of a_b")]
+    assert found == ["50% of a_b (2)", "50%", "50 of a_b"]
