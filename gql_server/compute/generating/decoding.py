@@ -16,7 +16,9 @@ from mi_crow.language_model.language_model import LanguageModel
 log = structlog.get_logger(__name__)
 
 TOKENS_OF_A_PASS = 4_096
-"""Limit on the prompts' tokens in one first pass on a CPU; a GPU takes all prompts at once."""
+"""Limit on the prompts' tokens, padding among them, in one first pass on a CPU: it cannot be broken off."""
+TOKENS_OF_A_FAST_PASS = 65_536
+"""The same on a GPU: as many as a request may have by default, were they without padding."""
 
 
 class RunningBatches:
@@ -91,7 +93,7 @@ class Decoding:
 
     def _together(self, prompts: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]]:
         is_slow = model_device(self._lm).type == "cpu"
-        return in_passes(prompts, TOKENS_OF_A_PASS) if is_slow else [prompts]
+        return in_passes(prompts, TOKENS_OF_A_PASS if is_slow else TOKENS_OF_A_FAST_PASS)
 
     def advance(self, rows: Sequence[int], token_ids: Sequence[int], *, only_look: bool = False) -> Step:
         """Go on with some of the rows, in ascending order, each with its next token; the others leave.

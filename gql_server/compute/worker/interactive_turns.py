@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from greenlet import getcurrent, greenlet
 
+from gql_server.compute.generating.batch import MAX_PADDING
 from gql_server.compute.worker.inbox import Inbox
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import (
@@ -27,8 +28,9 @@ QUICK_SECONDS = 0.02
 """Time of a step up to which others follow it at once: a generation that takes up a pass made for many."""
 MAX_CHARACTERS = 4_000
 """Limit on the characters that a short task reads."""
-MAX_TOKENS_AT_ONCE = 131_072
-"""Tokens whose keys and values generations hold at once: twice a request's limit by default."""
+MAX_POSITIONS_AT_ONCE = 131_072
+"""Positions, padding among them, whose keys and values generations hold at once: twice the tokens that a
+request may have by default."""
 CHARACTERS_OF_A_TOKEN = 3
 """Assumed characters per token; most texts have more."""
 
@@ -46,20 +48,27 @@ def is_short(task: Task) -> bool:
             return False
 
 
-def tokens_held(task: Task) -> int:
-    """Return about how many tokens' keys and values a task holds between its steps at most."""
-    if not isinstance(task, Generate):
-        return 0
-    n_variants = 2 if task.compare_to_baseline else 1
-    n_tokens = _characters(task) // CHARACTERS_OF_A_TOKEN + len(task.prompts) * task.max_new_tokens
-    return n_variants * n_tokens
+def positions_held(tasks: Sequence[Task]) -> int:
+    """Return about how many positions of keys and values tasks hold between their steps at most.
+
+    Rows of one batch are as long as its longest; rows that this would make too much of go on apart.
+    """
+    rows = [length for task in tasks if isinstance(task, Generate) for length in _row_lengths(task)]
+    return min(len(rows) * max(rows, default=0), MAX_PADDING * sum(rows))
+
+
+def _row_lengths(task: Generate) -> list[int]:
+    """Return about how many tokens each of a generation's rows has in the end."""
+    texts = task.chats or task.prompts
+    lengths = [len(text) // CHARACTERS_OF_A_TOKEN + task.max_new_tokens for text in texts]
+    return lengths * (2 if task.compare_to_baseline else 1)
 
 
 def _characters(
-    task: Generate | FindTopNeurons | ContrastNeurons | ReadNeuronActivations | AttributeNeurons,
+    task: FindTopNeurons | ContrastNeurons | ReadNeuronActivations | AttributeNeurons,
 ) -> int:
     match task:
-        case Generate() | FindTopNeurons() | ReadNeuronActivations():
+        case FindTopNeurons() | ReadNeuronActivations():
             texts = task.chats or task.prompts
         case AttributeNeurons():
             texts = [task.chat or task.prompt]
@@ -159,8 +168,8 @@ class InteractiveTurns:
         in_hand = [one.task for one in self._begun]
         if not in_hand:
             return True
-        tokens = sum(map(tokens_held, [*in_hand, message.task]))
-        return tokens <= MAX_TOKENS_AT_ONCE and _have_one_state(message.task, in_hand)
+        held = positions_held([*in_hand, message.task])
+        return held <= MAX_POSITIONS_AT_ONCE and _have_one_state(message.task, in_hand)
 
 
 def _is_short(message: StartTask) -> bool:

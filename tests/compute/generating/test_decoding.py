@@ -142,6 +142,30 @@ def test_many_long_prompts_take_their_first_passes_apart_and_get_the_same(
     assert sizes_at_checks[: len(first_passes) - 1] == list(range(1, len(first_passes)))
 
 
+@pytest.mark.parametrize(
+    ("device", "limit"), [("cpu", "TOKENS_OF_A_PASS"), ("cuda", "TOKENS_OF_A_FAST_PASS")]
+)
+def test_a_long_prompt_among_short_ones_is_not_what_all_are_padded_to(
+    load: Callable[[str], LanguageModel], monkeypatch: pytest.MonkeyPatch, device: str, limit: str
+) -> None:
+    monkeypatch.setattr(decoding_module, "model_device", lambda lm: torch.device(device))
+    monkeypatch.setattr(decoding_module, limit, 40)
+    lm = load("LlamaForCausalLM")
+    prompts = [*PROMPTS, [*PROMPTS[0], *range(3, 50)], *PROMPTS]
+    assert max(map(len, PROMPTS)) < 40 < len(prompts[4])
+    expected = torch.stack([generated(lm, prompt)[1][0] for prompt in prompts])
+    passes: list[Sequence[int]] = []
+    go_together(lm)
+    embedding: Any = lm.model.get_input_embeddings()
+    handle = embedding.register_forward_pre_hook(lambda module, inputs: passes.append(inputs[0].shape))
+    step = Decoding(lm, "").start(prompts)
+    handle.remove()
+    torch.testing.assert_close(step.logits, expected, atol=2e-4, rtol=1e-4)
+    assert sum(n_rows for n_rows, _ in passes) == len(prompts)
+    assert all(n_rows * width <= 40 or n_rows == 1 for n_rows, width in passes)
+    assert any(n_rows > 1 for n_rows, _ in passes)
+
+
 @pytest.mark.parametrize("name", BLOCKS)
 def test_steered_prompts_get_what_generate_gives_each_alone_with_a_hook_by_hand(
     load: Callable[[str], LanguageModel], name: str

@@ -193,13 +193,46 @@ def test_long_ones_go_on_in_turns() -> None:
 
 
 def test_a_generation_with_baselines_holds_twice_as_much() -> None:
-    half = generate("long", interactive_turns.MAX_TOKENS_AT_ONCE // 2)
+    half = generate("long", interactive_turns.MAX_POSITIONS_AT_ONCE // 2)
     steps = steps_of(generate("first", LONG), msgspec.structs.replace(half, compare_to_baseline=True))
     assert steps == ["first"] * 3 + ["long"] * 3
 
 
+@pytest.mark.parametrize(
+    ("rows", "new", "held"),
+    [
+        # One long among many short: what they have themselves, twice.
+        ([3000] + [3] * 99, 1, 2 * (1001 + 99 * 2)),
+        # As long as each other: no padding.
+        ([300] * 4, 20, 4 * 120),
+        # Somewhat longer: all rows as long as the longest.
+        ([300, 240, 240], 20, 3 * 120),
+        ([], 20, 0),
+    ],
+)
+def test_what_generations_hold_is_counted_with_padding(rows: list[int], new: int, held: int) -> None:
+    texts = ["x" * length for length in rows]
+    whole = msgspec.structs.replace(generate("a", new), prompts=texts)
+    assert interactive_turns.positions_held([whole]) == held
+    # One after the other, in one request, or as chats: they may come into one batch.
+    each = [msgspec.structs.replace(whole, prompts=[text]) for text in texts]
+    assert interactive_turns.positions_held([*each, find_top("y" * 9)]) == held
+    chats = msgspec.structs.replace(whole, prompts=["x"] * len(texts), chats=texts)
+    assert interactive_turns.positions_held([chats]) == held
+    both = msgspec.structs.replace(whole, compare_to_baseline=True)
+    assert interactive_turns.positions_held([both]) == 2 * held
+
+
+def test_a_generation_waits_where_the_padding_of_a_shorter_one_would_be_too_much() -> None:
+    quarter = interactive_turns.MAX_POSITIONS_AT_ONCE // 4
+    short, fits, too_long = generate("short", quarter), 2 * quarter - 9, 2 * quarter + 1
+    assert steps_of(short, generate("long", too_long)) == ["short"] * 3 + ["long"] * 3
+    beside = steps_of(short, generate("long", fits))
+    assert sorted(beside) == ["long"] * 3 + ["short"] * 3 and beside.index("long") < 3
+
+
 def test_what_would_hold_too_much_beside_others_waits_and_what_comes_after_it_too() -> None:
-    large = generate("large", interactive_turns.MAX_TOKENS_AT_ONCE)
+    large = generate("large", interactive_turns.MAX_POSITIONS_AT_ONCE)
     steps = steps_of(generate("first", LONG), large, generate("third", LONG))
     assert steps[:3] == ["first"] * 3
     assert sorted(steps[3:]) == ["large"] * 3 + ["third"] * 3
