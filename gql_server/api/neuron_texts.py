@@ -40,6 +40,13 @@ class TopText:
         )
     )
     peak_index: int = strawberry.field(description="Where that is in tokens, counted from 0.")
+    text_before: str = strawberry.field(
+        description=(
+            "What stands before the stretch in the text, or the piece of it, as far as contextTokens of"
+            " topTexts goes beyond 16: no activations are kept there. Empty elsewhere."
+        )
+    )
+    text_after: str = strawberry.field(description="What stands behind the stretch, likewise.")
     text_count: int | None = strawberry.field(
         description=(
             "In how many texts of the run, or pieces of texts, this very stretch stands; it is shown once."
@@ -100,6 +107,8 @@ def top_text(found: "StoredTopText") -> TopText:
         score=found.score,
         token_index=found.token_index,
         peak_index=found.peak_index,
+        text_before=found.text_before,
+        text_after=found.text_after,
         text_count=found.text_count,
         text_index=found.row,
         piece_index=found.piece,

@@ -27,7 +27,14 @@ from gql_server.services.cursors import check_first
 from gql_server.services.neuron_selection import Neighbors
 from gql_server.services.neuron_tensors import Ranked, StoredStatistics
 from gql_server.services.neurons import NeuronQuery
-from gql_server.services.top_texts import MAX_NEAR, MAX_SILENT, N_RANGES, PER_RANGE, TOKENS_AROUND
+from gql_server.services.top_texts import (
+    MAX_CONTEXT,
+    MAX_NEAR,
+    MAX_SILENT,
+    N_RANGES,
+    PER_RANGE,
+    TOKENS_AROUND,
+)
 from models import Concept as ConceptRow, Sae as SaeRow
 from models.enums import ArtifactStatus
 
@@ -148,7 +155,11 @@ class Neuron(Node):
         info: Info,
         first: Annotated[int, argument("How many texts to give, 1 to 100.")] = 5,
         context_tokens: Annotated[
-            int, argument("How many tokens to show on each side of the strongest one, 0 to 16.")
+            int,
+            argument(
+                "How many tokens to show on each side of the strongest one, 0 to 256: up to 16 with their"
+                " activations, what is beyond as textBefore and textAfter."
+            ),
         ] = TOKENS_AROUND,
     ) -> list[TopText] | None:
         """Strongest first, at most 100. Null, like the next ones, until it can be told; an error here leaves
@@ -294,9 +305,9 @@ async def _texts(info: Info, neuron: Neuron, show: Callable[..., V], *args: int)
 
 
 def check_context(context_tokens: int) -> None:
-    """Refuse more tokens than an index keeps."""
-    if not 0 <= context_tokens <= TOKENS_AROUND:
-        message = f"contextTokens must be from 0 to {TOKENS_AROUND}; it is {context_tokens}."
+    """Refuse more tokens than are shown of a text."""
+    if not 0 <= context_tokens <= MAX_CONTEXT:
+        message = f"contextTokens must be from 0 to {MAX_CONTEXT}; it is {context_tokens}."
         raise InvalidInput.at("contextTokens", message)
 
 

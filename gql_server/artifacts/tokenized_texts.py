@@ -30,6 +30,17 @@ class TokenizedText:
         """Return the text that ``length`` tokens from ``start`` on stand for."""
         return "".join(self._shown(start, length))
 
+    def before(self, start: int, length: int) -> str:
+        """Return the text of ``length`` tokens before a stretch, without what the stretch itself shows."""
+        first = max(0, start - length)
+        found = "".join(self._shown(first, start - first))
+        is_inside = start < len(self.ids) and not self._pieces_up_to(start + 1)[start]
+        return found.removesuffix(self.token(start)) if is_inside else found
+
+    def after(self, stop: int, length: int) -> str:
+        """Return the text of ``length`` tokens behind a stretch, without what the stretch itself shows."""
+        return "".join(self._pieces_up_to(stop + length)[stop : stop + length])
+
     def tokens(self, start: int, length: int) -> list[str]:
         """Return those tokens' own texts, as in ``pieces``; what stands around the text has its name."""
         places = range(start, min(start + length, len(self.ids)))

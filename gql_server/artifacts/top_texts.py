@@ -34,6 +34,9 @@ class StoredTopText:
     """The text's in the dataset, from 0."""
     piece: int
     """Which piece of the text it is in, from 0."""
+    text_before: str = ""
+    """Of the text, or piece, where more tokens around are asked for than the index has latents of."""
+    text_after: str = ""
 
 
 class ShownTexts:
@@ -127,6 +130,7 @@ def _top_text(entry: dict[str, Any], text: TokenizedText, tokens_around: int) ->
     start = max(all_start, token_index - tokens_around)
     length = min(all_start + all_length, token_index + tokens_around + 1) - start
     activations = [float(value) for value in entry["activations"][start - all_start :][:length]]
+    stop, beyond = start + length, tokens_around if tokens_around > TOKENS_AROUND else 0
     return StoredTopText(
         text=text.stretch(start, length),
         score=float(entry["scores"]),
@@ -137,4 +141,6 @@ def _top_text(entry: dict[str, Any], text: TokenizedText, tokens_around: int) ->
         text_count=int(entry["text_counts"]) if "text_counts" in entry else None,
         row=int(entry["rows"]),
         piece=int(entry.get("pieces", 0)),
+        text_before=text.before(start, max(0, start - token_index + beyond)),
+        text_after=text.after(stop, max(0, token_index + beyond + 1 - stop)),
     )

@@ -48,6 +48,8 @@ async def sources(server: "AppContext", index_ids: Collection[str]) -> dict[str,
 
 TOKENS_AROUND = 16
 """Tokens on each side of a text's token that are shown, as artifacts/top_texts.py has it."""
+MAX_CONTEXT = 256
+"""Limit on the tokens on each side that are asked for; beyond TOKENS_AROUND there is the text alone."""
 N_RANGES, PER_RANGE = 8, 5
 """Ranges of example groups, and examples of each, as artifacts/neuron_texts.py has them."""
 MAX_SILENT, MAX_NEAR = 20, 5

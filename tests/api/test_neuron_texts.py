@@ -192,6 +192,46 @@ async def test_the_context_of_top_texts_can_be_narrower(server: AppContext, inde
     assert text["text"] == "".join(text["tokenTexts"]) and text["text"] in TEXTS[0]
 
 
+@pytest.mark.parametrize("around", [3, 16, 17, 20, 256])
+async def test_the_context_of_top_texts_can_be_wider_than_their_activations(
+    server: AppContext, tiny_model_dir: Path, around: int
+) -> None:
+    lm = await add_language_model(server)
+    max_length, peak, whole = 45, 20, " ".join(TEXTS * 9)
+    run = await add_run(server, lm, max_length=max_length)
+    sae = await add_sae(server, run, latent_count=N)
+    write_tokenizer(server, lm.id, tiny_model_dir)
+    write_texts(artifacts.dataset_directory(server.settings, run.id), [whole])
+    window = np.arange(33, dtype=np.float32)
+    stored = statistics() | {
+        "top_rows": np.zeros((N, 1), np.int32),
+        "top_scores": np.ones((N, 1), np.float32),
+        "top_token_index": np.full((N, 1), peak, np.int32),
+        "window_start": np.full((N, 1), peak - 16, np.int32),
+        "window_length": np.full((N, 1), 33, np.int32),
+        "window_activations": np.tile(window, (N, 1, 1)),
+    }
+    save_file(stored, await add_index(server, sae, run))
+    asked = f"topTexts(contextTokens: {around}) {{ text peakIndex activations textBefore textAfter }}"
+    (text,) = (await neuron(server, sae, 0, asked))["topTexts"]
+    offsets = Tokenizer.from_file(str(tiny_model_dir / "tokenizer.json")).encode(whole).offsets
+    inner, begin, end = min(around, 16), max(1, peak - around), min(peak + around, max_length - 1)
+    assert text["activations"] == window[16 - inner : 17 + inner].tolist() and text["peakIndex"] == inner
+    shown = text["textBefore"], text["text"], text["textAfter"]
+    assert "".join(shown) == whole[offsets[begin - 1][1] : offsets[end][1]]
+    assert shown[1] == whole[offsets[peak - inner - 1][1] : offsets[peak + inner][1]]
+    assert bool(shown[0]) == bool(shown[2]) == (around > 16)
+
+
+async def test_other_texts_have_nothing_around_their_stretches(server: AppContext, indexed: Sae) -> None:
+    asked = """exampleGroups { texts { textBefore textAfter } } silentTexts { textBefore textAfter }
+      topTexts { textBefore textAfter }"""
+    found = await neuron(server, indexed, 0, asked)
+    texts = [text for group in found["exampleGroups"] for text in group["texts"]]
+    texts += found["silentTexts"] + found["topTexts"]
+    assert texts and {one for text in texts for one in text.values()} == {""}
+
+
 async def test_correlations_effects_and_slider_are_those_of_the_index(
     server: AppContext, indexed: Sae
 ) -> None:
@@ -279,7 +319,8 @@ async def test_a_density_counts_neurons_in_cells(server: AppContext, indexed: Sa
         ("neuron(index: 0) { silentTexts(first: 21) { text } }", ["first"]),
         ("neuron(index: 0) { similarNeuronTexts(first: 6) { text { text } } }", ["first"]),
         ("neuron(index: 0) { correlatedNeurons(first: 51) { correlation } }", ["first"]),
-        ("neuron(index: 0) { topTexts(contextTokens: 17) { text } }", ["contextTokens"]),
+        ("neuron(index: 0) { topTexts(contextTokens: 257) { text } }", ["contextTokens"]),
+        ("neuron(index: 0) { topTexts(contextTokens: -1) { text } }", ["contextTokens"]),
         ("neuronColumns(columns: []) { neuronCount }", ["columns"]),
         (f"neuronColumns(columns: [{'FREQUENCY ' * 9}]) {{ neuronCount }}", ["columns"]),
         ("neuronDensity(x: FREQUENCY, y: FREQUENCY, bins: 257) { counts }", ["bins"]),
@@ -300,6 +341,7 @@ async def test_more_than_there_is_is_refused(
         ("neuron(index: 0) { index }", 3),
         ("neuron(index: 0) { topTexts(first: 2) { tokens { token activation } } }", 2 + 2 * (1 + 24 * 3)),
         ("neuron(index: 0) { topTexts(first: 2) { tokenTexts activations } }", 2 + 2 * (1 + 8 + 8)),
+        ("neuron(index: 0) { topTexts(first: 5, contextTokens: 116) { textAfter } }", 2 + 5 * 2 + 5 * 2),
         (
             "neuron(index: 0) { exampleGroups(bins: 3, perBin: 2) { share texts { score } } }",
             2 + 3 * (2 + 2 * 2),

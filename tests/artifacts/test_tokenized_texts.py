@@ -29,3 +29,12 @@ def test_a_token_of_a_character_is_the_whole_of_it_wherever_the_text_was_quoted(
     assert [text().token(index) for index in range(7)] == OWN
     quoted = text()
     assert [quoted.token(index) for index in reversed(range(7))] == OWN[::-1]
+
+
+def test_what_stands_around_a_stretch_is_the_rest_of_a_longer_one() -> None:
+    for start, length in product(range(7), range(1, 8)):
+        stop = min(start + length, 7)
+        for before, after in product(range(9), range(9)):
+            quoted, first = text(), max(0, start - before)
+            parts = (quoted.before(start, before), quoted.stretch(start, length), quoted.after(stop, after))
+            assert "".join(parts) == text().stretch(first, stop + after - first)

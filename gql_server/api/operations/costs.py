@@ -26,6 +26,7 @@ from starlette.datastructures import UploadFile
 from gql_server.api.operations.list_sizes import COLUMN_VALUE, Scope, scope_below, size_of
 from gql_server.protocol.tasks import PASSES_OF_A_GRADIENT
 from gql_server.services.neuron_conditions import NeuronOrder
+from gql_server.services.top_texts import MAX_CONTEXT, TOKENS_AROUND
 
 PER_PROMPT = 250
 """The cost of running a prompt through a language model, of 64 tokens or fewer."""
@@ -48,6 +49,8 @@ PER_NEIGHBOR = 25
 """The cost of going over them for what comes before or after one; those of a list are found together."""
 PER_COLUMN = 200
 """The cost of a figure of all neurons, which for 65,536 of them is 350 kB."""
+TEXT_TOKENS_PER_COST = 100
+"""Tokens of text around top texts, without activations, for a cost of 1."""
 CELLS_PER_COST = 50
 """Cells of a density for a cost of 1."""
 POINTS_OF_A_TRAINING = 200
@@ -67,7 +70,8 @@ def cost_of(
     Every field counts 1, times the entries of the lists that it is in (``list_sizes``). A prompt counts 250
     more and each of its tokens beyond 64, by its length, 0.2 more, for each pass; a token to be generated 1
     more, a page of ordered or filtered neurons 50 more (what comes before or after one 25), and so does a
-    search, a column of all neurons 200 more, 50 cells of a density 1 more, ten numbers that are read for
+    search, a column of all neurons 200 more, 50 cells of a density 1 more, 100 tokens of text beyond the 16
+    around top texts 1 more, ten numbers that are read for
     training curves 1 more, the preview of a dataset 250 more, watching all jobs, training points or changes
     400 more, the server's status 100 more, 1,000 characters of an argument 1 more, an uploaded file 2,000
     more. None where the variables are refused: it will not be executed.
@@ -155,6 +159,9 @@ def _work(type_name: str, field_name: str, below: Scope, arguments: Mapping[str,
         case "Neuron.previousIndex" | "Neuron.nextIndex":
             goes_over_all = arguments["orderBy"] != NeuronOrder.INDEX or arguments.get("filter")
             return PER_NEIGHBOR if goes_over_all else 0
+        case "Neuron.topTexts":
+            beyond: int = min(arguments["contextTokens"], MAX_CONTEXT) - TOKENS_AROUND
+            return 2 * max(0, beyond) * below.page / TEXT_TOKENS_PER_COST
         case "Sae.neuronColumns":
             columns: list[Any] = arguments["columns"]
             return PER_COLUMN * len(columns)
