@@ -75,7 +75,7 @@ def selected(
     if key is not None:
         beyond = _beyond(order, key, named, ranks, chosen, sign, n_latents)
         chosen, ranks = chosen[beyond], ranks[beyond]
-    shown = chosen[_smallest(ranks, offset + count)[offset:]]
+    shown = chosen[_in_order(ranks, offset, count)]
     return Selected(shown.tolist(), values[shown].tolist(), total)
 
 
@@ -144,18 +144,22 @@ def _beyond(
     return beyond
 
 
-def _smallest(ranks: "np.ndarray[Any, Any]", count: int) -> "np.ndarray[Any, Any]":
-    """Return the places of the smallest ranks, in order, without sorting all; of equal ones the first."""
+def _in_order(ranks: "np.ndarray[Any, Any]", offset: int, count: int) -> "np.ndarray[Any, Any]":
+    """Return the places of ``count`` ranks from the ``offset``-th on, ascending; equal ones as they stand.
+
+    Only those that may be among them are sorted.
+    """
     import numpy as np
 
-    if len(ranks) > count:
-        bound = np.partition(ranks, count - 1)[count - 1]
-        below = np.flatnonzero(ranks < bound)
-        candidates = np.concatenate([below, np.flatnonzero(ranks == bound)[: count - len(below)]])
-    else:
-        candidates = np.arange(len(ranks))
+    last = min(offset + count, len(ranks)) - 1
+    if offset > last:
+        return np.zeros(0, np.int64)
+    parted = np.partition(ranks, (offset, last))
+    low, high = parted[offset], parted[last]
+    candidates = np.flatnonzero((ranks >= low) & (ranks <= high))
+    n_before = int(np.count_nonzero(ranks < low))
     ordered: np.ndarray[Any, Any] = candidates[np.argsort(ranks[candidates], kind="stable")]
-    return ordered
+    return ordered[offset - n_before :][: last + 1 - offset]
 
 
 def _fulfilling(
