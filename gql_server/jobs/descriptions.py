@@ -1,5 +1,6 @@
 """What a job is about and was asked for, in words for people and in fields for forms."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +60,12 @@ class Subjects:
         known = self.language_model.layers if self.language_model else None
         found = next((one for one in known or [] if one["name"] == layer), None)
         return f"block {found['depth']}" if found and found["kind"] == LayerKind.BLOCK else layer
+
+    def activations_of(self, layer: str) -> str:
+        """Return the run and one of its layers for a title; a run named by the layer says it already."""
+        name, place = self.activation_run_name, self.layer_name(layer)
+        says_it = re.search(rf"(?<!\w){re.escape(place)}(?!\w)", name, re.IGNORECASE)
+        return f"{name}, {place}" if layer and not says_it else name
 
 
 @dataclass(frozen=True)

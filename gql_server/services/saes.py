@@ -275,15 +275,13 @@ class TrainHandler(ArtifactHandler[TrainSae, TrainResult, Sae]):
         latent_count = sae.latent_count if sae else wanted.get("latent_count")
         layer = (sae.layer if sae else wanted.get("layer")) or ""
         size = f" with {latent_count:,} neurons" if latent_count else ""
-        place = f", {about.layer_name(layer)}" if layer else ""
         asked = {name: wanted.get(name) for name in _ASKED}
         asked |= {"layer": layer or None, "latent_count": latent_count}
         # A job of an earlier version asks for none.
         asked["exclude_first_positions"] = wanted.get("exclude_first_positions") or 0
         asked["config"] = sae.training_config if sae else None
-        return JobDescription(
-            f"Train {wanted.get('sae_class', 'an SAE')}{size} on {about.activation_run_name}{place}", asked
-        )
+        trained = f"Train {wanted.get('sae_class', 'an SAE')}{size}"
+        return JobDescription(f"{trained} on {about.activations_of(layer)}", asked)
 
     async def task_of(self, session: AsyncSession, job: Job, sae: Sae) -> TrainSae:
         """Return the task; an earlier attempt's points stay until the worker says which still count."""

@@ -134,6 +134,23 @@ async def test_a_title_and_a_request_of_each_kind(server: AppContext) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("run_name", "activations"),
+    [
+        ("Python reference, block 1", "Python reference, block 1"),
+        ("Block 1 of tiny", "Block 1 of tiny"),
+        ("Python reference, block 11", "Python reference, block 11, block 1"),
+    ],
+)
+async def test_a_title_says_a_layer_once(server: AppContext, run_name: str, activations: str) -> None:
+    run = await add_run(server, await add_language_model(server), name=run_name)
+    sae = await add_sae(server, run, latent_count=32)
+    about = {"language_model_id": run.language_model_id, "activation_run_id": run.id}
+    train = await add(server, JobKind.TRAIN_SAE, sae.id, **about, **TRAINED)
+
+    assert (await described(server, train))[0] == f"Train TopKSae with 32 neurons on {activations}"
+
+
 async def test_the_request_of_an_evaluation_names_the_stored_dataset_until_that_is_deleted(
     server: AppContext,
 ) -> None:
