@@ -1,6 +1,6 @@
-import { cacheExchange, createClient, fetchExchange } from "urql";
+import { createClient, fetchExchange } from "urql";
 import { graphqlUrl } from "./endpoint";
-import { createInvalidation } from "./invalidation";
+import { createInvalidation, queryCache } from "./invalidation";
 
 const invalidation = createInvalidation();
 
@@ -10,7 +10,7 @@ export const invalidate = invalidation.invalidate;
 /** Queries and mutations, by the session's cookie. Subscriptions go over `socket`. */
 export const client = createClient({
   url: graphqlUrl,
-  exchanges: [invalidation.exchange, cacheExchange, fetchExchange],
+  exchanges: [invalidation.exchange, queryCache, fetchExchange],
   preferGetMethod: false,
   // What is cached is shown at once; what has changed since then, a moment later.
   requestPolicy: "cache-and-network",
