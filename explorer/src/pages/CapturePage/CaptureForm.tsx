@@ -1,6 +1,7 @@
 import { type FormEvent, useState } from "react";
 import { useLocation } from "wouter";
 import { useAction } from "../../api/hooks";
+import { useLaunchKey } from "../../api/launchKey";
 import { messageAt } from "../../api/problems";
 import { Card } from "../../components/Card";
 import { NumberField, Select, TextField } from "../../components/controls";
@@ -50,6 +51,7 @@ export function CaptureForm({ model, layers, limits, search, setSearch }: Captur
   const choice = decode(search.get("data"));
   const [kind, setKind] = useState<Kind>(choice.kind);
   const { run, problem, running } = useAction(CapturePageLaunchMutationDocument);
+  const launchKey = useLaunchKey();
   const look = useDatasetLook(choice, model.id);
 
   const set = (key: string, value: string) =>
@@ -79,20 +81,19 @@ export function CaptureForm({ model, layers, limits, search, setSearch }: Captur
 
   const onSubmit = async (event: FormEvent) => {
     event.preventDefault();
-    const launched = await run({
-      input: {
-        languageModelId: model.id,
-        layers: [...chosen],
-        dataset: inputOf(choice),
-        name: name.trim() || null,
-        sampleOffset: offset ?? 0,
-        sampleLimit: limit,
-        batchSize: batchSize ?? 16,
-        maxLength: maxLength ?? 128,
-        longTexts,
-        dtype,
-      },
-    });
+    const input = {
+      languageModelId: model.id,
+      layers: [...chosen],
+      dataset: inputOf(choice),
+      name: name.trim() || null,
+      sampleOffset: offset ?? 0,
+      sampleLimit: limit,
+      batchSize: batchSize ?? 16,
+      maxLength: maxLength ?? 128,
+      longTexts,
+      dtype,
+    };
+    const launched = await run({ input: { ...input, idempotencyKey: launchKey(input) } });
     if (launched?.__typename === "JobLaunched") navigate(`/jobs/${launched.job.id}`);
   };
   const at = (path: string) => messageAt(problem, path);

@@ -1,5 +1,6 @@
 import { type FormEvent, useState } from "react";
 import { useAction, useData } from "../../api/hooks";
+import { useLaunchKey } from "../../api/launchKey";
 import { messageAt } from "../../api/problems";
 import { Card } from "../../components/Card";
 import { NumberField } from "../../components/controls";
@@ -33,6 +34,7 @@ export function TrainingStep({ plan, model, setPlan }: TrainingStepProps) {
   const [k, setK] = useState<number | null>(plan.k);
   const [epochs, setEpochs] = useState<number | null>(plan.epochs);
   const { run, problem, running } = useAction(CapturePageLaunchMutationDocument);
+  const launchKey = useLaunchKey();
   const at = (path: string) => messageAt(problem, path);
   const info = data?.server.saeClassInfos.find(({ recommended }) => recommended);
   const width = model.hiddenSize;
@@ -61,15 +63,14 @@ export function TrainingStep({ plan, model, setPlan }: TrainingStepProps) {
       launch(plan.earlier);
       return;
     }
-    const launched = await run({
-      input: {
-        languageModelId: model.id,
-        layers: [plan.layer],
-        dataset: inputOf(plan.data),
-        sampleLimit: chosen.texts,
-        maxLength: MAX_LENGTH,
-      },
-    });
+    const input = {
+      languageModelId: model.id,
+      layers: [plan.layer],
+      dataset: inputOf(plan.data),
+      sampleLimit: chosen.texts,
+      maxLength: MAX_LENGTH,
+    };
+    const launched = await run({ input: { ...input, idempotencyKey: launchKey(input) } });
     if (launched?.__typename === "JobLaunched") launch(launched.job.id);
   };
 

@@ -1,6 +1,7 @@
 import { useRef, useState } from "react";
 import { useLocation } from "wouter";
 import { useAction } from "../../api/hooks";
+import { useLaunchKey } from "../../api/launchKey";
 import type { Problem } from "../../api/problems";
 import type { TrainSaeInput } from "../../generated/types";
 import { TrainPageLaunchMutationDocument } from "./TrainPage.generated";
@@ -23,6 +24,7 @@ export function useLaunches(): Launches {
   const [, navigate] = useLocation();
   const launch = useAction(TrainPageLaunchMutationDocument);
   const taken = useRef(new Map<string, Launched>());
+  const launchKey = useLaunchKey();
   const [done, setDone] = useState(0);
   const [running, setRunning] = useState(false);
 
@@ -37,7 +39,9 @@ export function useLaunches(): Launches {
         all.push(known);
         continue;
       }
-      const result = await launch.run({ input, validateOnly: false });
+      // An answer may be lost: with its key, what is tried again is not launched twice.
+      const keyed = { ...input, idempotencyKey: launchKey(input) };
+      const result = await launch.run({ input: keyed, validateOnly: false });
       if (result?.__typename !== "JobLaunched") break;
       const made = { jobId: result.job.id, saeId: result.job.result?.id ?? null };
       taken.current.set(key, made);
