@@ -1,4 +1,4 @@
-// Asks why a token follows a prompt, turns off a neuron of the answer, and saves and loads the edit.
+// Asks why a token follows a prompt, turns off a neuron of the answer, and saves, loads and deletes the edit.
 import { visit } from "./visit.mjs";
 
 await visit(async ({ page, shoot, name }) => {
@@ -24,5 +24,12 @@ await visit(async ({ page, shoot, name }) => {
   await saved.selectOption({ label: name });
   await edited.first().waitFor();
   await shoot("play_explained");
-  return { rows, address, loaded: await edited.allInnerTexts() };
+  const loaded = await edited.allInnerTexts();
+  await page.getByRole("button", { name: "Delete", exact: true }).click();
+  const asked = page.getByRole("dialog", { name: `Delete ${name}?` });
+  await shoot("play_delete");
+  await asked.getByRole("button", { name: "Delete" }).click();
+  await page.getByText(`Deleted ${name}.`).waitFor();
+  await saved.waitFor({ state: "detached" });
+  return { rows, address, loaded, kept: await edited.allInnerTexts() };
 });

@@ -112,7 +112,7 @@ function Playground({ saeId }: { saeId: string }) {
           latentCount={sae?.latentCount}
           error={errorAt("steering")}
         >
-          <SavedConfigs {...{ saeId, settings, change }} configs={configs ?? []} />
+          <SavedConfigs {...{ saeId, settings, change }} configs={configs ?? []} onDeleted={reload} />
           {settings.config && configs && !named && (
             <p className="muted">The saved edits that the link names are not there.</p>
           )}

@@ -1,8 +1,13 @@
 import { type FormEvent, useState } from "react";
 import { useAction } from "../../api/hooks";
+import { ConfirmButton } from "../../components/ConfirmButton";
 import { Select, TextField } from "../../components/controls";
 import { ErrorBox } from "../../components/ErrorBox";
-import { type PlayPage_ConfigFragment, PlayPageSaveMutationDocument } from "./PlayPage.generated";
+import {
+  type PlayPage_ConfigFragment,
+  PlayPageDeleteMutationDocument,
+  PlayPageSaveMutationDocument,
+} from "./PlayPage.generated";
 import styles from "./PlayPage.module.css";
 import type { Edit, PlaySettings } from "./settings";
 import type { Change } from "./usePlaySettings";
@@ -12,6 +17,8 @@ interface SavedConfigsProps {
   configs: readonly PlayPage_ConfigFragment[];
   settings: PlaySettings;
   change: Change;
+  /** Asks for the configs again. */
+  onDeleted: () => void;
 }
 
 /** Returns a config's edits as those of the page. */
@@ -19,9 +26,10 @@ export function editsOf(config: PlayPage_ConfigFragment): Edit[] {
   return config.edits.map(({ neuron, multiplier, bias }) => ({ index: neuron.index, multiplier, bias }));
 }
 
-/** Loads the edits of a saved config, and saves those of the page. */
-export function SavedConfigs({ saeId, configs, settings, change }: SavedConfigsProps) {
+/** Loads the edits of a saved config, saves those of the page, and deletes what was saved. */
+export function SavedConfigs({ saeId, configs, settings, change, onDeleted }: SavedConfigsProps) {
   const save = useAction(PlayPageSaveMutationDocument);
+  const remove = useAction(PlayPageDeleteMutationDocument);
   const [name, setName] = useState("");
   const [told, setTold] = useState("");
   const { edits } = settings;
@@ -56,6 +64,13 @@ export function SavedConfigs({ saeId, configs, settings, change }: SavedConfigsP
     setName("");
     change((before) => ({ ...before, config: id }));
   };
+  const onDelete = async (config: PlayPage_ConfigFragment) => {
+    if (!(await remove.run({ id: config.id }))) return false;
+    setTold(`Deleted ${config.name}. Its edits are still on this page.`);
+    change((before) => ({ ...before, config: null }));
+    onDeleted();
+    return true;
+  };
   const onSubmit = (event: FormEvent) => {
     event.preventDefault();
     void write(null);
@@ -78,6 +93,17 @@ export function SavedConfigs({ saeId, configs, settings, change }: SavedConfigsP
             <button type="button" disabled={save.running} onClick={() => void write(loaded)}>
               Save the changes
             </button>
+          )}
+          {loaded && (
+            <ConfirmButton
+              label="Delete"
+              question={`Delete ${loaded.name}?`}
+              onConfirm={() => onDelete(loaded)}
+              problem={remove.problem}
+              running={remove.running}
+            >
+              <p>The saved edits go, also from links to them. Those on this page stay.</p>
+            </ConfirmButton>
           )}
         </div>
       )}
