@@ -18,20 +18,24 @@ const COLUMNS = new Map([
   ["DECODER_MAP_Y", Float32Array.from([0, 1, 2, 3])],
 ] as const);
 
+/** Returns each neuron's place in a drawing; its x is its index. */
+const placeOf = (xs: Float32Array, neuron: number) => xs.indexOf(neuron);
+
 test("colors go by the logarithm, dead neurons are faint, and the highest are drawn last", () => {
-  const { colors, order } = drawingOf(COLUMNS, "FREQUENCY", PALETTE, null);
-  expect([...order]).toEqual([1, 2, 3, 0]);
-  expect(colors[0]).toBe(pixel(PALETTE.high));
-  expect(colors[1]).toBe(pixel(PALETTE.border));
-  expect(colors[2]).toBe(pixel(PALETTE.low));
+  const { xs, ys, colors } = drawingOf(COLUMNS, "FREQUENCY", PALETTE, null);
+  expect([...xs]).toEqual([1, 2, 3, 0]);
+  expect([...ys]).toEqual([...xs]);
+  expect(colors[placeOf(xs, 0)]).toBe(pixel(PALETTE.high));
+  expect(colors[placeOf(xs, 1)]).toBe(pixel(PALETTE.border));
+  expect(colors[placeOf(xs, 2)]).toBe(pixel(PALETTE.low));
   // Halfway between 0.001 and 0.1.
-  expect(((colors[3] ?? 0) >>> 16) & 255).toBeGreaterThan(250);
+  expect(((colors[placeOf(xs, 3)] ?? 0) >>> 16) & 255).toBeGreaterThan(250);
 });
 
 test("what the filter and the words find stands out, and covers the rest", () => {
   const filter = { list: listOf(new URLSearchParams("minf=0.005")), hits: new Set([2, 3]) };
-  const { colors, large, order } = drawingOf(COLUMNS, "FREQUENCY", PALETTE, filter);
+  const { xs, colors, large } = drawingOf(COLUMNS, "FREQUENCY", PALETTE, filter);
+  expect(xs.at(-1)).toBe(3);
   expect([...large]).toEqual([0, 0, 0, 1]);
-  expect(order.at(-1)).toBe(3);
-  expect(colors[0]).toBe(pixel(PALETTE.border));
+  expect(colors[placeOf(xs, 0)]).toBe(pixel(PALETTE.border));
 });

@@ -22,7 +22,7 @@ export function positiveExtent(values: Float32Array): [low: number, high: number
   return high > 0 ? [low, high] : [1, 1];
 }
 
-/** Returns each neuron's color and whether it stands out: found ones are drawn last, so that they are seen. */
+/** Returns neurons with their colors and whether they stand out: found ones last, so that they are seen. */
 export function drawingOf(
   columns: Columns,
   by: ColoredBy,
@@ -50,8 +50,14 @@ export function drawingOf(
     colors[neuron] = isFound ? (shade ?? faint) : faint;
     large[neuron] = filter && isFound ? 1 : 0;
   }
-  const all = Uint32Array.from(xs.keys());
   // High values cover low ones: they are few.
-  const order = all.sort((a, b) => (large[a] ?? 0) - (large[b] ?? 0) || (values[a] ?? 0) - (values[b] ?? 0));
-  return { xs, ys, order, colors, large };
+  const order = Uint32Array.from(xs.keys()).sort(
+    (a, b) => (large[a] ?? 0) - (large[b] ?? 0) || (values[a] ?? 0) - (values[b] ?? 0),
+  );
+  return {
+    xs: Float32Array.from(order, (neuron) => xs[neuron] ?? Number.NaN),
+    ys: Float32Array.from(order, (neuron) => ys[neuron] ?? Number.NaN),
+    colors: Uint32Array.from(order, (neuron) => colors[neuron] ?? faint),
+    large: Uint8Array.from(order, (neuron) => large[neuron] ?? 0),
+  };
 }

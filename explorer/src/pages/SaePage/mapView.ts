@@ -44,6 +44,62 @@ export function moved(view: MapView, byX: number, byY: number): MapView {
   return { ...view, left: view.left + byX, top: view.top + byY };
 }
 
+/** A place in a map's picture. */
+export interface Spot {
+  x: number;
+  y: number;
+}
+
+/**
+ * Returns the view after what holds the map has moved: a pointer or finger takes along the point under it, two
+ * fingers those under them, as far as that goes without turning. Any further ones change nothing.
+ */
+export function held(view: MapView, before: readonly Spot[], after: readonly Spot[], all: MapView): MapView {
+  const [from, otherFrom] = before;
+  const [to, otherTo] = after;
+  if (!from || !to) return view;
+  if (!otherFrom || !otherTo) return moved(view, to.x - from.x, to.y - from.y);
+  const [middle, next] = [middleOf(from, otherFrom), middleOf(to, otherTo)];
+  // Fingers that nearly touch would make it huge.
+  const grown = Math.max(1, distance(to, otherTo)) / Math.max(1, distance(from, otherFrom));
+  return moved(zoomed(view, grown, middle.x, middle.y, all), next.x - middle.x, next.y - middle.y);
+}
+
+function middleOf(one: Spot, other: Spot): Spot {
+  return { x: (one.x + other.x) / 2, y: (one.y + other.y) / 2 };
+}
+
+function distance(one: Spot, other: Spot): number {
+  return Math.hypot(one.x - other.x, one.y - other.y);
+}
+
+/** Of one press. */
+const STEP = 60;
+export const ZOOM = 1.5;
+
+type Size = readonly [width: number, height: number];
+const nearer = (view: MapView, [width, height]: Size, all: MapView) =>
+  zoomed(view, ZOOM, width / 2, height / 2, all);
+const farther = (view: MapView, [width, height]: Size, all: MapView) =>
+  zoomed(view, 1 / ZOOM, width / 2, height / 2, all);
+
+const KEYS: Record<string, (view: MapView, size: Size, all: MapView) => MapView> = {
+  ArrowLeft: (view) => moved(view, STEP, 0),
+  ArrowRight: (view) => moved(view, -STEP, 0),
+  ArrowUp: (view) => moved(view, 0, STEP),
+  ArrowDown: (view) => moved(view, 0, -STEP),
+  "+": nearer,
+  // Where plus takes the Shift key.
+  "=": nearer,
+  "-": farther,
+  "0": (_view, _size, all) => all,
+};
+
+/** Returns the view that a key leads to; undefined where it leads nowhere. */
+export function pressed(key: string, view: MapView, size: Size, all: MapView): MapView | undefined {
+  return KEYS[key]?.(view, size, all);
+}
+
 /** Finds points of a map by place. */
 export interface Places {
   /** Returns the point nearest to a pixel, at most so many pixels away; null where there is none. */

@@ -1,19 +1,16 @@
 import type { MapView } from "./mapView";
 
-/** What is drawn of a map: points in this order, each with its color. */
+/** What is drawn of a map: points in this order, those further on covering those before. */
 export interface Drawing {
   xs: Float32Array;
   ys: Float32Array;
-  /** Those further on cover those before. */
-  order: Uint32Array;
-  /** Of each point, by its number. */
   colors: Uint32Array;
-  /** Of each point, whether it is drawn larger. */
+  /** Whether a point is drawn larger. */
   large: Uint8Array;
 }
 
 /**
- * Draws points as disks right into pixels, which for 65,536 of them takes a few milliseconds.
+ * Draws points as disks right into pixels, which for 65,536 of them takes about a millisecond.
  *
  * @param pixels width x height, emptied before.
  * @param ratio Pixels of the screen for one of the page.
@@ -28,19 +25,21 @@ export function paint(
   drawing: Drawing,
 ): void {
   pixels.fill(0);
-  const { xs, ys, order, colors, large } = drawing;
+  const { xs, ys, colors, large } = drawing;
   const small = diskOf(radius * ratio, width);
   const big = diskOf((radius + 1) * ratio, width);
-  const [scale, left, top] = [view.scale * ratio, view.left * ratio, view.top * ratio];
-  for (const point of order) {
-    const disk = large[point] ? big : small;
-    const x = Math.round((xs[point] ?? 0) * scale + left);
-    const y = Math.round(top - (ys[point] ?? 0) * scale);
+  // Halves are added for rounding: Math.round is slower.
+  const [scale, left, top] = [view.scale * ratio, view.left * ratio + 0.5, view.top * ratio + 0.5];
+  for (let point = 0; point < xs.length; point += 1) {
+    const { reach, offsets } = large[point] ? big : small;
+    const x = Math.floor((xs[point] as number) * scale + left);
+    const y = Math.floor(top - (ys[point] as number) * scale);
     // Also false where the point lies nowhere.
-    if (!(x >= disk.reach && y >= disk.reach && x < width - disk.reach && y < height - disk.reach)) continue;
+    if (!(x >= reach && y >= reach && x < width - reach && y < height - reach)) continue;
     const center = y * width + x;
-    const color = colors[point] ?? 0;
-    for (const offset of disk.offsets) pixels[center + offset] = color;
+    const color = colors[point] as number;
+    for (let place = 0; place < offsets.length; place += 1)
+      pixels[center + (offsets[place] as number)] = color;
   }
 }
 
