@@ -5,6 +5,7 @@ import { whole } from "../../components/numbers";
 import type { SaeShown } from "./About";
 import { boundsOf, rangeOf } from "./brush";
 import styles from "./Charts.module.css";
+import { LaunchIndex } from "./LaunchIndex";
 import type { NeuronList } from "./neuronList";
 import { useIdle } from "./useIdle";
 
@@ -45,8 +46,15 @@ export function Charts({ sae, list, onChange }: ChartsProps) {
             range={rangeOf(list.frequency, edges)}
             onBrush={(range) => onChange({ ...list, frequency: boundsOf(range, edges) })}
           />
+        ) : histogram ? (
+          <p className="muted">No neuron fired.</p>
         ) : (
-          <p className="muted">{histogram ? "No neuron fired." : "The index does not tell."}</p>
+          <>
+            <p className="muted">
+              An earlier version made the index, without this histogram. A new index has one.
+            </p>
+            <LaunchIndex saeId={sae.id} jobs={sae.jobs.nodes} label="Index the neurons again" />
+          </>
         )}
       </Card>
       <Card title="Maximum by frequency">
