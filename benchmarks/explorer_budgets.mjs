@@ -2,7 +2,7 @@
 import { createRequire } from "node:module";
 
 const { chromium } = createRequire(new URL("../explorer/package.json", import.meta.url))("playwright-core");
-const { url, executablePath, saes, neurons, rounds, points } = JSON.parse(process.argv[2]);
+const { url, executablePath, saes, neurons, rounds, points, play } = JSON.parse(process.argv[2]);
 const VIEWPORT = { width: 1280, height: 900 };
 const SETTLE_MS = 1_000;
 const WAIT_MS = 10_000;
@@ -182,6 +182,84 @@ async function places(page) {
   );
 }
 
+// The frames of the map of neurons while it is dragged, and while the wheel zooms it.
+async function map(page) {
+  await page.goto(`${url}/saes/${saes[0]}`);
+  const canvas = page.getByRole("application", { name: /^Map of / });
+  if (!(await canvas.waitFor({ timeout: WAIT_MS }).then(() => true, () => false))) return null;
+  await canvas.scrollIntoViewIfNeeded();
+  await page.waitForTimeout(SETTLE_MS);
+  const { x, y, width, height } = await canvas.boundingBox();
+  const [middleX, middleY] = [x + width / 2, y + height / 2];
+  const framesOf = async (act) => {
+    await page.evaluate(() => {
+      window.frames_ = [];
+      let last = performance.now();
+      const step = (now) => {
+        window.frames_.push(now - last);
+        last = now;
+        window.next_ = requestAnimationFrame(step);
+      };
+      window.next_ = requestAnimationFrame(step);
+    });
+    await act();
+    return page.evaluate(() => {
+      cancelAnimationFrame(window.next_);
+      return window.frames_.slice(1);
+    });
+  };
+  await page.mouse.move(middleX, middleY);
+  await page.mouse.down();
+  const drag = await framesOf(async () => {
+    for (const by of [200, -200, 150, 0]) await page.mouse.move(middleX + by, middleY + by / 4, { steps: 30 });
+  });
+  await page.mouse.up();
+  await canvas.focus();
+  const zoom = await framesOf(async () => {
+    for (let turn = 0; turn < 60; turn += 1) await page.mouse.wheel(0, turn < 30 ? -30 : 30);
+  });
+  return { drag, zoom };
+}
+
+// From pressing Generate to the first token of each text that is drawn, in the page's own time.
+async function playing() {
+  if (!play) return null;
+  const page = await fresh();
+  await page.goto(play);
+  const found = [];
+  // The first one loads the model.
+  for (let round = -1; round < rounds; round += 1) {
+    // Another prompt each time, whose baseline is not there yet.
+    await page.getByLabel("Text that the model goes on from").fill(`Number ${round + 1} of the stories is about`);
+    await page.getByRole("button", { name: "Generate", exact: true, disabled: false }).waitFor();
+    const times = await page.evaluate(async () => {
+      const isGenerate = ({ textContent }) => textContent === "Generate";
+      // Earlier runs are in a card of their own.
+      const card = [...document.querySelectorAll("section")].find(
+        (section) => section.querySelector("h2")?.textContent === "Generated text",
+      );
+      const tokenOf = (title) => card.querySelector(`[role=listbox][aria-label^="${title} text"] [role=option]`);
+      const titles = ["Baseline", "Steered"];
+      const earlier = titles.map(tokenOf);
+      const began = performance.now();
+      [...document.querySelectorAll("button")].find(isGenerate).click();
+      const first = {};
+      while (titles.some((title) => !(title in first))) {
+        await new Promise(requestAnimationFrame);
+        for (const [place, title] of titles.entries()) {
+          const token = tokenOf(title);
+          if (token && token !== earlier[place]) first[title] ??= performance.now() - began;
+        }
+      }
+      return first;
+    });
+    await page.getByText(/^Done\./).first().waitFor({ timeout: 120_000 });
+    if (round >= 0) found.push(times);
+  }
+  await page.context().close();
+  return found;
+}
+
 // What is asked for the neuron: how many queries, their time and size; those of its neighbors come ahead of time.
 async function neuronPage(page) {
   const found = [];
@@ -269,8 +347,10 @@ const found = {
   first,
   navigations: await navigations(page),
   places: await places(page),
+  map: await map(page),
   neuron: await neuronPage(page),
   curves: await curves(),
+  playing: await playing(),
 };
 await browser.close();
 console.log(JSON.stringify(found));

@@ -1,10 +1,12 @@
 """What the explorer takes in a browser, beside its budgets.
 
 ``python -m benchmarks.explorer_budgets``: headless Chromium against a real server with an index of made-up
-numbers. Points of trainings come over the page's own socket, without a training. Needs Node.js, Chromium and
-``make explorer``; without them it says so, and has no lines.
+numbers. Points of trainings come over the page's own socket, without a training. The playground steers
+SmolLM2-135M-Instruct, on a second server. Needs Node.js, Chromium and ``make explorer``; without them it says
+so, and has no lines.
 """
 
+import argparse
 import asyncio
 import json
 import shutil
@@ -13,19 +15,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 
 from benchmarks import rows
+from benchmarks.many_clients import BLOCK, Generated, generate, trained_sae
 from benchmarks.neurons import prepared
 from benchmarks.rows import Row, Spread
-from benchmarks.served import served
+from benchmarks.served import Served, served
 from gql_server import ids
 from gql_server.api.transport import explorer
 from gql_server.database.database import Database
 from gql_server.settings import Settings
+from gql_server.tour.steps import model_file
 from models import Sae
 from models.enums import ArtifactStatus
 
@@ -33,6 +38,9 @@ ROOT = Path(__file__).parents[1]
 DRIVER = Path(__file__).with_suffix(".mjs")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CURVES, POINTS, ROUNDS = 5, 10_000, 5
+EDITED, BIAS, TOKENS = 10, 2, 12
+FIRST_TOKEN_MILLISECONDS = 100
+"""What the page may take beyond the API, for people to take it for at once."""
 TIMEOUT_SECONDS = 900
 
 
@@ -70,20 +78,51 @@ async def with_more_saes(artifacts: Path, first: str, count: int) -> list[str]:
         await database.close()
 
 
-def driven(url: str, saes: Sequence[str], n_neurons: int, points: int, rounds: int) -> dict[str, Any]:
+def driven(url: str, **options: Any) -> dict[str, Any]:
     """Drive the browser, and return what it has found."""
-    options = {
-        "url": url,
-        "executablePath": CHROMIUM,
-        "saes": saes,
-        "neurons": n_neurons,
-        "points": points,
-        "rounds": rounds,
-    }
+    options |= {"url": url, "executablePath": CHROMIUM}
     command = ["node", str(DRIVER), json.dumps(options)]
     ended = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=TIMEOUT_SECONDS)
     found: dict[str, Any] = json.loads(ended.stdout)
     return found
+
+
+def played(server: Served, sae: str, rounds: int) -> list[Generated]:
+    """Generate as the playground does, by the API alone; without the first one, which loads the model."""
+    edits = [{"neuronIndex": EDITED, "multiplier": 1, "bias": BIAS}]
+    given = {"saeId": sae, "maxNewTokens": TOKENS, "steering": {"source": {"edits": edits}}}
+    given |= {"compareToBaseline": True, "topNeurons": 5}
+    # Another prompt each time, whose baseline is not there yet.
+    prompts = [f"Chapter {number} of the stories is about" for number in range(rounds + 1)]
+    return [generate(server.port, given | {"prompts": [prompt]}) for prompt in prompts][1:]
+
+
+def playground(found: Sequence[dict[str, float]], by_api: Sequence[Generated]) -> Iterator[Row]:
+    """Hold when tokens are drawn against when the API has them."""
+    drawn = Spread.of([min(one.values()) for one in found])
+    sent = Spread.of([1000 * one.first for one in by_api])
+    yield Row(
+        what="explorer: first token drawn after Generate",
+        ours=drawn.show("ms"),
+        against="the API's own",
+        theirs=sent.show("ms"),
+        measured=f"{drawn.median - sent.median:+,.0f} ms",
+        goal=f"≤ {FIRST_TOKEN_MILLISECONDS:+,g} ms",
+        reached=drawn.median - sent.median <= FIRST_TOKEN_MILLISECONDS,
+        precision=rows.UNKNOWN,
+    )
+    delays = Spread.of([max(0.0, one["Steered"] - one["Baseline"]) for one in found])
+    token = 1000 * statistics.median(gap for one in by_api for gap in one.intervals("STEERED"))
+    yield Row(
+        what="explorer: first steered token drawn after the first baseline token",
+        ours=delays.show("ms"),
+        against="time of a token",
+        theirs=f"{token:,.0f} ms",
+        measured=f"{delays.median / token:.2f} ×",
+        goal="≤ 1 ×",
+        reached=delays.median <= token,
+        precision=rows.UNKNOWN,
+    )
 
 
 def within(what: str, values: Sequence[float], goal: float, unit: str, form: str = ",.0f") -> Row:
@@ -120,6 +159,10 @@ def measure(found: dict[str, Any], n_neurons: int, points: int) -> Iterator[Row]
             f"explorer: longest frame of a scroll through rows {of}", [max(places["frames"])], 32, "ms"
         )
         yield within(f"explorer: rows {of} in the document", [places["mostRows"]], 60, "rows")
+    if map := found["map"]:
+        of = f"of {n_neurons:,} neurons"
+        yield within(f"explorer: longest frame of a drag of the map {of}", [max(map["drag"])], 32, "ms")
+        yield within(f"explorer: longest frame of zooming the map {of}", [max(map["zoom"])], 32, "ms")
     if curves := found["curves"]:
         idle = statistics.median(curves["idle"])
         updates = [max(0.0, one - idle) for one in curves["updates"]]
@@ -128,6 +171,29 @@ def measure(found: dict[str, Any], n_neurons: int, points: int) -> Iterator[Row]
         yield within(
             "explorer: heap after these and an hour of progress", [curves["heap"] / 1e6], 100, "MB", ",.1f"
         )
+
+
+def measured(given: argparse.Namespace) -> Iterator[Row]:
+    """Run the servers and the browser."""
+    model = given.model or model_file()
+    with ExitStack() as running:
+        artifacts = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        saes = asyncio.run(with_more_saes(artifacts, prepared(artifacts, given.neurons), CURVES))
+        server = running.enter_context(served(artifacts, WARM_UP="false"))
+        steered = running.enter_context(served(MODEL_DIRS=str(model.parent)))
+        sae = trained_sae(steered.client, model, given.block)
+        play = f"/saes/{sae}/play?edits={EDITED}:1:{BIAS}&max={TOKENS}"
+        found = driven(
+            f"http://127.0.0.1:{server.port}",
+            saes=saes,
+            neurons=given.neurons,
+            points=given.points,
+            rounds=given.rounds,
+            play=f"http://127.0.0.1:{steered.port}{play}",
+        )
+        by_api = played(steered, sae, given.rounds)
+    yield from measure(found, given.neurons, given.points)
+    yield from playground(found["playing"], by_api)
 
 
 def kilobytes(found: Sequence[dict[str, Any]]) -> list[float]:
@@ -140,18 +206,14 @@ def main() -> None:
     parser.add_argument("--neurons", type=int, default=65_536)
     parser.add_argument("--points", type=int, default=POINTS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--model", type=Path, help="what the playground steers (default: the demo's)")
+    parser.add_argument("--block", type=int, default=BLOCK)
     given = parser.parse_args()
     table: list[Row] = []
     if needed := missing():
         print(f"Not measured: that needs {needed}.", file=sys.stderr)
     else:
-        with tempfile.TemporaryDirectory(prefix="bench-") as name:
-            artifacts = Path(name)
-            saes = asyncio.run(with_more_saes(artifacts, prepared(artifacts, given.neurons), CURVES))
-            with served(artifacts, WARM_UP="false") as server:
-                url = f"http://127.0.0.1:{server.port}"
-                found = driven(url, saes, given.neurons, given.points, given.rounds)
-        table = list(measure(found, given.neurons, given.points))
+        table = list(measured(given))
     rows.hand_over(table, given)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import rows
 from benchmarks.rows import Row, Spread, at_least
-from benchmarks.served import ANSWER_SECONDS, Served, served
+from benchmarks.served import ANSWER_SECONDS, Client, Served, served
 from gql_server.tour.steps import model_file
 
 BLOCK = 9
@@ -67,8 +67,9 @@ class Generated:
     def seconds(self) -> float:
         return self.tokens[-1][0] - self.began
 
-    def intervals(self) -> list[float]:
-        times = [at for at, _ in self.tokens]
+    def intervals(self, of: str | None = None) -> list[float]:
+        """Return the seconds between tokens, of one variant or of all."""
+        times = [at for at, variant in self.tokens if of in (None, variant)]
         return [later - earlier for earlier, later in pairwise(times)]
 
 
@@ -105,23 +106,27 @@ class Found:
     compared: list[Generated] = field(default_factory=list)
 
 
+def trained_sae(client: Client, model: Path, block: int = BLOCK, n_latents: int = N_LATENTS) -> str:
+    """Load a language model, train an SAE on a block, and return its ID."""
+    language_model = client.language_model(model)
+    capture = {
+        "languageModelId": language_model,
+        "layers": [client.block(language_model, block)],
+        "dataset": {"builtIn": "PYTHON_REFERENCE"},
+        "sampleLimit": TEXTS,
+    }
+    run = client.finish(client.launch("captureActivations", capture))
+    training = {"activationRunId": run, "latentCount": n_latents, "k": K, "indexNeurons": False}
+    return client.finish(client.launch("trainSae", training))
+
+
 class Many:
     """The clients of a server."""
 
     def __init__(self, server: Served, n_clients: int, n_tokens: int) -> None:
         self._server = server
         self._n_clients = n_clients
-        client = server.client
-        model = client.language_model(model_file())
-        capture = {
-            "languageModelId": model,
-            "layers": [client.block(model, BLOCK)],
-            "dataset": {"builtIn": "PYTHON_REFERENCE"},
-            "sampleLimit": TEXTS,
-        }
-        run = client.finish(client.launch("captureActivations", capture))
-        training = {"activationRunId": run, "latentCount": N_LATENTS, "k": K, "indexNeurons": False}
-        self._sae = client.finish(client.launch("trainSae", training))
+        self._sae = trained_sae(server.client, model_file())
         self._given = {"saeId": self._sae, "maxNewTokens": n_tokens, "topNeurons": 5}
 
     def given(self, number: int, **more: Any) -> dict[str, Any]:
@@ -237,8 +242,7 @@ def _compared(generated: Sequence[Generated]) -> Row:
     for one in generated:
         first = {variant: min(at for at, name in one.tokens if name == variant) for _, variant in one.tokens}
         delays.append(first["STEERED"] - first["BASELINE"])
-        steered = [at for at, variant in one.tokens if variant == "STEERED"]
-        tokens.append(statistics.median(b - a for a, b in pairwise(steered)))
+        tokens.append(statistics.median(one.intervals("STEERED")))
     delay, token = Spread.of(delays), Spread.of(tokens)
     return Row(
         what="first steered token after the first baseline token",

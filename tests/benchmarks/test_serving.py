@@ -73,12 +73,21 @@ def test_the_queries_of_pages_are_measured_with_their_sizes() -> None:
 
 @pytest.mark.browser
 @pytest.mark.skipif(explorer_budgets.missing() is not None, reason=f"needs {explorer_budgets.missing()}")
-def test_the_explorers_budgets_are_measured_in_a_browser() -> None:
-    rows = bench.run("explorer_budgets", ["--neurons", "400", "--points", "300", "--rounds", "1"])
+def test_the_explorers_budgets_are_measured_in_a_browser(tiny_model_dir: Path) -> None:
+    sizes = ["--neurons", "400", "--points", "300", "--rounds", "1"]
+    rows = bench.run("explorer_budgets", [*sizes, "--model", str(tiny_model_dir), "--block", "0"])
     check_goals(rows)
     assert all(row.reached is not None for row in rows)
     what = " ".join(row.what for row in rows)
-    for budget in ("first route", "first contentful paint", "another page", "300 points", "heap"):
+    for budget in (
+        "first route",
+        "first contentful paint",
+        "another page",
+        "300 points",
+        "heap",
+        "map",
+        "Generate",
+    ):
         assert budget in what
 
 
