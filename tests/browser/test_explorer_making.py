@@ -89,13 +89,17 @@ def made(
 
 
 @pytest.mark.slow
-async def test_a_first_sae_is_made_by_keyboard_alone_across_reloads(empty_server: RunningServer) -> None:
+async def test_the_keyboard_alone_leads_from_an_empty_server_to_a_first_sae_a_name_and_steered_text(
+    empty_server: RunningServer,
+) -> None:
     fields = {"Texts to train on": 60, "Texts to measure on": 8, "Neurons": 64, "k": 4, "Epochs": 1}
     found = await drive(
         "make_first_sae",
         empty_server.url,
         path="/",
         sizes={"recommended": "Block 0", "fields": fields},
+        name="guessed",
+        prompt="for a list of strings",
     )
 
     assert found["grave"] == []
@@ -111,6 +115,14 @@ async def test_a_first_sae_is_made_by_keyboard_alone_across_reloads(empty_server
     assert sorted(job["kind"] for job in jobs) == kinds
     assert {job["status"] for job in jobs} == {"SUCCEEDED"}
     assert {ids["capture"], ids["train"], ids["evaluate"]} < {job["id"] for job in jobs}
+    # Its neuron is named, and steers.
+    query = "query($id: ID!, $index: Int!) { neuron(saeId: $id, index: $index) { concept { name } } }"
+    index = int(found["neuron"].removeprefix("#"))
+    assert ask(empty_server, query, id=sae["id"], index=index)["concept"]["name"] == "guessed"
+    assert "guessed" in found["edited"]
+    assert parse_qs(urlsplit(found["steered"]).query)["edits"][0].startswith(f"{index}:1:")
+    assert found["texts"]["steered"]
+    assert found["texts"]["steered"] != found["texts"]["baseline"]
 
 
 async def test_each_page_is_shown_and_can_be_used_by_everybody(

@@ -1,17 +1,18 @@
-// Makes a first SAE from an empty server by keyboard alone, with a reload in between.
+// Makes a first SAE from an empty server by keyboard alone, with reloads in between, names a neuron and steers with it.
 import { findings } from "./accessibility.mjs";
+import { ended, shownTexts } from "./playing.mjs";
 import { visit } from "./visit.mjs";
 
 const NARROW = { width: 360, height: 740 };
 const MAX_TABS = 120;
 
-await visit(async ({ page, shoot, url, sizes }) => {
+await visit(async ({ page, shoot, url, sizes, name, prompt }) => {
   const grave = [];
   const wide = page.viewportSize();
 
   // Tab leads there sooner or later, or the page cannot be used without a mouse.
   async function tabTo(role, name) {
-    const target = page.getByRole(role, { name, exact: true });
+    const target = page.locator("main").getByRole(role, { name, exact: true });
     await target.first().waitFor();
     for (let tabs = 0; tabs < MAX_TABS; tabs++) {
       if (await target.evaluateAll((all) => all.includes(document.activeElement))) return;
@@ -79,5 +80,29 @@ await visit(async ({ page, shoot, url, sizes }) => {
   const address = page.url();
   await tabTo("link", "Look at your neurons");
   const next = await page.evaluate(() => document.activeElement.getAttribute("href"));
-  return { planned, text, address, next, grave, url };
+
+  await page.keyboard.press("Enter");
+  await page.waitForURL(url + next);
+  const neurons = page.getByRole("listitem").getByRole("link", { name: /^#\d+$/ });
+  await neurons.first().waitFor();
+  await tabTo("link", /^#\d+$/);
+  const neuron = await page.evaluate(() => document.activeElement.textContent);
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { level: 1, name: neuron, exact: true }).waitFor();
+  await tabTo("textbox", "Name");
+  await page.keyboard.type(name);
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { level: 1, name: `${neuron} ${name}` }).waitFor();
+  await tabTo("link", "Steer from here");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { level: 1, name: /^Playground/ }).waitFor();
+  await tabTo("textbox", /^Text that the model goes on from/);
+  await page.keyboard.type(prompt);
+  await tabTo("slider", `Bias of ${neuron}`);
+  await page.keyboard.press("End");
+  await press("button", "Generate");
+  await ended(page);
+  const edited = await page.getByRole("list", { name: "Edited neurons" }).innerText();
+  await shoot("start_steered");
+  return { planned, text, address, next, grave, url, neuron, edited, steered: page.url(), texts: await shownTexts(page) };
 });
