@@ -9,7 +9,8 @@ const SETTLE_MS = 1_500;
 
 const browser = await chromium.launch({ executablePath, args: ["--headless", "--no-sandbox", "--disable-gpu"] });
 try {
-  for (const colorScheme of schemes) {
+  // Side by side: most of it is waiting.
+  const take = async (colorScheme) => {
     const context = await browser.newContext({ colorScheme, reducedMotion: "reduce" });
     context.setDefaultTimeout(WAIT_MS);
     for (const view of views) {
@@ -28,7 +29,8 @@ try {
       await page.close();
     }
     await context.close();
-  }
+  };
+  await Promise.all(schemes.map(take));
 } finally {
   await browser.close();
 }

@@ -1,7 +1,5 @@
 """SAEs beside one another, and the server's state, in the explorer."""
 
-import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -12,7 +10,7 @@ from gql_server.api.transport import explorer
 from tests.browser.browsing import NEEDS_BROWSER, drive
 from tests.browser.trainings import capture, training
 from tests.e2e.client import api, load_model
-from tests.support.server_process import server_process
+from tests.support.server_process import RunningServer
 
 pytestmark = [
     *NEEDS_BROWSER,
@@ -32,10 +30,11 @@ class Trained:
     histories: list[list[dict[str, float]]]
 
 
-async def train(url: str, model: Path) -> Trained:
+@pytest.fixture(scope="module")
+async def trained(tiny_server: RunningServer, tiny_model_dir: Path) -> Trained:
     """Train two SAEs, one after the other."""
-    async with api(url) as client:
-        language_model = await load_model(client, str(model), "tiny")
+    async with api(tiny_server.url) as client:
+        language_model = await load_model(client, str(tiny_model_dir), "compared SAEs' model")
         run, _ = await client.run_job("captureActivations", **capture(language_model, 100))
         given = [{"latentCount": 128, "k": 16, "epochs": 3}, {"latentCount": 32, "k": 4, "epochs": 2}]
         saes, histories = [], []
@@ -43,15 +42,7 @@ async def train(url: str, model: Path) -> Trained:
             sae, _ = await client.run_job("trainSae", **training(run, name=name, **options))
             saes.append(sae)
             histories.append((await client.ask(HISTORY, id=sae))["sae"]["trainingHistory"])
-    return Trained(url, saes, histories)
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
-    """Run a server that has trained two SAEs."""
-    directory = tmp_path_factory.mktemp("compared")
-    with server_process(directory, MODEL_DIRS=str(tiny_model_dir), WARM_UP="false") as server:
-        yield asyncio.run(train(server.url, tiny_model_dir))
+    return Trained(tiny_server.url, saes, histories)
 
 
 async def test_saes_are_compared_by_what_the_address_says_and_measured_on_the_same_texts(

@@ -4,6 +4,8 @@ import asyncio
 import csv
 import io
 import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from tests.browser.browsing import NEEDS_BROWSER, drive, driving
 from tests.browser.trainings import capture, launch, sae_of, training
 from tests.e2e.client import Api, api, load_model
 from tests.support.curves import CurveClient
-from tests.support.server_process import RunningServer, server_process
+from tests.support.server_process import server_process
 
 pytestmark = [
     *NEEDS_BROWSER,
@@ -33,9 +35,47 @@ async def history(client: Api, sae: str) -> list[dict[str, Any]]:
     return points
 
 
-async def end(server: RunningServer, sign: signal.Signals) -> None:
-    server.process.send_signal(sign)
-    await asyncio.to_thread(server.process.wait, 30)
+class Returning:
+    """A server that goes away, and comes back with its files and at its port."""
+
+    def __init__(self, running: ExitStack, artifact_dir: Path, **settings: str) -> None:
+        self._running = running
+        self._settings = settings
+        self._server = running.enter_context(server_process(artifact_dir, **settings))
+        self.url = self._server.url
+        self.artifact_dir = artifact_dir
+
+    async def end(self, sign: signal.Signals) -> None:
+        """Send a signal, and wait for the end."""
+        self._server.process.send_signal(sign)
+        await asyncio.to_thread(self._server.process.wait, 30)
+
+    def start(self) -> None:
+        """Come back."""
+        again = server_process(self.artifact_dir, port=self._server.port, **self._settings)
+        self._server = self._running.enter_context(again)
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Returning]:
+    """Run a server in whose queue one job fits; to be left with nothing in it."""
+    settings = {"MODEL_DIRS": str(tiny_model_dir), "SNAPSHOT_INTERVAL_SECONDS": "1", "WARM_UP": "false"}
+    with ExitStack() as running:
+        yield Returning(running, tmp_path_factory.mktemp("returning"), MAX_QUEUED_JOBS="1", **settings)
+
+
+@pytest.fixture(scope="module")
+async def language_model(server: Returning, tiny_model_dir: Path) -> str:
+    """Load the tiny model, and return its ID."""
+    async with api(server.url) as client:
+        return await load_model(client, str(tiny_model_dir), "tiny")
+
+
+@pytest.fixture(scope="module")
+async def run(server: Returning, language_model: str) -> str:
+    """Capture activations to train on, and return the run's ID."""
+    async with api(server.url) as client:
+        return (await client.run_job("captureActivations", **capture(language_model, 300)))[0]
 
 
 async def running_now(client: Api, job: str) -> None:
@@ -92,25 +132,21 @@ def assert_nothing_came_twice(frames: list[dict[str, Any]], sae: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
 async def test_two_tabs_have_the_whole_curve_and_nothing_twice_after_the_server_went_away_in_mid_training(
-    sign: signal.Signals, tiny_model_dir: Path, tmp_path: Path
+    sign: signal.Signals, server: Returning, run: str
 ) -> None:
-    settings = {"MODEL_DIRS": str(tiny_model_dir), "SNAPSHOT_INTERVAL_SECONDS": "1", "WARM_UP": "false"}
-    with server_process(tmp_path, **settings) as server:
+    async with api(server.url) as client:
+        job = await launch(client, "trainSae", training(run, latentCount=1024, epochs=EPOCHS))
+        sae = await sae_of(client, job)
+    async with driving("follow_training", server.url, job=job, path="/jobs") as browser:
+        await browser.reached("following")
+        await server.end(sign)
+        await browser.reached("away")
+        server.start()
+        await browser.reached("canceled")
         async with api(server.url) as client:
-            language_model = await load_model(client, str(tiny_model_dir), "tiny")
-            run, _ = await client.run_job("captureActivations", **capture(language_model, 300))
-            job = await launch(client, "trainSae", training(run, latentCount=1024, epochs=EPOCHS))
-            sae = await sae_of(client, job)
-        async with driving("follow_training", server.url, job=job, path="/jobs") as browser:
-            await browser.reached("following")
-            await end(server, sign)
-            await browser.reached("away")
-            with server_process(tmp_path, port=server.port, **settings) as again:
-                await browser.reached("canceled")
-                async with api(again.url) as client:
-                    expected = await history(client, sae)
-                await browser.hand(lastStep=expected[-1]["step"])
-                await browser.ended()
+            expected = await history(client, sae)
+        await browser.hand(lastStep=expected[-1]["step"])
+        await browser.ended()
 
     found = browser.found
     assert len(expected) > 15
@@ -130,27 +166,24 @@ def cut_short(store: Path) -> None:
 
 @pytest.mark.slow
 async def test_a_failed_job_shows_its_error_and_log_and_a_full_queue_says_when_to_try_again(
-    tiny_model_dir: Path, tmp_path: Path
+    server: Returning, language_model: str, run: str
 ) -> None:
-    settings = {"MODEL_DIRS": str(tiny_model_dir), "MAX_QUEUED_JOBS": "1", "WARM_UP": "false"}
-    with server_process(tmp_path, **settings) as server:
-        async with api(server.url) as client:
-            language_model = await load_model(client, str(tiny_model_dir), "tiny")
-            whole, _ = await client.run_job("captureActivations", **capture(language_model, 50))
-            torn, _ = await client.run_job("captureActivations", **capture(language_model, 50))
-            cut_short(tmp_path / "store" / "runs" / torn)
-            failed = await launch(client, "trainSae", training(torn))
-            *_, last = await client.follow(failed)
-            running = await launch(client, "trainSae", training(whole, epochs=1000, latentCount=1024))
-            await running_now(client, running)
-            waiting = await launch(client, "trainSae", training(whole))
-            found = await drive("retry_job", server.url, path=f"/jobs/{failed}")
-            log = (await client.ask("query($id: ID!) { job(id: $id) { log { message } } }", id=failed))["job"]
-            full = await client.do(
-                "retryJob", "... on QueueFull { retryAfterSeconds message }", id=("ID!", failed)
-            )
-            for job in (waiting, running):
-                await client.do("cancelJob", "... on JobCancelRequested { job { id } }", id=("ID!", job))
+    async with api(server.url) as client:
+        torn, _ = await client.run_job("captureActivations", **capture(language_model, 50))
+        cut_short(server.artifact_dir / "store" / "runs" / torn)
+        failed = await launch(client, "trainSae", training(torn))
+        *_, last = await client.follow(failed)
+        running = await launch(client, "trainSae", training(run, epochs=1000, latentCount=1024))
+        await running_now(client, running)
+        waiting = await launch(client, "trainSae", training(run))
+        found = await drive("retry_job", server.url, path=f"/jobs/{failed}")
+        log = (await client.ask("query($id: ID!) { job(id: $id) { log { message } } }", id=failed))["job"]
+        full = await client.do(
+            "retryJob", "... on QueueFull { retryAfterSeconds message }", id=("ID!", failed)
+        )
+        for job in (waiting, running):
+            await client.do("cancelJob", "... on JobCancelRequested { job { id } }", id=("ID!", job))
+        await client.follow(running)
 
     assert last["status"] == "FAILED" and last["error"]
     assert last["error"] in found["shown"]

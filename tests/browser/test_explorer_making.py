@@ -23,7 +23,7 @@ ANIMALS = ("cat", "dog", "owl", "fox")
 TEXTS = [f"The {animal} sits on the mat and looks at the moon." for animal in ANIMALS] * 5
 WAIT_SECONDS = 240
 JOB = "... on JobLaunched { job { id } }"
-ADD = """mutation($path: String!) { addLanguageModel(input: {name: "tiny", source: {path: $path}}) {
+ADD = """mutation($path: String!) { addLanguageModel(input: {name: "forms' model", source: {path: $path}}) {
   ... on LanguageModelAdded { languageModel { id } } } }"""
 LOAD = f"mutation($id: ID!) {{ loadLanguageModel(id: $id) {{ {JOB} }} }}"
 UPLOAD = """mutation($file: Upload!) { uploadDataset(input: {file: $file}, name: "kept") {
@@ -73,19 +73,16 @@ def empty_server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def made(
-    tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[RunningServer, dict[str, str]]]:
-    """Run a server with a model, a stored dataset and a run; give their IDs."""
-    with server_process(tmp_path_factory.mktemp("artifacts"), MODEL_DIRS=str(tiny_model_dir)) as server:
-        model = ask(server, ADD, path=str(tiny_model_dir))["languageModel"]["id"]
-        finished(server, ask(server, LOAD, id=model))
-        dataset = stored(server)
-        query = "query($id: ID!) { languageModel(id: $id) { layers { name } } }"
-        layer = ask(server, query, id=model)["layers"][0]["name"]
-        inputs = {"languageModelId": model, "layers": [layer], "dataset": {"datasetId": dataset}}
-        run = finished(server, ask(server, CAPTURE, input=inputs | {"name": "twenty texts"}))
-        yield server, {"model": model, "dataset": dataset, "run": run}
+def made(tiny_server: RunningServer, tiny_model_dir: Path) -> tuple[RunningServer, dict[str, str]]:
+    """Make a model, a stored dataset and a run; give the server and their IDs."""
+    model = ask(tiny_server, ADD, path=str(tiny_model_dir))["languageModel"]["id"]
+    finished(tiny_server, ask(tiny_server, LOAD, id=model))
+    dataset = stored(tiny_server)
+    query = "query($id: ID!) { languageModel(id: $id) { layers { name } } }"
+    layer = ask(tiny_server, query, id=model)["layers"][0]["name"]
+    inputs = {"languageModelId": model, "layers": [layer], "dataset": {"datasetId": dataset}}
+    run = finished(tiny_server, ask(tiny_server, CAPTURE, input=inputs | {"name": "twenty texts"}))
+    return tiny_server, {"model": model, "dataset": dataset, "run": run}
 
 
 @pytest.mark.slow

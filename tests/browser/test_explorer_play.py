@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -10,7 +9,7 @@ import pytest
 
 from gql_server.api.transport import explorer
 from tests.browser.browsing import NEEDS_BROWSER, drive
-from tests.browser.small_sae import SmallSae, make_small_sae
+from tests.browser.small_sae import SmallSae
 from tests.e2e.client import Api, api
 from tests.support.server_process import RunningServer
 
@@ -39,9 +38,9 @@ async def client(tiny_server: RunningServer) -> AsyncIterator[Api]:
 
 
 @pytest.fixture(scope="module")
-async def sae(client: Api, tiny_model_dir: Path) -> SmallSae:
-    """Make a small SAE."""
-    return await make_small_sae(client, tiny_model_dir, "played with")
+def sae(small_sae: SmallSae) -> SmallSae:
+    """Give it a short name."""
+    return small_sae
 
 
 def number(text: str) -> float:
@@ -102,7 +101,7 @@ async def test_both_texts_are_written_together_and_a_link_writes_them_again(
     assert [re.sub(r":.*", "", run) for run in found["earlier"]] == ["Run 1"]
 
 
-async def test_an_explanation_leads_to_an_edit_that_can_be_saved_and_loaded(
+async def test_an_explanation_leads_to_an_edit_that_can_be_saved_loaded_and_deleted(
     tiny_server: RunningServer, client: Api, sae: SmallSae
 ) -> None:
     path = f"/saes/{sae.id}/play?prompt={quote(PROMPT)}"
@@ -125,6 +124,9 @@ async def test_an_explanation_leads_to_an_edit_that_can_be_saved_and_loaded(
     first = expected[0]["neuron"]["index"]
     assert parse_qs(urlsplit(found["address"]).query)["edits"] == [f"{first}:0:0"]
     assert [index(text) for text in found["loaded"]] == [first]
+    assert found["kept"] == found["loaded"]
+    configs = "query($id: ID!) { sae(id: $id) { conceptConfigs { nodes { id } } } }"
+    assert (await client.ask(configs, id=sae.id))["sae"]["conceptConfigs"]["nodes"] == []
 
 
 async def test_a_contrast_leads_to_neurons_and_to_the_playground(

@@ -11,8 +11,7 @@ from benchmarks import screenshots
 from benchmarks.served import Client
 from gql_server.api.transport import explorer
 from tests.browser.browsing import NEEDS_BROWSER
-from tests.browser.small_sae import SmallSae, make_small_sae
-from tests.e2e.client import api
+from tests.browser.small_sae import SmallSae
 from tests.support.server_process import RunningServer
 
 pytestmark = [
@@ -23,12 +22,9 @@ pytestmark = [
 
 
 async def test_each_page_is_taken_in_light_and_dark(
-    tiny_server: RunningServer, tiny_model_dir: Path, tmp_path: Path
+    tiny_server: RunningServer, small_sae: SmallSae, tmp_path: Path
 ) -> None:
-    async with api(tiny_server.url) as client:
-        sae = await make_small_sae(client, tiny_model_dir, "taken pictures of")
-
-    await asyncio.to_thread(check_pictures, tiny_server.url, sae, tmp_path)
+    await asyncio.to_thread(check_pictures, tiny_server.url, small_sae, tmp_path)
 
 
 def check_pictures(url: str, sae: SmallSae, directory: Path) -> None:
