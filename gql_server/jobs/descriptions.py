@@ -8,6 +8,13 @@ from gql_server import ids
 from models import ActivationRun, Job, LanguageModel, Sae
 from models.enums import LayerKind
 
+BUILT_IN_TEXTS = {"PYTHON_REFERENCE": "the Python reference"}
+
+
+def texts_for_title(dataset_description: str) -> str:
+    """Return a dataset for a title: one that is built in by words, another as it is described."""
+    return BUILT_IN_TEXTS.get(dataset_description, dataset_description)
+
 
 @dataclass(frozen=True)
 class SubjectIds:

@@ -12,7 +12,7 @@ from gql_server import ids
 from gql_server.artifacts.manifest import MANIFEST_FILE, Manifest, assemble, write_manifest
 from gql_server.artifacts.provenance import to_json
 from gql_server.errors import Conflict
-from gql_server.jobs.descriptions import JobDescription, Subjects
+from gql_server.jobs.descriptions import JobDescription, Subjects, texts_for_title
 from gql_server.jobs.handler import ArtifactHandler
 from gql_server.protocol.results import CaptureResult
 from gql_server.protocol.sources import HubDataset
@@ -207,7 +207,7 @@ class CaptureHandler(ArtifactHandler[CaptureActivations, CaptureResult, Activati
         what = f"{len(layers)} layers" if layers else "activations"
         if len(layers) == 1:
             what = about.layer_name(layers[0])
-        texts = f" on {run.dataset_description}" if run else ""
+        texts = f" on {texts_for_title(run.dataset_description)}" if run else ""
         asked = ("batch_size", "max_length", "long_texts", "dtype", "sample_offset", "sample_limit")
         return JobDescription(
             f"Capture {what} of {about.language_model_name}{texts}",

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
 from gql_server.errors import Conflict
-from gql_server.jobs.descriptions import JobDescription, Subjects
+from gql_server.jobs.descriptions import JobDescription, Subjects, texts_for_title
 from gql_server.jobs.handler import JobHandler
 from gql_server.protocol.results import EvaluationResult
 from gql_server.protocol.sources import HubDataset
@@ -130,7 +130,8 @@ class EvaluationHandler(JobHandler[EvaluateSae, EvaluationResult]):
     def describe(cls, job: Job, about: Subjects) -> JobDescription:
         """Name the SAE and the texts; what is left out is the SAE's own unless it was asked for."""
         wanted = job.request
-        texts = f" on {wanted['dataset_description']}" if "dataset_description" in wanted else ""
+        dataset = wanted.get("dataset_description")
+        texts = f" on {texts_for_title(dataset)}" if dataset is not None else ""
         positions, outliers = wanted.get("exclude_first_positions"), wanted.get("exclude_outliers")
         own = exclusions.of_sae(about.sae) if about.sae else None
         names = (

@@ -134,6 +134,18 @@ async def test_a_title_and_a_request_of_each_kind(server: AppContext) -> None:
     )
 
 
+async def test_a_title_says_in_words_what_is_built_in(server: AppContext) -> None:
+    run = await add_run(server, await add_language_model(server), dataset_description="PYTHON_REFERENCE")
+    sae = await add_sae(server, run)
+    about = {"language_model_id": run.language_model_id}
+    capture = await add(server, JobKind.CAPTURE_ACTIVATIONS, run.id, **about, activation_run_id=run.id)
+    on_it = EVALUATED | {"dataset_kind": "BUILT_IN", "dataset_description": "PYTHON_REFERENCE"}
+    evaluate = await add(server, JobKind.EVALUATE_SAE, sae.id, **about, **on_it)
+
+    assert (await described(server, capture))[0] == "Capture block 1 of tiny on the Python reference"
+    assert (await described(server, evaluate))[0] == "Evaluate sae on the Python reference"
+
+
 @pytest.mark.parametrize(
     ("run_name", "activations"),
     [
