@@ -35,6 +35,8 @@ export function JobProgress({ job, detailed = false }: JobProgressProps) {
       {detailed && isRunning && (
         <span className={styles.line}>
           <span>
+            {/* Until the first one is done nobody sees that anything happens: a model may have to be loaded. */}
+            {progress.completed === 0 && "Getting ready… "}
             {compact(progress.completed)}
             {progress.total !== null && ` of ${compact(progress.total)}`} {progress.unit.toLowerCase()}
             {progress.ratePerSecond !== null && `, ${compact(progress.ratePerSecond)} per second`}
