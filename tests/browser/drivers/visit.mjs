@@ -19,6 +19,8 @@ const OFFLINE = [
 ];
 // High enough for the editors to draw all of their lines.
 const VIEWPORT = { width: 1400, height: 2400 };
+// A job may wait for processors that other tests have.
+const PATIENCE_MS = 120_000;
 
 /** Tell the test how far the driver is. */
 export function tell(stage) {
@@ -42,6 +44,7 @@ export async function visit(drive) {
   const browser = await chromium.launch({ executablePath, args: OFFLINE });
   try {
     const context = await browser.newContext({ viewport });
+    context.setDefaultTimeout(PATIENCE_MS);
     await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin });
     const requests = [];
     const errors = [];
