@@ -134,7 +134,7 @@ def _new_run(
 ) -> ActivationRun:
     return ActivationRun(
         id=run_id,
-        name=request.name or f"{language_model.name} on {dataset.description}"[:200],
+        name=request.name or f"{language_model.name} on {texts_for_title(dataset.description)}"[:200],
         language_model_id=language_model.id,
         dataset_kind=dataset.kind,
         dataset_description=dataset.description,

@@ -146,6 +146,19 @@ async def test_a_title_says_in_words_what_is_built_in(server: AppContext) -> Non
     assert (await described(server, evaluate))[0] == "Evaluate sae on the Python reference"
 
 
+async def test_a_run_without_a_name_of_its_own_is_named_by_its_model_and_texts(server: AppContext) -> None:
+    language_model = await add_language_model(server)
+    capture = """mutation($id: ID!) { captureActivations(input: {
+      languageModelId: $id, layers: ["m_layers_1"], maxLength: 16, dataset: {builtIn: PYTHON_REFERENCE} }) {
+        ... on JobLaunched { job { result { ... on ActivationRun { name dataset { description } } } } } } }"""
+    launched = await ask(server, capture, id=language_model.id)
+
+    assert launched["captureActivations"]["job"]["result"] == {
+        "name": "tiny on the Python reference",
+        "dataset": {"description": "PYTHON_REFERENCE"},
+    }
+
+
 @pytest.mark.parametrize(
     ("run_name", "activations"),
     [
