@@ -1,18 +1,21 @@
-"""The API process stays small: it imports nothing of what computes."""
+"""The API process stays small, and a worker is there at once: neither imports what computes as it begins."""
 
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = {"torch", "transformers", "mi_crow", "overcomplete", "datasets", "numpy", "pyarrow", "tokenizers"}
 
 
-def test_the_application_imports_no_computing() -> None:
+@pytest.mark.parametrize("module", ["gql_server.server.app", "gql_server.compute.worker.main"])
+def test_no_computing_is_imported(module: str) -> None:
     run = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", "import gql_server.server.app"],
+        [sys.executable, "-X", "importtime", "-c", f"import {module}"],
         capture_output=True,
         text=True,
         check=True,
     )
     imported = {line.rsplit("|", 1)[-1].strip() for line in run.stderr.splitlines() if "|" in line}
-    assert "gql_server.server.app" in imported
+    assert module in imported
     assert {name.split(".")[0] for name in imported} & HEAVY == set()

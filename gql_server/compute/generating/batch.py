@@ -12,6 +12,7 @@ from torch import Tensor
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.generating.batching import can_join
 from gql_server.compute.generating.model_inputs import ModelInputs
+from gql_server.compute.generating.padding import FEW_POSITIONS, MAX_PADDING
 from gql_server.compute.inspection.peaks import PromptLatents
 from gql_server.compute.language_models.forward import stopping_after
 from gql_server.compute.language_models.layers import is_head
@@ -23,11 +24,6 @@ from gql_server.compute.saes.row_hooks import HookedRows, RowHooks
 from gql_server.compute.saes.sparse_latents import SparseLatents
 
 from mi_crow.language_model.language_model import LanguageModel
-
-FEW_POSITIONS = 4_096
-"""Positions of a batch, padding among them, up to which it does not matter how many are padding."""
-MAX_PADDING = 2
-"""Limit on a larger batch's positions when it takes in others, as a multiple of those of its texts."""
 
 
 @dataclass(frozen=True)

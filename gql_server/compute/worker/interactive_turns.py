@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from greenlet import getcurrent, greenlet
 
-from gql_server.compute.generating.batch import MAX_PADDING
+from gql_server.compute.generating.padding import MAX_PADDING
 from gql_server.compute.worker.inbox import Inbox
 from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import (
