@@ -20,7 +20,9 @@ from gql_server.compute.worker.stages import Tell
 N_TEXTS = 64
 """Texts that are drawn for all neurons together."""
 NEAR_TEXTS = 5
-_NEIGHBORS, _TEXTS_EACH = 10, 3
+_NEIGHBORS = 10
+_FIRST_TEXTS, _ALL_TEXTS = 3, 10
+"""Strongest texts of each of these neurons that come first, and that are looked at."""
 _NEURONS_AT_ONCE = 2048
 Integers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -80,13 +82,17 @@ class DrawnTexts:
 def near_texts(firings: KeptFirings, similar: Tensor, top_numbers: Tensor, tell: Tell) -> dict[str, Tensor]:
     """Return texts of each neuron's nearest neurons on which it does not fire, the nearest neuron's first.
 
-    Of the 10 nearest neurons' 3 strongest texts the first 5 are named: by the neuron, and the text's place
-    among its top texts; -1 where there are fewer. Only of texts whose firings are kept can that be told.
+    Of the 10 nearest neurons' 3 strongest texts, and then of their next 7, the first 5 are named: by the
+    neuron, and the text's place among its top texts; -1 where there are fewer. Only of texts whose firings
+    are kept can that be told, on long runs a few of these.
     ``similar`` [n_neurons, m], ``top_numbers`` [n_neurons, k]: -1 for none. ``tell`` is called between
     chunks.
     """
     n_neurons = len(similar)
-    near, top = similar[:, :_NEIGHBORS].numpy(), top_numbers[:, :_TEXTS_EACH].numpy().astype(np.int64)
+    near, top = similar[:, :_NEIGHBORS].numpy(), top_numbers[:, :_ALL_TEXTS].numpy().astype(np.int64)
+    neighbor, place = np.divmod(np.arange(near.shape[1] * top.shape[1]), top.shape[1])
+    order = np.argsort(place >= _FIRST_TEXTS, kind="stable")
+    neighbor, place = neighbor[order], place[order]
     tell(0, n_neurons)
     texts = firings.row_texts[firings.rows].astype(np.int64)
     fired = np.unique(firings.neurons.astype(np.int64) << 32 | texts)
@@ -96,14 +102,14 @@ def near_texts(firings: KeptFirings, similar: Tensor, top_numbers: Tensor, tell:
         tell(start, n_neurons)
         of_neurons = np.arange(start, min(start + _NEURONS_AT_ONCE, n_neurons))
         neighbors = near[of_neurons]
-        numbers = np.where(neighbors[:, :, None] >= 0, top[neighbors], -1).reshape(len(of_neurons), -1)
+        numbers = np.where(neighbors >= 0, top[neighbors].transpose(2, 0, 1), -1)[place, :, neighbor].T
         keys = of_neurons[:, None] << 32 | np.maximum(numbers, 0)
         silent = (numbers >= 0) & firings.keeps(numbers) & ~_contains(fired, keys) & _first(numbers)
         rank = np.cumsum(silent, axis=1) - 1
         rows, columns = np.nonzero(silent & (rank < NEAR_TEXTS))
         to = of_neurons[rows], rank[rows, columns]
-        neurons[to] = neighbors[rows, columns // top.shape[1]]
-        places[to] = columns % top.shape[1]
+        neurons[to] = neighbors[rows, neighbor[columns]]
+        places[to] = place[columns]
     return {"near_text_neurons": torch.from_numpy(neurons), "near_text_places": torch.from_numpy(places)}
 
 

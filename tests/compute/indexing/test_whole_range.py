@@ -189,11 +189,13 @@ def check_near_texts(found: Indexed, kept: set[int]) -> int:
     for neuron in range(N_LATENTS):
         expected: list[tuple[int, int]] = []
         seen = set[int]()
-        for near in tensors["similar_neurons"][neuron][:10].tolist():
-            for place, row in enumerate(tensors["top_rows"][near][:3].tolist()):
-                if row in kept and row not in seen and not found.latents[row][:, neuron].any():
-                    expected.append((near, place))
-                seen.add(row)
+        for some in (slice(0, 3), slice(3, 10)):
+            for near in tensors["similar_neurons"][neuron][:10].tolist():
+                for place in list(range(tensors["top_rows"].shape[1]))[some]:
+                    row = int(tensors["top_rows"][near, place])
+                    if row in kept and row not in seen and not found.latents[row][:, neuron].any():
+                        expected.append((near, place))
+                    seen.add(row)
         pairs = zip(tensors["near_text_neurons"][neuron], tensors["near_text_places"][neuron], strict=True)
         assert [(int(near), int(place)) for near, place in pairs if near >= 0] == expected[:5]
         count += len(expected[:5])
