@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import strawberry
 
@@ -76,7 +76,7 @@ _KEY = (
 
 @one_of_input_type
 class SaeSourceInput:
-    """Where somebody else's SAE lies, in one of these formats."""
+    """Where somebody else's SAE lies."""
 
     sae_lens: str | None = strawberry.field(
         description=(
@@ -87,6 +87,12 @@ class SaeSourceInput:
     mi_crow: str | None = strawberry.field(
         description=(
             "A checkpoint that a mi_crow SAE class saved, under one of the server's model directories."
+        )
+    )
+    path: str | None = strawberry.field(
+        description=(
+            "A directory or a file in any format that is known (SaeSourceFormat), under one of the server's"
+            " model directories: the server finds out which. Of a directory with several SAEs, name one."
         )
     )
 
@@ -103,13 +109,19 @@ class ImportSaeInput:
 
     def request(self) -> ImportSaeRequest:
         """Return what the service is asked for."""
-        sae_lens = self.source.sae_lens
+        source = self.source
+        given: dict[Literal["SAE_LENS", "MI_CROW"] | None, str | None] = {
+            "SAE_LENS": source.sae_lens,
+            "MI_CROW": source.mi_crow,
+            None: source.path,
+        }
+        format, path = next((name, path) for name, path in given.items() if isinstance(path, str))
         return ImportSaeRequest(
             language_model_id=self.language_model_id,
             layer=self.layer,
             name=self.name,
-            format="MI_CROW" if sae_lens is None else "SAE_LENS",
-            path=(self.source.mi_crow or "") if sae_lens is None else sae_lens,
+            format=format,
+            path=path,
             idempotency_key=self.idempotency_key,
         )
 

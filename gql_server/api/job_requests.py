@@ -1,18 +1,18 @@
 """What jobs were asked for, defaults filled in: an object type for each kind of job."""
 
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Any, TypeVar
 
 import strawberry
 
 from gql_server.api import activation_runs, language_models, saes
-from gql_server.api.common import describe_enum, field, interface_type, object_type
+from gql_server.api.common import field, interface_type, object_type
 from gql_server.api.context import Info
 from gql_server.api.datasets import Dataset
 from gql_server.api.enums import DatasetKind, FloatType, LongTexts
 from gql_server.api.exports import SaeExportFormat
 from gql_server.api.references import ActivationRunRef, LanguageModelRef, SaeRef
+from gql_server.api.sae_sources import SaeSourceFormat
 from gql_server.api.training import TrainingConfig, training_config
 from gql_server.jobs.descriptions import JobDescription, SubjectIds, Subjects
 from gql_server.services import job_kinds
@@ -191,31 +191,14 @@ class EvaluateRequest(JobRequest):
         )
 
 
-class SaeSourceFormat(StrEnum):
-    """A format that SAEs are imported from."""
-
-    SAE_LENS = "SAE_LENS"
-    MI_CROW = "MI_CROW"
-
-
-describe_enum(
-    SaeSourceFormat,
-    "A format that SAEs are imported from.",
-    {
-        "SAE_LENS": "A directory with cfg.json and sae_weights.safetensors.",
-        "MI_CROW": "A checkpoint that a mi_crow SAE class saved.",
-    },
-)
-
-
 @asks(JobKind.IMPORT_SAE, lambda asked: asked | {"source_format": SaeSourceFormat(asked["source_format"])})
 @object_type
 class ImportRequest(JobRequest):
     """An SAE to import."""
 
     layer: str | None = strawberry.field(description="As ImportSaeInput.layer.")
-    source_format: SaeSourceFormat = strawberry.field(description="Which field of SaeSourceInput was given.")
-    source: str = strawberry.field(description="The path that was given in it.")
+    source_format: SaeSourceFormat = strawberry.field(description="The format that it is in.")
+    source: str = strawberry.field(description="The path that was given.")
 
     @field
     def sae(self) -> SaeRef | None:

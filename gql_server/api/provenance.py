@@ -7,6 +7,7 @@ import strawberry
 
 from gql_server.api.common import BigInt, finite_number, from_row, object_type
 from gql_server.api.enums import DatasetKind, FloatType, LanguageModelSourceKind, LongTexts
+from gql_server.api.sae_sources import SaeSourceFormat
 from gql_server.api.training import TrainingConfig, training_config
 from gql_server.artifacts import provenance as stored
 from gql_server.model_files.identity import fingerprint
@@ -201,6 +202,12 @@ class SaeProvenance:
     source_files: list[HashedFile] = strawberry.field(
         description="The files that it was imported from; none where it was trained here."
     )
+    source_format: SaeSourceFormat | None = strawberry.field(
+        description=(
+            "Their format; null where it was trained here, and where an earlier version imported it: its"
+            " import's Job.request says it then."
+        )
+    )
     metric_definitions_version: int = strawberry.field(
         description="Which definitions the figures of its training follow; see docs/metrics.md."
     )
@@ -264,6 +271,7 @@ def sae_provenance(content: dict[str, Any] | None) -> SaeProvenance | None:
         training=_training(found.training),
         language_model=language_model_provenance(found.language_model),
         source_files=_files(found.source_files),
+        source_format=SaeSourceFormat(found.source_format) if found.source_format else None,
         versions=_versions(found.versions),
     )
 

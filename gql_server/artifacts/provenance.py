@@ -128,6 +128,8 @@ class SaeProvenance(msgspec.Struct, frozen=True):
     source_files: list[FileHash] = []
     language_model: LanguageModelProvenance | None = None
     """Of an imported SAE, the model that it was imported for, as it was then; a run has its own."""
+    source_format: str | None = None
+    """The format of source_files; None where it was trained here, or an earlier version imported it."""
 
 
 class IndexProvenance(msgspec.Struct, frozen=True):

@@ -7,16 +7,14 @@ before 6, is read as that reads it (``handle_pre_6_0_config``). docs/import-expo
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gql_server.formats.sae_classes import IMPORTED_AS
+from gql_server.formats.sae_sources.refusing import NotRepresentable, shown
+from gql_server.formats.sae_sources.source_files import flag, whole_number
 
 CFG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
-MAX_CFG_BYTES = 1024 * 1024
-"""The largest cfg.json that is read; a real one has one or two thousand bytes."""
-
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 KEPT_METADATA = (
     "model_name",
@@ -44,7 +42,6 @@ _PROCESSING = (
 )
 """Arguments with which TransformerLens changes a model's weights."""
 _MAX_KEPT_CHARACTERS = 300
-_MAX_SHOWN_CHARACTERS = 60
 _OLD_NAMES = {
     "hook_point": "hook_name",
     "hook_point_head_index": "hook_head_index",
@@ -52,15 +49,6 @@ _OLD_NAMES = {
 }
 _TRANSCODER_KEYS = ("d_out", "hook_name_out", "hook_layer_out", "hook_head_index_out", "hf_hook_name_out")
 _VERSION = re.compile(r"(\d{1,6})(\.|$)")
-_HOOK = re.compile(r"blocks\.(\d{1,6})\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)")
-
-
-class NotRepresentable(Exception):
-    """The SAE cannot be taken over exactly. ``reason`` is one sentence for people."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -85,38 +73,26 @@ class SaeLensConfig:
     """The plain values among KEPT_METADATA, and MODEL_ARGUMENTS."""
 
     @property
-    def tensor_shapes(self) -> dict[str, list[int]]:
-        """The shape of every tensor that the file of weights must have."""
-        shapes = {
-            "W_enc": [self.n_inputs, self.n_latents],
-            "b_enc": [self.n_latents],
-            "W_dec": [self.n_latents, self.n_inputs],
-            "b_dec": [self.n_inputs],
-        }
-        return shapes | ({"threshold": [self.n_latents]} if self.architecture == "jumprelu" else {})
+    def prepends_bos(self) -> bool | None:
+        """Whether its texts began with a BOS; None where that is not said."""
+        said = self.metadata.get("prepend_bos")
+        return None if said is None else bool(said)
 
     @property
-    def block_and_place(self) -> tuple[int, str] | None:
-        """The block that the metadata's hook_name counts and where in it, such as (9, "resid_post")."""
-        found = _HOOK.fullmatch(str(self.metadata.get("hook_name")))
-        return (int(found[1]), found[2]) if found else None
+    def notes_on_processing(self) -> list[str]:
+        """What there is to say of the language model that it was trained on."""
+        if self.says_unprocessed:
+            return []
+        arguments = self.metadata.get(MODEL_ARGUMENTS)
+        said = "none" if arguments is None else json.dumps(arguments)
+        return [
+            "Its cfg.json does not say that it was trained on a model with unprocessed weights"
+            f" ({MODEL_ARGUMENTS}: {said}): its inputs may not be what this server's model gives."
+        ]
 
 
-def read_file(path: Path) -> SaeLensConfig:
-    """Read a cfg.json.
-
-    Raises:
-        NotRepresentable: It says what is wrong with it.
-        OSError: The file cannot be read.
-    """
-    with path.open("rb") as file:
-        content = file.read(MAX_CFG_BYTES + 1)
-    return read(content)
-
-
-def read(content: bytes) -> SaeLensConfig:
-    """Return what the content of a cfg.json says; raises NotRepresentable."""
-    cfg = _parse(content)
+def read(cfg: dict[str, Any]) -> SaeLensConfig:
+    """Return what a cfg.json says. NotRepresentable says what is wrong with it."""
     old = _is_old(cfg)
     if old:
         cfg = _modernized(cfg)
@@ -125,33 +101,22 @@ def read(content: bytes) -> SaeLensConfig:
         raise NotRepresentable(f"{CFG_FILE}: metadata must be an object.")
     architecture = _architecture(cfg, metadata)
     _check_computation(cfg, metadata)
-    n_latents = _whole_number(cfg, "d_sae")
+    n_latents = whole_number(CFG_FILE, cfg, "d_sae")
     config = SaeLensConfig(
         architecture=architecture,
-        n_inputs=_whole_number(cfg, "d_in"),
+        n_inputs=whole_number(CFG_FILE, cfg, "d_in"),
         n_latents=n_latents,
-        k=_whole_number(cfg, "k") if architecture == "topk" else None,
+        k=whole_number(CFG_FILE, cfg, "k") if architecture == "topk" else None,
         dtype=_dtype(cfg),
-        subtracts_bias=_flag(cfg, "apply_b_dec_to_input", default=True),
-        rescales=architecture == "topk" and _flag(cfg, "rescale_acts_by_decoder_norm", default=False),
+        subtracts_bias=flag(CFG_FILE, cfg, "apply_b_dec_to_input", default=True),
+        rescales=architecture == "topk"
+        and flag(CFG_FILE, cfg, "rescale_acts_by_decoder_norm", default=False),
         says_unprocessed=_says_unprocessed(metadata, old=old),
         metadata=_kept(metadata),
     )
     if config.k is not None and config.k > n_latents:
         raise NotRepresentable(f"{CFG_FILE}: k is {config.k}, more than the {n_latents} of d_sae.")
     return config
-
-
-def _parse(content: bytes) -> dict[str, Any]:
-    if len(content) > MAX_CFG_BYTES:
-        raise NotRepresentable(f"{CFG_FILE} is larger than the {MAX_CFG_BYTES:,} bytes that it may have.")
-    try:
-        cfg = json.loads(content, parse_constant=lambda _: None)
-    except (ValueError, RecursionError):
-        raise NotRepresentable(f"{CFG_FILE} is not JSON: name a directory that SAELens has saved.") from None
-    if not isinstance(cfg, dict):
-        raise NotRepresentable(f"{CFG_FILE} is not a JSON object: name a directory that SAELens has saved.")
-    return cfg
 
 
 def _is_old(cfg: dict[str, Any]) -> bool:
@@ -163,7 +128,7 @@ def _is_old(cfg: dict[str, Any]) -> bool:
         return True
     found = _VERSION.match(str(version))
     if found is None:
-        raise NotRepresentable(f"{CFG_FILE}: sae_lens_version is no version: {_shown(version)}.")
+        raise NotRepresentable(f"{CFG_FILE}: sae_lens_version is no version: {shown(version)}.")
     return int(found[1]) < 6
 
 
@@ -198,7 +163,7 @@ def _architecture(cfg: dict[str, Any], metadata: dict[str, Any]) -> str:
     if not isinstance(architecture, str) or architecture not in IMPORTED_AS:
         known = ", ".join(IMPORTED_AS)
         raise NotRepresentable(
-            f"The architecture {_shown(architecture)} has no counterpart here: {known} can be imported."
+            f"The architecture {shown(architecture)} has no counterpart here: {known} can be imported."
         )
     return architecture
 
@@ -208,7 +173,7 @@ def _check_computation(cfg: dict[str, Any], metadata: dict[str, Any]) -> None:
     normalize = cfg.get("normalize_activations")
     if normalize not in (None, "none"):
         raise NotRepresentable(
-            f"normalize_activations is {_shown(normalize)}: fold the normalization into the weights with"
+            f"normalize_activations is {shown(normalize)}: fold the normalization into the weights with"
             " SAELens, so that it is none, and import that."
         )
     reshape = cfg.get("reshape_activations")
@@ -223,7 +188,7 @@ def _check_computation(cfg: dict[str, Any], metadata: dict[str, Any]) -> None:
     fitting = (None, "", "relu", *(("topk",) if cfg["architecture"] == "topk" else ()))
     if cfg.get("activation_fn") not in fitting:
         raise NotRepresentable(
-            f"The activation function {_shown(cfg['activation_fn'])} does not go with the architecture"
+            f"The activation function {shown(cfg['activation_fn'])} does not go with the architecture"
             f" {cfg['architecture']} here."
         )
     for name, what in (("finetuning_scaling_factor", "scaling factors"), ("use_error_term", "an error term")):
@@ -231,24 +196,10 @@ def _check_computation(cfg: dict[str, Any], metadata: dict[str, Any]) -> None:
             raise NotRepresentable(f"It has {what} ({name}), which have no place in an SAE here.")
 
 
-def _whole_number(cfg: dict[str, Any], name: str) -> int:
-    value = cfg.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
-        raise NotRepresentable(f"{CFG_FILE}: {name} must be a number from 1, not {_shown(value)}.")
-    return value
-
-
-def _flag(cfg: dict[str, Any], name: str, *, default: bool) -> bool:
-    value = cfg.get(name, default)
-    if not isinstance(value, bool):
-        raise NotRepresentable(f"{CFG_FILE}: {name} must be true or false, not {_shown(value)}.")
-    return value
-
-
 def _dtype(cfg: dict[str, Any]) -> str:
     dtype = str(cfg.get("dtype", "float32")).removeprefix("torch.")
     if dtype not in DTYPES:
-        raise NotRepresentable(f"{CFG_FILE}: dtype is {_shown(dtype)}; it can be {', '.join(DTYPES)}.")
+        raise NotRepresentable(f"{CFG_FILE}: dtype is {shown(dtype)}; it can be {', '.join(DTYPES)}.")
     return dtype
 
 
@@ -282,8 +233,3 @@ def _is_plain(value: Any) -> bool:
 def _plain(value: Any) -> Any:
     # JSON can spell half a character, which no file or database takes.
     return value.encode(errors="replace").decode() if isinstance(value, str) else value
-
-
-def _shown(value: Any) -> str:
-    text = ascii(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
-    return text if len(text) <= _MAX_SHOWN_CHARACTERS else f"{text[:_MAX_SHOWN_CHARACTERS]}…"

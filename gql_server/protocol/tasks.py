@@ -169,16 +169,17 @@ class ImportSae(Task, frozen=True):
     language_model_id: str
     layer: str
     kind: str
-    """The layer's LayerKind of the API, and its depth: what SAELens' hook names are compared with."""
+    """The layer's LayerKind of the API, and its depth: what the source's name of a place is compared with."""
     depth: int | None
     n_inputs: int | None
     """The layer's width, where it is known."""
     max_latents: int
-    format: Literal["SAE_LENS", "MI_CROW"]
+    format: str
+    """A key of formats/sae_sources/registry.py."""
     source: str
     """As the client has named it."""
     files: dict[str, str]
-    """Real paths by name: cfg.json and sae_weights.safetensors, or the checkpoint's."""
+    """Real paths by name, the configuration first."""
     roots: list[str]
     """Real paths of the model directories, under which the files must still lie."""
     sae_dir: str
@@ -187,6 +188,8 @@ class ImportSae(Task, frozen=True):
     attempt: int = 1
     writes_bos: bool | None = None
     """Whether the language model writes a BOS before texts; None where that is not known."""
+    norms_behind: bool | None = None
+    """Whether it has norms behind attention and MLP, as Gemma 2 has; None where that is not known."""
     language_model: LanguageModelSource | None = None
     """Noted in the provenance as it is now; None in tasks of earlier versions."""
 

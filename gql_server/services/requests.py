@@ -150,12 +150,15 @@ class EvaluateRequest:
 
 @dataclass(frozen=True)
 class ImportSaeRequest:
-    """Somebody else's SAE to take over; ``path`` is as the client has named it."""
+    """Somebody else's SAE to take over; ``path`` is as the client has named it.
+
+    ``format`` is None where that is to be found out.
+    """
 
     language_model_id: str
     layer: str
     name: str | None
-    format: Literal["SAE_LENS", "MI_CROW"]
+    format: Literal["SAE_LENS", "MI_CROW"] | None
     path: str
     idempotency_key: str | None
 

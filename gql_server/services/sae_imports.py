@@ -10,31 +10,26 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gql_server import ids
-from gql_server.artifacts.files import open_inside, resolve_inside
+from gql_server.artifacts.files import resolve_inside
 from gql_server.artifacts.provenance import to_json
-from gql_server.errors import Conflict, InvalidInput
-from gql_server.formats import sae_lens_config
-from gql_server.formats.sae_lens_config import CFG_FILE, MAX_CFG_BYTES, WEIGHTS_FILE, NotRepresentable
+from gql_server.errors import Conflict
+from gql_server.formats.sae_sources.places import NORMS_BEHIND
+from gql_server.formats.sae_sources.registry import FORMATS
 from gql_server.jobs.descriptions import JobDescription, Subjects
 from gql_server.jobs.handler import ArtifactHandler
 from gql_server.processes.reader_pool import refusing
 from gql_server.protocol.results import ImportResult
 from gql_server.protocol.tasks import ImportSae
-from gql_server.services import artifacts, launching, lookup, model_identity, quota
+from gql_server.services import artifacts, launching, lookup, model_identity, sae_sources
 from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once, writes_bos
 from gql_server.services.requests import ImportSaeRequest, Launched
 from gql_server.services.unused_names import unused_name
-from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, Sae
 from models.enums import JobKind, JobStatus, LayerKind, ProgressUnit, SaeOrigin
 
 log = structlog.get_logger(__name__)
-
-_PATHS = {"SAE_LENS": ["source", "saeLens"], "MI_CROW": ["source", "miCrow"]}
-_COPIES = 3
-"""What is read, and the checkpoint that comes of it, which may be twice as large."""
 
 
 async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
@@ -53,8 +48,8 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
         width = await _width_of(session, language_model, layer)
     await model_identity.check_described(server, language_model)
     settings = server.settings.model_copy(update={"token": None})  # It is no reader's business.
-    with refusing(_PATHS[request.format], "The files cannot be read"):
-        files = await server.readers.files.run(_check_source, settings, request, width)
+    with refusing(sae_sources.PATHS[request.format], "The files cannot be read"):
+        found = await server.readers.files.run(sae_sources.look, settings, request, width)
 
     sae = _new_sae(request, language_model)
 
@@ -68,9 +63,10 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
             "language_model_id": language_model.id,
             "layer": layer,
             "width": width,
-            "format": request.format,
+            "format": found.format,
             "source": request.path,
-            "files": {name: str(path) for name, path in files.items()},
+            "files": {name: str(path) for name, path in found.files.items()},
+            "norms_behind": _norms_behind(language_model),
         },
         makes=sae,
         check=check,
@@ -108,60 +104,10 @@ async def _width_of(
     return next((width for width in widths if width is not None), None)
 
 
-def _check_source(settings: Settings, request: ImportSaeRequest, width: int | None) -> dict[str, Path]:
-    """Return the files to read, real ones and each under a model directory; takes its time."""
-    path = _PATHS[request.format]
-    found = resolve_inside(request.path, settings.model_dirs)
-    if found is None:
-        raise InvalidInput.at(
-            path, "There is no such directory or file under one of this server's model directories."
-        )
-    try:
-        if request.format == "MI_CROW":
-            files = {Path(request.path).name: _plain_file(found)}
-        else:
-            files = {name: _plain_file(_inside(settings, found / name)) for name in (CFG_FILE, WEIGHTS_FILE)}
-            with open_inside(files[CFG_FILE], _roots(settings)) as cfg:
-                _check_config(settings, sae_lens_config.read(cfg.read(MAX_CFG_BYTES + 1)), width)
-    except NotRepresentable as error:
-        raise InvalidInput.at(path, error.reason) from error
-    except OSError as error:
-        raise InvalidInput.at(path, f"The files cannot be read: {error.strerror}.") from error
-    n_bytes = sum(file.stat().st_size for file in files.values())
-    quota.check(path, _COPIES * n_bytes, "The SAE's files", settings)
-    return files
-
-
-def _roots(settings: Settings) -> list[Path]:
-    return [root.resolve() for root in settings.model_dirs]
-
-
-def _inside(settings: Settings, path: Path) -> Path:
-    """Return the real path of a file of a directory, which may be a link to another place."""
-    found = resolve_inside(str(path), settings.model_dirs)
-    if found is None:
-        raise NotRepresentable(
-            f"The directory has no {path.name}, or one that is a link out of this server's model directories:"
-            f" name a directory with {CFG_FILE} and {WEIGHTS_FILE}."
-        )
-    return found
-
-
-def _plain_file(path: Path) -> Path:
-    if not path.is_file():
-        raise NotRepresentable(f"{path.name!r} is not a file.")
-    return path
-
-
-def _check_config(settings: Settings, config: sae_lens_config.SaeLensConfig, width: int | None) -> None:
-    if width not in (None, config.n_inputs):
-        raise NotRepresentable(
-            f"The SAE is for activations of width {config.n_inputs}; the layer's are {width} wide."
-        )
-    if config.n_latents > settings.max_latents:
-        raise NotRepresentable(
-            f"The SAE has {config.n_latents:,} neurons; this server takes {settings.max_latents:,}."
-        )
+def _norms_behind(language_model: LanguageModel) -> bool:
+    """Whether there are norms behind attention and MLP, as in Gemma 2; not only before them."""
+    behind = f"_{NORMS_BEHIND[LayerKind.MLP]}"
+    return any(layer["name"].endswith(behind) for layer in language_model.layers or [])
 
 
 def _new_sae(request: ImportSaeRequest, language_model: LanguageModel) -> Sae:
@@ -174,6 +120,11 @@ def _new_sae(request: ImportSaeRequest, language_model: LanguageModel) -> Sae:
         layer=request.layer,
         directory=f"sae/{language_model.id}/{sae_id}",
     )
+
+
+def _in_format(format: str | None) -> str:
+    found = FORMATS.get(format or "")
+    return f" ({found.title})" if found else ""
 
 
 class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
@@ -194,7 +145,8 @@ class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
         source = wanted.get("source", "")
         layer = (wanted.get("layer") or {}).get("name", "")
         return JobDescription(
-            f"Import {Path(source).name or 'an SAE'} for {about.language_model_name},"
+            f"Import {Path(source).name or 'an SAE'}{_in_format(wanted.get('format'))} for"
+            f" {about.language_model_name},"
             f" {about.layer_name(layer)}",
             {"layer": layer, "source_format": wanted.get("format"), "source": source},
         )
@@ -215,11 +167,12 @@ class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
             format=wanted["format"],
             source=wanted["source"],
             files=wanted["files"],
-            roots=[str(root) for root in _roots(self._settings)],
+            roots=[str(root) for root in sae_sources.roots(self._settings)],
             sae_dir=str(artifacts.sae_directory(self._settings, sae)),
             min_free_bytes=self._settings.min_free_bytes,
             attempt=job.attempt,
             writes_bos=writes_bos(language_model),
+            norms_behind=wanted.get("norms_behind"),
             language_model=artifacts.language_model_source(self._settings, language_model),
         )
 

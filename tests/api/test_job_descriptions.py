@@ -123,7 +123,7 @@ async def test_a_title_and_a_request_of_each_kind(server: AppContext) -> None:
     import_ = await add(server, JobKind.IMPORT_SAE, sae.id, language_model_id=model.id, **source)
     asked = {"layer": "m_other", "sourceFormat": "SAE_LENS", "source": "/models/gemma/sae_1"}
     assert await described(server, import_) == (
-        "Import sae_1 for tiny, m_other",
+        "Import sae_1 (SAELens) for tiny, m_other",
         {"__typename": "ImportRequest", **lm, **asked},
     )
 

@@ -19,7 +19,7 @@ from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerOutOfMemory
 from gql_server.protocol.results import ExportResult, ImportResult
 from gql_server.protocol.tasks import ExportSae, ImportSae
 from gql_server.protocol.wire import TaskFailed
-from gql_server.services import artifacts, jobs, lookup, sae_exports, sae_imports, saes, startup
+from gql_server.services import artifacts, jobs, lookup, sae_exports, sae_imports, sae_sources, saes, startup
 from gql_server.services.app_context import AppContext
 from gql_server.services.requests import ExportSaeRequest, ImportSaeRequest, Launched
 from gql_server.tokens.options import TokenizerFacts
@@ -109,10 +109,11 @@ async def test_an_import_makes_an_sae_whose_sizes_are_known_when_it_has_been_rea
         ({"path": ""}, ["source", "saeLens"]),
         ({"path": "../artifacts"}, ["source", "saeLens"]),
         ({"path": "/etc"}, ["source", "saeLens"]),
-        ({"path": "theirs/cfg.json"}, ["source", "saeLens"]),
         ({"path": "."}, ["source", "saeLens"]),
         ({"path": "x\0"}, ["source", "saeLens"]),
         ({"path": "theirs", "format": "MI_CROW"}, ["source", "miCrow"]),
+        ({"path": "nothing", "format": None}, ["source", "path"]),
+        ({"path": ".", "format": None}, ["source", "path"]),
         ({"path": "nothing.pt", "format": "MI_CROW"}, ["source", "miCrow"]),
         ({"idempotency_key": ""}, ["idempotencyKey"]),
     ],
@@ -131,8 +132,8 @@ async def test_what_cannot_be_is_refused_at_its_field(
     [
         ({"architecture": "gated"}, "'gated' has no counterpart here: standard, topk, jumprelu"),
         ({"normalize_activations": "layer_norm"}, "fold the normalization"),
-        ({"d_in": 17}, "width 17; the layer's are 16 wide"),
-        ({"d_sae": 65}, "65 neurons; this server takes 64"),
+        ({"d_in": 17}, "d_in and d_sae say [17, 64]"),
+        ({"d_sae": 65}, "d_in and d_sae say [16, 65]"),
         (None, "is not JSON"),
     ],
 )
@@ -144,6 +145,15 @@ async def test_a_cfg_json_that_cannot_be_taken_over_is_refused_before_a_job(
         path.write_text(json.dumps(json.loads(path.read_text()) | cfg) if cfg else "{")
         refusal = await refused(server, lambda: sae_imports.import_(server, request))
         assert sentence in refusal.message
+
+
+async def test_what_does_not_fit_the_layer_or_the_server_is_refused_before_a_job(tmp_path: Path) -> None:
+    async with prepared(tmp_path, max_latents=63) as (server, _, request):
+        refusal = await refused(server, lambda: sae_imports.import_(server, request))
+        assert "64 neurons; this server takes 63" in refusal.message
+        narrow = replace(request, language_model_id=(await add_language_model(server, "n", hidden_size=8)).id)
+        refusal = await refused(server, lambda: sae_imports.import_(server, narrow))
+        assert "width 16; the layer's are 8 wide" in refusal.message
 
 
 async def test_links_out_of_the_model_directories_are_refused_and_those_inside_followed(
@@ -172,7 +182,7 @@ async def test_a_directory_that_becomes_a_link_after_it_was_looked_at_is_not_rea
 ) -> None:
     async with prepared(tmp_path) as (server, _, request):
         theirs, outside = tmp_path / "models" / "theirs", tmp_path / "outside"
-        look = sae_imports._plain_file
+        look = sae_sources._plain_file
 
         def look_and_exchange(path: Path) -> Path:
             found = look(path)
@@ -182,8 +192,8 @@ async def test_a_directory_that_becomes_a_link_after_it_was_looked_at_is_not_rea
                 theirs.symlink_to(outside)
             return found
 
-        monkeypatch.setattr(sae_imports, "_inside", lambda settings, path: path)
-        monkeypatch.setattr(sae_imports, "_plain_file", look_and_exchange)
+        monkeypatch.setattr(sae_sources, "_inside", lambda settings, path: path)
+        monkeypatch.setattr(sae_sources, "_plain_file", look_and_exchange)
         refusal = await refused(server, lambda: sae_imports.import_(server, request))
         assert "The files cannot be read" in refusal.message and "secret" not in refusal.message
 
@@ -213,6 +223,57 @@ async def test_the_width_of_a_layer_that_is_no_block_comes_from_the_model_or_fro
         await add_run(server, lm, layers=[{"name": "gate", "hidden_size": 32}])
         refusal = await refused(server, lambda: sae_imports.import_(server, for_gate))
         assert "the layer's are 32 wide" in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("norm", "is_behind"), [("post_feedforward_layernorm", True), ("post_attention_layernorm", False)]
+)
+async def test_an_import_knows_whether_the_model_has_norms_behind_attention_and_mlp(
+    norm: str, is_behind: bool, tmp_path: Path
+) -> None:
+    executor = Holding()
+    async with prepared(tmp_path, executor) as (server, _, request):
+        # Of Llama's, post_attention_layernorm is before the MLP, not behind the attention.
+        layer = {"name": f"m_layers_1_{norm}", "kind": "NORM", "depth": 1, "module_class": "RMSNorm"}
+        lm = await add_language_model(server, "with norms", hidden_size=16, layers=[*LAYERS, layer])
+        await sae_imports.import_(server, replace(request, language_model_id=lm.id))
+        (await executor.started.get()).finish(RESULT)
+        task = executor.tasks[0][1]
+        assert isinstance(task, ImportSae) and task.norms_behind is is_behind
+
+
+async def test_the_format_of_a_path_is_found_out_and_noted(tmp_path: Path) -> None:
+    async with prepared(tmp_path, finishing(RESULT)) as (server, _, request):
+        for path in ("theirs", "theirs/cfg.json", "theirs/sae_weights.safetensors"):
+            found = replace(request, format=None, path=path)
+            job = await end_of(server, await sae_imports.import_(server, found))
+            assert job.request["format"] == "SAE_LENS" and job.request["source"] == path
+            assert list(job.request["files"]) == ["cfg.json", "sae_weights.safetensors"]
+
+
+async def test_a_directory_in_no_format_is_refused_with_what_was_found_and_what_is_near(
+    tmp_path: Path,
+) -> None:
+    async with prepared(tmp_path) as (server, _, request):
+        models = tmp_path / "models"
+        (models / "theirs" / "cfg.json").unlink()
+        found = replace(request, format=None)
+        refusal = await refused(server, lambda: sae_imports.import_(server, found))
+        assert isinstance(refusal, InvalidInput) and refusal.problems[0].path == ["source", "path"]
+        assert "Found: sae_weights.safetensors." in refusal.message
+        assert "W_enc [16, 64]" in refusal.message
+        assert "nearest format is SAELens" in refusal.message and "cfg.json is missing" in refusal.message
+
+
+async def test_a_directory_of_several_saes_is_refused_with_what_to_name(tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, _, request):
+        for number in range(12):
+            made("standard", tmp_path / "models" / "several" / f"trainer_{number:02}")
+        found = replace(request, format=None, path="several")
+        refusal = await refused(server, lambda: sae_imports.import_(server, found))
+        assert "holds 12 of what may be SAEs" in refusal.message
+        assert "trainer_00; trainer_01" in refusal.message and "and 2 more" in refusal.message
+        assert "trainer_10" not in refusal.message
 
 
 async def test_a_source_that_does_not_fit_on_the_disk_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Checkpoints that others name: read as tensors and plain values alone, and every field checked.
 
-No unpickler sees the file, not even torch's (``weights_only``): checkpoint_pickles reads what it describes,
+No unpickler sees the file, not even torch's (``weights_only``): formats/sae_sources reads what it describes,
 and a tensor's bytes are read once its shape is the one that the SAE's sizes give.
 """
 
@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gql_server.compute.formats.checkpoint_files import CheckpointFile, opened
-from gql_server.compute.formats.checkpoint_pickles import StoredTensor
+from gql_server.compute.formats.checkpoint_files import TorchFile, opened
 from gql_server.compute.saes.affine_saes import AffineSae
 from gql_server.compute.saes.classes import SaeClass, SaeClasses
 from gql_server.compute.saes.linear_engine import engine_of
-from gql_server.compute.saes.weights import check_finite
 from gql_server.compute.worker.context import TaskError
+from gql_server.formats.sae_sources.pickles import StoredTensor
 
 from mi_crow.mechanistic.sae.sae import Sae
 
@@ -61,7 +60,7 @@ def read_checkpoint(path: Path, classes: SaeClasses, n_inputs: int | None, max_l
     )
 
 
-def _mi_crow(file: CheckpointFile, classes: SaeClasses, n_inputs: int | None, max_latents: int) -> Checkpoint:
+def _mi_crow(file: TorchFile, classes: SaeClasses, n_inputs: int | None, max_latents: int) -> Checkpoint:
     metadata = file.content["mi_crow_metadata"]
     if not isinstance(metadata, dict):
         raise TaskError("The checkpoint's mi_crow_metadata is no dictionary, as save() writes it.")
@@ -78,7 +77,7 @@ def _mi_crow(file: CheckpointFile, classes: SaeClasses, n_inputs: int | None, ma
     return Checkpoint(name, sae, k, notes + _notes_of_edits(file, metadata.get("concepts_state"), sizes[0]))
 
 
-def _affine(file: CheckpointFile, classes: SaeClasses, n_inputs: int | None, max_latents: int) -> Checkpoint:
+def _affine(file: TorchFile, classes: SaeClasses, n_inputs: int | None, max_latents: int) -> Checkpoint:
     content = file.content
     name = content["sae_class"]
     known = classes.names_of(AffineSae)
@@ -113,9 +112,7 @@ def _whole_number(metadata: Mapping[str, Any], name: str, most: int) -> int:
     return value
 
 
-def _filled(
-    file: CheckpointFile, where: str, sae_class: SaeClass, sizes: tuple[int, int], k: int | None
-) -> Sae:
+def _filled(file: TorchFile, where: str, sae_class: SaeClass, sizes: tuple[int, int], k: int | None) -> Sae:
     """Make an SAE with the tensors of a checkpoint, after a check of their shapes."""
     name, state = sae_class.name, file.content[where]
     if not isinstance(state, dict):
@@ -140,19 +137,17 @@ def _shapes(sae_class: SaeClass, n_latents: int, n_inputs: int) -> dict[str, lis
     return {key: [sizes[size] for size in tensor.shape] for key, tensor in tiny.items()}
 
 
-def _checked(file: CheckpointFile, name: str, stored: Any, shape: list[int]) -> Tensor:
+def _checked(file: TorchFile, name: str, stored: Any, shape: list[int]) -> Tensor:
     if not isinstance(stored, StoredTensor):
         raise TaskError(f"What the checkpoint calls {name} is no plain tensor.")
     if list(stored.shape) != shape:
         raise TaskError(f"The tensor {name} has the shape {list(stored.shape)}; its sizes say {shape}.")
     if stored.dtype != "float32":
         raise TaskError(f"The tensor {name} is {stored.dtype}, not float32.")
-    tensor = file.tensor(stored)
-    check_finite(name, tensor)
-    return tensor
+    return file.tensor(stored, name)
 
 
-def _notes_of_edits(file: CheckpointFile, concepts: Any, n_latents: int) -> list[str]:
+def _notes_of_edits(file: TorchFile, concepts: Any, n_latents: int) -> list[str]:
     """Return a note on a checkpoint's own edits, which are not taken over: concept configs have them here."""
     if not isinstance(concepts, dict):
         return []

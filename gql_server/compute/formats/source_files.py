@@ -75,6 +75,7 @@ def take(source: Source, copy: Path, on_bytes: Callable[[int], None]) -> TakenFi
         TaskError: It has changed since it was opened.
     """
     name, size = source.name, source.byte_size
+    source.file.seek(0)
     digest, taken = hashlib.sha256(), 0
     with copy.open("xb") as target:
         while piece := source.file.read(min(CHUNK_BYTES, size + 1 - taken)):

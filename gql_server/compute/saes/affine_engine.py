@@ -98,16 +98,21 @@ class AffineEngine(nn.Module, Engine):
         self.decoder_bias.div_(scale)
 
     def load_weights(self, weights: SaeWeights) -> None:
-        """Take over weights of the same sizes."""
+        """Take over weights of the same sizes: the tensors themselves, also of an engine without any yet."""
         tensors = {
             "encoder_weight": weights.encoder_weight,
             "encoder_bias": weights.encoder_bias,
             "decoder_weight": weights.decoder_weight,
             "decoder_bias": weights.decoder_bias,
         }
-        threshold = {} if weights.threshold is None else {"threshold": weights.threshold}
-        self.load_state_dict(tensors | threshold)
+        if weights.threshold is not None:
+            tensors["threshold"] = self.threshold_of(weights.threshold)
+        self.load_state_dict(tensors, assign=True)
         self.subtracts_bias = weights.subtracts_bias
+
+    def threshold_of(self, thresholds: Tensor) -> Tensor:
+        """Return the thresholds [n_latents] of some weights as the engine has them."""
+        return thresholds
 
 
 class ReLUEngine(AffineEngine):

@@ -97,6 +97,12 @@ class BatchTopKEngine(ThresholdEngine):
         smallest = [self._largest(batch)[1] for batch in batches]
         self.threshold.copy_(torch.stack(smallest).mean())
 
+    def threshold_of(self, thresholds: Tensor) -> Tensor:
+        """Return the one threshold that all latents have; ValueError where they differ."""
+        if not bool((thresholds == thresholds[0]).all()):
+            raise ValueError("a BatchTopKSae has one threshold for all latents")
+        return thresholds[0].clone()
+
     def _largest(self, x: Tensor) -> tuple[SparseLatents, Tensor]:
         """Return at least the k n largest positive pre-activations of n tokens, and the smallest of those."""
         wanted = min(self.k * len(x), len(x) * self.nb_concepts)

@@ -148,8 +148,8 @@ CFG_REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "scaling factors": ({"finetuning_scaling_factor": True}, "scaling factors"),
     "an error term": ({"use_error_term": True}, "error term"),
     "another activation function": ({"activation_fn": "tanh-relu"}, "'tanh-relu' does not go"),
-    "another width": ({"d_in": 17}, "width 17; the layer's are 16"),
-    "too many neurons": ({"d_sae": 1001}, "1,001 neurons; this server takes 1,000"),
+    "another width than its tensors": ({"d_in": 17}, "shape [16, 64]; d_in and d_sae say [17, 64]"),
+    "more neurons than its tensors": ({"d_sae": 1001}, "d_in and d_sae say [16, 1001]"),
     "no width": ({"d_in": None}, "d_in must be a number from 1, not None"),
     "a width that is no number": ({"d_in": True}, "d_in must be a number from 1, not True"),
     "a negative size": ({"d_sae": -64}, "d_sae must be a number from 1, not -64"),
@@ -200,7 +200,7 @@ WEIGHTS_REFUSALS: dict[str, tuple[dict[str, Tensor | None], str]] = {
     "infinity": ({"b_enc": with_value(WEIGHTS["b_enc"], torch.inf)}, "b_enc has values that are NaN or"),
     "a tensor missing": ({"b_enc": None}, "lacks b_enc"),
     "a tensor of jumprelu": ({"threshold": torch.zeros(64)}, "do not have: 'threshold'"),
-    "whole numbers": ({"b_enc": torch.zeros(64, dtype=torch.int32)}, "values of the type I32"),
+    "whole numbers": ({"b_enc": torch.zeros(64, dtype=torch.int32)}, "values of the type int32"),
     "more precision": (
         {"b_dec": torch.full((16,), 0.1, dtype=torch.float64)},
         "round to the float32 of cfg.json",
@@ -246,7 +246,7 @@ def test_rows_of_zeros_by_whose_length_is_divided_are_refused(tmp_path: Path) ->
     weights = load_file(source / "sae_weights.safetensors")["W_dec"]
     weights[7] = 0
     set_tensors(source, W_dec=weights)
-    assert "Rows of W_dec are zero" in refusal(source)
+    assert "(W_dec) are zero" in refusal(source)
 
 
 @pytest.mark.parametrize("factor", [1e-30, 1e30])
@@ -313,7 +313,21 @@ def test_a_type_that_safetensors_does_not_know_is_told_of_in_a_sentence(sae_lens
 def test_a_file_of_weights_that_is_larger_than_its_tensors_is_not_even_copied(sae_lens: Path) -> None:
     with (sae_lens / "sae_weights.safetensors").open("r+b") as file:
         file.truncate(10**12)  # Sparse: no disk has it.
-    assert "the limit is" in refusal(sae_lens)
+    assert "does not describe tensors" in refusal(sae_lens)
+
+
+def test_a_checkpoint_that_is_larger_than_any_of_its_sizes_is_not_even_copied(tmp_path: Path) -> None:
+    path = checkpoint("L1Sae", tmp_path)
+    content = path.read_bytes()
+    with path.open("wb") as file:
+        file.seek(10**12)  # Sparse, and before a ZIP file anything may stand.
+        file.write(content)
+    assert "has 1,000,000,0" in (reason := refusal(path)) and "the limit is" in reason
+
+
+def test_what_does_not_fit_the_layer_or_the_server_is_refused(sae_lens: Path) -> None:
+    assert "width 16; the layer's are 17 wide" in refusal(sae_lens, n_inputs=17)
+    assert "64 neurons; this server takes 63" in refusal(sae_lens, max_latents=63)
 
 
 def test_a_link_in_the_place_of_a_file_is_not_followed(sae_lens: Path, tmp_path: Path) -> None:
@@ -411,7 +425,9 @@ def test_texts_that_began_otherwise_in_the_training_are_told_of(
         ("MLP", 3, "blocks.3.hook_mlp_out", True),
         ("ATTENTION", 3, "blocks.3.hook_attn_out", True),
         ("BLOCK", 3, "blocks.3.hook_mlp_out", True),
-        ("BLOCK", 0, "model.layers.7", False),
+        ("BLOCK", 0, "model.layers.7", True),
+        ("BLOCK", 7, "model.layers.7", False),
+        ("BLOCK", 7, "a place of nobody's", False),
         ("BLOCK", 0, None, False),
     ],
 )
@@ -421,8 +437,36 @@ def test_a_hook_that_may_be_at_another_place_is_told_of(
     set_cfg(sae_lens, metadata={"sae_lens_version": "6.0.0", "hook_name": hook})
     context = RecordingContext()
     import_sae(task_for(sae_lens, kind=kind, depth=depth), context, SaeClasses())
-    notes = [event.message for event in context.events if isinstance(event, Log) and "hook" in event.message]
+    notes = [log.message for log in logs(context) if "names the place" in log.message]
     assert len(notes) == differs and all(str(hook) in note for note in notes)
+
+
+GEMMA = "gemma2_model_layers_3_"
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer", "norms_behind", "hook", "told"),
+    [
+        ("MLP", "m_mlp", False, "blocks.3.hook_mlp_out", None),
+        ("MLP", f"{GEMMA}mlp", True, "blocks.3.hook_mlp_out", "post_feedforward_layernorm puts out"),
+        ("NORM", f"{GEMMA}post_feedforward_layernorm", True, "blocks.3.hook_mlp_out", None),
+        ("NORM", f"{GEMMA}post_feedforward_layernorm", None, "blocks.3.hook_mlp_out", "such as Gemma 2"),
+        ("NORM", f"{GEMMA}pre_feedforward_layernorm", True, "blocks.3.hook_mlp_out", "another place"),
+        ("NORM", f"{GEMMA}post_attention_layernorm", True, "blocks.3.hook_attn_out", None),
+        ("NORM", f"{GEMMA}post_feedforward_layernorm", True, "blocks.3.hook_attn_out", "another place"),
+        ("ATTENTION", f"{GEMMA}self_attn", True, "model.layers.3.self_attn.output", None),
+        ("NORM", f"{GEMMA}post_feedforward_layernorm", True, "model.layers.2.mlp", "another place"),
+    ],
+)
+def test_in_models_with_norms_behind_attention_and_mlp_hooks_of_transformer_lens_are_those_norms(
+    kind: str, layer: str, norms_behind: bool | None, hook: str, told: str | None, sae_lens: Path
+) -> None:
+    set_cfg(sae_lens, metadata={"sae_lens_version": "6.0.0", "hook_name": hook})
+    context = RecordingContext()
+    task = task_for(sae_lens, kind=kind, depth=3, layer=layer, norms_behind=norms_behind)
+    import_sae(task, context, SaeClasses())
+    notes = [log.message for log in logs(context) if hook in log.message]
+    assert len(notes) == (told is not None) and all(str(told) in note for note in notes)
 
 
 @pytest.mark.parametrize(
@@ -665,8 +709,16 @@ CHECKPOINT_REFUSALS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     ),
     "another width": ("L1Sae", set_item(META, "n_inputs", value=17), "width 17; the layer's are 16 wide"),
     "sizes that the tensors lack": ("L1Sae", set_item(META, "n_latents", value=65), "its sizes say [65, 16]"),
-    "too many neurons": ("L1Sae", set_item(META, "n_latents", value=1001), "from 1 to 1000, not 1001"),
-    "a size that is none": ("L1Sae", set_item(META, "n_latents", value="64"), "from 1 to 1000, not str"),
+    "too many neurons": (
+        "L1Sae",
+        set_item(META, "n_latents", value=1001),
+        "1,001 neurons; this server takes 1,000",
+    ),
+    "a size that is none": (
+        "L1Sae",
+        set_item(META, "n_latents", value="64"),
+        "n_latents must be a number from 1 to 16777216, not str",
+    ),
     "k that is too large": (
         "TopKSae",
         set_item(META, "k", value=65),

@@ -8,12 +8,13 @@ The opcodes are those of Python's ``pickletools``.
 """
 
 import io
+import math
 import pickletools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gql_server.compute.worker.context import TaskError
+from gql_server.formats.sae_sources.refusing import NotRepresentable
 
 MAX_STEPS = 20_000
 """Limit on the pickle's opcodes; an SAE's checkpoint has some hundreds."""
@@ -29,16 +30,19 @@ _STORAGES = {
     "torch HalfStorage": "float16",
     "torch BFloat16Storage": "bfloat16",
     "torch DoubleStorage": "float64",
+    "torch IntStorage": "int32",
+    "torch LongStorage": "int64",
 }
 _ORDERED_DICT = "collections OrderedDict"
 _REBUILD_TENSOR = "torch._utils _rebuild_tensor_v2"
-_ALLOWED = {_ORDERED_DICT, _REBUILD_TENSOR, *_STORAGES}
+_REBUILD_PARAMETER = "torch._utils _rebuild_parameter"
+_ALLOWED = {_ORDERED_DICT, _REBUILD_TENSOR, _REBUILD_PARAMETER, *_STORAGES}
 """The only names that a checkpoint's pickle may refer to."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies in the file; its values are in order, without gaps."""
+    """Where a tensor lies in the file; its values are in order, by rows or by columns, without gaps."""
 
     dtype: str
     """Such as float32."""
@@ -49,6 +53,8 @@ class StoredTensor:
     """The first value's place in the record, in values."""
     n_stored: int
     """Values that the record has."""
+    is_transposed: bool = False
+    """Whether a matrix is stored column by column, as the clone of a transpose is."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +82,12 @@ class _Dictionary:
 def read_pickle(content: bytes) -> Any:
     """Return what a pickle describes: dictionaries by strings of StoredTensors and plain values.
 
-    Raises TaskError where it describes anything else, or more than an SAE has.
+    Raises NotRepresentable where it describes anything else, or more than an SAE has.
     """
     machine = _Machine()
     for place, (name, argument) in enumerate(_steps(content)):
         if place >= MAX_STEPS:
-            raise TaskError("The checkpoint describes more than the few tensors of an SAE.")
+            raise NotRepresentable("The checkpoint describes more than the few tensors of an SAE.")
         machine.do(name, argument)
     return machine.result
 
@@ -100,7 +106,9 @@ def _steps(content: bytes) -> Iterator[tuple[str, Any]]:
             name = opcode.name
             yield name, _argument(opcode, stream)
     except ValueError as error:
-        raise TaskError("The checkpoint is damaged: its description of the tensors ends early.") from error
+        raise NotRepresentable(
+            "The checkpoint is damaged: its description of the tensors ends early."
+        ) from error
 
 
 def _argument(opcode: pickletools.OpcodeInfo, stream: io.BytesIO) -> Any:
@@ -110,8 +118,8 @@ def _argument(opcode: pickletools.OpcodeInfo, stream: io.BytesIO) -> Any:
     return opcode.arg.reader(stream) if opcode.arg else None
 
 
-def _more_than_tensors() -> TaskError:
-    return TaskError(
+def _more_than_tensors() -> NotRepresentable:
+    return NotRepresentable(
         "The checkpoint holds more than tensors and plain values by their names. Nothing of it was run; name"
         " a file that the save() of an SAE has written."
     )
@@ -176,7 +184,7 @@ class _Machine:
     def refer(self, name: str) -> None:
         """Put a name onto the stack, of the few that tensors need."""
         if name not in _ALLOWED:
-            raise TaskError(
+            raise NotRepresentable(
                 f"The checkpoint holds more than tensors: it refers to {name[:80]!a}. Nothing of it was run;"
                 " name a file that the save() of an SAE has written."
             )
@@ -197,6 +205,8 @@ class _Machine:
             self.push(_Dictionary())
         elif what == _Name(_REBUILD_TENSOR):
             self.push(_tensor(arguments))
+        elif what == _Name(_REBUILD_PARAMETER):
+            self.push(_parameter(arguments))
         else:
             raise _more_than_tensors()
 
@@ -283,7 +293,7 @@ def _fits_tuple(member: Any) -> bool:
     """Whether a tuple may have this: nothing deeper than a tensor's sizes among what describes it."""
     if isinstance(member, tuple):
         return all(isinstance(inner, int) for inner in member)
-    return _is_plain(member) or isinstance(member, _Name | _Storage | _Dictionary)
+    return _is_plain(member) or isinstance(member, _Name | _Storage | _Dictionary | StoredTensor)
 
 
 def _put(target: Any, key: Any, value: Any) -> None:
@@ -308,19 +318,38 @@ def _tensor(arguments: Any) -> StoredTensor:
         case _:
             raise _more_than_tensors()
     shape = tuple(_size(size) for size in shape)
-    n_values, in_order = 1, []
-    for size in reversed(shape):
-        in_order.append(n_values)
-        n_values *= size
-    fits = len(stride) == len(shape) and all(
-        found == step for found, step, size in zip(stride, in_order[::-1], shape, strict=True) if size != 1
-    )
+    row_by_row, column_by_column = _strides(shape), _strides(shape[::-1])[::-1]
+    n_values = math.prod(shape)
+    is_transposed = len(shape) == 2 and not _lies(stride, row_by_row, shape)
+    fits = _lies(stride, column_by_column if is_transposed else row_by_row, shape)
     if not fits or n_values == 0 or _size(offset) + n_values > storage.n_values:
-        raise TaskError("The checkpoint has a tensor whose values do not lie in its file one after another.")
-    return StoredTensor(storage.dtype, shape, storage.record, offset, storage.n_values)
+        raise NotRepresentable(
+            "The checkpoint has a tensor whose values do not lie in its file one after another."
+        )
+    return StoredTensor(storage.dtype, shape, storage.record, offset, storage.n_values, is_transposed)
+
+
+def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the strides of a tensor whose last dimension changes fastest."""
+    return tuple(math.prod(shape[place + 1 :]) for place in range(len(shape)))
+
+
+def _lies(stride: tuple[Any, ...], wanted: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    return len(stride) == len(shape) and all(
+        found == step for found, step, size in zip(stride, wanted, shape, strict=True) if size != 1
+    )
+
+
+def _parameter(arguments: Any) -> StoredTensor:
+    match arguments:
+        case (StoredTensor() as tensor, bool(), _Dictionary(items={})) if not arguments[2].items:
+            return tensor
+    raise _more_than_tensors()
 
 
 def _size(value: Any) -> int:
     if not isinstance(value, int) or not 0 <= value <= _MOST:
-        raise TaskError("The checkpoint has a tensor whose size or place is not one that a file can have.")
+        raise NotRepresentable(
+            "The checkpoint has a tensor whose size or place is not one that a file can have."
+        )
     return value

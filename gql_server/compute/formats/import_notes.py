@@ -1,0 +1,60 @@
+"""What an import tells of an SAE beside its weights: where it belongs, and what its training's texts were."""
+
+from gql_server.formats.sae_sources.description import SaeDescription
+from gql_server.formats.sae_sources.places import NORMS_BEHIND, is_elsewhere, place_of
+from gql_server.formats.sae_sources.registry import FORMATS
+from gql_server.protocol.tasks import ImportSae
+
+
+def notes_on(task: ImportSae, described: SaeDescription) -> list[str]:
+    """Return sentences for the job's log."""
+    title = FORMATS[described.format].title
+    notes = []
+    if task.n_inputs is None:
+        notes.append("The layer's width is not known, so it was not compared with the SAE's.")
+    if described.computed_in is not None:
+        notes.append(f"{title} computes it in {described.computed_in}; here it is computed in float32.")
+    return [*notes, *_on_place(task, described), *_on_bos(task, described), *described.notes]
+
+
+def _on_place(task: ImportSae, described: SaeDescription) -> list[str]:
+    place = place_of(described.place)
+    if place is None:
+        return []
+    norm = NORMS_BEHIND.get(place.kind or "")
+    if is_elsewhere(place, task.kind, task.depth, task.layer, task.norms_behind):
+        behind = (
+            f" In this model, which has norms behind attention and MLP, it is what {norm} puts out."
+            if place.is_behind_norm and task.norms_behind
+            else ""
+        )
+        return [
+            f"Its source names the place {described.place}, which is another place than the layer"
+            f" {task.layer}:"
+            f" what it reconstructs there may mean nothing.{behind}"
+        ]
+    if place.is_behind_norm and task.norms_behind is None:
+        return [
+            f"Its source names the place {described.place}: in models with a norm behind that, such as"
+            " Gemma 2,"
+            f" it is what that norm ({norm}) puts out, not the module before it."
+        ]
+    return []
+
+
+def _on_bos(task: ImportSae, described: SaeDescription) -> list[str]:
+    """Say where the texts that the SAE was trained on began otherwise than those here."""
+    trained_with = described.prepends_bos
+    if task.writes_bos is None or trained_with is None or trained_with == task.writes_bos:
+        return []
+    if trained_with:
+        return [
+            "Its source says that it was trained on texts with a BOS before them (prepend_bos: true), and"
+            " nothing is written before texts for this language model: set its addBos to true"
+            " (updateLanguageModel) for the same activations."
+        ]
+    return [
+        "Its source says that it was trained on texts without a BOS before them (prepend_bos: false), and"
+        " one is written for this language model: set its addBos to false (updateLanguageModel) for the same"
+        " activations."
+    ]

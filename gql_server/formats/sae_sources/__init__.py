@@ -1,0 +1,1 @@
+"""SAEs as others publish them: found, described and checked by names and headers alone, without torch."""

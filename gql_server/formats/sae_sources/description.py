@@ -1,0 +1,145 @@
+"""An SAE of somebody else as its files describe it: which class it becomes, and from which tensors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gql_server.formats.sae_sources.refusing import NotRepresentable
+from gql_server.formats.sae_sources.tensor_files import FLOAT_BYTES, TensorFile, TensorHeader
+
+
+@dataclass(frozen=True)
+class Part:
+    """One tensor of an SAE's weights, and what it takes to make it that."""
+
+    tensor: TensorHeader
+    is_transposed: bool = False
+    """Whether a matrix is stored as [n_inputs, n_latents]; here it is [n_latents, n_inputs]."""
+    factor: float = 1.0
+    """What it is multiplied by."""
+
+
+@dataclass(frozen=True)
+class UnitRows:
+    """The decoder's rows become unit; their lengths go into the encoder and its bias."""
+
+    option: str
+    """What a configuration calls that."""
+    library: str
+    dtype: str
+    """In which the library computes the lengths."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What a latent must be above: a vector, a scalar, or a tensor of either's logarithms."""
+
+    part: Part | None = None
+    value: float = 0.0
+    """For all latents; where there is no tensor."""
+    is_logarithm: bool = False
+    is_of_unit_rows: bool = False
+    """Whether it is compared with latents times the lengths of their decoder rows, by which it is divided."""
+
+
+@dataclass(frozen=True)
+class WeightsPlan:
+    """Which tensors of a file become the weights of an SAE of a class here.
+
+    z = f(W_e (x - b_d) + b_e)      x_hat = z W_d + b_d
+    """
+
+    file: str
+    encoder_weight: Part
+    encoder_bias: Part
+    decoder_weight: Part
+    decoder_bias: Part | None
+    """None for zeros."""
+    subtracts_bias: bool
+    threshold: Threshold | None = None
+    unit_rows: UnitRows | None = None
+    ones: TensorHeader | None = None
+    """A vector that may only be of ones, one for each latent."""
+
+
+@dataclass(frozen=True)
+class SaeDescription:
+    """An SAE that can be taken over, as far as it is told without reading its weights.
+
+    An SAE reads one place of a language model and writes one: today both are the output of a module, and the
+    same one. Neither normalizes its input by token.
+    """
+
+    format: str
+    """A key of registry.FORMATS."""
+    architecture: str
+    """As the source names it."""
+    sae_class: str
+    n_inputs: int
+    n_latents: int
+    k: int | None
+    files: Sequence[str]
+    """Names of those that are read, the configuration first."""
+    weights: WeightsPlan | None
+    """None for checkpoints of classes here, which these read."""
+    place: str | None = None
+    """Where its inputs come from, as the source names it: in TransformerLens' words or Hugging Face's."""
+    prepends_bos: bool | None = None
+    """Whether its texts began with a BOS; None where that is not said."""
+    computed_in: str | None = None
+    """The dtype in which the source's library computes it, where that is a narrow one."""
+    notes: Sequence[str] = ()
+    """What was folded into the weights, and what else there is to know, in sentences."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Plain values that the source says of itself."""
+
+    def check_fits(self, width: int | None, max_latents: int) -> None:
+        """Raise NotRepresentable where it is for another width, or has more neurons than it may."""
+        if width not in (None, self.n_inputs):
+            raise NotRepresentable(
+                f"The SAE is for activations of width {self.n_inputs}; the layer's are {width} wide."
+            )
+        if self.n_latents > max_latents:
+            raise NotRepresentable(
+                f"The SAE has {self.n_latents:,} neurons; this server takes {max_latents:,}."
+            )
+        if self.k is not None and self.k > self.n_latents:
+            raise NotRepresentable(f"Its k is {self.k:,}, more than its {self.n_latents:,} neurons.")
+
+    @property
+    def most_bytes(self) -> int:
+        """The most bytes that a file of its weights can have: in double precision, with a little beside."""
+        return 8 * (2 * self.n_inputs + 8) * self.n_latents + 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of an SAE, and which files say so."""
+
+    n_inputs: int
+    n_latents: int
+    said_by: str = "its biases"
+
+    def matrix(self, file: TensorFile, name: str, *, by_input: bool = False) -> Part:
+        """Return a matrix; ``by_input`` where it is stored as [n_inputs, n_latents]."""
+        shape = [self.n_latents, self.n_inputs]
+        return Part(file.weight(name, shape[::-1] if by_input else shape, self.said_by), by_input)
+
+    def latents(self, file: TensorFile, name: str) -> Part:
+        """Return a vector with a value for each latent."""
+        return Part(file.weight(name, [self.n_latents], self.said_by))
+
+    def inputs(self, file: TensorFile, name: str) -> Part:
+        """Return a vector with a value for each input."""
+        return Part(file.weight(name, [self.n_inputs], self.said_by))
+
+
+def scaled(part: Part, factor: float) -> Part:
+    """Return a part that is multiplied."""
+    return replace(part, factor=part.factor * factor)
+
+
+def narrow_dtype(plan: WeightsPlan) -> str | None:
+    """Return the dtype in which weights are stored where that is a narrow one."""
+    dtype = plan.encoder_weight.tensor.dtype
+    return dtype if FLOAT_BYTES[dtype] < FLOAT_BYTES["float32"] else None

@@ -1,0 +1,91 @@
+"""SAELens' own format: cfg.json and sae_weights.safetensors.
+
+The formulas are those of sae-lens 6: ``StandardSAE``, ``TopKSAE`` and ``JumpReLUSAE``. With
+``rescale_acts_by_decoder_norm`` a TopKSAE multiplies its pre-activations by the lengths of the decoder's
+rows, and divides its latents by them again before it decodes: that is the same as other weights, which are
+used here.
+"""
+
+from gql_server.formats.sae_classes import IMPORTED_AS
+from gql_server.formats.sae_lens_config import CFG_FILE, WEIGHTS_FILE, SaeLensConfig, read
+from gql_server.formats.sae_sources.description import (
+    SaeDescription,
+    Sizes,
+    Threshold,
+    UnitRows,
+    WeightsPlan,
+)
+from gql_server.formats.sae_sources.refusing import NotRepresentable
+from gql_server.formats.sae_sources.source_files import SourceFiles
+from gql_server.formats.sae_sources.tensor_files import FLOAT_BYTES, TensorFile
+
+SCALING_FACTOR = "scaling_factor"
+"""A tensor of old files; all ones if the SAE was not scaled."""
+
+
+def matches(files: SourceFiles) -> bool:
+    """Whether there are SAELens' two files."""
+    return files.names >= {CFG_FILE, WEIGHTS_FILE} and files.chosen in (None, CFG_FILE, WEIGHTS_FILE)
+
+
+def describe(files: SourceFiles) -> SaeDescription:
+    """Describe the SAE of a directory. NotRepresentable says why it cannot be taken over."""
+    for name in (CFG_FILE, WEIGHTS_FILE):
+        if name not in files.names:
+            raise NotRepresentable(
+                f"The directory has no {name}: name a directory with {CFG_FILE} and {WEIGHTS_FILE}."
+            )
+    config = read(files.json(CFG_FILE))
+    plan = _plan(config, files.tensors(WEIGHTS_FILE))
+    folded = (
+        ["The lengths of the decoder's rows went into the encoder (rescale_acts_by_decoder_norm)."]
+        if config.rescales
+        else []
+    )
+    return SaeDescription(
+        format="SAE_LENS",
+        architecture=config.architecture,
+        sae_class=IMPORTED_AS[config.architecture],
+        n_inputs=config.n_inputs,
+        n_latents=config.n_latents,
+        k=config.k,
+        files=(CFG_FILE, WEIGHTS_FILE),
+        weights=plan,
+        place=config.metadata.get("hook_name"),
+        prepends_bos=config.prepends_bos,
+        computed_in=config.dtype if FLOAT_BYTES[config.dtype] < FLOAT_BYTES["float32"] else None,
+        notes=[*folded, *config.notes_on_processing],
+        metadata={"architecture": config.architecture, "dtype": config.dtype} | config.metadata,
+    )
+
+
+def _plan(config: SaeLensConfig, file: TensorFile) -> WeightsPlan:
+    wanted = {"W_enc", "b_enc", "W_dec", "b_dec"}
+    wanted |= {"threshold"} if config.architecture == "jumprelu" else set()
+    file.check_names(wanted, {SCALING_FACTOR}, config.architecture)
+    sizes = Sizes(config.n_inputs, config.n_latents, "d_in and d_sae")
+    plan = WeightsPlan(
+        file=WEIGHTS_FILE,
+        encoder_weight=sizes.matrix(file, "W_enc", by_input=True),
+        encoder_bias=sizes.latents(file, "b_enc"),
+        decoder_weight=sizes.matrix(file, "W_dec"),
+        decoder_bias=sizes.inputs(file, "b_dec"),
+        subtracts_bias=config.subtracts_bias,
+        threshold=Threshold(sizes.latents(file, "threshold")) if "threshold" in wanted else None,
+        unit_rows=(
+            UnitRows("rescale_acts_by_decoder_norm", "SAELens", config.dtype) if config.rescales else None
+        ),
+        ones=file.tensors.get(SCALING_FACTOR),
+    )
+    for name in sorted(wanted):
+        _check_not_rounded(name, file.tensors[name].dtype, config.dtype)
+    return plan
+
+
+def _check_not_rounded(name: str, stored: str, dtype: str) -> None:
+    # sae-lens turns the weights into cfg.json's dtype: nothing changes where that is as wide, in both parts.
+    if stored != dtype and FLOAT_BYTES[stored] >= FLOAT_BYTES[dtype]:
+        raise NotRepresentable(
+            f"The tensor {name} is {stored}, which SAELens would round to the {dtype} of cfg.json: say"
+            f" {stored} there, if the weights as they are stored are the ones that are meant."
+        )
