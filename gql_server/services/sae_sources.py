@@ -115,7 +115,8 @@ def _names(directory: Path) -> list[str]:
 
 def _candidates(directory: Path) -> list[str]:
     """Return what may be SAEs in a directory: files of weights beside one another, and directories."""
-    found, seen = [], 0
+    found: dict[str, None] = {}
+    seen = 0
     for above, directories, names in os.walk(directory):
         depth = len(Path(above).relative_to(directory).parts)
         directories[:] = sorted(directories) if depth < _MAX_DEPTH else []
@@ -124,10 +125,11 @@ def _candidates(directory: Path) -> list[str]:
             break
         if depth == 0:
             weights = [name for name in names if registry.is_weights(name)]
-            found += sorted(weights) if len(weights) > 1 else []
+            found |= dict.fromkeys(sorted(weights) if len(weights) > 1 else [])
         elif registry.holds_an_sae(frozenset(names)):
-            found.append(str(Path(above).relative_to(directory)))
-    return found
+            inner = Path(above).relative_to(directory)
+            found[str(inner.parent if inner.name in _INSIDE else inner)] = None
+    return list(found)
 
 
 def _inside(settings: Settings, path: Path) -> Path:

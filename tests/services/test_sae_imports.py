@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from pydantic import SecretStr
 
 from gql_server import ids
+from gql_server.api.sae_sources import SaeSourceFormat
 from gql_server.errors import Conflict, InvalidInput, NotFound
+from gql_server.formats.sae_sources.registry import FORMATS
 from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerOutOfMemory
 from gql_server.protocol.results import ExportResult, ImportResult
 from gql_server.protocol.tasks import ExportSae, ImportSae
@@ -271,9 +274,73 @@ async def test_a_directory_of_several_saes_is_refused_with_what_to_name(tmp_path
             made("standard", tmp_path / "models" / "several" / f"trainer_{number:02}")
         found = replace(request, format=None, path="several")
         refusal = await refused(server, lambda: sae_imports.import_(server, found))
-        assert "holds 12 of what may be SAEs" in refusal.message
+        assert "holds 12 files and directories that may be SAEs" in refusal.message
         assert "trainer_00; trainer_01" in refusal.message and "and 2 more" in refusal.message
         assert "trainer_10" not in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["L8R/checkpoints/final.safetensors", "L9R/checkpoints/final.safetensors"], "L8R; L9R."),
+        (["layer0.sae.pt", "layer1.sae.pt"], "layer0.sae.pt; layer1.sae.pt."),
+        (["layers.1/sae.safetensors", "layers.1.mlp/seed1/sae.safetensors"], "layers.1; layers.1.mlp/seed1."),
+        (["layer_3/width_16k/average_l0_7/params.npz"], "layer_3/width_16k/average_l0_7."),
+        (["x/trainer_0/ae.pt", "x/trainer_0/checkpoints/ae_5.pt"], "such as x/trainer_0."),
+    ],
+)
+async def test_what_to_name_in_a_directory_of_several_saes(
+    names: list[str], shown: str, tmp_path: Path
+) -> None:
+    async with prepared(tmp_path) as (server, _, request):
+        for name in names:
+            path = tmp_path / "models" / "several" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+        found = replace(request, format=None, path="several")
+        refusal = await refused(server, lambda: sae_imports.import_(server, found))
+        assert refusal.message.endswith(shown)
+
+
+async def test_a_file_behind_a_link_is_known_by_the_name_of_the_link(tmp_path: Path) -> None:
+    # As the Hugging Face Hub's cache has files: blobs by their hashes, and links by names.
+    async with prepared(tmp_path, finishing(RESULT)) as (server, _, request):
+        snapshot = tmp_path / "models" / "gemma-scope-2b-pt-res" / "layer_1" / "width_16k" / "average_l0_9"
+        snapshot.mkdir(parents=True)
+        arrays = {"W_enc": (16, 8), "b_enc": (8,), "W_dec": (8, 16), "b_dec": (16,), "threshold": (8,)}
+        with (tmp_path / "models" / "blob").open("wb") as blob:
+            np.savez(blob, **{name: np.zeros(shape, "f4") for name, shape in arrays.items()})
+        (snapshot / "params.npz").symlink_to(tmp_path / "models" / "blob")
+        for path in (snapshot, snapshot / "params.npz"):
+            named = replace(request, format=None, path=str(path.relative_to(tmp_path / "models")))
+            job = await end_of(server, await sae_imports.import_(server, named))
+            assert job.request["format"] == "GEMMA_SCOPE"
+            assert job.request["files"] == {"params.npz": str((tmp_path / "models" / "blob").resolve())}
+
+
+async def test_a_path_is_a_source_of_the_api_and_its_format_is_shown(tmp_path: Path) -> None:
+    document = """
+    mutation ($input: ImportSaeInput!) {
+      importSae(input: $input) {
+        ... on JobLaunched { job { title request { ... on ImportRequest { sourceFormat source } } } }
+        ... on InvalidInput { fields { path message } }
+      }
+    }"""
+    async with prepared(tmp_path) as (server, lm, _), client_of(server) as client:
+
+        async def ask(source: dict[str, str]) -> Any:
+            given = {"languageModelId": lm.id, "layer": "m_layers_1", "source": source}
+            body = {"query": document, "variables": {"input": given}}
+            return (await client.post("/graphql", json=body)).json()["data"]["importSae"]
+
+        job = (await ask({"path": "theirs"}))["job"]
+        assert job["title"] == "Import theirs (SAELens) for tiny, block 1"
+        assert job["request"] == {"sourceFormat": "SAE_LENS", "source": "theirs"}
+        assert [field["path"] for field in (await ask({"path": ""}))["fields"]] == [["source", "path"]]
+
+
+def test_the_api_shows_every_format_that_is_read() -> None:
+    assert {format.value for format in SaeSourceFormat} == FORMATS.keys()
 
 
 async def test_a_source_that_does_not_fit_on_the_disk_is_refused(tmp_path: Path) -> None:

@@ -88,7 +88,8 @@ class _Reader:
         if threshold.is_logarithm:
             values.exp_()
         if threshold.is_of_unit_rows:
-            values.copy_(values / _lengths(decoder_weight))
+            # Of the rows as they are stored.
+            values.copy_(values * abs(self._plan.decoder_weight.factor) / _lengths(decoder_weight))
         check_finite("threshold", values)
         return values.clamp_(min=0)
 

@@ -143,3 +143,9 @@ def narrow_dtype(plan: WeightsPlan) -> str | None:
     """Return the dtype in which weights are stored where that is a narrow one."""
     dtype = plan.encoder_weight.tensor.dtype
     return dtype if FLOAT_BYTES[dtype] < FLOAT_BYTES["float32"] else None
+
+
+def metadata_of(architecture: str, plan: WeightsPlan, **known: Any) -> dict[str, Any]:
+    """Return what is kept of what a source says of itself, without what it does not say."""
+    said = {"architecture": architecture, "dtype": plan.encoder_weight.tensor.dtype, **known}
+    return {name: value for name, value in said.items() if value is not None}

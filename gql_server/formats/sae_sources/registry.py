@@ -3,7 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gql_server.formats.sae_sources import mi_crow, sae_lens
+from gql_server.formats.sae_sources import (
+    dictionary_learning,
+    gemma_scope,
+    gemma_scope_2,
+    linear_pairs,
+    llama_scope,
+    llamascopium,
+    mi_crow,
+    openai,
+    qwen_scope,
+    sae_lens,
+    sparsify,
+)
 from gql_server.formats.sae_sources.description import SaeDescription
 from gql_server.formats.sae_sources.refusing import NotRepresentable, listed
 from gql_server.formats.sae_sources.source_files import CHECKPOINT_SUFFIXES, SourceFiles
@@ -45,6 +57,87 @@ FORMATS = {
         frozenset(),
         frozenset({mi_crow.STATE, mi_crow.METADATA}),
     ),
+    "GEMMA_SCOPE": Format(
+        "Gemma Scope",
+        "params.npz with W_enc, b_enc, W_dec, b_dec and threshold",
+        gemma_scope.matches,
+        gemma_scope.describe,
+        frozenset({"params.npz"}),
+        frozenset(gemma_scope.TENSORS),
+    ),
+    "GEMMA_SCOPE_2": Format(
+        "Gemma Scope 2",
+        "params.safetensors, with config.json",
+        gemma_scope_2.matches,
+        gemma_scope_2.describe,
+        frozenset({gemma_scope_2.WEIGHTS}),
+        frozenset(name.lower() for name in gemma_scope.TENSORS),
+    ),
+    "LLAMASCOPIUM": Format(
+        "llamascopium",
+        "config.json with sae_type, and sae_weights.safetensors with W_E, b_E, W_D and b_D",
+        llamascopium.matches,
+        llamascopium.describe,
+        frozenset({"config.json", "sae_weights.safetensors"}),
+        frozenset({"W_E", "b_E", "W_D"}),
+    ),
+    "LLAMA_SCOPE": Format(
+        "Llama Scope",
+        "hyperparams.json and checkpoints/final.safetensors; of R1-Distill, config.json and"
+        " sae_weights.safetensors",
+        llama_scope.matches,
+        llama_scope.describe,
+        frozenset({"hyperparams.json", "checkpoints/final.safetensors"}),
+        frozenset({"encoder.weight", "encoder.bias", "decoder.weight"}),
+    ),
+    "SPARSIFY": Format(
+        "sparsify",
+        "cfg.json and sae.safetensors",
+        sparsify.matches,
+        sparsify.describe,
+        frozenset({sparsify.CONFIG, sparsify.WEIGHTS}),
+        frozenset(sparsify.TENSORS),
+    ),
+    "OPENAI": Format(
+        "OpenAI's sparse_autoencoder",
+        "a .pt file with encoder.weight, pre_bias, latent_bias and decoder.weight",
+        openai.matches,
+        openai.describe,
+        frozenset(),
+        frozenset(openai.TENSORS),
+    ),
+    "GOODFIRE": Format(
+        "Goodfire",
+        "a .pth file with encoder_linear and decoder_linear",
+        linear_pairs.matches_goodfire,
+        linear_pairs.describe_goodfire,
+        frozenset(),
+        frozenset(linear_pairs.GOODFIRE),
+    ),
+    "DICTIONARY_LEARNING": Format(
+        "dictionary_learning",
+        "ae.pt, with config.json",
+        dictionary_learning.matches,
+        dictionary_learning.describe,
+        frozenset({"ae.pt", "config.json"}),
+        frozenset({"encoder.weight", "encoder.bias", "decoder.weight", "b_dec"}),
+    ),
+    "QWEN_SCOPE": Format(
+        "Qwen-Scope",
+        "layerN.sae.pt with W_enc, W_dec, b_enc and b_dec",
+        qwen_scope.matches,
+        qwen_scope.describe,
+        frozenset(),
+        frozenset(qwen_scope.TENSORS),
+    ),
+    "QRESEARCH": Format(
+        "qresearch",
+        "a .pt file with encoder and decoder, each with its bias",
+        linear_pairs.matches_qresearch,
+        linear_pairs.describe_qresearch,
+        frozenset(),
+        frozenset(linear_pairs.QRESEARCH),
+    ),
 }
 """By what SaeSourceFormat calls them; the first that matches counts."""
 MAX_CANDIDATES = 10
@@ -82,8 +175,9 @@ def choose_one(candidates: list[str]) -> NotRepresentable:
     """Return the refusal of a directory that holds several SAEs, or one further down."""
     shown = "; ".join(candidates[:MAX_CANDIDATES])
     more = len(candidates) - MAX_CANDIDATES
+    what = "one file or directory" if len(candidates) == 1 else f"{len(candidates):,} files and directories"
     return NotRepresentable(
-        f"The directory holds {len(candidates):,} of what may be SAEs: name one of them. {shown}"
+        f"The directory holds {what} that may be SAEs: name one, such as {shown}"
         + (f" and {more:,} more." if more > 0 else ".")
     )
 
@@ -113,6 +207,6 @@ def _tensors(files: SourceFiles, name: str) -> TensorFile:
 
 
 def _nearness(one: Format, files: SourceFiles, tensors: set[str]) -> float:
-    """Return how much of a format's names are there, and how few others."""
+    """Return the share of names that files and a format have in common, of all that either has."""
     wanted, found = one.files | one.tensors, set(files.names) | tensors
-    return len(wanted & found) / len(wanted) if wanted else 0.0
+    return len(wanted & found) / len(wanted | found)

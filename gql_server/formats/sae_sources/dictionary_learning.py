@@ -1,0 +1,214 @@
+"""dictionary_learning (saprmarks; also SAEBench's): ae.pt, a state dict, with config.json beside it.
+
+``AutoEncoder``: a = relu(W_e (x - bias) + b_e), x_hat = W_d a + bias; ``AutoEncoderNew`` does not subtract.
+``JumpReluAutoEncoder`` does not subtract, and has a threshold for each latent. ``AutoEncoderTopK`` keeps the
+k largest of relu(W_e (x - b_dec) + b_e), ``BatchTopKSAE`` and ``MatryoshkaBatchTopKSAE`` those above one
+threshold, -1 for none. What ``normalize_activations`` multiplies by in training is in the weights when the
+library saves them.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from gql_server.formats.sae_sources.description import (
+    Part,
+    SaeDescription,
+    Sizes,
+    Threshold,
+    WeightsPlan,
+    metadata_of,
+    narrow_dtype,
+)
+from gql_server.formats.sae_sources.gemma_scope import plan_of
+from gql_server.formats.sae_sources.refusing import NotRepresentable, shown
+from gql_server.formats.sae_sources.source_files import SourceFiles, text
+from gql_server.formats.sae_sources.tensor_files import TensorFile
+
+CONFIG = "config.json"
+_LINEAR = {"encoder.weight", "encoder.bias", "decoder.weight"}
+_MATRICES = {"W_enc", "b_enc", "W_dec", "b_dec"}
+_STATE = {"k", "threshold", "group_sizes", "group_weights"}
+_NAMES = {
+    "AutoEncoder": _LINEAR | {"bias"},
+    "AutoEncoderNew": _LINEAR | {"decoder.bias"},
+    "JumpReluAutoEncoder": _MATRICES | {"threshold"},
+    "AutoEncoderTopK": _LINEAR | {"b_dec"},
+    "BatchTopKSAE": _LINEAR | {"b_dec", "threshold"},
+    "MatryoshkaBatchTopKSAE": _MATRICES | {"threshold"},
+}
+_TRAINERS = {
+    "TopKTrainer": "AutoEncoderTopK",
+    "BatchTopKTrainer": "BatchTopKSAE",
+    "MatryoshkaBatchTopKTrainer": "MatryoshkaBatchTopKSAE",
+    "JumpReluTrainer": "JumpReluAutoEncoder",
+}
+
+
+def matches(files: SourceFiles) -> bool:
+    """Whether there is one file of tensors that are named as those of a class of the library."""
+    name = _file(files)
+    if name is None:
+        return False
+    tensors = files.tensors(name).tensors.keys()
+    told = "trainer" in files.json_if_any(CONFIG) or bool({"r_mag", "bias", "b_dec"} & (tensors - _MATRICES))
+    linear = tensors >= _LINEAR and (told or "b_dec" in tensors)
+    return linear or tensors >= _MATRICES | {"threshold"}
+
+
+def describe(files: SourceFiles) -> SaeDescription:
+    """Describe an SAE. NotRepresentable says why it cannot be taken over."""
+    name = _file(files)
+    if name is None:
+        raise NotRepresentable("The directory has no ae.pt.")
+    config = files.json_if_any(CONFIG)
+    trainer = config.get("trainer")
+    trainer = trainer if isinstance(trainer, dict) else {}
+    _check_side(config)
+    file = files.tensors(name)
+    found = _class_of(file, trainer)
+    k = _k(files, name, trainer) if "TopK" in found else None
+    sizes, plan = _PLANS[found](file)
+    place = _place(trainer)
+    return SaeDescription(
+        format="DICTIONARY_LEARNING",
+        architecture=found,
+        sae_class=_sae_class(found, k),
+        n_inputs=sizes.n_inputs,
+        n_latents=sizes.n_latents,
+        k=k,
+        files=(*([CONFIG] if CONFIG in files.names else []), name),
+        weights=plan,
+        place=place,
+        computed_in=narrow_dtype(plan),
+        metadata=metadata_of(
+            found,
+            plan,
+            place=place,
+            model_name=text(trainer, "lm_name"),
+            submodule_name=text(trainer, "submodule_name"),
+        ),
+    )
+
+
+def _file(files: SourceFiles) -> str | None:
+    return files.pick("ae.pt") or files.pick_like(r".+\.pth?")
+
+
+def _check_side(config: dict[str, Any]) -> None:
+    buffer = config.get("buffer")
+    side = buffer.get("io", "out") if isinstance(buffer, dict) else "out"
+    if side != "out":
+        raise NotRepresentable(
+            f"It is for the input of a module, or from one to its output (buffer.io is {shown(side)}): only"
+            " SAEs of a module's output can be imported."
+        )
+
+
+def _class_of(file: TensorFile, trainer: dict[str, Any]) -> str:
+    """Return the library's class, as the configuration or the tensors' names say."""
+    tensors = set(file.tensors)
+    if tensors & {"r_mag", "gate_bias", "mag_bias"}:
+        raise NotRepresentable("It is a GatedAutoEncoder, which no class here computes.")
+    said = trainer.get("dict_class")
+    if said not in _NAMES:
+        said = _TRAINERS.get(str(trainer.get("trainer_class")))
+    if said is None:
+        said = _by_names(file)
+    file.check_names(_NAMES[said], _STATE, said)
+    return str(said)
+
+
+def _by_names(file: TensorFile) -> str:
+    names = set(file.tensors)
+    if names >= _LINEAR | {"b_dec"}:
+        raise NotRepresentable(
+            "It is an AutoEncoderTopK or a BatchTopKSAE, which have the same tensors: put the config.json"
+            " beside"
+            " it that says which (trainer.dict_class)."
+        )
+    if names & {"group_sizes", "group_weights"}:
+        return "MatryoshkaBatchTopKSAE"
+    found = [name for name, wanted in _NAMES.items() if names >= wanted]
+    if not found:
+        raise NotRepresentable(
+            "Its tensors are those of no class of dictionary_learning's that can be imported:"
+            f" {file.shapes()}."
+        )
+    return found[0]
+
+
+def _k(files: SourceFiles, name: str, trainer: dict[str, Any]) -> int | None:
+    """Return k, of the file or of the configuration."""
+    value = files.scalar(name, "k") if "k" in files.tensors(name).tensors else trainer.get("k")
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < 1:
+        return None
+    return int(value)
+
+
+def _sae_class(found: str, k: int | None) -> str:
+    if found == "AutoEncoderTopK":
+        if k is None:
+            raise NotRepresentable("Neither the file nor config.json says k, a number from 1.")
+        return "BiasedTopKSae"
+    if found in ("BatchTopKSAE", "MatryoshkaBatchTopKSAE"):
+        # k has no part in what it computes after training; a class that names one needs it.
+        return "JumpReLUSae" if k is None else "BatchTopKSae"
+    return "JumpReLUSae" if found == "JumpReluAutoEncoder" else "ReLUSae"
+
+
+def _place(trainer: dict[str, Any]) -> str | None:
+    """Return the module, where the configuration names a block's output."""
+    layer, submodule = trainer.get("layer"), text(trainer, "submodule_name") or ""
+    is_block = submodule.startswith(("resid_post", "resid"))
+    return f"model.layers.{layer}" if is_block and isinstance(layer, int) and 0 <= layer < 10_000 else None
+
+
+def linear_plan(file: TensorFile, bias: str, *, subtracts: bool) -> tuple[Sizes, WeightsPlan]:
+    """Return the plan of two linear layers, and a bias behind the second."""
+    sizes = Sizes(file.size(bias), file.size("encoder.bias"))
+    return sizes, WeightsPlan(
+        file=file.name,
+        encoder_weight=sizes.matrix(file, "encoder.weight"),
+        encoder_bias=sizes.latents(file, "encoder.bias"),
+        decoder_weight=sizes.matrix(file, "decoder.weight", by_input=True),
+        decoder_bias=sizes.inputs(file, bias),
+        subtracts_bias=subtracts,
+    )
+
+
+def _batch_topk(file: TensorFile) -> tuple[Sizes, WeightsPlan]:
+    sizes, plan = linear_plan(file, "b_dec", subtracts=True)
+    return sizes, _with_one_threshold(file, plan)
+
+
+def _matryoshka(file: TensorFile) -> tuple[Sizes, WeightsPlan]:
+    sizes = Sizes(file.size("b_dec"), file.size("b_enc"))
+    plan = WeightsPlan(
+        file=file.name,
+        encoder_weight=sizes.matrix(file, "W_enc", by_input=True),
+        encoder_bias=sizes.latents(file, "b_enc"),
+        decoder_weight=sizes.matrix(file, "W_dec"),
+        decoder_bias=sizes.inputs(file, "b_dec"),
+        subtracts_bias=True,
+    )
+    return sizes, _with_one_threshold(file, plan)
+
+
+def _with_one_threshold(file: TensorFile, plan: WeightsPlan) -> WeightsPlan:
+    part = Part(file.weight("threshold", [], "one threshold for all neurons must"))
+    return replace(plan, threshold=Threshold(part))
+
+
+def _jumprelu(file: TensorFile) -> tuple[Sizes, WeightsPlan]:
+    return Sizes(file.size("b_dec"), file.size("b_enc")), plan_of(file)
+
+
+_PLANS: dict[str, Callable[[TensorFile], tuple[Sizes, WeightsPlan]]] = {
+    "AutoEncoder": lambda file: linear_plan(file, "bias", subtracts=True),
+    "AutoEncoderNew": lambda file: linear_plan(file, "decoder.bias", subtracts=False),
+    "JumpReluAutoEncoder": _jumprelu,
+    "AutoEncoderTopK": lambda file: linear_plan(file, "b_dec", subtracts=True),
+    "BatchTopKSAE": _batch_topk,
+    "MatryoshkaBatchTopKSAE": _matryoshka,
+}

@@ -1,0 +1,106 @@
+"""Gemma Scope (Lieberum et al. 2024, for Gemma 2): params.npz, whose path says what it is.
+
+a = z H(z - threshold) for z = x W_enc + b_enc, without the decoder bias subtracted; x_hat = a W_dec + b_dec.
+The authors' normalization is in the weights.
+"""
+
+from gql_server.formats.sae_sources.description import (
+    SaeDescription,
+    Sizes,
+    Threshold,
+    WeightsPlan,
+    metadata_of,
+)
+from gql_server.formats.sae_sources.refusing import NotRepresentable
+from gql_server.formats.sae_sources.source_files import SourceFiles
+from gql_server.formats.sae_sources.tensor_files import TensorFile
+
+TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
+_REPOSITORY = r"gemma-scope-([0-9]+b-(?:pt|it))-(?:res|mlp|att|transcoders)(?:-all)?(?:/|$)"
+_KIND = r"gemma-scope-[0-9]+b-(?:pt|it)-(res|mlp|att|transcoders)(?:-all)?(?:/|$)"
+_REFUSED = {
+    "att": "It is for attention heads before they are mixed, the input of o_proj, which no layer here puts"
+    " out.",
+    "transcoders": (
+        "It is a transcoder, which gives what another layer puts out: only SAEs, which give back their own"
+        " layer's output, can be imported."
+    ),
+}
+
+
+def matches(files: SourceFiles) -> bool:
+    """Whether there is one file of arrays."""
+    return files.pick_like(r".+\.npz") is not None
+
+
+def describe(files: SourceFiles) -> SaeDescription:
+    """Describe an SAE by its file's path. NotRepresentable says why it cannot be taken over."""
+    name = files.pick_like(r".+\.npz")
+    if name is None:
+        raise NotRepresentable("The directory has no params.npz, or several: name one.")
+    kind = files.in_path(_KIND)
+    if kind in _REFUSED:
+        raise NotRepresentable(_REFUSED[kind])
+    if files.in_path(r"(?:^|/)(embedding)/"):
+        raise NotRepresentable(
+            "It is for embeddings that are scaled by the square root of their width, which differs between"
+            " versions of transformers: no layer here is known to put them out."
+        )
+    file = files.tensors(name)
+    plan = plan_of(file)
+    layer = files.in_path(r"layer_(\d{1,4})/")
+    return SaeDescription(
+        format="GEMMA_SCOPE",
+        architecture="jumprelu",
+        sae_class="JumpReLUSae",
+        n_inputs=file.size(spelled(file, "b_dec")),
+        n_latents=file.size(spelled(file, "b_enc")),
+        k=None,
+        files=(name,),
+        weights=plan,
+        place=_place(kind, layer),
+        prepends_bos=True,
+        metadata=metadata_of(
+            "jumprelu",
+            plan,
+            model_name=_model(files.in_path(_REPOSITORY)),
+            place=_place(kind, layer),
+            l0=files.in_path(r"average_l0_(\d{1,6})"),
+            context_size=1024,
+            prepend_bos=True,
+        ),
+    )
+
+
+def spelled(file: TensorFile, name: str) -> str:
+    """Return a tensor's name as the file spells it, with a capital or without."""
+    return name if name in file.tensors else name.lower()
+
+
+def plan_of(file: TensorFile) -> WeightsPlan:
+    """Return how a file's tensors become a JumpReLU SAE that does not subtract its decoder bias."""
+    names = {name: spelled(file, name) for name in TENSORS}
+    file.check_names(set(names.values()), set(), "JumpReLU")
+    sizes = Sizes(file.size(names["b_dec"]), file.size(names["b_enc"]))
+    return WeightsPlan(
+        file=file.name,
+        encoder_weight=sizes.matrix(file, names["W_enc"], by_input=True),
+        encoder_bias=sizes.latents(file, names["b_enc"]),
+        decoder_weight=sizes.matrix(file, names["W_dec"]),
+        decoder_bias=sizes.inputs(file, names["b_dec"]),
+        subtracts_bias=False,
+        threshold=Threshold(sizes.latents(file, names["threshold"])),
+    )
+
+
+def _place(kind: str | None, layer: str | None) -> str | None:
+    if kind is None or layer is None:
+        return None
+    module = {"res": "", "mlp": ".post_feedforward_layernorm"}[kind]
+    return f"model.layers.{layer}{module}.output"
+
+
+def _model(size_and_kind: str | None) -> str | None:
+    if size_and_kind is None:
+        return None
+    return "google/gemma-2-" + size_and_kind.removesuffix("-pt")

@@ -1,0 +1,201 @@
+"""Tiny SAEs in the layouts in which SAEs are published, and what their formulas give in float64."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gql_server.compute.formats.sae_import import import_sae
+from gql_server.compute.saes.classes import SaeClasses
+from gql_server.formats.sae_sources import registry
+from gql_server.formats.sae_sources.description import SaeDescription
+from gql_server.formats.sae_sources.source_files import SourceFiles
+from gql_server.protocol.results import ImportResult
+from gql_server.protocol.tasks import ImportSae
+from tests.compute.conftest import RecordingContext
+
+from mi_crow.mechanistic.sae.sae import Sae
+
+Array = npt.NDArray[np.float64]
+N_INPUTS, N_LATENTS = 16, 40
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights that bfloat16 holds exactly: matrices [n_latents, n_inputs], rows of any length."""
+
+    encoder: Array
+    encoder_bias: Array
+    decoder: Array
+    decoder_bias: Array
+    threshold: Array
+
+
+def weights(seed: int = 0, *, subtracted: bool = False, scale: float = 1.0, at: float = 0.5) -> Weights:
+    """Make weights whose latent 0 is at its threshold for all inputs().
+
+    Args:
+        seed: Which ones.
+        subtracted: Whether the decoder bias is subtracted from the inputs before.
+        scale: By what the inputs are multiplied before; a power of 2.
+        at: That threshold.
+    """
+    choose = np.random.default_rng(seed)
+    encoder = choose.normal(size=(N_LATENTS, N_INPUTS))
+    decoder = choose.normal(size=(N_LATENTS, N_INPUTS))
+    decoder_bias = choose.normal(size=N_INPUTS) + 0.5
+    threshold = np.abs(choose.normal(size=N_LATENTS))
+    encoder_bias = choose.normal(size=N_LATENTS) - 8
+    encoder[0], decoder[0], decoder_bias[0], encoder_bias[0], threshold[0] = 0, 0, 0.5, 0, at
+    # Input 0 is 1 for all rows, and half of that where the bias is subtracted.
+    encoder[0, 0] = at / (0.5 if subtracted else scale)
+    decoder[0, 1] = 1
+    return Weights(*map(rounded, (encoder, encoder_bias, decoder, decoder_bias, threshold)))
+
+
+def pre_activations(rows: Array, w: Weights, *, subtracts: bool = False) -> Array:
+    """Return what the activation function gets, [n_rows, n_latents]."""
+    return (rows - (w.decoder_bias if subtracts else 0)) @ w.encoder.T + w.encoder_bias
+
+
+def rounded(values: Array) -> Array:
+    """Round to values that bfloat16 has."""
+    return torch.tensor(values).bfloat16().double().numpy()
+
+
+def inputs(seed: int = 1) -> Array:
+    """Make inputs [30, n_inputs] that float32 holds exactly, whose input 0 is 1; the first rows are short."""
+    rows = np.random.default_rng(seed).normal(size=(30, N_INPUTS)) + 0.2
+    rows = rounded(rows * np.linspace(0.05, 3, len(rows))[:, None])
+    rows[:, 0] = 1
+    return rows
+
+
+def above(pre_activations: Array, threshold: Array | float) -> Array:
+    """Keep what is above 0 and above its threshold."""
+    kept = (pre_activations > threshold) & (pre_activations > 0)
+    return np.where(kept, pre_activations, 0)
+
+
+def largest(pre_activations: Array, k: int) -> Array:
+    """Keep the k largest of each row, and of these the positive ones."""
+    latents = np.zeros_like(pre_activations)
+    for row, values in enumerate(pre_activations):
+        for place in np.argsort(-values)[:k]:
+            latents[row, place] = max(values[place], 0)
+    return latents
+
+
+# ------------------------------------------------------------------------------------- files
+
+
+def tensor(values: Any, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return a tensor of float32 or another type."""
+    return torch.tensor(np.asarray(values)).to(dtype).contiguous()
+
+
+def tensors(dtype: torch.dtype = torch.float32, **values: Any) -> dict[str, Tensor]:
+    """Return tensors by name; of "encoder__weight" the name is "encoder.weight"."""
+    return {name.replace("__", "."): tensor(value, dtype) for name, value in values.items()}
+
+
+def safetensors(path: Path, found: dict[str, Tensor]) -> None:
+    """Write a safetensors file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(found, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file of JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def torch_file(path: Path, content: Any) -> None:
+    """Write a file of torch.save's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+
+
+# ------------------------------------------------------------------------------------- imports
+
+
+def source_files(path: Path) -> SourceFiles:
+    """Return what lies at a path, as the service finds it."""
+    directory, chosen = (path, None) if path.is_dir() else (path.parent, path.name)
+    names = [str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file()]
+
+    @contextmanager
+    def opened(name: str) -> Iterator[BinaryIO]:
+        with (directory / name).open("rb") as file:
+            yield file
+
+    return SourceFiles(str(path), names, chosen, opened)
+
+
+def found(path: Path) -> SaeDescription:
+    """Find out the format at a path; NotRepresentable says why it is refused."""
+    return registry.find(source_files(path))
+
+
+def task_for(path: Path, **changes: Any) -> ImportSae:
+    """Return the task that imports what lies at a path."""
+    described = found(path)
+    directory = path if path.is_dir() else path.parent
+    task = ImportSae(
+        sae_id="sae_1",
+        name="imported",
+        language_model_id="lm_1",
+        layer="m_layers_0",
+        kind="BLOCK",
+        depth=0,
+        n_inputs=N_INPUTS,
+        max_latents=1000,
+        format=described.format,
+        source=str(path),
+        files={name: str(directory / name) for name in described.files},
+        roots=[str(directory)],
+        sae_dir=str(directory.parent / "imported"),
+    )
+    return msgspec.structs.replace(task, **changes)
+
+
+@dataclass
+class Imported:
+    """An SAE that was imported."""
+
+    result: ImportResult
+    sae: Sae
+    context: RecordingContext
+    metadata: dict[str, Any]
+
+
+def imported(path: Path, **changes: Any) -> Imported:
+    """Import what lies at a path, and load what came of it."""
+    task, context, classes = task_for(path, **changes), RecordingContext(), SaeClasses()
+    result = import_sae(task, context, classes)
+    directory = Path(task.sae_dir)
+    sae = classes.get(result.sae_class).load(directory / "sae.pt")
+    return Imported(result, sae, context, json.loads((directory / "metadata.json").read_text()))
+
+
+def assert_computes(sae: Sae, rows: Array, latents: Array, reconstructions: Array) -> None:
+    """Compare with what a formula gives, to 1e-5, and active neuron by active neuron."""
+    with torch.no_grad():
+        given = torch.tensor(rows, dtype=torch.float32)
+        ours = sae.encode(given)
+        decoded = sae.decode(ours)
+    assert np.array_equal(ours.numpy() != 0, latents != 0)
+    np.testing.assert_allclose(ours.numpy(), latents, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(decoded.numpy(), reconstructions, rtol=1e-5, atol=1e-4)
+    active = (latents != 0).sum(axis=1)
+    assert 0 < active.mean() < N_LATENTS - 1 and len(set(active.tolist())) > 1
