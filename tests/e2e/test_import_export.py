@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load, save_file
+from safetensors.numpy import load, load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.e2e.by_hand import assert_same_ranking
@@ -28,7 +29,8 @@ SAE = """query($id: ID!) { sae(id: $id) {
   name status origin saeClass layer inputSize latentCount k checkpointPath metadataPath
   activationRun { id } trainingConfig { epochs } trainingHistory { step } job { kind progress { unit } }
   exports { format url byteSize }
-  provenance { activationRunId training { shuffleSeed } sourceFiles { name byteSize sha256 } } } }"""
+  provenance { activationRunId training { shuffleSeed } sourceFormat
+    sourceFiles { name byteSize sha256 } } } }"""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ async def test_an_imported_sae_shows_what_it_is(
     metadata = json.loads((site.server.artifact_dir / sae["metadataPath"]).read_text())
     provenance = sae["provenance"]
     assert (provenance["activationRunId"], provenance["training"]) == (None, None)
+    assert provenance["sourceFormat"] == "SAE_LENS"
     assert [file["name"] for file in provenance["sourceFiles"]] == ["cfg.json", "sae_weights.safetensors"]
     assert metadata["source"]["path"] == "theirs" and len(metadata["source"]["files"]) == 2
     progress = [event["progress"] for event in events if event["__typename"] == "JobProgressed"]
@@ -273,28 +276,44 @@ class Evil:
         return (os.mkdir, (str(self.path),))
 
 
-async def test_a_malicious_checkpoint_fails_its_job_and_leaves_nothing(
-    client: Api, site: Site, tmp_path: Path
+@pytest.mark.parametrize("field", ["miCrow", "path"])
+async def test_a_malicious_checkpoint_is_refused_at_once_and_not_run(
+    field: str, client: Api, site: Site, tmp_path: Path
 ) -> None:
     trap = tmp_path / "trap"
     with zipfile.ZipFile(site.models / "evil.pt", "w") as archive:
         archive.writestr("evil/data.pkl", pickle.dumps(Evil(trap), protocol=2))
+    refused = await client.do(
+        "importSae",
+        "... on InvalidInput { fields { path message } }",
+        **import_input(site, **{field: "evil.pt"}),
+    )
+    assert refused["fields"][0]["path"] == ["source", field]
+    assert "holds more than tensors" in refused["fields"][0]["message"]
+    assert not trap.exists()
+
+
+async def test_weights_that_are_no_numbers_fail_their_job_and_leave_nothing(client: Api, site: Site) -> None:
+    broken = site.models / "broken"
+    shutil.copytree(site.models / "theirs", broken)
+    tensors = load_file(broken / "sae_weights.safetensors")
+    save_file(tensors | {"b_dec": np.full(WIDTH, np.nan, np.float32)}, broken / "sae_weights.safetensors")
     launched = await client.do(
         "importSae",
         "... on JobLaunched { job { id result { ... on Sae { id } } } }",
-        **import_input(site, miCrow="evil.pt"),
+        **import_input(site, path="broken"),
     )
     end = (await client.follow(launched["job"]["id"]))[-1]
-    assert end["status"] == "FAILED" and "holds more than tensors" in end["error"]
+    assert end["status"] == "FAILED" and "b_dec has values that are NaN" in end["error"]
     id = launched["job"]["result"]["id"]
     sae = (await client.ask(SAE, id=id))["sae"]
     assert (sae["status"], sae["saeClass"], sae["checkpointPath"]) == ("FAILED", None, None)
-    assert not trap.exists() and not any(site.server.artifact_dir.glob(f"sae/*/{id}"))
+    assert not any(site.server.artifact_dir.glob(f"sae/*/{id}"))
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
-    [({"architecture": "gated"}, "'gated' has no counterpart"), ({"d_in": 33}, "the layer's are 32 wide")],
+    [({"architecture": "gated"}, "'gated' has no counterpart"), ({"d_in": 33}, "d_in and d_sae say [33")],
 )
 async def test_what_cfg_json_tells_is_refused_at_once(
     changes: dict[str, Any], sentence: str, client: Api, site: Site
@@ -303,7 +322,7 @@ async def test_what_cfg_json_tells_is_refused_at_once(
     other.mkdir(exist_ok=True)
     cfg = json.loads((site.models / "theirs" / "cfg.json").read_text())
     (other / "cfg.json").write_text(json.dumps(cfg | changes))
-    (other / "sae_weights.safetensors").write_bytes(b"")
+    shutil.copy(site.models / "theirs" / "sae_weights.safetensors", other)
     refused = await client.do(
         "importSae",
         "... on InvalidInput { fields { path message } }",

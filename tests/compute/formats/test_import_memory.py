@@ -1,0 +1,43 @@
+"""The memory that an import takes, in a process of its own: its peak says nothing beside other tests."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.compute.formats.published import safetensors
+
+N_INPUTS, N_LATENTS = 1024, 24_576
+PROGRAM = """
+import pathlib, resource, sys
+from gql_server.compute.saes.classes import SaeClasses
+from tests.compute.conftest import RecordingContext
+from gql_server.compute.formats.sae_import import import_sae
+from tests.compute.formats.published import task_for
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+task = task_for(pathlib.Path(sys.argv[1]), n_inputs=None, max_latents=10**6)
+classes, before = SaeClasses(), peak()
+import_sae(task, RecordingContext(), classes)
+print(peak() - before)
+"""
+
+
+def test_an_import_takes_little_more_memory_than_its_weights_in_float32(tmp_path: Path) -> None:
+    weights = {
+        "w_enc": torch.zeros(N_INPUTS, N_LATENTS, dtype=torch.bfloat16) + 0.5,
+        "w_dec": torch.zeros(N_LATENTS, N_INPUTS, dtype=torch.bfloat16) + 0.25,
+        "b_enc": torch.zeros(N_LATENTS, dtype=torch.bfloat16),
+        "b_dec": torch.zeros(N_INPUTS, dtype=torch.bfloat16),
+        "threshold": torch.ones(N_LATENTS, dtype=torch.bfloat16),
+    }
+    safetensors(tmp_path / "sae" / "params.safetensors", weights)
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "sae")], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    float32_bytes = 4 * 2 * N_INPUTS * N_LATENTS
+    assert 0.9 * float32_bytes < int(run.stdout) < 1.5 * float32_bytes
