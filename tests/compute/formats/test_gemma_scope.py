@@ -278,7 +278,7 @@ def test_a_config_json_that_is_none_is_refused(content: bytes, tmp_path: Path) -
 HEADERS: dict[str, Any] = {
     "data beyond the file": {"b_dec": {"dtype": "F32", "shape": [16], "data_offsets": [0, 64]}},
     "tensors over one another": {
-        name: {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]} for name in ("b_dec", "b_enc")
+        name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for name in ("b_dec", "b_enc")
     },
     "a negative size": {"b_dec": {"dtype": "F32", "shape": [-4], "data_offsets": [0, 16]}},
     "a size of text": {"b_dec": {"dtype": "F32", "shape": ["4"], "data_offsets": [0, 16]}},

@@ -10,14 +10,15 @@ from tests.compute.formats.published import safetensors
 
 N_INPUTS, N_LATENTS = 1024, 24_576
 PROGRAM = """
-import pathlib, resource, sys
+import pathlib, re, sys
 from gql_server.compute.saes.classes import SaeClasses
 from tests.compute.conftest import RecordingContext
 from gql_server.compute.formats.sae_import import import_sae
 from tests.compute.formats.published import task_for
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not ru_maxrss, which a process inherits from the one that starts it.
+    return 1024 * int(re.search(r"VmHWM:\\s*(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
 
 task = task_for(pathlib.Path(sys.argv[1]), n_inputs=None, max_latents=10**6)
 classes, before = SaeClasses(), peak()

@@ -87,14 +87,20 @@ def test_llama_scope_computes_as_its_library_does(
     assert not any("another place" in note for note in said)
 
 
-def test_llama_scope_without_norms_and_with_its_bias_subtracted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", [True, None])
+def test_llama_scope_without_norms_and_with_its_bias_subtracted(said: bool | None, tmp_path: Path) -> None:
     w = weights(4, subtracted=True)
     changes: dict[str, Any] = {
         "norm_activation": "inference",
         "sparsity_include_decoder_norm": False,
-        "apply_decoder_bias_to_pre_encoder": True,
+        "apply_decoder_bias_to_pre_encoder": said,
     }
-    one = imported(llama_scope(tmp_path / "sae", w, **changes))
+    path = llama_scope(tmp_path / "sae", w, **changes)
+    if said is None:  # Which is the default of that library.
+        content = {**HYPERPARAMETERS, **changes}
+        del content["apply_decoder_bias_to_pre_encoder"]
+        write_json(path / "hyperparams.json", content)
+    one = imported(path)
     rows = inputs()
     pre = (rows - w.decoder_bias) @ w.encoder.T + w.encoder_bias
     assert (pre[:, 0] == 0.5).all()

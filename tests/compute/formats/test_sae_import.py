@@ -448,6 +448,8 @@ GEMMA = "gemma2_model_layers_3_"
     ("kind", "layer", "norms_behind", "hook", "told"),
     [
         ("MLP", "m_mlp", False, "blocks.3.hook_mlp_out", None),
+        ("MLP", "m_mlp", None, "blocks.3.hook_mlp_out", "such as Gemma 2"),
+        ("NORM", "llama_layers_3_post_attention_layernorm", False, "blocks.3.hook_attn_out", "another place"),
         ("MLP", f"{GEMMA}mlp", True, "blocks.3.hook_mlp_out", "post_feedforward_layernorm puts out"),
         ("NORM", f"{GEMMA}post_feedforward_layernorm", True, "blocks.3.hook_mlp_out", None),
         ("NORM", f"{GEMMA}post_feedforward_layernorm", None, "blocks.3.hook_mlp_out", "such as Gemma 2"),

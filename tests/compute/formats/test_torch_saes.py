@@ -213,6 +213,7 @@ def test_a_batch_topk_without_a_threshold_yet_lets_all_positive_ones_pass(tmp_pa
     rows = inputs()
     latents = above(pre_activations(rows, w, subtracts=True), 0)
     assert_computes(one.sae, rows, latents, latents @ w.decoder + w.decoder_bias)
+    assert float(one.sae.sae_engine.threshold) == 0
 
 
 def test_an_older_dictionary_has_its_k_in_config_json(tmp_path: Path) -> None:
