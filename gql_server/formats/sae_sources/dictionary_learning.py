@@ -22,7 +22,7 @@ from gql_server.formats.sae_sources.description import (
 )
 from gql_server.formats.sae_sources.gemma_scope import plan_of
 from gql_server.formats.sae_sources.refusing import NotRepresentable, shown
-from gql_server.formats.sae_sources.source_files import SourceFiles, text
+from gql_server.formats.sae_sources.source_files import SourceFiles, number, text
 from gql_server.formats.sae_sources.tensor_files import TensorFile
 
 CONFIG = "config.json"
@@ -140,10 +140,9 @@ def _by_names(file: TensorFile) -> str:
 
 def _k(files: SourceFiles, name: str, trainer: dict[str, Any]) -> int | None:
     """Return k, of the file or of the configuration."""
-    value = files.scalar(name, "k") if "k" in files.tensors(name).tensors else trainer.get("k")
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < 1:
-        return None
-    return int(value)
+    in_file = "k" in files.tensors(name).tensors
+    value = number({"k": files.scalar(name, "k")} if in_file else trainer, "k")
+    return int(value) if value is not None and value >= 1 and value == int(value) else None
 
 
 def _sae_class(found: str, k: int | None) -> str:

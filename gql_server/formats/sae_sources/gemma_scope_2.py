@@ -9,7 +9,7 @@ from gql_server.formats.sae_sources.description import SaeDescription, metadata_
 from gql_server.formats.sae_sources.gemma_scope import plan_of, spelled
 from gql_server.formats.sae_sources.places import place_of
 from gql_server.formats.sae_sources.refusing import NotRepresentable, shown
-from gql_server.formats.sae_sources.source_files import SourceFiles, text
+from gql_server.formats.sae_sources.source_files import SourceFiles, number, text
 
 WEIGHTS, CONFIG = "params.safetensors", "config.json"
 _SEVERAL = r"params_layer_\d+\.safetensors"
@@ -37,7 +37,6 @@ def describe(files: SourceFiles) -> SaeDescription:
     _check(config, kind, place)
     file = files.tensors(WEIGHTS)
     plan = plan_of(file)
-    l0 = config.get("l0")
     return SaeDescription(
         format="GEMMA_SCOPE_2",
         architecture="jumprelu",
@@ -55,7 +54,7 @@ def describe(files: SourceFiles) -> SaeDescription:
             plan,
             model_name=text(config, "model_name"),
             place=place,
-            l0=l0 if isinstance(l0, int | float) else None,
+            l0=number(config, "l0"),
             prepend_bos=True,
         ),
     )

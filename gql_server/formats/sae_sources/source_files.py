@@ -124,6 +124,14 @@ def positive(name: str, cfg: dict[str, Any], key: str) -> float:
     return float(value)
 
 
+def number(cfg: dict[str, Any], key: str) -> int | float | None:
+    """Return a number that a file of JSON can have, or None where there is none."""
+    value = cfg.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not -1e15 < value < 1e15:
+        return None
+    return value
+
+
 def text(cfg: dict[str, Any], key: str) -> str | None:
     """Return a short text, or None where there is none."""
     value = cfg.get(key)

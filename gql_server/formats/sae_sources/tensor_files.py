@@ -140,10 +140,11 @@ def read_scalar(file: BinaryIO, tensor: TensorHeader) -> float:
     if math.prod(tensor.shape) != 1 or tensor.dtype not in {*_STRUCT, "bfloat16"}:
         raise NotRepresentable(f"The tensor {tensor.name} must have one number, not {list(tensor.shape)}.")
     file.seek(tensor.offset)
-    if tensor.dtype == "bfloat16":  # The upper half of a float32.
-        return float(struct.unpack("<f", b"\0\0" + file.read(2))[0])
-    kind = _STRUCT[tensor.dtype]
-    return float(struct.unpack(kind, file.read(struct.calcsize(kind)))[0])
+    with _saying(f"The file ends before its tensor {tensor.name} does."):
+        if tensor.dtype == "bfloat16":  # The upper half of a float32.
+            return float(struct.unpack("<f", b"\0\0" + file.read(2))[0])
+        kind = _STRUCT[tensor.dtype]
+        return float(struct.unpack(kind, file.read(struct.calcsize(kind)))[0])
 
 
 # ------------------------------------------------------------------------------ safetensors

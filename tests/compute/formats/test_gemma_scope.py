@@ -254,6 +254,13 @@ def test_what_gemma_scope_2_has_beside_saes_of_outputs_is_refused(
         found(path)
 
 
+@pytest.mark.parametrize("l0", ["1e999", "-1e999", "true", '"60"', "[1]", "1" + "0" * 4000])
+def test_an_l0_that_no_file_of_json_takes_is_left_out(l0: str, tmp_path: Path) -> None:
+    path = gemma_scope_2(tmp_path / "sae", None, weights())
+    (path / "config.json").write_text(json.dumps(CONFIG).replace('"l0": 60', f'"l0": {l0}'))
+    assert "l0" not in imported(path).metadata["source"]["metadata"]
+
+
 @pytest.mark.parametrize("kind", ["transcoder", "attn_out_all"])
 def test_a_path_tells_what_no_config_json_does(kind: str, tmp_path: Path) -> None:
     path = gemma_scope_2(tmp_path / kind / "layer_17_width_16k_l0_big", None, weights())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from gql_server.compute.worker.context import TaskError
 from gql_server.formats.sae_sources.refusing import NotRepresentable
@@ -222,6 +223,14 @@ def test_an_older_dictionary_has_its_k_in_config_json(tmp_path: Path) -> None:
     assert found(dictionary(tmp_path / "a", state, config("AutoEncoderTopK"))).k == K
     with pytest.raises(NotRepresentable, match="says k"):
         found(dictionary(tmp_path / "b", state, config("AutoEncoderTopK", k=None)))
+
+
+@pytest.mark.parametrize(
+    "k", [torch.tensor(torch.nan), torch.tensor(torch.inf), torch.tensor(0), torch.tensor(2.5)]
+)
+def test_a_k_that_is_none_is_refused(k: Tensor, tmp_path: Path) -> None:
+    with pytest.raises(NotRepresentable, match="says k"):
+        found(dictionary(tmp_path / "trainer_0", topk(weights()) | {"k": k}, config("AutoEncoderTopK")))
 
 
 DICTIONARY_REFUSALS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
