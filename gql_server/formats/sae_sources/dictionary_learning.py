@@ -110,7 +110,7 @@ def _class_of(file: TensorFile, trainer: dict[str, Any]) -> str:
     tensors = set(file.tensors)
     if tensors & {"r_mag", "gate_bias", "mag_bias"}:
         raise NotRepresentable("It is a GatedAutoEncoder, which no class here computes.")
-    said = trainer.get("dict_class")
+    said = text(trainer, "dict_class")
     if said not in _NAMES:
         said = _TRAINERS.get(str(trainer.get("trainer_class")))
     if said is None:

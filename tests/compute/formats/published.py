@@ -1,6 +1,8 @@
 """Tiny SAEs in the layouts in which SAEs are published, and what their formulas give in float64."""
 
 import json
+import random
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +18,10 @@ from torch import Tensor
 
 from gql_server.compute.formats.sae_import import import_sae
 from gql_server.compute.saes.classes import SaeClasses
+from gql_server.compute.worker.context import TaskError
 from gql_server.formats.sae_sources import registry
 from gql_server.formats.sae_sources.description import SaeDescription
+from gql_server.formats.sae_sources.refusing import NotRepresentable
 from gql_server.formats.sae_sources.source_files import SourceFiles
 from gql_server.protocol.results import ImportResult
 from gql_server.protocol.tasks import ImportSae
@@ -199,3 +203,48 @@ def assert_computes(sae: Sae, rows: Array, latents: Array, reconstructions: Arra
     np.testing.assert_allclose(decoded.numpy(), reconstructions, rtol=1e-5, atol=1e-4)
     active = (latents != 0).sum(axis=1)
     assert 0 < active.mean() < N_LATENTS - 1 and len(set(active.tolist())) > 1
+
+
+# ------------------------------------------------------------------------------------ hostile files
+
+WEIRD = [None, True, -1, 0, 0.5, 1e999, 10**40, "x", "\ud800", [], [1], {}, {"in": "x"}]
+
+
+def assert_any_value_is_read_or_refused(path: Path) -> None:
+    """Put strange values into a configuration, one at a time; NotRepresentable is all that comes of it."""
+    content = json.loads(path.read_text())
+    refused = 0
+    for inner in {id(part): part for part in (content, content.get("trainer", content))}.values():
+        for name, value in list(inner.items()):
+            for weird in WEIRD:
+                inner[name] = weird
+                path.write_text(json.dumps(content))
+                try:
+                    found(path.parent)
+                except NotRepresentable:
+                    refused += 1
+            inner[name] = value
+    path.write_text(json.dumps(content))
+    assert refused > 0 and found(path.parent)
+
+
+def assert_any_damage_is_read_or_refused(path: Path, directory: Path, times: int = 60) -> None:
+    """Change some bytes of a file, most of them in its headers; where it is refused nothing is left."""
+    good, choose, refused = path.read_bytes(), random.Random(0), 0
+    for _ in range(times):
+        damaged = bytearray(good)
+        for _ in range(choose.randint(1, 3)):
+            near = choose.randrange(min(700, len(good)))
+            place = choose.choice([near, len(good) - 1 - near, choose.randrange(len(good))])
+            damaged[place] = choose.choice([0, 1, 0xFF, ord("9"), choose.randrange(256)])
+        path.write_bytes(damaged)
+        left = directory.parent / "imported"
+        try:
+            imported(directory, n_inputs=None)
+        except (NotRepresentable, TaskError):
+            refused += 1
+            assert not left.exists()
+        else:
+            shutil.rmtree(left)
+    path.write_bytes(good)
+    assert refused > times / 4

@@ -16,6 +16,8 @@ from tests.compute.formats.published import (
     N_LATENTS,
     Weights,
     above,
+    assert_any_damage_is_read_or_refused,
+    assert_any_value_is_read_or_refused,
     assert_computes,
     found,
     imported,
@@ -317,3 +319,11 @@ def test_weights_that_change_before_the_job_reads_them_are_refused(tmp_path: Pat
     with pytest.raises(TaskError, match="'transcoder'"):
         import_sae(task, RecordingContext(), SaeClasses())
     assert not Path(task.sae_dir).exists()
+
+
+def test_hostile_files_are_refused(tmp_path: Path) -> None:
+    npz_directory = npz(tmp_path / "a" / RES, **arrays(weights()))
+    assert_any_damage_is_read_or_refused(npz_directory / "params.npz", npz_directory)
+    directory = gemma_scope_2(tmp_path / "b" / "sae", CONFIG, weights())
+    assert_any_damage_is_read_or_refused(directory / "params.safetensors", directory)
+    assert_any_value_is_read_or_refused(directory / "config.json")

@@ -15,6 +15,8 @@ from tests.compute.formats.published import (
     Array,
     Weights,
     above,
+    assert_any_damage_is_read_or_refused,
+    assert_any_value_is_read_or_refused,
     assert_computes,
     found,
     imported,
@@ -289,3 +291,12 @@ def test_a_norm_that_is_none_is_refused(value: float, tmp_path: Path) -> None:
     safetensors(path / "sae_weights.safetensors", written)
     with pytest.raises(NotRepresentable, match="must be a number above 0"):
         found(path)
+
+
+def test_hostile_files_are_refused(tmp_path: Path) -> None:
+    directory = llama_scope(tmp_path / "a" / "sae", weights())
+    assert_any_damage_is_read_or_refused(directory / "checkpoints" / "final.safetensors", directory)
+    assert_any_value_is_read_or_refused(directory / "hyperparams.json")
+    directory = llamascopium(tmp_path / "b" / "sae", weights(), act_fn="jumprelu")
+    assert_any_damage_is_read_or_refused(directory / "sae_weights.safetensors", directory)
+    assert_any_value_is_read_or_refused(directory / "config.json")

@@ -18,6 +18,8 @@ from tests.compute.formats.published import (
     Array,
     Weights,
     above,
+    assert_any_damage_is_read_or_refused,
+    assert_any_value_is_read_or_refused,
     assert_computes,
     found,
     imported,
@@ -441,3 +443,16 @@ def test_a_file_is_named_beside_others_of_its_kind(tmp_path: Path) -> None:
         qwen(tmp_path / REPOSITORY, weights(), layer)
     assert source_files(tmp_path / REPOSITORY).pick_like(r".+\.pth?") is None
     assert found(tmp_path / REPOSITORY / "layer2.sae.pt").place == "model.layers.2"
+
+
+def test_hostile_files_are_refused(tmp_path: Path) -> None:
+    directory = sparsify(tmp_path / "a" / "sae", weights())
+    assert_any_damage_is_read_or_refused(directory / "sae.safetensors", directory)
+    assert_any_value_is_read_or_refused(directory / "cfg.json")
+    said = config("BatchTopKSAE", trainer_class="BatchTopKTrainer")
+    directory = dictionary(tmp_path / "b" / "sae", batch_topk(weights()), said)
+    assert_any_damage_is_read_or_refused(directory / "ae.pt", directory)
+    assert_any_value_is_read_or_refused(directory / "config.json")
+    for name, state in {"g-l1.pth": goodfire(weights(), torch.float32), "5.pt": openai(weights())}.items():
+        torch_file(tmp_path / name / "sae" / name, state)
+        assert_any_damage_is_read_or_refused(tmp_path / name / "sae" / name, tmp_path / name / "sae")
