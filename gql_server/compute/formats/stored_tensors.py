@@ -15,7 +15,7 @@ TYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
 }
-PIECE_BYTES = 16 * 1024 * 1024
+PIECE_BYTES = 4 * 1024 * 1024
 
 
 def nothing() -> None:
