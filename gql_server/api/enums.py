@@ -146,8 +146,7 @@ describe_enum(
 describe_enum(
     NeuronOrder,
     "Orders by figures, and filters by figures, top texts or promoted tokens, are an INVALID_INPUT error"
-    " until"
-    " the SAE has been indexed.",
+    " until the SAE has been indexed.",
     {
         "INDEX": "By index.",
         "FREQUENCY_DESC": "Those that fire most often first.",

@@ -19,8 +19,7 @@ class NeuronColumnValues:
     float32: str = strawberry.field(
         description=(
             "One number for each neuron, by index: little-endian 32-bit floats in base64, 350 kB for"
-            " 65,536 of"
-            " them. In JavaScript: new Float32Array(Uint8Array.from(atob(text), c =>"
+            " 65,536 of them. In JavaScript: new Float32Array(Uint8Array.from(atob(text), c =>"
             " c.charCodeAt(0)).buffer)."
         )
     )

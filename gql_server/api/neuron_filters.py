@@ -40,8 +40,7 @@ class NeuronFilter:
     search_in: list[NeuronSearchField] | None = strawberry.field(
         description=(
             "Where to search; if left out, wherever it can be: in names and notes, and in what the neuron"
-            " index"
-            " has, if there is one."
+            " index has, if there is one."
         ),
     )
 

@@ -29,8 +29,7 @@ class TopText:
     score: float = strawberry.field(
         description=(
             "The activation on the token that it is around: the highest in it of a top text, of an example"
-            " that"
-            " of the token that was drawn, 0 of a silent text."
+            " that of the token that was drawn, 0 of a silent text."
         )
     )
     token_index: int = strawberry.field(
@@ -93,8 +92,7 @@ class ExampleGroup:
     texts: list[TopText] = strawberry.field(
         description=(
             "Around tokens that were drawn from these firings, each as likely as another; strongest first."
-            " The"
-            " same every time, and the same in an index made again."
+            " The same every time, and the same in an index made again."
         )
     )
 

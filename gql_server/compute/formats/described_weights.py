@@ -128,8 +128,7 @@ def fold_lengths(encoder_weight: Tensor, encoder_bias: Tensor, decoder_weight: T
     if bool((lengths == 0).any()):
         raise TaskError(
             f"Rows of the decoder (W_dec) are zero, by whose length {how.option} divides: {how.library}"
-            " itself"
-            " gives NaN there."
+            " itself gives NaN there."
         )
     dtype = TYPES[how.dtype]
     theirs = torch.cat([decoder_weight[rows].to(dtype).norm(dim=1) for rows in _row_slices(decoder_weight)])

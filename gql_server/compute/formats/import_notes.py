@@ -30,14 +30,12 @@ def _on_place(task: ImportSae, described: SaeDescription) -> list[str]:
         )
         return [
             f"Its source names the place {described.place}, which is another place than the layer"
-            f" {task.layer}:"
-            f" what it reconstructs there may mean nothing.{behind}"
+            f" {task.layer}: what it reconstructs there may mean nothing.{behind}"
         ]
     if place.is_behind_norm and task.norms_behind is None:
         return [
             f"Its source names the place {described.place}: in models with a norm behind that, such as"
-            " Gemma 2,"
-            f" it is what that norm ({norm}) puts out, not the module before it."
+            f" Gemma 2, it is what that norm ({norm}) puts out, not the module before it."
         ]
     return []
 

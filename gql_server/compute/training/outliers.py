@@ -145,7 +145,6 @@ def outlier_sentence(statistics: OutlierStatistics) -> str:
     )
     return (
         f"Explained variance of the finished SAE on {statistics.token_count:,} tokens of the run: "
-        f"{with_them} "
-        f"with, {without} without the {statistics.outlier_count:,} that are excluded or longer than "
-        f"{statistics.multiple:g} times the median."
+        f"{with_them} with, {without} without the {statistics.outlier_count:,} that are excluded or longer"
+        f" than {statistics.multiple:g} times the median."
     )

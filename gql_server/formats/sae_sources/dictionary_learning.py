@@ -124,8 +124,7 @@ def _by_names(file: TensorFile) -> str:
     if names >= _LINEAR | {"b_dec"}:
         raise NotRepresentable(
             "It is an AutoEncoderTopK or a BatchTopKSAE, which have the same tensors: put the config.json"
-            " beside"
-            " it that says which (trainer.dict_class)."
+            " beside it that says which (trainer.dict_class)."
         )
     if names & {"group_sizes", "group_weights"}:
         return "MatryoshkaBatchTopKSAE"

@@ -28,8 +28,7 @@ def describe(files: SourceFiles) -> SaeDescription:
     if files.pick(WEIGHTS) is None:
         raise NotRepresentable(
             "It is a cross-layer transcoder or a crosscoder, which reads or writes several layers: only"
-            " SAEs of"
-            " one layer can be imported."
+            " SAEs of one layer can be imported."
         )
     config = files.json_if_any(CONFIG)
     kind = files.in_path(_KINDS)
@@ -92,8 +91,7 @@ def check_output(place: Any, output: Any) -> None:
     if place != output:
         raise NotRepresentable(
             f"It is a transcoder, from {shown(place)} to {shown(output)}: only SAEs, which give back their"
-            " own"
-            " layer's output, can be imported."
+            " own layer's output, can be imported."
         )
     found = place_of(place) if isinstance(place, str) else None
     if found is not None and found.inside is not None:

@@ -95,8 +95,7 @@ def scales(files: SourceFiles, config: str, weights: str, hook_in: str, hook_out
     if norm != "dataset-wise":
         raise NotRepresentable(
             f"norm_activation is {shown(norm)}: it divides by the norm of each token or batch, which cannot"
-            " go"
-            " into the weights."
+            " go into the weights."
         )
     root = math.sqrt(whole_number(config, cfg, "d_model"))
     return tuple(  # type: ignore[return-value]
@@ -127,8 +126,7 @@ def _activation(
     if activation not in ("relu", "jumprelu", "topk"):
         raise NotRepresentable(
             f"The activation function {shown(activation)} has no counterpart here: relu, jumprelu and topk"
-            " can"
-            " be imported."
+            " can be imported."
         )
     if LOG_THRESHOLD in file.tensors:
         return "jumprelu", None, Threshold(sizes.latents(file, LOG_THRESHOLD), is_logarithm=True)
@@ -177,8 +175,7 @@ def _notes(s_in: float, s_out: float, plan: WeightsPlan) -> list[str]:
     if (s_in, s_out) != (1.0, 1.0):
         notes.append(
             "The average norms of its activations went into its biases and decoder (dataset-wise:"
-            f" {s_in:.6g} in,"
-            f" {s_out:.6g} out), so that raw activations go in and come out."
+            f" {s_in:.6g} in, {s_out:.6g} out), so that raw activations go in and come out."
         )
     if plan.unit_rows is not None:
         notes.append(

@@ -78,8 +78,7 @@ def _checked(cfg: dict[str, Any]) -> str:
     if activation not in _CLASSES:
         raise NotRepresentable(
             f"The activation function {shown(activation)} has no counterpart here: {', '.join(_CLASSES)}"
-            " can be"
-            " imported."
+            " can be imported."
         )
     return activation
 

@@ -55,8 +55,7 @@ def _k(files: SourceFiles) -> int:
     said = files.in_path(r"L0_(\d{1,6})(?:/|$)")
     if said is None or int(said) < 1:
         raise NotRepresentable(
-            "k is said neither by a config.json beside the file nor by the path, such as …-W32K-L0_50: name"
-            " it"
-            " below a directory of that name, or put a config.json with k beside it."
+            "k is said neither by a config.json beside the file nor by the path, such as …-W32K-L0_50:"
+            " name it below a directory of that name, or put a config.json with k beside it."
         )
     return int(said)

@@ -311,8 +311,7 @@ def _array(name: str, key: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo
     if found is None or found[1] not in _NPY:
         raise NotRepresentable(
             f"{name} has an array {key[:60]!a} that is none of plain numbers: one of objects would be a"
-            " pickle,"
-            " and none is run."
+            " pickle, and none is run."
         )
     shape = tuple(int(size) for size in found[3].replace(" ", "").split(",") if size)
     dtype = _NPY[found[1]]
