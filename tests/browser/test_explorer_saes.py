@@ -79,6 +79,8 @@ async def test_a_neuron_is_found_tested_and_named(tiny_server: RunningServer, sa
     assert "order=FREQUENCY_DESC&dead=no" in found["second"]["address"]
     assert "numbers" in found["tested"]["text"]
     assert f"edits={first}:1:" in found["tested"]["steer"]
+    assert "text " in found["tested"]["related"]["row"]
+    assert found["tested"]["related"]["isOpen"] == "true"
     assert found["named"] == f"#{first} guessed"
     assert "There is no neuron 99999" in found["refused"]["preview"]
     assert "csv" in found["refused"]["server"]

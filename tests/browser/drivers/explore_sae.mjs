@@ -42,6 +42,13 @@ await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
   tested.text = await page.getByRole("region", { name: "Test it with your own text" }).innerText();
   await shoot("explorer_neuron_tested");
 
+  const related = page.getByRole("region", { name: "Related neurons" }).getByRole("tabpanel");
+  const opener = related.getByRole("button", { name: "Strongest text of" }).first();
+  await opener.press("Enter");
+  await related.locator("mark").first().waitFor();
+  tested.related = { row: await related.getByRole("listitem").first().innerText(), isOpen: await opener.getAttribute("aria-expanded") };
+  await opener.press("Enter");
+
   await page.getByRole("textbox", { name: "Name" }).fill(name);
   await page.getByRole("button", { name: "Save" }).click();
   await heading(page).filter({ hasText: name }).waitFor();

@@ -1,11 +1,14 @@
 import { Link, useSearchParams } from "wouter";
-import type { Shared_NeuronNameFragment } from "../../api/Shared.generated";
+import { useData } from "../../api/hooks";
 import { Card } from "../../components/Card";
-import { precise } from "../../components/numbers";
 import { Tabs } from "../../components/Tabs";
+import { useIdle } from "../SaePage/useIdle";
 import type { NeuronShown } from "./Neuron";
+import { type NeuronPage_RelatedFragment, NeuronPageRelatedQueryDocument } from "./NeuronPage.generated";
 import styles from "./Related.module.css";
+import { RelatedRow } from "./RelatedRow";
 import { Renew } from "./Renew";
+import { indicesOf, type RelatedNeuron, relatedOf } from "./related";
 
 /** Neurons that do alike, and those that fire at the same time. */
 export function Related({ neuron, saeId }: { neuron: NeuronShown; saeId: string }) {
@@ -21,10 +24,18 @@ export function Related({ neuron, saeId }: { neuron: NeuronShown; saeId: string 
       },
       { replace: true },
     );
-  const similar = neuron.similarNeurons?.map((one) => ({ neuron: one.neuron, value: one.cosine }));
-  const correlated = neuron.correlatedNeurons?.map((one) => ({ neuron: one.neuron, value: one.correlation }));
-  const panel = (rows: readonly Row[] | undefined, what: string, none: string) => (
-    <Neurons rows={rows} saeId={saeId} what={what} none={none} />
+  const { similar, correlated } = relatedOf(neuron);
+  const indices = indicesOf(neuron);
+  // Names are there at once; what tells the others apart is not what people came for.
+  const isIdle = useIdle();
+  const { data } = useData(
+    NeuronPageRelatedQueryDocument,
+    { saeId, indices },
+    { pause: !isIdle || indices.length === 0, policy: "cache-first" },
+  );
+  const about = new Map(data?.sae?.neurons.nodes.map((one) => [one.index, one]));
+  const panel = (rows: readonly RelatedNeuron[] | undefined, what: string, none: string) => (
+    <Neurons {...{ rows, saeId, what, none, about }} />
   );
   return (
     <Card title="Related neurons">
@@ -49,31 +60,21 @@ export function Related({ neuron, saeId }: { neuron: NeuronShown; saeId: string 
   );
 }
 
-interface Row {
-  neuron: Shared_NeuronNameFragment;
-  value: number;
-}
-
 interface NeuronsProps {
-  rows: readonly Row[] | undefined;
+  rows: readonly RelatedNeuron[] | undefined;
   saeId: string;
   what: string;
   none: string;
+  about: ReadonlyMap<number, NeuronPage_RelatedFragment>;
 }
 
-function Neurons({ rows, saeId, what, none }: NeuronsProps) {
+function Neurons({ rows, saeId, what, none, about }: NeuronsProps) {
   if (!rows) return <Renew saeId={saeId}>An earlier version made the index, without these.</Renew>;
   if (rows.length === 0) return <p className="muted">{none}</p>;
   return (
     <ol className={styles.list}>
-      {rows.map(({ neuron, value }) => (
-        <li key={neuron.id} className={styles.row}>
-          <Link href={`/saes/${saeId}/neurons/${neuron.index}`}>#{neuron.index}</Link>
-          <span className={styles.name}>
-            {neuron.concept?.name ?? <span className="muted">no name</span>}
-          </span>
-          <span title={what}>{precise(Number(value.toPrecision(3)))}</span>
-        </li>
+      {rows.map((row) => (
+        <RelatedRow key={row.neuron.id} {...row} {...{ saeId, what }} about={about.get(row.neuron.index)} />
       ))}
       <li className="muted">
         The number is the {what}.{" "}

@@ -1,6 +1,6 @@
 import { Link } from "wouter";
 import type { Shared_NeuronNameFragment } from "../../api/Shared.generated";
-import styles from "./NeuronLink.module.css";
+import { Raised } from "../../components/Raised";
 
 interface NeuronLinkProps {
   saeId: string;
@@ -19,13 +19,7 @@ export function NeuronLink({ saeId, neuron }: NeuronLinkProps) {
         #{index}
         {concept && ` ${concept.name}`}
       </Link>
-      {!concept && promotedTokens && promotedTokens.length > 0 && (
-        <span className={styles.raises}>
-          <span className="hidden-visually">raises</span>
-          <span aria-hidden="true">↑</span>
-          {promotedTokens.map(({ token }) => token.trim() || JSON.stringify(token)).join(" ")}
-        </span>
-      )}
+      {!concept && <Raised tokens={promotedTokens} />}
     </>
   );
 }
