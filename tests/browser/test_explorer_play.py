@@ -26,6 +26,7 @@ TEXTS = {
 }
 ACTIVATIONS = """... on NeuronActivations { prompts { tokens { label } rows { values neuron { index } } } }"""
 ATTRIBUTION = """... on Attribution { neurons { effect ablationEffect neuron { index } } }"""
+FIRED = "... on TopNeurons { prompts { neurons { neuron { index frequency } } } }"
 CONTRAST = """... on ContrastedNeurons { neurons { difference meanActivationA meanActivationB
     neuron { index } } }"""
 
@@ -121,6 +122,10 @@ async def test_an_explanation_leads_to_an_edit_that_can_be_saved_loaded_and_dele
         assert number(effect) == pytest.approx(one["effect"], rel=1e-3)
         if one["ablationEffect"] is not None:
             assert number(ablation) == pytest.approx(one["ablationEffect"], rel=1e-3)
+    arguments = {"saeId": ("ID!", sae.id), "prompts": ("[String!]!", [PROMPT]), "first": ("Int", 100)}
+    fired = await client.get("topNeurons", FIRED, **arguments)
+    dense = [one for one in fired["prompts"][0]["neurons"] if one["neuron"]["frequency"] > 0.01]
+    assert number(found["hidden"].split()[0]) == len(dense) > 0
     first = expected[0]["neuron"]["index"]
     assert parse_qs(urlsplit(found["address"]).query)["edits"] == [f"{first}:0:0"]
     assert [index(text) for text in found["loaded"]] == [first]

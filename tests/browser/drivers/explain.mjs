@@ -2,6 +2,12 @@
 import { visit } from "./visit.mjs";
 
 await visit(async ({ page, shoot, name }) => {
+  const hide = page.getByLabel("Hide neurons that fire on more than 1% of tokens");
+  await hide.check();
+  const hidden = await page.getByText(/that fire most are hidden/).innerText();
+  await page.getByLabel("Strongest by").selectOption("Share of its own maximum");
+  await page.waitForURL(/dense=no&rank=relative/);
+  await hide.uncheck();
   await page.getByLabel("Rather than").fill(" the");
   await page.getByRole("button", { name: "Explain" }).click();
   const table = page.getByRole("table", { name: "Neurons by their effect" });
@@ -31,5 +37,5 @@ await visit(async ({ page, shoot, name }) => {
   await asked.getByRole("button", { name: "Delete" }).click();
   await page.getByText(`Deleted ${name}.`).waitFor();
   await saved.waitFor({ state: "detached" });
-  return { rows, address, loaded, kept: await edited.allInnerTexts() };
+  return { hidden, rows, address, loaded, kept: await edited.allInnerTexts() };
 });

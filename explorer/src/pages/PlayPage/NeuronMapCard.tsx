@@ -11,7 +11,9 @@ import { mappedNeurons } from "./heatMap";
 import { neuronName } from "./NeuronLink";
 import { PlayPageMapQueryDocument, PlayPageNeuronsQueryDocument } from "./PlayPage.generated";
 import styles from "./PlayPage.module.css";
+import { RankingFields } from "./RankingFields";
 import { RowHead } from "./RowHead";
+import { ranked } from "./ranking";
 import { type PlaySettings, watchedOf, withEdit } from "./settings";
 import { TokenNeurons } from "./TokenNeurons";
 import type { Change } from "./usePlaySettings";
@@ -21,6 +23,8 @@ export interface Looked {
   chat: boolean;
 }
 
+/** Neurons of the prompt that the map has, besides those that are edited or watched. */
+const MAPPED = 20;
 /** Neurons that are shown at first, besides those that are edited or watched. */
 const ROWS_AT_FIRST = 10;
 
@@ -44,8 +48,9 @@ export function NeuronMapCard({ saeId, looked, settings, change, onLook }: Neuro
     { saeId, prompts: [looked.prompt] },
     { policy: "cache-first" },
   );
-  const ranked = ranking.data?.topNeurons;
-  const top = ranked?.__typename === "TopNeurons" ? ranked.prompts[0]?.neurons : undefined;
+  const answer = ranking.data?.topNeurons;
+  const all = answer?.__typename === "TopNeurons" ? answer.prompts[0]?.neurons : undefined;
+  const top = all && ranked(all, settings.ranking, MAPPED);
   const watched = watchedOf(settings);
   const indices = mappedNeurons(top?.map(({ neuron }) => neuron.index) ?? [], watched);
   const map = useData(
@@ -59,7 +64,7 @@ export function NeuronMapCard({ saeId, looked, settings, change, onLook }: Neuro
   const [shown, setShown] = useState(found);
   if (found && found !== shown) setShown(found);
   const problem =
-    (ranked && refusalOf(ranked)) ?? ranking.problem ?? (answered && refusalOf(answered)) ?? map.problem;
+    (answer && refusalOf(answer)) ?? ranking.problem ?? (answered && refusalOf(answered)) ?? map.problem;
   const isOld = looked.prompt !== settings.prompt || looked.chat !== settings.chat;
 
   // What a slider or a keystroke changes does not draw the map anew: which neurons are edited and watched does.
@@ -89,6 +94,15 @@ export function NeuronMapCard({ saeId, looked, settings, change, onLook }: Neuro
       title="Neurons of the prompt"
       aside={<Checkbox label="Scale each neuron by itself" value={perRow} onChange={setPerRow} />}
     >
+      <RankingFields
+        ranking={settings.ranking}
+        onChange={(chosen) => change((before) => ({ ...before, ranking: chosen }))}
+        hidden={
+          all && settings.ranking.hidesDense
+            ? all.length - ranked(all, settings.ranking, all.length).length
+            : 0
+        }
+      />
       {isOld && (
         <p className={styles.notice}>
           This is of the prompt as it was before you changed it.{" "}
@@ -107,7 +121,11 @@ export function NeuronMapCard({ saeId, looked, settings, change, onLook }: Neuro
         <p className="muted">Running the model… The first time it has to be loaded.</p>
       )}
       {top && indices.length === 0 && (
-        <Empty>No neuron fires on this text: the SAE may leave out the first tokens.</Empty>
+        <Empty>
+          {all?.length === 0
+            ? "No neuron fires on this text: the SAE may leave out the first tokens."
+            : "All neurons that fire on this text are hidden."}
+        </Empty>
       )}
       {shown && rows && indices.length > 0 && !problem && (
         <>
@@ -132,6 +150,8 @@ export function NeuronMapCard({ saeId, looked, settings, change, onLook }: Neuro
                 token={shown.tokens[picked]}
                 place={picked}
                 rows={shown.rows}
+                tokenCount={shown.tokens.length}
+                ranking={settings.ranking}
                 onEdit={(index) => change((before) => withEdit(before, { index, multiplier: 1, bias: null }))}
               />
             ) : (

@@ -156,7 +156,7 @@ function Playground({ saeId }: { saeId: string }) {
       <EarlierRuns
         {...{ saeId, nameOf }}
         runs={earlier}
-        onUse={(used) => change(() => used)}
+        onUse={(used) => change(({ ranking }) => ({ ...used, ranking }))}
         onWhy={setAsked}
       />
     </>

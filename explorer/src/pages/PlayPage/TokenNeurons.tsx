@@ -1,7 +1,7 @@
 import { useData } from "../../api/hooks";
 import { refusalOf } from "../../api/problems";
 import { ErrorBox } from "../../components/ErrorBox";
-import { precise } from "../../components/numbers";
+import { percent, precise } from "../../components/numbers";
 import { nameOf, type Token } from "../../components/tokenPieces";
 import { NeuronLink } from "./NeuronLink";
 import type { Looked } from "./NeuronMapCard";
@@ -11,6 +11,7 @@ import {
   PlayPageTokensQueryDocument,
 } from "./PlayPage.generated";
 import styles from "./PlayPage.module.css";
+import { neededPerToken, type Ranking, ranked, rankedOnToken, relativeOf } from "./ranking";
 
 type Rows = Extract<
   PlayPageMapQuery["neuronActivations"],
@@ -24,25 +25,28 @@ interface TokenNeuronsProps {
   place: number;
   /** Of the map: all that is known of a chat's tokens. */
   rows: Rows;
+  tokenCount: number;
+  ranking: Ranking;
   onEdit: (index: number) => void;
 }
 
 /** The neurons that fire most on one token. */
-export function TokenNeurons({ saeId, looked, token, place, rows, onEdit }: TokenNeuronsProps) {
+export function TokenNeurons(props: TokenNeuronsProps) {
+  const { saeId, looked, token, place, rows, tokenCount, ranking, onEdit } = props;
   const { data, problem } = useData(
     PlayPageTokensQueryDocument,
-    { saeId, prompts: [looked.prompt] },
+    { saeId, prompts: [looked.prompt], first: neededPerToken(ranking, tokenCount) },
     { policy: "cache-first", pause: looked.chat },
   );
   const answer = data?.topNeurons;
   const refused = (answer && refusalOf(answer)) ?? problem;
-  const ranked =
-    answer?.__typename === "TopNeurons" ? answer.prompts[0]?.perToken[place]?.neurons : undefined;
+  const found = answer?.__typename === "TopNeurons" ? answer.prompts[0]?.perToken[place]?.neurons : undefined;
   const mapped = rows
     .map(({ neuron, values }) => ({ neuron, activation: values[place] ?? 0 }))
     .filter(({ activation }) => activation > 0)
     .sort((a, b) => b.activation - a.activation);
-  const neurons = looked.chat || refused ? mapped : ranked;
+  const shownOfMap = ranked(mapped, ranking, mapped.length);
+  const neurons = looked.chat || refused ? shownOfMap : found && rankedOnToken(found, ranking);
   // What they raise would cost too much of all tokens' neurons.
   const indices = neurons?.map(({ neuron }) => neuron.index) ?? [];
   const labels = useData(
@@ -55,8 +59,11 @@ export function TokenNeurons({ saeId, looked, token, place, rows, onEdit }: Toke
     <section aria-label={`Neurons on ${nameOf(token)}`} className={styles.group}>
       <h3>
         On token {place + 1}, {nameOf(token)}
-        {neurons === mapped && <span className="muted"> among those of the map</span>}
+        {neurons === shownOfMap && <span className="muted"> among those of the map</span>}
       </h3>
+      {ranking.order === "relative" && (
+        <p className="muted">Activations, and their shares of the neurons' own maxima.</p>
+      )}
       {refused && <ErrorBox problem={refused} />}
       {!neurons && <p className="muted">Running the model…</p>}
       {neurons?.length === 0 && <p className="muted">No neuron fires here.</p>}
@@ -64,9 +71,15 @@ export function TokenNeurons({ saeId, looked, token, place, rows, onEdit }: Toke
         {neurons?.map(({ neuron, activation }) => (
           <li key={neuron.index}>
             <span>
-              <NeuronLink saeId={saeId} neuron={labeled.get(neuron.index) ?? neuron} />
+              <NeuronLink
+                saeId={saeId}
+                neuron={labeled.get(neuron.index) ?? { index: neuron.index, concept: null }}
+              />
             </span>
-            <span>{precise(activation)}</span>
+            <span>
+              {precise(activation)}
+              {ranking.order === "relative" && <Relative of={relativeOf({ activation, neuron })} />}
+            </span>
             <button
               type="button"
               className={styles.small}
@@ -79,5 +92,15 @@ export function TokenNeurons({ saeId, looked, token, place, rows, onEdit }: Toke
         ))}
       </ul>
     </section>
+  );
+}
+
+function Relative({ of }: { of: number | null }) {
+  if (of === null) return null;
+  return (
+    <span className="muted" title="of its own maximum">
+      {" "}
+      {percent(Number(of.toPrecision(2)))}
+    </span>
   );
 }

@@ -28,6 +28,7 @@ const ALL: PlaySettings = {
   maxNewTokens: 12,
   stop: ["\n\n", "a,b"],
   config: "config_1",
+  ranking: { hidesDense: true, order: "relative" },
 };
 
 test("a link carries all settings", () => {

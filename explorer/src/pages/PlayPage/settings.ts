@@ -1,4 +1,5 @@
 import type { GenerateInput, SteeringMode } from "../../generated/types";
+import type { Ranking } from "./ranking";
 
 /** What is done to a neuron: latent * multiplier + bias. */
 export interface Edit {
@@ -8,7 +9,7 @@ export interface Edit {
   bias: number | null;
 }
 
-/** All that a run depends on, besides the SAE: what a link carries. */
+/** All that a run depends on, besides the SAE, and how its prompt is looked at: what a link carries. */
 export interface PlaySettings {
   prompt: string;
   chat: boolean;
@@ -22,6 +23,7 @@ export interface PlaySettings {
   stop: readonly string[];
   /** The saved config that the edits come from. */
   config: string | null;
+  ranking: Ranking;
 }
 
 export const DEFAULTS: PlaySettings = {
@@ -36,6 +38,7 @@ export const DEFAULTS: PlaySettings = {
   maxNewTokens: 40,
   stop: [],
   config: null,
+  ranking: { hidesDense: false, order: "activation" },
 };
 
 /** The API's limit of watchNeurons. */
@@ -84,6 +87,10 @@ export function settingsOf(search: URLSearchParams): PlaySettings {
     maxNewTokens: numberIn(search, "max", DEFAULTS.maxNewTokens),
     stop: search.getAll("stop").filter((text) => text !== ""),
     config: search.get("config"),
+    ranking: {
+      hidesDense: search.get("dense") === "no",
+      order: search.get("rank") === "relative" ? "relative" : "activation",
+    },
   };
 }
 
@@ -94,7 +101,7 @@ function formatted({ index, multiplier, bias }: Edit): string {
 /** Writes a link's query; what is as by default is left out. */
 export function searchOf(settings: PlaySettings): URLSearchParams {
   const search = new URLSearchParams();
-  const { prompt, chat, edits, mode, watch, stop, config } = settings;
+  const { prompt, chat, edits, mode, watch, stop, config, ranking } = settings;
   if (prompt) search.set("prompt", prompt);
   if (chat) search.set("chat", "1");
   if (edits.length > 0) search.set("edits", edits.map(formatted).join(","));
@@ -111,6 +118,8 @@ export function searchOf(settings: PlaySettings): URLSearchParams {
   }
   for (const text of stop) search.append("stop", text);
   if (config) search.set("config", config);
+  if (ranking.hidesDense) search.set("dense", "no");
+  if (ranking.order === "relative") search.set("rank", "relative");
   return search;
 }
 
