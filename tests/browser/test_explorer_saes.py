@@ -81,6 +81,9 @@ async def test_a_neuron_is_found_tested_and_named(tiny_server: RunningServer, sa
     assert f"edits={first}:1:" in found["tested"]["steer"]
     assert "text " in found["tested"]["related"]["row"]
     assert found["tested"]["related"]["isOpen"] == "true"
+    taken = found["tested"]["taken"]
+    assert taken["hasFocus"]
+    assert "".join(taken["text"].split()) in "".join(taken["shown"].replace("↵", "").replace("·", "").split())
     assert found["named"] == f"#{first} guessed"
     assert "There is no neuron 99999" in found["refused"]["preview"]
     assert "csv" in found["refused"]["server"]

@@ -48,6 +48,14 @@ await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
   await related.locator("mark").first().waitFor();
   tested.related = { row: await related.getByRole("listitem").first().innerText(), isOpen: await opener.getAttribute("aria-expanded") };
   await opener.press("Enter");
+  const texts = page.getByRole("region", { name: "Texts", exact: true });
+  await texts.getByRole("button", { name: "Take to the test box" }).nth(1).click();
+  const box = page.getByRole("textbox", { name: "Text" });
+  await page.waitForURL((address) => address.searchParams.get("text") !== prompt);
+  await page.getByText(/^Highest/).waitFor();
+  const taken = { text: await box.inputValue(), hasFocus: await box.evaluate((field) => field === document.activeElement) };
+  taken.shown = await texts.getByRole("tabpanel").innerText();
+  tested.taken = taken;
 
   await page.getByRole("textbox", { name: "Name" }).fill(name);
   await page.getByRole("button", { name: "Save" }).click();

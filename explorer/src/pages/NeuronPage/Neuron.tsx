@@ -1,4 +1,5 @@
-import { Link } from "wouter";
+import { useRef } from "react";
+import { Link, useSearchParams } from "wouter";
 import { Card } from "../../components/Card";
 import { NumberText } from "../../components/NumberText";
 import { PageHeading } from "../../components/PageHeading";
@@ -29,6 +30,19 @@ interface NeuronProps {
 /** All that is known of a neuron. */
 export function Neuron({ neuron, sae, place, hasIndex }: NeuronProps) {
   const { index, concept } = neuron;
+  const [, setAddress] = useSearchParams();
+  const testBox = useRef<HTMLDivElement>(null);
+  const onTake = (text: string) => {
+    setAddress(
+      (before) => {
+        const next = new URLSearchParams(before);
+        next.set("text", text);
+        return next;
+      },
+      { replace: true },
+    );
+    testBox.current?.querySelector("textarea")?.focus();
+  };
   return (
     <>
       <nav className="row" aria-label="The list of neurons">
@@ -60,9 +74,11 @@ export function Neuron({ neuron, sae, place, hasIndex }: NeuronProps) {
           {hasIndex && <Effects neuron={neuron} saeId={sae.id} />}
         </div>
         <div className={styles.column}>
-          <TestText saeId={sae.id} index={index} max={neuron.maxActivation} />
-          {hasIndex && <Texts neuron={neuron} saeId={sae.id} />}
-          {hasIndex && <Related neuron={neuron} saeId={sae.id} />}
+          <div ref={testBox}>
+            <TestText saeId={sae.id} index={index} max={neuron.maxActivation} />
+          </div>
+          {hasIndex && <Texts neuron={neuron} saeId={sae.id} onTake={onTake} />}
+          {hasIndex && <Related neuron={neuron} saeId={sae.id} onTake={onTake} />}
         </div>
       </div>
     </>

@@ -10,8 +10,14 @@ import { RelatedRow } from "./RelatedRow";
 import { Renew } from "./Renew";
 import { indicesOf, type RelatedNeuron, relatedOf } from "./related";
 
+interface RelatedProps {
+  neuron: NeuronShown;
+  saeId: string;
+  onTake: (text: string) => void;
+}
+
 /** Neurons that do alike, and those that fire at the same time. */
-export function Related({ neuron, saeId }: { neuron: NeuronShown; saeId: string }) {
+export function Related({ neuron, saeId, onTake }: RelatedProps) {
   const [address, setAddress] = useSearchParams();
   const selected = address.get("related") === "correlated" ? "correlated" : "similar";
   const onSelect = (key: string) =>
@@ -35,7 +41,7 @@ export function Related({ neuron, saeId }: { neuron: NeuronShown; saeId: string 
   );
   const about = new Map(data?.sae?.neurons.nodes.map((one) => [one.index, one]));
   const panel = (rows: readonly RelatedNeuron[] | undefined, what: string, none: string) => (
-    <Neurons {...{ rows, saeId, what, none, about }} />
+    <Neurons {...{ rows, saeId, what, none, about, onTake }} />
   );
   return (
     <Card title="Related neurons">
@@ -65,16 +71,22 @@ interface NeuronsProps {
   saeId: string;
   what: string;
   none: string;
+  onTake: (text: string) => void;
   about: ReadonlyMap<number, NeuronPage_RelatedFragment>;
 }
 
-function Neurons({ rows, saeId, what, none, about }: NeuronsProps) {
+function Neurons({ rows, saeId, what, none, about, onTake }: NeuronsProps) {
   if (!rows) return <Renew saeId={saeId}>An earlier version made the index, without these.</Renew>;
   if (rows.length === 0) return <p className="muted">{none}</p>;
   return (
     <ol className={styles.list}>
       {rows.map((row) => (
-        <RelatedRow key={row.neuron.id} {...row} {...{ saeId, what }} about={about.get(row.neuron.index)} />
+        <RelatedRow
+          key={row.neuron.id}
+          {...row}
+          {...{ saeId, what, onTake }}
+          about={about.get(row.neuron.index)}
+        />
       ))}
       <li className="muted">
         The number is the {what}.{" "}

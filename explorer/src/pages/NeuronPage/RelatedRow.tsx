@@ -9,6 +9,7 @@ import { ShownText } from "./ShownText";
 
 interface RelatedRowProps extends RelatedNeuron {
   saeId: string;
+  onTake: (text: string) => void;
   /** What the value is. */
   what: string;
   /** What is known of it besides its name; undefined until that has come. */
@@ -16,7 +17,7 @@ interface RelatedRowProps extends RelatedNeuron {
 }
 
 /** A related neuron: its name or the tokens that it promotes, and its strongest text on demand. */
-export function RelatedRow({ saeId, neuron, value, what, about }: RelatedRowProps) {
+export function RelatedRow({ saeId, neuron, value, what, about, onTake }: RelatedRowProps) {
   const [isOpen, setOpen] = useState(false);
   const id = useId();
   const { index, concept } = neuron;
@@ -42,7 +43,9 @@ export function RelatedRow({ saeId, neuron, value, what, about }: RelatedRowProp
         {precise(Number(value.toPrecision(3)))}
       </span>
       <div id={id} className={styles.more} hidden={!isOpen}>
-        {isOpen && text && <ShownText text={text} shown={{ isShort: false, hasValues: false, max: 0 }} />}
+        {isOpen && text && (
+          <ShownText text={text} shown={{ isShort: false, hasValues: false, max: 0, onTake }} />
+        )}
       </div>
     </li>
   );

@@ -5,7 +5,7 @@ import { TokenText } from "../../components/TokenText";
 import { around, firingTokens } from "./around";
 import styles from "./Texts.module.css";
 
-/** How texts are shown. */
+/** How texts are shown, and what can be done with them. */
 export interface Shown {
   /** Only some tokens around the one that the text is about. */
   isShort: boolean;
@@ -13,6 +13,8 @@ export interface Shown {
   hasValues: boolean;
   /** The activation with the strongest shade; 0 for the highest of each text. */
   max: number;
+  /** Takes a text to where it can be changed. */
+  onTake: (text: string) => void;
 }
 
 interface ShownTextProps {
@@ -31,6 +33,9 @@ export function ShownText({ text, shown, isSilent = false, aside }: ShownTextPro
         {!isSilent && <strong>{precise(text.score)}</strong>}
         <span className="muted">text {whole(text.textIndex)}</span>
         {aside}
+        <button type="button" className={styles.take} onClick={() => shown.onTake(text.tokenTexts.join(""))}>
+          Take to the test box
+        </button>
       </div>
       <TokenText
         tokens={tokens}

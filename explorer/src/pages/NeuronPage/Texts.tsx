@@ -15,10 +15,11 @@ const PANELS = ["top", "range", "silent"] as const;
 interface TextsProps {
   neuron: NeuronShown;
   saeId: string;
+  onTake: (text: string) => void;
 }
 
 /** Texts on which it fires most, over its whole range, and not at all. */
-export function Texts({ neuron, saeId }: TextsProps) {
+export function Texts({ neuron, saeId, onTake }: TextsProps) {
   const [address, setAddress] = useSearchParams();
   const set = (key: string, value: string | null) =>
     setAddress(
@@ -34,6 +35,7 @@ export function Texts({ neuron, saeId }: TextsProps) {
     isShort: address.get("context") === "short",
     hasValues: address.get("values") === "yes",
     max: neuron.maxActivation ?? 0,
+    onTake,
   };
   const selected = PANELS.find((panel) => panel === address.get("texts")) ?? "top";
   return (
