@@ -17,6 +17,8 @@ interface HistogramProps {
   /** The chosen range; with onBrush it is chosen by dragging, or typed. */
   range?: Range | null;
   onBrush?: (range: Range | null) => void;
+  /** A value to mark. */
+  mark?: number | null;
 }
 
 const WIDTH = 600;
@@ -24,7 +26,7 @@ const HEIGHT = 120;
 
 /** Bars of counts, which can choose a range of values. */
 export function Histogram(props: HistogramProps) {
-  const { label, edges, counts, logX = false, logY = false, range = null, onBrush } = props;
+  const { label, edges, counts, logX = false, logY = false, range = null, onBrush, mark = null } = props;
   const scale = useMemo(() => binScale(edges, logX), [edges, logX]);
   const heights = useMemo(() => barHeights(counts, logY), [counts, logY]);
   const [drag, setDrag] = useState<Range | null>(null);
@@ -77,6 +79,15 @@ export function Histogram(props: HistogramProps) {
             </rect>
           );
         })}
+        {mark !== null && (
+          <line
+            className={styles.mark}
+            x1={scale.positionOf(mark) * WIDTH}
+            x2={scale.positionOf(mark) * WIDTH}
+            y1={0}
+            y2={HEIGHT}
+          />
+        )}
       </svg>
       <figcaption className={styles.axis}>
         <span>{precise(edges[0] ?? 0)}</span>

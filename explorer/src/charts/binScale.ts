@@ -3,6 +3,8 @@ export interface BinScale {
   /** One for each edge. */
   positions: readonly number[];
   valueAt: (position: number) => number;
+  /** At the nearest end where the value is beyond the bins. */
+  positionOf: (value: number) => number;
 }
 
 /** Returns the scale. On a logarithmic axis what is not positive lies at the beginning. */
@@ -15,6 +17,7 @@ export function binScale(edges: readonly number[], log: boolean): BinScale {
   return {
     positions: edges.map((edge) => (to(edge) - low) / span),
     valueAt: (position) => from(low + Math.min(1, Math.max(0, position)) * span),
+    positionOf: (value) => Math.min(1, Math.max(0, (to(value) - low) / span)),
   };
 }
 
@@ -23,4 +26,15 @@ export function barHeights(counts: readonly number[], log: boolean): number[] {
   const of = log ? (count: number) => Math.log10(count + 1) : (count: number) => count;
   const highest = counts.reduce((most, count) => Math.max(most, of(count)), 0);
   return counts.map((count) => (highest > 0 ? of(count) / highest : 0));
+}
+
+/** Returns the share of what was counted that is below a value, as if each bin's were spread evenly over it. */
+export function shareBelow(edges: readonly number[], counts: readonly number[], value: number): number {
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  const below = counts.reduce((sum, count, bin) => {
+    const [from, to] = [edges[bin] ?? 0, edges[bin + 1] ?? 0];
+    const share = to > from ? Math.min(1, Math.max(0, (value - from) / (to - from))) : Number(value > from);
+    return sum + count * share;
+  }, 0);
+  return total > 0 ? below / total : 0;
 }

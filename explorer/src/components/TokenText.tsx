@@ -30,6 +30,8 @@ export interface TokenPick {
   label: string;
   picked: number | null;
   onPick: (index: number) => void;
+  /** Tells which token the mouse or the keyboard is on; null once it is on none. */
+  onPoint?: (index: number | null) => void;
 }
 
 const STEPS: Record<string, (place: number, count: number) => number> = {
@@ -84,23 +86,34 @@ interface PickableTextProps {
 
 /** One stop of the Tab key, however many tokens there are. */
 function PickableText({ count, pick, texts }: PickableTextProps) {
-  const { label, picked, onPick } = pick;
+  const { label, picked, onPick, onPoint } = pick;
   const id = useId();
   const [place, setPlace] = useState(picked ?? 0);
   const active = Math.min(place, count - 1);
   const onKeyDown = (event: KeyboardEvent) => {
     const step = STEPS[event.key];
-    if (step) setPlace(step(active, count));
-    else if (event.key === "Enter" || event.key === " ") onPick(active);
+    if (step) {
+      setPlace(step(active, count));
+      onPoint?.(step(active, count));
+    } else if (event.key === "Enter" || event.key === " ") onPick(active);
     else return;
     event.preventDefault();
   };
-  const onClick = (event: MouseEvent) => {
+  const indexUnder = (event: MouseEvent) => {
     const option = (event.target as Element).closest("[role=option]");
-    if (!option) return;
-    const index = Number(option.id.slice(id.length + 1));
+    return option ? Number(option.id.slice(id.length + 1)) : null;
+  };
+  const onClick = (event: MouseEvent) => {
+    const index = indexUnder(event);
+    if (index === null) return;
     setPlace(index);
     onPick(index);
+  };
+  const point = onPoint && {
+    onMouseOver: (event: MouseEvent) => onPoint(indexUnder(event)),
+    onMouseLeave: () => onPoint(null),
+    onFocus: () => onPoint(active),
+    onBlur: () => onPoint(null),
   };
   return (
     <div
@@ -111,6 +124,7 @@ function PickableText({ count, pick, texts }: PickableTextProps) {
       className={`${styles.text} ${styles.pickable}`}
       onKeyDown={onKeyDown}
       onClick={onClick}
+      {...point}
     >
       {texts((index) => ({
         id: `${id}-${index}`,

@@ -56,6 +56,17 @@ await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
   const taken = { text: await box.inputValue(), hasFocus: await box.evaluate((field) => field === document.activeElement) };
   taken.shown = await texts.getByRole("tabpanel").innerText();
   tested.taken = taken;
+  const firings = page.getByRole("region", { name: "When it fires" });
+  await texts.getByRole("listbox").first().focus();
+  await page.keyboard.press("Home");
+  for (let presses = 0; presses < 64 && (await firings.locator("line").count()) === 0; presses++) {
+    await page.keyboard.press("ArrowRight");
+  }
+  tested.pointed = await firings.getByRole("status").innerText();
+  await texts.locator("mark").first().hover();
+  await firings.locator("line").waitFor({ state: "attached" });
+  await page.getByRole("textbox", { name: "Name" }).hover();
+  await firings.locator("line").waitFor({ state: "detached" });
 
   await page.getByRole("textbox", { name: "Name" }).fill(name);
   await page.getByRole("button", { name: "Save" }).click();

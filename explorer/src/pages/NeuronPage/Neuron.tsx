@@ -1,5 +1,6 @@
-import { useRef } from "react";
+import { useRef, useState } from "react";
 import { Link, useSearchParams } from "wouter";
+import { createStore, type Store } from "../../api/store";
 import { Card } from "../../components/Card";
 import { NumberText } from "../../components/NumberText";
 import { PageHeading } from "../../components/PageHeading";
@@ -31,6 +32,8 @@ interface NeuronProps {
 export function Neuron({ neuron, sae, place, hasIndex }: NeuronProps) {
   const { index, concept } = neuron;
   const [, setAddress] = useSearchParams();
+  // Outside React's state: a mouse over the texts draws the histogram anew, and nothing else.
+  const [pointed] = useState(() => createStore<number | null>(null));
   const testBox = useRef<HTMLDivElement>(null);
   const onTake = (text: string) => {
     setAddress(
@@ -70,14 +73,14 @@ export function Neuron({ neuron, sae, place, hasIndex }: NeuronProps) {
       <div className={styles.columns}>
         <div className={styles.column}>
           <Naming saeId={sae.id} neuron={neuron} />
-          {hasIndex && <Statistics neuron={neuron} />}
+          {hasIndex && <Statistics neuron={neuron} pointed={pointed} />}
           {hasIndex && <Effects neuron={neuron} saeId={sae.id} />}
         </div>
         <div className={styles.column}>
           <div ref={testBox}>
             <TestText saeId={sae.id} index={index} max={neuron.maxActivation} />
           </div>
-          {hasIndex && <Texts neuron={neuron} saeId={sae.id} onTake={onTake} />}
+          {hasIndex && <Texts neuron={neuron} saeId={sae.id} onTake={onTake} onPoint={pointed.set} />}
           {hasIndex && <Related neuron={neuron} saeId={sae.id} onTake={onTake} />}
         </div>
       </div>
@@ -94,7 +97,7 @@ function Step({ href, label, keyName }: { href: string | null; label: string; ke
   );
 }
 
-function Statistics({ neuron }: { neuron: NeuronShown }) {
+function Statistics({ neuron, pointed }: { neuron: NeuronShown; pointed: Store<number | null> }) {
   return (
     <Card title="When it fires">
       <Properties
@@ -104,7 +107,7 @@ function Statistics({ neuron }: { neuron: NeuronShown }) {
           ["Mean when it fires", <NumberText key="mean" value={neuron.meanActivation} />],
         ]}
       />
-      <Firings neuron={neuron} />
+      <Firings neuron={neuron} pointed={pointed} />
     </Card>
   );
 }

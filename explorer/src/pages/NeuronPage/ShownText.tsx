@@ -2,6 +2,7 @@ import type { ReactNode } from "react";
 import type { Shared_TextFragment } from "../../api/Shared.generated";
 import { precise, whole } from "../../components/numbers";
 import { TokenText } from "../../components/TokenText";
+import { nameOf } from "../../components/tokenPieces";
 import { around, firingTokens } from "./around";
 import styles from "./Texts.module.css";
 
@@ -15,6 +16,8 @@ export interface Shown {
   max: number;
   /** Takes a text to where it can be changed. */
   onTake: (text: string) => void;
+  /** Tells the activation of the token that somebody points to, where it is one of this neuron. */
+  onPoint?: ((activation: number | null) => void) | undefined;
 }
 
 interface ShownTextProps {
@@ -27,6 +30,9 @@ interface ShownTextProps {
 /** One text with its tokens shaded. */
 export function ShownText({ text, shown, isSilent = false, aside }: ShownTextProps) {
   const { tokens, activations, peak } = around(text, shown.isShort);
+  const { onPoint } = shown;
+  const strongest = tokens[peak];
+  const point = (place: number | null) => onPoint?.((place !== null && activations[place]) || null);
   return (
     <div className={styles.text}>
       <div className={styles.head}>
@@ -42,6 +48,15 @@ export function ShownText({ text, shown, isSilent = false, aside }: ShownTextPro
         activations={activations}
         {...(shown.max > 0 && { max: shown.max })}
         {...(!isSilent && { peak })}
+        {...(onPoint &&
+          !isSilent && {
+            pick: {
+              label: `Text ${text.textIndex}, ${precise(text.score)} on ${strongest ? nameOf(strongest) : "a token"}: tokens`,
+              picked: null,
+              onPick: point,
+              onPoint: point,
+            },
+          })}
       />
       {shown.hasValues && !isSilent && (
         <p className={styles.values}>

@@ -16,10 +16,11 @@ interface TextsProps {
   neuron: NeuronShown;
   saeId: string;
   onTake: (text: string) => void;
+  onPoint: (activation: number | null) => void;
 }
 
 /** Texts on which it fires most, over its whole range, and not at all. */
-export function Texts({ neuron, saeId, onTake }: TextsProps) {
+export function Texts({ neuron, saeId, onTake, onPoint }: TextsProps) {
   const [address, setAddress] = useSearchParams();
   const set = (key: string, value: string | null) =>
     setAddress(
@@ -36,6 +37,7 @@ export function Texts({ neuron, saeId, onTake }: TextsProps) {
     hasValues: address.get("values") === "yes",
     max: neuron.maxActivation ?? 0,
     onTake,
+    onPoint,
   };
   const selected = PANELS.find((panel) => panel === address.get("texts")) ?? "top";
   return (
@@ -126,7 +128,7 @@ function Silent({ neuron, saeId, shown }: PanelProps & { saeId: string }) {
           <ShownText
             key={other.id + keyOf(text)}
             text={text}
-            shown={{ ...shown, max: 0 }}
+            shown={{ ...shown, max: 0, onPoint: undefined }}
             aside={
               <Link href={`/saes/${saeId}/neurons/${other.index}`}>
                 #{other.index} {other.concept?.name}
