@@ -41,7 +41,8 @@ async def make(client: Api, model: Path, name: str) -> ExploredSae:
     train = {"activationRunId": run, "saeClass": "TopKSae", "latentCount": N_NEURONS, "k": 4}
     train |= {"batchSize": 64, "indexNeurons": False}
     sae, _ = await client.run_job("trainSae", input=("TrainSaeInput!", train))
-    await client.run_job("indexNeurons", input=("IndexNeuronsInput!", {"saeId": sae}))
+    index = {"saeId": sae, "topTextsPerNeuron": 12}
+    await client.run_job("indexNeurons", input=("IndexNeuronsInput!", index))
     evaluate = {"saeId": sae, "dataset": {"builtIn": "PYTHON_REFERENCE"}, "sampleOffset": TEXTS}
     await client.run_job("evaluateSae", input=("EvaluateSaeInput!", evaluate | {"sampleLimit": 2}))
     await client.do(

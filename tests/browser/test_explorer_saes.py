@@ -81,6 +81,7 @@ async def test_a_neuron_is_found_tested_and_named(tiny_server: RunningServer, sa
     assert f"edits={first}:1:" in found["tested"]["steer"]
     assert "text " in found["tested"]["related"]["row"]
     assert found["tested"]["related"]["isOpen"] == "true"
+    assert found["tested"]["texts"] == 12
     assert "of its firings" in found["tested"]["pointed"]
     taken = found["tested"]["taken"]
     assert taken["hasFocus"]

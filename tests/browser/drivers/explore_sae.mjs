@@ -56,6 +56,9 @@ await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
   const taken = { text: await box.inputValue(), hasFocus: await box.evaluate((field) => field === document.activeElement) };
   taken.shown = await texts.getByRole("tabpanel").innerText();
   tested.taken = taken;
+  await texts.getByRole("button", { name: "Show up to 12" }).click();
+  await texts.getByRole("button", { name: "Show fewer" }).waitFor();
+  tested.texts = await texts.getByRole("listbox").count();
   const firings = page.getByRole("region", { name: "When it fires" });
   await texts.getByRole("listbox").first().focus();
   await page.keyboard.press("Home");

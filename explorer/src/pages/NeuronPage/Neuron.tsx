@@ -80,7 +80,15 @@ export function Neuron({ neuron, sae, place, hasIndex }: NeuronProps) {
           <div ref={testBox}>
             <TestText saeId={sae.id} index={index} max={neuron.maxActivation} />
           </div>
-          {hasIndex && <Texts neuron={neuron} saeId={sae.id} onTake={onTake} onPoint={pointed.set} />}
+          {hasIndex && (
+            <Texts
+              neuron={neuron}
+              saeId={sae.id}
+              kept={sae.neuronIndex?.topTextsPerNeuron ?? 0}
+              onTake={onTake}
+              onPoint={pointed.set}
+            />
+          )}
           {hasIndex && <Related neuron={neuron} saeId={sae.id} onTake={onTake} />}
         </div>
       </div>

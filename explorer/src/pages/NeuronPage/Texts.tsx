@@ -1,6 +1,4 @@
-import type { ReactNode } from "react";
 import { Link, useSearchParams } from "wouter";
-import type { Shared_TextFragment } from "../../api/Shared.generated";
 import { Card } from "../../components/Card";
 import { Checkbox } from "../../components/controls";
 import { precise } from "../../components/numbers";
@@ -8,19 +6,22 @@ import { Tabs } from "../../components/Tabs";
 import type { NeuronShown } from "./Neuron";
 import { Renew } from "./Renew";
 import { type Shown, ShownText } from "./ShownText";
-import styles from "./Texts.module.css";
+import { keyOf, TextList } from "./TextList";
+import { TopTexts } from "./TopTexts";
 
 const PANELS = ["top", "range", "silent"] as const;
 
 interface TextsProps {
   neuron: NeuronShown;
   saeId: string;
+  /** How many top texts the index keeps of a neuron. */
+  kept: number;
   onTake: (text: string) => void;
   onPoint: (activation: number | null) => void;
 }
 
 /** Texts on which it fires most, over its whole range, and not at all. */
-export function Texts({ neuron, saeId, onTake, onPoint }: TextsProps) {
+export function Texts({ neuron, saeId, kept, onTake, onPoint }: TextsProps) {
   const [address, setAddress] = useSearchParams();
   const set = (key: string, value: string | null) =>
     setAddress(
@@ -63,7 +64,17 @@ export function Texts({ neuron, saeId, onTake, onPoint }: TextsProps) {
         selected={selected}
         onSelect={(key) => set("texts", key === "top" ? null : key)}
         tabs={[
-          { key: "top", title: "Strongest", panel: <Top neuron={neuron} shown={shown} /> },
+          {
+            key: "top",
+            title: "Strongest",
+            panel: (
+              <TopTexts
+                {...{ neuron, saeId, kept, shown }}
+                isWhole={address.get("all") === "yes"}
+                onWhole={(isWhole) => set("all", isWhole ? "yes" : null)}
+              />
+            ),
+          },
           { key: "range", title: "Over its range", panel: <Ranges neuron={neuron} {...{ saeId, shown }} /> },
           {
             key: "silent",
@@ -79,15 +90,6 @@ export function Texts({ neuron, saeId, onTake, onPoint }: TextsProps) {
 interface PanelProps {
   neuron: NeuronShown;
   shown: Shown;
-}
-
-function Top({ neuron: { topTexts, dead }, shown }: PanelProps) {
-  if (!topTexts || topTexts.length === 0) {
-    return (
-      <p className="muted">{dead ? "It fired on no text of the index." : "The index has no texts of it."}</p>
-    );
-  }
-  return <List texts={topTexts} shown={shown} />;
 }
 
 function Ranges({ neuron: { exampleGroups }, saeId, shown }: PanelProps & { saeId: string }) {
@@ -106,7 +108,7 @@ function Ranges({ neuron: { exampleGroups }, saeId, shown }: PanelProps & { saeI
             {precise(from)} to {precise(to)}{" "}
             <span className="muted">{precise(Number((100 * share).toPrecision(3)))}% of its firings</span>
           </h3>
-          <List texts={texts} shown={shown} />
+          <TextList texts={texts} shown={shown} />
         </section>
       ))}
     </div>
@@ -140,28 +142,8 @@ function Silent({ neuron, saeId, shown }: PanelProps & { saeId: string }) {
       <section>
         <h3>Drawn from all texts on which it does not fire</h3>
         {silentTexts.length === 0 && <p className="muted">None: it fires on nearly every text.</p>}
-        <List texts={silentTexts} shown={shown} isSilent />
+        <TextList texts={silentTexts} shown={shown} isSilent />
       </section>
     </div>
   );
-}
-
-interface ListProps {
-  texts: readonly Shared_TextFragment[];
-  shown: Shown;
-  isSilent?: boolean;
-}
-
-function List({ texts, shown, isSilent = false }: ListProps): ReactNode {
-  return (
-    <div className={styles.list}>
-      {texts.map((text) => (
-        <ShownText key={keyOf(text)} text={text} shown={shown} isSilent={isSilent} />
-      ))}
-    </div>
-  );
-}
-
-function keyOf({ textIndex, pieceIndex, tokenIndex }: Shared_TextFragment): string {
-  return `${textIndex}-${pieceIndex}-${tokenIndex}`;
 }
