@@ -37,6 +37,26 @@ export function SamplingFields({ settings, change, maxNewTokens, errorAt }: Samp
         error={errorAt("topP")}
       />
       <NumberField
+        label="Top-k"
+        hint="Drawn from so many tokens."
+        min={1}
+        step={1}
+        placeholder="all"
+        value={settings.topK}
+        onChange={(topK) => set({ topK })}
+        error={errorAt("topK")}
+      />
+      <NumberField
+        label="Repetition penalty"
+        hint="Above 1 repeats less."
+        min={0}
+        step={0.05}
+        placeholder="1"
+        value={settings.repetitionPenalty}
+        onChange={(repetitionPenalty) => set({ repetitionPenalty })}
+        error={errorAt("repetitionPenalty")}
+      />
+      <NumberField
         label="Seed"
         hint="Drawn if left out; both texts have the same."
         step={1}

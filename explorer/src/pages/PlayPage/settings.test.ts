@@ -24,6 +24,8 @@ const ALL: PlaySettings = {
   watch: [3, 12],
   temperature: 0.7,
   topP: 0.9,
+  topK: 50,
+  repetitionPenalty: 1.2,
   seed: 0,
   maxNewTokens: 12,
   stop: ["\n\n", "a,b"],
@@ -67,6 +69,8 @@ test("without edits there is no steering and nothing to compare to", () => {
   expect(inputOf("sae_1", ALL)).toMatchObject({
     compareToBaseline: true,
     seed: 0,
+    topK: 50,
+    repetitionPenalty: 1.2,
     stop: ["\n\n", "a,b"],
     steering: {
       mode: "RECONSTRUCTION",

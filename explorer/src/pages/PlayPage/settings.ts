@@ -18,6 +18,8 @@ export interface PlaySettings {
   watch: readonly number[];
   temperature: number | null;
   topP: number | null;
+  topK: number | null;
+  repetitionPenalty: number | null;
   seed: number | null;
   maxNewTokens: number | null;
   stop: readonly string[];
@@ -34,6 +36,8 @@ export const DEFAULTS: PlaySettings = {
   watch: [],
   temperature: 0,
   topP: null,
+  topK: null,
+  repetitionPenalty: null,
   seed: null,
   maxNewTokens: 40,
   stop: [],
@@ -83,6 +87,8 @@ export function settingsOf(search: URLSearchParams): PlaySettings {
     watch: indicesIn(search.get("watch")),
     temperature: numberIn(search, "temperature", DEFAULTS.temperature),
     topP: numberIn(search, "topP", null),
+    topK: numberIn(search, "topK", null),
+    repetitionPenalty: numberIn(search, "penalty", null),
     seed: numberIn(search, "seed", null),
     maxNewTokens: numberIn(search, "max", DEFAULTS.maxNewTokens),
     stop: search.getAll("stop").filter((text) => text !== ""),
@@ -110,6 +116,8 @@ export function searchOf(settings: PlaySettings): URLSearchParams {
   const numbers = [
     ["temperature", settings.temperature, DEFAULTS.temperature],
     ["topP", settings.topP, null],
+    ["topK", settings.topK, null],
+    ["penalty", settings.repetitionPenalty, null],
     ["seed", settings.seed, null],
     ["max", settings.maxNewTokens, DEFAULTS.maxNewTokens],
   ] as const;
@@ -140,7 +148,7 @@ export function watchedOf({ watch, edits }: Pick<PlaySettings, "watch" | "edits"
 
 /** Returns a run's request. Without edits there is only one text. */
 export function inputOf(saeId: string, settings: PlaySettings): GenerateInput {
-  const { prompt, chat, edits, mode, temperature, topP, seed, maxNewTokens, stop } = settings;
+  const { prompt, chat, edits, mode, temperature, topP, topK, seed, maxNewTokens, stop } = settings;
   const isSteered = edits.length > 0;
   return {
     saeId,
@@ -149,6 +157,8 @@ export function inputOf(saeId: string, settings: PlaySettings): GenerateInput {
     maxNewTokens: maxNewTokens ?? undefined,
     temperature: temperature ?? undefined,
     topP,
+    topK,
+    repetitionPenalty: settings.repetitionPenalty,
     seed,
     stop: stop.length > 0 ? [...stop] : null,
     topNeurons: 5,
