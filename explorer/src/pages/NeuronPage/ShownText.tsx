@@ -3,7 +3,7 @@ import type { Shared_TextFragment } from "../../api/Shared.generated";
 import { precise, whole } from "../../components/numbers";
 import { TokenText } from "../../components/TokenText";
 import { nameOf } from "../../components/tokenPieces";
-import { around, firingTokens } from "./around";
+import { around, firingTokens, repeated } from "./around";
 import styles from "./Texts.module.css";
 
 /** How texts are shown, and what can be done with them. */
@@ -21,7 +21,7 @@ export interface Shown {
 }
 
 interface ShownTextProps {
-  text: Shared_TextFragment;
+  text: Shared_TextFragment & { textCount?: number | null };
   shown: Shown;
   isSilent?: boolean;
   aside?: ReactNode;
@@ -37,7 +37,10 @@ export function ShownText({ text, shown, isSilent = false, aside }: ShownTextPro
     <div className={styles.text}>
       <div className={styles.head}>
         {!isSilent && <strong>{precise(text.score)}</strong>}
-        <span className="muted">text {whole(text.textIndex)}</span>
+        <span className="muted">
+          text {whole(text.textIndex)}
+          {repeated(text.textCount)}
+        </span>
         {aside}
         <button type="button" className={styles.take} onClick={() => shown.onTake(text.tokenTexts.join(""))}>
           Take to the test box

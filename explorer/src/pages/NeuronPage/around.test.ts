@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { around, firingTokens } from "./around";
+import { around, firingTokens, repeated } from "./around";
 import { playHref } from "./playHref";
 
 const text = (peakIndex: number) => ({
@@ -30,4 +30,10 @@ test("values are those of the tokens on which it fires", () => {
 test("steering begins with what the neuron fires with", () => {
   expect(playHref("sae_1", 7, 8.123456)).toBe("/saes/sae_1/play?edits=7:1:8.123&watch=7");
   expect(playHref("sae_1", 7, null)).toBe("/saes/sae_1/play?edits=7:1:1&watch=7");
+});
+
+test("a stretch that stands in several texts says so", () => {
+  expect(repeated(1_201)).toBe(" and 1,200 others");
+  expect(repeated(2)).toBe(" and 1 other");
+  expect([1, null, undefined].map(repeated)).toEqual(["", "", ""]);
 });

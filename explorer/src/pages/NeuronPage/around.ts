@@ -1,4 +1,5 @@
 import type { Shared_TextFragment } from "../../api/Shared.generated";
+import { whole } from "../../components/numbers";
 import { nameOf, type Token } from "../../components/tokenPieces";
 
 const REACH = 6;
@@ -26,4 +27,10 @@ export function firingTokens(tokens: readonly Token[], activations: readonly num
     const value = activations[place] ?? 0;
     return value === 0 ? [] : [{ place, name: nameOf(token), value }];
   });
+}
+
+/** Returns in how many texts besides the one that is shown a stretch stands, in words; nothing where that is in none, or not known. */
+export function repeated(textCount: number | null | undefined): string {
+  if (!textCount || textCount < 2) return "";
+  return textCount === 2 ? " and 1 other" : ` and ${whole(textCount - 1)} others`;
 }
