@@ -7,6 +7,7 @@ import { Properties, type Property } from "../../components/Properties";
 import { Time } from "../../components/Time";
 import { plain } from "../../components/words";
 import { Exports } from "./Exports";
+import { Provenance } from "./Provenance";
 import type { SaePageQuery } from "./SaePage.generated";
 
 export type SaeShown = NonNullable<SaePageQuery["sae"]>;
@@ -63,6 +64,7 @@ export function About({ sae }: { sae: SaeShown }) {
     <Card title="About">
       <Properties of={properties} />
       <Exports sae={sae} />
+      <Provenance saeId={sae.id} />
     </Card>
   );
 }
