@@ -21,6 +21,8 @@ class ExploredSae:
     """Of an SAE whose training was canceled."""
     by_frequency: list[int]
     """Indices of all neurons, those that fire most often first."""
+    firing: set[int]
+    """Indices of those that fire."""
 
     @property
     def path(self) -> str:
@@ -51,7 +53,9 @@ async def make(client: Api, model: Path, name: str) -> ExploredSae:
         input=("SetConceptInput!", {"saeId": sae, "neuronIndex": NAMED, "name": NAME, "note": "As a guess."}),
     )
     canceled = await _canceled(client, train)
-    return ExploredSae(sae, canceled, await _by_frequency(client, sae))
+    neurons = await _by_frequency(client, sae)
+    firing = {neuron["index"] for neuron in neurons if not neuron["dead"]}
+    return ExploredSae(sae, canceled, [neuron["index"] for neuron in neurons], firing)
 
 
 async def _canceled(client: Api, train: dict[str, Any]) -> str:
@@ -68,8 +72,8 @@ async def _canceled(client: Api, train: dict[str, Any]) -> str:
     return str(sae)
 
 
-async def _by_frequency(client: Api, sae: str) -> list[int]:
+async def _by_frequency(client: Api, sae: str) -> list[dict[str, Any]]:
     document = """query($id: ID!, $offset: Int!) { sae(id: $id) {
-        neurons(first: 100, offset: $offset, orderBy: FREQUENCY_DESC) { nodes { index } } } }"""
+        neurons(first: 100, offset: $offset, orderBy: FREQUENCY_DESC) { nodes { index dead } } } }"""
     pages = [await client.ask(document, id=sae, offset=offset) for offset in range(0, N_NEURONS, 100)]
-    return [node["index"] for page in pages for node in page["sae"]["neurons"]["nodes"]]
+    return [node for page in pages for node in page["sae"]["neurons"]["nodes"]]

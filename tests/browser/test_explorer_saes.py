@@ -87,6 +87,9 @@ async def test_a_neuron_is_found_tested_and_named(tiny_server: RunningServer, sa
     assert taken["hasFocus"]
     assert "".join(taken["text"].split()) in "".join(taken["shown"].replace("↵", "").replace("·", "").split())
     assert found["named"] == f"#{first} guessed"
+    assert found["copied"]["latentCount"] == N_NEURONS
+    assert found["copied"]["training"]["config"]["seed"] == 0
+    assert found["random"] in {f"#{one}" for one in sae.firing}
     assert "There is no neuron 99999" in found["refused"]["preview"]
     assert "csv" in found["refused"]["server"]
     lines = ["neuron_idx,concept_name,score", f'{first},"guessed",', f'{NAMED},"{NAME}",', '7,"seven",0.5']

@@ -81,6 +81,18 @@ await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
   await heading(page).filter({ hasNotText: "perhaps" }).waitFor();
   const named = await heading(page).innerText();
 
+  await page.getByText("Next →").focus();
+  await page.keyboard.press("r");
+  await page.waitForURL((address) => !address.pathname.endsWith(`/${first.slice(1)}`));
+  await page.goto(`${url}${sae}`);
+  await page.getByText("What it takes to make the same again").click();
+  const provenance = page.getByRole("button", { name: "Copy as JSON" });
+  await provenance.click();
+  const copied = JSON.parse(await page.evaluate(() => navigator.clipboard.readText()));
+  await page.getByRole("button", { name: "Random neuron" }).click();
+  await next.waitFor();
+  const random = (await heading(page).innerText()).split(" ")[0];
+
   await page.goto(`${url}${sae}/concepts`);
   await page.getByRole("button", { name: "Import" }).click();
   const paste = page.getByLabel("Or paste it");
@@ -99,5 +111,5 @@ await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
   const file = await (await saved).createReadStream();
   const chunks = [];
   for await (const chunk of file) chunks.push(chunk);
-  return { scrolled, found, first, second, tested, named, refused, names, exported: Buffer.concat(chunks).toString() };
+  return { copied, random, scrolled, found, first, second, tested, named, refused, names, exported: Buffer.concat(chunks).toString() };
 });

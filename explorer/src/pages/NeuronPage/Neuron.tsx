@@ -2,11 +2,14 @@ import { useRef, useState } from "react";
 import { Link, useSearchParams } from "wouter";
 import { createStore, type Store } from "../../api/store";
 import { Card } from "../../components/Card";
+import { Key } from "../../components/Key";
 import { NumberText } from "../../components/NumberText";
 import { PageHeading } from "../../components/PageHeading";
 import { Properties } from "../../components/Properties";
 import { LaunchIndex } from "../SaePage/LaunchIndex";
 import { share } from "../SaePage/NeuronRow";
+import { RandomButton } from "../SaePage/RandomButton";
+import type { RandomNeuron } from "../SaePage/useRandomNeuron";
 import { Effects } from "./Effects";
 import { Firings } from "./Firings";
 import { Naming } from "./Naming";
@@ -25,11 +28,12 @@ interface NeuronProps {
   sae: SaeOfNeuron;
   /** Where the list and the neurons beside this one in it are. */
   place: { list: string; previous: string | null; next: string | null };
+  random: RandomNeuron;
   hasIndex: boolean;
 }
 
 /** All that is known of a neuron. */
-export function Neuron({ neuron, sae, place, hasIndex }: NeuronProps) {
+export function Neuron({ neuron, sae, place, random, hasIndex }: NeuronProps) {
   const { index, concept } = neuron;
   const [, setAddress] = useSearchParams();
   // Outside React's state: a mouse over the texts draws the histogram anew, and nothing else.
@@ -52,6 +56,7 @@ export function Neuron({ neuron, sae, place, hasIndex }: NeuronProps) {
         <Link href={place.list}>{sae.name}</Link>
         <Step href={place.previous} label="← Previous" keyName="k" />
         <Step href={place.next} label="Next →" keyName="j" />
+        <RandomButton random={random} />
       </nav>
       <PageHeading title={concept ? `#${index} ${concept.name}` : `#${index}`}>
         <Link
@@ -100,7 +105,7 @@ function Step({ href, label, keyName }: { href: string | null; label: string; ke
   if (!href) return <span className="muted">{label}</span>;
   return (
     <Link href={href} aria-keyshortcuts={keyName}>
-      {label} <kbd className={styles.key}>{keyName}</kbd>
+      {label} <Key name={keyName} />
     </Link>
   );
 }

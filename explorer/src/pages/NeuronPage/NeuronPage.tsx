@@ -6,6 +6,7 @@ import { PageHeading } from "../../components/PageHeading";
 import { filterOf, withoutFigures } from "../SaePage/neuronList";
 import { SaeGate } from "../SaePage/SaeGate";
 import { useNeuronList } from "../SaePage/useNeuronList";
+import { useRandomNeuron } from "../SaePage/useRandomNeuron";
 import { Neuron } from "./Neuron";
 import { NeuronPageQueryDocument } from "./NeuronPage.generated";
 import { useKeys } from "./useKeys";
@@ -35,14 +36,22 @@ export default function NeuronPage() {
     previous: hrefOf(saeId, neuron?.previousIndex, address),
     next: hrefOf(saeId, neuron?.nextIndex, address),
   };
-  useKeys({ j: place.next, k: place.previous });
+  const random = useRandomNeuron(saeId, list, hasIndex);
+  useKeys({ j: place.next, k: place.previous, r: random.go });
   useNeighbors(variables, neuron);
 
   return (
     <SaeGate title={`#${params.index}`} answer={answer} sae={sae}>
       {sae &&
         (neuron ? (
-          <Neuron key={neuron.id} neuron={neuron} sae={sae} place={place} hasIndex={hasIndex} />
+          <Neuron
+            key={neuron.id}
+            neuron={neuron}
+            sae={sae}
+            place={place}
+            random={random}
+            hasIndex={hasIndex}
+          />
         ) : (
           <>
             <PageHeading title="There is no such neuron" />

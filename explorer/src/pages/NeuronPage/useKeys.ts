@@ -1,17 +1,18 @@
 import { useEffect, useRef } from "react";
 import { useLocation } from "wouter";
 
-/** Goes to addresses by single keys, but for those typed into a field. */
-export function useKeys(keys: Record<string, string | null>): void {
+/** Goes to addresses, or does something, by single keys, but for those typed into a field. */
+export function useKeys(keys: Record<string, string | (() => void) | null>): void {
   const [, navigate] = useLocation();
   const current = useRef(keys);
   current.current = keys;
   useEffect(() => {
     const onKeyDown = (event: KeyboardEvent) => {
-      const href = current.current[event.key];
-      if (!href || event.ctrlKey || event.metaKey || event.altKey || isField(event.target)) return;
+      const goal = current.current[event.key];
+      if (!goal || event.ctrlKey || event.metaKey || event.altKey || isField(event.target)) return;
       event.preventDefault();
-      navigate(href);
+      if (typeof goal === "string") navigate(goal);
+      else goal();
     };
     window.addEventListener("keydown", onKeyDown);
     return () => window.removeEventListener("keydown", onKeyDown);

@@ -2,12 +2,15 @@ import { useCallback } from "react";
 import { useSearchParams } from "wouter";
 import { Card } from "../../components/Card";
 import { whole } from "../../components/numbers";
+import { useKeys } from "../NeuronPage/useKeys";
 import { Filters } from "./Filters";
 import { NeuronHead, NeuronRow } from "./NeuronRow";
 import { NeuronTable } from "./NeuronTable";
 import { addressOf, filterOf, type NeuronList, withoutFigures } from "./neuronList";
+import { RandomButton } from "./RandomButton";
 import { type SaePageNeuronsQuery, SaePageNeuronsQueryDocument } from "./SaePage.generated";
 import { useNeuronPages } from "./useNeuronPages";
+import { useRandomNeuron } from "./useRandomNeuron";
 
 interface NeuronsProps {
   saeId: string;
@@ -29,6 +32,8 @@ export function Neurons({ saeId, list, onChange, hasFigures }: NeuronsProps) {
     { orderBy: asked.order, filter: filterOf(asked) },
     pageOf,
   );
+  const random = useRandomNeuron(saeId, list, hasFigures);
+  useKeys({ r: random.go });
   const query = addressOf(list).toString();
   const hrefOf = (index: number) => `/saes/${saeId}/neurons/${index}${query && `?${query}`}`;
   const keepPlace = useCallback(
@@ -48,8 +53,11 @@ export function Neurons({ saeId, list, onChange, hasFigures }: NeuronsProps) {
     <Card
       title="Neurons"
       aside={
-        <span className="muted" role="status">
-          {pages.count === null ? "Searching…" : `${whole(pages.count)} listed`}
+        <span className="row">
+          <RandomButton random={random} />
+          <span className="muted" role="status">
+            {pages.count === null ? "Searching…" : `${whole(pages.count)} listed`}
+          </span>
         </span>
       }
     >
