@@ -10,7 +10,7 @@ import { JobTable } from "../JobsPage/JobTable";
 import { HomePageQueryDocument } from "./HomePage.generated";
 import { ModelTable } from "./ModelTable";
 import { RunTable } from "./RunTable";
-import { SaeTable } from "./SaeTable";
+import { SaeList } from "./SaeList";
 
 /** What is here: SAEs, running jobs, runs, models, and the disk. */
 export default function HomePage() {
@@ -45,7 +45,7 @@ export default function HomePage() {
       {!isEmpty && (
         <>
           <Card title="SAEs" aside={<Total of={data?.saes.totalCount} />}>
-            <SaeTable rows={data?.saes.nodes} />
+            <SaeList first={data?.saes} />
           </Card>
           <Card title="Activation runs" aside={<Total of={data?.activationRuns.totalCount} />}>
             <RunTable rows={data?.activationRuns.nodes} />

@@ -1,25 +1,30 @@
 import { Link } from "wouter";
-import { type Column, DataTable } from "../../components/DataTable";
+import { type Column, DataTable, type Sort } from "../../components/DataTable";
 import { Empty } from "../../components/Empty";
 import { LayerName } from "../../components/LayerName";
 import { NumberText } from "../../components/NumberText";
 import { percent, whole } from "../../components/numbers";
 import { Time } from "../../components/Time";
 import { plain } from "../../components/words";
-import type { HomePageQuery } from "./HomePage.generated";
+import type { SaeRow } from "./saeRows";
 
-type Sae = HomePageQuery["saes"]["nodes"][number];
-
-const COLUMNS: readonly Column<Sae>[] = [
-  { key: "name", title: "SAE", cell: (sae) => <Link href={`/saes/${sae.id}`}>{sae.name}</Link> },
+const COLUMNS: readonly Column<SaeRow>[] = [
+  {
+    key: "name",
+    title: "SAE",
+    sortable: true,
+    cell: (sae) => <Link href={`/saes/${sae.id}`}>{sae.name}</Link>,
+  },
   {
     key: "model",
-    title: "Model, layer",
-    cell: (sae) => (
-      <>
-        {sae.languageModel.name}, <LayerName name={sae.layer} />
-      </>
-    ),
+    title: "Model",
+    cell: (sae) => sae.languageModel.name,
+  },
+  {
+    key: "layer",
+    title: "Layer",
+    sortable: true,
+    cell: (sae) => <LayerName name={sae.layer} />,
   },
   { key: "class", title: "Class", cell: (sae) => sae.saeClass ?? "–" },
   { key: "status", title: "Status", cell: (sae) => plain(sae.status) },
@@ -27,15 +32,23 @@ const COLUMNS: readonly Column<Sae>[] = [
     key: "neurons",
     title: "Neurons",
     numeric: true,
+    sortable: true,
     cell: (sae) => <NumberText value={sae.latentCount} format={whole} />,
   },
   {
     key: "variance",
     title: "Variance explained",
+    sortable: true,
     numeric: true,
     cell: (sae) => <NumberText value={sae.evaluation?.explainedVariance} format={percent} />,
   },
-  { key: "l0", title: "L0", numeric: true, cell: (sae) => <NumberText value={sae.evaluation?.l0} /> },
+  {
+    key: "l0",
+    title: "L0",
+    numeric: true,
+    sortable: true,
+    cell: (sae) => <NumberText value={sae.evaluation?.l0} />,
+  },
   {
     key: "loss",
     title: "CE loss recovered",
@@ -51,12 +64,20 @@ const COLUMNS: readonly Column<Sae>[] = [
   { key: "created", title: "Made", cell: (sae) => <Time at={sae.createdAt} /> },
 ];
 
-export function SaeTable({ rows }: { rows: readonly Sae[] | undefined }) {
+interface SaeTableProps {
+  rows: readonly SaeRow[] | undefined;
+  sort?: Sort;
+  onSort: (sort: Sort) => void;
+}
+
+export function SaeTable({ rows, sort, onSort }: SaeTableProps) {
   return (
     <DataTable
       caption="SAEs"
       columns={COLUMNS}
       rows={rows}
+      {...(sort && { sort })}
+      onSort={onSort}
       rowKey={(sae) => sae.id}
       empty={<Empty next={{ href: "/start", label: "Make a first SAE" }}>There is no SAE yet.</Empty>}
     />
