@@ -102,6 +102,7 @@ def application(
             *_cross_origin(settings),
             Middleware(Guard, settings, access, rates),
         ],
+        exception_handlers={404: partial(explorer.nowhere, settings=settings)},
         lifespan=lifespan,
     )
     app.state.access, app.state.rates = access, rates

@@ -40,7 +40,7 @@ export function DataTable<Row>(props: DataTableProps<Row>) {
   return (
     <>
       {problem}
-      <section className={styles.scroll} aria-label={caption} tabIndex={0}>
+      <section className={styles.scroll} aria-label={`Table: ${caption}`} tabIndex={0}>
         <table className={styles.table}>
           <caption className="hidden-visually">{caption}</caption>
           <thead>

@@ -4,9 +4,10 @@ import html
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from gql_server.api.transport.graphiql import STATIC_DIR
+from gql_server.api.transport.negotiation import names
 from gql_server.settings import Settings
 
 DIRECTORY = STATIC_DIR / "explorer"
@@ -63,7 +64,8 @@ _NOT_BUILT = """<!doctype html>
 
 def page(request: Request, settings: Settings) -> Response:
     """Return the explorer, or how to build it. Where it is switched off, ``/`` leads to /graphql."""
-    root_path: str = request.scope["root_path"]
+    # Below a mount root_path has its path, too.
+    root_path: str = request.scope.get("app_root_path", request.scope["root_path"])
     if not settings.explorer:
         if request.scope["route"].path == "/":
             return RedirectResponse(f"{root_path}/graphql")
@@ -73,6 +75,16 @@ def page(request: Request, settings: Settings) -> Response:
     except FileNotFoundError:
         return HTMLResponse(_NOT_BUILT.format(root=root_path), headers=_HEADERS)
     return HTMLResponse(with_root_path(text, root_path), headers=_HEADERS)
+
+
+def nowhere(request: Request, _: Exception, settings: Settings) -> Response:
+    """Return status 404: to a browser with the explorer, which leads on, else with a line of text."""
+    is_navigation = request.method == "GET" and names(request.headers.get("accept"), "text/html")
+    if is_navigation and settings.explorer and is_built(DIRECTORY):
+        shown = page(request, settings)
+        shown.status_code = 404
+        return shown
+    return PlainTextResponse("Not Found", 404)
 
 
 def with_root_path(text: str, root_path: str) -> str:

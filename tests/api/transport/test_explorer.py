@@ -59,7 +59,13 @@ async def test_each_address_of_the_explorer_shows_its_page(client: httpx.AsyncCl
 
 @pytest.mark.parametrize("path", ["/nothing", "/jobs/a/b", "/saes", "/static/explorer/assets/nothing.js"])
 async def test_what_is_nowhere_is_not_found(client: httpx.AsyncClient, path: str) -> None:
-    assert (await client.get(path)).status_code == 404
+    response = await client.get(path)
+    assert (response.status_code, response.text) == (404, "Not Found")
+    # A browser that is led there is shown the pages, whose script says so; one that asks for a script is not.
+    led = await client.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert led.status_code == 404 and 'src="/static/explorer/assets/index-abc.js"' in led.text
+    assert (await client.post(path, headers={"Accept": "text/html"})).text != led.text
+    assert (await client.get(path, headers={"Accept": "*/*"})).text == "Not Found"
 
 
 def test_the_server_knows_every_route_of_the_pages() -> None:
