@@ -337,6 +337,10 @@ async def test_searches_leave_connections_to_others_and_are_refused_behind_many(
     async def counted() -> AsyncIterator[AsyncSession]:
         nonlocal highest
         async with read() as session:
+            # The server's own tasks look into the database, too.
+            if asyncio.current_task() not in searches:
+                yield session
+                return
             running[0] += 1
             highest = max(highest, running[0])
             await ended.wait()

@@ -39,7 +39,8 @@ RUN = f"""
 CONFIG = """
     epochs batchSize k learningRate l1Lambda seed device excludeFirstPositions excludeOutliers medianNorm"""
 SAE = f"""
-    checkpointSha256 saeClass inputSize latentCount layer activationRunId activationRun {{ {RUN} }}
+    checkpointSha256 sourceFormat saeClass inputSize latentCount layer activationRunId
+    activationRun {{ {RUN} }}
     training {{
       config {{ {CONFIG} }}
       shuffleSeed shuffleBufferRows activationScale deadWindow batchCount tokenCount threadCount

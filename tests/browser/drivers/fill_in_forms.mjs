@@ -17,7 +17,7 @@ await visit(async ({ page, shoot, url, texts, run, dataset }) => {
   const taken = await page.locator(`#${escaped(refused.split(" ").at(-1))}`).innerText();
   await page.getByLabel("Name", { exact: true }).fill("animals");
   await enabled("Store it").click();
-  await page.getByRole("heading", { name: "Texts of animals" }).waitFor();
+  await page.getByRole("region", { name: "Texts of animals" }).getByText(texts[0]).first().waitFor();
   const stored = await main.innerText();
 
   await page.getByRole("button", { name: "Rename animals" }).click();
