@@ -66,7 +66,6 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
             "format": found.format,
             "source": request.path,
             "files": {name: str(path) for name, path in found.files.items()},
-            "norms_behind": _norms_behind(language_model),
         },
         makes=sae,
         check=check,
@@ -146,8 +145,7 @@ class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
         layer = (wanted.get("layer") or {}).get("name", "")
         return JobDescription(
             f"Import {Path(source).name or 'an SAE'}{_in_format(wanted.get('format'))} for"
-            f" {about.language_model_name},"
-            f" {about.layer_name(layer)}",
+            f" {about.language_model_name}, {about.layer_name(layer)}",
             {"layer": layer, "source_format": wanted.get("format"), "source": source},
         )
 
@@ -172,7 +170,7 @@ class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
             min_free_bytes=self._settings.min_free_bytes,
             attempt=job.attempt,
             writes_bos=writes_bos(language_model),
-            norms_behind=wanted.get("norms_behind"),
+            norms_behind=_norms_behind(language_model),
             language_model=artifacts.language_model_source(self._settings, language_model),
         )
 

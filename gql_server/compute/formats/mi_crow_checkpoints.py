@@ -17,12 +17,12 @@ from gql_server.compute.saes.affine_saes import AffineSae
 from gql_server.compute.saes.classes import SaeClass, SaeClasses
 from gql_server.compute.saes.linear_engine import engine_of
 from gql_server.compute.worker.context import TaskError
+from gql_server.formats.sae_sources.mi_crow import METADATA, NO_SAE, OWN_FIELDS, STATE
 from gql_server.formats.sae_sources.pickles import StoredTensor
 
 from mi_crow.mechanistic.sae.sae import Sae
 
 _TRAINER_ROOTS = ("model", "model_epoch_")
-_MI_CROW_KEYS = {"sae_state_dict", "mi_crow_metadata"}
 _LARGEST_EXPONENT = 80.0
 """Limit on the dictionary's multiplier: its exponential still fits into a float32."""
 
@@ -51,17 +51,15 @@ def read_checkpoint(path: Path, classes: SaeClasses, n_inputs: int | None, max_l
     """
     with opened(path) as file:
         content = file.content
-        if isinstance(content, dict) and content.keys() >= _MI_CROW_KEYS:
+        if isinstance(content, dict) and content.keys() >= {STATE, METADATA}:
             return _mi_crow(file, classes, n_inputs, max_latents)
-        if isinstance(content, dict) and content.keys() == AffineSae.CHECKPOINT_FIELDS:
+        if isinstance(content, dict) and content.keys() == OWN_FIELDS:
             return _affine(file, classes, n_inputs, max_latents)
-    raise TaskError(
-        "It is no checkpoint of an SAE: name a file that the save() of TopKSae or L1Sae has written."
-    )
+    raise TaskError(NO_SAE)
 
 
 def _mi_crow(file: TorchFile, classes: SaeClasses, n_inputs: int | None, max_latents: int) -> Checkpoint:
-    metadata = file.content["mi_crow_metadata"]
+    metadata = file.content[METADATA]
     if not isinstance(metadata, dict):
         raise TaskError("The checkpoint's mi_crow_metadata is no dictionary, as save() writes it.")
     if "k" not in metadata and file.root.startswith(_TRAINER_ROOTS):
@@ -72,7 +70,7 @@ def _mi_crow(file: TorchFile, classes: SaeClasses, n_inputs: int | None, max_lat
     sizes = _sizes(metadata, n_inputs, max_latents)
     k = _whole_number(metadata, "k", sizes[0]) if "k" in metadata else None
     name = "L1Sae" if k is None else "TopKSae"
-    sae = _filled(file, "sae_state_dict", classes.get(name), sizes, k)
+    sae = _filled(file, STATE, classes.get(name), sizes, k)
     notes = ["The checkpoint names no k, so it is an L1Sae's."] if k is None else []
     return Checkpoint(name, sae, k, notes + _notes_of_edits(file, metadata.get("concepts_state"), sizes[0]))
 

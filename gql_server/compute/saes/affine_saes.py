@@ -18,8 +18,6 @@ class AffineSae(L1Sae):
     A checkpoint is made of tensors and plain values alone.
     """
 
-    CHECKPOINT_FIELDS = frozenset({"sae_class", "n_inputs", "n_latents", "k", "subtracts_bias", "state_dict"})
-
     sae_engine: AffineEngine
 
     def save(self, name: str, path: str | Path | None = None) -> None:

@@ -29,6 +29,11 @@ class UnitRows:
     dtype: str
     """In which the library computes the lengths."""
 
+    @property
+    def note(self) -> str:
+        """A sentence that says so."""
+        return f"The lengths of the decoder's rows went into the encoder ({self.option})."
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -132,6 +137,34 @@ class Sizes:
     def inputs(self, file: TensorFile, name: str) -> Part:
         """Return a vector with a value for each input."""
         return Part(file.weight(name, [self.n_inputs], self.said_by))
+
+    def plan(
+        self,
+        file: TensorFile,
+        names: tuple[str, str, str, str],
+        *,
+        subtracts_bias: bool,
+        encoder_by_input: bool = False,
+        decoder_by_input: bool = False,
+    ) -> WeightsPlan:
+        """Return how four tensors become weights.
+
+        Args:
+            file: What they are in.
+            names: Of the encoder's weight and bias, and the decoder's.
+            subtracts_bias: Whether the decoder's bias is subtracted before the encoder.
+            encoder_by_input: Whether its weight is stored as [n_inputs, n_latents].
+            decoder_by_input: The same of the decoder's.
+        """
+        encoder, encoder_bias, decoder, decoder_bias = names
+        return WeightsPlan(
+            file=file.name,
+            encoder_weight=self.matrix(file, encoder, by_input=encoder_by_input),
+            encoder_bias=self.latents(file, encoder_bias),
+            decoder_weight=self.matrix(file, decoder, by_input=decoder_by_input),
+            decoder_bias=self.inputs(file, decoder_bias),
+            subtracts_bias=subtracts_bias,
+        )
 
 
 def scaled(part: Part, factor: float) -> Part:

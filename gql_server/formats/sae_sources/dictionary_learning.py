@@ -92,7 +92,7 @@ def describe(files: SourceFiles) -> SaeDescription:
 
 
 def _file(files: SourceFiles) -> str | None:
-    return files.pick("ae.pt") or files.pick_like(r".+\.pth?")
+    return files.pick("ae.pt") or files.checkpoint
 
 
 def _check_side(config: dict[str, Any]) -> None:
@@ -162,34 +162,22 @@ def _place(trainer: dict[str, Any]) -> str | None:
     return f"model.layers.{layer}" if is_block and isinstance(layer, int) and 0 <= layer < 10_000 else None
 
 
-def linear_plan(file: TensorFile, bias: str, *, subtracts: bool) -> tuple[Sizes, WeightsPlan]:
+def _linear(file: TensorFile, bias: str, *, subtracts: bool) -> tuple[Sizes, WeightsPlan]:
     """Return the plan of two linear layers, and a bias behind the second."""
     sizes = Sizes(file.size(bias), file.size("encoder.bias"))
-    return sizes, WeightsPlan(
-        file=file.name,
-        encoder_weight=sizes.matrix(file, "encoder.weight"),
-        encoder_bias=sizes.latents(file, "encoder.bias"),
-        decoder_weight=sizes.matrix(file, "decoder.weight", by_input=True),
-        decoder_bias=sizes.inputs(file, bias),
-        subtracts_bias=subtracts,
-    )
+    names = ("encoder.weight", "encoder.bias", "decoder.weight", bias)
+    return sizes, sizes.plan(file, names, subtracts_bias=subtracts, decoder_by_input=True)
 
 
 def _batch_topk(file: TensorFile) -> tuple[Sizes, WeightsPlan]:
-    sizes, plan = linear_plan(file, "b_dec", subtracts=True)
+    sizes, plan = _linear(file, "b_dec", subtracts=True)
     return sizes, _with_one_threshold(file, plan)
 
 
 def _matryoshka(file: TensorFile) -> tuple[Sizes, WeightsPlan]:
     sizes = Sizes(file.size("b_dec"), file.size("b_enc"))
-    plan = WeightsPlan(
-        file=file.name,
-        encoder_weight=sizes.matrix(file, "W_enc", by_input=True),
-        encoder_bias=sizes.latents(file, "b_enc"),
-        decoder_weight=sizes.matrix(file, "W_dec"),
-        decoder_bias=sizes.inputs(file, "b_dec"),
-        subtracts_bias=True,
-    )
+    names = ("W_enc", "b_enc", "W_dec", "b_dec")
+    plan = sizes.plan(file, names, subtracts_bias=True, encoder_by_input=True)
     return sizes, _with_one_threshold(file, plan)
 
 
@@ -203,10 +191,10 @@ def _jumprelu(file: TensorFile) -> tuple[Sizes, WeightsPlan]:
 
 
 _PLANS: dict[str, Callable[[TensorFile], tuple[Sizes, WeightsPlan]]] = {
-    "AutoEncoder": lambda file: linear_plan(file, "bias", subtracts=True),
-    "AutoEncoderNew": lambda file: linear_plan(file, "decoder.bias", subtracts=False),
+    "AutoEncoder": lambda file: _linear(file, "bias", subtracts=True),
+    "AutoEncoderNew": lambda file: _linear(file, "decoder.bias", subtracts=False),
     "JumpReluAutoEncoder": _jumprelu,
-    "AutoEncoderTopK": lambda file: linear_plan(file, "b_dec", subtracts=True),
+    "AutoEncoderTopK": lambda file: _linear(file, "b_dec", subtracts=True),
     "BatchTopKSAE": _batch_topk,
     "MatryoshkaBatchTopKSAE": _matryoshka,
 }

@@ -4,6 +4,8 @@ a = z H(z - threshold) for z = x W_enc + b_enc, without the decoder bias subtrac
 The authors' normalization is in the weights.
 """
 
+from dataclasses import replace
+
 from gql_server.formats.sae_sources.description import (
     SaeDescription,
     Sizes,
@@ -79,18 +81,12 @@ def spelled(file: TensorFile, name: str) -> str:
 
 def plan_of(file: TensorFile) -> WeightsPlan:
     """Return how a file's tensors become a JumpReLU SAE that does not subtract its decoder bias."""
-    names = {name: spelled(file, name) for name in TENSORS}
-    file.check_names(set(names.values()), set(), "JumpReLU")
-    sizes = Sizes(file.size(names["b_dec"]), file.size(names["b_enc"]))
-    return WeightsPlan(
-        file=file.name,
-        encoder_weight=sizes.matrix(file, names["W_enc"], by_input=True),
-        encoder_bias=sizes.latents(file, names["b_enc"]),
-        decoder_weight=sizes.matrix(file, names["W_dec"]),
-        decoder_bias=sizes.inputs(file, names["b_dec"]),
-        subtracts_bias=False,
-        threshold=Threshold(sizes.latents(file, names["threshold"])),
-    )
+    encoder, encoder_bias, decoder, decoder_bias, threshold = (spelled(file, name) for name in TENSORS)
+    file.check_names({encoder, encoder_bias, decoder, decoder_bias, threshold}, set(), "JumpReLU")
+    sizes = Sizes(file.size(decoder_bias), file.size(encoder_bias))
+    names = (encoder, encoder_bias, decoder, decoder_bias)
+    plan = sizes.plan(file, names, subtracts_bias=False, encoder_by_input=True)
+    return replace(plan, threshold=Threshold(sizes.latents(file, threshold)))
 
 
 def _place(kind: str | None, layer: str | None) -> str | None:

@@ -6,7 +6,6 @@ a = relu(encoder(x)), x_hat = decoder(a), each with its bias, and nothing is sub
 from gql_server.formats.sae_sources.description import (
     SaeDescription,
     Sizes,
-    WeightsPlan,
     metadata_of,
     narrow_dtype,
 )
@@ -38,25 +37,19 @@ def describe_qresearch(files: SourceFiles) -> SaeDescription:
 
 
 def _names(files: SourceFiles) -> set[str]:
-    name = files.pick_like(r".+\.pth?")
+    name = files.checkpoint
     return set() if name is None else set(files.tensors(name).tensors)
 
 
 def _describe(files: SourceFiles, format: str, suffix: str) -> SaeDescription:
-    name = files.pick_like(r".+\.pth?")
+    name = files.checkpoint
     if name is None:
         raise NotRepresentable("Name the file of weights.")
     file = files.tensors(name)
     encoder, decoder = f"encoder{suffix}", f"decoder{suffix}"
     sizes = Sizes(file.size(f"{decoder}.bias"), file.size(f"{encoder}.bias"))
-    plan = WeightsPlan(
-        file=name,
-        encoder_weight=sizes.matrix(file, f"{encoder}.weight"),
-        encoder_bias=sizes.latents(file, f"{encoder}.bias"),
-        decoder_weight=sizes.matrix(file, f"{decoder}.weight", by_input=True),
-        decoder_bias=sizes.inputs(file, f"{decoder}.bias"),
-        subtracts_bias=False,
-    )
+    names = (f"{encoder}.weight", f"{encoder}.bias", f"{decoder}.weight", f"{decoder}.bias")
+    plan = sizes.plan(file, names, subtracts_bias=False, decoder_by_input=True)
     layer = files.in_path(r"-l(\d{1,4})\.pth?$")
     place = f"model.layers.{layer}" if layer else None
     return SaeDescription(

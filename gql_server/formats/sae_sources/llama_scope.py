@@ -178,7 +178,5 @@ def _notes(s_in: float, s_out: float, plan: WeightsPlan) -> list[str]:
             f" {s_in:.6g} in, {s_out:.6g} out), so that raw activations go in and come out."
         )
     if plan.unit_rows is not None:
-        notes.append(
-            "The lengths of the decoder's rows went into the encoder (sparsity_include_decoder_norm)."
-        )
+        notes.append(plan.unit_rows.note)
     return notes

@@ -7,19 +7,21 @@ from gql_server.formats.sae_sources.refusing import NotRepresentable
 from gql_server.formats.sae_sources.source_files import CHECKPOINT_SUFFIXES, SourceFiles
 
 STATE, METADATA = "sae_state_dict", "mi_crow_metadata"
-_OWN_FIELDS = {"sae_class", "n_inputs", "n_latents", "k", "subtracts_bias", "state_dict"}
+OWN_FIELDS = {"sae_class", "n_inputs", "n_latents", "k", "subtracts_bias", "state_dict"}
+"""What the classes of this server write."""
+NO_SAE = "It is no checkpoint of an SAE: name a file that the save() of TopKSae or L1Sae has written."
 _MOST = 2**24
 
 
 def matches(files: SourceFiles) -> bool:
     """Whether a file was named that torch.save wrote of such a class."""
-    name = files.pick_like(r".+\.pth?")
+    name = files.checkpoint
     return name is not None and _sizes(files.tensors(name).values) is not None
 
 
 def describe(files: SourceFiles) -> SaeDescription:
     """Describe a checkpoint. NotRepresentable says why it cannot be taken over."""
-    name = files.chosen or files.pick_like(r".+\.pth?")
+    name = files.chosen or files.checkpoint
     if name is None:
         raise NotRepresentable(
             f"Name a checkpoint, a file that ends with {' or '.join(CHECKPOINT_SUFFIXES)}."
@@ -27,9 +29,7 @@ def describe(files: SourceFiles) -> SaeDescription:
     content = files.tensors(name).values
     sizes = _sizes(content)
     if sizes is None:
-        raise NotRepresentable(
-            "It is no checkpoint of an SAE: name a file that the save() of TopKSae or L1Sae has written."
-        )
+        raise NotRepresentable(NO_SAE)
     n_latents, n_inputs = _size(sizes, "n_latents"), _size(sizes, "n_inputs")
     k = sizes.get("k")
     k = k if isinstance(k, int) and not isinstance(k, bool) and 1 <= k <= n_latents else None
@@ -44,7 +44,7 @@ def _sizes(content: Any) -> dict[str, Any] | None:
         if not isinstance(metadata, dict):
             raise NotRepresentable("The checkpoint's mi_crow_metadata is no dictionary, as save() writes it.")
         return metadata
-    return dict(content) if content.keys() == _OWN_FIELDS else None
+    return dict(content) if content.keys() == OWN_FIELDS else None
 
 
 def _size(sizes: dict[str, Any], name: str) -> int:

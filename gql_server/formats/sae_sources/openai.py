@@ -6,7 +6,6 @@ a = relu(encoder(x - pre_bias) + latent_bias), x_hat = decoder(a) + pre_bias.
 from gql_server.formats.sae_sources.description import (
     SaeDescription,
     Sizes,
-    WeightsPlan,
     metadata_of,
     narrow_dtype,
 )
@@ -19,13 +18,13 @@ _STATISTICS = {"stats_last_nonzero"}
 
 def matches(files: SourceFiles) -> bool:
     """Whether there is one file with these tensors."""
-    name = files.pick_like(r".+\.pth?")
+    name = files.checkpoint
     return name is not None and files.tensors(name).tensors.keys() >= TENSORS
 
 
 def describe(files: SourceFiles) -> SaeDescription:
     """Describe an SAE. NotRepresentable says why it cannot be taken over."""
-    name = files.pick_like(r".+\.pth?")
+    name = files.checkpoint
     if name is None:
         raise NotRepresentable("Name the file of weights.")
     file = files.tensors(name)
@@ -41,14 +40,8 @@ def describe(files: SourceFiles) -> SaeDescription:
         )
     file.check_names(TENSORS, _STATISTICS, "OpenAI's")
     sizes = Sizes(file.size("pre_bias"), file.size("latent_bias"))
-    plan = WeightsPlan(
-        file=name,
-        encoder_weight=sizes.matrix(file, "encoder.weight"),
-        encoder_bias=sizes.latents(file, "latent_bias"),
-        decoder_weight=sizes.matrix(file, "decoder.weight", by_input=True),
-        decoder_bias=sizes.inputs(file, "pre_bias"),
-        subtracts_bias=True,
-    )
+    names = ("encoder.weight", "latent_bias", "decoder.weight", "pre_bias")
+    plan = sizes.plan(file, names, subtracts_bias=True, decoder_by_input=True)
     return SaeDescription(
         format="OPENAI",
         architecture="ReLU",

@@ -3,7 +3,7 @@
 The k largest of relu(W_enc x + b_enc) are kept, without the decoder bias subtracted; x_hat = W_dec a + b_dec.
 """
 
-from gql_server.formats.sae_sources.description import SaeDescription, Sizes, WeightsPlan, metadata_of
+from gql_server.formats.sae_sources.description import SaeDescription, Sizes, metadata_of
 from gql_server.formats.sae_sources.refusing import NotRepresentable
 from gql_server.formats.sae_sources.source_files import SourceFiles, text, whole_number
 
@@ -13,25 +13,19 @@ TENSORS = {"W_enc", "W_dec", "b_enc", "b_dec"}
 
 def matches(files: SourceFiles) -> bool:
     """Whether there is one file with these four tensors."""
-    name = files.pick_like(r".+\.pth?")
+    name = files.checkpoint
     return name is not None and files.tensors(name).tensors.keys() == TENSORS
 
 
 def describe(files: SourceFiles) -> SaeDescription:
     """Describe an SAE. NotRepresentable says why it cannot be taken over."""
-    name = files.pick_like(r".+\.pth?")
+    name = files.checkpoint
     if name is None:
         raise NotRepresentable("Name one of the layers' files, such as layer12.sae.pt.")
     file, config = files.tensors(name), files.json_if_any(CONFIG)
     sizes = Sizes(file.size("b_dec"), file.size("b_enc"))
-    plan = WeightsPlan(
-        file=name,
-        encoder_weight=sizes.matrix(file, "W_enc"),
-        encoder_bias=sizes.latents(file, "b_enc"),
-        decoder_weight=sizes.matrix(file, "W_dec", by_input=True),
-        decoder_bias=sizes.inputs(file, "b_dec"),
-        subtracts_bias=False,
-    )
+    names = ("W_enc", "b_enc", "W_dec", "b_dec")
+    plan = sizes.plan(file, names, subtracts_bias=False, decoder_by_input=True)
     layer = files.in_path(r"layer(\d{1,4})\.sae\.pt$")
     place = f"model.layers.{layer}" if layer else None
     return SaeDescription(

@@ -6,6 +6,8 @@ rows, and divides its latents by them again before it decodes: that is the same 
 used here.
 """
 
+from dataclasses import replace
+
 from gql_server.formats.sae_classes import IMPORTED_AS
 from gql_server.formats.sae_lens_config import CFG_FILE, WEIGHTS_FILE, SaeLensConfig, read
 from gql_server.formats.sae_sources.description import (
@@ -37,11 +39,7 @@ def describe(files: SourceFiles) -> SaeDescription:
             )
     config = read(files.json(CFG_FILE))
     plan = _plan(config, files.tensors(WEIGHTS_FILE))
-    folded = (
-        ["The lengths of the decoder's rows went into the encoder (rescale_acts_by_decoder_norm)."]
-        if config.rescales
-        else []
-    )
+    folded = [plan.unit_rows.note] if plan.unit_rows else []
     return SaeDescription(
         format="SAE_LENS",
         architecture=config.architecture,
@@ -64,13 +62,9 @@ def _plan(config: SaeLensConfig, file: TensorFile) -> WeightsPlan:
     wanted |= {"threshold"} if config.architecture == "jumprelu" else set()
     file.check_names(wanted, {SCALING_FACTOR}, config.architecture)
     sizes = Sizes(config.n_inputs, config.n_latents, "d_in and d_sae")
-    plan = WeightsPlan(
-        file=WEIGHTS_FILE,
-        encoder_weight=sizes.matrix(file, "W_enc", by_input=True),
-        encoder_bias=sizes.latents(file, "b_enc"),
-        decoder_weight=sizes.matrix(file, "W_dec"),
-        decoder_bias=sizes.inputs(file, "b_dec"),
-        subtracts_bias=config.subtracts_bias,
+    names = ("W_enc", "b_enc", "W_dec", "b_dec")
+    plan = replace(
+        sizes.plan(file, names, subtracts_bias=config.subtracts_bias, encoder_by_input=True),
         threshold=Threshold(sizes.latents(file, "threshold")) if "threshold" in wanted else None,
         unit_rows=(
             UnitRows("rescale_acts_by_decoder_norm", "SAELens", config.dtype) if config.rescales else None

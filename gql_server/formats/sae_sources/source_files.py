@@ -50,6 +50,11 @@ class SourceFiles:
         found = [name for name in names if re.fullmatch(pattern, PurePosixPath(name).name)]
         return found[0] if len(found) == 1 else None
 
+    @property
+    def checkpoint(self) -> str | None:
+        """The .pt or .pth file, if it is the only one or was named."""
+        return self.pick_like(r".+\.pth?")
+
     def json(self, name: str) -> dict[str, Any]:
         """Return a file's JSON object. NotRepresentable where it has none, or is too large."""
         if name not in self._json:

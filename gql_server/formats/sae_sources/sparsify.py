@@ -9,7 +9,6 @@ from typing import Any
 from gql_server.formats.sae_sources.description import (
     SaeDescription,
     Sizes,
-    WeightsPlan,
     metadata_of,
     narrow_dtype,
 )
@@ -39,14 +38,7 @@ def describe(files: SourceFiles) -> SaeDescription:
     _check_activation(cfg, k, n_latents)
     file.check_names(TENSORS, set(), "sparsify's")
     sizes = Sizes(n_inputs, n_latents, "d_in and num_latents")
-    plan = WeightsPlan(
-        file=WEIGHTS,
-        encoder_weight=sizes.matrix(file, "encoder.weight"),
-        encoder_bias=sizes.latents(file, "encoder.bias"),
-        decoder_weight=sizes.matrix(file, "W_dec"),
-        decoder_bias=sizes.inputs(file, "b_dec"),
-        subtracts_bias=True,
-    )
+    plan = sizes.plan(file, ("encoder.weight", "encoder.bias", "W_dec", "b_dec"), subtracts_bias=True)
     place = _hookpoint(files.path)
     return SaeDescription(
         format="SPARSIFY",
