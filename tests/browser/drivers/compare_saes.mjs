@@ -1,5 +1,5 @@
 // Compares SAEs: finds one, hides a line, smooths, zooms, reads values, evaluates, and loads the address again.
-import { visit } from "./visit.mjs";
+import { settled, visit } from "./visit.mjs";
 
 const PATIENCE = { timeout: 60_000 };
 
@@ -40,12 +40,14 @@ await visit(async ({ page, shoot, url, ids, names, search }) => {
   await page.mouse.up();
   await page.getByRole("button", { name: "Show all" }).waitFor();
   await page.getByLabel("Only differences").check();
+  await settled(page);
   const differences = await page.getByRole("table", { name: "Configurations" }).locator("tbody td:first-child").allInnerTexts();
   await shoot("compare_zoomed");
 
   const address = page.url();
   await page.goto(address);
   await loss.locator("canvas").waitFor(PATIENCE);
+  await settled(page);
   const again = {
     isHidden: await page.getByRole("button", { name: `Show ${names[1]} in the charts` }).getAttribute("aria-pressed"),
     along: await page.getByLabel("Along").inputValue(),
@@ -65,12 +67,14 @@ await visit(async ({ page, shoot, url, ids, names, search }) => {
   await launched.getByText("Succeeded").nth(1).waitFor(PATIENCE);
   const figures = page.getByRole("table", { name: "Evaluations" });
   await figures.getByRole("row", { name: /^Tokens measured on [\d,]+ [\d,]+/ }).waitFor(PATIENCE);
+  await settled(page);
   const measuredOn = await page.getByLabel("Measured on").inputValue();
   const rows = await figures.getByRole("row").allInnerTexts();
   await shoot("compare_evaluated");
 
   await page.goto(`${url}/server`);
   await page.getByRole("table", { name: "Workers" }).waitFor();
+  await settled(page);
   const server = await page.locator("main").innerText();
   return { chosen, description, last, first, second, hovered, differences, again, all, measuredOn, rows, server, address };
 });

@@ -1,5 +1,5 @@
 // Contrasts two sets of texts, looks where a neuron fires, and goes to it and to the playground.
-import { visit } from "./visit.mjs";
+import { settled, visit } from "./visit.mjs";
 
 await visit(async ({ page, shoot, texts, long }) => {
   const tables = async () => {
@@ -19,10 +19,12 @@ await visit(async ({ page, shoot, texts, long }) => {
   await page.getByRole("button", { name: "Contrast", exact: true }).click();
   const where = page.getByRole("button", { name: /^Where #/ });
   await where.first().waitFor();
+  await settled(page);
   const shown = await tables();
   await where.first().click();
   const set = (name) => page.getByRole("region", { name: `Texts of ${name}` }).locator("p");
   await set("A").first().waitFor();
+  await settled(page);
   const titled = (paragraphs) =>
     paragraphs.evaluateAll((all) => all.map((one) => [...one.children].map(({ title }) => title)));
   const fires = { a: await titled(set("A")), b: await titled(set("B")) };

@@ -1,5 +1,5 @@
 // Asks why a token follows a prompt, turns off a neuron of the answer, and saves, loads and deletes the edit.
-import { visit } from "./visit.mjs";
+import { settled, visit } from "./visit.mjs";
 
 await visit(async ({ page, shoot, name }) => {
   const hide = page.getByLabel("Hide neurons that fire on more than 1% of tokens");
@@ -12,6 +12,7 @@ await visit(async ({ page, shoot, name }) => {
   await page.getByRole("button", { name: "Explain" }).click();
   const table = page.getByRole("table", { name: "Neurons by their effect" });
   await table.waitFor();
+  await settled(page);
   const rows = await table
     .locator("tbody tr")
     .evaluateAll((rows) => rows.map((row) => [...row.cells].slice(0, 3).map((cell) => cell.innerText)));
@@ -29,6 +30,7 @@ await visit(async ({ page, shoot, name }) => {
   await saved.selectOption({ label: "Choose…" });
   await saved.selectOption({ label: name });
   await edited.first().waitFor();
+  await settled(page);
   await shoot("play_explained");
   const loaded = await edited.allInnerTexts();
   await page.getByRole("button", { name: "Delete", exact: true }).click();
@@ -37,5 +39,6 @@ await visit(async ({ page, shoot, name }) => {
   await asked.getByRole("button", { name: "Delete" }).click();
   await page.getByText(`Deleted ${name}.`).waitFor();
   await saved.waitFor({ state: "detached" });
+  await settled(page);
   return { hidden, rows, address, loaded, kept: await edited.allInnerTexts() };
 });

@@ -1,5 +1,5 @@
 // Goes from an SAE's list of neurons to one of them, names it, tests it, and finds it among the names.
-import { visit } from "./visit.mjs";
+import { settled, visit } from "./visit.mjs";
 
 const heading = (page) => page.getByRole("heading", { level: 1 });
 
@@ -22,6 +22,7 @@ await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
   await page.getByRole("searchbox", { name: "Words" }).fill("numbers lis");
   await page.getByLabel("Search in").selectOption("Names");
   await listed(1);
+  await settled(page);
   const found = { address: page.url(), text: await rows.innerText() };
   await page.getByRole("button", { name: "Show all" }).click();
   await page.getByLabel("Fires").selectOption("Yes");
@@ -38,6 +39,7 @@ await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
 
   await page.getByRole("textbox", { name: "Text" }).fill(prompt);
   await page.getByText(/^Highest|^It does not fire/).waitFor();
+  await settled(page);
   const tested = { steer: await page.getByRole("link", { name: "Steer from here" }).getAttribute("href") };
   tested.text = await page.getByRole("region", { name: "Test it with your own text" }).innerText();
   await shoot("explorer_neuron_tested");
@@ -46,6 +48,7 @@ await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
   const opener = related.getByRole("button", { name: "Strongest text of" }).first();
   await opener.press("Enter");
   await related.locator("mark").first().waitFor();
+  await settled(page);
   tested.related = { row: await related.getByRole("listitem").first().innerText(), isOpen: await opener.getAttribute("aria-expanded") };
   await opener.press("Enter");
   const texts = page.getByRole("region", { name: "Texts", exact: true });
@@ -53,11 +56,13 @@ await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
   const box = page.getByRole("textbox", { name: "Text" });
   await page.waitForURL((address) => address.searchParams.get("text") !== prompt);
   await page.getByText(/^Highest/).waitFor();
+  await settled(page);
   const taken = { text: await box.inputValue(), hasFocus: await box.evaluate((field) => field === document.activeElement) };
   taken.shown = await texts.getByRole("tabpanel").innerText();
   tested.taken = taken;
   await texts.getByRole("button", { name: "Show up to 12" }).click();
   await texts.getByRole("button", { name: "Show fewer" }).waitFor();
+  await settled(page);
   tested.texts = await texts.getByRole("listbox").count();
   const firings = page.getByRole("region", { name: "When it fires" });
   await texts.getByRole("listbox").first().focus();
@@ -105,6 +110,7 @@ await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
   await page.locator("form").getByRole("button", { name: "Import" }).click();
   await page.getByText("1 names are in").waitFor();
   await listed(3);
+  await settled(page);
   const names = await page.getByRole("list", { name: "Names" }).innerText();
   const saved = page.waitForEvent("download");
   await page.getByRole("button", { name: "Export CSV" }).click();

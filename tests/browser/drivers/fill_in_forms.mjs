@@ -1,5 +1,5 @@
 // Uploads texts, captures, trains: the forms with what is right, and with what the server refuses.
-import { visit } from "./visit.mjs";
+import { settled, visit } from "./visit.mjs";
 
 await visit(async ({ page, shoot, url, texts, run, dataset }) => {
   const main = page.locator("main");
@@ -9,6 +9,7 @@ await visit(async ({ page, shoot, url, texts, run, dataset }) => {
   const file = { name: "animals.csv", mimeType: "text/csv", buffer: Buffer.from(`kind,body\n${texts.map((text) => `a,${text}`).join("\n")}\n`) };
   await page.getByLabel("File", { exact: true }).setInputFiles(file);
   await page.getByRole("list", { name: "First texts" }).waitFor();
+  await settled(page);
   const column = await page.getByLabel("Column with the texts").inputValue();
   await page.getByLabel("Name", { exact: true }).fill(dataset);
   await shoot("datasets_upload");
@@ -18,6 +19,7 @@ await visit(async ({ page, shoot, url, texts, run, dataset }) => {
   await page.getByLabel("Name", { exact: true }).fill("animals");
   await enabled("Store it").click();
   await page.getByRole("region", { name: "Texts of animals" }).getByText(texts[0]).first().waitFor();
+  await settled(page);
   const stored = await main.innerText();
 
   await page.getByRole("button", { name: "Rename animals" }).click();
@@ -28,6 +30,7 @@ await visit(async ({ page, shoot, url, texts, run, dataset }) => {
   await page.getByRole("link", { name: "Capture activations on it" }).click();
   await page.getByRole("list", { name: "First texts" }).waitFor();
   await page.getByText("on disk").waitFor();
+  await settled(page);
   const estimated = await page.locator("p", { hasText: "on disk" }).innerText();
   await page.getByLabel("Tokens of a text").fill("100000");
   await enabled("Capture").click();
@@ -48,6 +51,7 @@ await visit(async ({ page, shoot, url, texts, run, dataset }) => {
   await shoot("train_refused");
   await page.getByLabel("k", { exact: true }).fill("4");
   await page.locator("table tbody tr").nth(1).waitFor();
+  await settled(page);
   const costs = await page.locator("table tbody tr").allInnerTexts();
   await shoot("train_sweep");
   await enabled("Train 2 SAEs").click();

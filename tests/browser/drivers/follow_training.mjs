@@ -1,6 +1,6 @@
 // Follows a training in two tabs while its server goes away and comes back, and saves the curves that they show.
 import { readFile } from "node:fs/promises";
-import { handed, tell, visit } from "./visit.mjs";
+import { handed, settled, tell, visit } from "./visit.mjs";
 
 const STEPS_TO_SEE = 100;
 const FURTHER_STEPS = 100;
@@ -65,6 +65,7 @@ await visit(async ({ page, url, job, shoot, screenshots }) => {
 
   const { lastStep } = await handed();
   await each((tab) => shown(tab, lastStep));
+  await each(settled);
   const curves = [await saved(tabs[0]), await saved(tabs[1])];
   const logs = await each((tab) =>
     tab.locator("[data-sequence]").evaluateAll((lines) => lines.map((line) => Number(line.dataset.sequence))),

@@ -1,6 +1,8 @@
 // Goes through the explorer by keyboard alone: the skip link, the navigation, the command menu.
 import { visit } from "./visit.mjs";
 
+// The heading of a page takes the focus once it is drawn.
+const focusedHeading = (page) => page.locator("h1:focus").innerText();
 const focused = (page) => page.evaluate(() => document.activeElement?.textContent);
 
 await visit(async ({ page, shoot, job }) => {
@@ -13,7 +15,7 @@ await visit(async ({ page, shoot, job }) => {
   await shoot("explorer_menu");
   await page.keyboard.press("Enter");
   await page.getByRole("heading", { level: 1, name: "Jobs" }).waitFor();
-  const heading = await focused(page);
+  const heading = await focusedHeading(page);
   await page.keyboard.press("Control+k");
   await page.getByRole("combobox", { name: "Search" }).waitFor();
   await page.keyboard.type(job.id);

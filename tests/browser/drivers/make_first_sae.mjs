@@ -1,7 +1,7 @@
 // Makes a first SAE from an empty server by keyboard alone, with reloads in between, names a neuron and steers with it.
 import { findings } from "./accessibility.mjs";
 import { ended, shownTexts } from "./playing.mjs";
-import { visit } from "./visit.mjs";
+import { settled, visit } from "./visit.mjs";
 
 const NARROW = { width: 360, height: 740 };
 const MAX_TABS = 120;
@@ -75,6 +75,7 @@ await visit(async ({ page, shoot, url, sizes, name, prompt }) => {
   await page.reload();
   await heading("Your SAE is ready");
   await page.getByRole("link", { name: /^Neuron \d/ }).first().waitFor();
+  await settled(page);
   await look("ready");
   const text = await page.locator("main").innerText();
   const address = page.url();

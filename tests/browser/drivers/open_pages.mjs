@@ -1,6 +1,6 @@
 // Opens pages of the explorer one after the other, in both color schemes and on a narrow screen.
 import { findings } from "./accessibility.mjs";
-import { visit } from "./visit.mjs";
+import { settled, visit } from "./visit.mjs";
 
 const NARROW = { width: 360, height: 740 };
 
@@ -11,6 +11,7 @@ await visit(async ({ page, shoot, url, paths, until = {} }) => {
     await page.goto(url + path);
     await page.getByRole("heading", { level: 1 }).waitFor();
     await page.locator("main", { hasText: "Loading…" }).waitFor({ state: "detached" });
+    await settled(page);
     if (until[path]) await page.getByText(until[path]).first().waitFor();
     const name = path.replaceAll(/\W+/g, "_");
     const found = { title: await page.title(), text: await page.locator("main").innerText() };

@@ -1,6 +1,6 @@
 // Goes through the playground by keyboard alone, from an empty page to an edit that an explanation has led to.
 import { ended, textOf } from "./playing.mjs";
-import { visit } from "./visit.mjs";
+import { settled, visit } from "./visit.mjs";
 
 const MOST_STOPS = 150;
 
@@ -28,6 +28,7 @@ await visit(async ({ page, url, saeId, play }) => {
   await tabTo(/^button Find its neurons/);
   await keyboard.press("Enter");
   await page.getByRole("gridcell").first().waitFor();
+  await settled(page);
   await tabTo(/^gridcell/);
   await keyboard.press("ArrowDown");
   await keyboard.press("ArrowRight");
@@ -35,6 +36,7 @@ await visit(async ({ page, url, saeId, play }) => {
   const cell = await focused();
   await keyboard.press("Enter");
   await page.getByRole("heading", { name: /^On token 3/ }).waitFor();
+  await settled(page);
   await tabTo(/^button Edit #/);
   const edit = await focused();
   await keyboard.press("Enter");
@@ -52,6 +54,7 @@ await visit(async ({ page, url, saeId, play }) => {
   await tabTo(/^button Why this token/);
   await keyboard.press("Enter");
   await page.getByRole("table", { name: "Neurons by their effect" }).waitFor();
+  await settled(page);
   const chosen = await textOf(page, "Steered").locator("[aria-selected=true]").count();
   await tabTo(/^button Turn #/);
   const turned = await focused();
@@ -68,6 +71,7 @@ await visit(async ({ page, url, saeId, play }) => {
   await page.getByRole("combobox", { name: "Search" }).waitFor();
   const recent = await page.getByRole("group", { name: "Recent" }).getByRole("option").allInnerTexts();
   await keyboard.type("#7");
+  await settled(page);
   await keyboard.press("Enter");
   await page.waitForURL(`${url}/saes/${saeId}/neurons/7`);
   return { cell, edit, before, after, chosen, turned, offered, recent };

@@ -1,4 +1,5 @@
 // What the drivers of the playground share.
+import { settled } from "./visit.mjs";
 
 /** Record the events of generations that a page is sent. */
 export function recordGenerations(page) {
@@ -20,4 +21,8 @@ export async function shownTexts(page) {
   return { baseline: await textOf(page, "Baseline").innerText(), steered: await textOf(page, "Steered").innerText() };
 }
 
-export const ended = (page) => page.getByText(/^Done\./).waitFor();
+/** Wait for the end of a run, with all of its text drawn. */
+export async function ended(page) {
+  await page.getByText(/^Done\./).waitFor();
+  await settled(page);
+}

@@ -1,9 +1,10 @@
 // Reads a failed job's page, and tries the job again.
-import { visit } from "./visit.mjs";
+import { settled, visit } from "./visit.mjs";
 
 await visit(async ({ page, shoot }) => {
   const retry = page.getByRole("button", { name: "Retry" });
   await retry.waitFor();
+  await settled(page);
   const shown = await page.locator("main").innerText();
   const lines = await page.locator("[data-sequence] span").allInnerTexts();
   await shoot("job_failed");

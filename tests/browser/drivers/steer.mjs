@@ -1,6 +1,6 @@
 // Steers in the playground: reads the map of neurons, runs, follows the run's link in another page, stops.
 import { ended, recordGenerations, shownTexts, textOf } from "./playing.mjs";
-import { visit } from "./visit.mjs";
+import { settled, visit } from "./visit.mjs";
 
 await visit(async ({ page, shoot, url, paths, long }) => {
   const runs = [];
@@ -11,6 +11,7 @@ await visit(async ({ page, shoot, url, paths, long }) => {
     await first.goto(url + path);
     await first.getByRole("gridcell").first().waitFor();
     await first.getByRole("button", { name: /^Show all/ }).click();
+    await settled(first);
     const cells = await first
       .getByRole("gridcell")
       .evaluateAll((cells) => cells.map((cell) => cell.getAttribute("aria-label")));
@@ -48,6 +49,7 @@ await visit(async ({ page, shoot, url, paths, long }) => {
     told: await page.getByRole("alert").innerText(),
   };
   await shoot("play_refused");
+  await settled(page);
   const earlier = await page.getByText(/^Run \d/).allInnerTexts();
   return { runs, stopped, refused, earlier };
 });

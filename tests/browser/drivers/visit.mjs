@@ -19,6 +19,10 @@ const OFFLINE = [
 ];
 // High enough for the editors to draw all of their lines.
 const VIEWPORT = { width: 1400, height: 2400 };
+// How long a page that is done stays as it is, and how long one that never does is waited for.
+const STILL_MS = 150;
+const LONGEST_MS = 5_000;
+const underWay = new Set();
 // A job may wait for processors that other tests have.
 const PATIENCE_MS = 120_000;
 
@@ -37,6 +41,29 @@ export async function handed() {
   }
 }
 
+/** Wait until nothing is asked of the server any more, and what was answered is drawn. */
+export async function settled(page) {
+  do {
+    await page.evaluate(
+      ([still, longest]) =>
+        new Promise((resolve) => {
+          const end = () => {
+            observer.disconnect();
+            resolve();
+          };
+          let timer = setTimeout(end, still);
+          const observer = new MutationObserver(() => {
+            clearTimeout(timer);
+            timer = setTimeout(end, still);
+          });
+          observer.observe(document, { attributes: true, characterData: true, childList: true, subtree: true });
+          setTimeout(end, longest); // A clock on the page goes on for ever.
+        }),
+      [STILL_MS, LONGEST_MS],
+    );
+  } while (underWay.size > 0);
+}
+
 /** Open a page of the server, by default /graphql, sign in where there is a token, drive the page, and print what the driver returns with requests and errors. */
 export async function visit(drive) {
   const { executablePath, screenshots, path = "/graphql", viewport = VIEWPORT, ...options } = JSON.parse(process.argv[2]);
@@ -52,7 +79,11 @@ export async function visit(drive) {
       (address) => address.origin !== origin,
       (route) => route.abort(),
     );
-    context.on("request", (request) => requests.push(request.url()));
+    context.on("request", (request) => {
+      requests.push(request.url());
+      underWay.add(request);
+    });
+    for (const ended of ["requestfinished", "requestfailed"]) context.on(ended, (request) => underWay.delete(request));
     context.on("weberror", (error) => errors.push(String(error.error())));
     context.on("console", (message) => message.type() === "error" && errors.push(message.text()));
     const page = await context.newPage();
