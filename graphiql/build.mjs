@@ -109,6 +109,9 @@ async function bundle(entryPoints) {
   return new Map(Object.entries(metafile.outputs).map(([path, output]) => [basename(path), output]));
 }
 
+// What is there before the page's modules are loaded.
+const environment = entry(await bundle({ environment: "src/environment.js" }), "src/environment.js");
+
 // The workers share nothing with the page, so that neither has to load many small files.
 const outputs = await bundle({ graphiql: "src/graphiql.jsx" });
 const workers = {};
@@ -142,11 +145,12 @@ for (const name of await readdir(outdir)) {
   await writeFile(join(outdir, `${name}.gz`), await promisify(gzip)(bytes, { level: 9 }));
 }
 
-// The server fills in {root} and {introspection}.
+// The server fills in {root}, {introspection} and {nonce}.
 const at = (name) => `{root}/static/graphiql/${name}`;
 const page = await readFile(join(here, "index.html"), "utf8");
 const filled = page
   .replace("{style}", at(basename(style)))
+  .replace("{environment}", at(environment))
   .replace("{script}", at(modules[0]))
   .replace("{preloads}", modules.slice(1).map((name) => `<link rel="modulepreload" href="${at(name)}">`).join("\n    "))
   .replace("{workers}", JSON.stringify(workers).replaceAll('"', "&quot;"));

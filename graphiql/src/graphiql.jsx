@@ -1,5 +1,4 @@
 // GraphiQL for this server: HTTP for queries and mutations, graphql-transport-ws on the same URL for subscriptions.
-import "./workers.js";
 import "graphiql/style.css";
 import "./graphiql.css";
 

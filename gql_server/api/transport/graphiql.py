@@ -1,21 +1,25 @@
 """The page that a browser finds at /graphql: GraphiQL from this server's own files, without internet."""
 
+import secrets
 from pathlib import Path
 
 from starlette.responses import HTMLResponse
 from strawberry.http.ides import get_graphql_ide_html
 
+from gql_server.api.transport.inline_styles import InlineStyle
 from gql_server.settings import Settings
 
 STATIC_DIR = Path(__file__).parents[1] / "static"
 """Where the pages' bundles are, each in a folder of its own; served at /static."""
 
+_NONCE_BYTES = 16
+
 _OWN_FILES_ALONE = (
-    "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self' data:; "
+    "default-src 'self'; script-src 'self'; style-src 'self' {styles}; font-src 'self' data:; "
     "img-src 'self' data:; connect-src 'self' ws: wss:; worker-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
-"""A content security policy; the editor writes its own style elements."""
+"""A content security policy; ``{styles}`` vouches for style elements: a nonce, or a hash of their text."""
 
 _CDN_TOO = (
     "default-src 'none'; script-src 'unsafe-inline' https://unpkg.com; "
@@ -39,14 +43,16 @@ _PAGE = """<!doctype html>
 </html>
 """
 
-_TEXT_STYLE = """<style>
+_TEXT_STYLE = InlineStyle("""
       :root { color-scheme: light dark }
       body { font: 1rem/1.5 sans-serif; max-width: 40rem; margin: 3rem auto; padding: 0 1rem }
       button { font: inherit; padding: .5rem 1rem }
-    </style>"""
+    """)
+
+_TEXT_ALONE = _OWN_FILES_ALONE.format(styles=_TEXT_STYLE.source)
 
 _NOT_BUILT = _PAGE.format(
-    head=_TEXT_STYLE,
+    head=_TEXT_STYLE.element,
     body="""<h1>GraphiQL is not built yet</h1>
     <p>The API is up: send <code>POST</code> requests to this address.</p>
     <p>To explore it here, run <code>make graphiql</code> in the project's directory and load this page again;
@@ -57,7 +63,7 @@ _NOT_BUILT = _PAGE.format(
 )
 
 _SWITCHED_OFF = _PAGE.format(
-    head=_TEXT_STYLE,
+    head=_TEXT_STYLE.element,
     body="""<h1>gql-server</h1>
     <p>The API is up, and this is its address: GraphQL clients send <code>POST</code> requests and open
     WebSockets here.</p>
@@ -77,8 +83,10 @@ def page(settings: Settings, *, from_cdn: bool = False) -> HTMLResponse:
         return _html(_SWITCHED_OFF, status=406)
     if is_built():
         introspection = "on" if settings.introspection else "off"
+        nonce = secrets.token_urlsafe(_NONCE_BYTES)
         text = _bundled_page().read_text().replace("{root}", settings.root_path)
-        return _html(text.replace("{introspection}", introspection))
+        text = text.replace("{introspection}", introspection).replace("{nonce}", nonce)
+        return _html(text, policy=_OWN_FILES_ALONE.format(styles=f"'nonce-{nonce}'"))
     return _html(_from_cdn(), policy=_CDN_TOO) if from_cdn else _html(_NOT_BUILT)
 
 
@@ -97,5 +105,5 @@ def _from_cdn() -> str:
     return get_graphql_ide_html("graphiql").replace(">Loading...<", f">{waiting}<")
 
 
-def _html(text: str, *, status: int = 200, policy: str = _OWN_FILES_ALONE) -> HTMLResponse:
+def _html(text: str, *, status: int = 200, policy: str = _TEXT_ALONE) -> HTMLResponse:
     return HTMLResponse(text, status, {"Content-Security-Policy": policy})

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from gql_server.api.transport.access import CHALLENGE, Access
+from gql_server.api.transport.inline_styles import InlineStyle
 from gql_server.limits.rate_limits import Rates
 
 PATH = "/sign-in"
@@ -16,6 +17,12 @@ OUT_PATH = "/sign-out"
 _MAX_FORM_BYTES = 10_000
 _DEFAULT = "/graphql"
 
+_STYLE = InlineStyle("""
+      :root { color-scheme: light dark }
+      body { font: 1rem/1.5 sans-serif; max-width: 24rem; margin: 15vh auto; padding: 0 1rem }
+      input, button { font: inherit; width: 100%; box-sizing: border-box; padding: .5rem; margin: .25rem 0 }
+      .wrong { color: light-dark(#b00020, #ff8a80) }
+    """)
 _PAGE = """<!doctype html>
 <html lang="en">
   <head>
@@ -23,12 +30,7 @@ _PAGE = """<!doctype html>
     <meta name="viewport" content="width=device-width, initial-scale=1">
     <title>{title}: gql-server</title>
     <link rel="icon" href="data:,">
-    <style>
-      :root {{ color-scheme: light dark }}
-      body {{ font: 1rem/1.5 sans-serif; max-width: 24rem; margin: 15vh auto; padding: 0 1rem }}
-      input, button {{ font: inherit; width: 100%; box-sizing: border-box; padding: .5rem; margin: .25rem 0 }}
-      .wrong {{ color: light-dark(#b00020, #ff8a80) }}
-    </style>
+    {style}
   </head>
   <body>
     <h1>gql-server</h1>
@@ -47,7 +49,7 @@ _WRONG = '<p class="wrong" role="alert">This is not the token.</p>'
 
 _HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        f"default-src 'none'; style-src {_STYLE.source}; img-src data:; "
         "form-action 'self'; frame-ancestors 'none'"
     ),
     "Cache-Control": "no-store",
@@ -63,7 +65,7 @@ def page(root_path: str, asked: str = "", *, wrong: bool = False) -> Response:
         wrong: Say that the token was wrong.
     """
     form = _SIGN_IN.format(root=root_path, next=quote(asked or _DEFAULT))
-    html = _PAGE.format(title="Sign in", form=form, message=_WRONG if wrong else "")
+    html = _page("Sign in", form, _WRONG if wrong else "")
     return HTMLResponse(html, status_code=401, headers=_HEADERS | CHALLENGE)
 
 
@@ -72,7 +74,7 @@ def sign_out(request: Request, access: Access) -> Response:
     root_path: str = request.scope["root_path"]
     if request.method == "GET":
         form = _SIGN_OUT.format(root=root_path)
-        return HTMLResponse(_PAGE.format(title="Sign out", form=form, message=""), headers=_HEADERS)
+        return HTMLResponse(_page("Sign out", form), headers=_HEADERS)
     response = RedirectResponse(f"{root_path}/graphql", status_code=303)
     response.delete_cookie(access.cookie, httponly=True, samesite="strict")
     return response
@@ -102,3 +104,7 @@ async def sign_in(request: Request, access: Access, rates: Rates) -> Response:
 def _own_path(asked: str) -> str:
     """Return a path of this server to go to; browsers take ``//host`` and ``/\\host`` for another one."""
     return asked if re.fullmatch(r"/(?![/\\])[!-~]*", asked) else _DEFAULT
+
+
+def _page(title: str, form: str, message: str = "") -> str:
+    return _PAGE.format(style=_STYLE.element, title=title, form=form, message=message)

@@ -1,5 +1,8 @@
 """The page at /graphql, with and without the bundle, and as the settings have it."""
 
+import base64
+import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ def policy(*, from_cdn: bool = False) -> dict[str, str]:
 
 
 BUNDLED = """<!doctype html>
+<meta property="csp-nonce" nonce="{nonce}">
 <script type="module" src="{root}/static/graphiql/graphiql-B3X29AZQ.js"></script>
 <div data-url="{root}/graphql" data-introspection="{introspection}"></div>
 """
@@ -47,6 +51,27 @@ def test_with_a_bundle_everything_comes_from_this_server(root_path: str) -> None
     for from_cdn in (False, True):
         assert "//" not in page(from_cdn=from_cdn).replace("<!doctype html>", "")
         assert policy(from_cdn=from_cdn)["script-src"] == "'self'"
+
+
+@pytest.mark.usefixtures("bundle")
+def test_styles_take_the_nonce_of_their_own_page_and_nothing_is_unsafe() -> None:
+    nonces = set()
+    for _ in range(2):
+        response = graphiql.page(Settings())
+        (nonce,) = re.findall(r'nonce="([^"]+)"', bytes(response.body).decode())
+        assert f"style-src 'self' 'nonce-{nonce}';" in response.headers["content-security-policy"]
+        assert "unsafe" not in response.headers["content-security-policy"]
+        nonces.add(nonce)
+    assert len(nonces) == 2
+
+
+@pytest.mark.parametrize("graphiql_on", [True, False])
+def test_the_style_of_a_page_of_text_is_let_in_by_its_hash(graphiql_on: bool) -> None:
+    response = graphiql.page(Settings(graphiql=graphiql_on))
+    (rules,) = re.findall("<style>(.*)</style>", bytes(response.body).decode(), re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(rules.encode()).digest()).decode()
+    assert f"style-src 'self' 'sha256-{digest}';" in response.headers["content-security-policy"]
+    assert "unsafe" not in response.headers["content-security-policy"]
 
 
 @pytest.mark.usefixtures("bundle")
