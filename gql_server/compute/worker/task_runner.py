@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection
-from contextvars import Context
+from contextvars import Context, ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,7 +33,7 @@ from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.training.training import train_sae
 from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.protocol.base import Message
-from gql_server.protocol.events import Log, Progress
+from gql_server.protocol.events import Log, Progress, Stage
 from gql_server.protocol.results import Done, Result
 from gql_server.protocol.tasks import (
     AttributeNeurons,
@@ -60,6 +60,8 @@ log = structlog.get_logger(__name__)
 TaskT = TypeVar("TaskT", bound=Task)
 Method = Callable[[Any, TaskT, TaskContext], Result]
 _METHODS: dict[type[Message], Method[Any]] = {}
+_in_hand: ContextVar[TaskContext] = ContextVar("_in_hand")
+"""The context of the task that is being done."""
 
 
 def does(task: type[TaskT]) -> Callable[[Method[TaskT]], Method[TaskT]]:
@@ -88,7 +90,8 @@ class TaskRunner:
         torch.set_float32_matmul_precision(matmul_precision)
         self._asked = device
         self._devices = devices(device)
-        self.language_models = LanguageModels(on_change, self._devices[0], on_change)
+        self._on_change = on_change
+        self.language_models = LanguageModels(self._pass_on, self._devices[0], on_change)
         self._classes = SaeClasses()
         self._saes = Saes(self._classes, self._devices[0])
         self._generations = Generations()
@@ -108,11 +111,20 @@ class TaskRunner:
 
     def _do_and_tell(self, task: Task, context: TaskContext) -> Result:
         bind_contextvars(**task.subject())
+        _in_hand.set(context)
         began = time.perf_counter()
         self._check_device()
         result = _METHODS[type(task)](self, task, context)
         log.info("task done", task=type(task).__name__, seconds=round(time.perf_counter() - began, 3))
         return result
+
+    def _pass_on(self, change: LanguageModelChanged) -> None:
+        """Tell of a language model; whoever waits for a task is told, too, that one is being loaded."""
+        context = _in_hand.get(None)
+        if change.status == "LOADING" and context is not None:
+            # First, since it may break the task off: nothing would end the loading that was told of.
+            context.emit(Stage("loading the language model", 0, None))
+        self._on_change(change)
 
     def _check_device(self) -> None:
         try:
