@@ -1,4 +1,5 @@
 import { Link, useRoute } from "wouter";
+import { Key } from "../components/Key";
 import styles from "./Header.module.css";
 import { RunningJobs } from "./RunningJobs";
 import { type PageRoute, routes } from "./routes";
@@ -18,7 +19,7 @@ export function Header({ onSearch }: HeaderProps) {
       </nav>
       <RunningJobs />
       <button type="button" className={styles.search} onClick={onSearch} aria-keyshortcuts="Control+K">
-        Search <kbd className={styles.key}>Ctrl K</kbd>
+        Search <Key name="Ctrl K" />
       </button>
     </header>
   );

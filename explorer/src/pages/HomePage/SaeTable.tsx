@@ -13,7 +13,12 @@ const COLUMNS: readonly Column<SaeRow>[] = [
     key: "name",
     title: "SAE",
     sortable: true,
-    cell: (sae) => <Link href={`/saes/${sae.id}`}>{sae.name}</Link>,
+    cell: (sae) => (
+      <>
+        <Link href={`/saes/${sae.id}`}>{sae.name}</Link>{" "}
+        {sae.status !== "READY" && <span className="muted">{plain(sae.status)}</span>}
+      </>
+    ),
   },
   {
     key: "model",
@@ -27,7 +32,6 @@ const COLUMNS: readonly Column<SaeRow>[] = [
     cell: (sae) => <LayerName name={sae.layer} />,
   },
   { key: "class", title: "Class", cell: (sae) => sae.saeClass ?? "–" },
-  { key: "status", title: "Status", cell: (sae) => plain(sae.status) },
   {
     key: "neurons",
     title: "Neurons",
