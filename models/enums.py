@@ -58,6 +58,7 @@ class LayerKind(StrEnum):
     NORM = "NORM"
     EMBEDDING = "EMBEDDING"
     HEAD = "HEAD"
+    INPUT = "INPUT"
     OTHER = "OTHER"
 
 

@@ -103,6 +103,11 @@ describe_enum(
         "NORM": "A normalisation.",
         "EMBEDDING": "An embedding of tokens or positions.",
         "HEAD": "What makes logits of the last block's output.",
+        "INPUT": (
+            "What a module reads, where no module puts that out: the heads of an attention before they are "
+            "mixed (TransformerLens' hook_z), the neurons of an MLP, the residual stream between the two, "
+            "what comes into the first block. Its name is that of the module that reads, and .input."
+        ),
         "OTHER": "Anything else that can be hooked.",
     },
 )

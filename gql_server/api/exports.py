@@ -102,7 +102,12 @@ class ImportSaeInput:
     """An SAE to import."""
 
     language_model_id: strawberry.ID = strawberry.field(description="The model whose activations it is for.")
-    layer: str = strawberry.field(description="The layer that it was made for, as Layer.name.")
+    layer: str | None = strawberry.field(
+        description=(
+            "The layer that it was made for, as Layer.name. If left out, it is the one that its files name, "
+            "in TransformerLens' words or Hugging Face's, or its path."
+        )
+    )
     name: str | None = strawberry.field(description="A name for people; made up if left out.")
     source: SaeSourceInput = strawberry.field(description="Where it lies.")
     idempotency_key: str | None = strawberry.field(description=_KEY)

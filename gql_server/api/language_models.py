@@ -29,6 +29,7 @@ from gql_server.api.launches import LaunchResult, job_launched
 from gql_server.api.loaders import LanguageModelKey, TokenKey
 from gql_server.api.pagination import After, Connection, First, children_connection, unset_to_none
 from gql_server.api.references import ActivationRunRef, SaeRef
+from gql_server.formats.sae_sources.places import Places
 from gql_server.model_files.identity import conflict, fingerprint
 from gql_server.services import language_models as language_model_service, lookup, model_identity, pages
 from gql_server.services.model_identity import Artifact, LanguageModelState
@@ -48,7 +49,7 @@ from models.enums import LanguageModelSourceKind
 
 @object_type
 class Layer:
-    """A module of a language model whose output can be captured or steered."""
+    """A module of a language model whose output can be captured or steered, or what a module reads."""
 
     name: str = strawberry.field(
         description="Its mi_crow layer signature, e.g. llamaforcausallm_model_layers_9."
@@ -57,7 +58,21 @@ class Layer:
     depth: int | None = strawberry.field(
         description="The block that it belongs to, counted from 0; null outside the blocks."
     )
-    module_class: str = strawberry.field(description="The name of its Python class.")
+    module_class: str = strawberry.field(
+        description="The name of its Python class; for INPUT, of the class of the module that reads."
+    )
+    width: int | None = strawberry.field(
+        description=(
+            "How many numbers it has for each token; null where an earlier version of the server has loaded "
+            "the model last."
+        )
+    )
+    hook_name: str | None = strawberry.field(
+        description=(
+            "What TransformerLens calls it, e.g. blocks.9.hook_resid_post or blocks.9.attn.hook_z, before "
+            "it processes a model's weights; null where it has no name for it, or that is not known."
+        )
+    )
 
 
 @object_type
@@ -194,12 +209,15 @@ class LanguageModel(Node):
         """
         if self.row.layers is None or not await self._described(info):
             return None
+        hooks = Places(self.row.layers).hooks()
         return [
             Layer(
                 name=layer["name"],
                 kind=LayerKind(layer["kind"]),
                 depth=layer["depth"],
                 module_class=layer["module_class"],
+                width=layer.get("width"),
+                hook_name=hooks.get(layer["name"]),
             )
             for layer in self.row.layers
             if kind is None or layer["kind"] == kind

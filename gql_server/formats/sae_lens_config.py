@@ -177,9 +177,11 @@ def _check_computation(cfg: dict[str, Any], metadata: dict[str, Any]) -> None:
             " SAELens, so that it is none, and import that."
         )
     reshape = cfg.get("reshape_activations")
-    if reshape not in (None, "none") or str(metadata.get("hook_name")).endswith("hook_z"):
+    hook = str(metadata.get("hook_name"))
+    if reshape not in (None, "none") and not (reshape == "hook_z" and hook.endswith(".hook_z")):
         raise NotRepresentable(
-            "It is for attention heads before they are mixed (hook_z), which no layer here puts out."
+            f"reshape_activations is {shown(reshape)} at hook_name {shown(hook)}: of attention heads, those"
+            " can be imported that are taken before they are mixed (hook_z)."
         )
     if (cfg.get("hook_head_index"), metadata.get("hook_head_index")) != (None, None):
         raise NotRepresentable(

@@ -192,6 +192,8 @@ class ImportSae(Task, frozen=True):
     """Whether it has norms behind attention and MLP, as Gemma 2 has; None where that is not known."""
     language_model: LanguageModelSource | None = None
     """Noted in the provenance as it is now; None in tasks of earlier versions."""
+    named_layer: str | None = None
+    """The layer that the source's name of a place means; None where that is not known."""
 
 
 class ExportSae(Task, frozen=True):

@@ -121,7 +121,10 @@ def _check_room(
     """Refuse a capture that will not fit; of a Hub dataset nothing is known before the job."""
     if dataset.taken is None or dataset.taken.n_tokens is None or language_model.hidden_size is None:
         return
-    width = language_model.hidden_size * len(request.layers) * BYTES_PER_VALUE[request.dtype]
+    # Of models that an older server has loaded, the width of what is inside the blocks is not known.
+    widths = {layer["name"]: layer.get("width") for layer in language_model.layers or []}
+    values = sum(widths.get(layer) or language_model.hidden_size for layer in request.layers)
+    width = values * BYTES_PER_VALUE[request.dtype]
     quota.check("dataset", int(dataset.taken.n_tokens * width), "The activations", settings)
 
 

@@ -152,11 +152,11 @@ class EvaluateRequest:
 class ImportSaeRequest:
     """Somebody else's SAE to take over; ``path`` is as the client has named it.
 
-    ``format`` is None where that is to be found out.
+    ``format`` and ``layer`` are None where they are to be found out.
     """
 
     language_model_id: str
-    layer: str
+    layer: str | None
     name: str | None
     format: Literal["SAE_LENS", "MI_CROW"] | None
     path: str

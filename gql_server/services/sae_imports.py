@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gql_server import ids
 from gql_server.artifacts.files import resolve_inside
 from gql_server.artifacts.provenance import to_json
-from gql_server.errors import Conflict
-from gql_server.formats.sae_sources.places import NORMS_BEHIND
+from gql_server.errors import Conflict, InvalidInput
+from gql_server.formats.sae_sources.places import Places
 from gql_server.formats.sae_sources.registry import FORMATS
 from gql_server.jobs.descriptions import JobDescription, Subjects
 from gql_server.jobs.handler import ArtifactHandler
@@ -25,6 +25,7 @@ from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
 from gql_server.services.language_models import check_loaded_once, writes_bos
 from gql_server.services.requests import ImportSaeRequest, Launched
+from gql_server.services.sae_sources import FoundSae
 from gql_server.services.unused_names import unused_name
 from models import ActivationRun, Job, LanguageModel, Sae
 from models.enums import JobKind, JobStatus, LayerKind, ProgressUnit, SaeOrigin
@@ -45,13 +46,19 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
         language_model = await lookup.get(session, LanguageModel, request.language_model_id)
         check_loaded_once(language_model)
         layer = _check(request, language_model)
-        width = await _width_of(session, language_model, layer)
+        width = await _width_of(session, language_model, layer) if layer else None
     await model_identity.check_described(server, language_model)
     settings = server.settings.model_copy(update={"token": None})  # It is no reader's business.
     with refusing(sae_sources.PATHS[request.format], "The files cannot be read"):
         found = await server.readers.files.run(sae_sources.look, settings, request, width)
+    named = Places(language_model.layers or []).layer_of(found.place)
+    if layer is None:
+        layer = _named(found, named, language_model)
+        async with server.database.read() as session:
+            width = await _width_of(session, language_model, layer)
+        _check_width(request, found, layer, width)
 
-    sae = _new_sae(request, language_model)
+    sae = _new_sae(request, language_model, layer["name"])
 
     async def check(session: AsyncSession) -> None:
         await lookup.get(session, LanguageModel, language_model.id)
@@ -62,6 +69,7 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
         request={
             "language_model_id": language_model.id,
             "layer": layer,
+            "named_layer": named,
             "width": width,
             "format": found.format,
             "source": request.path,
@@ -72,21 +80,44 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
     )
 
 
-def _check(request: ImportSaeRequest, language_model: LanguageModel) -> dict[str, Any]:
-    """Return the layer as the language model's row describes it."""
+def _check(request: ImportSaeRequest, language_model: LanguageModel) -> dict[str, Any] | None:
+    """Return the layer as the language model's row describes it; None where the request names none."""
     checks = Checks()
     checks.name("name", request.name)
     checks.idempotency_key(request.idempotency_key)
     layer = next((one for one in language_model.layers or [] if one["name"] == request.layer), None)
-    if layer is None:
+    if layer is None and request.layer is not None:
         checks.problem(
             "layer",
             f"The language model has no layer {request.layer!r} that runs once for each text and gives a "
             "vector for each token; LanguageModel.layers(kind: null) lists those that do.",
         )
     checks.done()
-    assert layer is not None
     return layer
+
+
+def _named(found: FoundSae, named: str | None, language_model: LanguageModel) -> dict[str, Any]:
+    """Return the layer that the files name; InvalidInput where they name none that is here."""
+    if found.place is None:
+        raise InvalidInput.at(["layer"], "The files do not say which layer the SAE is for: name it.")
+    if named is None:
+        raise InvalidInput.at(
+            ["layer"],
+            f"The files name the place {found.place}, which is not known to be a layer of this language"
+            " model: name the layer. LanguageModel.layers(kind: null) lists them.",
+        )
+    return next(layer for layer in language_model.layers or [] if layer["name"] == named)
+
+
+def _check_width(
+    request: ImportSaeRequest, found: FoundSae, layer: dict[str, Any], width: int | None
+) -> None:
+    if width not in (None, found.n_inputs):
+        raise InvalidInput.at(
+            sae_sources.PATHS[request.format],
+            f"The SAE is for activations of width {found.n_inputs}; those of the layer {layer['name']}, which"
+            f" its files name ({found.place}), are {width} wide.",
+        )
 
 
 async def _width_of(
@@ -103,20 +134,14 @@ async def _width_of(
     return next((width for width in widths if width is not None), None)
 
 
-def _norms_behind(language_model: LanguageModel) -> bool:
-    """Whether there are norms behind attention and MLP, as in Gemma 2; not only before them."""
-    behind = f"_{NORMS_BEHIND[LayerKind.MLP]}"
-    return any(layer["name"].endswith(behind) for layer in language_model.layers or [])
-
-
-def _new_sae(request: ImportSaeRequest, language_model: LanguageModel) -> Sae:
+def _new_sae(request: ImportSaeRequest, language_model: LanguageModel, layer: str) -> Sae:
     sae_id = ids.new(ids.SAE)
     return Sae(
         id=sae_id,
         name=request.name or f"{Path(request.path).name} on {language_model.name}"[:200],
         origin=SaeOrigin.IMPORTED,
         language_model_id=language_model.id,
-        layer=request.layer,
+        layer=layer,
         directory=f"sae/{language_model.id}/{sae_id}",
     )
 
@@ -170,7 +195,8 @@ class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
             min_free_bytes=self._settings.min_free_bytes,
             attempt=job.attempt,
             writes_bos=writes_bos(language_model),
-            norms_behind=_norms_behind(language_model),
+            norms_behind=Places(language_model.layers or []).norms_behind,
+            named_layer=wanted.get("named_layer"),
             language_model=artifacts.language_model_source(self._settings, language_model),
         )
 

@@ -36,6 +36,9 @@ class FoundSae:
     """A key of registry.FORMATS."""
     files: dict[str, Path]
     """Real ones and each under a model directory, by name, the configuration first."""
+    place: str | None
+    """Where its inputs come from, as the source names it."""
+    n_inputs: int
 
 
 def look(settings: Settings, request: ImportSaeRequest, width: int | None) -> FoundSae:
@@ -55,7 +58,7 @@ def look(settings: Settings, request: ImportSaeRequest, width: int | None) -> Fo
     except OSError as error:
         raise InvalidInput.at(path, f"The files cannot be read: {error.strerror}.") from error
     quota.check(path, _COPIES * n_bytes, "The SAE's files", settings)
-    return FoundSae(described.format, files)
+    return FoundSae(described.format, files, described.place, described.n_inputs)
 
 
 def roots(settings: Settings) -> list[Path]:

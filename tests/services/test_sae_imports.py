@@ -245,6 +245,58 @@ async def test_an_import_knows_whether_the_model_has_norms_behind_attention_and_
         assert isinstance(task, ImportSae) and task.norms_behind is is_behind
 
 
+Z = {"name": "m_layers_1_attn_o_proj.input", "kind": "INPUT", "depth": 1, "module_class": "Linear"}
+
+
+async def test_a_layer_that_is_left_out_is_the_one_that_the_files_name(tmp_path: Path) -> None:
+    executor = Holding()
+    async with prepared(tmp_path, executor) as (server, _, request):
+        attention = {"name": "m_layers_1_attn", "kind": "ATTENTION", "depth": 1, "module_class": "Attention"}
+        layers = [*LAYERS, attention, Z | {"width": 16}]
+        lm = await add_language_model(server, "with inputs", hidden_size=8, layers=layers)
+        path = tmp_path / "models" / "theirs" / "cfg.json"
+        cfg = json.loads(path.read_text())
+        cfg["metadata"]["hook_name"] = "blocks.1.attn.hook_z"
+        path.write_text(json.dumps(cfg))
+        asked = replace(request, language_model_id=lm.id, layer=None)
+        launched = await sae_imports.import_(server, asked)
+        (await executor.started.get()).finish(RESULT)
+        job = await end_of(server, launched)
+        task = executor.tasks[0][1]
+        assert isinstance(task, ImportSae)
+        assert (task.layer, task.named_layer, task.kind, task.n_inputs) == (Z["name"], Z["name"], "INPUT", 16)
+        assert (await sae_of(server, str(job.artifact_id))).layer == Z["name"]
+
+
+@pytest.mark.parametrize(
+    ("hook", "width", "sentence", "path"),
+    [
+        (None, 16, "do not say which layer", ["layer"]),
+        ("blocks.1.hook_nothing", 16, "name the place blocks.1.hook_nothing", ["layer"]),
+        ("blocks.9.hook_resid_post", 16, "name the place blocks.9.hook_resid_post", ["layer"]),
+        (
+            "blocks.1.hook_resid_post",
+            8,
+            "layer m_layers_1, which its files name",
+            ["source", "saeLens"],
+        ),
+    ],
+)
+async def test_a_layer_that_is_left_out_and_not_named_is_asked_for(
+    hook: str | None, width: int, sentence: str, path: list[str], tmp_path: Path
+) -> None:
+    async with prepared(tmp_path) as (server, _, request):
+        file = tmp_path / "models" / "theirs" / "cfg.json"
+        cfg = json.loads(file.read_text())
+        cfg["metadata"]["hook_name"] = hook
+        file.write_text(json.dumps(cfg))
+        lm = await add_language_model(server, "other", hidden_size=width)
+        asked = replace(request, language_model_id=lm.id, layer=None)
+        refusal = await refused(server, lambda: sae_imports.import_(server, asked))
+        assert isinstance(refusal, InvalidInput) and sentence in refusal.message
+        assert [problem.path for problem in refusal.problems] == [path]
+
+
 async def test_the_format_of_a_path_is_found_out_and_noted(tmp_path: Path) -> None:
     async with prepared(tmp_path, finishing(RESULT)) as (server, _, request):
         for path in ("theirs", "theirs/cfg.json", "theirs/sae_weights.safetensors"):

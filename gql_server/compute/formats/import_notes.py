@@ -22,6 +22,13 @@ def _on_place(task: ImportSae, described: SaeDescription) -> list[str]:
     if place is None:
         return []
     norm = NORMS_BEHIND.get(place.kind or "")
+    if task.named_layer == task.layer:
+        return []
+    if task.named_layer is not None and place.reads != "BLOCK":
+        return [
+            f"Its source names the place {described.place}, which is the layer {task.named_layer} of this"
+            f" language model, not {task.layer}: what it reconstructs there may mean nothing."
+        ]
     if is_elsewhere(place, task.kind, task.depth, task.layer, task.norms_behind):
         behind = (
             f" In this model, which has norms behind attention and MLP, it is what {norm} puts out."

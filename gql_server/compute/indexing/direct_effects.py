@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gql_server.compute.indexing.strongest_columns import strongest_columns
-from gql_server.compute.language_models.unembedding import NoUnembedding, Unembedding
+from gql_server.compute.language_models.unembedding import Unembedding
 from gql_server.compute.saes.decoder_directions import MAX_DENSE_VALUES
 from gql_server.compute.saes.encoding import all_finite
 from gql_server.compute.worker.context import TaskError
@@ -29,7 +29,7 @@ _NOT_FINITE = "The SAE's decoder directions are so long that their effects on th
 
 
 def direct_effects(directions: Tensor, unembedding: Unembedding, tell: Tell) -> dict[str, Tensor]:
-    """Return the tokens that directions [n_latents, width] raise and lower most, strongest first.
+    """Return the tokens that directions [n_latents, n_inputs] raise and lower most, strongest first.
 
     And a histogram of each one's effects on all tokens: ``effect_counts`` in 64 equal bins between the two
     ``effect_limits``, the lowest and the highest effect.
@@ -39,9 +39,6 @@ def direct_effects(directions: Tensor, unembedding: Unembedding, tell: Tell) -> 
     TaskError where an effect is not finite.
     """
     weight = unembedding.weight
-    if directions.shape[1] != weight.shape[1]:
-        reason = f"The SAE's layer is {directions.shape[1]} wide, the residual stream {weight.shape[1]}."
-        raise NoUnembedding(reason)
     seen = unembedding.seen(directions)
     rows = max(1, MAX_DENSE_VALUES // len(weight))
     parts: list[tuple[Tensor, ...]] = []

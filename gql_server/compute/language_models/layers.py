@@ -3,8 +3,9 @@
 from torch import nn
 
 from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
-from gql_server.compute.language_models.layer_kinds import LayerKinds
+from gql_server.compute.language_models.layer_kinds import LayerKinds, place_of
 from gql_server.compute.language_models.layer_trace import trace
+from gql_server.compute.language_models.module_inputs import ModuleInput
 from gql_server.compute.worker.context import TaskError
 from gql_server.protocol.results import LayerDescription
 
@@ -21,6 +22,7 @@ def why_not(lm: LanguageModel, layer: str) -> str | None:
 def is_head(lm: LanguageModel, layer: str) -> bool:
     """Say whether a layer comes after the model's body, where few positions may be left."""
     module = lm.layers.name_to_layer.get(layer)
+    module = module.reader if isinstance(module, ModuleInput) else module
     body = getattr(lm.model, lm.model.base_model_prefix, None)
     in_body = isinstance(body, nn.Module) and any(part is module for part in body.modules())
     return module is lm.model.get_output_embeddings() or (body is not None and not in_body)
@@ -42,17 +44,17 @@ def describe_layers(lm: LanguageModel) -> list[LayerDescription]:
     """Describe the layers that give one vector per token, outermost first, else in the model's order."""
     traced = trace(lm).layers
     path_of_module = {id(module): path for path, module in lm.model.named_modules()}
-    paths = {
-        name: path_of_module[id(module)] for name, module in lm.layers.name_to_layer.items() if name in traced
-    }
+    modules = {name: module for name, module in lm.layers.name_to_layer.items() if name in traced}
+    readers = {name: module.reader for name, module in modules.items() if isinstance(module, ModuleInput)}
+    paths = {name: path_of_module[id(module)] for name, module in (modules | readers).items()}
     head = lm.model.get_output_embeddings()
-    kinds = LayerKinds(lm.model, head, {paths[name]: traced[name] for name in paths})
+    kinds = LayerKinds(lm.model, head, {paths[name]: traced[name] for name in paths if name not in readers})
     return [
         LayerDescription(
             name,
-            kinds[path],
-            kinds.places[path].block,
-            type(lm.layers.name_to_layer[name]).__name__,
+            "INPUT" if name in readers else kinds[path],
+            place_of(lm.model, path).block,
+            type(readers.get(name, modules[name])).__name__,
             traced[name].width,
         )
         for name, path in paths.items()

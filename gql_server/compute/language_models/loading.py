@@ -11,7 +11,6 @@ import torch
 from gql_server.artifacts.provenance import LanguageModelProvenance
 from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
 from gql_server.compute.devices import devices
-from gql_server.compute.language_models.layer_trace import trace
 from gql_server.compute.language_models.layers import depth_order, describe_layers
 from gql_server.compute.language_models.load_failures import sentences_of
 from gql_server.compute.language_models.model_files import (
@@ -21,6 +20,7 @@ from gql_server.compute.language_models.model_files import (
     without_places,
     write_tokenizer,
 )
+from gql_server.compute.language_models.module_inputs import add_inputs
 from gql_server.compute.language_models.position_limits import position_limit
 from gql_server.compute.language_models.read_files import ReadFiles
 from gql_server.compute.language_models.special_tokens import facts_of_model, set_up_tokens
@@ -188,7 +188,7 @@ def _load(source: LanguageModelSource, device: str) -> tuple[str, LanguageModel,
     write_tokenizer(source, lm.tokenizer, special_token_ids(lm))
     _set_up_tokenizer(lm.tokenizer)
     # Now, while nobody's hooks are on it.
-    trace(lm)
+    add_inputs(lm)
     return place, lm, notes
 
 

@@ -9,7 +9,9 @@ from torch.func import functional_call
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.language_models.direct_path import ModelFailed, direct_factor, run
+from gql_server.compute.language_models.layer_trace import trace
 from gql_server.compute.language_models.layers import describe_layers, why_not
+from gql_server.compute.language_models.module_inputs import ModuleInput, is_linear
 
 from mi_crow.hooks.utils import extract_tensor_from_output
 from mi_crow.language_model.language_model import LanguageModel
@@ -30,16 +32,28 @@ class Unembedding:
 
     ``weight`` [n_tokens, width], in the model's precision, has a row for each token that the tokenizer knows.
     ``size`` is the root of the mean square of what the norm scales: x, or x - mean(x) where it centers.
+    ``reader`` is the linear module that the layer is the input of, if it is one: what that makes of a
+    direction is added to x.
     """
 
     weight: Tensor
     gain: Tensor
     centers: bool
     scale: float
+    reader: nn.Module | None = None
 
     def seen(self, directions: Tensor) -> Tensor:
-        """Return what the weight is multiplied with for directions [n, width], without size(x)."""
+        """Return what the weight is multiplied with for directions [n, n_inputs], without size(x).
+
+        Raises NoUnembedding where they are of another width than the layer.
+        """
         directions = directions.to(self.gain.device)
+        if self.reader is not None:
+            directions = _read(self.reader, directions)
+        if directions.shape[1] != self.weight.shape[1]:
+            raise NoUnembedding(
+                f"The SAE's layer is {directions.shape[1]} wide, the residual stream {self.weight.shape[1]}."
+            )
         if self.centers:
             directions = directions - directions.mean(dim=1, keepdim=True)
         return directions * self.gain * self.scale
@@ -65,10 +79,31 @@ def find_unembedding(lm: LanguageModel, layer: str) -> Unembedding:
         end = _watch(lm, head)
         weight = _weight(lm, head, end)
         norm, gain, centers, before = _final_norm(end, weight.shape[1])
-        scale = before * _scale(lm, end) * _added(lm, layer, norm)
+        reader = _reader(lm, layer)
+        scale = before * _scale(lm, end) * _added(lm, layer, reader, norm)
     except ModelFailed as error:
         raise NoUnembedding(str(error)) from error
-    return Unembedding(weight[: len(lm.tokenizer)], gain, centers, scale)
+    return Unembedding(weight[: len(lm.tokenizer)], gain, centers, scale, reader)
+
+
+def _reader(lm: LanguageModel, layer: str) -> nn.Module | None:
+    """Return the module that the layer is the input of, where that multiplies it with a matrix."""
+    place = lm.layers.name_to_layer[layer]
+    if not isinstance(place, ModuleInput) or not is_linear(place.reader):
+        return None
+    width = trace(lm).layers[layer].width
+    probe = torch.linspace(-1.0, 1.0, width, device=next(lm.model.parameters()).device).view(1, -1)
+    found = _read(place.reader, torch.cat([probe, probe.square(), 2 * probe - 3 * probe.square()]))
+    return place.reader if _near(2 * found[0] - 3 * found[1], found[2]) else None
+
+
+def _read(reader: nn.Module, directions: Tensor) -> Tensor:
+    """Return what a linear module makes of directions [n, n_inputs], without its bias, in float32."""
+    values = {name: tensor.detach().float() for name, tensor in reader.state_dict().items()}
+    zero = torch.zeros_like(directions[:1])
+    with torch.inference_mode():
+        read: Tensor = functional_call(reader, values, (torch.cat([zero, directions]).float(),))
+    return read[1:] - read[0]
 
 
 def _weight(lm: LanguageModel, head: nn.Module, end: "_End") -> Tensor:
@@ -91,11 +126,12 @@ def _weight(lm: LanguageModel, head: nn.Module, end: "_End") -> Tensor:
     return weight
 
 
-def _added(lm: LanguageModel, layer: str, norm: nn.Module) -> float:
-    """Return the factor with which the layer's output is added to what comes into the final norm."""
-    factor = direct_factor(lm, lm.layers.name_to_layer[layer], norm)
+def _added(lm: LanguageModel, layer: str, reader: nn.Module | None, norm: nn.Module) -> float:
+    """Return the factor with which the layer's or its reader's output is added to the final norm's input."""
+    module = lm.layers.name_to_layer[layer] if reader is None else reader
+    factor = direct_factor(lm, module, norm)
     is_block = any(one.name == layer and one.kind == "BLOCK" for one in describe_layers(lm))
-    if factor is None and not is_block and _is_normed(lm, layer):
+    if factor is None and not is_block and _is_normed(lm, module):
         raise NoUnembedding(
             f"The output of layer {layer} goes through a norm before it is added to the rest."
         )
@@ -104,8 +140,8 @@ def _added(lm: LanguageModel, layer: str, norm: nn.Module) -> float:
     return factor
 
 
-def _is_normed(lm: LanguageModel, layer: str) -> bool:
-    """Whether what the layer puts out goes straight into a norm, as in models with norms after it."""
+def _is_normed(lm: LanguageModel, layer: nn.Module) -> bool:
+    """Whether what a module puts out goes straight into a norm, as in models with norms after it."""
     outputs: list[Tensor | None] = []
     normed: list[bool] = []
 
@@ -117,7 +153,7 @@ def _is_normed(lm: LanguageModel, layer: str) -> bool:
 
     modules = lm.model.modules()
     norms = [(module, see_norm) for module in modules if "norm" in type(module).__name__.lower()]
-    run(lm, [(lm.layers.name_to_layer[layer], see_layer), *norms])
+    run(lm, [(layer, see_layer), *norms])
     return any(normed)
 
 

@@ -21,8 +21,6 @@ TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
 _REPOSITORY = r"gemma-scope-([0-9]+b-(?:pt|it))-(?:res|mlp|att|transcoders)(?:-all)?(?:/|$)"
 _KIND = r"gemma-scope-[0-9]+b-(?:pt|it)-(res|mlp|att|transcoders)(?:-all)?(?:/|$)"
 _REFUSED = {
-    "att": "It is for attention heads before they are mixed, the input of o_proj, which no layer here puts"
-    " out.",
     "transcoders": (
         "It is a transcoder, which gives what another layer puts out: only SAEs, which give back their own"
         " layer's output, can be imported."
@@ -92,8 +90,8 @@ def plan_of(file: TensorFile) -> WeightsPlan:
 def _place(kind: str | None, layer: str | None) -> str | None:
     if kind is None or layer is None:
         return None
-    module = {"res": "", "mlp": ".post_feedforward_layernorm"}[kind]
-    return f"model.layers.{layer}{module}.output"
+    place = {"res": "output", "mlp": "post_feedforward_layernorm.output", "att": "self_attn.o_proj.input"}
+    return f"model.layers.{layer}.{place[kind]}"
 
 
 def _model(size_and_kind: str | None) -> str | None:

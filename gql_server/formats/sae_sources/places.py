@@ -1,25 +1,22 @@
 """Places of a language model, by the names of TransformerLens' hooks and of Hugging Face's modules.
 
 Which hook is which module: circuit_tracer/utils/tl_nnsight_mapping.py, and TransformerLens' blocks, whose
-hook_attn_out and hook_mlp_out are behind the norm where a model has one there (Gemma 2 and 3).
+hook_attn_out and hook_mlp_out are behind the norm where a model has one there (Gemma 2 and 3). What a module
+reads is a layer whose name ends with ``.input``.
 """
 
 import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 _HOOK = re.compile(r"blocks\.(\d{1,6})\.(?:hook_)?([a-z0-9_.]{1,40})")
 _MODULE = re.compile(
     r"(?:(?:model|transformer|gpt_neox|language_model|decoder)\.){0,3}(?:layers|h|blocks)\.(\d{1,6})"
-    r"(?:\.([a-z0-9_.]{1,60}?))?(?:\.(output|input))?"
+    r"(?:\.((?!(?:output|input)$)[a-z0-9_.]{1,60}?))?(?:\.(output|input))?"
 )
 _EMBEDDING = re.compile(r"hook_embed|(?:[a-z_]+\.){0,3}(?:embed_tokens|wte|embed_in)(?:\.output)?")
-_INPUTS = {
-    "resid_mid": "between attention and MLP",
-    "attn.hook_z": "the attention heads before they are mixed (hook_z), the input of the output projection",
-    "mlp_in": "the input of the MLP",
-    "mlp.hook_in": "the input of the MLP",
-    "ln2.hook_normalized": "a norm's value before its gain",
-}
+_EMBEDDING_LAYER = re.compile(r".*_(?:embed_tokens|wte|embed_in|word_embeddings)")
 _MODULES = {
     "self_attn": "ATTENTION",
     "attn": "ATTENTION",
@@ -28,21 +25,30 @@ _MODULES = {
 }
 NORMS_BEHIND = {"ATTENTION": "post_attention_layernorm", "MLP": "post_feedforward_layernorm"}
 """The norm that is behind a part of a block, in models that have post_feedforward_layernorm."""
+_SUFFIX = ".input"
+_HOOKS = ("resid_post", "resid_mid", "attn_out", "mlp_out")
+_HOOKS_INSIDE = ("attn.hook_z", "mlp.hook_in", "mlp.hook_post")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where activations are taken: the output of a module, unless ``inside`` says what else."""
+    """Where activations are taken: the output or the input of a module, unless ``inside`` says what else."""
 
     kind: str | None
     """LayerKind of the API."""
     depth: int | None
     norm: str | None = None
     """The module's name, of a norm."""
+    module: str | None = None
+    """The module's name in its block, its parts joined by underscores, where the name has one."""
+    reads: str | None = None
+    """Of what a module reads: the LayerKind of that module, or of what it is the last part of."""
     is_behind_norm: bool = False
     """Whether it is what the norm behind the module puts out, in models that have one there."""
+    is_before_mlp: bool = False
+    """Whether it is what the norm before the MLP puts out."""
     inside: str | None = None
-    """In words, what it is instead of a module's output."""
+    """In words, what it is instead of what a module reads or puts out."""
 
 
 def place_of(name: str | None) -> Place | None:
@@ -59,24 +65,34 @@ def place_of(name: str | None) -> Place | None:
 
 
 def _hook(block: int, hook: str) -> Place | None:
-    if hook in _INPUTS:
-        return Place(None, block, inside=_INPUTS[hook])
     return {
+        "resid_pre": Place("BLOCK", block - 1) if block else Place("INPUT", 0, reads="BLOCK"),
+        "resid_mid": Place("INPUT", block, reads="NORM"),
         "resid_post": Place("BLOCK", block),
-        "resid_pre": Place("BLOCK", block - 1) if block else Place("EMBEDDING", None),
         "attn_out": Place("ATTENTION", block, is_behind_norm=True),
         "mlp_out": Place("MLP", block, is_behind_norm=True),
+        "attn.hook_z": Place("INPUT", block, reads="ATTENTION"),
+        "mlp_in": Place("NORM", block, is_before_mlp=True),
+        "mlp.hook_in": Place("NORM", block, is_before_mlp=True),
+        "mlp.hook_post": Place("INPUT", block, reads="MLP"),
+        "ln1.hook_normalized": Place(None, block, inside="a norm's value before its gain"),
+        "ln2.hook_normalized": Place(None, block, inside="a norm's value before its gain"),
     }.get(hook)
 
 
-def _module(block: int, module: str | None, side: str | None) -> Place | None:
+def _module(block: int, path: str | None, side: str | None) -> Place | None:
+    module = path.replace(".", "_") if path else None
     if side == "input":
-        return Place(None, block, inside=f"the input of {module or 'a block'}")
+        if module is None:
+            return _hook(block, "resid_pre")
+        if path == "mlp":
+            return _hook(block, "mlp_in")
+        return Place("INPUT", block, module=module)
     if module is None:
         return Place("BLOCK", block)
     if module in _MODULES:
-        return Place(_MODULES[module], block)
-    return Place("NORM", block, norm=module) if module.endswith("norm") else None
+        return Place(_MODULES[module], block, module=module)
+    return Place("NORM", block, norm=path, module=module) if module.endswith("norm") else None
 
 
 def is_elsewhere(place: Place, kind: str, depth: int | None, layer: str, norms_behind: bool | None) -> bool:
@@ -91,9 +107,85 @@ def is_elsewhere(place: Place, kind: str, depth: int | None, layer: str, norms_b
     """
     if place.kind == "EMBEDDING":
         return kind != "EMBEDDING"
+    if place.reads == "BLOCK" and kind == "EMBEDDING":
+        # In most models nothing happens between the two.
+        return False
     if (place.kind is None) or place.depth != depth:
         return True
     if place.is_behind_norm and norms_behind is not False:
         behind = kind == "NORM" and layer.endswith(f"_{NORMS_BEHIND[str(place.kind)]}")
         return not behind and (norms_behind is True or kind != place.kind)
+    if kind == "INPUT" and place.module is not None:
+        return not layer.endswith(f"_{place.module}{_SUFFIX}")
     return kind != place.kind or (place.norm is not None and not layer.endswith(f"_{place.norm}"))
+
+
+class Places:
+    """The places of one language model: which layer a name means, and which hook a layer is."""
+
+    def __init__(self, layers: Iterable[Mapping[str, Any]]) -> None:
+        """Take a language model's layers as its row describes them: name, kind, depth."""
+        self._by_depth: dict[int | None, list[Mapping[str, Any]]] = {}
+        for layer in layers:
+            self._by_depth.setdefault(layer["depth"], []).append(layer)
+        names = (layer["name"] for here in self._by_depth.values() for layer in here)
+        self.norms_behind = any(name.endswith(f"_{NORMS_BEHIND['MLP']}") for name in names)
+        """Whether there are norms behind attention and MLP, as in Gemma 2; not only before them."""
+
+    def layer_of(self, name: str | None) -> str | None:
+        """Return the layer that a name of TransformerLens or Hugging Face means; None where it is none.
+
+        None also where several may be meant.
+        """
+        place = place_of(name)
+        return None if place is None else self._layer_at(place)
+
+    def hooks(self) -> dict[str, str]:
+        """Return the names that TransformerLens has for layers, by the layers' names."""
+        found: dict[str, str] = {}
+        for depth in self._by_depth:
+            if depth is None:
+                continue
+            names = [f"blocks.{depth}.hook_{hook}" for hook in ("resid_pre", *_HOOKS)[depth > 0 :]]
+            for name in (*names, *(f"blocks.{depth}.{hook}" for hook in _HOOKS_INSIDE)):
+                layer = self.layer_of(name)
+                if layer is not None:
+                    found.setdefault(layer, name)
+        return found
+
+    def _layer_at(self, place: Place) -> str | None:
+        depth = place.depth
+        if place.inside is not None:
+            return None
+        if place.kind == "EMBEDDING":
+            return self._only(None, lambda name: _EMBEDDING_LAYER.fullmatch(name) is not None, "EMBEDDING")
+        if place.is_before_mlp:
+            between = self._read_by(depth, "NORM")
+            return between and between.removesuffix(_SUFFIX)
+        if place.reads is not None:
+            return self._read_by(depth, place.reads)
+        if place.is_behind_norm and self.norms_behind:
+            behind = f"_{depth}_{NORMS_BEHIND[str(place.kind)]}"
+            return self._only(depth, lambda name: name.endswith(behind), "NORM")
+        if place.module is not None:
+            ending = f"_{depth}_{place.module}" + (_SUFFIX if place.kind == "INPUT" else "")
+            return self._only(depth, lambda name: name.endswith(ending))
+        return self._only(depth, lambda name: True, place.kind)
+
+    def _read_by(self, depth: int | None, kind: str) -> str | None:
+        """Return what a module of a kind reads, or the last part of one."""
+        readers = [layer["name"] for layer in self._by_depth.get(depth, []) if layer["kind"] == kind]
+        exactly = {f"{reader}{_SUFFIX}" for reader in readers}
+        if kind in ("NORM", "BLOCK"):
+            return self._only(depth, lambda name: name in exactly, "INPUT")
+        inside = tuple(f"{reader}_" for reader in readers)
+        return self._only(depth, lambda name: name in exactly or name.startswith(inside), "INPUT")
+
+    def _only(self, depth: int | None, fits: Callable[[str], bool], kind: str | None = None) -> str | None:
+        """Return the one layer that fits; None where there is none, or several."""
+        found = [
+            layer["name"]
+            for layer in self._by_depth.get(depth, [])
+            if kind in (None, layer["kind"]) and fits(layer["name"])
+        ]
+        return found[0] if len(found) == 1 else None

@@ -89,6 +89,10 @@ def test_arrays_in_either_order_and_spelling_are_read(tmp_path: Path) -> None:
             "models--google--gemma-scope-2b-pt-mlp/snapshots/abc/layer_3/width_16k/average_l0_71",
             "model.layers.3.post_feedforward_layernorm.output",
         ),
+        (
+            "gemma-scope-2b-pt-att/layer_3/width_16k/average_l0_71",
+            "model.layers.3.self_attn.o_proj.input",
+        ),
         ("somewhere", None),
     ],
 )
@@ -99,7 +103,6 @@ def test_gemma_scopes_path_says_the_place(path: str, place: str | None, tmp_path
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("gemma-scope-2b-pt-att/layer_3/width_16k/average_l0_71", "attention heads before they are mixed"),
         ("gemma-scope-2b-pt-transcoders/layer_3/width_16k/average_l0_7", "a transcoder"),
         ("gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6", "for embeddings"),
     ],

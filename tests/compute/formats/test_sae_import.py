@@ -139,10 +139,13 @@ CFG_REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
         {"normalize_activations": "layer_norm"},
         "normalize_activations is 'layer_norm'",
     ),
-    "attention heads": ({"reshape_activations": "hook_z"}, "hook_z"),
-    "attention heads by the hook": (
-        {"metadata": {"sae_lens_version": "6.1.0", "hook_name": "blocks.0.attn.hook_z"}},
-        "hook_z",
+    "attention heads by a hook that is another": ({"reshape_activations": "hook_z"}, "before they are mixed"),
+    "attention heads at another hook": (
+        {
+            "reshape_activations": "hook_q",
+            "metadata": {"sae_lens_version": "6.1.0", "hook_name": "blocks.0.attn.hook_q"},
+        },
+        "'hook_q' at hook_name 'blocks.0.attn.hook_q'",
     ),
     "one attention head": ({"hook_head_index": 3}, "hook_head_index"),
     "scaling factors": ({"finetuning_scaling_factor": True}, "scaling factors"),
@@ -420,6 +423,14 @@ def test_texts_that_began_otherwise_in_the_training_are_told_of(
     [
         ("BLOCK", 0, "blocks.0.hook_resid_post", False),
         ("BLOCK", 0, "blocks.1.hook_resid_pre", False),
+        ("INPUT", 0, "blocks.0.hook_resid_pre", False),
+        ("EMBEDDING", None, "blocks.0.hook_resid_pre", False),
+        ("INPUT", 1, "blocks.1.attn.hook_z", False),
+        ("ATTENTION", 1, "blocks.1.attn.hook_z", True),
+        ("INPUT", 0, "blocks.1.attn.hook_z", True),
+        ("INPUT", 1, "blocks.1.hook_resid_mid", False),
+        ("BLOCK", 1, "model.layers.1.output", False),
+        ("BLOCK", 0, "model.layers.1.output", True),
         ("BLOCK", 1, "blocks.0.hook_resid_post", True),
         ("MLP", 0, "blocks.0.hook_resid_post", True),
         ("MLP", 3, "blocks.3.hook_mlp_out", True),
@@ -439,6 +450,19 @@ def test_a_hook_that_may_be_at_another_place_is_told_of(
     import_sae(task_for(sae_lens, kind=kind, depth=depth), context, SaeClasses())
     notes = [log.message for log in logs(context) if "names the place" in log.message]
     assert len(notes) == differs and all(str(hook) in note for note in notes)
+
+
+@pytest.mark.parametrize(("named", "is_told"), [("m_o_proj.input", False), ("m_down_proj.input", True)])
+def test_attention_heads_are_taken_and_the_layer_that_they_are_is_told(
+    named: str, is_told: bool, sae_lens: Path
+) -> None:
+    metadata = {"sae_lens_version": "6.0.0", "hook_name": "blocks.1.attn.hook_z"}
+    set_cfg(sae_lens, reshape_activations="hook_z", metadata=metadata)
+    context = RecordingContext()
+    task = task_for(sae_lens, kind="INPUT", depth=1, layer="m_o_proj.input", named_layer=named)
+    assert import_sae(task, context, SaeClasses()).n_inputs == N_INPUTS
+    notes = [log.message for log in logs(context) if "names the place" in log.message]
+    assert len(notes) == is_told and all(f"is the layer {named} of" in note for note in notes)
 
 
 GEMMA = "gemma2_model_layers_3_"

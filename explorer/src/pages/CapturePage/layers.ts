@@ -51,6 +51,7 @@ const KINDS: Record<LayerKind, string> = {
   NORM: "Norm",
   EMBEDDING: "Embedding",
   HEAD: "Head",
+  INPUT: "Input",
   OTHER: "Other",
 };
 
