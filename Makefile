@@ -10,6 +10,7 @@
 #   make architectures  every architecture of language models, tiny, through every step; ARGS="--only llama,mamba"
 #   make fuzz    generated operations against a real server, and a look at every answer; ARGS="--operations 500 --seed 4"
 #   make recordings  what the sae-lens package makes of SAEs from here and its own, for tests/saelens
+#   make catalogue  the list of public SAEs, from the sae-lens package's
 #   make results trainings of this server and of other packages side by side, into docs/results.md; see there
 #   make bench   speed and memory beside what they are to be measured by, into benchmarks/README.md
 #   make screenshots  pictures of the explorer, into docs/pictures; needs Chromium; ARGS="--artifacts DIR --neuron 12"
@@ -43,7 +44,7 @@ OTHERS_PACKAGES := $(patsubst %,tests/%/node_modules/.package-lock.json,conforma
 PEERS := $(patsubst %,.peers/%/stamp,dictionary_learning eai_sparsify) tests/saelens/.venv/stamp
 ARGS ?=
 
-.PHONY: help demo serve test conformance architectures faults fuzz attack recordings results bench check format schema release-schema migration
+.PHONY: help demo serve test conformance architectures faults fuzz attack recordings catalogue results bench check format schema release-schema migration
 .PHONY: wheel pages try-pages screenshots explorer graphiql node others try-others clean
 
 help:
@@ -78,6 +79,9 @@ attack: .venv/dev.stamp
 recordings: .venv/dev.stamp tests/saelens/.venv/stamp
 	@$(BIN)/python -m tests.saelens.cases
 	@tests/saelens/.venv/bin/python tests/saelens/recorder.py tests/saelens/recorded
+
+catalogue: tests/saelens/.venv/stamp
+	@tests/saelens/.venv/bin/python tests/saelens/catalogue.py gql_server/formats/public_saes/catalogue.json.gz
 
 results: .venv/dev.stamp $(PEERS)
 	@$(BIN)/python -m benchmarks.results $(ARGS)

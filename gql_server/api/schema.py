@@ -31,6 +31,7 @@ from gql_server.api.operations.limits import Limits
 from gql_server.api.operations.masking import shown_errors
 from gql_server.api.operations.operation_log import OperationLog
 from gql_server.api.operations.request_checks import RequestChecks
+from gql_server.api.public_saes import PublicSaeQueries
 from gql_server.api.refusals import HANDLERS
 from gql_server.api.saes import SaeMutations, SaeQueries
 from gql_server.api.search import SearchQueries
@@ -70,6 +71,7 @@ class Query(
     StoredDatasetQueries,
     JobQueries,
     SearchQueries,
+    PublicSaeQueries,
 ):
     """What can be asked."""
 

@@ -83,7 +83,8 @@ def test_defaults_are_those_of_the_contract(contract: GraphQLSchema, exported: G
 def changes_of_defaults(old: GraphQLSchema, new: GraphQLSchema) -> list[str]:
     """Return the arguments and input fields whose default or optionality differs."""
     before, after = inputs_in(old), inputs_in(new)
-    return [name for name in before if before[name] != after[name]]
+    # What nobody could leave out may become optional.
+    return [name for name in before if after[name] not in (before[name], before[name].removesuffix("!"))]
 
 
 def inputs_in(graphql_schema: GraphQLSchema) -> dict[str, str]:

@@ -69,10 +69,10 @@ def cost_of(
 
     Every field counts 1, times the entries of the lists that it is in (``list_sizes``). A prompt counts 250
     more and each of its tokens beyond 64, by its length, 0.2 more, for each pass; a token to be generated 1
-    more, a page of ordered or filtered neurons 50 more (what comes before or after one 25), and so does a
-    search, a column of all neurons 200 more, 50 cells of a density 1 more, 100 tokens of text beyond the 16
-    around top texts 1 more, ten numbers that are read for
-    training curves 1 more, the preview of a dataset 250 more, watching all jobs, training points or changes
+    more, a page of ordered or filtered neurons 50 more (what comes before or after one 25), and so do a
+    search and a look for public SAEs, a column of all neurons 200 more, 50 cells of a density 1 more, 100
+    tokens of text beyond the 16 around top texts 1 more, ten numbers that are read for training curves 1
+    more, the preview of a dataset 250 more, watching all jobs, training points or changes
     400 more, the server's status 100 more, 1,000 characters of an argument 1 more, an uploaded file 2,000
     more. None where the variables are refused: it will not be executed.
     """
@@ -172,7 +172,7 @@ def _work(type_name: str, field_name: str, below: Scope, arguments: Mapping[str,
             # They are read whether they are selected or not.
             columns_read = below.curves * (COLUMNS_OF_EACH_CURVE + below.series)
             return columns_read * min(below.page, POINTS_OF_A_TRAINING) * COLUMN_VALUE
-        case "Query.search":
+        case "Query.search" | "Query.publicSaes":
             return PER_SELECTION
         case "Query.topNeurons" | "Query.contrastNeurons" | "Query.neuronActivations":
             return _prompts(below)

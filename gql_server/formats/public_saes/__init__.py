@@ -1,0 +1,1 @@
+"""The public SAEs of the Hub: which there are, where they belong, and which of them can be taken over."""
