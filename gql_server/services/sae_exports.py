@@ -10,6 +10,7 @@ from gql_server import __version__
 from gql_server.errors import Conflict
 from gql_server.formats.sae_classes import EXPORTED_AS
 from gql_server.formats.sae_lens_config import MODEL_ARGUMENTS
+from gql_server.formats.sae_sources.places import Places
 from gql_server.jobs.descriptions import JobDescription, Subjects
 from gql_server.jobs.handler import JobHandler
 from gql_server.protocol.results import ExportResult
@@ -20,7 +21,7 @@ from gql_server.services.checks import Checks
 from gql_server.services.requests import ExportSaeRequest, Launched
 from gql_server.tokens.options import facts_of
 from models import ActivationRun, Job, LanguageModel, Sae
-from models.enums import JobKind, LanguageModelSourceKind, LayerKind, ProgressUnit, SaeOrigin
+from models.enums import JobKind, LanguageModelSourceKind, ProgressUnit, SaeOrigin
 
 _BYTES_PER_WEIGHT = 4
 _WRITTEN_TWICE = 2
@@ -134,15 +135,11 @@ def _prepends_bos(language_model: LanguageModel, run: ActivationRun | None) -> b
 async def _metadata(session: AsyncSession, sae: Sae) -> dict[str, Any]:
     """Return what cfg.json says of where an SAE belongs, in SAELens' words where it has some."""
     language_model = await session.get_one(LanguageModel, sae.language_model_id)
-    layers = language_model.layers or []
-    layer = next((one for one in layers if one["name"] == sae.layer), None)
-    is_block = layer is not None and layer["kind"] == LayerKind.BLOCK
     run = await session.get(ActivationRun, sae.activation_run_id) if sae.activation_run_id else None
     from_hub = language_model.source_kind == LanguageModelSourceKind.HUGGING_FACE
     return {
         "model_name": language_model.source if from_hub else language_model.name,
-        # A block's output; the outputs of what is inside have other names from one library to the other.
-        "hook_name": f"blocks.{layer['depth']}.hook_resid_post" if layer and is_block else None,
+        "hook_name": Places(language_model.layers or []).hooks().get(sae.layer),
         "mi_crow_layer": sae.layer,
         "context_size": run.max_length if run else None,
         "prepend_bos": _prepends_bos(language_model, run),

@@ -493,6 +493,23 @@ async def test_layers_are_blocks_unless_asked_otherwise(server: AppContext) -> N
     ]
 
 
+async def test_layers_have_their_widths_and_the_names_that_transformer_lens_has_for_them(
+    server: AppContext,
+) -> None:
+    block = {"name": "m_layers_0", "kind": "BLOCK", "depth": 0, "module_class": "Block", "width": 16}
+    attention = {"name": "m_layers_0_attn", "kind": "ATTENTION", "depth": 0, "module_class": "Attention"}
+    heads = {"name": "m_layers_0_attn_o.input", "kind": "INPUT", "depth": 0, "module_class": "L", "width": 24}
+    other = {"name": "m_layers_0_attn_q", "kind": "OTHER", "depth": 0, "module_class": "L", "width": 24}
+    await add_language_model(server, layers=[block, attention, heads, other])
+    query = "{ languageModels { layers(kind: null) { kind width hookName } } }"
+    assert (await ask(server, query))["languageModels"][0]["layers"] == [
+        {"kind": "BLOCK", "width": 16, "hookName": "blocks.0.hook_resid_post"},
+        {"kind": "ATTENTION", "width": None, "hookName": "blocks.0.hook_attn_out"},
+        {"kind": "INPUT", "width": 24, "hookName": "blocks.0.attn.hook_z"},
+        {"kind": "OTHER", "width": 24, "hookName": None},
+    ]
+
+
 async def test_operations_of_one_socket_do_not_share_what_they_have_read(server: AppContext) -> None:
     sae = await add_sae(server, await add_run(server, await add_language_model(server)))
     socket = Context(server)

@@ -519,6 +519,23 @@ async def test_an_export_is_shown_handed_out_replaced_and_deleted_with_its_sae(t
         assert not artifacts.sae_directory(server.settings, sae).exists()
 
 
+async def test_an_export_of_attention_heads_says_so_in_saelens_words(tmp_path: Path) -> None:
+    def write(task: Any, run: TaskRun) -> None:
+        Path(task.path).write_bytes(b"PK")
+        run.finish(ExportResult(2))
+
+    executor = FakeExecutor(write)
+    async with prepared(tmp_path, executor) as (server, _, _):
+        attention = {"name": "m_layers_1_attn", "kind": "ATTENTION", "depth": 1, "module_class": "Attention"}
+        lm = await add_language_model(server, "with inputs", hidden_size=16, layers=[*LAYERS, attention, Z])
+        sae = await add_sae(server, await add_run(server, lm), layer=Z["name"])
+        await end_of(server, await sae_exports.export(server, request_for(sae)))
+        task = executor.tasks[0][1]
+        assert isinstance(task, ExportSae)
+        assert task.metadata["hook_name"] == "blocks.1.attn.hook_z"
+        assert task.metadata["mi_crow_layer"] == Z["name"]
+
+
 @pytest.mark.parametrize(
     ("written", "run_option", "option", "expected"),
     [

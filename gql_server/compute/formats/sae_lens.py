@@ -25,6 +25,7 @@ def tensors_of(weights: SaeWeights) -> dict[str, Tensor]:
 def cfg_of(weights: SaeWeights, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return what cfg.json says of an SAE; ``metadata`` goes into its metadata."""
     of_topk = {"k": weights.k, "rescale_acts_by_decoder_norm": False}
+    is_of_heads = str(metadata.get("hook_name")).endswith(".hook_z")
     architecture = "jumprelu" if weights.threshold is not None else "topk" if weights.k else "standard"
     return {
         "architecture": architecture,
@@ -35,6 +36,6 @@ def cfg_of(weights: SaeWeights, metadata: Mapping[str, Any]) -> dict[str, Any]:
         "device": "cpu",
         "apply_b_dec_to_input": weights.subtracts_bias,
         "normalize_activations": "none",
-        "reshape_activations": "none",
+        "reshape_activations": "hook_z" if is_of_heads else "none",
         "metadata": {"sae_lens_version": SAE_LENS_VERSION, **metadata},
     }

@@ -27,7 +27,7 @@ NORMS_BEHIND = {"ATTENTION": "post_attention_layernorm", "MLP": "post_feedforwar
 """The norm that is behind a part of a block, in models that have post_feedforward_layernorm."""
 _SUFFIX = ".input"
 _HOOKS = ("resid_post", "resid_mid", "attn_out", "mlp_out")
-_HOOKS_INSIDE = ("attn.hook_z", "mlp.hook_in", "mlp.hook_post")
+_HOOKS_INSIDE = ("attn.hook_z", "mlp.hook_post")
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,16 @@ class Places:
         None also where several may be meant.
         """
         place = place_of(name)
-        return None if place is None else self._layer_at(place)
+        if place is None or (str(name).endswith(".hook_mlp_in") and not self.norms_behind):
+            # TransformerLens' own is before the norm; what SAELens calls so of Gemma 3 is behind it.
+            return None
+        return self._layer_at(place)
 
     def hooks(self) -> dict[str, str]:
-        """Return the names that TransformerLens has for layers, by the layers' names."""
+        """Return the names that TransformerLens has for layers, by the layers' names.
+
+        Its activations are those of the layers where it leaves a model's weights as they are.
+        """
         found: dict[str, str] = {}
         for depth in self._by_depth:
             if depth is None:

@@ -152,6 +152,38 @@ def test_layers_of_any_kind_are_replaced_also_those_that_put_out_a_tuple(
     assert_same(result, ByHand(tiny_model_dir, path, NumpySae(sae, K)).figures(TEXTS, MAX_LENGTH))
 
 
+class ByHandAtInput(ByHand):
+    """Takes and replaces what the module reads."""
+
+    def _run(self, ids: Tensor, mask: Tensor, instead: Tensor | None) -> tuple[Tensor, Tensor]:
+        seen: list[Tensor] = []
+
+        def hook(module: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            seen.append(args[0].clone())
+            return args if instead is None else (instead,)
+
+        handle = self.module.register_forward_pre_hook(hook)
+        with torch.no_grad():
+            logits = self.model(input_ids=ids, attention_mask=mask).logits
+        handle.remove()
+        return seen[0], logits
+
+
+@pytest.mark.parametrize("path", ["model.layers.1.self_attn.o_proj", "model.layers.0"])
+def test_what_a_module_reads_is_replaced_too(
+    task: EvaluateSae,
+    tiny_model_dir: Path,
+    language_models: LanguageModels,
+    recording_context: RecordingContext,
+    path: str,
+) -> None:
+    lm = language_models.get(task.language_model)
+    sae = make_sae(lm)
+    layer = f"llamaforcausallm_{path.replace('.', '_')}.input"
+    result = evaluate_sae(of_layer(task, layer), recording_context, lm, sae)
+    assert_same(result, ByHandAtInput(tiny_model_dir, path, NumpySae(sae, K)).figures(TEXTS, MAX_LENGTH))
+
+
 def test_a_model_in_bfloat16_gets_the_reconstruction_in_its_own_precision(
     task: EvaluateSae,
     tiny_model_dir: Path,

@@ -243,12 +243,6 @@ def test_gemma_scope_2_computes_as_published(
         ({"affine_connection": True}, "an affine connection"),
         ({"architecture": "topk"}, "architecture is 'topk'"),
         ({"hf_hook_point_out": "model.layers.18.output"}, "a transcoder, from"),
-        (
-            dict.fromkeys(
-                ("hf_hook_point_in", "hf_hook_point_out"), "model.layers.17.self_attn.o_proj.input"
-            ),
-            "the input of self_attn.o_proj",
-        ),
     ],
 )
 def test_what_gemma_scope_2_has_beside_saes_of_outputs_is_refused(
@@ -259,6 +253,23 @@ def test_what_gemma_scope_2_has_beside_saes_of_outputs_is_refused(
         found(path)
 
 
+@pytest.mark.parametrize("says_so", [True, False])
+def test_gemma_scope_2s_attention_heads_are_taken_at_what_the_projection_reads(
+    says_so: bool, tmp_path: Path
+) -> None:
+    w, place = weights(3), "model.layers.17.self_attn.o_proj.input"
+    config = CONFIG | dict.fromkeys(("hf_hook_point_in", "hf_hook_point_out"), place) if says_so else None
+    path = gemma_scope_2(tmp_path / "attn_out_all/layer_17_width_16k_l0_big", config, w)
+    layer = "gemma3forcausallm_model_layers_17_self_attn_o_proj.input"
+    one = imported(path, kind="INPUT", depth=17, layer=layer)
+    assert_computes(one.sae, *expected(w))
+    assert found(path).place == place
+    notes = [event.message for event in one.context.events if hasattr(event, "message")]
+    assert not any("another place" in note for note in notes)
+    elsewhere = imported(path, kind="INPUT", depth=17, layer=layer.replace("o_proj", "out"))
+    assert any("another place" in getattr(event, "message", "") for event in elsewhere.context.events)
+
+
 @pytest.mark.parametrize("l0", ["1e999", "-1e999", "true", '"60"', "[1]", "1" + "0" * 4000])
 def test_an_l0_that_no_file_of_json_takes_is_left_out(l0: str, tmp_path: Path) -> None:
     path = gemma_scope_2(tmp_path / "sae", None, weights())
@@ -266,10 +277,9 @@ def test_an_l0_that_no_file_of_json_takes_is_left_out(l0: str, tmp_path: Path) -
     assert "l0" not in imported(path).metadata["source"]["metadata"]
 
 
-@pytest.mark.parametrize("kind", ["transcoder", "attn_out_all"])
-def test_a_path_tells_what_no_config_json_does(kind: str, tmp_path: Path) -> None:
-    path = gemma_scope_2(tmp_path / kind / "layer_17_width_16k_l0_big", None, weights())
-    with pytest.raises(NotRepresentable, match=r"a 'transcoder'|the input of self_attn"):
+def test_a_path_tells_what_no_config_json_does(tmp_path: Path) -> None:
+    path = gemma_scope_2(tmp_path / "transcoder" / "layer_17_width_16k_l0_big", None, weights())
+    with pytest.raises(NotRepresentable, match="a 'transcoder'"):
         found(path)
 
 

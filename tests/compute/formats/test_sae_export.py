@@ -29,6 +29,19 @@ def test_the_same_sae_gives_the_same_file(tmp_path: Path) -> None:
     assert first == second
 
 
+@pytest.mark.parametrize(
+    ("hook", "reshaped"),
+    [("blocks.1.attn.hook_z", "hook_z"), ("blocks.1.hook_attn_out", "none"), (None, "none")],
+)
+def test_of_attention_heads_it_is_said_that_they_are_put_side_by_side(
+    hook: str | None, reshaped: str, tmp_path: Path, recording_context: RecordingContext
+) -> None:
+    asked = msgspec.structs.replace(task(tmp_path / "a.zip"), metadata=dict(METADATA) | {"hook_name": hook})
+    export_sae(asked, recording_context, make("TopKSae"))
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert json.loads(archive.read("cfg.json"))["reshape_activations"] == reshaped
+
+
 @pytest.mark.parametrize("prepend_bos", [True, False])
 def test_what_an_imported_sae_brought_of_its_texts_is_written_again(
     tmp_path: Path, recording_context: RecordingContext, prepend_bos: bool

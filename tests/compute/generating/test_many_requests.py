@@ -106,9 +106,11 @@ def layer_names(lm: LanguageModel, blocks: str) -> list[str]:
     return [by_module[id(modules[0])], by_module[id(modules[-1])]]
 
 
-def mixed(lm: LanguageModel, source: LanguageModelSource, blocks: str) -> list[Request]:
-    """Return requests of all kinds that come at different times."""
-    first, last = layer_names(lm, blocks)
+def mixed(
+    lm: LanguageModel, source: LanguageModelSource, blocks: str, endings: Sequence[str] = ("", "")
+) -> list[Request]:
+    """Return requests of all kinds that come at different times; with endings of layers' names."""
+    first, last = (f"{name}{ending}" for name, ending in zip(layer_names(lm, blocks), endings, strict=True))
     one, other = make_sae(lm), make_sae(lm, "L1Sae", seed=3)
     of_one = msgspec.structs.replace(sae_source(), layer=first)
     of_other = msgspec.structs.replace(sae_source("L1Sae"), layer=last)
@@ -150,6 +152,31 @@ def test_each_of_many_requests_gets_what_it_gets_alone(
         assert request.error is None
         assert_same(request.outputs, alone.outputs)
     assert (max(sizes) >= 8) == (name in JOINED)
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "first", "last"),
+    [
+        ("LlamaForCausalLM", "model.layers", "_self_attn_o_proj.input", "_post_attention_layernorm.input"),
+        ("Gemma2ForCausalLM", "model.layers", ".input", "_self_attn_o_proj.input"),
+        ("GPT2LMHeadModel", "transformer.h", "_attn_c_proj.input", "_ln_2.input"),
+        ("OPTForCausalLM", "model.decoder.layers", "_self_attn_out_proj.input", "_final_layer_norm.input"),
+        ("OpenAIGPTLMHeadModel", "transformer.h", "_attn_c_proj.input", "_ln_2.input"),
+    ],
+)
+def test_it_is_so_where_saes_are_on_what_modules_read(
+    load: Callable[[str], tuple[LanguageModel, LanguageModelSource]],
+    name: str,
+    blocks: str,
+    first: str,
+    last: str,
+) -> None:
+    lm, source = load(name)
+    requests = mixed(lm, source, blocks, (first, last))
+    run_together(lm, requests)
+    for request, alone in zip(requests, run_alone(lm, requests), strict=True):
+        assert request.error is None
+        assert_same(request.outputs, alone.outputs)
 
 
 def test_a_row_comes_and_goes_between_two_tokens_of_the_others(lm: LanguageModel, task: Any) -> None:

@@ -239,6 +239,11 @@ def test_every_architecture_agrees_with_its_own_steering(
         ("OPTForCausalLM", "optforcausallm_model_decoder_layers_0_fc2"),
         ("LlamaForCausalLM", "llamaforcausallm_model_layers_1_mlp"),
         ("LlamaForCausalLM", "llamaforcausallm_model_norm"),
+        ("LlamaForCausalLM", "llamaforcausallm_model_layers_1_self_attn_o_proj.input"),
+        ("LlamaForCausalLM", "llamaforcausallm_model_layers_0_post_attention_layernorm.input"),
+        ("LlamaForCausalLM", "llamaforcausallm_model_layers_0.input"),
+        ("Gemma2ForCausalLM", "gemma2forcausallm_model_layers_1_pre_feedforward_layernorm.input"),
+        ("GPT2LMHeadModel", "gpt2lmheadmodel_transformer_h_0_attn_c_proj.input"),
     ],
 )
 def test_other_layers_than_blocks_agree_with_their_steering(

@@ -163,6 +163,7 @@ def test_each_place_of_a_gemma_2_is_what_transformer_lens_means(gemma: Any) -> N
         ("model.layers.1.self_attn.o_proj.input", "blocks.1.attn.hook_z"),
         ("model.layers.1.post_attention_layernorm.output", "blocks.1.hook_attn_out"),
         ("model.layers.1.pre_feedforward_layernorm.output", "blocks.1.mlp.hook_in"),
+        ("model.layers.1.pre_feedforward_layernorm.output", "blocks.1.hook_mlp_in"),
         ("model.layers.1.pre_feedforward_layernorm.input", "blocks.1.hook_resid_mid"),
         ("model.layers.1.mlp.down_proj.input", "blocks.1.mlp.hook_post"),
         ("model.layers.1.input", "blocks.1.hook_resid_pre"),
@@ -211,6 +212,7 @@ HOOKS: dict[str, dict[str, str | None]] = {
         "blocks.0.attn.hook_z": "transformer_h_0_attn_c_proj.input",
         "blocks.0.hook_attn_out": "transformer_h_0_attn",
         "blocks.0.hook_resid_mid": "transformer_h_0_ln_2.input",
+        "blocks.0.hook_mlp_in": None,
         "blocks.0.mlp.hook_in": "transformer_h_0_ln_2",
         "blocks.0.mlp.hook_post": "transformer_h_0_mlp_c_proj.input",
         "transformer.h.0.attn.c_proj.input": "transformer_h_0_attn_c_proj.input",
@@ -241,7 +243,8 @@ def test_names_are_mapped_both_ways(
     for place_name, layer in HOOKS[name].items():
         expected = layer and f"{name.lower()}_{layer}"
         assert places.layer_of(place_name) == expected, place_name
-        if expected is not None and place_name.startswith("blocks.") and "1.hook_resid_pre" not in place_name:
+        is_second_name = place_name.endswith(("1.hook_resid_pre", "hook_in"))
+        if expected is not None and place_name.startswith("blocks.") and not is_second_name:
             assert hooks[expected] == place_name
 
 

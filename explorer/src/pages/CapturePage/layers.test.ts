@@ -45,3 +45,9 @@ test("a layer that stands alone says where it belongs", () => {
   expect(MODEL.map(titleOf)).toContain("Attention of block 0");
   expect(titleOf(layer("b3", "BLOCK", 3))).toBe("Block 3");
 });
+
+test("what a module reads is called by the module", () => {
+  const heads = layer("m_layers_9_self_attn_o_proj.input", "INPUT", 9);
+  expect(titleOf(heads)).toBe("Input of self_attn_o_proj in block 9");
+  expect(titleOf(layer("m_layers_0.input", "INPUT", 0))).toBe("Input of block 0");
+});

@@ -56,14 +56,18 @@ const KINDS: Record<LayerKind, string> = {
 };
 
 export function kindOf(layer: Layer): string {
-  return KINDS[layer.kind];
+  if (layer.kind !== "INPUT") return KINDS[layer.kind];
+  // A block has several; which one it is only its name says.
+  const reader = layer.name.replace(/\.input$/, "").replace(/^.*_\d+(?:_|$)/, "");
+  return reader ? `${KINDS.INPUT} of ${reader}` : KINDS.INPUT;
 }
 
 /** Returns a layer's name for people, where it stands alone. */
 export function titleOf(layer: Layer): string {
   if (layer.depth === null) return kindOf(layer);
   if (layer.kind === "BLOCK") return `Block ${layer.depth}`;
-  return `${kindOf(layer)} of block ${layer.depth}`;
+  const within = layer.kind === "INPUT" && kindOf(layer) !== KINDS.INPUT ? "in" : "of";
+  return `${kindOf(layer)} ${within} block ${layer.depth}`;
 }
 
 /** Returns the block to begin with: a third of the way up, where features are neither bytes nor next tokens. */
