@@ -185,7 +185,12 @@ class Places:
         if kind in ("NORM", "BLOCK"):
             return self._only(depth, lambda name: name in exactly, "INPUT")
         inside = tuple(f"{reader}_" for reader in readers)
-        return self._only(depth, lambda name: name in exactly or name.startswith(inside), "INPUT")
+
+        def is_its_own(name: str) -> bool:
+            # An expert that all tokens go through is a part of a mixture's MLP, and not all of it.
+            return name in exactly or (name.startswith(inside) and "expert" not in name)
+
+        return self._only(depth, is_its_own, "INPUT")
 
     def _only(self, depth: int | None, fits: Callable[[str], bool], kind: str | None = None) -> str | None:
         """Return the one layer that fits; None where there is none, or several."""

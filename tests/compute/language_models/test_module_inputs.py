@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.evaluating.evaluation import evaluate_sae
@@ -21,7 +21,7 @@ from gql_server.compute.indexing.neuron_index import index_neurons
 from gql_server.compute.inspection.top_neurons import find_top_neurons
 from gql_server.compute.language_models.layers import depth_order, describe_layers, is_head
 from gql_server.compute.language_models.loading import LanguageModels
-from gql_server.compute.language_models.module_inputs import ModuleInput
+from gql_server.compute.language_models.module_inputs import ModuleInput, add_inputs
 from gql_server.compute.language_models.unembedding import NoUnembedding, find_unembedding
 from gql_server.compute.saes.classes import SaeClasses, place
 from gql_server.compute.saes.hooks import Mode, SaeHook, attached
@@ -34,10 +34,12 @@ from gql_server.protocol.tasks import EvaluateSae, FindTopNeurons, IndexNeurons
 from tests.compute import architectures
 from tests.compute.architectures import make_architecture
 from tests.compute.conftest import RecordingContext, capture_task
+from tests.compute.layer_families import make_family
 from tests.support.training import training_task
 
 from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
+from mi_crow.store.local_store import LocalStore
 
 IDS = [0, 50, 60, 70, 80, 90, 100, 7]
 N_LATENTS = 40
@@ -260,6 +262,35 @@ def test_pythia_whose_attention_and_mlp_read_the_same_stream_has_none_between_th
     prefix = "gptneoxforcausallm_gpt_neox_layers_1"
     assert places.layer_of("blocks.1.attn.hook_z") == f"{prefix}_attention_dense.input"
     assert places.layer_of("blocks.1.mlp.hook_post") == f"{prefix}_mlp_dense_4h_to_h.input"
+
+
+def test_of_a_mixture_of_experts_only_what_all_tokens_go_through_is_a_layer(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    """Its gate runs after the projection of the expert that all share."""
+    name = "Qwen3NextForCausalLM"
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    lm = LanguageModel(make_family(name), tokenizer, LocalStore(str(tmp_path)), device="cpu")
+    add_inputs(lm)
+    places, prefix = Places(rows_of(lm)), f"{name.lower()}_model_layers_0_"
+    found = [layer.name for layer in describe_layers(lm) if layer.kind == "INPUT" and layer.depth == 0]
+    assert [one.removeprefix(prefix) for one in found[1:]] == [
+        "linear_attn_out_proj.input",
+        "mlp_shared_expert_down_proj.input",
+        "post_attention_layernorm.input",
+    ]
+    assert places.layer_of("blocks.0.mlp.hook_post") is None
+    assert places.layer_of("model.layers.0.mlp.shared_expert.down_proj.input") == found[2]
+    assert {name for name in lm.layers.name_to_layer if name.endswith(".input")} == {
+        layer.name for layer in describe_layers(lm) if layer.kind == "INPUT"
+    }
+
+
+def test_what_gives_no_vector_for_each_token_is_no_layer(tiny_model_dir: Path, tmp_path: Path) -> None:
+    """XLNet's modules have positions before texts."""
+    lm = LanguageModels(device="cpu").get(make_architecture("XLNetLMHeadModel", tiny_model_dir, tmp_path))
+    assert not [name for name in lm.layers.name_to_layer if name.endswith(".input")]
+    assert not any(module._forward_pre_hooks for module in lm.model.modules())
 
 
 # ------------------------------------------------------------------------------- steering

@@ -73,8 +73,8 @@ export function CaptureForm({ model, layers, limits, search, setSearch }: Captur
     meanTokens: look.found?.meanTokenCount ?? null,
     maxLength: maxLength ?? 128,
     splits: longTexts === "SPLIT",
-    layerCount: chosen.length,
-    hiddenSize: model.hiddenSize,
+    // Of models that an older server has loaded, no width is told.
+    widths: chosen.map((name) => layers.find((layer) => layer.name === name)?.width ?? model.hiddenSize),
     dtype,
   });
   const isReady = chosen.length > 0 && isComplete(choice) && kind !== "own" && kind !== "upload";

@@ -6,8 +6,7 @@ const CAPTURE = {
   meanTokens: 200,
   maxLength: 128,
   splits: false,
-  layerCount: 2,
-  hiddenSize: 10,
+  widths: [4, 16],
   dtype: "FLOAT16",
 } as const;
 
@@ -22,7 +21,7 @@ test("texts are cut at the length, or split and whole", () => {
 test("nothing is claimed of what is not known", () => {
   expect(estimate({ ...CAPTURE, texts: null })).toBeNull();
   expect(estimate({ ...CAPTURE, meanTokens: null })).toBeNull();
-  expect(estimate({ ...CAPTURE, hiddenSize: null })).toBeNull();
+  expect(estimate({ ...CAPTURE, widths: [4, null] })).toBeNull();
 });
 
 test("no more texts are taken than are left", () => {

@@ -8,8 +8,8 @@ interface Capture {
   meanTokens: number | null;
   maxLength: number;
   splits: boolean;
-  layerCount: number;
-  hiddenSize: number | null;
+  /** Of each layer, how many numbers it has for a token. */
+  widths: readonly (number | null)[];
   dtype: FloatType;
 }
 
@@ -18,10 +18,11 @@ interface Capture {
  * Cutting at maxLength is taken to concern the mean, so that it is rather too high.
  */
 export function estimate(capture: Capture): { tokens: number; bytes: number } | null {
-  const { texts, meanTokens, maxLength, splits, layerCount, hiddenSize, dtype } = capture;
-  if (texts === null || meanTokens === null || hiddenSize === null) return null;
+  const { texts, meanTokens, maxLength, splits, widths, dtype } = capture;
+  if (texts === null || meanTokens === null || widths.includes(null)) return null;
   const tokens = Math.round(texts * (splits ? meanTokens : Math.min(meanTokens, maxLength)));
-  return { tokens, bytes: tokens * hiddenSize * layerCount * BYTES[dtype] };
+  const numbers = widths.reduce<number>((sum, width) => sum + (width ?? 0), 0);
+  return { tokens, bytes: tokens * numbers * BYTES[dtype] };
 }
 
 /** Returns how many texts are captured of so many, with the first ones left out and a limit. */

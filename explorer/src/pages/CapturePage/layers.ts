@@ -5,6 +5,8 @@ export interface Layer {
   kind: LayerKind;
   depth: number | null;
   moduleClass: string;
+  /** How many numbers it has for a token, where that was asked for. */
+  width?: number | null;
 }
 
 export interface Block {

@@ -43,8 +43,7 @@ export function TrainingStep({ plan, model, setPlan }: TrainingStepProps) {
     meanTokens: look.found?.meanTokenCount ?? null,
     maxLength: MAX_LENGTH,
     splits: false,
-    layerCount: 1,
-    hiddenSize: width,
+    widths: [width],
     dtype: "FLOAT32",
   });
 
