@@ -27,6 +27,7 @@ from gql_server.services import (
     concept_configs,
     concepts,
     contrast,
+    dataset_staging,
     evaluations,
     generation,
     jobs,
@@ -35,6 +36,7 @@ from gql_server.services import (
     names,
     neuron_indexes,
     saes,
+    text_taking,
     top_neurons,
 )
 from gql_server.services.app_context import AppContext
@@ -68,7 +70,7 @@ from tests.support.artifact_files import write_tokenizer
 from tests.support.fake_executor import FakeExecutor
 from tests.support.job_logs import ended
 from tests.support.refusals import problem_paths, refused
-from tests.support.serving import add_language_model, add_run, add_sae, serving
+from tests.support.serving import LAYERS, add_language_model, add_run, add_sae, serving
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
@@ -306,6 +308,31 @@ async def test_what_will_not_fit_on_the_disk_is_refused(tmp_path: Path) -> None:
         await saes.train(server, dataclasses.replace(request, latent_count=64))
     assert problem_paths(refusal) == [["latentCount"]]
     assert "would take about 5.1 MB, and there is room for 1." in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("layers", "fits"),
+    [(["m_layers_1"], True), (["m_heads.input"], False), (["m_layers_1", "m_layers_0"], False)],
+)
+async def test_a_capture_takes_as_much_as_its_layers_are_wide(
+    layers: list[str], fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a language model that an older server has loaded, blocks are as wide as its residual stream."""
+    take: Any = text_taking.take
+
+    def counted(*args: Any) -> Any:
+        return dataclasses.replace(take(*args), n_tokens=40_000)
+
+    monkeypatch.setattr(dataset_staging, "take", counted)
+    heads = {"name": "m_heads.input", "kind": "INPUT", "depth": 1, "module_class": "Linear", "width": 24}
+    async with prepared(tmp_path, max_artifact_bytes=2_000_000) as (server, _):
+        lm = await add_language_model(server, "wide", hidden_size=8, layers=[*LAYERS, heads])
+        request = dataclasses.replace(CAPTURE, language_model_id=lm.id, layers=layers)
+        if fits:
+            await activation_runs.capture(server, request)
+            return
+        refusal = await refused(server, lambda: activation_runs.capture(server, request))
+    assert problem_paths(refusal) == [["dataset"]] and "The activations would take" in refusal.message
 
 
 async def test_an_index_needs_a_run_of_the_same_model_with_the_layer(tmp_path: Path) -> None:
