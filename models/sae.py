@@ -24,6 +24,8 @@ class Sae(Base):
     sae_class: Mapped[str | None] = mapped_column(String(100))
     language_model_id: Mapped[str] = mapped_column(ForeignKey("language_models.id"), index=True)
     layer: Mapped[str] = mapped_column(String)
+    output_layer: Mapped[str | None] = mapped_column(String)
+    """Which layer a transcoder writes; None where it is ``layer``."""
     input_size: Mapped[int | None]
     latent_count: Mapped[int | None]
     k: Mapped[int | None]

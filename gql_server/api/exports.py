@@ -104,9 +104,16 @@ class ImportSaeInput:
     language_model_id: strawberry.ID = strawberry.field(description="The model whose activations it is for.")
     layer: str | None = strawberry.field(
         description=(
-            "The layer that it was made for, as Layer.name. If left out, it is the one that its files name, "
-            "in TransformerLens' words or Hugging Face's, or its path."
+            "The layer that it was made for, as Layer.name; of a transcoder the one that it reads. If left"
+            " out, it is the one that its files name, in TransformerLens' words or Hugging Face's, or that"
+            " its path names."
         )
+    )
+    output_layer: str | None = strawberry.field(
+        description=(
+            "The layer that a transcoder writes, as Layer.name; worked out from the source's names where it"
+            " is left out, if they tell."
+        ),
     )
     name: str | None = strawberry.field(description="A name for people; made up if left out.")
     source: SaeSourceInput = strawberry.field(description="Where it lies.")
@@ -128,6 +135,7 @@ class ImportSaeInput:
             format=format,
             path=path,
             idempotency_key=self.idempotency_key,
+            output_layer=self.output_layer,
         )
 
 

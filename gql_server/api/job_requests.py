@@ -197,6 +197,11 @@ class ImportRequest(JobRequest):
     """An SAE to import."""
 
     layer: str | None = strawberry.field(description="As ImportSaeInput.layer.")
+    output_layer: str | None = strawberry.field(
+        description=(
+            "As ImportSaeInput.outputLayer, whether it was named or worked out; null but for transcoders."
+        )
+    )
     source_format: SaeSourceFormat = strawberry.field(description="The format that it is in.")
     source: str = strawberry.field(description="The path that was given.")
 

@@ -21,6 +21,7 @@ class SaeSourceFormat(StrEnum):
     GOODFIRE = "GOODFIRE"
     QRESEARCH = "QRESEARCH"
     OPENAI = "OPENAI"
+    CIRCUIT_TRACER = "CIRCUIT_TRACER"
 
 
 describe_enum(

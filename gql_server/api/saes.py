@@ -64,6 +64,13 @@ class Sae(Node):
         )
     )
     layer: str = strawberry.field(description="The layer that it was made for, as Layer.name.")
+    input_layer: str = strawberry.field(description="The layer that it reads; the same as layer.")
+    output_layer: str = strawberry.field(
+        description=(
+            "The layer that its reconstructions are of: inputLayer, unless it is a transcoder. Evaluations"
+            " compare with it, and steering changes it."
+        )
+    )
     input_size: int | None = strawberry.field(description="Width of the activations, n_inputs.")
     latent_count: int | None = strawberry.field(description="Number of neurons, n_latents.")
     k: int | None = strawberry.field(description="Active neurons per token, where the class fixes it.")
@@ -232,6 +239,8 @@ def sae(row: SaeRow) -> Sae:
         Sae,
         row,
         row=row,
+        input_layer=row.layer,
+        output_layer=row.output_layer or row.layer,
         training_config=config,
         evaluation=evaluation,
         outliers=sae_outliers(row.outliers) if row.outliers else None,

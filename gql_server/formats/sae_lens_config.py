@@ -19,6 +19,7 @@ DTYPES = ("float16", "bfloat16", "float32", "float64")
 KEPT_METADATA = (
     "model_name",
     "hook_name",
+    "hook_name_out",
     "hf_hook_name",
     "dataset_path",
     "context_size",
@@ -47,6 +48,13 @@ _OLD_NAMES = {
     "hook_point_head_index": "hook_head_index",
     "activation_fn_str": "activation_fn",
 }
+TRANSCODERS = {
+    "transcoder": ("standard", False),
+    "skip_transcoder": ("standard", True),
+    "jumprelu_transcoder": ("jumprelu", False),
+    "jumprelu_skip_transcoder": ("jumprelu", True),
+}
+"""What SAELens calls transcoders: which SAE's latents they have, and whether there is a skip connection."""
 _TRANSCODER_KEYS = ("d_out", "hook_name_out", "hook_layer_out", "hook_head_index_out", "hf_hook_name_out")
 _VERSION = re.compile(r"(\d{1,6})(\.|$)")
 
@@ -56,7 +64,7 @@ class SaeLensConfig:
     """What a cfg.json says, checked."""
 
     architecture: str
-    """A key of IMPORTED_AS."""
+    """A key of IMPORTED_AS or of TRANSCODERS."""
     n_inputs: int
     n_latents: int
     k: int | None
@@ -71,6 +79,18 @@ class SaeLensConfig:
     """Whether it says that the language model's weights were left as they are."""
     metadata: dict[str, Any]
     """The plain values among KEPT_METADATA, and MODEL_ARGUMENTS."""
+    n_outputs: int | None = None
+    """d_out; of transcoders alone."""
+
+    @property
+    def latents(self) -> str:
+        """The architecture, a key of IMPORTED_AS, whose latents it has."""
+        return TRANSCODERS.get(self.architecture, (self.architecture, False))[0]
+
+    @property
+    def has_skip(self) -> bool:
+        """Whether it is a transcoder with a skip connection."""
+        return TRANSCODERS.get(self.architecture, ("", False))[1]
 
     @property
     def prepends_bos(self) -> bool | None:
@@ -102,18 +122,22 @@ def read(cfg: dict[str, Any]) -> SaeLensConfig:
     architecture = _architecture(cfg, metadata)
     _check_computation(cfg, metadata)
     n_latents = whole_number(CFG_FILE, cfg, "d_sae")
+    is_transcoder = architecture in TRANSCODERS
     config = SaeLensConfig(
         architecture=architecture,
         n_inputs=whole_number(CFG_FILE, cfg, "d_in"),
         n_latents=n_latents,
         k=whole_number(CFG_FILE, cfg, "k") if architecture == "topk" else None,
         dtype=_dtype(cfg),
-        subtracts_bias=flag(CFG_FILE, cfg, "apply_b_dec_to_input", default=True),
+        subtracts_bias=flag(CFG_FILE, cfg, "apply_b_dec_to_input", default=not is_transcoder),
         rescales=architecture == "topk"
         and flag(CFG_FILE, cfg, "rescale_acts_by_decoder_norm", default=False),
         says_unprocessed=_says_unprocessed(metadata, old=old),
         metadata=_kept(metadata),
+        n_outputs=whole_number(CFG_FILE, cfg, "d_out") if is_transcoder else None,
     )
+    if is_transcoder and config.subtracts_bias:
+        raise NotRepresentable(f"{CFG_FILE}: apply_b_dec_to_input is true, which SAELens' transcoders lack.")
     if config.k is not None and config.k > n_latents:
         raise NotRepresentable(f"{CFG_FILE}: k is {config.k}, more than the {n_latents} of d_sae.")
     return config
@@ -155,13 +179,15 @@ def _modernized(old: dict[str, Any]) -> dict[str, Any]:
 
 def _architecture(cfg: dict[str, Any], metadata: dict[str, Any]) -> str:
     architecture = cfg.get("architecture")
+    if isinstance(architecture, str) and architecture in TRANSCODERS:
+        return architecture
     if any(source.get(name) is not None for source in (cfg, metadata) for name in _TRANSCODER_KEYS):
         raise NotRepresentable(
-            "It is a transcoder, which gives what another layer puts out: only SAEs, which give back their"
-            " own layer's output, can be imported."
+            f"It writes another place than it reads, but the architecture is {shown(architecture)}: of"
+            f" transcoders {', '.join(TRANSCODERS)} can be imported."
         )
     if not isinstance(architecture, str) or architecture not in IMPORTED_AS:
-        known = ", ".join(IMPORTED_AS)
+        known = ", ".join([*IMPORTED_AS, *TRANSCODERS])
         raise NotRepresentable(
             f"The architecture {shown(architecture)} has no counterpart here: {known} can be imported."
         )
@@ -183,7 +209,8 @@ def _check_computation(cfg: dict[str, Any], metadata: dict[str, Any]) -> None:
             f"reshape_activations is {shown(reshape)} at hook_name {shown(hook)}: of attention heads, those"
             " can be imported that are taken before they are mixed (hook_z)."
         )
-    if (cfg.get("hook_head_index"), metadata.get("hook_head_index")) != (None, None):
+    heads = ("hook_head_index", "hook_head_index_out")
+    if any(source.get(name) is not None for source in (cfg, metadata) for name in heads):
         raise NotRepresentable(
             "It is for one attention head (hook_head_index), which no layer here puts out."
         )

@@ -48,6 +48,13 @@ class SaeSource(Message, frozen=True):
     n_inputs: int
     n_latents: int
     k: int | None
+    output_layer: str | None = None
+    """Which layer a transcoder writes; None where that is the one that it reads."""
+
+    @property
+    def writes(self) -> str:
+        """The layer that its reconstructions are of."""
+        return self.output_layer or self.layer
 
 
 class HubDataset(Message, frozen=True):

@@ -194,6 +194,12 @@ class ImportSae(Task, frozen=True):
     """Noted in the provenance as it is now; None in tasks of earlier versions."""
     named_layer: str | None = None
     """The layer that the source's name of a place means; None where that is not known."""
+    output_layer: str | None = None
+    """Which layer a transcoder writes; None for an SAE that writes the layer that it reads."""
+    output_kind: str | None = None
+    output_depth: int | None = None
+    n_outputs: int | None = None
+    """The output layer's LayerKind and depth, and its width where that is known."""
 
 
 class ExportSae(Task, frozen=True):

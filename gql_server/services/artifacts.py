@@ -75,6 +75,7 @@ def sae_source(settings: Settings, sae: Sae) -> SaeSource:
         n_inputs=sae.input_size,
         n_latents=sae.latent_count,
         k=sae.k,
+        output_layer=sae.output_layer,
     )
 
 

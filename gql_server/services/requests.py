@@ -161,6 +161,8 @@ class ImportSaeRequest:
     format: Literal["SAE_LENS", "MI_CROW"] | None
     path: str
     idempotency_key: str | None
+    output_layer: str | None = None
+    """Which layer a transcoder writes; None where that is to be found out."""
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,12 @@ async def export(server: AppContext, request: ExportSaeRequest) -> Launched:
 
 def _check(sae: Sae) -> None:
     lookup.check_ready(sae)
+    if sae.output_layer is not None:
+        raise Conflict(
+            f"It is a transcoder, which writes {sae.output_layer}: only SAEs, which give back the layer that"
+            " they read, can be exported.",
+            sae.id,
+        )
     if sae.sae_class not in EXPORTED_AS:
         known = ", ".join(EXPORTED_AS)
         raise Conflict(

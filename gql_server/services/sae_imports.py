@@ -1,6 +1,7 @@
 """SAEs that somebody else has trained: checked as far as that goes without torch, then imported by a job."""
 
 import asyncio
+import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,20 +46,22 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
     async with server.database.read() as session:
         language_model = await lookup.get(session, LanguageModel, request.language_model_id)
         check_loaded_once(language_model)
-        layer = _check(request, language_model)
+        layer, written = _check(request, language_model)
         width = await _width_of(session, language_model, layer) if layer else None
+    known = [_known(one) for one in language_model.layers or []]
+    layers = sae_sources.Layers(_known(layer) if layer else None, _known(written) if written else None, known)
     await model_identity.check_described(server, language_model)
     settings = server.settings.model_copy(update={"token": None})  # It is no reader's business.
     with refusing(sae_sources.PATHS[request.format], "The files cannot be read"):
-        found = await server.readers.files.run(sae_sources.look, settings, request, width)
-    named = Places(language_model.layers or []).layer_of(found.place)
+        found = await server.readers.files.run(sae_sources.look, settings, request, width, layers)
     if layer is None:
-        layer = _named(found, named, language_model)
+        layer = next(one for one in language_model.layers or [] if one["name"] == found.named)
         async with server.database.read() as session:
             width = await _width_of(session, language_model, layer)
         _check_width(request, found, layer, width)
 
-    sae = _new_sae(request, language_model, layer["name"])
+    output = found.output
+    sae = _new_sae(request, language_model, layer["name"], output.name if output else None)
 
     async def check(session: AsyncSession) -> None:
         await lookup.get(session, LanguageModel, language_model.id)
@@ -69,7 +72,8 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
         request={
             "language_model_id": language_model.id,
             "layer": layer,
-            "named_layer": named,
+            "named_layer": found.named,
+            "output_layer": dataclasses.asdict(output) if output else None,
             "width": width,
             "format": found.format,
             "source": request.path,
@@ -80,33 +84,27 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
     )
 
 
-def _check(request: ImportSaeRequest, language_model: LanguageModel) -> dict[str, Any] | None:
-    """Return the layer as the language model's row describes it; None where the request names none."""
+def _known(layer: dict[str, Any]) -> sae_sources.KnownLayer:
+    return sae_sources.KnownLayer(layer["name"], layer["kind"], layer["depth"], layer.get("width"))
+
+
+def _check(
+    request: ImportSaeRequest, language_model: LanguageModel
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the layer and the output layer as the language model's row describes them, if they are named."""
     checks = Checks()
     checks.name("name", request.name)
     checks.idempotency_key(request.idempotency_key)
-    layer = next((one for one in language_model.layers or [] if one["name"] == request.layer), None)
-    if layer is None and request.layer is not None:
-        checks.problem(
-            "layer",
-            f"The language model has no layer {request.layer!r} that runs once for each text and gives a "
-            "vector for each token; LanguageModel.layers(kind: null) lists those that do.",
-        )
+    known = {one["name"]: one for one in language_model.layers or []}
+    for field, name in (("layer", request.layer), ("outputLayer", request.output_layer)):
+        if name is not None and name not in known:
+            checks.problem(
+                field,
+                f"The language model has no layer {name!r} that runs once for each text and gives a "
+                "vector for each token; LanguageModel.layers(kind: null) lists those that do.",
+            )
     checks.done()
-    return layer
-
-
-def _named(found: FoundSae, named: str | None, language_model: LanguageModel) -> dict[str, Any]:
-    """Return the layer that the files name; InvalidInput where they name none that is here."""
-    if found.place is None:
-        raise InvalidInput.at(["layer"], "The files do not say which layer the SAE is for: name it.")
-    if named is None:
-        raise InvalidInput.at(
-            ["layer"],
-            f"The files name the place {found.place}, which is not known to be a layer of this language"
-            " model: name the layer. LanguageModel.layers(kind: null) lists them.",
-        )
-    return next(layer for layer in language_model.layers or [] if layer["name"] == named)
+    return known.get(request.layer or ""), known.get(request.output_layer or "")
 
 
 def _check_width(
@@ -134,7 +132,9 @@ async def _width_of(
     return next((width for width in widths if width is not None), None)
 
 
-def _new_sae(request: ImportSaeRequest, language_model: LanguageModel, layer: str) -> Sae:
+def _new_sae(
+    request: ImportSaeRequest, language_model: LanguageModel, layer: str, output_layer: str | None
+) -> Sae:
     sae_id = ids.new(ids.SAE)
     return Sae(
         id=sae_id,
@@ -142,6 +142,7 @@ def _new_sae(request: ImportSaeRequest, language_model: LanguageModel, layer: st
         origin=SaeOrigin.IMPORTED,
         language_model_id=language_model.id,
         layer=layer,
+        output_layer=output_layer,
         directory=f"sae/{language_model.id}/{sae_id}",
     )
 
@@ -171,13 +172,19 @@ class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
         return JobDescription(
             f"Import {Path(source).name or 'an SAE'}{_in_format(wanted.get('format'))} for"
             f" {about.language_model_name}, {about.layer_name(layer)}",
-            {"layer": layer, "source_format": wanted.get("format"), "source": source},
+            {
+                "layer": layer,
+                "output_layer": (wanted.get("output_layer") or {}).get("name"),
+                "source_format": wanted.get("format"),
+                "source": source,
+            },
         )
 
     async def task_of(self, session: AsyncSession, job: Job, sae: Sae) -> ImportSae:
         """Return the task, with what is known of the language model now."""
         language_model = await session.get_one(LanguageModel, sae.language_model_id)
         wanted = job.request
+        output = wanted.get("output_layer") or {}
         return ImportSae(
             sae_id=sae.id,
             name=sae.name,
@@ -198,6 +205,10 @@ class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
             norms_behind=Places(language_model.layers or []).norms_behind,
             named_layer=wanted.get("named_layer"),
             language_model=artifacts.language_model_source(self._settings, language_model),
+            output_layer=sae.output_layer,
+            output_kind=output.get("kind"),
+            output_depth=output.get("depth"),
+            n_outputs=output.get("width"),
         )
 
     async def complete(self, session: AsyncSession, job: Job, sae: Sae, result: ImportResult) -> None:

@@ -1,16 +1,17 @@
 """Looking at what a client names to import: which files there are, their format, and what they say."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from gql_server.artifacts.files import open_inside, resolve_inside
 from gql_server.errors import InvalidInput
 from gql_server.formats.sae_sources import registry
-from gql_server.formats.sae_sources.description import SaeDescription
+from gql_server.formats.sae_sources.description import SaeDescription, check_written
+from gql_server.formats.sae_sources.places import Places
 from gql_server.formats.sae_sources.refusing import NotRepresentable
 from gql_server.formats.sae_sources.source_files import SourceFiles
 from gql_server.services import quota
@@ -29,6 +30,35 @@ _INSIDE = ("checkpoints",)
 
 
 @dataclass(frozen=True)
+class KnownLayer:
+    """A layer of a language model, as its row describes it."""
+
+    name: str
+    kind: str
+    depth: int | None
+    width: int | None
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Which layers of a language model an SAE may read, and a transcoder write."""
+
+    read: KnownLayer | None
+    written: KnownLayer | None
+    """Those that were named."""
+    known: Sequence[KnownLayer]
+
+    @property
+    def places(self) -> Places:
+        """Which of them the names of places mean."""
+        return Places([asdict(layer) for layer in self.known])
+
+    def of(self, name: str) -> KnownLayer:
+        """Return the layer of a name."""
+        return next(layer for layer in self.known if layer.name == name)
+
+
+@dataclass(frozen=True)
 class FoundSae:
     """An SAE that can be imported."""
 
@@ -36,21 +66,32 @@ class FoundSae:
     """A key of registry.FORMATS."""
     files: dict[str, Path]
     """Real ones and each under a model directory, by name, the configuration first."""
-    place: str | None
-    """Where its inputs come from, as the source names it."""
     n_inputs: int
+    place: str | None = None
+    """Where its inputs come from, as the source names it."""
+    named: str | None = None
+    """The layer that this means, if it is one."""
+    output: KnownLayer | None = None
+    """The layer that a transcoder writes."""
 
 
-def look(settings: Settings, request: ImportSaeRequest, width: int | None) -> FoundSae:
+def look(
+    settings: Settings, request: ImportSaeRequest, width: int | None, layers: Layers | None = None
+) -> FoundSae:
     """Find the SAE that a request names, and check what is told without reading its weights; takes its time.
 
     Raises:
-        InvalidInput: At the field of the source, with why it cannot be imported.
+        InvalidInput: At the field of the source, with why it cannot be imported, or at that of the output
+            layer.
     """
     path = PATHS[request.format]
+    named = output = None
     try:
         described, directory = _describe(settings, request)
-        described.check_fits(width, settings.max_latents)
+        if layers is not None:
+            named = layers.places.layer_of(described.place, takes_gain=described.reads_before_gain)
+            output = _output(described, _read(described, named, layers), layers)
+        described.check_fits(width, settings.max_latents, output.width if output else None)
         files = {name: _plain_file(_inside(settings, directory / name)) for name in described.files}
         n_bytes = sum(file.stat().st_size for file in files.values())
     except NotRepresentable as error:
@@ -58,7 +99,64 @@ def look(settings: Settings, request: ImportSaeRequest, width: int | None) -> Fo
     except OSError as error:
         raise InvalidInput.at(path, f"The files cannot be read: {error.strerror}.") from error
     quota.check(path, _COPIES * n_bytes, "The SAE's files", settings)
-    return FoundSae(described.format, files, described.place, described.n_inputs)
+    return FoundSae(described.format, files, described.n_inputs, described.place, named, output)
+
+
+def _read(described: SaeDescription, named: str | None, layers: Layers) -> KnownLayer:
+    """Return the layer that an SAE reads: the one of the request, or the one that its files name.
+
+    Raises InvalidInput, at the field of the layer, where they name none that is here.
+    """
+    if layers.read is not None:
+        return layers.read
+    if described.place is None:
+        raise InvalidInput.at(["layer"], "The files do not say which layer the SAE is for: name it.")
+    if named is None:
+        raise InvalidInput.at(
+            ["layer"],
+            f"The files name the place {described.place}, which is not known to be a layer of this language"
+            " model: name the layer. LanguageModel.layers(kind: null) lists them.",
+        )
+    return layers.of(named)
+
+
+def _output(described: SaeDescription, read: KnownLayer, layers: Layers) -> KnownLayer | None:
+    """Return the layer that a transcoder writes, or None of an SAE.
+
+    Raises InvalidInput, at the field of the output layer, where it is none, or not told.
+    """
+    written = layers.written
+    if written is None and described.is_transcoder:
+        name = layers.places.layer_of(described.output_place)
+        if name is None:
+            said = described.output_place or "nothing"
+            raise InvalidInput.at(
+                ["outputLayer"],
+                f"It is a transcoder, and which layer it writes is not told for sure (its source says"
+                f" {said}): name it, as Layer.name.",
+            )
+        written = layers.of(name)
+    if written is not None and written.name == read.name:
+        written = None
+    try:
+        check_written(described, written.name if written else None)
+    except NotRepresentable as error:
+        raise InvalidInput.at(["outputLayer"], error.reason) from error
+    if written is not None and _is_before(written, read):
+        raise InvalidInput.at(
+            ["outputLayer"],
+            f"The layer {written.name} has its output before {read.name}, which the transcoder reads: name a"
+            " layer that comes later.",
+        )
+    return written
+
+
+def _is_before(written: KnownLayer, read: KnownLayer) -> bool:
+    """Whether it is certain; within a block only the model's passes tell the order, which the worker sees."""
+    if written.depth is None or read.depth is None:
+        return written.kind == "EMBEDDING" and read.kind != "EMBEDDING"
+    is_inside = written.depth == read.depth and read.kind == "BLOCK" and written.kind != "BLOCK"
+    return written.depth < read.depth or is_inside
 
 
 def roots(settings: Settings) -> list[Path]:

@@ -25,7 +25,7 @@ ASKED = """request { __typename languageModel { name }
                         activationRun { name } }
   ... on IndexRequest { topTextsPerNeuron excludeFirstPositions excludeOutliers sae { name } }
   ... on EvaluateRequest { dataset { kind description } sampleOffset sampleLimit sae { name } }
-  ... on ImportRequest { layer sourceFormat source }
+  ... on ImportRequest { layer outputLayer sourceFormat source }
   ... on ExportRequest { format sae { name } } }"""
 TRAINED = {
     "epochs": 2,
@@ -124,8 +124,11 @@ async def test_a_title_and_a_request_of_each_kind(server: AppContext) -> None:
     asked = {"layer": "m_other", "sourceFormat": "SAE_LENS", "source": "/models/gemma/sae_1"}
     assert await described(server, import_) == (
         "Import sae_1 (SAELens) for tiny, m_other",
-        {"__typename": "ImportRequest", **lm, **asked},
+        {"__typename": "ImportRequest", **lm, **asked, "outputLayer": None},
     )
+    source["output_layer"] = {"name": "m_later", "kind": "MLP", "depth": 0, "width": 8}
+    transcoder = await add(server, JobKind.IMPORT_SAE, sae.id, language_model_id=model.id, **source)
+    assert (await described(server, transcoder))[1]["outputLayer"] == "m_later"
 
     to_export = await add(server, JobKind.EXPORT_SAE, sae.id, language_model_id=model.id, format="SAE_LENS")
     assert await described(server, to_export) == (

@@ -187,4 +187,5 @@ def test_the_newest_evaluation_and_the_names_of_neurons_come_into_0013(first_ver
         assert session.get_one(Concept, "concept_1").version == 1
         assert list(session.scalars(select(ConceptRevision))) == []
         assert session.get_one(ActivationRun, "run_1").dataset_id is None
+        assert session.get_one(Sae, "sae_1").output_layer is None
     engine.dispose()

@@ -147,6 +147,16 @@ def llama_scope(sae: PublicSae, path: Path) -> None:
         safetensors(path / "checkpoints/final.safetensors", linear(**bias))
 
 
+def circuit_tracer(sae: PublicSae, path: Path) -> None:
+    if sae.architecture == "transcoder":
+        safetensors(path, tensors(**FOUR | {"W_enc": ENCODER.T}))
+    else:
+        encoder: dict[str, Any] = {"W_enc_0": ENCODER.T, "b_enc_0": THRESHOLD, "b_dec_0": np.zeros(WIDTH)}
+        safetensors(path / "W_enc_0.safetensors", tensors(**encoder))
+        decoder: dict[str, Any] = {"W_dec_0": np.ones((LATENTS, 2, WIDTH))}
+        safetensors(path / "W_dec_0.safetensors", tensors(**decoder))
+
+
 WRITERS: dict[str, Callable[[PublicSae, Path], None]] = {
     "SAE_LENS": sae_lens,
     "GEMMA_SCOPE": gemma_scope,
@@ -156,6 +166,7 @@ WRITERS: dict[str, Callable[[PublicSae, Path], None]] = {
     "GOODFIRE": pair("encoder_linear", "decoder_linear"),
     "QRESEARCH": pair("encoder", "decoder"),
     "LLAMA_SCOPE": llama_scope,
+    "CIRCUIT_TRACER": circuit_tracer,
 }
 
 
@@ -181,8 +192,11 @@ def test_a_kind_is_taken_if_its_files_are(kind: tuple[str, ...], tmp_path: Path)
     described = found(path)
     assert described.format == sae.format
     places = Places(layers_of(sae))
-    assert places.layer_of(sae.reads) is not None
-    assert described.place is None or places.layer_of(described.place) == places.layer_of(sae.reads)
+    gain = described.reads_before_gain
+    read, written = places.layer_of(sae.reads, takes_gain=gain), places.layer_of(sae.writes)
+    assert read is not None and described.is_transcoder is (written is not None)
+    assert described.place is None or places.layer_of(described.place, takes_gain=gain) == read
+    assert described.output_place is None or places.layer_of(described.output_place) == written
 
 
 def test_the_whole_catalogue_is_there() -> None:

@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import torch
 from pydantic import SecretStr
+from safetensors.torch import save_file
 
 from gql_server import ids
 from gql_server.api.sae_sources import SaeSourceFormat
@@ -635,3 +637,86 @@ async def test_exports_whose_files_are_lost_are_shown_no_more_and_their_job_can_
         assert (await sae_of(server, sae.id)).exports == []
         again = await end_of(server, await jobs.retry(server, job.id))
         assert (again.kind, again.status) == (JobKind.EXPORT_SAE, JobStatus.SUCCEEDED)
+
+
+# ------------------------------------------------------------------------------ transcoders
+
+
+GEMMA_LAYERS = [
+    {"name": f"m_layers_{depth}{module}", "kind": kind, "depth": depth, "module_class": "X", "width": 16}
+    for depth in (0, 1)
+    for module, kind in (
+        ("", "BLOCK"),
+        ("_mlp", "MLP"),
+        ("_pre_feedforward_layernorm", "NORM"),
+        ("_post_feedforward_layernorm", "NORM"),
+    )
+]
+READ, WRITTEN = "m_layers_0_pre_feedforward_layernorm", "m_layers_0_post_feedforward_layernorm"
+
+
+def transcoder(directory: Path, written: str | None = WRITTEN, kind: str = "transcoder") -> None:
+    """Write one of Gemma Scope 2, which says where it writes as Hugging Face does."""
+    sizes = {"w_enc": (16, 40), "b_enc": (40,), "w_dec": (40, 16), "b_dec": (16,), "threshold": (40,)}
+    directory.mkdir(parents=True)
+    save_file({name: torch.ones(size) for name, size in sizes.items()}, directory / "params.safetensors")
+    hook = "model.layers.0.pre_feedforward_layernorm.output"
+    said = None if written is None else written.replace("m_layers_0_", "model.layers.0.") + ".output"
+    config = {"type": kind, "hf_hook_point_in": hook, "hf_hook_point_out": said}
+    (directory / "config.json").write_text(json.dumps(config))
+
+
+@asynccontextmanager
+async def with_transcoder(
+    tmp_path: Path, executor: FakeExecutor | None = None, **source: Any
+) -> AsyncIterator[tuple[AppContext, ImportSaeRequest]]:
+    transcoder(tmp_path / "models" / "theirs", **source)
+    async with serving(tmp_path / "artifacts", executor, model_dirs=(tmp_path / "models",)) as server:
+        lm = await add_language_model(server, hidden_size=16, layers=GEMMA_LAYERS)
+        yield server, ImportSaeRequest(lm.id, READ, None, None, "theirs", None)
+
+
+@pytest.mark.parametrize("named", [None, WRITTEN, "m_layers_1"])
+async def test_a_transcoders_output_layer_is_named_or_worked_out(named: str | None, tmp_path: Path) -> None:
+    executor = Holding()
+    async with with_transcoder(tmp_path, executor) as (server, request):
+        launched = await sae_imports.import_(server, replace(request, output_layer=named))
+        (await executor.started.get()).finish(RESULT)
+        assert (await end_of(server, launched)).status == "SUCCEEDED"
+        sae = await sae_of(server, launched.job.result_id)
+        expected = named or WRITTEN
+        assert (sae.layer, sae.output_layer) == (READ, expected)
+        (task,) = [task for _, task in executor.tasks]
+        assert isinstance(task, ImportSae)
+        kind = "BLOCK" if named == "m_layers_1" else "NORM"
+        assert (task.output_layer, task.output_kind, task.n_outputs) == (expected, kind, 16)
+        assert artifacts.sae_source(server.settings, sae).writes == expected
+        with pytest.raises(Conflict, match="It is a transcoder"):
+            await sae_exports.export(server, ExportSaeRequest(sae.id, "SAE_LENS", None))
+
+
+@pytest.mark.parametrize(
+    ("source", "change", "sentence"),
+    [
+        ({}, {"output_layer": "m_layers_9"}, "has no layer 'm_layers_9'"),
+        ({}, {"output_layer": READ}, "name the output layer, another one"),
+        ({}, {"layer": "m_layers_1_mlp", "output_layer": WRITTEN}, "has its output before m_layers_1_mlp"),
+        ({}, {"layer": "m_layers_0", "output_layer": WRITTEN}, "has its output before m_layers_0"),
+        ({"written": None}, {}, "is not told for sure"),
+        ({"written": READ, "kind": "sae"}, {"output_layer": WRITTEN}, "leave the output layer out"),
+    ],
+)
+async def test_an_output_layer_that_cannot_be_is_refused_at_its_field(
+    source: dict[str, Any], change: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    async with with_transcoder(tmp_path, **source) as (server, request):
+        refusal = await refused(server, lambda: sae_imports.import_(server, replace(request, **change)))
+        assert isinstance(refusal, InvalidInput)
+        ((path, message),) = [(problem.path, problem.message) for problem in refusal.problems]
+        assert path == ["outputLayer"] and sentence in message
+
+
+async def test_an_sae_writes_the_layer_that_it_reads_also_where_that_is_named(tmp_path: Path) -> None:
+    async with with_transcoder(tmp_path, finishing(RESULT), written=READ, kind="sae") as (server, request):
+        launched = await sae_imports.import_(server, replace(request, output_layer=READ))
+        assert (await sae_of(server, launched.job.result_id)).output_layer is None

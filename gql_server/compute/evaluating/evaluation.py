@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from gql_server.compute.evaluating.measured_tokens import Choice, MeasuredTokens
 from gql_server.compute.evaluating.metrics import PredictionMetrics, ReconstructionMetrics, Targets
 from gql_server.compute.exclusions import norms_of
 from gql_server.compute.language_models.forward import model_device, stopping_after
+from gql_server.compute.language_models.layers import check_order
 from gql_server.compute.language_models.loading import position_limit, special_token_ids
 from gql_server.compute.language_models.padding import PaddedBatch, marks, pad
 from gql_server.compute.language_models.text_encoder import CutText, encoder_of
 from gql_server.compute.non_finite import cause_in_model
-from gql_server.compute.saes.encoding import decode, encode
+from gql_server.compute.saes.encoding import decode, encode, n_outputs_of, skipped
 from gql_server.compute.saes.hooks import MAX_HOOK_LATENTS, ReplacementHook, attached
 from gql_server.compute.saes.metadata import note_evaluation
 from gql_server.compute.storage.texts import OF_AN_EVALUATION, log_skipped, open_texts
@@ -79,7 +81,7 @@ def evaluate_sae(
     log_skipped(dataset, context)
     context.emit(Log(_opening(task, texts, max_length, why)))
     exclusions = _measured(task, lm, sae, texts, dataset, max_length, context)
-    evaluation = Evaluation(lm, sae, task.sae.layer, context, exclusions)
+    evaluation = Evaluation(lm, sae, task.sae.layer, context, exclusions, task.sae.output_layer)
     _pass_over(lm, texts.kept, dataset, max_length, evaluation, context)
     evaluation.tokens.check(task.language_model.dtype)
     check_weights()
@@ -119,8 +121,12 @@ class Evaluation:
         layer: str,
         context: TaskContext,
         exclusions: Exclusions = Exclusions(),  # noqa: B008 (it is frozen)
+        output_layer: str | None = None,
     ) -> None:
+        """``output_layer`` is the one that a transcoder writes, whose place its reconstructions take."""
         self._lm, self._sae, self._layer, self._context = lm, sae, layer, context
+        self._written = output_layer or layer
+        check_order(lm, layer, output_layer)
         self.tokens = MeasuredTokens(exclusions)
         self.reconstructions = ReconstructionMetrics(sae.context.n_latents)
         self.predictions = PredictionMetrics()
@@ -128,18 +134,21 @@ class Evaluation:
     def add(self, batch: PaddedBatch) -> None:
         """Measure a batch; where it is padded, and where a token does not count, all stays as it is."""
         hook = ReplacementHook(len(batch.input_ids))
-        own = self._logits(batch, hook)
-        x = self._checked(hook.output, batch)
+        reading = hook if self._written == self._layer else ReplacementHook(len(batch.input_ids))
+        own = self._logits(batch, hook, reading)
+        x, y = self._checked(reading.output, batch), self._checked_output(hook.output, batch)
         with torch.inference_mode():
-            chosen = self.tokens.choose(x, batch.text_positions, self._plain(batch))
+            chosen = self.tokens.choose(
+                x, batch.text_positions, self._plain(batch), None if reading is hook else y
+            )
             targets = Targets.of(batch, chosen.measured.to(batch.input_ids.device))
             targets = self.predictions.predictable(targets, own)
-        hook.replacement = self._reconstruct(x, chosen)
+        hook.replacement = self._reconstruct(x, y, chosen)
         reconstructed = self._logits(batch, hook)
         with torch.inference_mode():
             self.predictions.update(own, reconstructed, targets)
         del own, reconstructed
-        hook.replacement = x.masked_fill(chosen.measured[:, :, None], 0.0)
+        hook.replacement = y.masked_fill(chosen.measured[:, :, None].to(y.device), 0.0)
         zero_ablated = self._logits(batch, hook)
         with torch.inference_mode():
             self.predictions.update_zero_ablated(zero_ablated, targets)
@@ -162,11 +171,19 @@ class Evaluation:
         """Return where there is neither padding nor a special token: bool [n_texts, n_positions]."""
         return batch.attention_mask.bool() & ~marks(batch.input_ids, special_token_ids(self._lm))
 
-    def _logits(self, batch: PaddedBatch, hook: ReplacementHook) -> Tensor:
-        """Run the model with the hook on the layer; return its logits [n_texts, n_positions, vocabulary]."""
+    def _logits(
+        self, batch: PaddedBatch, hook: ReplacementHook, reading: ReplacementHook | None = None
+    ) -> Tensor:
+        """Run the model with the hook on the layer; return its logits [n_texts, n_positions, vocabulary].
+
+        ``reading``, where it is another one, is on the layer that a transcoder reads.
+        """
         # Other requests may run inside a check, so no hook is on the model and no inference mode on.
         self._context.check()
-        with torch.inference_mode(), attached(self._lm, self._layer, hook):
+        with torch.inference_mode(), ExitStack() as hooks:
+            hooks.enter_context(attached(self._lm, self._written, hook))
+            if reading not in (None, hook):
+                hooks.enter_context(attached(self._lm, self._layer, reading))
             output = self._lm.model(
                 input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
             )
@@ -180,21 +197,36 @@ class Evaluation:
             raise TaskError(reason, "CONFLICT")
         return x
 
-    def _reconstruct(self, x: Tensor, chosen: Choice) -> Tensor:
-        """Return the layer's output with the SAE's in its place where tokens are measured; measure that."""
+    def _checked_output(self, y: Tensor | None, batch: PaddedBatch) -> Tensor:
+        n_outputs = n_outputs_of(self._sae)
+        if y is None or y.shape != (*batch.input_ids.shape, n_outputs):
+            reason = (
+                f"The layer {self._written} does not give {n_outputs} numbers per token, as the SAE writes."
+            )
+            raise TaskError(reason, "CONFLICT")
+        return y
+
+    def _reconstruct(self, x: Tensor, y: Tensor, chosen: Choice) -> Tensor:
+        """Return the layer's output y with the SAE's in its place where tokens are measured; measure that."""
         with torch.inference_mode():
-            result = x.clone()
-            rows, device = result.view(-1, x.shape[-1]), self._sae.context.device
+            result = y.clone()
+            rows, given = result.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
+            device = self._sae.context.device
             size = max(1, MAX_HOOK_LATENTS // self._sae.context.n_latents)
             for places in chosen.finite.flatten().nonzero().flatten().split(size):
                 measured = chosen.measured.flatten()[places].to(device)
-                activations = rows[places].to(device, torch.float32)
+                activations = given[places].to(device, torch.float32)
+                # Of a plain SAE that is the same.
+                there = places.to(rows.device)
+                wanted = rows[there].to(device, torch.float32)
                 latents = encode(self._sae, activations, measured)
                 x_hat = decode(self._sae, latents, measured)
-                self.tokens.update(activations, x_hat, chosen.typical.flatten()[places].to(device))
-                activations, latents, x_hat = activations[measured], latents[measured], x_hat[measured]
-                self.reconstructions.update(activations, x_hat, latents)
-                rows[places[measured.to(places.device)]] = x_hat.to(rows.device, rows.dtype)
+                if (skip := skipped(self._sae, activations)) is not None:
+                    x_hat = x_hat + skip
+                self.tokens.update(wanted, x_hat, chosen.typical.flatten()[places].to(device))
+                wanted, latents, x_hat = wanted[measured], latents[measured], x_hat[measured]
+                self.reconstructions.update(wanted, x_hat, latents)
+                rows[there[measured.to(there.device)]] = x_hat.to(rows.device, rows.dtype)
         return result
 
 
@@ -308,7 +340,7 @@ def _opening(task: EvaluateSae, texts: SelectedTexts, max_length: int, why: str)
     cut = f" {told}" if (told := texts.cut.told(max_length)) else ""
     return (
         f"Measuring {task.sae.sae_class} with {task.sae.n_latents:,} neurons in the place of "
-        f"{task.sae.layer} on {len(texts.rows):,} texts, cut at {max_length} tokens, {why}{dropped}.{cut}"
+        f"{task.sae.writes} on {len(texts.rows):,} texts, cut at {max_length} tokens, {why}{dropped}.{cut}"
     )
 
 

@@ -35,10 +35,15 @@ class MeasuredTokens:
         self.token_count = self.excluded_count = self.non_finite_count = self._outlier_count = 0
         self._with_outliers, self._without = IntervalMetrics(), IntervalMetrics()
 
-    def choose(self, x: Tensor, positions: Tensor, real: Tensor) -> Choice:
-        """Choose among the ``real`` tokens, neither padding nor special, by activations x [..., n_inputs]."""
+    def choose(self, x: Tensor, positions: Tensor, real: Tensor, written: Tensor | None = None) -> Choice:
+        """Choose among the ``real`` tokens, neither padding nor special, by activations x [..., n_inputs].
+
+        ``written`` [..., n_outputs] is what a transcoder reconstructs, which must be finite as well.
+        """
         shape, rows, places = real.shape, x.flatten(0, 1), positions.flatten().to(x.device)
         finite = real.to(x.device) & x.isfinite().all(dim=-1)
+        if written is not None:
+            finite &= written.isfinite().all(dim=-1).to(x.device)
         measured = finite & token_mask(self.exclusions, places, rows).view(shape)
         typical = measured & token_mask(self._limits, places, rows).view(shape)
         self.token_count += int(real.sum())

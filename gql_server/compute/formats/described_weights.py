@@ -47,17 +47,21 @@ class _Reader:
     def weights(self) -> SaeWeights:
         """Read them all, and fold into them what the plan says."""
         plan, n_latents, n_inputs = self._plan, self._of.n_latents, self._of.n_inputs
+        n_outputs = self._of.n_outputs or n_inputs
         self._check_ones()
-        encoder_weight = self._matrix(plan.encoder_weight)
+        encoder_weight = self._matrix(plan.encoder_weight, n_latents, n_inputs)
         encoder_bias = self._vector(plan.encoder_bias, n_latents)
-        decoder_weight = self._matrix(plan.decoder_weight)
+        decoder_weight = self._matrix(plan.decoder_weight, n_latents, n_outputs)
         decoder_bias = (
-            torch.zeros(n_inputs) if plan.decoder_bias is None else self._vector(plan.decoder_bias, n_inputs)
+            torch.zeros(n_outputs)
+            if plan.decoder_bias is None
+            else self._vector(plan.decoder_bias, n_outputs)
         )
         threshold = None if plan.threshold is None else self._threshold(plan.threshold, decoder_weight)
         if plan.unit_rows is not None:
             fold_lengths(encoder_weight, encoder_bias, decoder_weight, plan.unit_rows)
         _check_folded(encoder_weight, encoder_bias, decoder_weight, decoder_bias)
+        skip_weight = None if plan.skip is None else self._matrix(plan.skip, n_outputs, n_inputs)
         return SaeWeights(
             encoder_weight=encoder_weight,
             encoder_bias=encoder_bias,
@@ -66,10 +70,11 @@ class _Reader:
             subtracts_bias=plan.subtracts_bias,
             k=self._of.k,
             threshold=threshold,
+            skip_weight=skip_weight,
         )
 
-    def _matrix(self, part: Part) -> Tensor:
-        matrix = torch.empty(self._of.n_latents, self._of.n_inputs)
+    def _matrix(self, part: Part, n_rows: int, n_columns: int) -> Tensor:
+        matrix = torch.empty(n_rows, n_columns)
         read_into(matrix.T if part.is_transposed else matrix, self._file, part.tensor, self._check)
         return _times(matrix, part.factor)
 
@@ -91,6 +96,11 @@ class _Reader:
             # Of the rows as they are stored.
             values.copy_(values * abs(self._plan.decoder_weight.factor) / _lengths(decoder_weight))
         check_finite("threshold", values)
+        if not threshold.has_relu and bool((values < 0).any()):
+            raise TaskError(
+                "Thresholds are below 0, which let negative latents pass where it came from; no class here"
+                " has these."
+            )
         return values.clamp_(min=0)
 
     def _check_ones(self) -> None:

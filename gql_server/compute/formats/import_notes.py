@@ -14,7 +14,13 @@ def notes_on(task: ImportSae, described: SaeDescription) -> list[str]:
         notes.append("The layer's width is not known, so it was not compared with the SAE's.")
     if described.computed_in is not None:
         notes.append(f"{title} computes it in {described.computed_in}; here it is computed in float32.")
-    return [*notes, *_on_place(task, described), *_on_bos(task, described), *described.notes]
+    return [
+        *notes,
+        *_on_place(task, described),
+        *_on_output(task, described),
+        *_on_bos(task, described),
+        *described.notes,
+    ]
 
 
 def _on_place(task: ImportSae, described: SaeDescription) -> list[str]:
@@ -22,14 +28,22 @@ def _on_place(task: ImportSae, described: SaeDescription) -> list[str]:
     if place is None:
         return []
     norm = NORMS_BEHIND.get(place.kind or "")
+    if described.reads_before_gain:
+        notes_of_gain = [
+            f"Its source names the place {described.place}, a norm's value before its gain: the gain of"
+            f" {task.layer} went into its encoder, so that it reads what that puts out."
+        ]
+    else:
+        notes_of_gain = []
     if task.named_layer == task.layer:
-        return []
+        return notes_of_gain
     if task.named_layer is not None and place.reads != "BLOCK":
         return [
             f"Its source names the place {described.place}, which is the layer {task.named_layer} of this"
             f" language model, not {task.layer}: what it reconstructs there may mean nothing."
         ]
-    if is_elsewhere(place, task.kind, task.depth, task.layer, task.norms_behind):
+    is_inside = place.inside is not None and not described.reads_before_gain
+    if is_inside or is_elsewhere(place, task.kind, task.depth, task.layer, task.norms_behind):
         behind = (
             f" In this model, which has norms behind attention and MLP, it is what {norm} puts out."
             if place.is_behind_norm and task.norms_behind
@@ -44,7 +58,19 @@ def _on_place(task: ImportSae, described: SaeDescription) -> list[str]:
             f"Its source names the place {described.place}: in models with a norm behind that, such as"
             f" Gemma 2, it is what that norm ({norm}) puts out, not the module before it."
         ]
-    return []
+    return notes_of_gain
+
+
+def _on_output(task: ImportSae, described: SaeDescription) -> list[str]:
+    place = place_of(described.output_place)
+    if place is None or task.output_layer is None or task.output_kind is None:
+        return []
+    if not is_elsewhere(place, task.output_kind, task.output_depth, task.output_layer, task.norms_behind):
+        return []
+    return [
+        f"Its source says that it writes {described.output_place}, which is another place than the layer"
+        f" {task.output_layer}: what it reconstructs there may mean nothing."
+    ]
 
 
 def _on_bos(task: ImportSae, described: SaeDescription) -> list[str]:

@@ -17,15 +17,17 @@ from gql_server.artifacts.provenance import FileHash, LanguageModelProvenance, S
 from gql_server.compute.formats.described_weights import read_weights
 from gql_server.compute.formats.import_notes import notes_on
 from gql_server.compute.formats.mi_crow_checkpoints import read_checkpoint
+from gql_server.compute.formats.norm_gains import fold_gain
 from gql_server.compute.formats.refusals import as_task_errors
 from gql_server.compute.formats.source_files import TakenFile, check_size, opened, take
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.provenance.provenance import versions
 from gql_server.compute.saes.classes import CHECKPOINT, SaeClasses
+from gql_server.compute.saes.encoding import n_outputs_of
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
-from gql_server.compute.worker.context import TaskContext
+from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.formats.sae_sources import registry
-from gql_server.formats.sae_sources.description import SaeDescription
+from gql_server.formats.sae_sources.description import SaeDescription, check_written
 from gql_server.formats.sae_sources.source_files import MAX_JSON_BYTES, Opener, SourceFiles
 from gql_server.protocol.events import Log, Progress
 from gql_server.protocol.results import ImportResult
@@ -56,7 +58,7 @@ def import_sae(
     """
     with _working_directory(Path(task.sae_dir)) as beside:
         taken = _take_all(task, beside, context)
-        imported = _read(task, taken, classes, context)
+        imported = _read(task, taken, classes, context, language_models)
         for note in imported.notes:
             context.emit(Log(note))
         context.check()
@@ -64,7 +66,8 @@ def import_sae(
         origin = language_models.identify(source, context.check) if source and language_models else None
         provenance = _write(task, imported, taken, classes, beside, origin)
     sizes_of = imported.sae.context
-    context.emit(Log(f"Imported {sizes_of.n_latents:,} neurons over {sizes_of.n_inputs:,} inputs."))
+    written = f", a transcoder that writes {task.output_layer}" if task.output_layer else ""
+    context.emit(Log(f"Imported {sizes_of.n_latents:,} neurons over {sizes_of.n_inputs:,} inputs{written}."))
     return ImportResult(imported.sae_class, sizes_of.n_inputs, sizes_of.n_latents, imported.k, provenance)
 
 
@@ -88,7 +91,8 @@ def _describe(task: ImportSae, opener: Opener) -> SaeDescription:
     files = SourceFiles(task.source, list(task.files), chosen if chosen in task.files else None, opener)
     with as_task_errors():
         found = registry.describe(task.format, files)
-        found.check_fits(task.n_inputs, task.max_latents)
+        found.check_fits(task.n_inputs, task.max_latents, task.n_outputs)
+        check_written(found, task.output_layer)
     return found
 
 
@@ -119,7 +123,11 @@ def _take_all(task: ImportSae, beside: Path, context: TaskContext) -> dict[str, 
 
 
 def _read(
-    task: ImportSae, taken: dict[str, TakenFile], classes: SaeClasses, context: TaskContext
+    task: ImportSae,
+    taken: dict[str, TakenFile],
+    classes: SaeClasses,
+    context: TaskContext,
+    language_models: LanguageModels | None,
 ) -> _Imported:
     described = _describe(task, lambda name: taken[name].path.open("rb"))
     notes = notes_on(task, described)
@@ -128,6 +136,10 @@ def _read(
         found = read_checkpoint(path, classes, task.n_inputs, task.max_latents)
         return _Imported(found.sae_class, found.sae, found.k, [*notes, *found.notes], {})
     weights = read_weights(described, taken[described.weights.file].path, context.check)
+    if described.reads_before_gain:
+        if task.language_model is None or language_models is None:
+            raise TaskError("It reads a norm's value before its gain, and the language model is not known.")
+        weights = fold_gain(weights, language_models.get(task.language_model), task.layer)
     # On no device: an SAE with weights of its own would take as much memory again.
     sae = classes.get(described.sae_class).build(described.n_latents, described.n_inputs, described.k, "meta")
     sae.sae_engine.load_weights(weights)
@@ -180,6 +192,8 @@ def _metadata(
         "n_latents": imported.sae.context.n_latents,
         "k": imported.k,
         "layer": task.layer,
+        "output_layer": task.output_layer or task.layer,
+        "n_outputs": n_outputs_of(imported.sae),
         "language_model_id": task.language_model_id,
         "source": {
             "format": task.format,

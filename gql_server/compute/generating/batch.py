@@ -20,7 +20,7 @@ from gql_server.compute.language_models.loading import special_token_ids
 from gql_server.compute.language_models.padding import marks
 from gql_server.compute.language_models.text_encoder import embedding_count
 from gql_server.compute.saes.hooks import SaeHook, attached
-from gql_server.compute.saes.row_hooks import HookedRows, RowHooks
+from gql_server.compute.saes.row_hooks import HookedRows, RowHooks, RowWrites
 from gql_server.compute.saes.sparse_latents import SparseLatents
 
 from mi_crow.language_model.language_model import LanguageModel
@@ -114,7 +114,8 @@ class Batch:
         self._watch = watch
         self._is_closed = False
         """Whether nothing can follow its last pass, which was broken off."""
-        self._inputs = ModelInputs(lm, prompts, all_logits=bool(hooks) and is_head(lm, layer))
+        hooked = {layer, *(hook.output_layer or layer for hook in hooks)} if hooks else set()
+        self._inputs = ModelInputs(lm, prompts, all_logits=any(is_head(lm, one) for one in hooked))
         self.parts = [Part(self, layer, hooks, len(prompts))]
 
     def start(self) -> Step:
@@ -316,6 +317,10 @@ def _attached(lm: LanguageModel, hooked: Sequence[_Hooked], seen: _Positions) ->
         for layer in layers:
             parts = [one.part for one in hooked if one.layer == layer]
             stack.enter_context(attached(lm, layer, RowHooks(seen.is_real.shape, seen.n_after, parts)))
+        written = (one.part.hook.output_layer for one in hooked)
+        for layer in dict.fromkeys(name for name in written if name is not None):
+            parts = [one.part for one in hooked if one.part.hook.output_layer == layer]
+            stack.enter_context(attached(lm, layer, RowWrites(seen.is_real.shape, seen.n_after, parts)))
         try:
             yield
         finally:

@@ -16,6 +16,7 @@ from gql_server.compute.generating.sampling import Sampler
 from gql_server.compute.generating.texts import write_generation_texts
 from gql_server.compute.inspection.peaks import Peaks
 from gql_server.compute.inspection.ranking import strongest_per_row
+from gql_server.compute.language_models.layers import check_order
 from gql_server.compute.language_models.loading import position_limit, special_token_ids
 from gql_server.compute.language_models.prompts import EncodedPrompt, encode_prompts
 from gql_server.compute.language_models.token_text import StopStrings, TokenTexts
@@ -158,6 +159,8 @@ class _Run:
         self._special = special_token_ids(lm)
         self._end_ids = _end_ids(lm)
         self._hooks = _hooks(task, sae, self._variants)
+        if task.sae is not None:
+            check_order(lm, task.sae.layer, task.sae.output_layer)
         self.outputs: list[Output] = []
         """Those that were made, in the order of their ends."""
 
@@ -322,7 +325,8 @@ def _hooks(task: Generate, sae: Sae | None, variants: Sequence[Variant]) -> dict
     """Return each variant's hook; none at all where nothing is edited or reported."""
     if sae is None or not ("STEERED" in variants or task.top_neurons or task.watch_neurons):
         return {}
-    steered = SaeHook(sae, task.mode, task.edits or [], task.exclusions)
+    output_layer = task.sae.output_layer if task.sae else None
+    steered = SaeHook(sae, task.mode, task.edits or [], task.exclusions, output_layer)
     return {"BASELINE": SaeHook(sae, exclusions=task.exclusions), "STEERED": steered}
 
 

@@ -50,5 +50,5 @@ def _effects(
     tell = stage(context, "computing promoted tokens")
     with paired(language_models, task.language_model, task.made_with) as (lm, origin):
         stage(context, "looking for the unembedding")(0, 1)
-        unembedding = find_unembedding(lm, task.sae.layer)
+        unembedding = find_unembedding(lm, task.sae.writes)
         return direct_effects(directions, unembedding, tell), origin

@@ -24,7 +24,7 @@ from gql_server.compute.inspection.neuron_activations import float32_bytes
 from gql_server.compute.inspection.next_tokens import NextTokens
 from gql_server.compute.inspection.prompt_passes import PromptPasses
 from gql_server.compute.language_models.prompts import EncodedPrompt, encode_prompts
-from gql_server.compute.saes.encoding import all_finite
+from gql_server.compute.saes.encoding import all_finite, n_outputs_of
 from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.training.metrics import float64
 from gql_server.compute.worker.context import TaskContext, TaskError
@@ -45,10 +45,10 @@ def attribute_neurons(
     does not fit the layer, or numbers or gradients are not finite.
     """
     prompt = _encoded(task, lm)
-    passes = PromptPasses(lm, task.sae, prompt.token_ids, task.language_model.dtype)
+    passes = PromptPasses(lm, task.sae, prompt.token_ids, task.language_model.dtype, n_outputs_of(sae))
     context.check()
     begun = passes.with_gradient()
-    log_probabilities, output = begun.log_probabilities.detach(), begun.output
+    log_probabilities, output, read = begun.log_probabilities.detach(), begun.output, begun.read
     tokens = NextTokens(lm, task.chat or task.prompt, task.chat is not None, prompt.token_ids)
     score = _Score.chosen(task, tokens, log_probabilities)
     gradient = begun.gradient(score.of(begun.log_probabilities))
@@ -57,8 +57,8 @@ def attribute_neurons(
     def of_text(rows: Tensor) -> Tensor:
         return rows[passes.text].to(sae.context.device, torch.float32)
 
-    counts = _counts(task, prompt, of_text(output))
-    latents = DecodedLatents(sae, of_text(output), counts)
+    counts = _counts(task, prompt, of_text(read))
+    latents = DecodedLatents(sae, of_text(read), counts, of_text(output))
     effects = latents.effects(of_text(gradient))
     if not (all_finite(gradient) and all_finite(effects.neurons.values)):
         reason = "The gradients through the language model are not finite on this prompt."

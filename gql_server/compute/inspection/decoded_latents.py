@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.saes.encoding import all_finite, decode, sparse_latents_of
+from gql_server.compute.saes.encoding import all_finite, decode, skipped, sparse_latents_of
 from gql_server.compute.saes.hooks import MAX_HOOK_LATENTS
 from gql_server.compute.saes.linear_engine import engine_of
 from gql_server.compute.saes.sparse_latents import SparseLatents
@@ -25,19 +25,23 @@ class OutputEffects:
     error: float
     """Times what the SAE does not reconstruct, where tokens count."""
     bias: float
-    """Times the reconstruction of no latents, where tokens count."""
+    """Times the reconstruction of no latents, where tokens count: the decoder's bias and, in a transcoder
+    with a skip connection, what that makes of its input."""
 
 
 class DecodedLatents:
     """The latents of activations, and their reconstruction; rows that do not count have none."""
 
-    def __init__(self, sae: Sae, activations: Tensor, counts: Tensor) -> None:
+    def __init__(self, sae: Sae, activations: Tensor, counts: Tensor, written: Tensor | None = None) -> None:
         """Encode activations [n_tokens, n_inputs], float32 on the SAE's device; ``counts`` [n_tokens], bool.
+
+        ``written`` [n_tokens, n_outputs] is what a transcoder reconstructs; None for the activations.
 
         TaskError CONFLICT where latents or reconstructions that count are not finite.
         """
         self._sae, self._engine = sae, engine_of(sae)
         self._activations, self._counts = activations, counts
+        self._output = activations if written is None else written
         size = max(1, MAX_HOOK_LATENTS // sae.context.n_latents)
         self._chunks = [slice(first, first + size) for first in range(0, len(activations), size)]
         with torch.no_grad():
@@ -55,13 +59,13 @@ class DecodedLatents:
         return column(self.sparse, neuron)
 
     def without(self, neuron: int) -> Tensor:
-        """Return the activations [n_tokens, n_inputs] with a neuron's latents put to 0, the error kept.
+        """Return the layer's output [n_tokens, n_outputs] with a neuron's latents put to 0, the error kept.
 
         As steering with multiplier 0 in ERROR_PRESERVING mode.
         """
         latents = self.of_neuron(neuron)
         rows = latents.nonzero().flatten()
-        changed = self._activations.clone()
+        changed = self._output.clone()
         with torch.no_grad():
             if self._engine is not None:
                 changed[rows] -= latents[rows, None] * self._engine.get_dictionary()[neuron]
@@ -74,17 +78,22 @@ class DecodedLatents:
         return changed
 
     def effects(self, gradient: Tensor) -> OutputEffects:
-        """Multiply a gradient [n_tokens, n_inputs], float32 on the SAE's device, with the output's parts."""
-        of_neurons, error = [], 0.0
+        """Multiply a gradient [n_tokens, n_outputs], float32 on the SAE's device, with the output's parts."""
+        of_neurons, error, bias = [], 0.0, 0.0
         for chunk, sparse in zip(self._chunks, self._parts, strict=True):
             reconstruction, products = self._decode(sparse, gradient[chunk])
             counts = self._counts[chunk]
-            rest = (self._activations[chunk] - reconstruction)[counts]
+            with torch.no_grad():
+                skip = skipped(self._sae, self._activations[chunk])
+            if skip is not None:
+                reconstruction = reconstruction + skip
+                bias += float((float64(gradient[chunk][counts]) * float64(skip[counts])).sum())
+            rest = (self._output[chunk] - reconstruction)[counts]
             error += float((float64(gradient[chunk][counts]) * float64(rest)).sum())
             of_neurons.append(SparseLatents(sparse.values * products, sparse.pattern))
         with torch.no_grad():
             nothing = self._sae.decode(self._activations.new_zeros(1, self._sae.context.n_latents))
-        bias = float((float64(gradient[self._counts]) * float64(nothing)).sum())
+        bias += float((float64(gradient[self._counts]) * float64(nothing)).sum())
         return OutputEffects(SparseLatents.joined(of_neurons), error, bias)
 
     def _decode(self, sparse: SparseLatents, gradient: Tensor) -> tuple[Tensor, Tensor]:

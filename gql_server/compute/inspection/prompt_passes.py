@@ -1,7 +1,7 @@
 """One prompt's forward passes, with gradients from a layer's output on, or with others in its place."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.generating.model_inputs import ModelInputs
 from gql_server.compute.language_models.layer_outputs import active_stream, with_active_stream
-from gql_server.compute.language_models.layers import is_head, why_not
+from gql_server.compute.language_models.layers import check_order, is_head, why_not
 from gql_server.compute.language_models.text_encoder import embedding_count
 from gql_server.compute.non_finite import cause_in_model
 from gql_server.compute.saes.encoding import all_finite
@@ -34,11 +34,18 @@ class GradientPass:
     """Of the token after the prompt: float32 [vocabulary], with a graph."""
     _output: Tensor
     """The layer's, a leaf of that graph, in the model's dtype and whatever shape the layer gives."""
+    _read: Tensor | None = None
+    """What the layer puts out that a transcoder reads; None where it is the same one."""
 
     @property
     def output(self) -> Tensor:
         """Return the layer's output [n_positions, n_inputs], in the model's dtype."""
         return self._output.detach().reshape(-1, self._output.shape[-1])
+
+    @property
+    def read(self) -> Tensor:
+        """Return what the SAE reads [n_positions, n_inputs], in the model's dtype."""
+        return self.output if self._read is None else self._read.reshape(-1, self._read.shape[-1])
 
     def gradient(self, score: Tensor) -> Tensor:
         """Return a score's gradient for ``output``, of its shape, once."""
@@ -49,10 +56,23 @@ class GradientPass:
 class PromptPasses:
     """Passes of one prompt as the first one of a generation is made, but that nothing is kept for others."""
 
-    def __init__(self, lm: LanguageModel, sae: SaeSource, token_ids: Sequence[int], dtype: str) -> None:
-        """Take the prompt's tokens, and the name of the model's dtype for sentences."""
-        self._lm, self._layer, self._ids, self._dtype = lm, sae.layer, list(token_ids), dtype
-        self._n_inputs, self._n_embeddings = sae.n_inputs, embedding_count(lm)
+    def __init__(
+        self,
+        lm: LanguageModel,
+        sae: SaeSource,
+        token_ids: Sequence[int],
+        dtype: str,
+        n_outputs: int | None = None,
+    ) -> None:
+        """Take the prompt's tokens, and the name of the model's dtype for sentences.
+
+        ``n_outputs`` is how many numbers per token a transcoder writes; None where as many as it reads.
+        """
+        self._lm, self._layer, self._ids, self._dtype = lm, sae.writes, list(token_ids), dtype
+        self._read = None if sae.writes == sae.layer else sae.layer
+        check_order(lm, sae.layer, sae.output_layer)
+        self._n_read, self._n_outputs = sae.n_inputs, n_outputs or sae.n_inputs
+        self._n_embeddings = embedding_count(lm)
         self._n_after = 0
         self.text = slice(0)
         """Which positions of the layer's output are the prompt's tokens; known after a pass."""
@@ -64,13 +84,20 @@ class PromptPasses:
         model's numbers are out of range.
         """
         outputs: list[Tensor] = []
-        with torch.enable_grad(), _leaf_after(self._lm, self._layer, outputs):
+        reading = ReplacementHook(1) if self._read else None
+        with torch.enable_grad(), ExitStack() as hooks:
+            hooks.enter_context(_leaf_after(self._lm, self._layer, outputs))
+            if self._read and reading:
+                hooks.enter_context(attached(self._lm, self._read, reading))
             log_probabilities = self._run(1)[0]
         if not (outputs and log_probabilities.requires_grad):
             reason = f"The language model gives no gradients of its logits for the layer {self._layer}."
             raise TaskError(reason, "CONFLICT")
-        found = GradientPass(log_probabilities, outputs[0])
-        self.text = self._text_positions(found.output)
+        found = GradientPass(log_probabilities, outputs[0], reading and reading.output)
+        self.text = self._text_positions(found.output, self._layer, self._n_outputs)
+        if self._read and self.text != self._text_positions(found.read, self._read, self._n_read):
+            reason = f"The layers {self._read} and {self._layer} give vectors for other positions."
+            raise TaskError(reason, "CONFLICT")
         return found
 
     def with_outputs(self, outputs: Tensor) -> Tensor:
@@ -83,13 +110,13 @@ class PromptPasses:
         with torch.inference_mode(), attached(self._lm, self._layer, hook):
             return self._run(len(outputs))
 
-    def _text_positions(self, output: Tensor) -> slice:
-        n_positions, n_inputs = output.shape
+    def _text_positions(self, output: Tensor, layer: str, width: int) -> slice:
+        n_positions, found = output.shape
         stop = n_positions - self._n_after
-        if n_inputs != self._n_inputs or stop < len(self._ids):
+        if found != width or stop < len(self._ids):
             reason = (
-                f"The layer {self._layer} gives {n_positions} vectors of {n_inputs} numbers for "
-                f"{len(self._ids)} tokens, not one of {self._n_inputs} for each; take an SAE on another one."
+                f"The layer {layer} gives {n_positions} vectors of {found} numbers for "
+                f"{len(self._ids)} tokens, not one of {width} for each; take an SAE on another one."
             )
             raise TaskError(reason, "CONFLICT")
         return slice(stop - len(self._ids), stop)

@@ -19,6 +19,19 @@ def why_not(lm: LanguageModel, layer: str) -> str | None:
     return trace(lm).why_not(layer)
 
 
+def check_order(lm: LanguageModel, layer: str, output_layer: str | None) -> None:
+    """Raise TaskError CONFLICT where a transcoder would write a layer before it has read its input's."""
+    if output_layer is None or why_not(lm, layer) or why_not(lm, output_layer):
+        return  # Whoever puts hooks there says so.
+    traced = trace(lm).layers
+    if traced[output_layer].order <= traced[layer].order:
+        reason = (
+            f"The transcoder writes the layer {output_layer}, which has its output before {layer}, which it"
+            " reads: import it for a layer that comes later."
+        )
+        raise TaskError(reason, "CONFLICT")
+
+
 def is_head(lm: LanguageModel, layer: str) -> bool:
     """Say whether a layer comes after the model's body, where few positions may be left."""
     module = lm.layers.name_to_layer.get(layer)

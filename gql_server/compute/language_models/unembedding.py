@@ -209,6 +209,19 @@ def _final_norm(end: _End, width: int) -> tuple[nn.Module, Tensor, bool, float]:
     raise NoUnembedding("The language model's output layer does not come right after a final norm.")
 
 
+def gain_and_bias(norm: nn.Module, width: int, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """Return a norm's gain and bias [width], by what it does to given vectors; None of what is no norm."""
+    probed = _probe(norm, width, device)
+    if probed is None:
+        return None
+    signs = torch.ones(width, device=device)
+    signs[1::2] = -1.0
+    values = {name: tensor.detach().float() for name, tensor in norm.state_dict().items()}
+    with torch.inference_mode():
+        up, down = (functional_call(norm, values, (sign * signs * _LARGE,)).float() for sign in (1, -1))
+    return probed[0].clone(), ((up + down) / 2).clone()
+
+
 def _probe(norm: nn.Module, width: int, device: torch.device) -> tuple[Tensor, bool] | None:
     """Return a norm's gain [width], and whether it takes the mean off; None of what is no norm."""
     values = {name: tensor.detach().float() for name, tensor in norm.state_dict().items()}

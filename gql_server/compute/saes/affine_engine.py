@@ -21,9 +21,11 @@ class AffineEngine(nn.Module, Engine):
 
     Parameters: ``encoder_weight`` and ``decoder_weight`` [n_latents, n_inputs], ``encoder_bias`` [n_latents],
     ``decoder_bias`` [n_inputs]. The decoder's rows are the dictionary; training keeps them at length 1.
+    A transcoder's decoder may be of another width, and it may have a ``skip_weight`` [n_outputs, n_inputs].
     """
 
     decoder_bias: nn.Parameter
+    skip_weight: nn.Parameter | None
 
     def __init__(self, n_inputs: int, n_latents: int, device: str = "cpu") -> None:
         super().__init__()
@@ -35,6 +37,19 @@ class AffineEngine(nn.Module, Engine):
         self.encoder_bias = nn.Parameter(torch.zeros(n_latents, device=device))
         self.decoder_weight = nn.Parameter(rows)
         self.decoder_bias = nn.Parameter(torch.zeros(n_inputs, device=device))
+        self.register_parameter("skip_weight", None)
+
+    def write(self, n_outputs: int, *, has_skip: bool) -> None:
+        """Make room for a transcoder's decoder weights and, with ``has_skip``, for a skip connection's.
+
+        Its training is none here: they are zeros until they are loaded.
+        """
+        n_inputs, device = self.encoder_weight.shape[1], self.decoder_bias.device
+        if n_outputs != len(self.decoder_bias):
+            self.decoder_weight = nn.Parameter(torch.zeros(self.nb_concepts, n_outputs, device=device))
+            self.decoder_bias = nn.Parameter(torch.zeros(n_outputs, device=device))
+        if has_skip:
+            self.skip_weight = nn.Parameter(torch.zeros(n_outputs, n_inputs, device=device))
 
     @abstractmethod
     def activate(self, pre_activations: Tensor) -> Tensor:
@@ -107,6 +122,9 @@ class AffineEngine(nn.Module, Engine):
         }
         if weights.threshold is not None:
             tensors["threshold"] = self.threshold_of(weights.threshold)
+        if weights.skip_weight is not None:
+            tensors["skip_weight"] = weights.skip_weight
+        self.write(len(weights.decoder_bias), has_skip=weights.skip_weight is not None)
         self.load_state_dict(tensors, assign=True)
         self.subtracts_bias = weights.subtracts_bias
 

@@ -45,7 +45,9 @@ class AffineSae(L1Sae):
         if content["k"] is not None:
             sae.sae_engine = cast("Any", sae)._initialize_sae_engine(k=content["k"])
         sae.sae_engine.subtracts_bias = content["subtracts_bias"]
-        sae.sae_engine.load_state_dict(content["state_dict"])
+        state = content["state_dict"]
+        sae.sae_engine.write(len(state["decoder_bias"]), has_skip="skip_weight" in state)
+        sae.sae_engine.load_state_dict(state)
         # In training mode BatchTopKSae would encode by batches, and change its threshold.
         sae.sae_engine.eval()
         return sae

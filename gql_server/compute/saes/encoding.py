@@ -1,7 +1,7 @@
 """Encoding and decoding with an SAE; an error where values are not finite."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.linear_engine import engine_of
@@ -63,6 +63,23 @@ def decode(sae: Sae, latents: Tensor, token_mask: Tensor | None = None) -> Tenso
     if _bad_rows(reconstructions, token_mask) is None:
         return reconstructions
     raise _of_the_sae(sae, "reconstructions")
+
+
+def n_outputs_of(sae: Sae) -> int:
+    """Return how many numbers per token it writes: as many as it reads, unless it is a transcoder."""
+    engine = engine_of(sae)
+    n_inputs: int = sae.context.n_inputs
+    return n_inputs if engine is None or engine.decoder_bias is None else len(engine.decoder_bias)
+
+
+def skipped(sae: Sae, activations: Tensor) -> Tensor | None:
+    """Return what a transcoder's skip connection makes of activations [n, n_inputs]; None without one.
+
+    [n, n_outputs], which a reconstruction has beside what latents are decoded to.
+    """
+    # Engines of other packages may lack the attribute.
+    weight: Tensor | None = getattr(engine_of(sae), "skip_weight", None)
+    return None if weight is None else nn.functional.linear(activations, weight.detach())
 
 
 def all_finite(values: Tensor) -> bool:

@@ -40,11 +40,14 @@ class Engine(ABC):
 
     ``encoder_weight`` [n_latents, n_inputs], ``encoder_bias`` [n_latents], ``decoder_bias`` [n_inputs] or
     None; ``k`` is the number of active latents per token that the class aims at, None where it has no aim.
+    A transcoder's D and b_d are [.., n_outputs]; what its ``skip_weight`` [n_outputs, n_inputs] makes of x is
+    part of what it reconstructs, but not of what decoding latents gives.
     """
 
     encoder_weight: Tensor
     encoder_bias: Tensor
     decoder_bias: Tensor | None
+    skip_weight: Tensor | None
     k: int | None
 
     # --------------------------------------------------------------------------- encoding and decoding
@@ -132,6 +135,7 @@ class Engine(ABC):
             decoder_bias=torch.zeros(dictionary.shape[1]) if bias is None else plain(bias),
             subtracts_bias=self.center is not None,
             k=self.k,
+            skip_weight=None if self.skip_weight is None else plain(self.skip_weight),
         )
 
 

@@ -13,7 +13,14 @@ from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.exclusions import token_mask
 from gql_server.compute.language_models.layer_outputs import active_stream, with_active_stream
 from gql_server.compute.language_models.layers import why_not
-from gql_server.compute.saes.encoding import all_finite, checked, decode, sparse_latents_of
+from gql_server.compute.saes.encoding import (
+    all_finite,
+    checked,
+    decode,
+    n_outputs_of,
+    skipped,
+    sparse_latents_of,
+)
 from gql_server.compute.saes.linear_engine import engine_of
 from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.worker.context import TaskError
@@ -50,6 +57,9 @@ class SaeHook(Controller, Detector):
     the SAE's sparse latents before edits, float32 on the SAE's device, chunk by chunk. Where none is set,
     ``sparse`` are those of the whole pass.
 
+    A transcoder's hook leaves alone what it reads. What it would change is kept until ``write`` gets what
+    ``output_layer`` puts out, later in the same pass.
+
     Traps that this goes round: mi_crow's hook reports pre-activations, builds a Python dict of every latent,
     and adds its bias of ones to all latents as soon as one is edited. The edits here are the hook's own,
     never the shared SAE's.
@@ -61,9 +71,12 @@ class SaeHook(Controller, Detector):
         mode: Mode = "OBSERVE",
         edits: Sequence[Edit] = (),
         exclusions: Exclusions = Exclusions(),  # noqa: B008 (it is frozen)
+        output_layer: str | None = None,
     ) -> None:
         Controller.__init__(self, hook_type=HookType.FORWARD, hook_id=f"gql_server-{uuid.uuid4().hex}")
         self.sae = sae
+        self.output_layer = output_layer
+        self._kept_change: _KeptChange | None = None
         self.mode = mode
         self.edit_mask: Tensor | None = None
         self.report_mask: Tensor | None = None
@@ -131,6 +144,9 @@ class SaeHook(Controller, Detector):
         read = self.reader or (lambda sparse, first: kept.append(sparse))
         changed: Tensor | None = None
         excluded: list[Tensor] = []
+        self._kept_change = None
+        if self.output_layer is not None:
+            self._kept_change = _KeptChange(len(rows), n_outputs_of(self.sae))
         size = len(rows) if encoded is not None else rows_at_once(self.sae)
         for first in range(0, len(rows), size):
             changes = self._pass(rows[first : first + size], first, read, excluded, encoded)
@@ -140,6 +156,17 @@ class SaeHook(Controller, Detector):
         self.excluded = torch.cat(excluded) if excluded else None
         self.sparse, self._shape = SparseLatents.joined(kept) if kept else None, shape
         return changed
+
+    def write(self, text: Tensor) -> Tensor | None:
+        """Return what replaces a text's positions [..., n_outputs] of the output layer, if anything.
+
+        They are those of which ``change`` got what the input layer puts out. TaskError (CONFLICT) where it is
+        of another width than the transcoder writes.
+        """
+        kept, self._kept_change = self._kept_change, None
+        if kept is None or kept.is_empty:
+            return None
+        return kept.applied_to(text.reshape(-1, text.shape[-1])).reshape(text.shape)
 
     def _pass(
         self,
@@ -170,8 +197,21 @@ class SaeHook(Controller, Detector):
             return None
         where = _both(None if self.edit_mask is None else self.edit_mask.flatten()[here], kept)
         if self.mode == "ERROR_PRESERVING":
-            return self._shift(activations, sparse, where, report_mask)
+            shift = self._shift(sparse, where, report_mask)
+            if shift is None:
+                return None
+            if self._kept_change is not None:
+                self._kept_change.add(first, *shift)
+                return None
+            activations = activations.clone()
+            activations[shift[0]] += shift[1]
+            return activations
         reconstruction = self._reconstruct(sparse, where, report_mask)
+        if (skip := skipped(self.sae, activations)) is not None:
+            reconstruction = reconstruction + skip
+        if self._kept_change is not None:
+            self._kept_change.put(first, reconstruction, kept)
+            return None
         return reconstruction if kept is None else torch.where(kept[:, None], reconstruction, activations)
 
     def _kept(self, activations: Tensor, here: slice) -> Tensor | None:
@@ -196,9 +236,9 @@ class SaeHook(Controller, Detector):
         return reconstruction
 
     def _shift(
-        self, activations: Tensor, sparse: SparseLatents, where: Tensor | None, report_mask: Tensor | None
-    ) -> Tensor | None:
-        """Return the activations [n, n_inputs] with what the edits change added, or None if nothing does."""
+        self, sparse: SparseLatents, where: Tensor | None, report_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return the rows at which edits change something, and what they add there; None if nothing does."""
         if len(self._neurons) == 0:
             return None
         change = self._change(sparse, where)
@@ -214,9 +254,7 @@ class SaeHook(Controller, Detector):
             before = decode(self.sae, latents[rows], report_mask)
             if shift is None:
                 shift = self.sae.decode(self._edit(latents, where)[rows]) - before
-        activations = activations.clone()
-        activations[rows] += shift
-        return activations
+        return rows, shift
 
     def _change(self, sparse: SparseLatents, where: Tensor | None) -> Tensor:
         """Return what the edits add to the edited neurons' latents, [n, n_edits]."""
@@ -238,6 +276,51 @@ class SaeHook(Controller, Detector):
         edited = latents.clone()
         edited[:, self._neurons] = after
         return edited
+
+
+class _KeptChange:
+    """What a transcoder's hook changes of a layer that comes later in the pass, by rows."""
+
+    def __init__(self, n_rows: int, n_outputs: int) -> None:
+        self._shape = (n_rows, n_outputs)
+        self._added: Tensor | None = None
+        self._put: Tensor | None = None
+        self._where = torch.ones(n_rows, dtype=torch.bool)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is changed."""
+        return self._added is None and self._put is None
+
+    def add(self, first: int, rows: Tensor, shift: Tensor) -> None:
+        """Have a shift [n, n_outputs] added at rows, counted from ``first``."""
+        if self._added is None:
+            self._added = shift.new_zeros(self._shape)
+        self._added[first + rows] += shift
+
+    def put(self, first: int, values: Tensor, where: Tensor | None) -> None:
+        """Have values [n, n_outputs] put in the place of rows from ``first``, ``where`` [n] says so."""
+        if self._put is None:
+            self._put = values.new_empty(self._shape)
+        self._put[first : first + len(values)] = values
+        if where is not None:
+            self._where[first : first + len(values)] = where.cpu()
+
+    def applied_to(self, rows: Tensor) -> Tensor:
+        """Return the layer's rows [n, n_outputs] with the change, in their dtype."""
+        if rows.shape != self._shape:
+            reason = (
+                f"The layer that the transcoder writes puts out {len(rows)} vectors of {rows.shape[1]}"
+                f" numbers where {self._shape[0]} of {self._shape[1]} are written; import it for another one."
+            )
+            raise TaskError(reason, "CONFLICT")
+        if self._put is not None:
+            put = self._put.to(rows.device, rows.dtype)
+            return torch.where(self._where[:, None].to(rows.device), put, rows)
+        assert self._added is not None
+        changed = rows.to(self._added.device, torch.float32) + self._added
+        # Rows at which nothing is added keep their bits.
+        return changed.to(rows.device, rows.dtype)
 
 
 def rows_at_once(sae: Sae) -> int:

@@ -26,6 +26,7 @@ class LinearEngine(Engine):
     """An engine of mi_crow's, seen as an Engine; the weights are its own."""
 
     decoder_bias = None
+    skip_weight = None
 
     def __init__(self, sae: TopKSae | L1Sae) -> None:
         self._dictionary = sae.sae_engine.dictionary

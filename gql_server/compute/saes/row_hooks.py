@@ -68,6 +68,7 @@ class RowHooks(Controller, Detector):
                 return None
 
     def _change(self, text: Tensor) -> Tensor | None:
+        """Change what the hooks read."""
         rows = text.reshape(*self._shape, text.shape[-1])
         whole: Tensor | None = None
         for _, same in groupby(self._parts, key=lambda part: id(part.hook.sae)):
@@ -80,6 +81,29 @@ class RowHooks(Controller, Detector):
                 whole = rows.clone() if whole is None else whole
                 whole[part.rows.to(whole.device)] = changed
         return None if whole is None else whole.reshape(text.shape)
+
+
+class RowWrites(RowHooks):
+    """Lets each of several transcoders' SaeHooks change its own rows of what its output layer puts out."""
+
+    def _change(self, text: Tensor) -> Tensor | None:
+        """Change what the hooks write; one that could not read its input writes nothing."""
+        rows = text.reshape(*self._shape, text.shape[-1])
+        whole: Tensor | None = None
+        for part in self._parts:
+            changed = _written(part, part.of(rows)) if part.error is None else None
+            if changed is not None:
+                whole = rows.clone() if whole is None else whole
+                whole[slice(None) if part.rows is None else part.rows.to(whole.device)] = changed
+        return None if whole is None else whole.reshape(text.shape)
+
+
+def _written(part: HookedRows, vectors: Tensor) -> Tensor | None:
+    try:
+        return part.hook.write(vectors)
+    except Exception as error:  # As in _changed.
+        part.error = error
+        return None
 
 
 def _changed(part: HookedRows, vectors: Tensor, sparse: SparseLatents | None) -> Tensor | None:

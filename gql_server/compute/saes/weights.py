@@ -3,7 +3,8 @@
     z = f(W_e (x - b_d) + b_e)      x_hat = z W_d + b_d
 
 with ``f`` ReLU, the k largest positive ones, or what is above thresholds. Whether the encoder subtracts
-``b_d`` is ``subtracts_bias``.
+``b_d`` is ``subtracts_bias``. A transcoder reads one layer and writes another, perhaps of another width, and
+may add ``W_s x`` to what it writes.
 """
 
 from dataclasses import dataclass
@@ -23,14 +24,16 @@ class SaeWeights:
     encoder_bias: Tensor
     """[n_latents]"""
     decoder_weight: Tensor
-    """[n_latents, n_inputs]; rows of any length."""
+    """[n_latents, n_outputs]; rows of any length. Only a transcoder's n_outputs may differ from n_inputs."""
     decoder_bias: Tensor
-    """[n_inputs]"""
+    """[n_outputs]"""
     subtracts_bias: bool
     k: int | None = None
     """The most latents of a token that are active, where that is what ``f`` does."""
     threshold: Tensor | None = None
     """[n_latents], none negative; where that is what ``f`` does."""
+    skip_weight: Tensor | None = None
+    """[n_outputs, n_inputs]; of transcoders with a skip connection."""
 
     @property
     def n_latents(self) -> int:

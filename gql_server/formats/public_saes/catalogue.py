@@ -11,19 +11,14 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from gql_server.formats.sae_sources.places import place_of
 from gql_server.formats.sae_sources.registry import FORMATS
 
 _UNREAD_FORMATS = {
-    "CIRCUIT_TRACER": "circuit-tracer's layer files",
     "CONNOR_ROB": "the .pt files of its own that this repository has",
     "TEMPORAL": "temporal SAEs, which need the tokens before",
 }
 """Formats of the catalogue that no reader here knows."""
 _REFUSED_ARCHITECTURES = {
-    "transcoder": "a transcoder, which writes another place than it reads",
-    "jumprelu_transcoder": "a transcoder, which writes another place than it reads",
-    "jumprelu_skip_transcoder": "a transcoder, which writes another place than it reads",
     "cross_layer_transcoder": "a transcoder that writes several layers",
     "gated": "a gated SAE, for which there is no class here",
 }
@@ -79,9 +74,6 @@ class PublicSae:
             return f"It is {reason}."
         if reason := _REFUSED_NORMALIZATIONS.get(self.normalization or ""):
             return f"It {reason}."
-        place = place_of(self.reads)
-        if place is None or place.kind is None:
-            return f"It is for {place.inside if place else self.reads}, which is no layer here."
         if self.reads == "hook_embed":
             return "It is for embeddings that are scaled, which no layer here is known to put out."
         return None

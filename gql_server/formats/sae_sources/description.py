@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gql_server.formats.sae_sources.refusing import NotRepresentable
+from gql_server.formats.sae_sources.places import is_before_gain
+from gql_server.formats.sae_sources.refusing import NotRepresentable, shown
 from gql_server.formats.sae_sources.tensor_files import FLOAT_BYTES, TensorFile, TensorHeader
 
 
@@ -45,6 +46,8 @@ class Threshold:
     is_logarithm: bool = False
     is_of_unit_rows: bool = False
     """Whether it is compared with latents times the lengths of their decoder rows, by which it is divided."""
+    has_relu: bool = True
+    """Whether only what is above 0 passes as well; if not, one below 0 would let negative ones pass."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class WeightsPlan:
     """Which tensors of a file become the weights of an SAE of a class here.
 
     z = f(W_e (x - b_d) + b_e)      x_hat = z W_d + b_d
+
+    A transcoder's x_hat is of another place, and may have ``skip`` times x beside.
     """
 
     file: str
@@ -65,14 +70,16 @@ class WeightsPlan:
     unit_rows: UnitRows | None = None
     ones: TensorHeader | None = None
     """A vector that may only be of ones, one for each latent."""
+    skip: Part | None = None
+    """[n_outputs, n_inputs]; transposed where it is stored the other way round."""
 
 
 @dataclass(frozen=True)
 class SaeDescription:
     """An SAE that can be taken over, as far as it is told without reading its weights.
 
-    An SAE reads one place of a language model and writes one: today both are the output of a module, and the
-    same one. Neither normalizes its input by token.
+    An SAE reads one place of a language model and writes one, both the output of a module: the same one
+    unless it is a transcoder. It does not normalize its input by token.
     """
 
     format: str
@@ -97,9 +104,26 @@ class SaeDescription:
     """What was folded into the weights, and what else there is to know, in sentences."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Plain values that the source says of itself."""
+    is_transcoder: bool | None = False
+    """Whether it writes another place than it reads; None where the source does not tell."""
+    output_place: str | None = None
+    """Where a transcoder writes, as the source names it."""
+    n_outputs: int | None = None
+    """How many numbers per token a transcoder writes; None for as many as it reads."""
 
-    def check_fits(self, width: int | None, max_latents: int) -> None:
-        """Raise NotRepresentable where it is for another width, or has more neurons than it may."""
+    @property
+    def reads_before_gain(self) -> bool:
+        """Whether it is a transcoder of a norm's value before its gain, which can go into the encoder."""
+        subtracts = self.weights is None or self.weights.subtracts_bias
+        return bool(self.is_transcoder) and is_before_gain(self.place) and not subtracts
+
+    def check_fits(self, width: int | None, max_latents: int, output_width: int | None = None) -> None:
+        """Raise NotRepresentable where it is for other widths, or has more neurons than it may."""
+        n_outputs = self.n_outputs or self.n_inputs
+        if output_width not in (None, n_outputs):
+            raise NotRepresentable(
+                f"The transcoder writes {n_outputs} numbers per token; the output layer's are {output_width}."
+            )
         if width not in (None, self.n_inputs):
             raise NotRepresentable(
                 f"The SAE is for activations of width {self.n_inputs}; the layer's are {width} wide."
@@ -114,7 +138,22 @@ class SaeDescription:
     @property
     def most_bytes(self) -> int:
         """The most bytes that a file of its weights can have: in double precision, with a little beside."""
-        return 8 * (2 * self.n_inputs + 8) * self.n_latents + 64 * 1024 * 1024
+        n_outputs = self.n_outputs or self.n_inputs
+        skip = 8 * n_outputs * self.n_inputs if self.is_transcoder else 0
+        return 8 * (self.n_inputs + n_outputs + 8) * self.n_latents + skip + 64 * 1024 * 1024
+
+
+def check_written(described: SaeDescription, output_layer: str | None) -> None:
+    """Raise NotRepresentable where an SAE would write another layer than it reads, a transcoder the same."""
+    if output_layer is not None and described.is_transcoder is False:
+        raise NotRepresentable(
+            "It is an SAE, which gives back the layer that it reads: leave the output layer out."
+        )
+    if output_layer is None and described.is_transcoder:
+        raise NotRepresentable(
+            f"It is a transcoder, which writes {shown(described.output_place)}: name the output layer,"
+            " another one than the one that it reads."
+        )
 
 
 @dataclass(frozen=True)
@@ -124,10 +163,17 @@ class Sizes:
     n_inputs: int
     n_latents: int
     said_by: str = "its biases"
+    n_outputs: int | None = None
+    """Of a transcoder; None where it is n_inputs."""
 
-    def matrix(self, file: TensorFile, name: str, *, by_input: bool = False) -> Part:
-        """Return a matrix; ``by_input`` where it is stored as [n_inputs, n_latents]."""
-        shape = [self.n_latents, self.n_inputs]
+    def matrix(
+        self, file: TensorFile, name: str, *, by_input: bool = False, width: int | None = None
+    ) -> Part:
+        """Return a matrix; ``by_input`` where it is stored as [n_inputs, n_latents].
+
+        ``width`` is in the place of n_inputs where it is given.
+        """
+        shape = [self.n_latents, width or self.n_inputs]
         return Part(file.weight(name, shape[::-1] if by_input else shape, self.said_by), by_input)
 
     def latents(self, file: TensorFile, name: str) -> Part:
@@ -137,6 +183,11 @@ class Sizes:
     def inputs(self, file: TensorFile, name: str) -> Part:
         """Return a vector with a value for each input."""
         return Part(file.weight(name, [self.n_inputs], self.said_by))
+
+    def skip(self, file: TensorFile, name: str, *, by_input: bool = False) -> Part:
+        """Return a transcoder's skip connection; ``by_input`` where it is stored as [n_inputs, n_outputs]."""
+        shape = [self.n_outputs or self.n_inputs, self.n_inputs]
+        return Part(file.weight(name, shape[::-1] if by_input else shape, self.said_by), by_input)
 
     def plan(
         self,
@@ -161,8 +212,8 @@ class Sizes:
             file=file.name,
             encoder_weight=self.matrix(file, encoder, by_input=encoder_by_input),
             encoder_bias=self.latents(file, encoder_bias),
-            decoder_weight=self.matrix(file, decoder, by_input=decoder_by_input),
-            decoder_bias=self.inputs(file, decoder_bias),
+            decoder_weight=self.matrix(file, decoder, by_input=decoder_by_input, width=self.n_outputs),
+            decoder_bias=Part(file.weight(decoder_bias, [self.n_outputs or self.n_inputs], self.said_by)),
             subtracts_bias=subtracts_bias,
         )
 

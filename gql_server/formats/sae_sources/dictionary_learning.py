@@ -64,12 +64,13 @@ def describe(files: SourceFiles) -> SaeDescription:
     config = files.json_if_any(CONFIG)
     trainer = config.get("trainer")
     trainer = trainer if isinstance(trainer, dict) else {}
-    _check_side(config)
+    is_transcoder = _is_transcoder(config)
     file = files.tensors(name)
     found = _class_of(file, trainer)
     k = _k(files, name, trainer) if "TopK" in found else None
     sizes, plan = _PLANS[found](file)
-    place = _place(trainer)
+    # Of a transcoder it is the module that is written and whose input is read.
+    place = None if is_transcoder else _place(trainer)
     return SaeDescription(
         format="DICTIONARY_LEARNING",
         architecture=found,
@@ -80,6 +81,8 @@ def describe(files: SourceFiles) -> SaeDescription:
         files=(*([CONFIG] if CONFIG in files.names else []), name),
         weights=plan,
         place=place,
+        is_transcoder=is_transcoder,
+        output_place=_place(trainer) if is_transcoder else None,
         computed_in=narrow_dtype(plan),
         metadata=metadata_of(
             found,
@@ -95,14 +98,16 @@ def _file(files: SourceFiles) -> str | None:
     return files.pick("ae.pt") or files.checkpoint
 
 
-def _check_side(config: dict[str, Any]) -> None:
+def _is_transcoder(config: dict[str, Any]) -> bool:
+    """Whether it goes from a module's input to its output. NotRepresentable where it is for an input."""
     buffer = config.get("buffer")
     side = buffer.get("io", "out") if isinstance(buffer, dict) else "out"
-    if side != "out":
+    if side not in ("out", "in_and_out", "in->out"):
         raise NotRepresentable(
-            f"It is for the input of a module, or from one to its output (buffer.io is {shown(side)}): only"
-            " SAEs of a module's output can be imported."
+            f"It is for the input of a module (buffer.io is {shown(side)}): only SAEs of a module's output,"
+            " and transcoders from its input to that, can be imported."
         )
+    return side != "out"
 
 
 def _class_of(file: TensorFile, trainer: dict[str, Any]) -> str:

@@ -20,12 +20,6 @@ from gql_server.formats.sae_sources.tensor_files import TensorFile
 TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
 _REPOSITORY = r"gemma-scope-([0-9]+b-(?:pt|it))-(?:res|mlp|att|transcoders)(?:-all)?(?:/|$)"
 _KIND = r"gemma-scope-[0-9]+b-(?:pt|it)-(res|mlp|att|transcoders)(?:-all)?(?:/|$)"
-_REFUSED = {
-    "transcoders": (
-        "It is a transcoder, which gives what another layer puts out: only SAEs, which give back their own"
-        " layer's output, can be imported."
-    ),
-}
 
 
 def matches(files: SourceFiles) -> bool:
@@ -39,8 +33,6 @@ def describe(files: SourceFiles) -> SaeDescription:
     if name is None:
         raise NotRepresentable("The directory has no params.npz, or several: name one.")
     kind = files.in_path(_KIND)
-    if kind in _REFUSED:
-        raise NotRepresentable(_REFUSED[kind])
     if files.in_path(r"(?:^|/)(embedding)/"):
         raise NotRepresentable(
             "It is for embeddings that are scaled by the square root of their width, which differs between"
@@ -49,6 +41,9 @@ def describe(files: SourceFiles) -> SaeDescription:
     file = files.tensors(name)
     plan = plan_of(file)
     layer = files.in_path(r"layer_(\d{1,4})/")
+    output = None
+    if kind == "transcoders" and layer is not None:
+        output = f"model.layers.{layer}.post_feedforward_layernorm.output"
     return SaeDescription(
         format="GEMMA_SCOPE",
         architecture="jumprelu",
@@ -59,12 +54,15 @@ def describe(files: SourceFiles) -> SaeDescription:
         files=(name,),
         weights=plan,
         place=_place(kind, layer),
+        is_transcoder=None if kind is None else kind == "transcoders",
+        output_place=output,
         prepends_bos=True,
         metadata=metadata_of(
             "jumprelu",
             plan,
             model_name=_model(files.in_path(_REPOSITORY)),
             place=_place(kind, layer),
+            output_place=output,
             l0=files.in_path(r"average_l0_(\d{1,6})"),
             context_size=1024,
             prepend_bos=True,
@@ -77,19 +75,29 @@ def spelled(file: TensorFile, name: str) -> str:
     return name if name in file.tensors else name.lower()
 
 
-def plan_of(file: TensorFile) -> WeightsPlan:
-    """Return how a file's tensors become a JumpReLU SAE that does not subtract its decoder bias."""
+def plan_of(file: TensorFile, *, skip: str | None = None) -> WeightsPlan:
+    """Return how a file's tensors become a JumpReLU SAE that does not subtract its decoder bias.
+
+    ``skip`` is the name of a transcoder's skip connection [n_inputs, n_outputs].
+    """
     encoder, encoder_bias, decoder, decoder_bias, threshold = (spelled(file, name) for name in TENSORS)
-    file.check_names({encoder, encoder_bias, decoder, decoder_bias, threshold}, set(), "JumpReLU")
+    wanted = {encoder, encoder_bias, decoder, decoder_bias, threshold} | ({skip} if skip else set())
+    file.check_names(wanted, set(), "JumpReLU")
     sizes = Sizes(file.size(decoder_bias), file.size(encoder_bias))
     names = (encoder, encoder_bias, decoder, decoder_bias)
     plan = sizes.plan(file, names, subtracts_bias=False, encoder_by_input=True)
-    return replace(plan, threshold=Threshold(sizes.latents(file, threshold)))
+    return replace(
+        plan,
+        threshold=Threshold(sizes.latents(file, threshold)),
+        skip=sizes.skip(file, skip, by_input=True) if skip else None,
+    )
 
 
 def _place(kind: str | None, layer: str | None) -> str | None:
     if kind is None or layer is None:
         return None
+    if kind == "transcoders":  # The gain is in the MLP's weights, as they say.
+        return f"blocks.{layer}.ln2.hook_normalized"
     place = {"res": "output", "mlp": "post_feedforward_layernorm.output", "att": "self_attn.o_proj.input"}
     return f"model.layers.{layer}.{place[kind]}"
 

@@ -1,6 +1,6 @@
 """Gemma Scope 2 (for Gemma 3): params.safetensors, with a config.json or a path that says what it is.
 
-It computes as Gemma Scope does.
+It computes as Gemma Scope does; a transcoder may add x W_skip (affine_skip_connection, [d_in, d_out]).
 """
 
 from typing import Any
@@ -9,9 +9,10 @@ from gql_server.formats.sae_sources.description import SaeDescription, metadata_
 from gql_server.formats.sae_sources.gemma_scope import plan_of, spelled
 from gql_server.formats.sae_sources.places import place_of
 from gql_server.formats.sae_sources.refusing import NotRepresentable, shown
-from gql_server.formats.sae_sources.source_files import SourceFiles, number, text
+from gql_server.formats.sae_sources.source_files import SourceFiles, flag, number, text
 
 WEIGHTS, CONFIG = "params.safetensors", "config.json"
+SKIP = "affine_skip_connection"
 _SEVERAL = r"params_layer_\d+\.safetensors"
 _KINDS = r"(?:^|/)(resid_post|attn_out|mlp_out|transcoder|crosscoder|clt)(?:_all)?(?:/|$)"
 
@@ -33,9 +34,15 @@ def describe(files: SourceFiles) -> SaeDescription:
     config = files.json_if_any(CONFIG)
     kind = files.in_path(_KINDS)
     place = _place(config, kind, files.in_path(r"layer_(\d{1,4})_"))
-    _check(config, kind, place)
+    is_transcoder = _is_transcoder(config, kind)
+    said = text(config, "hf_hook_point_out")
+    output = said or (_written(kind, files.in_path(r"layer_(\d{1,4})_")) if is_transcoder else place)
+    _check(config, kind, place, output, is_transcoder=is_transcoder)
     file = files.tensors(WEIGHTS)
-    plan = plan_of(file)
+    has_skip = SKIP in file.tensors if config.get("affine_connection") is None else _is_affine(config)
+    if has_skip and not is_transcoder:
+        raise NotRepresentable("It has an affine connection beside its latents, which no SAE here has.")
+    plan = plan_of(file, skip=SKIP if has_skip else None)
     return SaeDescription(
         format="GEMMA_SCOPE_2",
         architecture="jumprelu",
@@ -46,6 +53,8 @@ def describe(files: SourceFiles) -> SaeDescription:
         files=(*([CONFIG] if CONFIG in files.names else []), WEIGHTS),
         weights=plan,
         place=place,
+        is_transcoder=is_transcoder,
+        output_place=output if is_transcoder else None,
         prepends_bos=True,
         computed_in=narrow_dtype(plan),
         metadata=metadata_of(
@@ -53,6 +62,7 @@ def describe(files: SourceFiles) -> SaeDescription:
             plan,
             model_name=text(config, "model_name"),
             place=place,
+            output_place=output if is_transcoder else None,
             l0=number(config, "l0"),
             prepend_bos=True,
         ),
@@ -67,32 +77,49 @@ def _place(config: dict[str, Any], kind: str | None, layer: str | None) -> str |
         "resid_post": "output",
         "mlp_out": "post_feedforward_layernorm.output",
         "attn_out": "self_attn.o_proj.input",
+        "transcoder": "pre_feedforward_layernorm.output",
     }.get(kind or "")
     return module and f"model.layers.{layer}.{module}"
 
 
-def _check(config: dict[str, Any], kind: str | None, place: str | None) -> None:
-    if config.get("type", "sae") != "sae" or kind in ("transcoder", "crosscoder", "clt"):
+def _written(kind: str | None, layer: str | None) -> str | None:
+    """Return where a transcoder writes whose configuration does not say it."""
+    if kind != "transcoder" or layer is None:
+        return None
+    return f"model.layers.{layer}.post_feedforward_layernorm.output"
+
+
+def _is_transcoder(config: dict[str, Any], kind: str | None) -> bool:
+    return bool(config.get("type", kind if kind == "transcoder" else "sae") == "transcoder")
+
+
+def _is_affine(config: dict[str, Any]) -> bool:
+    return flag(CONFIG, config, "affine_connection", default=False)
+
+
+def _check(
+    config: dict[str, Any], kind: str | None, place: str | None, output: str | None, *, is_transcoder: bool
+) -> None:
+    if config.get("type", "sae") not in ("sae", "transcoder") or kind in ("crosscoder", "clt"):
         raise NotRepresentable(
-            f"It is a {shown(config.get('type', kind))}, which gives what another layer puts out: only SAEs,"
-            " which give back their own layer's output, can be imported."
+            f"It is a {shown(config.get('type', kind))}, which reads or writes several layers: only SAEs and"
+            " transcoders, which read one layer and write one, can be imported."
         )
     if config.get("architecture", "jump_relu") != "jump_relu":
         raise NotRepresentable(
             f"{CONFIG}: the architecture is {shown(config['architecture'])}, not jump_relu."
         )
-    if config.get("affine_connection"):
-        raise NotRepresentable("It has an affine connection beside its latents, which no SAE here has.")
-    check_output(place, config.get("hf_hook_point_out", place))
-
-
-def check_output(place: Any, output: Any) -> None:
-    """Raise NotRepresentable where a source reads one place and writes another, or no module's output."""
-    if place != output:
+    if not is_transcoder and place != output:
         raise NotRepresentable(
-            f"It is a transcoder, from {shown(place)} to {shown(output)}: only SAEs, which give back their"
-            " own layer's output, can be imported."
+            f"{CONFIG} says that it is an SAE, but also that it goes from {shown(place)} to {shown(output)},"
+            " as a transcoder does."
         )
-    found = place_of(place) if isinstance(place, str) else None
-    if found is not None and found.inside is not None:
-        raise NotRepresentable(f"It is for {found.inside}, which no layer here puts out.")
+    check_places(place, output)
+
+
+def check_places(*places: str | None) -> None:
+    """Raise NotRepresentable where a source reads or writes a place that is no module's output."""
+    for name in places:
+        found = place_of(name)
+        if found is not None and found.inside is not None:
+            raise NotRepresentable(f"It is for {found.inside}, which no layer here puts out.")

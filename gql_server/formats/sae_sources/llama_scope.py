@@ -20,7 +20,8 @@ from gql_server.formats.sae_sources.description import (
     narrow_dtype,
     scaled,
 )
-from gql_server.formats.sae_sources.gemma_scope_2 import check_output
+from gql_server.formats.sae_sources.gemma_scope_2 import check_places
+from gql_server.formats.sae_sources.places import is_before_gain
 from gql_server.formats.sae_sources.refusing import NotRepresentable, shown
 from gql_server.formats.sae_sources.source_files import SourceFiles, flag, positive, text, whole_number
 from gql_server.formats.sae_sources.tensor_files import TensorFile
@@ -64,6 +65,8 @@ def describe(files: SourceFiles) -> SaeDescription:
         files=(config, weights),
         weights=plan,
         place=hook_in,
+        is_transcoder=hook_in != hook_out,
+        output_place=hook_out if hook_in != hook_out else None,
         computed_in=narrow_dtype(plan),
         notes=_notes(s_in, s_out, plan),
         metadata=metadata_of(
@@ -73,10 +76,11 @@ def describe(files: SourceFiles) -> SaeDescription:
 
 
 def hooks(cfg: dict[str, Any]) -> tuple[str, str]:
-    """Return the places that it reads and writes. NotRepresentable where they differ, or are no outputs."""
+    """Return the places that it reads and writes. NotRepresentable where they are no outputs."""
     place = text(cfg, "hook_point_in") or text(cfg, "hook_point") or ""
     output = text(cfg, "hook_point_out") or place
-    check_output(place, output)
+    # A transcoder's encoder can take the norm's gain in.
+    check_places(output, *([] if place != output and is_before_gain(place) else [place]))
     return place, output
 
 
@@ -151,16 +155,26 @@ def _plan(
     others = {name for name in file.tensors if name == LOG_THRESHOLD or name.startswith(f"{NORM}.")}
     file.check_names(wanted, others, "Llama Scope")
     includes_norm = flag(config, cfg, "sparsity_include_decoder_norm", default=True)
+    subtracts = flag(
+        # The library's default has changed between the two layouts.
+        config,
+        cfg,
+        "apply_decoder_bias_to_pre_encoder",
+        default=config == HYPERPARAMETERS,
+    )
+    hook_in, hook_out = hooks(cfg)
+    if subtracts and hook_in != hook_out:
+        raise NotRepresentable(
+            "It subtracts its decoder's bias (apply_decoder_bias_to_pre_encoder), which is of another place"
+            " than its inputs."
+        )
     return WeightsPlan(
         file=file.name,
         encoder_weight=sizes.matrix(file, "encoder.weight"),
         encoder_bias=scaled(sizes.latents(file, "encoder.bias"), 1 / s_in),
         decoder_weight=scaled(sizes.matrix(file, "decoder.weight", by_input=True), s_in / s_out),
         decoder_bias=scaled(sizes.inputs(file, "decoder.bias"), 1 / s_out) if has_bias else None,
-        # The library's default has changed between the two layouts.
-        subtracts_bias=flag(
-            config, cfg, "apply_decoder_bias_to_pre_encoder", default=config == HYPERPARAMETERS
-        ),
+        subtracts_bias=subtracts,
         threshold=threshold,
         unit_rows=(
             UnitRows("sparsity_include_decoder_norm", "Language-Model-SAEs", "float32")

@@ -56,6 +56,8 @@ def describe(files: SourceFiles) -> SaeDescription:
         files=(CONFIG, weights),
         weights=plan,
         place=hook_in,
+        is_transcoder=hook_in != hook_out,
+        output_place=hook_out if hook_in != hook_out else None,
         computed_in=narrow_dtype(plan),
         notes=_notes(plan, s_in, s_out),
         metadata=metadata_of(

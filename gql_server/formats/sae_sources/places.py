@@ -29,6 +29,9 @@ _SUFFIX = ".input"
 _HOOKS = ("resid_post", "resid_mid", "attn_out", "mlp_out")
 _HOOKS_INSIDE = ("attn.hook_z", "mlp.hook_post")
 
+NORMS_BEFORE_MLP = ("pre_feedforward_layernorm", "post_attention_layernorm", "ln_2", "ffn_norm")
+"""What the norm before an MLP is called; where there are norms behind as well, the first alone."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -46,7 +49,7 @@ class Place:
     is_behind_norm: bool = False
     """Whether it is what the norm behind the module puts out, in models that have one there."""
     is_before_mlp: bool = False
-    """Whether it is what the norm before the MLP puts out."""
+    """Whether it is what the norm before the MLP puts out, whatever that is called: the MLP's input."""
     inside: str | None = None
     """In words, what it is instead of what a module reads or puts out."""
 
@@ -64,6 +67,11 @@ def place_of(name: str | None) -> Place | None:
     return None
 
 
+def is_before_gain(name: str | None) -> bool:
+    """Whether a name is that of the value that the norm before an MLP has before its gain."""
+    return name is not None and name.startswith("blocks.") and name.endswith(".ln2.hook_normalized")
+
+
 def _hook(block: int, hook: str) -> Place | None:
     return {
         "resid_pre": Place("BLOCK", block - 1) if block else Place("INPUT", 0, reads="BLOCK"),
@@ -76,7 +84,9 @@ def _hook(block: int, hook: str) -> Place | None:
         "mlp.hook_in": Place("NORM", block, is_before_mlp=True),
         "mlp.hook_post": Place("INPUT", block, reads="MLP"),
         "ln1.hook_normalized": Place(None, block, inside="a norm's value before its gain"),
-        "ln2.hook_normalized": Place(None, block, inside="a norm's value before its gain"),
+        "ln2.hook_normalized": Place(
+            "NORM", block, is_before_mlp=True, inside="a norm's value before its gain"
+        ),
     }.get(hook)
 
 
@@ -112,6 +122,9 @@ def is_elsewhere(place: Place, kind: str, depth: int | None, layer: str, norms_b
         return False
     if (place.kind is None) or place.depth != depth:
         return True
+    if place.is_before_mlp:
+        names = ("pre_feedforward_layernorm",) if norms_behind else NORMS_BEFORE_MLP
+        return kind != "NORM" or not any(layer.endswith(f"_{name}") for name in names)
     if place.is_behind_norm and norms_behind is not False:
         behind = kind == "NORM" and layer.endswith(f"_{NORMS_BEHIND[str(place.kind)]}")
         return not behind and (norms_behind is True or kind != place.kind)
@@ -132,13 +145,16 @@ class Places:
         self.norms_behind = any(name.endswith(f"_{NORMS_BEHIND['MLP']}") for name in names)
         """Whether there are norms behind attention and MLP, as in Gemma 2; not only before them."""
 
-    def layer_of(self, name: str | None) -> str | None:
+    def layer_of(self, name: str | None, *, takes_gain: bool = False) -> str | None:
         """Return the layer that a name of TransformerLens or Hugging Face means; None where it is none.
 
-        None also where several may be meant.
+        None also where several may be meant. Where a norm's gain is taken in (``takes_gain``), the value
+        before it is what the norm puts out.
         """
         place = place_of(name)
-        if place is None or (str(name).endswith(".hook_mlp_in") and not self.norms_behind):
+        if place is None or (place.inside is not None and not takes_gain):
+            return None
+        if str(name).endswith(".hook_mlp_in") and not self.norms_behind:
             # TransformerLens' own is before the norm; what SAELens calls so of Gemma 3 is behind it.
             return None
         return self._layer_at(place)
@@ -161,8 +177,6 @@ class Places:
 
     def _layer_at(self, place: Place) -> str | None:
         depth = place.depth
-        if place.inside is not None:
-            return None
         if place.kind == "EMBEDDING":
             return self._only(None, lambda name: _EMBEDDING_LAYER.fullmatch(name) is not None, "EMBEDDING")
         if place.is_before_mlp:

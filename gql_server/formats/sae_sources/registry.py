@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gql_server.formats.sae_sources import (
+    circuit_tracer,
     dictionary_learning,
     gemma_scope,
     gemma_scope_2,
@@ -137,6 +138,14 @@ FORMATS = {
         linear_pairs.describe_qresearch,
         frozenset(),
         frozenset(linear_pairs.QRESEARCH),
+    ),
+    "CIRCUIT_TRACER": Format(
+        "circuit-tracer",
+        "layer_N.safetensors with W_enc, b_enc, W_dec and b_dec",
+        circuit_tracer.matches,
+        circuit_tracer.describe,
+        frozenset(),
+        frozenset(circuit_tracer.TENSORS) | {circuit_tracer.THRESHOLD},
     ),
 }
 """By what SaeSourceFormat calls them; the first that matches counts."""

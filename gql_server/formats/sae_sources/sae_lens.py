@@ -3,7 +3,8 @@
 The formulas are those of sae-lens 6: ``StandardSAE``, ``TopKSAE`` and ``JumpReLUSAE``. With
 ``rescale_acts_by_decoder_norm`` a TopKSAE multiplies its pre-activations by the lengths of the decoder's
 rows, and divides its latents by them again before it decodes: that is the same as other weights, which are
-used here.
+used here. A transcoder has the latents of a StandardSAE or a JumpReLUSAE that subtracts nothing; with a skip
+connection x W_skipᵀ is added, with x as it is.
 """
 
 from dataclasses import replace
@@ -43,13 +44,16 @@ def describe(files: SourceFiles) -> SaeDescription:
     return SaeDescription(
         format="SAE_LENS",
         architecture=config.architecture,
-        sae_class=IMPORTED_AS[config.architecture],
+        sae_class=IMPORTED_AS[config.latents],
         n_inputs=config.n_inputs,
         n_latents=config.n_latents,
         k=config.k,
         files=(CFG_FILE, WEIGHTS_FILE),
         weights=plan,
         place=config.metadata.get("hook_name"),
+        is_transcoder=config.n_outputs is not None,
+        output_place=config.metadata.get("hook_name_out") if config.n_outputs is not None else None,
+        n_outputs=config.n_outputs,
         prepends_bos=config.prepends_bos,
         computed_in=config.dtype if FLOAT_BYTES[config.dtype] < FLOAT_BYTES["float32"] else None,
         notes=[*folded, *config.notes_on_processing],
@@ -59,9 +63,10 @@ def describe(files: SourceFiles) -> SaeDescription:
 
 def _plan(config: SaeLensConfig, file: TensorFile) -> WeightsPlan:
     wanted = {"W_enc", "b_enc", "W_dec", "b_dec"}
-    wanted |= {"threshold"} if config.architecture == "jumprelu" else set()
+    wanted |= {"threshold"} if config.latents == "jumprelu" else set()
+    wanted |= {"W_skip"} if config.has_skip else set()
     file.check_names(wanted, {SCALING_FACTOR}, config.architecture)
-    sizes = Sizes(config.n_inputs, config.n_latents, "d_in and d_sae")
+    sizes = Sizes(config.n_inputs, config.n_latents, "d_in and d_sae", config.n_outputs)
     names = ("W_enc", "b_enc", "W_dec", "b_dec")
     plan = replace(
         sizes.plan(file, names, subtracts_bias=config.subtracts_bias, encoder_by_input=True),
@@ -70,6 +75,7 @@ def _plan(config: SaeLensConfig, file: TensorFile) -> WeightsPlan:
             UnitRows("rescale_acts_by_decoder_norm", "SAELens", config.dtype) if config.rescales else None
         ),
         ones=file.tensors.get(SCALING_FACTOR),
+        skip=sizes.skip(file, "W_skip") if config.has_skip else None,
     )
     for name in sorted(wanted):
         _check_not_rounded(name, file.tensors[name].dtype, config.dtype)

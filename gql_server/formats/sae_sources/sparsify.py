@@ -1,8 +1,11 @@
 """EleutherAI's sparsify: cfg.json and sae.safetensors, a directory for each hookpoint.
 
-z = relu((x - b_dec) W_encᵀ + b_enc), of which the k largest are kept; x_hat = a W_dec + b_dec.
+z = relu((x - b_dec) W_encᵀ + b_enc), of which the k largest are kept; x_hat = a W_dec + b_dec. A transcoder
+goes from a module's input to its output; with ``transcode`` nothing is subtracted, but the older ones, which
+have ``skip_connection`` alone, do subtract; x W_skipᵀ is added, with x as it is.
 """
 
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -17,6 +20,7 @@ from gql_server.formats.sae_sources.refusing import NotRepresentable, shown
 from gql_server.formats.sae_sources.source_files import SourceFiles, flag, whole_number
 
 CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
+SKIP = "W_skip"
 TENSORS = {"encoder.weight", "encoder.bias", "W_dec", "b_dec"}
 
 
@@ -36,10 +40,15 @@ def describe(files: SourceFiles) -> SaeDescription:
         n_latents = whole_number(CONFIG, cfg, "num_latents")
     k = whole_number(CONFIG, cfg, "k")
     _check_activation(cfg, k, n_latents)
-    file.check_names(TENSORS, set(), "sparsify's")
+    has_skip = flag(CONFIG, cfg, "skip_connection", default=False)
+    transcodes = flag(CONFIG, cfg, "transcode", default=False)
+    file.check_names(TENSORS | ({SKIP} if has_skip else set()), set(), "sparsify's")
     sizes = Sizes(n_inputs, n_latents, "d_in and num_latents")
-    plan = sizes.plan(file, ("encoder.weight", "encoder.bias", "W_dec", "b_dec"), subtracts_bias=True)
-    place = _hookpoint(files.path)
+    names = ("encoder.weight", "encoder.bias", "W_dec", "b_dec")
+    plan = sizes.plan(file, names, subtracts_bias=not transcodes)
+    plan = replace(plan, skip=sizes.skip(file, SKIP) if has_skip else None)
+    hookpoint, is_transcoder = _hookpoint(files.path), transcodes or has_skip
+    place = f"{hookpoint}.input" if hookpoint and is_transcoder else hookpoint
     return SaeDescription(
         format="SPARSIFY",
         architecture="topk",
@@ -50,18 +59,14 @@ def describe(files: SourceFiles) -> SaeDescription:
         files=(CONFIG, WEIGHTS),
         weights=plan,
         place=place,
+        is_transcoder=is_transcoder,
+        output_place=hookpoint if is_transcoder else None,
         computed_in=narrow_dtype(plan),
         metadata=metadata_of("topk", plan, place=place),
     )
 
 
 def _check(cfg: dict[str, Any]) -> None:
-    for name in ("transcode", "skip_connection"):
-        if flag(CONFIG, cfg, name, default=False):
-            raise NotRepresentable(
-                f"It is a transcoder ({name}), which gives what another layer puts out: only SAEs, which give"
-                " back their own layer's output, can be imported."
-            )
     if flag(CONFIG, cfg, "signed", default=False):
         raise NotRepresentable("Its latents may be negative (signed), which no class here has.")
 

@@ -103,7 +103,6 @@ def test_gemma_scopes_path_says_the_place(path: str, place: str | None, tmp_path
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("gemma-scope-2b-pt-transcoders/layer_3/width_16k/average_l0_7", "a transcoder"),
         ("gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6", "for embeddings"),
     ],
 )
@@ -238,11 +237,11 @@ def test_gemma_scope_2_computes_as_published(
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"type": "transcoder"}, "a 'transcoder'"),
+        ({"type": "clt"}, "a 'clt'"),
         ({"type": "crosscoder"}, "a 'crosscoder'"),
         ({"affine_connection": True}, "an affine connection"),
         ({"architecture": "topk"}, "architecture is 'topk'"),
-        ({"hf_hook_point_out": "model.layers.18.output"}, "a transcoder, from"),
+        ({"hf_hook_point_out": "model.layers.18.output"}, "as a transcoder does"),
     ],
 )
 def test_what_gemma_scope_2_has_beside_saes_of_outputs_is_refused(
@@ -278,8 +277,8 @@ def test_an_l0_that_no_file_of_json_takes_is_left_out(l0: str, tmp_path: Path) -
 
 
 def test_a_path_tells_what_no_config_json_does(tmp_path: Path) -> None:
-    path = gemma_scope_2(tmp_path / "transcoder" / "layer_17_width_16k_l0_big", None, weights())
-    with pytest.raises(NotRepresentable, match="a 'transcoder'"):
+    path = gemma_scope_2(tmp_path / "crosscoder" / "layer_17_width_16k_l0_big", None, weights())
+    with pytest.raises(NotRepresentable, match="a 'crosscoder'"):
         found(path)
 
 
@@ -322,14 +321,14 @@ def test_headers_that_do_not_fit_their_file_are_refused(what: str, tmp_path: Pat
 def test_weights_that_change_before_the_job_reads_them_are_refused(tmp_path: Path) -> None:
     path = gemma_scope_2(tmp_path / "sae", CONFIG, weights())
     task = task_for(path)
-    write_json(path / "config.json", CONFIG | {"type": "transcoder"})
+    write_json(path / "config.json", CONFIG | {"type": "crosscoder"})
     with pytest.raises(NotRepresentable):
         found(path)
     from gql_server.compute.formats.sae_import import import_sae
     from gql_server.compute.saes.classes import SaeClasses
     from tests.compute.conftest import RecordingContext
 
-    with pytest.raises(TaskError, match="'transcoder'"):
+    with pytest.raises(TaskError, match="'crosscoder'"):
         import_sae(task, RecordingContext(), SaeClasses())
     assert not Path(task.sae_dir).exists()
 

@@ -149,7 +149,10 @@ def test_r1_distill_has_a_logarithm_of_each_threshold(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"hook_point_out": "blocks.8.hook_mlp_out"}, "a transcoder, from 'blocks.8.hook_resid_post'"),
+        (
+            {"hook_point_out": "blocks.8.hook_mlp_out", "apply_decoder_bias_to_pre_encoder": True},
+            "subtracts its decoder's bias",
+        ),
         ({"use_glu_encoder": True}, "has a gate"),
         ({"norm_activation": "token-wise"}, "norm of each token"),
         ({"dataset_average_activation_norm": {"in": 0, "out": 1}}, "in must be a number above 0"),
@@ -260,7 +263,6 @@ def test_a_topk_of_llamascopium_selects_the_same_latents(includes_norm: bool, k:
         ({"act_fn": "layertopk"}, "'layertopk' has no counterpart"),
         ({"norm_activation": "token-wise"}, "norm of each token"),
         ({"use_glu_encoder": True}, "has a gate"),
-        ({"hook_point_out": "blocks.9.hook_mlp_out"}, "a transcoder"),
         ({"hook_point_in": "blocks.3.hook_mlp_out", "hook_point_out": None}, "neither config.json"),
         ({"expansion_factor": 2.6}, "d_model and expansion_factor say"),
         ({"use_decoder_bias": False}, "do not have: 'b_D'"),

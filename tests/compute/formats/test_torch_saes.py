@@ -98,8 +98,7 @@ def test_a_groupmax_of_one_group_or_of_groups_of_one_is_a_topk(k: int, tmp_path:
     [
         ({"activation": "groupmax"}, "largest latent of each of k groups"),
         ({"activation": "gelu"}, "'gelu' has no counterpart"),
-        ({"transcode": True}, "a transcoder"),
-        ({"skip_connection": True}, "a transcoder"),
+        ({"skip_connection": True}, "lacks W_skip"),
         ({"signed": True}, "may be negative"),
         ({"k": 0}, "k must be a number from 1, not 0"),
         ({"d_in": "16"}, "d_in must be a number from 1"),
@@ -242,7 +241,6 @@ DICTIONARY_REFUSALS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "GatedAutoEncoder",
     ),
     "a module's input": (auto_encoder(weights()), {"buffer": {"io": "in"}}, "buffer.io is 'in'"),
-    "a transcoder": (auto_encoder(weights()), {"buffer": {"io": "in_and_out"}}, "'in_and_out'"),
     "no threshold": (
         {name: value for name, value in batch_topk(weights()).items() if name != "threshold"},
         config("BatchTopKSAE"),
