@@ -74,6 +74,23 @@ _KEY = (
 )
 
 
+@input_type
+class HuggingFaceSaeInput:
+    """An SAE of the Hugging Face Hub."""
+
+    repository: str = strawberry.field(description="Owner and name, as the Hub spells them.")
+    path: str = strawberry.field(
+        default="",
+        description=(
+            "A directory or a file in it, as SaeSourceInput.path; all of it if left out. In layouts without a"
+            " configuration it says what the SAE is."
+        ),
+    )
+    revision: str | None = strawberry.field(
+        description="A branch, tag or commit; its main branch if left out."
+    )
+
+
 @one_of_input_type
 class SaeSourceInput:
     """Where somebody else's SAE lies."""
@@ -93,6 +110,12 @@ class SaeSourceInput:
         description=(
             "A directory or a file in any format that is known (SaeSourceFormat), under one of the server's"
             " model directories: the server finds out which. Of a directory with several SAEs, name one."
+        )
+    )
+    hugging_face: HuggingFaceSaeInput | None = strawberry.field(
+        description=(
+            "A directory or a file of a repository of the Hugging Face Hub, in any format that is known. The"
+            " job gets the files that are needed, and says what is wrong with them."
         )
     )
 
@@ -122,12 +145,24 @@ class ImportSaeInput:
     def request(self) -> ImportSaeRequest:
         """Return what the service is asked for."""
         source = self.source
+        if isinstance(source.hugging_face, HuggingFaceSaeInput):
+            hub = source.hugging_face
+            return self._request(None, hub.path, hub.repository, hub.revision)
         given: dict[Literal["SAE_LENS", "MI_CROW"] | None, str | None] = {
             "SAE_LENS": source.sae_lens,
             "MI_CROW": source.mi_crow,
             None: source.path,
         }
         format, path = next((name, path) for name, path in given.items() if isinstance(path, str))
+        return self._request(format, path)
+
+    def _request(
+        self,
+        format: Literal["SAE_LENS", "MI_CROW"] | None,
+        path: str,
+        repository: str | None = None,
+        revision: str | None = None,
+    ) -> ImportSaeRequest:
         return ImportSaeRequest(
             language_model_id=self.language_model_id,
             layer=self.layer,
@@ -136,6 +171,8 @@ class ImportSaeInput:
             path=path,
             idempotency_key=self.idempotency_key,
             output_layer=self.output_layer,
+            repository=repository,
+            revision=revision,
         )
 
 

@@ -12,7 +12,7 @@ from gql_server.api.datasets import Dataset
 from gql_server.api.enums import DatasetKind, FloatType, LongTexts
 from gql_server.api.exports import SaeExportFormat
 from gql_server.api.references import ActivationRunRef, LanguageModelRef, SaeRef
-from gql_server.api.sae_sources import SaeSourceFormat
+from gql_server.api.sae_sources import HuggingFaceSae, SaeSourceFormat
 from gql_server.api.training import TrainingConfig, training_config
 from gql_server.jobs.descriptions import JobDescription, SubjectIds, Subjects
 from gql_server.services import job_kinds
@@ -191,7 +191,15 @@ class EvaluateRequest(JobRequest):
         )
 
 
-@asks(JobKind.IMPORT_SAE, lambda asked: asked | {"source_format": SaeSourceFormat(asked["source_format"])})
+def _import(asked: Asked) -> Asked:
+    format, hub = asked["source_format"], asked.get("hugging_face")
+    return asked | {
+        "source_format": SaeSourceFormat(format) if format else None,
+        "hugging_face": HuggingFaceSae(**hub) if hub else None,
+    }
+
+
+@asks(JobKind.IMPORT_SAE, _import)
 @object_type
 class ImportRequest(JobRequest):
     """An SAE to import."""
@@ -202,8 +210,15 @@ class ImportRequest(JobRequest):
             "As ImportSaeInput.outputLayer, whether it was named or worked out; null but for transcoders."
         )
     )
-    source_format: SaeSourceFormat = strawberry.field(description="The format that it is in.")
-    source: str = strawberry.field(description="The path that was given.")
+    source_format: SaeSourceFormat | None = strawberry.field(
+        description="The format that it is in; null of one on the Hugging Face Hub until it has been read."
+    )
+    source: str = strawberry.field(
+        description="The path that was given; of one on the Hugging Face Hub after the repository."
+    )
+    hugging_face: HuggingFaceSae | None = strawberry.field(
+        description="What was asked for of the Hugging Face Hub; null for other sources."
+    )
 
     @field
     def sae(self) -> SaeRef | None:

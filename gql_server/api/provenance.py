@@ -7,7 +7,7 @@ import strawberry
 
 from gql_server.api.common import BigInt, finite_number, from_row, object_type
 from gql_server.api.enums import DatasetKind, FloatType, LanguageModelSourceKind, LongTexts
-from gql_server.api.sae_sources import SaeSourceFormat
+from gql_server.api.sae_sources import HuggingFaceSae, SaeSourceFormat
 from gql_server.api.training import TrainingConfig, training_config
 from gql_server.artifacts import provenance as stored
 from gql_server.model_files.identity import fingerprint
@@ -208,6 +208,9 @@ class SaeProvenance:
             " import's Job.request says it then."
         )
     )
+    hugging_face: HuggingFaceSae | None = strawberry.field(
+        description="Where on the Hugging Face Hub they are from, at which commit; null for others."
+    )
     metric_definitions_version: int = strawberry.field(
         description="Which definitions the figures of its training follow; see docs/metrics.md."
     )
@@ -272,6 +275,7 @@ def sae_provenance(content: dict[str, Any] | None) -> SaeProvenance | None:
         language_model=language_model_provenance(found.language_model),
         source_files=_files(found.source_files),
         source_format=SaeSourceFormat(found.source_format) if found.source_format else None,
+        hugging_face=from_row(HuggingFaceSae, found.hugging_face) if found.hugging_face else None,
         versions=_versions(found.versions),
     )
 

@@ -2,7 +2,9 @@
 
 from enum import StrEnum
 
-from gql_server.api.common import describe_enum
+import strawberry
+
+from gql_server.api.common import describe_enum, object_type
 from gql_server.formats.sae_sources.registry import FORMATS
 
 
@@ -29,3 +31,18 @@ describe_enum(
     "A format that SAEs are imported from; more may come. docs/import-export.md says what of each.",
     {name: f"{found.title}: {found.layout}." for name, found in FORMATS.items()},
 )
+
+
+@object_type
+class HuggingFaceSae:
+    """An SAE of the Hugging Face Hub."""
+
+    repository: str = strawberry.field(description="Owner and name.")
+    path: str = strawberry.field(
+        description="Of the directory or the file in it, as it was asked for; empty for all of it."
+    )
+    revision: str | None = strawberry.field(
+        description=(
+            "The branch, tag or commit, where one was named; in SaeProvenance the commit that was read."
+        )
+    )

@@ -112,6 +112,16 @@ class TrainingProvenance(msgspec.Struct, frozen=True):
     """Tokens left out for values that are not finite, of a run that an earlier version captured."""
 
 
+class HubSaeProvenance(msgspec.Struct, frozen=True):
+    """An SAE on the Hugging Face Hub."""
+
+    repository: str
+    path: str
+    """In it, as it was asked for; empty for all of it."""
+    revision: str
+    """The commit."""
+
+
 class SaeProvenance(msgspec.Struct, frozen=True):
     """Where an SAE comes from: a training, or the files that an import read."""
 
@@ -130,6 +140,8 @@ class SaeProvenance(msgspec.Struct, frozen=True):
     """Of an imported SAE, the model that it was imported for, as it was then; a run has its own."""
     source_format: str | None = None
     """The format of source_files; None where it was trained here, or an earlier version imported it."""
+    hugging_face: HubSaeProvenance | None = None
+    """Where source_files are from; None of files in a model directory."""
 
 
 class IndexProvenance(msgspec.Struct, frozen=True):

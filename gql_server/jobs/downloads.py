@@ -7,7 +7,7 @@ from pathlib import Path
 from gql_server.jobs.executor import Executor, TaskRun
 from gql_server.model_files.files import whole_snapshot_in_cache
 from gql_server.protocol.sources import LanguageModelSource
-from gql_server.protocol.tasks import DownloadLanguageModel, Task
+from gql_server.protocol.tasks import DOWNLOADED_FILE, DownloadLanguageModel, Task
 from gql_server.settings import Settings
 
 AT_ONCE = 4
@@ -43,6 +43,9 @@ class Downloads:
             found.append(DownloadLanguageModel(source, self._patience))
         if texts is not None and not Path(texts.directory).is_dir():
             found.append(texts)
+        sae = task.sae_needed()
+        if sae is not None and not Path(sae.directory, DOWNLOADED_FILE).is_file():
+            found.append(sae)
         return found
 
     async def get(self, downloads: Sequence[Task], follow: Follow) -> None:

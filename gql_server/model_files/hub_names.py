@@ -8,6 +8,7 @@ import re
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 _PART = re.compile(r"[A-Za-z0-9_][\w.+-]*", re.ASCII)
 MAX_LENGTH = 200
+MAX_PATH_LENGTH = 500
 
 
 def is_repository(name: str) -> bool:
@@ -28,3 +29,14 @@ def is_revision(name: str) -> bool:
 def is_part_of_dataset(name: str) -> bool:
     """Whether it is a configuration or a split of a dataset."""
     return is_revision(name)
+
+
+def is_path(name: str) -> bool:
+    """Whether it may be the path of a file or directory in a repository; an empty one is all of it."""
+    parts = name.split("/")
+    return not name or (
+        len(name) <= MAX_PATH_LENGTH
+        and name.isprintable()
+        and "\\" not in name
+        and not any(part in ("", ".", "..") for part in parts)
+    )

@@ -68,6 +68,20 @@ class HubDataset(Message, frozen=True):
     skip_bad_rows: bool = False
 
 
+class HubSae(Message, frozen=True):
+    """An SAE on the Hugging Face Hub."""
+
+    repository: str
+    path: str
+    """Of a directory or a file in it; empty for all of it."""
+    revision: str | None
+
+    @property
+    def place(self) -> str:
+        """The repository and the path, which say what an SAE is in layouts without a configuration."""
+        return f"{self.repository}/{self.path}" if self.path else self.repository
+
+
 class Edit(Message, frozen=True):
     """latent * multiplier + bias on one neuron."""
 

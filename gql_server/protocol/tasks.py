@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from gql_server.protocol.base import Message
 from gql_server.protocol.exclusions import Exclusions
-from gql_server.protocol.sources import Edit, HubDataset, LanguageModelSource, MadeWith, SaeSource
+from gql_server.protocol.sources import Edit, HubDataset, HubSae, LanguageModelSource, MadeWith, SaeSource
 
 
 class Task(Message, frozen=True):
@@ -21,6 +21,10 @@ class Task(Message, frozen=True):
 
     def texts_needed(self, patience_seconds: float) -> "DownloadTexts | None":
         """Return what gets the texts of the Hub that have to be here before it begins."""
+        return None
+
+    def sae_needed(self) -> "DownloadSae | None":
+        """Return what gets the files of an SAE of the Hub that have to be here before it begins."""
         return None
 
     def subject(self) -> dict[str, str]:
@@ -161,6 +165,10 @@ class EvaluateSae(TextsTask, frozen=True):
     """The language model that the SAE was made with; None where nothing is to be compared."""
 
 
+DOWNLOADED_FILE = "download.json"
+"""What a DownloadSae has written in its directory once all is there."""
+
+
 class ImportSae(Task, frozen=True):
     """Make an SAE of files that somebody else has written. Result: ImportResult."""
 
@@ -175,11 +183,11 @@ class ImportSae(Task, frozen=True):
     """The layer's width, where it is known."""
     max_latents: int
     format: str
-    """A key of formats/sae_sources/registry.py."""
+    """A key of formats/sae_sources/registry.py; empty where the download tells it."""
     source: str
     """As the client has named it."""
     files: dict[str, str]
-    """Real paths by name, the configuration first."""
+    """Real paths by name, the configuration first; none where the download tells them."""
     roots: list[str]
     """Real paths of the model directories, under which the files must still lie."""
     sae_dir: str
@@ -200,6 +208,12 @@ class ImportSae(Task, frozen=True):
     output_depth: int | None = None
     n_outputs: int | None = None
     """The output layer's LayerKind and depth, and its width where that is known."""
+    download: "DownloadSae | None" = None
+    """What gets its files; None where they lie in a model directory."""
+
+    def sae_needed(self) -> "DownloadSae | None":
+        """Return what gets its files."""
+        return self.download
 
 
 class ExportSae(Task, frozen=True):
@@ -348,5 +362,26 @@ class DownloadTexts(Download, frozen=True):
     """How many of the first texts; None is all."""
     limit: int
     """How many there may be."""
+    patience_seconds: float
+    """How long nothing may come."""
+
+
+class DownloadSae(Download, frozen=True):
+    """Get an SAE's files from the Hub. Events: Stage, in bytes. Result: Done.
+
+    They lie in a directory in ``directory`` that is named for the commit; DOWNLOADED_FILE tells which.
+    """
+
+    source: HubSae
+    directory: str
+    """In the SAE's own, which goes with it."""
+    n_inputs: int | None
+    """The layer's width, where it is known: weights for no layer of that width are not got."""
+    max_latents: int
+    min_free_bytes: int
+    """Bytes of the disk that are left free."""
+    artifact_dir: str
+    max_artifact_bytes: int | None
+    """How much it may hold; None without a limit."""
     patience_seconds: float
     """How long nothing may come."""

@@ -39,6 +39,11 @@ def sae_directory(settings: Settings, sae: Sae) -> Path:
     return settings.artifact_dir.resolve() / sae.directory
 
 
+def download_directory(settings: Settings, sae: Sae) -> Path:
+    """Return where files of the Hub lie until an import has read them."""
+    return sae_directory(settings, sae) / "download"
+
+
 def snapshot_path(settings: Settings, sae: Sae) -> Path:
     """Return the file that an SAE's training goes on from."""
     return sae_directory(settings, sae) / SNAPSHOT_FILE

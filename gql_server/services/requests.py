@@ -152,7 +152,8 @@ class EvaluateRequest:
 class ImportSaeRequest:
     """Somebody else's SAE to take over; ``path`` is as the client has named it.
 
-    ``format`` and ``layer`` are None where they are to be found out.
+    ``format``, ``layer`` and ``output_layer`` are None where they are to be found out. With ``repository`` it
+    is on the Hub, and ``path`` in that; empty for all of it.
     """
 
     language_model_id: str
@@ -163,6 +164,8 @@ class ImportSaeRequest:
     idempotency_key: str | None
     output_layer: str | None = None
     """Which layer a transcoder writes; None where that is to be found out."""
+    repository: str | None = field(default=None, metadata=ADDED)
+    revision: str | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True)

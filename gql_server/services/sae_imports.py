@@ -14,13 +14,16 @@ from gql_server import ids
 from gql_server.artifacts.files import resolve_inside
 from gql_server.artifacts.provenance import to_json
 from gql_server.errors import Conflict, InvalidInput
+from gql_server.formats.public_saes.catalogue import PublicSae, find_public
 from gql_server.formats.sae_sources.places import Places
 from gql_server.formats.sae_sources.registry import FORMATS
 from gql_server.jobs.descriptions import JobDescription, Subjects
 from gql_server.jobs.handler import ArtifactHandler
+from gql_server.model_files.hub_names import is_path, is_repository, is_revision
 from gql_server.processes.reader_pool import refusing
 from gql_server.protocol.results import ImportResult
-from gql_server.protocol.tasks import ImportSae
+from gql_server.protocol.sources import HubSae
+from gql_server.protocol.tasks import DownloadSae, ImportSae
 from gql_server.services import artifacts, launching, lookup, model_identity, sae_sources
 from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
@@ -28,6 +31,7 @@ from gql_server.services.language_models import check_loaded_once, writes_bos
 from gql_server.services.requests import ImportSaeRequest, Launched
 from gql_server.services.sae_sources import FoundSae
 from gql_server.services.unused_names import unused_name
+from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, Sae
 from models.enums import JobKind, JobStatus, LayerKind, ProgressUnit, SaeOrigin
 
@@ -43,24 +47,27 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
     launch = await launching.begin(server, ImportHandler, request)
     if launch.earlier:
         return launch.earlier
+    listed = await asyncio.to_thread(find_public, request.repository, request.path)
     async with server.database.read() as session:
         language_model = await lookup.get(session, LanguageModel, request.language_model_id)
         check_loaded_once(language_model)
-        layer, written = _check(request, language_model)
+        layer, written = _check(request, language_model, server.settings)
+        if request.repository is not None:
+            layer, written = _listed(listed, language_model, layer, written)
         width = await _width_of(session, language_model, layer) if layer else None
-    known = [_known(one) for one in language_model.layers or []]
-    layers = sae_sources.Layers(_known(layer) if layer else None, _known(written) if written else None, known)
     await model_identity.check_described(server, language_model)
-    settings = server.settings.model_copy(update={"token": None})  # It is no reader's business.
-    with refusing(sae_sources.PATHS[request.format], "The files cannot be read"):
-        found = await server.readers.files.run(sae_sources.look, settings, request, width, layers)
-    if layer is None:
-        layer = next(one for one in language_model.layers or [] if one["name"] == found.named)
-        async with server.database.read() as session:
-            width = await _width_of(session, language_model, layer)
-        _check_width(request, found, layer, width)
+    if request.repository is not None:
+        sources, named, output = _asked_of_hub(request), None, _known(written) if written else None
+    else:
+        found = await _look(server, request, language_model, layer, written, width)
+        sources, named, output = _found_here(request, found), found.named, found.output
+        if layer is None:
+            layer = next(one for one in language_model.layers or [] if one["name"] == found.named)
+            async with server.database.read() as session:
+                width = await _width_of(session, language_model, layer)
+            _check_width(request, found, layer, width)
+    assert layer is not None
 
-    output = found.output
     sae = _new_sae(request, language_model, layer["name"], output.name if output else None)
 
     async def check(session: AsyncSession) -> None:
@@ -72,15 +79,87 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
         request={
             "language_model_id": language_model.id,
             "layer": layer,
-            "named_layer": found.named,
+            "named_layer": named,
             "output_layer": dataclasses.asdict(output) if output else None,
             "width": width,
-            "format": found.format,
-            "source": request.path,
-            "files": {name: str(path) for name, path in found.files.items()},
+            **sources,
         },
         makes=sae,
         check=check,
+    )
+
+
+async def _look(
+    server: AppContext,
+    request: ImportSaeRequest,
+    language_model: LanguageModel,
+    layer: dict[str, Any] | None,
+    written: dict[str, Any] | None,
+    width: int | None,
+) -> FoundSae:
+    known = [_known(one) for one in language_model.layers or []]
+    layers = sae_sources.Layers(_known(layer) if layer else None, _known(written) if written else None, known)
+    settings = server.settings.model_copy(update={"token": None})  # It is no reader's business.
+    with refusing(sae_sources.PATHS[request.format], "The files cannot be read"):
+        return await server.readers.files.run(sae_sources.look, settings, request, width, layers)
+
+
+def _found_here(request: ImportSaeRequest, found: FoundSae) -> dict[str, Any]:
+    """Return what the job's request says of files in a model directory."""
+    files = {name: str(path) for name, path in found.files.items()}
+    return {"format": found.format, "source": request.path, "files": files}
+
+
+def _asked_of_hub(request: ImportSaeRequest) -> dict[str, Any]:
+    """Return what the job's request says of an SAE of the Hub: what was asked for."""
+    hub = HubSae(request.repository or "", request.path, request.revision)
+    asked = {"repository": hub.repository, "path": hub.path, "revision": hub.revision}
+    return {"format": None, "source": hub.place, "files": {}, "hub": asked}
+
+
+def _listed(
+    listed: PublicSae | None,
+    language_model: LanguageModel,
+    layer: dict[str, Any] | None,
+    written: dict[str, Any] | None,
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the layers that an SAE of the Hub is for: as named, else as the list of public SAEs has them."""
+    known = {one["name"]: one for one in language_model.layers or []}
+    places = Places(language_model.layers or [])
+    if layer is None:
+        name = listed and places.layer_of(listed.reads, takes_gain=listed.writes is not None)
+        if name is None:
+            raise InvalidInput.at(
+                ["layer"],
+                "Which layer an SAE of the Hub is for is known here of those that publicSaes lists, where the"
+                " language model has that layer: name it.",
+            )
+        layer = known[name]
+    if written is None and listed is not None:
+        written = known.get(places.layer_of(listed.writes) or "")
+    return layer, written
+
+
+def _check_hub(checks: Checks, request: ImportSaeRequest, *, enabled: bool) -> None:
+    if request.repository is None:
+        return
+    path = ["source", "huggingFace"]
+    checks.require(enabled, path, "This server takes no SAEs from the Hugging Face Hub.")
+    checks.require(
+        is_repository(request.repository),
+        [*path, "repository"],
+        "A repository is named owner/name, such as google/gemma-scope-2b-pt-res.",
+    )
+    checks.require(
+        is_path(request.path),
+        [*path, "path"],
+        "A path is that of a directory or a file in the repository, such as layer_12/width_16k, without a /"
+        " before or behind it.",
+    )
+    checks.require(
+        request.revision is None or is_revision(request.revision),
+        [*path, "revision"],
+        "A revision is a branch, a tag or a commit's hash.",
     )
 
 
@@ -89,10 +168,11 @@ def _known(layer: dict[str, Any]) -> sae_sources.KnownLayer:
 
 
 def _check(
-    request: ImportSaeRequest, language_model: LanguageModel
+    request: ImportSaeRequest, language_model: LanguageModel, settings: Settings
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Return the layer and the output layer as the language model's row describes them, if they are named."""
     checks = Checks()
+    _check_hub(checks, request, enabled=settings.hub_enabled)
     checks.name("name", request.name)
     checks.idempotency_key(request.idempotency_key)
     known = {one["name"]: one for one in language_model.layers or []}
@@ -136,9 +216,10 @@ def _new_sae(
     request: ImportSaeRequest, language_model: LanguageModel, layer: str, output_layer: str | None
 ) -> Sae:
     sae_id = ids.new(ids.SAE)
+    source = request.path or request.repository or ""
     return Sae(
         id=sae_id,
-        name=request.name or f"{Path(request.path).name} on {language_model.name}"[:200],
+        name=request.name or f"{Path(source).name} on {language_model.name}"[:200],
         origin=SaeOrigin.IMPORTED,
         language_model_id=language_model.id,
         layer=layer,
@@ -177,6 +258,7 @@ class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
                 "output_layer": (wanted.get("output_layer") or {}).get("name"),
                 "source_format": wanted.get("format"),
                 "source": source,
+                "hugging_face": wanted.get("hub"),
             },
         )
 
@@ -194,7 +276,7 @@ class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
             depth=wanted["layer"]["depth"],
             n_inputs=wanted["width"],
             max_latents=self._settings.max_latents,
-            format=wanted["format"],
+            format=wanted["format"] or "",
             source=wanted["source"],
             files=wanted["files"],
             roots=[str(root) for root in sae_sources.roots(self._settings)],
@@ -209,6 +291,22 @@ class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
             output_kind=output.get("kind"),
             output_depth=output.get("depth"),
             n_outputs=output.get("width"),
+            download=self._download(job, sae),
+        )
+
+    def _download(self, job: Job, sae: Sae) -> DownloadSae | None:
+        """Return what gets an SAE of the Hub."""
+        if not job.request.get("hub"):
+            return None
+        return DownloadSae(
+            source=HubSae(**job.request["hub"]),
+            directory=str(artifacts.download_directory(self._settings, sae)),
+            n_inputs=job.request["width"],
+            max_latents=self._settings.max_latents,
+            min_free_bytes=self._settings.min_free_bytes,
+            artifact_dir=str(self._settings.artifact_dir),
+            max_artifact_bytes=self._settings.max_artifact_bytes,
+            patience_seconds=self._settings.download_patience_seconds,
         )
 
     async def complete(self, session: AsyncSession, job: Job, sae: Sae, result: ImportResult) -> None:
@@ -220,14 +318,19 @@ class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
         sae.checkpoint_path = f"{sae.directory}/sae.pt"
         sae.metadata_path = f"{sae.directory}/metadata.json"
         sae.provenance = to_json(result.provenance)
+        if result.provenance is not None and not job.request["format"]:
+            job.request = {**job.request, "format": result.provenance.source_format}
         sae.made_with = to_json(result.provenance and result.provenance.language_model)
         sae.completed_at = datetime.now(UTC)
 
     async def break_off(self, session: AsyncSession, job: Job, sae: Sae, status: JobStatus) -> None:
-        """Remove copies that a killed worker has left; a retry begins anew."""
+        """Remove copies that a killed worker has left; a retry begins anew, but goes on with a download."""
         directory = artifacts.sae_directory(self._settings, sae)
         try:
             # Not after the commit: another attempt may write there by then.
+            if status == JobStatus.CANCELED:
+                download = artifacts.download_directory(self._settings, sae)
+                await asyncio.to_thread(artifacts.remove, [download])
             await asyncio.to_thread(artifacts.remove_partial, directory)
         except OSError as error:
             log.warning("copies of a failed import are left", directory=str(directory), reason=str(error))

@@ -25,8 +25,6 @@ MAX_ENTRIES = 5000
 _MAX_DEPTH = 4
 _COPIES = 3
 """What is read, and the checkpoint that comes of it, which may be twice as large."""
-_INSIDE = ("checkpoints",)
-"""Directories whose files belong to the SAE of the directory that they are in."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +199,7 @@ def _directory_of(settings: Settings, given: str, found: Path) -> tuple[Path, st
 def _names(directory: Path) -> list[str]:
     """Return the names of a directory's files, and of those in a directory that belongs to it."""
     names: list[str] = []
-    for inner in ("", *_INSIDE):
+    for inner in ("", *registry.INSIDE):
         if inner and not (directory / inner).is_dir():
             continue
         with os.scandir(directory / inner) as entries:
@@ -215,22 +213,20 @@ def _names(directory: Path) -> list[str]:
 
 
 def _candidates(directory: Path) -> list[str]:
-    """Return what may be SAEs in a directory: files of weights beside one another, and directories."""
-    found: dict[str, None] = {}
+    """Return what may be SAEs in a directory."""
+    return registry.candidates(_directories(directory))
+
+
+def _directories(directory: Path) -> Iterator[tuple[str, list[str]]]:
+    """Give a directory and those below it, by their paths below it, with their files' names."""
     seen = 0
     for above, directories, names in os.walk(directory):
         depth = len(Path(above).relative_to(directory).parts)
         directories[:] = sorted(directories) if depth < _MAX_DEPTH else []
         seen += len(directories) + len(names)
         if seen > MAX_ENTRIES:
-            break
-        if depth == 0:
-            weights = [name for name in names if registry.is_weights(name)]
-            found |= dict.fromkeys(sorted(weights) if len(weights) > 1 else [])
-        elif registry.holds_an_sae(frozenset(names)):
-            inner = Path(above).relative_to(directory)
-            found[str(inner.parent if inner.name in _INSIDE else inner)] = None
-    return list(found)
+            return
+        yield (str(Path(above).relative_to(directory)) if depth else "", names)
 
 
 def _inside(settings: Settings, path: Path) -> Path:

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from gql_server.model_files.hub_names import is_part_of_dataset, is_repository, is_revision
+from gql_server.model_files.hub_names import is_part_of_dataset, is_path, is_repository, is_revision
 
 OUT = ["/dev/zero", "../main", "main/../../x", "a/./b", "a//b", "/a", "a/", ".git", "a/.b", "..", "", "a\\b"]
 
@@ -45,3 +45,15 @@ def test_what_is_no_repository(name: str) -> None:
 @pytest.mark.parametrize("name", ["gpt2", "HuggingFaceTB/SmolLM2-135M", "a/b.c_d"])
 def test_what_is_a_repository(name: str) -> None:
     assert is_repository(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["/a", "a/", "a//b", "..", "../a", "a/../b", "a/./b", ".", "a\0b", "a\nb", "a\\b", "a" * 501]
+)
+def test_what_is_no_path_in_a_repository(name: str) -> None:
+    assert not is_path(name)
+
+
+@pytest.mark.parametrize("name", ["", "params.npz", "layer_1/width_16k/average_l0_7", "a b/.hidden", "ä..b"])
+def test_what_is_a_path_in_a_repository(name: str) -> None:
+    assert is_path(name)

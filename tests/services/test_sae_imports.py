@@ -18,11 +18,14 @@ from safetensors.torch import save_file
 
 from gql_server import ids
 from gql_server.api.sae_sources import SaeSourceFormat
+from gql_server.artifacts.provenance import HubSaeProvenance, SaeProvenance
 from gql_server.errors import Conflict, InvalidInput, NotFound
 from gql_server.formats.sae_sources.registry import FORMATS
 from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerOutOfMemory
-from gql_server.protocol.results import ExportResult, ImportResult
-from gql_server.protocol.tasks import ExportSae, ImportSae
+from gql_server.protocol.events import Stage
+from gql_server.protocol.results import Done, ExportResult, ImportResult
+from gql_server.protocol.sources import HubSae
+from gql_server.protocol.tasks import DOWNLOADED_FILE, DownloadSae, ExportSae, ImportSae
 from gql_server.protocol.wire import TaskFailed
 from gql_server.services import artifacts, jobs, lookup, sae_exports, sae_imports, sae_sources, saes, startup
 from gql_server.services.app_context import AppContext
@@ -484,6 +487,184 @@ async def test_a_canceled_import_is_retried_unless_its_files_have_become_links_e
         job = await end_of(server, again)
         assert (job.status, job.attempt) == (JobStatus.SUCCEEDED, 2)
         assert (await sae_of(server, job.result_id)).status == ArtifactStatus.READY
+
+
+# --------------------------------------------------------------------------- imports of the Hub
+
+
+def of_hub(request: ImportSaeRequest, **changes: Any) -> ImportSaeRequest:
+    hub = replace(request, format=None, path="layer_1/width_16k", repository="owner/gemma-scope-2b-pt-res")
+    return replace(hub, **changes)
+
+
+PROVENANCE = SaeProvenance(
+    sae_class="JumpReLUSae",
+    n_inputs=16,
+    n_latents=64,
+    layer="m_layers_1",
+    checkpoint_sha256="0" * 64,
+    activation_run_id=None,
+    run=None,
+    training=None,
+    metric_definitions_version=1,
+    versions={},
+    source_format="GEMMA_SCOPE",
+    hugging_face=HubSaeProvenance("owner/gemma-scope-2b-pt-res", "layer_1/width_16k", "c" * 40),
+)
+
+
+async def test_an_sae_of_the_hub_is_got_before_it_is_imported_and_is_shown(tmp_path: Path) -> None:
+    document = """
+    mutation ($input: ImportSaeInput!) { importSae(input: $input) { ... on JobLaunched { job { id } } } }"""
+    shown = """
+    query ($id: ID!) { job(id: $id) { title progress { unit stage { name completed total } }
+      request { ... on ImportRequest { sourceFormat source huggingFace { repository path revision } } }
+      result { ... on Sae { name provenance { huggingFace { repository path revision } } } } } }"""
+    executor = Holding()
+    async with prepared(tmp_path, executor) as (server, lm, _), client_of(server) as client:
+
+        async def ask(document: str, **variables: Any) -> Any:
+            answer = await client.post("/graphql", json={"query": document, "variables": variables})
+            return answer.json()["data"]
+
+        asked = {"repository": "owner/gemma-scope-2b-pt-res", "path": "layer_1/width_16k", "revision": "v1"}
+        given = {"languageModelId": lm.id, "layer": "m_layers_1", "source": {"huggingFace": asked}}
+        id = (await ask(document, input=given))["importSae"]["job"]["id"]
+        downloading = await executor.started.get()
+        lane, task = executor.tasks[0]
+        assert lane == "downloads" and isinstance(task, DownloadSae)
+        assert task.source == HubSae(**asked) and (task.n_inputs, task.max_latents) == (16, 1_048_576)
+        downloading.push(Stage("downloading the SAE", 7, 9))
+        async with asyncio.timeout(10):
+            # The supervisor writes it down, and tells nobody here.
+            while (job := (await ask(shown, id=id))["job"])["progress"]["stage"] is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert job["progress"] == {
+            "unit": "BYTES",
+            "stage": {"name": "downloading the SAE", "completed": 7, "total": 9},
+        }
+        source = "owner/gemma-scope-2b-pt-res/layer_1/width_16k"
+        assert job["request"] == {"sourceFormat": None, "source": source, "huggingFace": asked}
+        assert job["title"] == "Import width_16k for tiny, block 1"
+        downloading.finish(Done())
+        importing = await executor.started.get()
+        lane, task = executor.tasks[1]
+        assert lane == "interactive" and isinstance(task, ImportSae) and task.download is not None
+        assert (task.files, task.source) == ({}, source)
+        importing.finish(msgspec.structs.replace(RESULT, provenance=PROVENANCE))
+        async with asyncio.timeout(10):
+            while (job := (await ask(shown, id=id))["job"])["request"]["sourceFormat"] is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert job["request"]["sourceFormat"] == "GEMMA_SCOPE"
+        assert job["result"] == {
+            "name": "width_16k on tiny",
+            "provenance": {"huggingFace": asked | {"revision": "c" * 40}},
+        }
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"repository": "../x"}, ["source", "huggingFace", "repository"]),
+        ({"repository": "a/b/c"}, ["source", "huggingFace", "repository"]),
+        ({"path": "/layer_1"}, ["source", "huggingFace", "path"]),
+        ({"path": "a/../b"}, ["source", "huggingFace", "path"]),
+        ({"revision": "a b"}, ["source", "huggingFace", "revision"]),
+        ({"layer": "m_layers_9"}, ["layer"]),
+    ],
+)
+async def test_what_cannot_be_on_the_hub_is_refused_at_its_field(
+    change: dict[str, Any], path: list[str], tmp_path: Path
+) -> None:
+    async with prepared(tmp_path) as (server, _, request):
+        asked = of_hub(request, **change)
+        refusal = await refused(server, lambda: sae_imports.import_(server, asked))
+        assert isinstance(refusal, InvalidInput)
+        assert [problem.path for problem in refusal.problems] == [path]
+
+
+@pytest.mark.parametrize(
+    ("repository", "path", "layer", "output"),
+    [
+        ("gemma-scope-2b-pt-res", "layer_1/width_16k/average_l0_102", "m_layers_1", None),
+        (
+            "gemma-scope-2b-pt-transcoders",
+            "layer_1/width_16k/average_l0_65",
+            "m_layers_1_pre_feedforward_layernorm",
+            "m_layers_1_post_feedforward_layernorm",
+        ),
+    ],
+)
+async def test_the_layers_of_a_public_sae_are_those_of_the_list(
+    repository: str, path: str, layer: str, output: str | None, tmp_path: Path
+) -> None:
+    before = "m_layers_1_pre_feedforward_layernorm"
+    norms = [before, "m_layers_1_post_feedforward_layernorm"]
+    plain = {"depth": 1, "module_class": "Module", "width": 16}
+    layers = [*LAYERS, {"name": f"{before}.input", "kind": "INPUT", **plain}]
+    layers += [{"name": name, "kind": "NORM", **plain} for name in norms]
+    executor = Holding()
+    async with prepared(tmp_path, executor) as (server, _, request):
+        lm = await add_language_model(server, "gemma", hidden_size=16, layers=layers)
+        asked = of_hub(request, repository=f"google/{repository}", path=path, layer=None)
+        launched = await sae_imports.import_(server, replace(asked, language_model_id=lm.id))
+        sae = await sae_of(server, str(launched.job.result_id))
+        assert (sae.layer, sae.output_layer) == (layer, output)
+        unknown = replace(asked, language_model_id=lm.id, path="layer_1/width_16k/average_l0_0")
+        with pytest.raises(InvalidInput) as refusal:
+            await sae_imports.import_(server, unknown)
+        assert [problem.path for problem in refusal.value.problems] == [["layer"]]
+
+
+async def test_a_server_without_the_hub_takes_no_saes_from_it(tmp_path: Path) -> None:
+    async with prepared(tmp_path, hub_enabled=False) as (server, _, request):
+        refusal = await refused(server, lambda: sae_imports.import_(server, of_hub(request)))
+        assert refusal.message.endswith("This server takes no SAEs from the Hugging Face Hub.")
+
+
+async def test_a_key_stands_for_one_path_of_one_repository_at_one_revision(tmp_path: Path) -> None:
+    async with prepared(tmp_path, Holding()) as (server, _, request):
+        asked = of_hub(request, idempotency_key="once", revision="v1")
+        first = await sae_imports.import_(server, asked)
+        assert (await sae_imports.import_(server, asked)).job.id == first.job.id
+        for change in ({"revision": None}, {"path": ""}, {"repository": "owner/other"}):
+            with pytest.raises(Conflict):
+                await sae_imports.import_(server, replace(asked, **change))
+
+
+@pytest.mark.parametrize("status", [JobStatus.FAILED, JobStatus.CANCELED])
+async def test_a_retry_goes_on_with_a_download_that_has_failed_and_not_with_a_canceled_one(
+    status: JobStatus, tmp_path: Path
+) -> None:
+    executor = Holding()
+    async with prepared(tmp_path, executor) as (server, _, request):
+        launched = await sae_imports.import_(server, of_hub(request))
+        run = await executor.started.get()
+        task = executor.tasks[0][1]
+        assert isinstance(task, DownloadSae)
+        sae = await sae_of(server, launched.job.result_id)
+        directory = artifacts.download_directory(server.settings, sae)
+        assert task.directory == str(directory)
+        directory.mkdir(parents=True)
+        (directory / "params.npz.part").write_bytes(b"x")
+        if status == JobStatus.CANCELED:
+            await jobs.cancel(server, launched.job.id)
+        else:
+            run.finish(TaskFailure(TaskFailed(1, "CONFLICT", "The Hub cannot be reached.", [], "")))
+        assert (await end_of(server, launched)).status == status
+        assert (directory / "params.npz.part").exists() is (status == JobStatus.FAILED)
+        assert directory.parent.exists() is (status == JobStatus.FAILED)
+        await jobs.retry(server, launched.job.id)
+        run = await executor.started.get()
+        assert executor.tasks[1] == ("downloads", task)
+        # All is there: the next attempt asks the Hub for nothing.
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / DOWNLOADED_FILE).write_bytes(b"{}")
+        run.finish(TaskFailure(TaskFailed(1, "CONFLICT", "No.", [], "")))
+        await end_of(server, launched)
+        await jobs.retry(server, launched.job.id)
+        await executor.started.get()
+        assert [lane for lane, _ in executor.tasks] == ["downloads", "downloads", "interactive"]
 
 
 # --------------------------------------------------------------------------------- exports

@@ -5,21 +5,29 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+from gql_server.artifacts.disk import problem_of
+from gql_server.compute.downloading.downloaded_saes import discard
 from gql_server.compute.downloading.hub_models import (
     Received,
     download_files,
     downloaded_bytes,
     remove_partial_files,
 )
+from gql_server.compute.downloading.hub_saes import SaeDownload
 from gql_server.compute.downloading.hub_texts import download_texts
 from gql_server.compute.downloading.silence import Silence
 from gql_server.compute.worker.context import CancelRequested, TaskContext, TaskError
+from gql_server.formats.sae_sources.refusing import NotRepresentable
 from gql_server.model_files.files import name_of, whole_snapshot_in_cache
 from gql_server.protocol.events import Log, Stage
 from gql_server.protocol.results import Done, Result
-from gql_server.protocol.tasks import DownloadLanguageModel, DownloadTexts, Task
+from gql_server.protocol.tasks import DownloadLanguageModel, DownloadSae, DownloadTexts, Task
 from gql_server.protocol.wire import FromWorker, WorkerReady
 
+_NOT_THERE = (RepositoryNotFoundError, RevisionNotFoundError)
+"""What another attempt does not change; a repository that is gated is one that is not found."""
 LOOK_SECONDS = 0.25
 """Interval at which the downloaded bytes and a cancelation are looked for."""
 LAST_SECONDS = 1.0
@@ -46,6 +54,8 @@ class Downloader:
                 _get_model(task, context)
             case DownloadTexts():
                 _get_texts(task, context)
+            case DownloadSae():
+                _get_sae(task, context)
             case _:
                 raise TypeError(f"no download: {task!r}")
         return Done()
@@ -100,7 +110,34 @@ def _get_texts(task: DownloadTexts, context: TaskContext) -> None:
         raise TaskError(reason, "CONFLICT") from None
 
 
-def _silent(task: DownloadLanguageModel | DownloadTexts) -> str:
+def _get_sae(task: DownloadSae, context: TaskContext) -> None:
+    download = SaeDownload(task)
+    context.emit(Log(f"Getting the SAE {task.source.place} from the Hub."))
+    try:
+        patiently(
+            download.get,
+            download.count,
+            "downloading the SAE",
+            task.patience_seconds,
+            context,
+            download.total,
+        )
+    except (MemoryError, CancelRequested, TaskError):
+        raise
+    except NotRepresentable as error:
+        discard(Path(task.directory))
+        raise TaskError(error.reason, "INVALID", ("source", "huggingFace")) from error
+    except Exception as error:
+        if problem_of(error):
+            raise
+        if isinstance(error, _NOT_THERE):
+            discard(Path(task.directory))
+        why = _silent(task) if isinstance(error, Silence) else _sentences_of(error)
+        reason = f"The SAE {task.source.place} could not be had from the Hub: {why}"
+        raise TaskError(reason, "CONFLICT") from error
+
+
+def _silent(task: DownloadLanguageModel | DownloadTexts | DownloadSae) -> str:
     return f"nothing has come for {task.patience_seconds:g} seconds. Try again later."
 
 
@@ -110,6 +147,7 @@ def patiently(
     stage: str,
     patience_seconds: float,
     context: TaskContext,
+    total: Callable[[], int | None] = lambda: None,
 ) -> None:
     """Have something got in a thread, and tell how much has come.
 
@@ -119,6 +157,7 @@ def patiently(
         stage: What that is called.
         patience_seconds: How long nothing may come.
         context: The task's.
+        total: Says how much there will be, where that is known.
 
     Raises:
         Silence: Nothing has come for so long.
@@ -139,7 +178,7 @@ def patiently(
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
-        _watch(thread, count, stage, patience_seconds, context)
+        _watch(thread, count, stage, patience_seconds, context, total)
     except BaseException:
         give_up.set()
         thread.join(LAST_SECONDS)
@@ -154,15 +193,16 @@ def _watch(
     stage: str,
     patience_seconds: float,
     context: TaskContext,
+    total: Callable[[], int | None],
 ) -> None:
     n_before, since = count(), time.monotonic()
-    context.emit(Stage(stage, n_before[0], None))
+    context.emit(Stage(stage, n_before[0], total()))
     while thread.is_alive():
         thread.join(LOOK_SECONDS)
         context.check()
         n_now = count()
         if n_now != n_before:
             n_before, since = n_now, time.monotonic()
-            context.emit(Stage(stage, n_now[0], None))
+            context.emit(Stage(stage, n_now[0], total()))
         elif time.monotonic() - since > patience_seconds:
             raise Silence

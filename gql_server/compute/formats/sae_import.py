@@ -10,10 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gql_server.artifacts.disk import check_free
 from gql_server.artifacts.file_hashes import sha256_of
 from gql_server.artifacts.files import TEMPORARY_PREFIX, atomic_file, atomic_write
-from gql_server.artifacts.provenance import FileHash, LanguageModelProvenance, SaeProvenance, to_json
+from gql_server.artifacts.provenance import (
+    FileHash,
+    HubSaeProvenance,
+    LanguageModelProvenance,
+    SaeProvenance,
+    to_json,
+)
+from gql_server.compute.downloading.downloaded_saes import downloaded
 from gql_server.compute.formats.described_weights import read_weights
 from gql_server.compute.formats.import_notes import notes_on
 from gql_server.compute.formats.mi_crow_checkpoints import read_checkpoint
@@ -56,7 +65,7 @@ def import_sae(
 
     Nothing is left where it fails. Raises TaskError with why it cannot be taken over.
     """
-    with _working_directory(Path(task.sae_dir)) as beside:
+    with _working_directory(Path(task.sae_dir)) as beside, _with_files(task) as (task, hub):
         taken = _take_all(task, beside, context)
         imported = _read(task, taken, classes, context, language_models)
         for note in imported.notes:
@@ -64,7 +73,7 @@ def import_sae(
         context.check()
         source = task.language_model
         origin = language_models.identify(source, context.check) if source and language_models else None
-        provenance = _write(task, imported, taken, classes, beside, origin)
+        provenance = _write(task, imported, taken, classes, beside, origin, hub)
     sizes_of = imported.sae.context
     written = f", a transcoder that writes {task.output_layer}" if task.output_layer else ""
     context.emit(Log(f"Imported {sizes_of.n_latents:,} neurons over {sizes_of.n_inputs:,} inputs{written}."))
@@ -83,6 +92,29 @@ def _working_directory(directory: Path) -> Iterator[Path]:
     finally:
         if not any(directory.iterdir()):
             directory.rmdir()
+
+
+@contextmanager
+def _with_files(task: ImportSae) -> Iterator[tuple[ImportSae, HubSaeProvenance | None]]:
+    """Give a task that names its files, and where on the Hub they are from.
+
+    What was downloaded goes once it is used or refused; it stays where another attempt can do with it.
+    """
+    if task.download is None:
+        yield task, None
+        return
+    directory, source = Path(task.download.directory), task.download.source
+    found = downloaded(directory)
+    if found is None:
+        raise TaskError("Its files are not here, and this server takes none from the Hugging Face Hub.")
+    files = {name: str(directory / found.commit / name) for name in found.files}
+    named = msgspec.structs.replace(task, format=found.format, files=files, roots=[str(directory)])
+    try:
+        yield named, HubSaeProvenance(source.repository, source.path, found.commit)
+    except TaskError:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _describe(task: ImportSae, opener: Opener) -> SaeDescription:
@@ -117,8 +149,10 @@ def _take_all(task: ImportSae, beside: Path, context: TaskContext) -> dict[str, 
         for place, source in enumerate(sources.values()):
             is_json = source.name.endswith(".json")
             check_size(source, MAX_JSON_BYTES if is_json else described.most_bytes)
-            check_free(beside, _COPIES * source.byte_size, task.min_free_bytes)
-            taken[source.name] = take(source, beside / f"source_{place}", tell)
+            # Nobody else writes to what was downloaded: it is read where it is.
+            is_ours = task.download is not None
+            check_free(beside, (_COPIES - is_ours) * source.byte_size, task.min_free_bytes)
+            taken[source.name] = take(source, None if is_ours else beside / f"source_{place}", tell)
     return taken
 
 
@@ -153,6 +187,7 @@ def _write(
     classes: SaeClasses,
     beside: Path,
     origin: LanguageModelProvenance | None,
+    hub: HubSaeProvenance | None,
 ) -> SaeProvenance:
     imported.sae.context.lm_layer_signature = task.layer
     imported.sae.context.model_id = task.language_model_id
@@ -172,6 +207,7 @@ def _write(
         source_files=[FileHash(file.name, file.byte_size, file.sha256) for file in taken.values()],
         language_model=origin,
         source_format=task.format,
+        hugging_face=hub,
     )
     content = json.dumps(_metadata(task, imported, taken, provenance), indent=2, allow_nan=False)
     atomic_write(directory / "metadata.json", content.encode())
@@ -198,6 +234,7 @@ def _metadata(
         "source": {
             "format": task.format,
             "path": task.source,
+            **({"hugging_face": to_json(provenance.hugging_face)} if provenance.hugging_face else {}),
             "files": [
                 {"name": file.name, "byte_size": file.byte_size, "sha256": file.sha256}
                 for file in taken.values()

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -23,13 +23,14 @@ class Source:
 
     name: str
     """The name that messages use."""
+    path: Path
     file: BinaryIO
     byte_size: int
 
 
 @dataclass(frozen=True)
 class TakenFile:
-    """A copy of a file, and what it is a copy of."""
+    """A file to which nobody else writes, mostly a copy, and what was copied."""
 
     name: str
     path: Path
@@ -54,7 +55,7 @@ def opened(name: str, path: Path, roots: Sequence[Path]) -> Iterator[Source]:
             ) from error
         raise TaskError(f"{name} cannot be read: {error.strerror}.") from error
     with file:
-        yield Source(name, file, os.fstat(file.fileno()).st_size)
+        yield Source(name, path, file, os.fstat(file.fileno()).st_size)
 
 
 def check_size(source: Source, most_bytes: int) -> None:
@@ -63,12 +64,12 @@ def check_size(source: Source, most_bytes: int) -> None:
         raise TaskError(f"{source.name} has {source.byte_size:,} bytes; the limit is {most_bytes:,}.")
 
 
-def take(source: Source, copy: Path, on_bytes: Callable[[int], None]) -> TakenFile:
-    """Copy a file.
+def take(source: Source, copy: Path | None, on_bytes: Callable[[int], None]) -> TakenFile:
+    """Copy a file, and hash it.
 
     Args:
         source: The file.
-        copy: Where to.
+        copy: Where to; None for a file to which nobody else writes, which stays where it is.
         on_bytes: Called after each piece with its length.
 
     Raises:
@@ -77,14 +78,15 @@ def take(source: Source, copy: Path, on_bytes: Callable[[int], None]) -> TakenFi
     name, size = source.name, source.byte_size
     source.file.seek(0)
     digest, taken = hashlib.sha256(), 0
-    with copy.open("xb") as target:
+    with nullcontext() if copy is None else copy.open("xb") as target:
         while piece := source.file.read(min(CHUNK_BYTES, size + 1 - taken)):
             taken += len(piece)
             if taken > size:
                 break
             digest.update(piece)
-            target.write(piece)
+            if target is not None:
+                target.write(piece)
             on_bytes(len(piece))
     if taken != size:
         raise TaskError(f"{name} changed while it was read; import it again.")
-    return TakenFile(name, copy, size, digest.hexdigest())
+    return TakenFile(name, copy or source.path, size, digest.hexdigest())

@@ -88,6 +88,13 @@ def catalogue() -> Sequence[PublicSae]:
     return [_entry(number, release, row) for number, (release, row) in enumerate(rows)]
 
 
+def find_public(repository: str | None, path: str) -> PublicSae | None:
+    """Return the public SAE at a path of a repository, the first where several releases have it."""
+    if repository is None:
+        return None
+    return next((sae for sae in catalogue() if (sae.repository, sae.path) == (repository, path)), None)
+
+
 def _entry(number: int, release: dict[str, Any], row: Sequence[Any]) -> PublicSae:
     id, path, kind, depth, width, l0, input_scale = row
     architecture, normalization, reads, writes = release["kinds"][kind]

@@ -137,10 +137,14 @@ class SaeDescription:
 
     @property
     def most_bytes(self) -> int:
-        """The most bytes that a file of its weights can have: in double precision, with a little beside."""
-        n_outputs = self.n_outputs or self.n_inputs
-        skip = 8 * n_outputs * self.n_inputs if self.is_transcoder else 0
-        return 8 * (self.n_inputs + n_outputs + 8) * self.n_latents + skip + 64 * 1024 * 1024
+        """The most bytes that a file of its weights can have."""
+        skip = 8 * (self.n_outputs or self.n_inputs) * self.n_inputs if self.is_transcoder else 0
+        return most_bytes(max(self.n_inputs, self.n_outputs or 0), self.n_latents) + skip
+
+
+def most_bytes(n_inputs: int, n_latents: int) -> int:
+    """Return the most bytes that a file of weights can have: in double precision, with a little beside."""
+    return 8 * (2 * n_inputs + 8) * n_latents + 64 * 1024 * 1024
 
 
 def check_written(described: SaeDescription, output_layer: str | None) -> None:

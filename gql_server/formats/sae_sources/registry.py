@@ -1,7 +1,8 @@
 """The formats that are read, and which of them files are in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from gql_server.formats.sae_sources import (
     circuit_tracer,
@@ -150,6 +151,8 @@ FORMATS = {
 }
 """By what SaeSourceFormat calls them; the first that matches counts."""
 MAX_CANDIDATES = 10
+INSIDE = ("checkpoints",)
+"""Directories whose files belong to the SAE of the directory that they are in."""
 
 
 def find(files: SourceFiles) -> SaeDescription:
@@ -178,6 +181,23 @@ def is_weights(name: str) -> bool:
 def holds_an_sae(names: frozenset[str]) -> bool:
     """Whether a directory with files of these names may be one to name."""
     return any(is_weights(name) and "optim" not in name for name in names)
+
+
+def candidates(directories: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """Return what may be SAEs in a directory: files of weights beside one another, and directories.
+
+    ``directories`` are the directory itself, with an empty path, and those below it, by their paths below it;
+    each with its files' names.
+    """
+    found: dict[str, None] = {}
+    for path, names in directories:
+        if not path:
+            weights = sorted(name for name in names if is_weights(name))
+            found |= dict.fromkeys(weights if len(weights) > 1 else [])
+        elif holds_an_sae(frozenset(names)):
+            inner = PurePosixPath(path)
+            found[str(inner.parent if inner.name in INSIDE else inner)] = None
+    return list(found)
 
 
 def choose_one(candidates: list[str]) -> NotRepresentable:
