@@ -8,6 +8,7 @@ import { PageHeading } from "../../components/PageHeading";
 import { RenameButton } from "../../components/RenameButton";
 import { LoadModel } from "../CapturePage/LoadModel";
 import { Drawn } from "./Drawn";
+import { ImportCard } from "./ImportCard";
 import { Made } from "./Made";
 import { ModelFacts } from "./ModelFacts";
 import { ModelOptions } from "./ModelOptions";
@@ -53,7 +54,10 @@ export default function ModelPage() {
       {unload.problem && <ErrorBox problem={unload.problem} />}
       <ModelFacts model={model} />
       {model.layers ? (
-        <Drawn layers={model.layers} modelId={model.id} />
+        <>
+          <Drawn layers={model.layers} modelId={model.id} />
+          <ImportCard modelId={model.id} />
+        </>
       ) : (
         <Card title="Layers">
           <LoadModel model={model} onLoaded={reload} />
