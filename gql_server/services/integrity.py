@@ -105,8 +105,8 @@ def _missing_of_run(settings: Settings, run: ActivationRun) -> str | None:
 
 
 def _missing_of_sae(settings: Settings, sae: Sae) -> str | None:
-    # A server that ended in the wrong moment has left it behind.
-    artifacts.remove([artifacts.snapshot_path(settings, sae)])
+    # A server that ended in the wrong moment has left them behind.
+    artifacts.remove([artifacts.snapshot_path(settings, sae), artifacts.download_directory(settings, sae)])
     paths = [path for path in (sae.checkpoint_path, sae.metadata_path) if path is not None]
     gone = [path for path in paths if not (settings.artifact_dir / path).is_file()]
     if gone:

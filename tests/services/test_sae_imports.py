@@ -21,7 +21,7 @@ from gql_server.api.sae_sources import SaeSourceFormat
 from gql_server.artifacts.provenance import HubSaeProvenance, SaeProvenance
 from gql_server.errors import Conflict, InvalidInput, NotFound
 from gql_server.formats.sae_sources.registry import FORMATS
-from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerOutOfMemory
+from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
 from gql_server.protocol.events import Stage
 from gql_server.protocol.results import Done, ExportResult, ImportResult
 from gql_server.protocol.sources import HubSae
@@ -632,7 +632,7 @@ async def test_a_key_stands_for_one_path_of_one_repository_at_one_revision(tmp_p
                 await sae_imports.import_(server, replace(asked, **change))
 
 
-@pytest.mark.parametrize("status", [JobStatus.FAILED, JobStatus.CANCELED])
+@pytest.mark.parametrize("status", [JobStatus.FAILED, JobStatus.INTERRUPTED, JobStatus.CANCELED])
 async def test_a_retry_goes_on_with_a_download_that_has_failed_and_not_with_a_canceled_one(
     status: JobStatus, tmp_path: Path
 ) -> None:
@@ -650,10 +650,11 @@ async def test_a_retry_goes_on_with_a_download_that_has_failed_and_not_with_a_ca
         if status == JobStatus.CANCELED:
             await jobs.cancel(server, launched.job.id)
         else:
-            run.finish(TaskFailure(TaskFailed(1, "CONFLICT", "The Hub cannot be reached.", [], "")))
+            failed = TaskFailure(TaskFailed(1, "CONFLICT", "The Hub cannot be reached.", [], ""))
+            run.finish(failed if status == JobStatus.FAILED else WorkerLost("The worker was killed."))
         assert (await end_of(server, launched)).status == status
-        assert (directory / "params.npz.part").exists() is (status == JobStatus.FAILED)
-        assert directory.parent.exists() is (status == JobStatus.FAILED)
+        assert (directory / "params.npz.part").exists() is (status != JobStatus.CANCELED)
+        assert directory.parent.exists() is (status != JobStatus.CANCELED)
         await jobs.retry(server, launched.job.id)
         run = await executor.started.get()
         assert executor.tasks[1] == ("downloads", task)

@@ -230,8 +230,9 @@ async def test_a_ready_sae_without_its_whole_checkpoint_fails(
         with zipfile.ZipFile(whole, "w") as checkpoint:  # As torch.save makes it.
             checkpoint.writestr("data", "x" * 100)
         snapshot = write(tmp_path / sae.directory / "snapshot.pt")
+        download = write(tmp_path / sae.directory / "download" / "params.npz")
         assert (await lost(server, sae, JobKind.TRAIN_SAE))[0] == ArtifactStatus.READY
-        assert not snapshot.exists()
+        assert not snapshot.exists() and not download.parent.exists()
         damage(whole)
         status, sentence = await lost(server, sae, JobKind.TRAIN_SAE)
     assert status == ArtifactStatus.FAILED and "the SAE's sae.pt was missing" in sentence

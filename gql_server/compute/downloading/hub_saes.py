@@ -118,10 +118,12 @@ class SaeDownload:
             raise NotRepresentable(f"{name} has {file.byte_size:,} bytes; the limit is {most:,}.")
         self._check_room(file.byte_size, self.part(commit, name))
         self.get_part(commit, name, file, file.byte_size)
-        if file.sha256 is not None and sha256_of(self.part(commit, name)) != file.sha256:
-            self.part(commit, name).unlink()
+        part = self.part(commit, name)
+        # To read it again is no silence either.
+        if file.sha256 is not None and sha256_of(part, lambda: self._on_bytes(1)) != file.sha256:
+            part.unlink()
             raise TaskError(f"{name} has come damaged from the Hub. Retry the job.", "CONFLICT")
-        self.part(commit, name).rename(target)
+        part.rename(target)
 
     def get_part(self, commit: str, name: str, file: HubFile, until: int) -> None:
         """Get the first bytes of a file, unless so many are there."""

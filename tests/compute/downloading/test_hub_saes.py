@@ -174,6 +174,27 @@ def llama_scope(directory: Path) -> Path:
     return directory
 
 
+def llamascopium(directory: Path) -> Path:
+    # Its norms are told by values of tensors.
+    hook = "blocks.0.hook_resid_post"
+    values = tensors(W_E=W.encoder.T, b_E=W.encoder_bias, W_D=W.decoder, b_D=W.decoder_bias)
+    values[f"dataset_average_activation_norm.{hook}"] = tensor(2.0)
+    safetensors(directory / "sae_weights.safetensors", values)
+    config = {
+        "sae_type": "sae",
+        "hook_point_in": hook,
+        "hook_point_out": hook,
+        "d_model": N_INPUTS,
+        "expansion_factor": N_LATENTS / N_INPUTS,
+        "act_fn": "relu",
+        "norm_activation": "dataset-wise",
+        "sparsity_include_decoder_norm": True,
+        "use_decoder_bias": True,
+    }
+    write_json(directory / "config.json", config)
+    return directory
+
+
 def dictionary(directory: Path) -> Path:
     torch_file(directory / "ae.pt", linear(("encoder.weight", "encoder.bias", "decoder.weight", "bias")))
     write_json(directory / "config.json", {"trainer": {"dict_class": "AutoEncoder"}})
@@ -201,6 +222,7 @@ MAKERS: dict[str, tuple[Callable[[Path], Path], str, list[str]]] = {
     "GEMMA_SCOPE": (gemma_scope, "gemma-scope-2b-pt-res/layer_0/width_16k/average_l0_7", ["params.npz"]),
     "GEMMA_SCOPE_2": (gemma_scope_2, "resid_post/layer_0_width_16k", ["config.json", "params.safetensors"]),
     "LLAMA_SCOPE": (llama_scope, "L0R-8x", ["hyperparams.json", "checkpoints/final.safetensors"]),
+    "LLAMASCOPIUM": (llamascopium, "8x/layer0", ["config.json", "sae_weights.safetensors"]),
     "DICTIONARY_LEARNING": (dictionary, "resid/trainer_0", ["ae.pt", "config.json"]),
     "QWEN_SCOPE": (qwen, "SAE-W32K-L0_5", ["layer0.sae.pt"]),
     "GOODFIRE": (goodfire, ".", ["sae.pth"]),
@@ -298,11 +320,13 @@ def test_a_branch_that_has_moved_since_is_got_anew_and_a_commit_stays(hub: FakeH
 def test_a_hub_that_hangs_is_given_up_and_what_has_come_stays(hub: FakeHub) -> None:
     sae_lens(hub.directory / "a")
     hub.answers.clear()
-    task = task_for(hub, "a", patience_seconds=0.2)
-    assert refusal(task).reason.endswith("nothing has come for 0.2 seconds. Try again later.")
+    task = task_for(hub, "a", patience_seconds=1)
+    assert refusal(task).reason.endswith("nothing has come for 1 seconds. Try again later.")
     assert Path(task.directory, COMMIT, "cfg.json").is_file()
     hub.answers.set()
-    get(task)
+    hub.asked.clear()
+    get(task_for(hub, "a"))
+    assert resolved(hub) == {"a/sae_weights.safetensors"}
 
 
 def test_a_download_that_is_canceled_ends(hub: FakeHub) -> None:
@@ -321,13 +345,12 @@ def test_a_file_that_comes_damaged_is_not_taken(hub: FakeHub) -> None:
     get(task)
 
 
-def test_without_room_no_weights_are_got_and_with_some_the_attempt_goes_on(hub: FakeHub) -> None:
-    path = sae_lens(hub.directory / "a")
-    size = (path / "sae_weights.safetensors").stat().st_size
-    task = task_for(hub, "a", max_artifact_bytes=2 * size)
+def test_without_room_for_weights_and_a_checkpoint_twice_as_large_nothing_is_got(hub: FakeHub) -> None:
+    size = (gemma_scope(hub.directory / "a") / "params.npz").stat().st_size
+    task = task_for(hub, "a", max_artifact_bytes=3 * size - 1)
     assert "and there is room for" in refusal(task).reason
-    get(msgspec.structs.replace(task, max_artifact_bytes=4 * size))
-    assert import_got(task).n_latents == N_LATENTS
+    assert resolved(hub) == set()
+    get(msgspec.structs.replace(task, max_artifact_bytes=3 * size))
 
 
 def test_a_disk_that_is_full_is_told_by_itself(hub: FakeHub) -> None:
