@@ -190,9 +190,12 @@ class ConceptSourceInput:
 
     csv: str | None = strawberry.field(description="CSV with columns neuron_idx, concept_name, score.")
     json: str | None = strawberry.field(
-        description='mi_crow\'s concepts.json: {"concepts": {"12": {"name": …, "score": …}}}.'
+        description=(
+            'mi_crow\'s concepts.json: {"concepts": {"12": {"name": …, "score": …}}}; or JSON lines as of'
+            " Neuronpedia's explanations, each with index, description and perhaps a score."
+        )
     )
-    upload: Upload | None = strawberry.field(description="A file of either kind.")
+    upload: Upload | None = strawberry.field(description="A file of either kind, packed with gzip or not.")
 
 
 @input_type

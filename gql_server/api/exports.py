@@ -25,21 +25,36 @@ from models import Sae as SaeRow
 
 
 class SaeExportFormat(StrEnum):
-    """A format of another library."""
+    """A format in which an SAE, or what is known of its neurons, is written for others."""
 
     SAE_LENS = "SAE_LENS"
+    DICTIONARY_LEARNING = "DICTIONARY_LEARNING"
+    SPARSIFY = "SPARSIFY"
+    NEURONPEDIA = "NEURONPEDIA"
+    PARQUET = "PARQUET"
 
 
 describe_enum(
     SaeExportFormat,
-    "A format of another library.",
-    {"SAE_LENS": "A directory with cfg.json and sae_weights.safetensors, as SAELens reads it."},
+    "A format in which an SAE, or what is known of its neurons, is written for others.",
+    {
+        "SAE_LENS": "A directory with cfg.json and sae_weights.safetensors, as SAELens reads it.",
+        "DICTIONARY_LEARNING": "ae.pt and config.json, as dictionary_learning reads them.",
+        "SPARSIFY": "cfg.json and sae.safetensors, as sparsify reads them; of topk SAEs alone.",
+        "NEURONPEDIA": (
+            "Not the SAE, but its neurons: statistics, names and top texts as JSON lines in Neuronpedia's"
+            " layout. It needs a neuron index."
+        ),
+        "PARQUET": (
+            "The same as one Parquet file, a row a neuron, with all that the index has. It needs one."
+        ),
+    },
 )
 
 
 @object_type
 class SaeExport:
-    """An SAE in the format of another library."""
+    """An SAE, or its neurons, in a format that others read."""
 
     format: SaeExportFormat = strawberry.field(description="The format.")
     path: strawberry.Private[str]
@@ -181,9 +196,7 @@ class ExportSaeInput:
     """An SAE to export."""
 
     sae_id: strawberry.ID = strawberry.field(description="The SAE.")
-    format: SaeExportFormat = strawberry.field(
-        default=SaeExportFormat.SAE_LENS, description="The format of another library."
-    )
+    format: SaeExportFormat = strawberry.field(default=SaeExportFormat.SAE_LENS, description="The format.")
     idempotency_key: str | None = strawberry.field(description=_KEY)
 
     def request(self) -> ExportSaeRequest:
@@ -206,5 +219,5 @@ class ExportMutations:
     async def export_sae(
         self, info: Info, input: Annotated[ExportSaeInput, argument("What to export.")]
     ) -> LaunchResult:
-        """Queues a job that writes an SAE for another library; Sae.exports says where to get it."""
+        """Queues a job that writes an SAE, or its neurons, for others; Sae.exports says where to get it."""
         return job_launched(await sae_exports.export(info.context.server, input.request()))

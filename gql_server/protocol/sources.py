@@ -57,6 +57,36 @@ class SaeSource(Message, frozen=True):
         return self.output_layer or self.layer
 
 
+class NeuronsSource(Message, frozen=True):
+    """What is known of an SAE's neurons, and where it lies."""
+
+    index_path: str
+    """The neuron index's tensors."""
+    top_texts_per_neuron: int
+    dataset_dir: str | None
+    """The texts of the run that was indexed; None where that has been deleted."""
+    tokenizer_dir: str
+    begin_token_ids: list[int] | None
+    """What the run wrote before its texts."""
+    max_length: int
+    """Tokens at which its texts were cut."""
+    names_path: str
+    """Names of neurons, a NeuronName in each line, by their numbers."""
+    source_name: str
+    """What Neuronpedia would call the SAE: its layer's number, and a name."""
+
+
+class NeuronName(Message, frozen=True):
+    """A neuron's name."""
+
+    neuron: int
+    name: str
+    score: float | None
+    note: str | None
+    source: str
+    """MANUAL, GENERATED or IMPORTED."""
+
+
 class HubDataset(Message, frozen=True):
     """Texts on the Hugging Face Hub."""
 

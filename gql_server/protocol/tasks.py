@@ -4,7 +4,15 @@ from typing import ClassVar, Literal
 
 from gql_server.protocol.base import Message
 from gql_server.protocol.exclusions import Exclusions
-from gql_server.protocol.sources import Edit, HubDataset, HubSae, LanguageModelSource, MadeWith, SaeSource
+from gql_server.protocol.sources import (
+    Edit,
+    HubDataset,
+    HubSae,
+    LanguageModelSource,
+    MadeWith,
+    NeuronsSource,
+    SaeSource,
+)
 
 
 class Task(Message, frozen=True):
@@ -217,17 +225,19 @@ class ImportSae(Task, frozen=True):
 
 
 class ExportSae(Task, frozen=True):
-    """Write an SAE in another library's format, as a ZIP file. Result: ExportResult."""
+    """Write an SAE in another library's format, or its neurons, as a ZIP file. Result: ExportResult."""
 
     sae: SaeSource
-    format: Literal["SAE_LENS"]
+    format: Literal["SAE_LENS", "DICTIONARY_LEARNING", "SPARSIFY", "NEURONPEDIA", "PARQUET"]
     path: str
     """Of the ZIP file."""
     metadata: dict[str, str | bool | int | dict[str, str] | None]
-    """For cfg.json."""
+    """What the file says of where the SAE belongs."""
     min_free_bytes: int = 0
     """Bytes of the disk that the task leaves free."""
     attempt: int = 1
+    neurons: NeuronsSource | None = None
+    """What is written of neurons, in the last two formats."""
 
 
 class FindTopNeurons(Task, frozen=True):

@@ -1,4 +1,7 @@
-"""Files of concepts: CSV and mi_crow's JSON, parsed without torch and checked against an SAE's size."""
+"""Files of concepts, parsed without torch and checked against an SAE's size.
+
+They are CSV, mi_crow's JSON, or JSON lines as Neuronpedia publishes its explanations, packed or not.
+"""
 
 import io
 import json
@@ -18,10 +21,14 @@ from gql_server.text_files.delimited import COMMAS_FIRST, DelimitedText
 from gql_server.text_files.json_names import RepeatedName, named_once
 from gql_server.text_files.problems import FileProblem, json_problem
 from gql_server.text_files.rows import has_half_characters
-from gql_server.text_files.streams import decoded_whole
+from gql_server.text_files.streams import GZIP_MAGIC, decoded_whole, unpacked
 
 COLUMNS = ("neuron_idx", "concept_name", "score")
+LINE_FIELDS = ("index", "description")
+"""Of JSON lines; the score is optional there."""
 MAX_CONCEPT_NAME_LENGTH = 500
+MAX_FILE_SIZE = 64 * 2**20
+"""Of a file of concepts, in bytes or characters, unpacked: room for a million neurons."""
 
 
 ROWS_AT_ONCE = 1000
@@ -61,7 +68,7 @@ def take(
         taken: A file, in which ``taken_concepts`` finds the rows by their neurons' numbers.
     """
     try:
-        text = content if isinstance(content, str) else decoded_whole(content.read_bytes(), "The file")
+        text = content if isinstance(content, str) else decoded_whole(_whole(content), "The file")
         rows = parse(text, format or format_of(text), path, n_latents)
     except FileProblem as problem:
         return [FieldProblem(path, str(problem))]
@@ -78,6 +85,14 @@ def take(
             concepts = [msgspec.structs.replace(best[one], row_count=counts[one]) for one in part]
             file.write(msgspec.json.encode(concepts) + b"\n")
     return []
+
+
+def _whole(path: Path) -> bytes:
+    """Return a file's bytes, unpacked if they are packed with gzip. FileProblem if they are too many."""
+    with path.open("rb") as file:
+        is_packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        file.seek(0)
+        return unpacked(file, "The file.gz" if is_packed else "The file", MAX_FILE_SIZE).read()
 
 
 def taken_concepts(taken: Path) -> Iterator[list[ImportedConcept]]:
@@ -143,6 +158,9 @@ def _read_csv(content: str, path: Sequence[str], n_latents: int, checks: Checks)
 
 
 def _read_json(content: str, path: Sequence[str], n_latents: int, checks: Checks) -> Iterator[Row]:
+    if _is_lines(content):
+        yield from _read_lines(content, path, checks)
+        return
     try:
         data = json.loads(content, object_pairs_hook=named_once)
     except RepeatedName as repeated:
@@ -167,6 +185,35 @@ def _read_json(content: str, path: Sequence[str], n_latents: int, checks: Checks
                 yield f"concept {neuron!r}", neuron, one["name"], one.get("score")
             else:
                 checks.problem(path, f'Concept {neuron!r} must be an object with "name" and "score".')
+
+
+def _is_lines(content: str) -> bool:
+    """Whether the first line is an explanation by itself."""
+    try:
+        first = json.loads(content.lstrip().split("\n", 1)[0])
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(first, dict) and first.keys() >= set(LINE_FIELDS)
+
+
+def _read_lines(content: str, path: Sequence[str], checks: Checks) -> Iterator[Row]:
+    """Give Neuronpedia's explanations: of several for a neuron, the one with the highest score counts."""
+    for number, line in enumerate(content.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line, object_pairs_hook=named_once)
+        except RepeatedName as repeated:
+            checks.problem(path, f"In line {number}: it has {repeated.args[0]!r} more than once.")
+            continue
+        except (ValueError, RecursionError) as error:
+            checks.problem(path, f"In line {number}: it is not JSON: {json_problem(error)}.")
+            continue
+        if isinstance(entry, dict) and entry.keys() >= set(LINE_FIELDS):
+            neuron, name = (entry[field] for field in LINE_FIELDS)
+            yield f"line {number}", neuron, name, entry.get("score")
+        else:
+            checks.problem(path, f"In line {number}: it must be an object with {' and '.join(LINE_FIELDS)}.")
 
 
 def _concept(

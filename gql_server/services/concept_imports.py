@@ -16,7 +16,13 @@ from gql_server.processes.reader_pool import refusing
 from gql_server.services import concept_history, lookup, uploads
 from gql_server.services.app_context import AppContext
 from gql_server.services.checks import Checks
-from gql_server.services.concept_files import ROWS_AT_ONCE, ImportedConcept, take, taken_concepts
+from gql_server.services.concept_files import (
+    MAX_FILE_SIZE,
+    ROWS_AT_ONCE,
+    ImportedConcept,
+    take,
+    taken_concepts,
+)
 from gql_server.services.concepts import check_content, known_latent_count, write_dictionary
 from gql_server.services.requests import ImportConceptsRequest, SetConceptsRequest
 from models import Concept, Sae
@@ -25,8 +31,6 @@ from models.enums import ConceptSource
 
 MAX_CONCEPTS_AT_ONCE = 500
 """Of setConcepts: with all they can have, they are half of the values that a request's variables may have."""
-MAX_FILE_SIZE = 64 * 2**20
-"""Of a file of concepts, in bytes or characters: room for a million neurons."""
 
 
 async def import_concepts(server: AppContext, request: ImportConceptsRequest) -> tuple[Sae, int, int]:

@@ -173,7 +173,7 @@ class ExportSaeRequest:
     """An SAE to write for another library."""
 
     sae_id: str
-    format: Literal["SAE_LENS"]
+    format: Literal["SAE_LENS", "DICTIONARY_LEARNING", "SPARSIFY", "NEURONPEDIA", "PARQUET"]
     idempotency_key: str | None
 
 

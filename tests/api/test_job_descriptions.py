@@ -220,6 +220,13 @@ async def test_the_request_of_an_evaluation_names_the_stored_dataset_until_that_
         (JobKind.INDEX_NEURONS, {}, "Index a deleted SAE over a deleted run"),
         (JobKind.EVALUATE_SAE, EVALUATED, "Evaluate a deleted SAE on 3 texts"),
         (JobKind.EXPORT_SAE, {"format": "SAE_LENS"}, "Export a deleted SAE for SAELens"),
+        (JobKind.EXPORT_SAE, {"format": "SPARSIFY"}, "Export a deleted SAE for sparsify"),
+        (
+            JobKind.EXPORT_SAE,
+            {"format": "NEURONPEDIA"},
+            "Export the neurons of a deleted SAE for Neuronpedia",
+        ),
+        (JobKind.EXPORT_SAE, {"format": "PARQUET"}, "Export the neurons of a deleted SAE as Parquet"),
     ],
 )
 async def test_a_job_of_an_earlier_version_whose_subjects_are_gone_has_a_title_and_a_request(

@@ -9,6 +9,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import save_file
@@ -27,6 +28,7 @@ from tests.support.tiny_model import make_tiny_model
 
 from mi_crow.mechanistic.sae.sae import Sae
 
+ExportFormat = Literal["SAE_LENS", "DICTIONARY_LEARNING", "SPARSIFY"]
 N_INPUTS, N_LATENTS, K = 16, 64, 5
 CLASSES = ("TopKSae", "L1Sae", "ReLUSae", "BiasedTopKSae", "BatchTopKSae", "JumpReLUSae")
 PROMPTS = (
@@ -74,10 +76,11 @@ class _Silent:
         """Go on."""
 
 
-def export(name: str, path: Path) -> None:
-    """Write the export of a class's SAE, a ZIP file."""
+def export(name: str, path: Path, format: ExportFormat = "SAE_LENS", sae: Sae | None = None) -> None:
+    """Write the export of a class's SAE, a ZIP file; of make()'s where none is given."""
     source = SaeSource("sae_1", name, "/nowhere", "layer", N_INPUTS, N_LATENTS, K)
-    export_sae(ExportSae(source, "SAE_LENS", str(path), dict(METADATA)), _Silent(), make(name))
+    task = ExportSae(source, format, str(path), dict(METADATA))
+    export_sae(task, _Silent(), make(name) if sae is None else sae)
 
 
 def unpack(path: Path, directory: Path) -> Path:

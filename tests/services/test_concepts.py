@@ -1,5 +1,6 @@
 """Concepts: by hand and from files, held against mi_crow's own ConceptDictionary."""
 
+import gzip
 import json
 from io import BytesIO
 from pathlib import Path
@@ -8,12 +9,13 @@ import pytest
 from sqlalchemy import select
 
 from gql_server.errors import Conflict, InvalidInput
-from gql_server.services import concept_imports, concepts
+from gql_server.services import concept_files, concept_imports, concepts
 from gql_server.services.app_context import AppContext
 from gql_server.services.requests import ImportConceptsRequest, SetConceptRequest
 from models import ActivationRun, Concept, Sae
 from tests.support.serving import add_language_model, add_run, add_sae, serving
 
+LINE = '{"index": "1", "description": "a", "score": 1}\n'
 GOOD = "neuron_idx,concept_name,score\n3,colours,0.5\n3,paint,0.9\n7,numbers,\n"
 
 
@@ -56,6 +58,15 @@ def csv(sae: Sae, content: str, mode: str = "MERGE") -> ImportConceptsRequest:
         ("csv", "neuron_idx,score,concept_name,score\n1,0.5,a,1\n", "more than one column 'score'"),
         ("csv", "x" * 140_000, "lacks neuron_idx"),
         ("csv", "neuron_idx,concept_name,score\n1,\u200b,1\n", "line 2"),
+        ("json", LINE + "{\n", "In line 2: it is not JSON"),
+        (
+            "json",
+            LINE + '{"index": "2", "score": 1}\n',
+            "In line 2: it must be an object with index",
+        ),
+        ("json", LINE + '{"index": 2, "index": 3, "description": "b"}\n', "In line 2: it has 'index' more"),
+        ("json", LINE + '\n{"index": "32", "description": "b"}\n', "In line 3: '32' is none"),
+        ("json", LINE + "7\n", "In line 2: it must be an object"),
         ("json", "{", "not JSON"),
         ("json", '{"concepts": {"1": {"name": "a\\ud83d", "score": 1}}}', "half a character"),
         (
@@ -119,6 +130,50 @@ async def test_a_file_is_taken_as_spreadsheets_and_editors_write_it(
         request = ImportConceptsRequest(sae.id, kind if encoding is None else None, source, "MERGE")  # type: ignore[arg-type]
         await concept_imports.import_concepts(server, request)
         assert await named(server, sae) == {3: ("paint; ink", 0.5)}
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+async def test_neuronpedias_explanations_are_taken_the_best_of_each_neuron(
+    tmp_path: Path, is_packed: bool
+) -> None:
+    explanations = [
+        {"modelId": "m", "layer": "0-x", "index": "3", "description": "colours", "score": 0.5},
+        {
+            "modelId": "m",
+            "layer": "0-x",
+            "index": "3",
+            "description": "paint",
+            "score": 0.9,
+        },
+        {
+            "modelId": "m",
+            "layer": "0-x",
+            "index": "7",
+            "description": "“numbers”",
+            "typeName": "x",
+        },
+    ]
+    content = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in explanations).encode()
+    async with serving(tmp_path) as server:
+        sae = await add(server)
+        file = BytesIO(gzip.compress(content) if is_packed else content)
+        await concept_imports.import_concepts(server, ImportConceptsRequest(sae.id, None, file, "MERGE"))
+        assert await named(server, sae) == {3: ("paint", 0.9), 7: ("“numbers”", None)}
+
+
+async def test_a_packed_file_is_bounded_and_has_to_be_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = gzip.compress((LINE * 1000).encode())
+    half = tmp_path / "half"
+    half.write_bytes(packed[: len(packed) // 2])
+    whole = tmp_path / "whole"
+    whole.write_bytes(packed)
+    found = concept_files.take(half, None, ["source"], 32, tmp_path / "taken")
+    assert "not a whole gzip file" in found[0].message
+    monkeypatch.setattr(concept_files, "MAX_FILE_SIZE", 1000)
+    found = concept_files.take(whole, None, ["source"], 32, tmp_path / "taken")
+    assert "more than 1000 bytes when unpacked" in found[0].message
 
 
 async def test_an_import_merges_by_score_and_never_overwrites_a_person(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """Importing and exporting SAEs: what is refused before a job, what jobs leave in the rows, and retries."""
 
 import asyncio
+import gzip
+import io
 import json
 import time
+import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,10 +18,12 @@ import pytest
 import torch
 from pydantic import SecretStr
 from safetensors.torch import save_file
+from sqlalchemy import select
 
 from gql_server import ids
 from gql_server.api.sae_sources import SaeSourceFormat
 from gql_server.artifacts.provenance import HubSaeProvenance, SaeProvenance
+from gql_server.compute.formats.sae_export import export_neurons
 from gql_server.errors import Conflict, InvalidInput, NotFound
 from gql_server.formats.sae_sources.registry import FORMATS
 from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
@@ -27,13 +32,32 @@ from gql_server.protocol.results import Done, ExportResult, ImportResult
 from gql_server.protocol.sources import HubSae
 from gql_server.protocol.tasks import DOWNLOADED_FILE, DownloadSae, ExportSae, ImportSae
 from gql_server.protocol.wire import TaskFailed
-from gql_server.services import artifacts, jobs, lookup, sae_exports, sae_imports, sae_sources, saes, startup
+from gql_server.services import (
+    artifacts,
+    concept_imports,
+    concepts,
+    jobs,
+    lookup,
+    sae_exports,
+    sae_imports,
+    sae_sources,
+    saes,
+    startup,
+)
 from gql_server.services.app_context import AppContext
-from gql_server.services.requests import ExportSaeRequest, ImportSaeRequest, Launched
+from gql_server.services.requests import (
+    ExportSaeRequest,
+    ImportConceptsRequest,
+    ImportSaeRequest,
+    Launched,
+    SetConceptRequest,
+)
 from gql_server.tokens.options import TokenizerFacts
-from models import Job, LanguageModel, Sae
+from models import Concept, Job, LanguageModel, NeuronIndex, Sae
 from models.enums import ArtifactStatus, JobKind, JobStatus, SaeOrigin
+from tests.compute.conftest import RecordingContext
 from tests.saelens.recorded_files import made
+from tests.support.artifact_files import add_neuron_index
 from tests.support.fake_executor import FakeExecutor
 from tests.support.refusals import refused
 from tests.support.serving import LAYERS, add_language_model, add_run, add_sae, client_of, serving
@@ -785,6 +809,110 @@ async def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
             assert isinstance(refusal, Conflict) and sentence in refusal.message
         unknown = ExportSaeRequest(ids.new(ids.SAE), "SAE_LENS", None)
         assert isinstance(await refused(server, lambda: sae_exports.export(server, unknown)), NotFound)
+
+
+async def test_exports_in_several_formats_stand_beside_each_other(tmp_path: Path) -> None:
+    def write(task: Any, run: TaskRun) -> None:
+        path = Path(task.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(task.format.encode())
+        run.finish(ExportResult(path.stat().st_size))
+
+    async with prepared(tmp_path, FakeExecutor(write)) as (server, lm, _), client_of(server) as client:
+        sae = await add_sae(server, await add_run(server, lm), sae_class="TopKSae")
+        formats: list[Any] = ["SAE_LENS", "DICTIONARY_LEARNING", "SPARSIFY"]
+        for format in formats:
+            await end_of(server, await sae_exports.export(server, ExportSaeRequest(sae.id, format, None)))
+        document = f'{{ sae(id: "{sae.id}") {{ exports {{ format url }} }} }}'
+        shown = (await client.post("/graphql", json={"query": document})).json()["data"]["sae"]["exports"]
+        assert [one["format"] for one in shown] == formats[::-1]
+        for one in shown:
+            assert (await client.get(one["url"])).text == one["format"]
+
+
+async def test_a_class_that_a_format_has_not_is_refused_with_those_that_have_it(tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, lm, _):
+        sae = await add_sae(server, await add_run(server, lm), sae_class="JumpReLUSae")
+        request = ExportSaeRequest(sae.id, "SPARSIFY", None)
+        refusal = await refused(server, lambda: sae_exports.export(server, request))
+    assert isinstance(refusal, Conflict)
+    assert refusal.message == (
+        "sparsify has no architecture for the class JumpReLUSae;"
+        " export it for SAELens or dictionary_learning."
+    )
+
+
+async def test_names_go_out_as_neuronpedias_explanations_and_come_back(tmp_path: Path) -> None:
+    def write(task: Any, run: TaskRun) -> None:
+        run.finish(export_neurons(task, RecordingContext()))
+
+    executor = FakeExecutor(write)
+    async with prepared(tmp_path, executor) as (server, lm, _), client_of(server) as client:
+        # Of a class of another package: what it computes does not matter here.
+        sae = await add_sae(server, await add_run(server, lm), sae_class="SomebodysSae", name="Mine: v2!")
+        await add_neuron_index(server, sae)
+        names = {0: ("loops", 0.5, "a note"), 2: ("“naïve” 😀", None, None), 3: ("last", 0.0, None)}
+        for neuron, (name, score, note) in names.items():
+            await concepts.set_concept(server, SetConceptRequest(sae.id, neuron, name, score, note, None))
+        job = await end_of(server, await sae_exports.export(server, neurons_request(sae)))
+        assert job.status == JobStatus.SUCCEEDED
+        document = f'{{ sae(id: "{sae.id}") {{ exports {{ format url }} }} }}'
+        (shown,) = (await client.post("/graphql", json={"query": document})).json()["data"]["sae"]["exports"]
+        assert shown["format"] == "NEURONPEDIA"
+        archive = zipfile.ZipFile(io.BytesIO((await client.get(shown["url"])).content))
+        packed = archive.read("explanations/batch-0.jsonl.gz")
+        features = gzip.decompress(archive.read("features/batch-0.jsonl.gz")).splitlines()
+        first = json.loads(features[0])
+        assert (first["modelId"], first["layer"]) == ("tiny", "1-mine-v2")
+        assert (first["logits_hist_data_bar_heights"], first["pos_str"]) == ([], [])
+        assert first["freq_hist_data_bar_heights"] == [5] + [0] * 31 and len(features) == 4
+        other = await add_sae(server, await add_run(server, lm))
+        request = ImportConceptsRequest(other.id, None, io.BytesIO(packed), "MERGE")
+        assert (await concept_imports.import_concepts(server, request))[1:] == (3, 0)
+        async with server.database.read() as session:
+            rows = list(await session.scalars(select(Concept).where(Concept.sae_id == other.id)))
+    assert {row.neuron_index: (row.name, row.score) for row in rows} == {
+        neuron: (name, score) for neuron, (name, score, _) in names.items()
+    }
+    lines = [json.loads(line) for line in gzip.decompress(packed).splitlines()]
+    assert [(one["notes"], one["source"]) for one in lines] == [
+        ("a note", "MANUAL"),
+        (None, "MANUAL"),
+        (None, "MANUAL"),
+    ]
+
+
+def neurons_request(sae: Sae) -> ExportSaeRequest:
+    return ExportSaeRequest(sae.id, "NEURONPEDIA", None)
+
+
+async def test_neurons_are_read_from_the_run_that_was_indexed(tmp_path: Path) -> None:
+    executor = finishing(ExportResult(2))
+    async with prepared(tmp_path, executor) as (server, lm, _):
+        run = await add_run(server, lm, max_length=48, provenance={"begin_token_ids": [1]})
+        sae = await add_sae(server, run)
+        await add_neuron_index(server, sae)
+        async with server.database.write() as session:
+            (index,) = await session.scalars(select(NeuronIndex).where(NeuronIndex.sae_id == sae.id))
+            index.activation_run_id = run.id
+        await end_of(server, await sae_exports.export(server, neurons_request(sae)))
+        task = executor.tasks[0][1]
+        assert isinstance(task, ExportSae) and task.neurons is not None
+        source = task.neurons
+        assert source.dataset_dir == str(artifacts.dataset_directory(server.settings, run.id))
+        assert (source.begin_token_ids, source.max_length, source.top_texts_per_neuron) == ([1], 48, 3)
+        assert are_files(source.index_path, source.names_path)
+
+
+def are_files(*paths: str) -> bool:
+    return all(Path(path).is_file() for path in paths)
+
+
+async def test_neurons_that_are_not_indexed_are_not_exported(tmp_path: Path) -> None:
+    async with prepared(tmp_path) as (server, lm, _):
+        sae = await add_sae(server, await add_run(server, lm))
+        refusal = await refused(server, lambda: sae_exports.export(server, neurons_request(sae)))
+    assert isinstance(refusal, Conflict) and "run indexNeurons first" in refusal.message
 
 
 async def test_an_export_that_fails_leaves_the_one_before(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ SAE_LENS_VERSION = "6.54.12"
 
 
 def tensors_of(weights: SaeWeights) -> dict[str, Tensor]:
-    """Return the tensors of sae_weights.safetensors."""
+    """Return the tensors of sae_weights.safetensors; W_enc is a view, which takes no memory of its own."""
     tensors = {
-        "W_enc": weights.encoder_weight.T.contiguous(),
+        "W_enc": weights.encoder_weight.T,
         "b_enc": weights.encoder_bias,
         "W_dec": weights.decoder_weight,
         "b_dec": weights.decoder_bias,

@@ -16,7 +16,7 @@ from gql_server.compute import mi_crow_compat  # noqa: F401  (before anything th
 from gql_server.compute.capturing.capture import capture_activations
 from gql_server.compute.devices import choose_device, devices
 from gql_server.compute.evaluating.evaluation import evaluate_sae
-from gql_server.compute.formats.sae_export import export_sae
+from gql_server.compute.formats.sae_export import export_neurons, export_sae
 from gql_server.compute.formats.sae_import import import_sae
 from gql_server.compute.generating.generation import Generations, generate
 from gql_server.compute.indexing.neuron_index import index_neurons
@@ -178,6 +178,8 @@ class TaskRunner:
 
     @does(ExportSae)
     def _export(self, task: ExportSae, context: TaskContext) -> Result:
+        if task.neurons is not None:
+            return export_neurons(task, context)
         return export_sae(task, context, self._saes.get(task.sae))
 
     @does(FindTopNeurons)

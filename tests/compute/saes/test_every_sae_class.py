@@ -4,6 +4,7 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -31,6 +32,7 @@ from gql_server.compute.storage.store import ActivationStore
 from gql_server.compute.training.training import train_sae
 from gql_server.compute.worker.context import CancelRequested, TaskError
 from gql_server.formats.sae_classes import BUILT_IN, EXPORTED_AS, IMPORTED_AS
+from gql_server.formats.sae_targets import TARGETS, problem
 from gql_server.protocol.events import TrainingPointMessage
 from gql_server.protocol.sources import Edit, LanguageModelSource, SaeSource
 from gql_server.protocol.tasks import (
@@ -43,6 +45,7 @@ from gql_server.protocol.tasks import (
 )
 from tests.compute.conftest import RecordingContext, capture_task
 from tests.compute.dummy_sae import DummySae
+from tests.compute.formats.published import imported
 from tests.compute.sae_fixtures import LAYER, layer_output
 from tests.support.training import training_task
 
@@ -303,6 +306,24 @@ def test_it_is_exported_as_said_and_computes_the_same_when_it_is_imported_again(
     assert result.sae_class == IMPORTED_AS[architecture]
     imported = CLASSES.get(result.sae_class).load(tmp_path / "sae" / "sae.pt")
     for ours, theirs in zip(dense(imported, bench.rows), dense(sae, bench.rows), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("format", [name for name in TARGETS if name != "SAE_LENS"])
+def test_it_goes_to_other_libraries_and_comes_back_or_is_refused(
+    format: Any, trained: Trained, bench: Bench, tmp_path: Path
+) -> None:
+    sae, path = trained.load(), tmp_path / "export.zip"
+    task = ExportSae(trained.source, format, str(path), {})
+    if problem(format, trained.name) is not None:
+        with pytest.raises(TaskError, match=r"cannot be written|has no architecture for the class"):
+            export_sae(task, RecordingContext(), sae)
+        return
+    export_sae(task, RecordingContext(), sae)
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path / "theirs")
+    back = imported(tmp_path / "theirs", n_inputs=N_INPUTS).sae
+    for ours, theirs in zip(dense(back, bench.rows), dense(sae, bench.rows), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 

@@ -8,7 +8,7 @@ import { Field } from "../../components/Field";
 import { whole } from "../../components/numbers";
 import type { ImportMode } from "../../generated/types";
 import { ConceptsPageImportMutationDocument } from "./ConceptsPage.generated";
-import { type PreviewRow, previewOf } from "./imported";
+import { type PreviewRow, previewOf, textOf } from "./imported";
 
 const MODES = [
   { value: "MERGE", label: "Keep what is there; a higher score wins" },
@@ -53,16 +53,16 @@ export function Import({ saeId, latentCount }: { saeId: string; latentCount: num
       <form className="stack" onSubmit={submit}>
         <Field
           label="File"
-          hint="CSV with the columns neuron_idx, concept_name and score, or mi_crow's concepts.json. Names that people have given stay."
+          hint="CSV with the columns neuron_idx, concept_name and score, mi_crow's concepts.json, or Neuronpedia's explanations as JSON lines. Names that people have given stay."
         >
           {(control) => (
             <input
               {...control}
               type="file"
-              accept=".csv,.json,.txt,text/csv,application/json"
+              accept=".csv,.json,.jsonl,.gz,.txt,text/csv,application/json"
               onChange={async ({ target }) => {
                 const [file] = target.files ?? [];
-                if (file) change(await file.text());
+                if (file) change(await textOf(file));
               }}
             />
           )}

@@ -46,19 +46,54 @@ function problemWith({ index, name, score }: Row, latentCount: number): string |
   return null;
 }
 
+/** Returns a file's text, unpacked where it is packed; of a damaged one what is there. */
+export async function textOf(file: File): Promise<string> {
+  if (!file.name.endsWith(".gz")) return file.text();
+  try {
+    return await new Response(file.stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  } catch {
+    return file.text();
+  }
+}
+
+/** Returns the rows of JSON lines as Neuronpedia has explanations; null where the first line is none. */
+function lineRows(content: string): Row[] | null {
+  const lines = content.split("\n").map((line, place) => ({ place: `line ${place + 1}`, line }));
+  const rows = lines.filter(({ line }) => line.trim() !== "");
+  if (!rows[0] || !explanation(rows[0].line)) return null;
+  return rows.map(({ place, line }) => {
+    const read = explanation(line);
+    return { place, index: word(read?.index), name: word(read?.description), score: word(read?.score) };
+  });
+}
+
+function explanation(line: string): Record<string, unknown> | null {
+  try {
+    const read: unknown = JSON.parse(line);
+    return isRecord(read) && "index" in read && "description" in read ? read : null;
+  } catch {
+    return null;
+  }
+}
+
 function jsonRows(content: string): Row[] | null {
+  const lines = lineRows(content);
+  if (lines) return lines;
   try {
     const read: unknown = JSON.parse(content);
     const concepts = isRecord(read) && isRecord(read.concepts) ? read.concepts : read;
     if (!isRecord(concepts)) return null;
     return Object.entries(concepts).map(([index, value]) => {
       const entry = isRecord(value) ? value : { name: value };
-      const word = (one: unknown) => (one === null || one === undefined ? "" : String(one));
       return { place: `neuron ${index}`, index, name: word(entry.name), score: word(entry.score) };
     });
   } catch {
     return null;
   }
+}
+
+function word(one: unknown): string {
+  return one === null || one === undefined ? "" : String(one);
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { fileOf } from "./exported";
-import { csvLines, previewOf } from "./imported";
+import { csvLines, previewOf, textOf } from "./imported";
 
 const NAMES = [
   { index: 3, name: 'a "quoted", long\nname', score: 0.5 },
@@ -32,6 +32,26 @@ test("rows that are wrong are told by their place, in files of any length", () =
     "line 33: “x” is no neuron's number.",
     "line 34: The name is empty.",
     "line 35: “high” is no score.",
+  ]);
+});
+
+test("explanations of Neuronpedia's are read, packed or not", async () => {
+  const lines = [
+    '{"index": "3", "description": "colours", "score": 0.5}',
+    "",
+    '{"index": "64", "description": "x"}',
+  ];
+  const file = `${lines.join("\n")}\n{`;
+  const packed = new Response(new Blob([file]).stream().pipeThrough(new CompressionStream("gzip")));
+  const unpacked = await textOf(new File([await packed.arrayBuffer()], "batch-0.jsonl.gz"));
+  expect(unpacked).toBe(file);
+  expect(await textOf(new File(["damaged"], "a.gz"))).toBe("damaged");
+  const { format, rows, problems } = previewOf(unpacked, 64);
+  expect(format).toBe("json");
+  expect(rows[0]).toEqual({ place: "line 1", index: "3", name: "colours", score: "0.5", problem: null });
+  expect(problems).toEqual([
+    "line 3: There is no neuron 64; the last one is 63.",
+    "line 4: “” is no neuron's number.",
   ]);
 });
 
