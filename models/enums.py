@@ -90,6 +90,14 @@ class SaeOrigin(StrEnum):
     IMPORTED = "IMPORTED"
 
 
+class InputNormalization(StrEnum):
+    """How an SAE normalizes each token before it encodes it: gql_server/formats/input_normalizations.py."""
+
+    NONE = "NONE"
+    LAYER_NORM = "LAYER_NORM"
+    RMS_NORM = "RMS_NORM"
+
+
 class ConceptSource(StrEnum):
     """Who named a neuron."""
 

@@ -7,7 +7,7 @@ from sqlalchemy import JSON, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, UtcDateTime, enum_column_type, now
-from models.enums import ArtifactStatus, SaeOrigin
+from models.enums import ArtifactStatus, InputNormalization, SaeOrigin
 
 
 class Sae(Base):
@@ -29,6 +29,10 @@ class Sae(Base):
     input_size: Mapped[int | None]
     latent_count: Mapped[int | None]
     k: Mapped[int | None]
+    input_normalization: Mapped[InputNormalization | None] = mapped_column(
+        enum_column_type(InputNormalization)
+    )
+    """None for one that was trained here, or imported by an earlier version: these do not normalize."""
     activation_run_id: Mapped[str | None] = mapped_column(ForeignKey("activation_runs.id"), index=True)
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
     training_config: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))

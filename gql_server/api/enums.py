@@ -12,6 +12,7 @@ from models.enums import (
     ConceptSource,
     DatasetKind,
     FloatType,
+    InputNormalization,
     JobKind,
     JobStatus,
     LanguageModelSourceKind,
@@ -28,6 +29,7 @@ __all__ = [
     "ConceptSource",
     "DatasetKind",
     "FloatType",
+    "InputNormalization",
     "JobKind",
     "JobStatus",
     "LanguageModelSourceKind",
@@ -147,6 +149,16 @@ describe_enum(
     SaeOrigin,
     "How an SAE came to be here.",
     {"TRAINED": "This server trained it.", "IMPORTED": "It was made elsewhere."},
+)
+describe_enum(
+    InputNormalization,
+    "What an SAE does to each token's activations before it encodes them, and undoes after it decodes, by"
+    " that token's own numbers.",
+    {
+        "NONE": "Nothing.",
+        "LAYER_NORM": "Subtracts their mean, and divides by their standard deviation.",
+        "RMS_NORM": "Divides by the root of their mean square.",
+    },
 )
 describe_enum(
     NeuronOrder,

@@ -18,7 +18,7 @@ from gql_server.api.common import (
     object_type,
 )
 from gql_server.api.context import Info
-from gql_server.api.enums import ArtifactStatus, NeuronColumn, NeuronOrder, SaeOrigin
+from gql_server.api.enums import ArtifactStatus, InputNormalization, NeuronColumn, NeuronOrder, SaeOrigin
 from gql_server.api.evaluations import SaeEvaluation, sae_evaluation
 from gql_server.api.exports import SaeExport, exports_of
 from gql_server.api.launches import LaunchResult, job_launched, training_validated
@@ -74,6 +74,12 @@ class Sae(Node):
     input_size: int | None = strawberry.field(description="Width of the activations, n_inputs.")
     latent_count: int | None = strawberry.field(description="Number of neurons, n_latents.")
     k: int | None = strawberry.field(description="Active neurons per token, where the class fixes it.")
+    input_normalization: InputNormalization = strawberry.field(
+        description=(
+            "How it normalizes each token before it encodes it. An edit of steering is then as long as the"
+            " token's own scale makes it. NONE, too, until an import has read it."
+        )
+    )
     training_config: TrainingConfig | None = strawberry.field(
         description="How it was trained; null until the training has begun."
     )
@@ -245,6 +251,7 @@ def sae(row: SaeRow) -> Sae:
         evaluation=evaluation,
         outliers=sae_outliers(row.outliers) if row.outliers else None,
         provenance=sae_provenance(row.provenance),
+        input_normalization=row.input_normalization or InputNormalization.NONE,
         exports=exports_of(row),
     )
 

@@ -48,7 +48,7 @@ class ShownTexts:
     def __init__(
         self, file: Any, dataset: TextDataset, tokenizer: TextTokenizer | None, max_length: int
     ) -> None:
-        self.file, self._dataset, self._tokenizer, self._max_length = file, dataset, tokenizer, max_length
+        self.file, self.dataset, self._tokenizer, self._max_length = file, dataset, tokenizer, max_length
         self._kept = KeptTokens(file) if tokenizer is None else None
         self._names = frozenset(file.keys())
 
@@ -64,10 +64,10 @@ class ShownTexts:
         """Return what is shown of an entry, no more than so many tokens on each side of the one it is for."""
         row, piece = int(entry["rows"]), int(entry.get("pieces", 0))
         if self._kept is not None:
-            text = self._kept.text(self._dataset, row, piece)
+            text = self._kept.text(self.dataset, row, piece)
         else:
             assert self._tokenizer is not None
-            whole = self._tokenizer.cut([self._dataset[row]], self._max_length, split="pieces" in entry)[0]
+            whole = self._tokenizer.cut([self.dataset[row]], self._max_length, split="pieces" in entry)[0]
             text = whole.piece(piece)
         return _top_text(entry, text, tokens_around)
 

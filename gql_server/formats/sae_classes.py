@@ -60,6 +60,13 @@ BUILT_IN = {
         "jumprelu",
         is_imported=True,
     ),
+    "GatedSae": BuiltInClass(
+        "gql_server.compute.saes.affine_saes:GatedSae",
+        "All latents whose gate is open, as large as a second path says; l1Lambda keeps gates closed"
+        " (Rajamanoharan et al. 2024, Gated SAEs).",
+        "gated",
+        is_imported=True,
+    ),
 }
 """By name. A name of ours stays ours, whatever another package registers."""
 

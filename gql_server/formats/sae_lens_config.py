@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from gql_server.formats.input_normalizations import IN_SAE_LENS, InputNormalization
 from gql_server.formats.sae_classes import IMPORTED_AS
 from gql_server.formats.sae_sources.refusing import NotRepresentable, shown
 from gql_server.formats.sae_sources.source_files import flag, whole_number
@@ -73,6 +74,8 @@ class SaeLensConfig:
     """One of DTYPES: what sae-lens computes in."""
     subtracts_bias: bool
     """apply_b_dec_to_input."""
+    input_normalization: InputNormalization
+    """normalize_activations."""
     rescales: bool
     """rescale_acts_by_decoder_norm; of topk alone."""
     says_unprocessed: bool
@@ -130,6 +133,7 @@ def read(cfg: dict[str, Any]) -> SaeLensConfig:
         k=whole_number(CFG_FILE, cfg, "k") if architecture == "topk" else None,
         dtype=_dtype(cfg),
         subtracts_bias=flag(CFG_FILE, cfg, "apply_b_dec_to_input", default=not is_transcoder),
+        input_normalization=_normalization(cfg),
         rescales=architecture == "topk"
         and flag(CFG_FILE, cfg, "rescale_acts_by_decoder_norm", default=False),
         says_unprocessed=_says_unprocessed(metadata, old=old),
@@ -196,12 +200,6 @@ def _architecture(cfg: dict[str, Any], metadata: dict[str, Any]) -> str:
 
 def _check_computation(cfg: dict[str, Any], metadata: dict[str, Any]) -> None:
     """Refuse what sae-lens computes beside the architecture itself."""
-    normalize = cfg.get("normalize_activations")
-    if normalize not in (None, "none"):
-        raise NotRepresentable(
-            f"normalize_activations is {shown(normalize)}: fold the normalization into the weights with"
-            " SAELens, so that it is none, and import that."
-        )
     reshape = cfg.get("reshape_activations")
     hook = str(metadata.get("hook_name"))
     if reshape not in (None, "none") and not (reshape == "hook_z" and hook.endswith(".hook_z")):
@@ -223,6 +221,18 @@ def _check_computation(cfg: dict[str, Any], metadata: dict[str, Any]) -> None:
     for name, what in (("finetuning_scaling_factor", "scaling factors"), ("use_error_term", "an error term")):
         if cfg.get(name):
             raise NotRepresentable(f"It has {what} ({name}), which have no place in an SAE here.")
+
+
+def _normalization(cfg: dict[str, Any]) -> InputNormalization:
+    said = cfg.get("normalize_activations")
+    said = "none" if said is None else said
+    found = next((name for name, theirs in IN_SAE_LENS.items() if theirs == said), None)
+    if found is None:
+        raise NotRepresentable(
+            f"normalize_activations is {shown(said)}: fold the normalization into the weights with SAELens,"
+            " so that it is none, and import that."
+        )
+    return found
 
 
 def _dtype(cfg: dict[str, Any]) -> str:

@@ -14,13 +14,15 @@ class Target:
     """What people call the library."""
     classes: Set[str]
     """Classes here whose computation it has."""
+    normalizes: bool = False
+    """Whether its SAEs may normalize each token's input."""
 
 
 TARGETS = {
-    "SAE_LENS": Target("SAELens", EXPORTED_AS.keys()),
+    "SAE_LENS": Target("SAELens", EXPORTED_AS.keys(), normalizes=True),
     "DICTIONARY_LEARNING": Target(
         "dictionary_learning",
-        {"L1Sae", "ReLUSae", "TopKSae", "BiasedTopKSae", "BatchTopKSae", "JumpReLUSae"},
+        {"L1Sae", "ReLUSae", "TopKSae", "BiasedTopKSae", "BatchTopKSae", "JumpReLUSae", "GatedSae"},
     ),
     "SPARSIFY": Target("sparsify", {"TopKSae", "BiasedTopKSae"}),
 }
@@ -31,9 +33,18 @@ NEURONS = {"NEURONPEDIA": "for Neuronpedia", "PARQUET": "as Parquet"}
 """Formats of an SAE's neurons, whatever its class, and how they end a title."""
 
 
-def problem(format: str, sae_class: str | None) -> str | None:
-    """Return why SAEs of a class cannot be written in a format, and what can be done; None where they can."""
+def problem(format: str, sae_class: str | None, input_normalization: str | None) -> str | None:
+    """Return why an SAE cannot be written in a format, and what can be done; None where it can.
+
+    Args:
+        format: A key of TARGETS.
+        sae_class: Its class.
+        input_normalization: How it normalizes each token's input; None or NONE where it does not.
+    """
     target = TARGETS[format]
+    if input_normalization not in (None, "NONE") and not target.normalizes:
+        able = " or ".join(one.library for one in TARGETS.values() if one.normalizes)
+        return f"{target.library} has no SAEs that normalize each token's input; export it for {able}."
     if sae_class in target.classes:
         return None
     others = [one.library for one in TARGETS.values() if sae_class in one.classes]

@@ -11,6 +11,7 @@ from gql_server.artifacts.provenance import (
     SaeProvenance,
     to_json,
 )
+from gql_server.formats.input_normalizations import InputNormalization
 from gql_server.protocol.base import Message
 from gql_server.protocol.events import (
     NeuronActivationMessage,
@@ -194,6 +195,7 @@ class ImportResult(Result, frozen=True):
     n_latents: int
     k: int | None
     provenance: SaeProvenance | None = None
+    input_normalization: InputNormalization = "NONE"
 
 
 class ExportResult(Result, frozen=True):

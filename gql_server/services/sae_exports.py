@@ -85,7 +85,7 @@ async def _check(session: AsyncSession, sae: Sae, format: str) -> NeuronIndex | 
             " the layer that they read, can be exported; its neurons can.",
             sae.id,
         )
-    if (refused := problem(format, sae.sae_class)) is not None:
+    if (refused := problem(format, sae.sae_class, sae.input_normalization)) is not None:
         raise Conflict(refused, sae.id)
     return None
 

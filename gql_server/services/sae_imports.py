@@ -33,7 +33,7 @@ from gql_server.services.sae_sources import FoundSae
 from gql_server.services.unused_names import unused_name
 from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, Sae
-from models.enums import JobKind, JobStatus, LayerKind, ProgressUnit, SaeOrigin
+from models.enums import InputNormalization, JobKind, JobStatus, LayerKind, ProgressUnit, SaeOrigin
 
 log = structlog.get_logger(__name__)
 
@@ -315,6 +315,7 @@ class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
         sae.input_size = result.n_inputs
         sae.latent_count = result.n_latents
         sae.k = result.k
+        sae.input_normalization = InputNormalization(result.input_normalization)
         sae.checkpoint_path = f"{sae.directory}/sae.pt"
         sae.metadata_path = f"{sae.directory}/metadata.json"
         sae.provenance = to_json(result.provenance)

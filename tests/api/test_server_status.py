@@ -35,7 +35,7 @@ STATUS = """{ server { resumesJobs status { startedAt memoryBytes queuedJobs wai
 class Executor(FakeExecutor):
     async def describe(self) -> WorkerReady:
         classes = [
-            SaeClassDescription(name, not name.startswith(("L1", "ReLU")), built_in.description)
+            SaeClassDescription(name, not name.startswith(("L1", "ReLU", "Gated")), built_in.description)
             for name, built_in in BUILT_IN.items()
         ]
         return WorkerReady(["cpu"], [*classes, SaeClassDescription("StrangeSae", False, "Somebody else's.")])
@@ -75,7 +75,12 @@ async def test_sae_classes_are_described_with_what_each_needs_the_recommended_on
     infos = found["saeClassInfos"]
     assert {info["name"] for info in infos} == set(found["saeClasses"]) == {*BUILT_IN, "StrangeSae"}
     assert [info["name"] for info in infos if info["recommended"]] == ["BatchTopKSae"] == [infos[0]["name"]]
-    assert {info["name"] for info in infos if info["usesL1Lambda"]} == {"L1Sae", "ReLUSae", "StrangeSae"}
+    assert {info["name"] for info in infos if info["usesL1Lambda"]} == {
+        "GatedSae",
+        "L1Sae",
+        "ReLUSae",
+        "StrangeSae",
+    }
     assert all(info["needsK"] != info["usesL1Lambda"] for info in infos)
     strange = next(info for info in infos if not info["builtIn"])
     assert (strange["name"], strange["description"]) == ("StrangeSae", "Somebody else's.")

@@ -151,7 +151,12 @@ async def test_a_migration_takes_in_the_names_that_are_there(database: Database,
         await session.execute(insert(Concept), rows)
     path = tmp_path / "database.sqlite3"
     with closing(sqlite3.connect(path)) as connection:
-        for statement in ("DROP TABLE concept_words", "DROP TABLE sae_numbers"):
+        for statement in (
+            "DROP TABLE concept_words",
+            "DROP TABLE sae_numbers",
+            "ALTER TABLE saes DROP COLUMN output_layer",
+            "ALTER TABLE saes DROP COLUMN input_normalization",
+        ):
             connection.execute(statement)
         connection.execute("UPDATE alembic_version SET version_num = '0012'")
         connection.commit()

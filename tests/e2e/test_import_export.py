@@ -26,7 +26,7 @@ BLOCK = "llamaforcausallm_model_layers_0"
 WIDTH, N_LATENTS = 32, 96
 PROMPTS = ["The for statement is used to iterate over the elements of a sequence.", "A string"]
 SAE = """query($id: ID!) { sae(id: $id) {
-  name status origin saeClass layer inputSize latentCount k checkpointPath metadataPath
+  name status origin saeClass layer inputSize latentCount k inputNormalization checkpointPath metadataPath
   activationRun { id } trainingConfig { epochs } trainingHistory { step } job { kind progress { unit } }
   exports { format url byteSize }
   provenance { activationRunId training { shuffleSeed } sourceFormat
@@ -141,6 +141,7 @@ async def test_an_imported_sae_shows_what_it_is(
     sae = (await client.ask(SAE, id=id))["sae"]
     assert (sae["status"], sae["origin"], sae["name"]) == ("READY", "IMPORTED", "theirs on tiny")
     assert (sae["saeClass"], sae["inputSize"], sae["latentCount"], sae["k"]) == ("ReLUSae", 32, 96, None)
+    assert sae["inputNormalization"] == "NONE"
     assert (sae["activationRun"], sae["trainingConfig"], sae["trainingHistory"]) == (None, None, [])
     assert sae["job"] == {"kind": "IMPORT_SAE", "progress": {"unit": "BYTES"}} and sae["exports"] == []
     assert (site.server.artifact_dir / sae["checkpointPath"]).is_file()

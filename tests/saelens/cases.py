@@ -30,7 +30,7 @@ from mi_crow.mechanistic.sae.sae import Sae
 
 ExportFormat = Literal["SAE_LENS", "DICTIONARY_LEARNING", "SPARSIFY"]
 N_INPUTS, N_LATENTS, K = 16, 64, 5
-CLASSES = ("TopKSae", "L1Sae", "ReLUSae", "BiasedTopKSae", "BatchTopKSae", "JumpReLUSae")
+CLASSES = ("TopKSae", "L1Sae", "ReLUSae", "BiasedTopKSae", "BatchTopKSae", "JumpReLUSae", "GatedSae")
 PROMPTS = (
     "for x in range(10): print(x)",
     "The for statement is used to iterate over the elements of a sequence.",

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from sae_lens import (
     SAE,
+    GatedSAE,
+    GatedSAEConfig,
     JumpReLUSAE,
     JumpReLUSAEConfig,
     StandardSAE,
@@ -28,6 +30,7 @@ from safetensors.torch import load_file, save_file
 N_INPUTS, N_LATENTS, K, N_ROWS = 16, 64, 5, 24
 SIZES = {"d_in": N_INPUTS, "d_sae": N_LATENTS}
 MODEL_SIZES = {"d_in": 32, "d_sae": N_LATENTS}
+LAYER_NORM, CONSTANT_NORM = "layer_norm", "constant_norm_rescale"
 METADATA = {"model_name": "tiny", "hook_name": "blocks.0.hook_resid_post", "context_size": 64}
 
 
@@ -55,6 +58,18 @@ def made() -> dict[str, Any]:
         "jumprelu": JumpReLUSAE(JumpReLUSAEConfig(apply_b_dec_to_input=False, **SIZES)),
         "topk_on_prompts": TopKSAE(TopKSAEConfig(k=K, **MODEL_SIZES)),
         "jumprelu_on_prompts": JumpReLUSAE(JumpReLUSAEConfig(apply_b_dec_to_input=False, **MODEL_SIZES)),
+        "gated": GatedSAE(GatedSAEConfig(**SIZES)),
+        "gated_on_prompts": GatedSAE(GatedSAEConfig(apply_b_dec_to_input=False, **MODEL_SIZES)),
+        "standard_with_layer_norm": StandardSAE(StandardSAEConfig(normalize_activations=LAYER_NORM, **SIZES)),
+        "topk_with_layer_norm_on_prompts": TopKSAE(
+            TopKSAEConfig(
+                rescale_acts_by_decoder_norm=True, normalize_activations=LAYER_NORM, k=K, **MODEL_SIZES
+            )
+        ),
+        "jumprelu_with_constant_norm": JumpReLUSAE(
+            JumpReLUSAEConfig(normalize_activations=CONSTANT_NORM, **SIZES)
+        ),
+        "gated_with_constant_norm": GatedSAE(GatedSAEConfig(normalize_activations=CONSTANT_NORM, **SIZES)),
     }
     for seed, sae in enumerate(saes.values()):
         fill(sae, seed)
@@ -76,6 +91,11 @@ def fill(sae: Any, seed: int) -> None:
         "W_dec": random(N_LATENTS, n_inputs) * lengths,
         "b_dec": random(n_inputs) + 4,
     }
+    if isinstance(sae, GatedSAE):
+        tensors["b_gate"] = tensors.pop("b_enc")
+        tensors |= {"r_mag": random(N_LATENTS) / 2, "b_mag": random(N_LATENTS) - 1}
+    if sae.cfg.normalize_activations != "none":
+        tensors["b_dec"] -= 3.5  # Inputs are around 0 then.
     if isinstance(sae, JumpReLUSAE):
         tensors["threshold"] = random(N_LATENTS) + 0.5  # Some of them below 0.
     sae.load_state_dict({name: tensor.to(sae.dtype) for name, tensor in tensors.items()})
@@ -114,7 +134,8 @@ def record(directory: Path, activations: torch.Tensor) -> None:
     with torch.no_grad():
         latents = sae.encode(inputs)
         said = {"inputs": inputs, "latents": latents, "reconstructions": sae(inputs)}
-    assert torch.equal(said["reconstructions"], sae.decode(latents))
+        sae.encode(inputs)  # It remembers what it normalized until it decodes.
+        assert torch.equal(said["reconstructions"], sae.decode(latents))
     save_file({name: tensor.contiguous() for name, tensor in said.items()}, directory / "said.safetensors")
     active = float((latents != 0).float().sum(dim=1).mean())
     print(f"{directory.parent.name}/{directory.name}: {type(sae).__name__}, {active:.1f} latents active")

@@ -15,6 +15,8 @@ from torch import Tensor
 from gql_server.compute.formats.sae_import import import_sae
 from gql_server.compute.formats.sae_lens import SAE_LENS_VERSION
 from gql_server.compute.saes.classes import SaeClasses
+from gql_server.compute.saes.encoding import decode
+from gql_server.formats.input_normalizations import IN_SAE_LENS
 from gql_server.formats.sae_classes import EXPORTED_AS
 from gql_server.protocol.results import ImportResult
 from gql_server.protocol.tasks import ImportSae
@@ -35,6 +37,12 @@ MADE = {
     "jumprelu": ("JumpReLUSae", None, False),
     "topk_on_prompts": ("BiasedTopKSae", K, True),
     "jumprelu_on_prompts": ("JumpReLUSae", None, False),
+    "gated": ("GatedSae", None, True),
+    "gated_on_prompts": ("GatedSae", None, False),
+    "standard_with_layer_norm": ("ReLUSae", None, True),
+    "topk_with_layer_norm_on_prompts": ("BiasedTopKSae", K, True),
+    "jumprelu_with_constant_norm": ("JumpReLUSae", None, True),
+    "gated_with_constant_norm": ("GatedSae", None, True),
 }
 
 
@@ -63,7 +71,7 @@ def imported(source: Path, directory: Path) -> tuple[ImportResult, Sae]:
 def assert_computes(sae: Sae, said: dict[str, Tensor]) -> None:
     with torch.no_grad():
         latents = sae.encode(said["inputs"])
-        reconstructions = sae.decode(latents)
+        reconstructions = decode(sae, latents, of=said["inputs"])
     assert float((latents - said["latents"]).abs().max()) < TOLERANCE
     assert float((reconstructions - said["reconstructions"]).abs().max()) < TOLERANCE
     assert torch.equal(latents != 0, said["latents"] != 0)
@@ -79,6 +87,8 @@ def test_what_sae_lens_made_computes_the_same_here(name: str, tmp_path: Path) ->
     n_inputs = said["inputs"].shape[1]
     assert (result.sae_class, result.n_inputs, result.n_latents) == (sae_class, n_inputs, N_LATENTS)
     assert result.k == k
+    cfg = json.loads((source / "cfg.json").read_text())
+    assert IN_SAE_LENS[result.input_normalization] == (cfg["normalize_activations"] or "none")
     assert sae.sae_engine.subtracts_bias is subtracts_bias
     assert_computes(sae, said)
 

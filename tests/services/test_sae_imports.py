@@ -25,6 +25,7 @@ from gql_server.api.sae_sources import SaeSourceFormat
 from gql_server.artifacts.provenance import HubSaeProvenance, SaeProvenance
 from gql_server.compute.formats.sae_export import export_neurons
 from gql_server.errors import Conflict, InvalidInput, NotFound
+from gql_server.formats.input_normalizations import INPUT_NORMALIZATIONS
 from gql_server.formats.sae_sources.registry import FORMATS
 from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
 from gql_server.protocol.events import Stage
@@ -54,7 +55,8 @@ from gql_server.services.requests import (
 )
 from gql_server.tokens.options import TokenizerFacts
 from models import Concept, Job, LanguageModel, NeuronIndex, Sae
-from models.enums import ArtifactStatus, JobKind, JobStatus, SaeOrigin
+from models.enums import ArtifactStatus, InputNormalization, JobKind, JobStatus, SaeOrigin
+from tests.api.asking import ask
 from tests.compute.conftest import RecordingContext
 from tests.saelens.recorded_files import made
 from tests.support.artifact_files import add_neuron_index
@@ -132,6 +134,24 @@ async def test_an_import_makes_an_sae_whose_sizes_are_known_when_it_has_been_rea
         ]
 
 
+async def test_how_it_normalizes_its_inputs_is_kept_and_shown(tmp_path: Path) -> None:
+    query = "query($id: ID!) { sae(id: $id) { inputNormalization } }"
+    executor = Holding()
+    async with prepared(tmp_path, executor) as (server, _, request):
+        launched = await sae_imports.import_(server, request)
+        assert (await ask(server, query, id=launched.job.result_id))["sae"] == {"inputNormalization": "NONE"}
+        (await executor.started.get()).finish(ImportResult("ReLUSae", 16, 64, None, None, "LAYER_NORM"))
+        await end_of(server, launched)
+        assert (await ask(server, query, id=launched.job.result_id))["sae"] == {
+            "inputNormalization": "LAYER_NORM"
+        }
+        assert (await sae_of(server, str(launched.job.result_id))).input_normalization == "LAYER_NORM"
+
+
+def test_the_enum_of_the_tables_has_the_normalizations_that_are_computed() -> None:
+    assert tuple(InputNormalization) == INPUT_NORMALIZATIONS
+
+
 @pytest.mark.parametrize(
     ("change", "path"),
     [
@@ -162,8 +182,8 @@ async def test_what_cannot_be_is_refused_at_its_field(
 @pytest.mark.parametrize(
     ("cfg", "sentence"),
     [
-        ({"architecture": "gated"}, "'gated' has no counterpart here: standard, topk, jumprelu"),
-        ({"normalize_activations": "layer_norm"}, "fold the normalization"),
+        ({"architecture": "abstopk"}, "'abstopk' has no counterpart here: standard, topk, jumprelu, gated"),
+        ({"normalize_activations": "covariance_whitening"}, "fold the normalization"),
         ({"d_in": 17}, "d_in and d_sae say [17, 64]"),
         ({"d_sae": 65}, "d_in and d_sae say [16, 65]"),
         (None, "is not JSON"),

@@ -220,7 +220,7 @@ class Evaluation:
                 there = places.to(rows.device)
                 wanted = rows[there].to(device, torch.float32)
                 latents = encode(self._sae, activations, measured)
-                x_hat = decode(self._sae, latents, measured)
+                x_hat = decode(self._sae, latents, measured, of=activations)
                 if (skip := skipped(self._sae, activations)) is not None:
                     x_hat = x_hat + skip
                 self.tokens.update(wanted, x_hat, chosen.typical.flatten()[places].to(device))

@@ -12,9 +12,16 @@ from torch import Tensor
 
 from gql_server.compute.formats.refusals import as_task_errors
 from gql_server.compute.formats.stored_tensors import PIECE_BYTES, TYPES, nothing, read_into
-from gql_server.compute.saes.weights import SaeWeights, check_finite
+from gql_server.compute.saes.weights import Magnitudes, SaeWeights, check_finite
 from gql_server.compute.worker.context import TaskError
-from gql_server.formats.sae_sources.description import Part, SaeDescription, Threshold, UnitRows, WeightsPlan
+from gql_server.formats.sae_sources.description import (
+    MagnitudeParts,
+    Part,
+    SaeDescription,
+    Threshold,
+    UnitRows,
+    WeightsPlan,
+)
 from gql_server.formats.sae_sources.tensor_files import check_sums
 
 
@@ -58,6 +65,7 @@ class _Reader:
             else self._vector(plan.decoder_bias, n_outputs)
         )
         threshold = None if plan.threshold is None else self._threshold(plan.threshold, decoder_weight)
+        magnitudes = None if plan.magnitudes is None else self._magnitudes(plan.magnitudes)
         if plan.unit_rows is not None:
             fold_lengths(encoder_weight, encoder_bias, decoder_weight, plan.unit_rows)
         _check_folded(encoder_weight, encoder_bias, decoder_weight, decoder_bias)
@@ -71,6 +79,8 @@ class _Reader:
             k=self._of.k,
             threshold=threshold,
             skip_weight=skip_weight,
+            magnitudes=magnitudes,
+            input_normalization=self._of.input_normalization,
         )
 
     def _matrix(self, part: Part, n_rows: int, n_columns: int) -> Tensor:
@@ -82,6 +92,11 @@ class _Reader:
         vector = torch.empty(length)
         read_into(vector, self._file, part.tensor, self._check)
         return _times(vector, part.factor)
+
+    def _magnitudes(self, parts: MagnitudeParts) -> Magnitudes:
+        log_scale = self._vector(parts.log_scale, self._of.n_latents)
+        check_finite(f"exp({parts.log_scale.tensor.name})", log_scale.exp())
+        return Magnitudes(log_scale, self._vector(parts.bias, self._of.n_latents))
 
     def _threshold(self, threshold: Threshold, decoder_weight: Tensor) -> Tensor:
         """Return thresholds [n_latents]; latents are positive, so one below 0 lets pass what 0 does."""

@@ -14,6 +14,11 @@ def notes_on(task: ImportSae, described: SaeDescription) -> list[str]:
         notes.append("The layer's width is not known, so it was not compared with the SAE's.")
     if described.computed_in is not None:
         notes.append(f"{title} computes it in {described.computed_in}; here it is computed in float32.")
+    if described.input_normalization != "NONE":
+        notes.append(
+            "Each token is normalized before it is encoded, and restored by its own numbers after"
+            f" ({described.input_normalization}): latents are as large as normalized activations make them."
+        )
     return [
         *notes,
         *_on_place(task, described),

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from gql_server.compute.formats.checkpoint_files import TorchFile, opened
+from gql_server.compute.formats.refusals import as_task_errors
 from gql_server.compute.saes.affine_saes import AffineSae
 from gql_server.compute.saes.classes import SaeClass, SaeClasses
 from gql_server.compute.saes.linear_engine import engine_of
 from gql_server.compute.worker.context import TaskError
-from gql_server.formats.sae_sources.mi_crow import METADATA, NO_SAE, OWN_FIELDS, STATE
+from gql_server.formats.sae_sources.mi_crow import METADATA, NO_SAE, STATE, is_own, normalization_of
 from gql_server.formats.sae_sources.pickles import StoredTensor
 
 from mi_crow.mechanistic.sae.sae import Sae
@@ -53,7 +54,7 @@ def read_checkpoint(path: Path, classes: SaeClasses, n_inputs: int | None, max_l
         content = file.content
         if isinstance(content, dict) and content.keys() >= {STATE, METADATA}:
             return _mi_crow(file, classes, n_inputs, max_latents)
-        if isinstance(content, dict) and content.keys() == OWN_FIELDS:
+        if isinstance(content, dict) and is_own(content):
             return _affine(file, classes, n_inputs, max_latents)
     raise TaskError(NO_SAE)
 
@@ -83,6 +84,8 @@ def _affine(file: TorchFile, classes: SaeClasses, n_inputs: int | None, max_late
         raise TaskError(f"The checkpoint is of another class than {', '.join(known)}.")
     if not isinstance(content["subtracts_bias"], bool):
         raise TaskError("The checkpoint's subtracts_bias is neither true nor false.")
+    with as_task_errors():
+        how = normalization_of(content)
     sizes = _sizes(content, n_inputs, max_latents)
     k = None if content["k"] is None else _whole_number(content, "k", sizes[0])
     sae_class = classes.get(name)
@@ -90,6 +93,7 @@ def _affine(file: TorchFile, classes: SaeClasses, n_inputs: int | None, max_late
         raise TaskError(f"The checkpoint's k, {k}, does not go with its class {name}.")
     sae = _filled(file, "state_dict", sae_class, sizes, k)
     sae.sae_engine.subtracts_bias = content["subtracts_bias"]
+    sae.sae_engine.input_normalization = how
     return Checkpoint(name, sae, k, [])
 
 

@@ -26,8 +26,12 @@ from gql_server.tokens.token_texts_file import token_texts
 
 NEURONS_AT_ONCE = 256
 """Whose statistics are in memory."""
-_TEXTS_KEPT = 256
-"""Tokenized texts that are kept for the neurons that come; near ones often fire on the same."""
+_TEXTS_AT_ONCE = 512
+"""That are tokenized together, for some neurons; one by one takes several times as long."""
+_CHARACTERS_KEPT = 4_000_000
+"""Of texts whose tokens are kept for the neurons that come: some 200 MB with them."""
+_WHOLE_TEXTS_KEPT = 16
+"""Where long texts are split, so that all of their tokens are in memory."""
 _TOKENS_KEPT = 2**17
 _STATISTICS = (
     "firing_count",
@@ -96,6 +100,7 @@ class NeuronRecords:
         self._file = _opened(source.index_path)
         self._has = frozenset(self._file.keys())
         self._names = {one.neuron: one for one in read_names(Path(source.names_path))}
+        self._tokenizer: _Remembering | None = None
         self._texts = self._shown_texts()
         self.token_text = token_namer(Path(source.tokenizer_dir))
         self.count: int = self._file.get_slice("firing_count").get_shape()[0]
@@ -119,8 +124,11 @@ class NeuronRecords:
         effects = None
         if self._has.issuperset(("effect_counts", "effect_limits")):
             effects = [self._rows(name, start, stop) for name in ("effect_counts", "effect_limits")]
+        together = max(1, _TEXTS_AT_ONCE // self._source.top_texts_per_neuron)
         for place in range(stop - start):
             neuron = start + place
+            if place % together == 0:
+                top_texts = self._top_texts(range(neuron, min(neuron + together, stop)))
             row = {name: column[place] for name, column in columns.items()}
             counts, limit = row.pop("histogram_counts"), row.pop("histogram_limit")
             yield NeuronRecord(
@@ -128,7 +136,7 @@ class NeuronRecords:
                 name=self._names.get(neuron),
                 activations=Histogram(counts, 0.0, limit),
                 effects=None if effects is None else Histogram(effects[0][place], *effects[1][place]),
-                top_texts=self._top_texts(neuron),
+                top_texts=None if top_texts is None else top_texts[place % together],
                 **row,
                 promoted=_pairs(ranked, "promoted", place),
                 suppressed=_pairs(ranked, "suppressed", place),
@@ -140,11 +148,18 @@ class NeuronRecords:
         rows: list[Any] = self._file.get_slice(name)[start:stop].tolist()
         return rows
 
-    def _top_texts(self, neuron: int) -> list[StoredTopText] | None:
-        if self._texts is None:
+    def _top_texts(self, neurons: range) -> list[list[StoredTopText]] | None:
+        """Return each neuron's top texts; None where they are gone."""
+        texts = self._texts
+        if texts is None:
             return None
-        entries = top_entries(self._texts, neuron, self._source.top_texts_per_neuron)
-        return [self._texts.show(entry) for entry in entries]
+        first = self._source.top_texts_per_neuron
+        entries = [top_entries(texts, neuron, first) for neuron in neurons]
+        if self._tokenizer is not None and not texts.has("top_pieces"):
+            rows = {int(entry["rows"]) for of_neuron in entries for entry in of_neuron}
+            unique = dict.fromkeys(texts.dataset[row] for row in sorted(rows))
+            self._tokenizer.prepare(list(unique), self._source.max_length)
+        return [[texts.show(entry) for entry in of_neuron] for of_neuron in entries]
 
     def _shown_texts(self) -> ShownTexts | None:
         source = self._source
@@ -152,12 +167,12 @@ class NeuronRecords:
             return None
         try:
             dataset = TextDataset(Path(source.dataset_dir))
-            tokenizer = None
             if not keeps_tokens(Path(source.index_path)):
-                tokenizer = _Remembering(load_tokenizer(Path(source.tokenizer_dir), source.begin_token_ids))
+                tokenizer = load_tokenizer(Path(source.tokenizer_dir), source.begin_token_ids)
+                self._tokenizer = _Remembering(tokenizer)
         except (FileNotFoundError, UnreadableTexts):
             return None
-        return ShownTexts(self._file, dataset, tokenizer, source.max_length)
+        return ShownTexts(self._file, dataset, self._tokenizer, source.max_length)
 
 
 def _opened(path: str) -> Any:
@@ -165,16 +180,35 @@ def _opened(path: str) -> Any:
 
 
 class _Remembering(TextTokenizer):
-    """Another tokenizer, that does not tokenize a text anew for each neuron that fires on it."""
+    """Another tokenizer, that tokenizes many texts at once, and each once for the neurons that fire on it."""
 
     def __init__(self, tokenizer: TextTokenizer) -> None:
         def cut(text: str, max_length: int, split: bool) -> CutText:
             return tokenizer.cut([text], max_length, split)[0]
 
-        self._cut = lru_cache(maxsize=_TEXTS_KEPT)(cut)
+        self._tokenizer, self._cut = tokenizer, lru_cache(maxsize=_WHOLE_TEXTS_KEPT)(cut)
+        self._prepared: dict[str, CutText] = {}
+        """The one that was needed longest ago first."""
+        self._n_characters = 0
+
+    def prepare(self, texts: Sequence[str], max_length: int) -> None:
+        """Tokenize texts that are not there yet, cut at a length; forget those needed longest ago."""
+        there = self._prepared
+        for text in texts:
+            if text in there:
+                there[text] = there.pop(text)
+        new = [text for text in texts if text not in there]
+        there.update(zip(new, self._tokenizer.cut(new, max_length), strict=True))
+        self._n_characters += sum(map(len, new))
+        while self._n_characters > _CHARACTERS_KEPT and len(there) > len(texts):
+            oldest = next(iter(there))
+            del there[oldest]
+            self._n_characters -= len(oldest)
 
     def cut(self, texts: Sequence[str], max_length: int, split: bool = False) -> list[CutText]:
         """Return what the other one has made of the texts."""
+        if not split and all(text in self._prepared for text in texts):
+            return [self._prepared[text] for text in texts]
         return [self._cut(text, max_length, split) for text in texts]
 
 

@@ -62,6 +62,17 @@ def _dictionary(weights: SaeWeights, k: int | None) -> tuple[str, dict[str, Tens
             "b_dec": weights.decoder_bias,
             "threshold": weights.threshold,
         }
+    if weights.magnitudes is not None:
+        shift = torch.zeros(()).double() if weights.subtracts_bias else _shift(weights)
+        scale, bias = weights.magnitudes.log_scale, weights.magnitudes.bias
+        return "GatedAutoEncoder", {
+            "encoder.weight": weights.encoder_weight,
+            "decoder.weight": weights.decoder_weight.T,
+            "decoder_bias": weights.decoder_bias,
+            "gate_bias": encoder_bias(weights, subtracts=True),
+            "r_mag": scale,
+            "mag_bias": (bias.double() + scale.double().exp() * shift).float(),
+        }
     is_new = weights.threshold is None and k is None and not weights.subtracts_bias
     tensors = {
         "encoder.weight": weights.encoder_weight,
@@ -122,6 +133,11 @@ def encoder_bias(weights: SaeWeights, *, subtracts: bool) -> Tensor:
     """
     if weights.subtracts_bias == subtracts or not weights.decoder_bias.any():
         return weights.encoder_bias
-    bias = weights.decoder_bias.double()
-    shift = torch.cat([part.double() @ bias for part in weights.encoder_weight.split(_ROWS_AT_ONCE)])
+    shift = _shift(weights)
     return (weights.encoder_bias.double() + (shift if subtracts else -shift)).float()
+
+
+def _shift(weights: SaeWeights) -> Tensor:
+    """Return W_e b_d [n_latents], in float64."""
+    bias = weights.decoder_bias.double()
+    return torch.cat([part.double() @ bias for part in weights.encoder_weight.split(_ROWS_AT_ONCE)])

@@ -45,7 +45,7 @@ def export_sae(task: ExportSae, context: TaskContext, sae: Sae) -> ExportResult:
     engine = engine_of(sae)
     if engine is None or not any(task.sae.sae_class in target.classes for target in TARGETS.values()):
         raise TaskError(f"What {type(sae).__name__} computes cannot be written in another library's format.")
-    if (refused := problem(task.format, task.sae.sae_class)) is not None:
+    if (refused := problem(task.format, task.sae.sae_class, engine.input_normalization)) is not None:
         raise TaskError(refused)
     weights = engine.weights()
     n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(weights).values())

@@ -35,6 +35,7 @@ from gql_server.compute.saes.classes import CHECKPOINT, SaeClasses
 from gql_server.compute.saes.encoding import n_outputs_of
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
 from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.formats.input_normalizations import InputNormalization
 from gql_server.formats.sae_sources import registry
 from gql_server.formats.sae_sources.description import SaeDescription, check_written
 from gql_server.formats.sae_sources.source_files import MAX_JSON_BYTES, Opener, SourceFiles
@@ -56,6 +57,7 @@ class _Imported:
     notes: list[str]
     metadata: dict[str, Any]
     """What the source says of itself."""
+    input_normalization: InputNormalization
 
 
 def import_sae(
@@ -77,7 +79,14 @@ def import_sae(
     sizes_of = imported.sae.context
     written = f", a transcoder that writes {task.output_layer}" if task.output_layer else ""
     context.emit(Log(f"Imported {sizes_of.n_latents:,} neurons over {sizes_of.n_inputs:,} inputs{written}."))
-    return ImportResult(imported.sae_class, sizes_of.n_inputs, sizes_of.n_latents, imported.k, provenance)
+    return ImportResult(
+        imported.sae_class,
+        sizes_of.n_inputs,
+        sizes_of.n_latents,
+        imported.k,
+        provenance,
+        imported.input_normalization,
+    )
 
 
 @contextmanager
@@ -164,11 +173,11 @@ def _read(
     language_models: LanguageModels | None,
 ) -> _Imported:
     described = _describe(task, lambda name: taken[name].path.open("rb"))
-    notes = notes_on(task, described)
+    notes, how = notes_on(task, described), described.input_normalization
     if described.weights is None:
         path = taken[described.files[0]].path
         found = read_checkpoint(path, classes, task.n_inputs, task.max_latents)
-        return _Imported(found.sae_class, found.sae, found.k, [*notes, *found.notes], {})
+        return _Imported(found.sae_class, found.sae, found.k, [*notes, *found.notes], {}, how)
     weights = read_weights(described, taken[described.weights.file].path, context.check)
     if described.reads_before_gain:
         if task.language_model is None or language_models is None:
@@ -177,7 +186,7 @@ def _read(
     # On no device: an SAE with weights of its own would take as much memory again.
     sae = classes.get(described.sae_class).build(described.n_latents, described.n_inputs, described.k, "meta")
     sae.sae_engine.load_weights(weights)
-    return _Imported(described.sae_class, sae, described.k, notes, dict(described.metadata))
+    return _Imported(described.sae_class, sae, described.k, notes, dict(described.metadata), how)
 
 
 def _write(
@@ -227,6 +236,7 @@ def _metadata(
         "n_inputs": imported.sae.context.n_inputs,
         "n_latents": imported.sae.context.n_latents,
         "k": imported.k,
+        "input_normalization": imported.input_normalization,
         "layer": task.layer,
         "output_layer": task.output_layer or task.layer,
         "n_outputs": n_outputs_of(imported.sae),

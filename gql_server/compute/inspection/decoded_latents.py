@@ -68,7 +68,8 @@ class DecodedLatents:
         changed = self._output.clone()
         with torch.no_grad():
             if self._engine is not None:
-                changed[rows] -= latents[rows, None] * self._engine.get_dictionary()[neuron]
+                change = latents[rows, None] * self._engine.get_dictionary()[neuron]
+                changed[rows] -= self._engine.scaled(change, self._activations[rows])
                 return changed
             for some in rows.split(self._chunks[0].stop):
                 before = self.sparse.of_rows(some.tolist()).dense()
@@ -81,10 +82,11 @@ class DecodedLatents:
         """Multiply a gradient [n_tokens, n_outputs], float32 on the SAE's device, with the output's parts."""
         of_neurons, error, bias = [], 0.0, 0.0
         for chunk, sparse in zip(self._chunks, self._parts, strict=True):
-            reconstruction, products = self._decode(sparse, gradient[chunk])
+            x = self._activations[chunk]
+            reconstruction, products = self._decode(sparse, x, gradient[chunk])
             counts = self._counts[chunk]
             with torch.no_grad():
-                skip = skipped(self._sae, self._activations[chunk])
+                skip = skipped(self._sae, x)
             if skip is not None:
                 reconstruction = reconstruction + skip
                 bias += float((float64(gradient[chunk][counts]) * float64(skip[counts])).sum())
@@ -92,21 +94,26 @@ class DecodedLatents:
             error += float((float64(gradient[chunk][counts]) * float64(rest)).sum())
             of_neurons.append(SparseLatents(sparse.values * products, sparse.pattern))
         with torch.no_grad():
-            nothing = self._sae.decode(self._activations.new_zeros(1, self._sae.context.n_latents))
+            no_latents = self._activations.new_zeros(1, self._sae.context.n_latents)
+            nothing = decode(self._sae, no_latents, of=self._activations[self._counts])
         bias += float((float64(gradient[self._counts]) * float64(nothing)).sum())
         return OutputEffects(SparseLatents.joined(of_neurons), error, bias)
 
-    def _decode(self, sparse: SparseLatents, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the reconstruction [n, n_inputs], and the gradient for each latent, [n_places]."""
+    def _decode(self, sparse: SparseLatents, x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the reconstruction of x [n, n_inputs], and the gradient for each latent, [n_places].
+
+        What x was normalized by, where it was, is held constant, as the error is.
+        """
         if self._engine is not None:
             with torch.no_grad():
-                reconstruction = self._engine.decode_sparse(sparse)
+                reconstruction = self._engine.decode_sparse(sparse, x)
                 if not all_finite(reconstruction):
-                    decode(self._sae, sparse.dense())  # Says so.
+                    decode(self._sae, sparse.dense(), of=x)  # Says so.
+                gradient = self._engine.scaled(gradient, x)
                 return reconstruction, sparse.pattern.products(gradient, self._engine.get_dictionary())
         with torch.enable_grad():
             latents = sparse.dense().requires_grad_()
-            reconstruction = decode(self._sae, latents)
+            reconstruction = decode(self._sae, latents, of=x)
             if not reconstruction.requires_grad:
                 reason = f"{type(self._sae).__name__}.decode has no gradients, so nothing can be attributed."
                 raise TaskError(reason, "CONFLICT")

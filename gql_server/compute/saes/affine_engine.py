@@ -1,8 +1,9 @@
-"""Engines of SAEs with a decoder bias: z = f(W_e (x - b_d) + b_e), x_hat = W_d z + b_d; four choices of f.
+"""Engines of SAEs with a decoder bias: z = f(W_e (x - b_d) + b_e), x_hat = W_d z + b_d; some choices of f.
 
 mi_crow's own engine has no decoder bias, so its dictionary spends latents on the activations' mean. The
 architecture with one is Bricken et al. 2023 (Towards Monosemanticity); whether the encoder subtracts it is
-SAELens' ``apply_b_dec_to_input``. threshold_engines.py has the choices of f with thresholds.
+SAELens' ``apply_b_dec_to_input``. threshold_engines.py has the choices of f with thresholds, gated_engine.py
+the one with gates.
 """
 
 from abc import abstractmethod
@@ -62,6 +63,7 @@ class AffineEngine(nn.Module, Engine):
 
     def pre_activations(self, x: Tensor) -> Tensor:
         """Return what the activation function gets, [n, n_latents], for x [n, n_inputs]."""
+        x = self.normalized(x)
         centered = x - self.decoder_bias if self.subtracts_bias else x
         return nn.functional.linear(centered, self.encoder_weight, self.encoder_bias)
 
@@ -71,13 +73,13 @@ class AffineEngine(nn.Module, Engine):
         return pre_activations, self.activate(pre_activations)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Return the reconstruction [n, n_inputs] of latents [n, n_latents]."""
+        """Return the reconstruction [n, n_inputs] of latents [n, n_latents], before restored()."""
         return latents @ self.decoder_weight + self.decoder_bias
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return pre-activations, latents and reconstruction."""
         pre_activations, latents = self.encode(x)
-        return pre_activations, latents, self.decode(latents)
+        return pre_activations, latents, self.restored(self.decode(latents), x)
 
     def get_dictionary(self) -> Tensor:
         """Return the decoder's rows [n_latents, n_inputs]."""
@@ -125,8 +127,12 @@ class AffineEngine(nn.Module, Engine):
         if weights.skip_weight is not None:
             tensors["skip_weight"] = weights.skip_weight
         self.write(len(weights.decoder_bias), has_skip=weights.skip_weight is not None)
+        if weights.magnitudes is not None:
+            tensors["magnitude_log_scale"] = weights.magnitudes.log_scale
+            tensors["magnitude_bias"] = weights.magnitudes.bias
         self.load_state_dict(tensors, assign=True)
         self.subtracts_bias = weights.subtracts_bias
+        self.input_normalization = weights.input_normalization
 
     def threshold_of(self, thresholds: Tensor) -> Tensor:
         """Return the thresholds [n_latents] of some weights as the engine has them."""

@@ -7,13 +7,14 @@ import torch
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
 from gql_server.compute.saes.affine_engine import AffineEngine, ReLUEngine, TopKEngine
+from gql_server.compute.saes.gated_engine import GatedEngine
 from gql_server.compute.saes.threshold_engines import BatchTopKEngine, JumpReLUEngine
 
 from mi_crow.mechanistic.sae.modules.l1_sae import L1Sae
 
 
 class AffineSae(L1Sae):
-    """What the four have in common; L1Sae brings what makes an SAE one of mi_crow's hooks.
+    """What they have in common; L1Sae brings what makes an SAE one of mi_crow's hooks.
 
     A checkpoint is made of tensors and plain values alone.
     """
@@ -31,6 +32,8 @@ class AffineSae(L1Sae):
             "subtracts_bias": engine.subtracts_bias,
             "state_dict": engine.state_dict(),
         }
+        if engine.input_normalization != "NONE":
+            content["input_normalization"] = engine.input_normalization
         directory = Path.cwd() if path is None else Path(path)
         directory.mkdir(parents=True, exist_ok=True)
         torch.save(content, directory / f"{name}.pt")
@@ -45,6 +48,7 @@ class AffineSae(L1Sae):
         if content["k"] is not None:
             sae.sae_engine = cast("Any", sae)._initialize_sae_engine(k=content["k"])
         sae.sae_engine.subtracts_bias = content["subtracts_bias"]
+        sae.sae_engine.input_normalization = content.get("input_normalization", "NONE")
         state = content["state_dict"]
         sae.sae_engine.write(len(state["decoder_bias"]), has_skip="skip_weight" in state)
         sae.sae_engine.load_state_dict(state)
@@ -79,3 +83,10 @@ class JumpReLUSae(AffineSae):
 
     def _initialize_sae_engine(self, k: int | None = None) -> AffineEngine:
         return JumpReLUEngine(self.context.n_inputs, self.context.n_latents, k, self.context.device)
+
+
+class GatedSae(AffineSae):
+    """Latents whose size and whether they are active are told apart (SAELens: "gated")."""
+
+    def _initialize_sae_engine(self) -> AffineEngine:
+        return GatedEngine(self.context.n_inputs, self.context.n_latents, self.context.device)

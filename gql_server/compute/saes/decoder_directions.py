@@ -22,7 +22,8 @@ def decoder_directions(sae: Sae, tell: Tell) -> Tensor:
 
     That is decode(e_i) - decode(0), which beside a large decoder bias would be rounded away: an Engine shows
     it exactly. Another package's dictionary is taken for it where it says the same of some neurons; else
-    every neuron is decoded. ``tell`` is called between chunks.
+    every neuron is decoded. ``tell`` is called between chunks. Where each token is normalized, they are what
+    is added before a token's own scale, which lengthens all of them alike.
     """
     if (engine := engine_of(sae)) is not None:
         return engine.get_dictionary().detach().float()

@@ -57,9 +57,14 @@ def encoded(sae: Sae, activations: Tensor) -> SparseLatents:
     return SparseLatents(latents.float(), candidates.pattern).only(latents != 0)
 
 
-def decode(sae: Sae, latents: Tensor, token_mask: Tensor | None = None) -> Tensor:
-    """Return the reconstructions [n, n_inputs] of latents [n, n_latents]; the rest as above."""
+def decode(sae: Sae, latents: Tensor, token_mask: Tensor | None = None, *, of: Tensor) -> Tensor:
+    """Return the reconstructions of activations ``of`` [n, n_inputs] from their latents [n, n_latents].
+
+    The rest as above. An SAE that normalizes its inputs restores each by that token's own numbers.
+    """
     reconstructions: Tensor = sae.decode(latents)
+    if (engine := engine_of(sae)) is not None:
+        reconstructions = engine.restored(reconstructions, of)
     if _bad_rows(reconstructions, token_mask) is None:
         return reconstructions
     raise _of_the_sae(sae, "reconstructions")

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gql_server.compute.saes.input_normalization import normalized, restored, scaled
 from gql_server.compute.saes.selection import strongest
 from gql_server.compute.saes.sparse_latents import SparseLatents, SparsityPattern, chunks
 from gql_server.compute.saes.weights import SaeWeights
+from gql_server.formats.input_normalizations import InputNormalization
 
 _SPARSE = 16
 """Decode sparsely if at most one latent in 16 is not zero; a dense product is faster otherwise."""
@@ -24,11 +26,13 @@ class ForwardOutput:
     dictionary: Tensor
     """[n_latents, n_inputs]."""
     mean_latent: Tensor
-    """The mean absolute latent, over all n * n_latents."""
+    """The mean over all n * n_latents of what l1Lambda keeps small: Engine.penalized(), latents' sizes."""
     active_count: Tensor
     """How many latents are not 0; without gradients."""
     fired: Tensor
     """Which neurons have such a latent: bool [n_latents], without gradients."""
+    x: Tensor
+    """[n, n_inputs]; what the pass was of."""
     pre_activations: Callable[[Tensor], Tensor]
     """Gives some neurons' pre-activations [n, n_neurons]."""
     candidates: SparseLatents | None = None
@@ -42,6 +46,9 @@ class Engine(ABC):
     None; ``k`` is the number of active latents per token that the class aims at, None where it has no aim.
     A transcoder's D and b_d are [.., n_outputs]; what its ``skip_weight`` [n_outputs, n_inputs] makes of x is
     part of what it reconstructs, but not of what decoding latents gives.
+
+    With an ``input_normalization`` x is normalized token by token before, and x_hat restored by that token's
+    own numbers: so whatever decodes is told which activations latents are of.
     """
 
     encoder_weight: Tensor
@@ -49,6 +56,7 @@ class Engine(ABC):
     decoder_bias: Tensor | None
     skip_weight: Tensor | None
     k: int | None
+    input_normalization: InputNormalization = "NONE"
 
     # --------------------------------------------------------------------------- encoding and decoding
 
@@ -63,7 +71,19 @@ class Engine(ABC):
 
     @abstractmethod
     def pre_activations(self, x: Tensor) -> Tensor:
-        """Return what the activation function gets, [n, n_latents], for x [n, n_inputs]."""
+        """Return what the activation function gets, [n, n_latents], for x [n, n_inputs] as it is."""
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """Return what the encoder gets of activations x [n, n_inputs]."""
+        return normalized(self.input_normalization, x)
+
+    def scaled(self, changes: Tensor, x: Tensor) -> Tensor:
+        """Return what changes of latents, times the dictionary, [n, n_inputs], add to activations x."""
+        return scaled(self.input_normalization, changes, x)
+
+    def restored(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """Return the reconstruction of x [n, n_inputs] that what decode() gives stands for."""
+        return restored(self.input_normalization, decoded, x)
 
     @torch.no_grad()
     def active(self, x: Tensor) -> SparseLatents:
@@ -86,14 +106,20 @@ class Engine(ABC):
         """Return the latents [n_places] for the pre-activations at the places that active() gave."""
         return torch.relu(pre_activations)
 
-    def decode_sparse(self, sparse: SparseLatents) -> Tensor:
-        """Return the reconstruction [n_rows, n_inputs], by the dictionary's few rows that fire."""
+    def penalized(self, pre_activations: Tensor, latents: Tensor) -> Tensor:
+        """Return what l1Lambda keeps small of pre-activations and latents of one shape, in that shape."""
+        return latents.abs()
+
+    def decode_sparse(self, sparse: SparseLatents, x: Tensor) -> Tensor:
+        """Return the reconstruction of x [n_rows, n_inputs], by the dictionary's few rows that fire."""
         dictionary = self.get_dictionary()
         if len(sparse.values) * _SPARSE > sparse.pattern.n_rows * sparse.pattern.n_latents:
             reconstruction = sparse.dense() @ dictionary
         else:
             reconstruction = sparse.pattern.times(sparse.values, dictionary)
-        return reconstruction if self.decoder_bias is None else reconstruction + self.decoder_bias
+        if self.decoder_bias is not None:
+            reconstruction = reconstruction + self.decoder_bias
+        return self.restored(reconstruction, x)
 
     # ---------------------------------------------------------------------------------------- training
 
@@ -136,6 +162,7 @@ class Engine(ABC):
             subtracts_bias=self.center is not None,
             k=self.k,
             skip_weight=None if self.skip_weight is None else plain(self.skip_weight),
+            input_normalization=self.input_normalization,
         )
 
 

@@ -197,7 +197,7 @@ class SaeHook(Controller, Detector):
             return None
         where = _both(None if self.edit_mask is None else self.edit_mask.flatten()[here], kept)
         if self.mode == "ERROR_PRESERVING":
-            shift = self._shift(sparse, where, report_mask)
+            shift = self._shift(activations, sparse, where, report_mask)
             if shift is None:
                 return None
             if self._kept_change is not None:
@@ -206,7 +206,7 @@ class SaeHook(Controller, Detector):
             activations = activations.clone()
             activations[shift[0]] += shift[1]
             return activations
-        reconstruction = self._reconstruct(sparse, where, report_mask)
+        reconstruction = self._reconstruct(activations, sparse, where, report_mask)
         if (skip := skipped(self.sae, activations)) is not None:
             reconstruction = reconstruction + skip
         if self._kept_change is not None:
@@ -222,21 +222,24 @@ class SaeHook(Controller, Detector):
         positions = self.positions.flatten()[here].to(activations.device)
         return token_mask(self._exclusions, positions, activations)
 
-    def _reconstruct(self, sparse: SparseLatents, where: Tensor | None, report_mask: Tensor | None) -> Tensor:
+    def _reconstruct(
+        self, activations: Tensor, sparse: SparseLatents, where: Tensor | None, report_mask: Tensor | None
+    ) -> Tensor:
         """Return the reconstruction [n, n_inputs] of the edited latents."""
         if self._engine is None:
             reconstruction: Tensor = self.sae.decode(self._edit(sparse.dense(), where))
         else:
-            reconstruction = self._engine.decode_sparse(sparse)
+            reconstruction = self._engine.decode_sparse(sparse, activations)
             if len(self._neurons):
-                reconstruction += self._change(sparse, where) @ self._directions
+                change = self._change(sparse, where) @ self._directions
+                reconstruction += self._engine.scaled(change, activations)
         if not all_finite(reconstruction):
             # Either the edits do that, which the logits will show, or the SAE does so without any.
-            decode(self.sae, sparse.dense(), report_mask)
+            decode(self.sae, sparse.dense(), report_mask, of=activations)
         return reconstruction
 
     def _shift(
-        self, sparse: SparseLatents, where: Tensor | None, report_mask: Tensor | None
+        self, activations: Tensor, sparse: SparseLatents, where: Tensor | None, report_mask: Tensor | None
     ) -> tuple[Tensor, Tensor] | None:
         """Return the rows at which edits change something, and what they add there; None if nothing does."""
         if len(self._neurons) == 0:
@@ -245,13 +248,15 @@ class SaeHook(Controller, Detector):
         rows = change.any(dim=1).nonzero().flatten()
         if len(rows) == 0:
             return None
-        shift = None if self._engine is None else change[rows] @ self._directions
+        shift: Tensor | None = None
+        if self._engine is not None:
+            shift = self._engine.scaled(change[rows] @ self._directions, activations[rows])
         if shift is None or not all_finite(shift):
             latents, report_mask = (
                 sparse.dense(),
                 None if report_mask is None else report_mask.to(rows.device)[rows],
             )
-            before = decode(self.sae, latents[rows], report_mask)
+            before = decode(self.sae, latents[rows], report_mask, of=activations[rows])
             if shift is None:
                 shift = self.sae.decode(self._edit(latents, where)[rows]) - before
         return rows, shift

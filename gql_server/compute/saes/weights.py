@@ -2,9 +2,10 @@
 
     z = f(W_e (x - b_d) + b_e)      x_hat = z W_d + b_d
 
-with ``f`` ReLU, the k largest positive ones, or what is above thresholds. Whether the encoder subtracts
-``b_d`` is ``subtracts_bias``. A transcoder reads one layer and writes another, perhaps of another width, and
-may add ``W_s x`` to what it writes.
+with ``f`` ReLU, the k largest positive ones, what is above thresholds, or gates. Whether the encoder
+subtracts ``b_d`` is ``subtracts_bias``. With an ``input_normalization`` x is normalized token by token
+before, and x_hat restored by what that token was normalized by. A transcoder reads one layer and writes
+another, perhaps of another width, and may add ``W_s x`` to what it writes.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,18 @@ import torch
 from torch import Tensor
 
 from gql_server.compute.worker.context import TaskError
+from gql_server.formats.input_normalizations import InputNormalization
+
+
+@dataclass(frozen=True)
+class Magnitudes:
+    """How large a latent is, where the encoder says only whether it is active: both [n_latents].
+
+    z = relu(exp(log_scale) W_e (x - b_d) + bias) where W_e (x - b_d) + b_e > 0.
+    """
+
+    log_scale: Tensor
+    bias: Tensor
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,9 @@ class SaeWeights:
     """[n_latents], none negative; where that is what ``f`` does."""
     skip_weight: Tensor | None = None
     """[n_outputs, n_inputs]; of transcoders with a skip connection."""
+    magnitudes: Magnitudes | None = None
+    """Where ``f`` are gates, whose bias ``b_e`` is then."""
+    input_normalization: InputNormalization = "NONE"
 
     @property
     def n_latents(self) -> int:

@@ -36,9 +36,10 @@ def dense_forward(engine: nn.Module, x: Tensor) -> ForwardOutput:
     return ForwardOutput(
         x_hat=x_hat,
         dictionary=engine.get_dictionary(),  # type: ignore[operator]
-        mean_latent=z.abs().mean(),
+        mean_latent=(engine.penalized(z_pre, z) if isinstance(engine, Engine) else z.abs()).mean(),
         active_count=active.sum(),
         fired=active.any(dim=0),
+        x=x,
         pre_activations=lambda neurons: z_pre[:, neurons],
     )
 
@@ -63,9 +64,10 @@ def sparse_forward(engine: Engine, x: Tensor) -> ForwardOutput:
     return ForwardOutput(
         x_hat=x_hat,
         dictionary=dictionary,
-        mean_latent=latents.abs().sum() / (len(x) * pattern.n_latents),
+        mean_latent=engine.penalized(pre_activations, latents).sum() / (len(x) * pattern.n_latents),
         active_count=active.sum(),
         fired=pattern.fired(active),
+        x=x,
         pre_activations=some_pre_activations,
         candidates=SparseLatents(pre_activations, pattern),
     )

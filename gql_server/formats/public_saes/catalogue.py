@@ -20,11 +20,8 @@ _UNREAD_FORMATS = {
 """Formats of the catalogue that no reader here knows."""
 _REFUSED_ARCHITECTURES = {
     "cross_layer_transcoder": "a transcoder that writes several layers",
-    "gated": "a gated SAE, for which there is no class here",
 }
 _REFUSED_NORMALIZATIONS = {
-    "layer_norm": "normalizes each token's input (layer_norm), which no class does",
-    "constant_norm_rescale": "normalizes each token's input (constant_norm_rescale), which no class does",
     "expected_average_only_in": "is for inputs that were multiplied by a factor that its files do not hold",
 }
 

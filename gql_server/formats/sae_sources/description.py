@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gql_server.formats.input_normalizations import InputNormalization
 from gql_server.formats.sae_sources.places import is_before_gain
 from gql_server.formats.sae_sources.refusing import NotRepresentable, shown
 from gql_server.formats.sae_sources.tensor_files import FLOAT_BYTES, TensorFile, TensorHeader
@@ -51,6 +52,14 @@ class Threshold:
 
 
 @dataclass(frozen=True)
+class MagnitudeParts:
+    """How large a latent is, where the encoder is its gate: compute/saes/weights.py has the formula."""
+
+    log_scale: Part
+    bias: Part
+
+
+@dataclass(frozen=True)
 class WeightsPlan:
     """Which tensors of a file become the weights of an SAE of a class here.
 
@@ -67,6 +76,7 @@ class WeightsPlan:
     """None for zeros."""
     subtracts_bias: bool
     threshold: Threshold | None = None
+    magnitudes: MagnitudeParts | None = None
     unit_rows: UnitRows | None = None
     ones: TensorHeader | None = None
     """A vector that may only be of ones, one for each latent."""
@@ -78,8 +88,7 @@ class WeightsPlan:
 class SaeDescription:
     """An SAE that can be taken over, as far as it is told without reading its weights.
 
-    An SAE reads one place of a language model and writes one, both the output of a module: the same one
-    unless it is a transcoder. It does not normalize its input by token.
+    An SAE reads one place of a language model and writes one: the same one unless it is a transcoder.
     """
 
     format: str
@@ -94,6 +103,8 @@ class SaeDescription:
     """Names of those that are read, the configuration first."""
     weights: WeightsPlan | None
     """None for checkpoints of classes here, which these read."""
+    input_normalization: InputNormalization = "NONE"
+    """What is done to each token before it is encoded, and undone after it is decoded."""
     place: str | None = None
     """Where its inputs come from, as the source names it: in TransformerLens' words or Hugging Face's."""
     prepends_bos: bool | None = None
@@ -119,6 +130,11 @@ class SaeDescription:
 
     def check_fits(self, width: int | None, max_latents: int, output_width: int | None = None) -> None:
         """Raise NotRepresentable where it is for other widths, or has more neurons than it may."""
+        if self.is_transcoder and self.input_normalization != "NONE":
+            raise NotRepresentable(
+                "It is a transcoder that normalizes each token's input, by numbers that what it writes does"
+                " not have."
+            )
         n_outputs = self.n_outputs or self.n_inputs
         if output_width not in (None, n_outputs):
             raise NotRepresentable(

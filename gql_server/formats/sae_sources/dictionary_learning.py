@@ -3,8 +3,9 @@
 ``AutoEncoder``: a = relu(W_e (x - bias) + b_e), x_hat = W_d a + bias; ``AutoEncoderNew`` does not subtract.
 ``JumpReluAutoEncoder`` does not subtract, and has a threshold for each latent. ``AutoEncoderTopK`` keeps the
 k largest of relu(W_e (x - b_dec) + b_e), ``BatchTopKSAE`` and ``MatryoshkaBatchTopKSAE`` those above one
-threshold, -1 for none. What ``normalize_activations`` multiplies by in training is in the weights when the
-library saves them.
+threshold, -1 for none. ``GatedAutoEncoder``: a = relu(exp(r_mag) z + mag_bias) where z + gate_bias > 0, of
+z = W_e (x - decoder_bias). What ``normalize_activations`` multiplies by in training is in the weights when
+the library saves them.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from gql_server.formats.sae_sources.description import (
+    MagnitudeParts,
     Part,
     SaeDescription,
     Sizes,
@@ -29,6 +31,7 @@ CONFIG = "config.json"
 _LINEAR = {"encoder.weight", "encoder.bias", "decoder.weight"}
 _MATRICES = {"W_enc", "b_enc", "W_dec", "b_dec"}
 _STATE = {"k", "threshold", "group_sizes", "group_weights"}
+_GATED = {"encoder.weight", "gate_bias", "r_mag", "mag_bias", "decoder.weight"}
 _NAMES = {
     "AutoEncoder": _LINEAR | {"bias"},
     "AutoEncoderNew": _LINEAR | {"decoder.bias"},
@@ -36,12 +39,14 @@ _NAMES = {
     "AutoEncoderTopK": _LINEAR | {"b_dec"},
     "BatchTopKSAE": _LINEAR | {"b_dec", "threshold"},
     "MatryoshkaBatchTopKSAE": _MATRICES | {"threshold"},
+    "GatedAutoEncoder": _GATED | {"decoder_bias"},
 }
 _TRAINERS = {
     "TopKTrainer": "AutoEncoderTopK",
     "BatchTopKTrainer": "BatchTopKSAE",
     "MatryoshkaBatchTopKTrainer": "MatryoshkaBatchTopKSAE",
     "JumpReluTrainer": "JumpReluAutoEncoder",
+    "GatedSAETrainer": "GatedAutoEncoder",
 }
 
 
@@ -53,7 +58,7 @@ def matches(files: SourceFiles) -> bool:
     tensors = files.tensors(name).tensors.keys()
     told = "trainer" in files.json_if_any(CONFIG) or bool({"r_mag", "bias", "b_dec"} & (tensors - _MATRICES))
     linear = tensors >= _LINEAR and (told or "b_dec" in tensors)
-    return linear or tensors >= _MATRICES | {"threshold"}
+    return linear or tensors >= _MATRICES | {"threshold"} or tensors >= _GATED
 
 
 def describe(files: SourceFiles) -> SaeDescription:
@@ -112,9 +117,6 @@ def _is_transcoder(config: dict[str, Any]) -> bool:
 
 def _class_of(file: TensorFile, trainer: dict[str, Any]) -> str:
     """Return the library's class, as the configuration or the tensors' names say."""
-    tensors = set(file.tensors)
-    if tensors & {"r_mag", "gate_bias", "mag_bias"}:
-        raise NotRepresentable("It is a GatedAutoEncoder, which no class here computes.")
     said = text(trainer, "dict_class")
     if said not in _NAMES:
         said = _TRAINERS.get(str(trainer.get("trainer_class")))
@@ -157,6 +159,8 @@ def _sae_class(found: str, k: int | None) -> str:
     if found in ("BatchTopKSAE", "MatryoshkaBatchTopKSAE"):
         # k has no part in what it computes after training; a class that names one needs it.
         return "JumpReLUSae" if k is None else "BatchTopKSae"
+    if found == "GatedAutoEncoder":
+        return "GatedSae"
     return "JumpReLUSae" if found == "JumpReluAutoEncoder" else "ReLUSae"
 
 
@@ -195,6 +199,14 @@ def _jumprelu(file: TensorFile) -> tuple[Sizes, WeightsPlan]:
     return Sizes(file.size("b_dec"), file.size("b_enc")), plan_of(file)
 
 
+def _gated(file: TensorFile) -> tuple[Sizes, WeightsPlan]:
+    sizes = Sizes(file.size("decoder_bias"), file.size("gate_bias"))
+    names = ("encoder.weight", "gate_bias", "decoder.weight", "decoder_bias")
+    plan = sizes.plan(file, names, subtracts_bias=True, decoder_by_input=True)
+    parts = MagnitudeParts(sizes.latents(file, "r_mag"), sizes.latents(file, "mag_bias"))
+    return sizes, replace(plan, magnitudes=parts)
+
+
 _PLANS: dict[str, Callable[[TensorFile], tuple[Sizes, WeightsPlan]]] = {
     "AutoEncoder": lambda file: _linear(file, "bias", subtracts=True),
     "AutoEncoderNew": lambda file: _linear(file, "decoder.bias", subtracts=False),
@@ -202,4 +214,5 @@ _PLANS: dict[str, Callable[[TensorFile], tuple[Sizes, WeightsPlan]]] = {
     "AutoEncoderTopK": lambda file: _linear(file, "b_dec", subtracts=True),
     "BatchTopKSAE": _batch_topk,
     "MatryoshkaBatchTopKSAE": _matryoshka,
+    "GatedAutoEncoder": _gated,
 }

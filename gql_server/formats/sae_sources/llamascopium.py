@@ -3,7 +3,7 @@
 As llamascopium 2 computes it, with s = sqrt(d_model) / the average norm of activations (dataset-wise), in and
 out: z = s_in x W_E + b_E; with ``sparsity_include_decoder_norm`` the activation function gets z times the
 length of its row of W_D, and what comes out is divided by it; x_hat = (a W_D + b_D) / s_out. Nothing is
-subtracted before.
+subtracted before. With ``token-wise`` norms s is sqrt(d_model) / each token's own norm.
 """
 
 from typing import Any
@@ -44,7 +44,8 @@ def describe(files: SourceFiles) -> SaeDescription:
     d_model = whole_number(CONFIG, cfg, "d_model")
     n_latents = int(d_model * positive(CONFIG, cfg, "expansion_factor"))
     sizes = Sizes(d_model, n_latents, "d_model and expansion_factor")
-    s_in, s_out = scales(files, CONFIG, weights, hook_in, hook_out)
+    by_token = cfg.get("norm_activation") == "token-wise"
+    s_in, s_out = (1.0, 1.0) if by_token else scales(files, CONFIG, weights, hook_in, hook_out)
     plan = _plan(cfg, file, sizes, activation, s_in, s_out)
     return SaeDescription(
         format="LLAMASCOPIUM",
@@ -55,6 +56,7 @@ def describe(files: SourceFiles) -> SaeDescription:
         k=whole_number(CONFIG, cfg, "top_k") if activation == "topk" else None,
         files=(CONFIG, weights),
         weights=plan,
+        input_normalization="RMS_NORM" if by_token else "NONE",
         place=hook_in,
         is_transcoder=hook_in != hook_out,
         output_place=hook_out if hook_in != hook_out else None,

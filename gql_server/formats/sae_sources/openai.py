@@ -1,7 +1,10 @@
 """OpenAI's sparse_autoencoder (Gao et al. 2024, for GPT-2 small): a state dict with its activation function.
 
-a = relu(encoder(x - pre_bias) + latent_bias), x_hat = decoder(a) + pre_bias.
+a = relu(encoder(x - pre_bias) + latent_bias), x_hat = decoder(a) + pre_bias; with TopK a keeps the k largest
+first, and each token is normalized by its mean and standard deviation before, and restored after.
 """
+
+from typing import Any
 
 from gql_server.formats.sae_sources.description import (
     SaeDescription,
@@ -10,7 +13,7 @@ from gql_server.formats.sae_sources.description import (
     narrow_dtype,
 )
 from gql_server.formats.sae_sources.refusing import NotRepresentable, shown
-from gql_server.formats.sae_sources.source_files import SourceFiles
+from gql_server.formats.sae_sources.source_files import SourceFiles, whole_number
 
 TENSORS = {"encoder.weight", "pre_bias", "latent_bias", "decoder.weight"}
 _STATISTICS = {"stats_last_nonzero"}
@@ -29,28 +32,38 @@ def describe(files: SourceFiles) -> SaeDescription:
         raise NotRepresentable("Name the file of weights.")
     file = files.tensors(name)
     activation = file.values.get("activation")
-    if activation == "TopK":
+    if activation not in ("ReLU", "TopK"):
         raise NotRepresentable(
-            "Its activation function is TopK, before which it normalizes each token by its mean and standard"
-            " deviation: that cannot go into the weights."
+            f"The activation function {shown(activation)} has no counterpart here: ReLU and TopK can be"
+            " imported."
         )
-    if activation != "ReLU":
-        raise NotRepresentable(
-            f"The activation function {shown(activation)} has no counterpart here: ReLU can be imported."
-        )
+    k = _k(file.values.get("activation_state_dict")) if activation == "TopK" else None
     file.check_names(TENSORS, _STATISTICS, "OpenAI's")
     sizes = Sizes(file.size("pre_bias"), file.size("latent_bias"))
     names = ("encoder.weight", "latent_bias", "decoder.weight", "pre_bias")
     plan = sizes.plan(file, names, subtracts_bias=True, decoder_by_input=True)
     return SaeDescription(
         format="OPENAI",
-        architecture="ReLU",
-        sae_class="ReLUSae",
+        architecture=activation,
+        sae_class="ReLUSae" if k is None else "BiasedTopKSae",
         n_inputs=sizes.n_inputs,
         n_latents=sizes.n_latents,
-        k=None,
+        k=k,
         files=(name,),
         weights=plan,
+        # The library says so by the activation function alone.
+        input_normalization="NONE" if k is None else "LAYER_NORM",
         computed_in=narrow_dtype(plan),
-        metadata=metadata_of("ReLU", plan),
+        metadata=metadata_of(activation, plan),
     )
+
+
+def _k(state: Any) -> int:
+    """Return the k of a TopK's state."""
+    state = state if isinstance(state, dict) else {}
+    after = state.get("postact_fn")
+    if after != "ReLU":
+        raise NotRepresentable(
+            f"Behind its TopK stands {shown(after)} (postact_fn): only with ReLU is no latent below 0."
+        )
+    return whole_number("activation_state_dict", state, "k")

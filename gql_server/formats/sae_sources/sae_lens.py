@@ -1,6 +1,6 @@
 """SAELens' own format: cfg.json and sae_weights.safetensors.
 
-The formulas are those of sae-lens 6: ``StandardSAE``, ``TopKSAE`` and ``JumpReLUSAE``. With
+The formulas are those of sae-lens 6: ``StandardSAE``, ``TopKSAE``, ``JumpReLUSAE`` and ``GatedSAE``. With
 ``rescale_acts_by_decoder_norm`` a TopKSAE multiplies its pre-activations by the lengths of the decoder's
 rows, and divides its latents by them again before it decodes: that is the same as other weights, which are
 used here. A transcoder has the latents of a StandardSAE or a JumpReLUSAE that subtracts nothing; with a skip
@@ -12,6 +12,7 @@ from dataclasses import replace
 from gql_server.formats.sae_classes import IMPORTED_AS
 from gql_server.formats.sae_lens_config import CFG_FILE, WEIGHTS_FILE, SaeLensConfig, read
 from gql_server.formats.sae_sources.description import (
+    MagnitudeParts,
     SaeDescription,
     Sizes,
     Threshold,
@@ -50,6 +51,7 @@ def describe(files: SourceFiles) -> SaeDescription:
         k=config.k,
         files=(CFG_FILE, WEIGHTS_FILE),
         weights=plan,
+        input_normalization=config.input_normalization,
         place=config.metadata.get("hook_name"),
         is_transcoder=config.n_outputs is not None,
         output_place=config.metadata.get("hook_name_out") if config.n_outputs is not None else None,
@@ -62,15 +64,19 @@ def describe(files: SourceFiles) -> SaeDescription:
 
 
 def _plan(config: SaeLensConfig, file: TensorFile) -> WeightsPlan:
-    wanted = {"W_enc", "b_enc", "W_dec", "b_dec"}
+    is_gated = config.architecture == "gated"
+    names = ("W_enc", "b_gate" if is_gated else "b_enc", "W_dec", "b_dec")
+    wanted = set(names) | ({"r_mag", "b_mag"} if is_gated else set())
     wanted |= {"threshold"} if config.latents == "jumprelu" else set()
     wanted |= {"W_skip"} if config.has_skip else set()
     file.check_names(wanted, {SCALING_FACTOR}, config.architecture)
     sizes = Sizes(config.n_inputs, config.n_latents, "d_in and d_sae", config.n_outputs)
-    names = ("W_enc", "b_enc", "W_dec", "b_dec")
     plan = replace(
         sizes.plan(file, names, subtracts_bias=config.subtracts_bias, encoder_by_input=True),
         threshold=Threshold(sizes.latents(file, "threshold")) if "threshold" in wanted else None,
+        magnitudes=(
+            MagnitudeParts(sizes.latents(file, "r_mag"), sizes.latents(file, "b_mag")) if is_gated else None
+        ),
         unit_rows=(
             UnitRows("rescale_acts_by_decoder_norm", "SAELens", config.dtype) if config.rescales else None
         ),

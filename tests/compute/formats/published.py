@@ -18,11 +18,13 @@ from torch import Tensor
 
 from gql_server.compute.formats.sae_import import import_sae
 from gql_server.compute.saes.classes import SaeClasses
+from gql_server.compute.saes.encoding import decode
 from gql_server.compute.worker.context import TaskError
 from gql_server.formats.sae_sources import registry
 from gql_server.formats.sae_sources.description import SaeDescription
 from gql_server.formats.sae_sources.refusing import NotRepresentable
 from gql_server.formats.sae_sources.source_files import SourceFiles
+from gql_server.protocol.events import Log
 from gql_server.protocol.results import ImportResult
 from gql_server.protocol.tasks import ImportSae
 from tests.compute.conftest import RecordingContext
@@ -69,6 +71,19 @@ def weights(seed: int = 0, *, subtracted: bool = False, scale: float = 1.0, at: 
 def pre_activations(rows: Array, w: Weights, *, subtracts: bool = False) -> Array:
     """Return what the activation function gets, [n_rows, n_latents]."""
     return (rows - (w.decoder_bias if subtracts else 0)) @ w.encoder.T + w.encoder_bias
+
+
+def layer_normed(rows: Array) -> tuple[Array, Array, Array]:
+    """Return rows as OpenAI's and SAELens' layer_norm gives them, and each row's factor and mean."""
+    mean = rows.mean(axis=1, keepdims=True)
+    deviation = rows.std(axis=1, ddof=1, keepdims=True)
+    return (rows - mean) / (deviation + 1e-5), deviation, mean
+
+
+def norm_rescaled(rows: Array) -> tuple[Array, Array, Array]:
+    """Return rows of length sqrt(n_inputs), and by what each was divided; its mean is none to restore."""
+    factor = np.sqrt(rows.shape[1]) / np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows * factor, 1 / factor, np.zeros_like(factor)
 
 
 def rounded(values: Array) -> Array:
@@ -182,6 +197,11 @@ class Imported:
     context: RecordingContext
     metadata: dict[str, Any]
 
+    @property
+    def notes(self) -> list[str]:
+        """What the job's log says."""
+        return [event.message for event in self.context.events if isinstance(event, Log)]
+
 
 def imported(path: Path, **changes: Any) -> Imported:
     """Import what lies at a path, and load what came of it."""
@@ -197,7 +217,8 @@ def assert_computes(sae: Sae, rows: Array, latents: Array, reconstructions: Arra
     with torch.no_grad():
         given = torch.tensor(rows, dtype=torch.float32)
         ours = sae.encode(given)
-        decoded = sae.decode(ours)
+        decoded = decode(sae, ours, of=given)
+        torch.testing.assert_close(sae.forward(given), decoded, rtol=1e-6, atol=1e-6)
     assert np.array_equal(ours.numpy() != 0, latents != 0)
     np.testing.assert_allclose(ours.numpy(), latents, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(decoded.numpy(), reconstructions, rtol=1e-5, atol=1e-4)

@@ -22,6 +22,7 @@ from tests.compute.formats.published import (
     imported,
     inputs,
     largest,
+    norm_rescaled,
     safetensors,
     tensors,
     weights,
@@ -261,7 +262,7 @@ def test_a_topk_of_llamascopium_selects_the_same_latents(includes_norm: bool, k:
         ({"sae_type": "lorsa"}, "only an sae can be imported"),
         ({"act_fn": "batchtopk"}, "depends on the other tokens of a batch"),
         ({"act_fn": "layertopk"}, "'layertopk' has no counterpart"),
-        ({"norm_activation": "token-wise"}, "norm of each token"),
+        ({"norm_activation": "batch-wise"}, "norm of each token or batch"),
         ({"use_glu_encoder": True}, "has a gate"),
         ({"hook_point_in": "blocks.3.hook_mlp_out", "hook_point_out": None}, "neither config.json"),
         ({"expansion_factor": 2.6}, "d_model and expansion_factor say"),
@@ -283,6 +284,34 @@ def test_a_norm_of_a_dataset_is_read_only_where_it_is_said_to_be_one(tmp_path: P
     rows = inputs()
     latents = above(rows @ w.encoder.T + w.encoder_bias, 0)
     assert_computes(imported(path).sae, rows, latents, latents @ w.decoder + w.decoder_bias)
+
+
+@pytest.mark.parametrize("includes_norm", [True, False])
+@pytest.mark.parametrize("activation", ["relu", "jumprelu", "topk"])
+def test_token_wise_norms_are_each_tokens_own(activation: str, includes_norm: bool, tmp_path: Path) -> None:
+    w = weights(9)
+    path = llamascopium(
+        tmp_path / "sae",
+        w,
+        act_fn=activation,
+        top_k=4,
+        norm_activation="token-wise",
+        sparsity_include_decoder_norm=includes_norm,
+    )
+    one = imported(path)
+    assert one.result.input_normalization == "RMS_NORM"
+    rows = inputs() + 1
+    given, size, _ = norm_rescaled(rows)
+    pre = given @ w.encoder.T + w.encoder_bias
+    lengths = np.linalg.norm(w.decoder, axis=1) if includes_norm else np.ones(N_LATENTS)
+    if activation == "topk":
+        theirs = largest(pre * lengths, 4) / lengths
+    else:
+        thresholds = np.exp(np.float64(np.float32(np.log(w.threshold)))) if activation == "jumprelu" else 0
+        theirs = np.where(pre * lengths > thresholds, pre, 0)
+    reconstructions = (theirs @ w.decoder + w.decoder_bias) * size
+    ours = theirs * lengths if activation == "topk" else theirs
+    assert_computes(one.sae, rows, ours, reconstructions)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])

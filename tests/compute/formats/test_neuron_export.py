@@ -139,7 +139,13 @@ def test_features_are_what_the_index_says(
         assert len(one["correlated_features_pearson"]) == (together >= 0).sum()
 
 
-def test_activations_are_the_top_texts(task: ExportSae, tmp_path: Path) -> None:
+@pytest.mark.parametrize("characters_kept", [0, 1500, 4_000_000])
+def test_activations_are_the_top_texts(
+    characters_kept: int, task: ExportSae, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neuron_records, "_CHARACTERS_KEPT", characters_kept)
+    monkeypatch.setattr(neuron_records, "_TEXTS_AT_ONCE", 3 * TOP_TEXTS)
+    monkeypatch.setattr(neuron_records, "NEURONS_AT_ONCE", 10)
     assert task.neurons is not None and task.neurons.dataset_dir is not None
     activations = all_lines(exported(task, tmp_path) / "activations")
     of_index = (Path(task.neurons.index_path), TextDataset(Path(task.neurons.dataset_dir)))

@@ -45,6 +45,10 @@ def dictionary(directory: Path) -> tuple[str, Array, Array]:
         pre = ROWS @ w["W_enc"] + w["b_enc"]
         latents = np.where(pre > w["threshold"], np.maximum(pre, 0), 0)
         return name, latents, latents @ w["W_dec"] + w["b_dec"]
+    if name == "GatedAutoEncoder":
+        z = (ROWS - w["decoder_bias"]) @ w["encoder.weight"].T
+        latents = np.maximum(np.exp(w["r_mag"]) * z + w["mag_bias"], 0) * (z + w["gate_bias"] > 0)
+        return name, latents, latents @ w["decoder.weight"].T + w["decoder_bias"]
     bias = {"AutoEncoder": "bias", "AutoEncoderNew": "decoder.bias"}.get(name, "b_dec")
     given = ROWS if name == "AutoEncoderNew" else ROWS - w[bias]
     pre = given @ w["encoder.weight"].T + w["encoder.bias"]
@@ -94,6 +98,7 @@ def test_dictionary_learning_computes_what_is_computed_here(
         "BiasedTopKSae": "AutoEncoderTopK",
         "BatchTopKSae": "BatchTopKSAE",
         "JumpReLUSae": "JumpReluAutoEncoder",
+        "GatedSae": "GatedAutoEncoder",
     }.get(name, relu)
     assert_same(sae, latents, reconstructions)
     back = imported(directory, kind="BLOCK", depth=0)

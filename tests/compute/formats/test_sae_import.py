@@ -128,7 +128,10 @@ def test_an_import_tells_where_its_weights_came_from(
 
 
 CFG_REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
-    "another architecture": ({"architecture": "gated"}, "architecture 'gated' has no counterpart"),
+    "another architecture": (
+        {"architecture": "matching_pursuit"},
+        "architecture 'matching_pursuit' has no counterpart",
+    ),
     "an architecture that is no name": ({"architecture": [1]}, "a list has no counterpart"),
     "a transcoder": ({"d_out": 16}, "transcoder"),
     "a transcoder by its metadata": (
@@ -136,8 +139,8 @@ CFG_REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
         "transcoder",
     ),
     "normalized activations": (
-        {"normalize_activations": "layer_norm"},
-        "normalize_activations is 'layer_norm'",
+        {"normalize_activations": "covariance_whitening"},
+        "normalize_activations is 'covariance_whitening'",
     ),
     "attention heads by a hook that is another": ({"reshape_activations": "hook_z"}, "before they are mixed"),
     "attention heads at another hook": (

@@ -25,7 +25,9 @@ from tests.compute.formats.published import (
     imported,
     inputs,
     largest,
+    layer_normed,
     pre_activations,
+    rounded,
     safetensors,
     source_files,
     tensor,
@@ -164,6 +166,59 @@ def matryoshka(w: Weights) -> dict[str, Any]:
     return matrices(w, k=torch.tensor(K), threshold=torch.tensor(0.5), group_sizes=groups)
 
 
+def magnitudes(w: Weights) -> tuple[Array, Array]:
+    """Return r_mag and mag_bias for weights whose gates are encoder_bias: some open ones give nothing."""
+    scales, shifts = np.random.default_rng(7).normal(size=(2, N_LATENTS))
+    return rounded(scales / 2), rounded(w.encoder_bias + shifts - 1)
+
+
+def gated(w: Weights, at: float = -0.5) -> dict[str, Any]:
+    """Return a gated dictionary in which the gate of latent 0 is exactly 0, and its magnitude is not."""
+    log_scale, bias = magnitudes(w)
+    gate_bias = w.encoder_bias.copy()
+    gate_bias[0], bias[0] = at, 2
+    return tensors(
+        decoder_bias=w.decoder_bias,
+        encoder__weight=w.encoder,
+        gate_bias=gate_bias,
+        r_mag=log_scale,
+        mag_bias=bias,
+        decoder__weight=w.decoder.T,
+    )
+
+
+def gates(rows: Array, state: dict[str, Any], *, subtracts: bool = True) -> Array:
+    """Return the latents of a gated dictionary."""
+    s = {name: np.asarray(tensor.double()) for name, tensor in state.items()}
+    z = (rows - (s["decoder_bias"] if subtracts else 0)) @ s["encoder.weight"].T
+    magnitude = np.maximum(np.exp(s["r_mag"]) * z + s["mag_bias"], 0)
+    return np.where(z + s["gate_bias"] > 0, magnitude, 0)
+
+
+@pytest.mark.parametrize(
+    "said", [config("GatedAutoEncoder"), None, config(None, trainer_class="GatedSAETrainer")]
+)
+def test_a_gated_dictionary_computes_as_its_library_does(said: dict[str, Any] | None, tmp_path: Path) -> None:
+    w = weights(2, subtracted=True)
+    state = gated(w)
+    one = imported(dictionary(tmp_path / "trainer_0", state, said))
+    assert (one.result.sae_class, one.result.k) == ("GatedSae", None)
+    assert one.metadata["source"]["metadata"]["architecture"] == "GatedAutoEncoder"
+    rows = inputs()
+    latents = gates(rows, state)
+    assert not latents[:, 0].any() and gates(rows, gated(w, -0.25))[:, 0].all()
+    # Some gates are open on nothing.
+    opened = (rows - w.decoder_bias) @ w.encoder.T + w.encoder_bias > 0
+    assert (opened & (latents == 0))[:, 1:].any()
+    assert_computes(one.sae, rows, latents, latents @ w.decoder + w.decoder_bias)
+
+
+def test_magnitudes_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    state = gated(weights()) | {"r_mag": torch.full((N_LATENTS,), 100.0)}
+    with pytest.raises(TaskError, match=r"exp\(r_mag\) has values that are NaN or infinite"):
+        imported(dictionary(tmp_path / "trainer_0", state, None))
+
+
 Case = tuple[Callable[[Weights], dict[str, Any]], bool, Callable[[Array, Weights], Array], str, int | None]
 DICTIONARIES: dict[str, Case] = {
     "AutoEncoder": (auto_encoder, True, lambda pre, w: above(pre, 0), "ReLUSae", None),
@@ -235,10 +290,15 @@ def test_a_k_that_is_none_is_refused(k: Tensor, tmp_path: Path) -> None:
 
 
 DICTIONARY_REFUSALS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "gated": (
-        linear(weights(), r_mag=torch.zeros(N_LATENTS)),
+    "gates without magnitudes": (
+        linear(weights(), bias=tensor(weights().decoder_bias)),
         config("GatedAutoEncoder"),
-        "GatedAutoEncoder",
+        "lacks decoder_bias, gate_bias",
+    ),
+    "gates of another size": (
+        gated(weights()) | {"r_mag": torch.zeros(N_INPUTS)},
+        config("GatedAutoEncoder"),
+        r"r_mag has the shape \[16\]",
     ),
     "a module's input": (auto_encoder(weights()), {"buffer": {"io": "in"}}, "buffer.io is 'in'"),
     "no threshold": (
@@ -363,12 +423,41 @@ def test_openais_relu_computes_as_published(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("activation", "sentence"), [("TopK", "normalizes each token"), ("GELU", "'GELU' has no counterpart")]
+    ("activation", "state", "sentence"),
+    [
+        ("GELU", {}, "'GELU' has no counterpart"),
+        (3, {}, "3 has no counterpart"),
+        ("TopK", {"k": K, "postact_fn": "Identity"}, "stands 'Identity'"),
+        ("TopK", {"k": 0, "postact_fn": "ReLU"}, "k must be a number from 1, not 0"),
+        ("TopK", {"postact_fn": "ReLU"}, "k must be a number from 1, not None"),
+        ("TopK", {}, "stands None"),
+        ("TopK", 3, "stands None"),
+    ],
 )
-def test_openais_others_are_refused(activation: str, sentence: str, tmp_path: Path) -> None:
-    torch_file(tmp_path / "theirs" / "5.pt", openai(weights(), activation))
+def test_openais_others_are_refused(activation: Any, state: Any, sentence: str, tmp_path: Path) -> None:
+    torch_file(tmp_path / "theirs" / "5.pt", openai(weights(), activation) | {"activation_state_dict": state})
     with pytest.raises(NotRepresentable, match=sentence):
         found(tmp_path / "theirs" / "5.pt")
+
+
+@pytest.mark.parametrize("k", [K, 35])
+def test_openais_topk_normalizes_each_token_as_published(k: int, tmp_path: Path) -> None:
+    w = weights(5)
+    # As modules give it: an ordered dictionary with an attribute of its own.
+    of_activation = torch.nn.ReLU().state_dict()
+    of_activation.update({"k": k, "postact_fn": "ReLU"})
+    state = openai(w, "TopK") | {"activation_state_dict": of_activation}
+    torch_file(tmp_path / "theirs" / "5.pt", state)
+    one = imported(tmp_path / "theirs" / "5.pt")
+    assert (one.result.sae_class, one.result.k) == ("BiasedTopKSae", k)
+    assert one.result.input_normalization == one.metadata["input_normalization"] == "LAYER_NORM"
+    assert any("Each token is normalized" in note for note in one.notes)
+    rows = inputs()
+    given, deviation, mean = layer_normed(rows)
+    latents = largest(pre_activations(given, w, subtracts=True), k)
+    assert ((latents != 0).sum(axis=1) < k).any()
+    reconstructions = (latents @ w.decoder + w.decoder_bias) * deviation + mean
+    assert_computes(one.sae, rows, latents, reconstructions)
 
 
 # ----------------------------------------------------------------------------------- refusals

@@ -35,7 +35,8 @@ from mi_crow.language_model.language_model import LanguageModel
 from mi_crow.mechanistic.sae.sae import Sae
 
 PROMPT = "for x in range(10): print(x<eos>, 'of many', x * x)"
-SAES = ["TopKSae", "L1Sae", "ReLUSae", "BatchTopKSae", "JumpReLUSae", "DummySae", "SquaringSae"]
+SAES = ["TopKSae", "L1Sae", "ReLUSae", "BatchTopKSae", "JumpReLUSae", "GatedSae", "DummySae", "SquaringSae"]
+NORMALIZED = ["BiasedTopKSae+LAYER_NORM", "ReLUSae+RMS_NORM", "JumpReLUSae+LAYER_NORM"]
 NUMBER_5, NUMBER_9 = TokenChoice(token_id=5), TokenChoice(token_id=9)
 
 
@@ -53,8 +54,13 @@ def lm(language_models: LanguageModels, tiny_source: LanguageModelSource) -> Lan
 
 def sae_of(lm: LanguageModel, name: str) -> Sae:
     own = {"DummySae": DummySae, "SquaringSae": SquaringSae}
+    name, _, how = name.partition("+")
     if name not in own:
-        return make_sae(lm, name)
+        sae = make_sae(lm, name)
+        if how:
+            sae.sae_engine.input_normalization = how
+            sae.sae_engine.decoder_bias.fill_(0.3)
+        return sae
     torch.manual_seed(1)
     sae = own[name](N_LATENTS, 32)
     sae.sae_engine.eval()
@@ -98,6 +104,17 @@ class ByHand:
             handle.remove()
         return logits.log_softmax(dim=0)
 
+    def decode(self, z: Tensor, hidden: Tensor) -> Tensor:
+        """Decode, and restore as hidden [n_tokens, 32] was normalized, which has no gradient."""
+        decoded: Tensor = self.sae.decode(z)
+        how, hidden = getattr(self.sae.sae_engine, "input_normalization", "NONE"), hidden.detach()
+        if how == "RMS_NORM":
+            return decoded * hidden.square().mean(dim=1, keepdim=True).sqrt()
+        if how == "LAYER_NORM":
+            mean = hidden.mean(dim=1, keepdim=True)
+            return decoded * ((hidden - mean).square().sum(dim=1, keepdim=True) / 31).sqrt() + mean
+        return decoded
+
     def effects(self, score: Callable[[Tensor], Tensor]) -> tuple[NDArray[Any], dict[str, float]]:
         """Return latent times gradient [n_tokens, n_latents], and the parts of gradient times output."""
         kept: dict[str, Tensor] = {}
@@ -105,8 +122,9 @@ class ByHand:
         def change(hidden: Tensor) -> Tensor:
             hidden = hidden.detach()
             kept["z"] = self.sae.encode(hidden).detach().requires_grad_()
-            kept["error"] = (hidden - self.sae.decode(kept["z"])).detach()
-            whole = self.sae.decode(kept["z"]) + kept["error"]
+            kept["error"] = (hidden - self.decode(kept["z"], hidden)).detach()
+            kept["bias"] = self.decode(torch.zeros(1, N_LATENTS, dtype=torch.float64), hidden)
+            whole = self.decode(kept["z"], hidden) + kept["error"]
             kept["x"] = torch.where(self.counts[:, None], whole, hidden)
             kept["x"].retain_grad()
             return kept["x"]
@@ -115,10 +133,10 @@ class ByHand:
         gradient, z = kept["x"].grad, kept["z"].grad
         assert gradient is not None and z is not None
         counted = gradient[self.counts]
-        bias = self.sae.decode(torch.zeros(1, N_LATENTS, dtype=torch.float64))
+        bias = kept["bias"].detach().expand(len(self.counts), -1)[self.counts]
         parts = {
             "error_effect": float((counted * kept["error"][self.counts]).sum()),
-            "bias_effect": float((counted * bias.detach()).sum()),
+            "bias_effect": float((counted * bias).sum()),
             "left_out_effect": float((gradient * kept["x"].detach())[~self.counts].sum()),
         }
         return (z * kept["z"]).detach().numpy(), parts
@@ -130,7 +148,7 @@ class ByHand:
             z = self.sae.encode(hidden)
             edited = z.clone()
             edited[:, neuron] = 0
-            shift = self.sae.decode(edited) - self.sae.decode(z)
+            shift = self.decode(edited, hidden) - self.decode(z, hidden)
             return hidden + torch.where(self.counts[:, None], shift, 0.0)
 
         with torch.no_grad():
@@ -142,7 +160,7 @@ class ByHand:
     [(None, Exclusions()), (NUMBER_9, Exclusions(5))],
     ids=["of all tokens", "with a contrast, without the first 5"],
 )
-@pytest.mark.parametrize("name", SAES)
+@pytest.mark.parametrize("name", SAES + NORMALIZED)
 def test_effects_and_ablations_are_those_by_hand(
     lm: LanguageModel,
     tiny_source: LanguageModelSource,

@@ -8,13 +8,20 @@ import pytest
 import torch
 
 from gql_server.compute import mi_crow_compat  # noqa: F401
-from gql_server.compute.saes.affine_saes import AffineSae, BatchTopKSae, BiasedTopKSae, JumpReLUSae, ReLUSae
+from gql_server.compute.saes.affine_saes import (
+    AffineSae,
+    BatchTopKSae,
+    BiasedTopKSae,
+    GatedSae,
+    JumpReLUSae,
+    ReLUSae,
+)
 from gql_server.compute.saes.classes import SaeClass
 from gql_server.compute.saes.sparse_latents import SparseLatents
 from gql_server.compute.saes.threshold_engines import BANDWIDTH, BatchTopKEngine, JumpReLUEngine
 
 N_INPUTS, N_LATENTS, K = 6, 20, 3
-ALL = [ReLUSae, BiasedTopKSae, BatchTopKSae, JumpReLUSae]
+ALL = [ReLUSae, BiasedTopKSae, BatchTopKSae, JumpReLUSae, GatedSae]
 
 
 def build(sae_type: type[AffineSae], *, subtracts_bias: bool = True) -> AffineSae:
@@ -55,6 +62,10 @@ def by_hand(sae: AffineSae, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         latents = np.zeros_like(positive)
         np.put_along_axis(latents, kept, np.take_along_axis(positive, kept, 1), 1)
         return latents
+    if isinstance(sae, GatedSae):
+        w = arrays(sae)
+        magnitudes = np.exp(w["magnitude_log_scale"]) * (pre - w["encoder_bias"]) + w["magnitude_bias"]
+        return np.where(pre > 0, np.maximum(magnitudes, 0), 0)
     return np.where(pre > arrays(sae)["threshold"], positive, 0)
 
 

@@ -38,6 +38,7 @@ def test_mi_crows_classes_and_ours_are_there_and_those_that_aim_at_k_need_it() -
     assert [(one.name, one.needs_k) for one in described] == [
         ("BatchTopKSae", True),
         ("BiasedTopKSae", True),
+        ("GatedSae", False),
         ("JumpReLUSae", True),
         ("L1Sae", False),
         ("ReLUSae", False),

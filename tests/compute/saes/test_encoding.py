@@ -21,6 +21,7 @@ from tests.compute.dummy_sae import DummySae
         ("JumpReLUSae", 4),
         ("L1Sae", None),
         ("ReLUSae", None),
+        ("GatedSae", None),
     ],
 )
 def test_codes_are_what_encode_gives_by_row(name: str, k: int | None) -> None:

@@ -103,6 +103,7 @@ def pass_of(x_hat: Any, z_pre: Any, dictionary: Any) -> ForwardOutput:
         mean_latent=nothing,
         active_count=nothing,
         fired=nothing,
+        x=torch.tensor(x_hat),
         pre_activations=lambda neurons: torch.tensor(z_pre)[:, neurons],
     )
 
@@ -175,6 +176,25 @@ def test_jump_relus_penalty_is_the_distance_from_k_and_of_the_dead_from_their_th
     assert float(torch.as_tensor(strategy.penalty(output, dead)).detach()) == pytest.approx(
         expected, rel=1e-4
     )
+
+
+def test_gates_learn_by_what_they_alone_would_reconstruct() -> None:
+    """Rajamanoharan et al. 2024, eq. 8, by NumPy; what decodes is held constant."""
+    sae = build("GatedSae", None)
+    strategy, rows = TrainingStrategy(sae), structured_rows(400)
+    strategy.start(rows)
+    engine: Any = sae.sae_engine
+    engine.magnitude_bias.data.fill_(-0.1)
+    x = rows * strategy.scale
+    penalty: Any = strategy.penalty(forward_fn(sae)(x), torch.zeros(24, dtype=torch.bool))
+    w = {name: weights.detach().double().numpy() for name, weights in engine.state_dict().items()}
+    given = x.double().numpy()
+    gates = np.maximum((given - w["decoder_bias"]) @ w["encoder_weight"].T + w["encoder_bias"], 0)
+    expected = np.square(given - gates @ w["decoder_weight"] - w["decoder_bias"]).mean()
+    assert float(penalty.detach()) == pytest.approx(expected, rel=1e-4)
+    penalty.backward()
+    assert engine.decoder_weight.grad is None and engine.magnitude_bias.grad is None
+    assert bool((engine.encoder_bias.grad != 0).any()) and bool((engine.encoder_weight.grad != 0).any())
 
 
 @pytest.mark.parametrize(
