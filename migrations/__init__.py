@@ -1,6 +1,6 @@
 """Alembic migrations, run when the server starts."""
 
-HEAD = "0015"
+HEAD = "0016"
 """The newest revision, so that an up-to-date database needs no Alembic at start; a test compares it."""
 
 

@@ -41,6 +41,8 @@ class Sae(Base):
     """The newest EvaluationResult of the worker's, plain."""
     outliers: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """OutlierStatistics of its training; None where it was imported or an earlier version made it."""
+    fit: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """SaeFit of its import; None where it was trained here, was not checked, or is of an earlier version."""
     directory: Mapped[str] = mapped_column(String)
     """``sae/<model>/<sae id>``, relative to the artifact directory."""
     exports: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))

@@ -155,6 +155,29 @@ class ImportSaeInput:
     )
     name: str | None = strawberry.field(description="A name for people; made up if left out.")
     source: SaeSourceInput = strawberry.field(description="Where it lies.")
+    check_fit: bool = strawberry.field(
+        default=True,
+        description=(
+            "Whether the job runs a few built-in texts through the language model, which it loads for that,"
+            " and says what the SAE reconstructs of them (Sae.fit)."
+        ),
+    )
+    input_scale: float | None = strawberry.field(
+        default=None,
+        description=(
+            "What activations were multiplied by before the SAE took them in its training, where its files"
+            " leave that out (SAELens: expected_average_only_in, norm_scaling_factor); it is folded into the"
+            " weights. From 0.000001 to 1,000,000."
+        ),
+    )
+    center_inputs: bool | None = strawberry.field(
+        default=None,
+        description=(
+            "Whether each token's mean was taken out of activations before (TransformerLens:"
+            " center_writing_weights); the encoder takes it out then. If left out, as its source says, where"
+            " that is exact."
+        ),
+    )
     idempotency_key: str | None = strawberry.field(description=_KEY)
 
     def request(self) -> ImportSaeRequest:
@@ -188,6 +211,9 @@ class ImportSaeInput:
             output_layer=self.output_layer,
             repository=repository,
             revision=revision,
+            check_fit=self.check_fit,
+            input_scale=self.input_scale,
+            center_inputs=self.center_inputs,
         )
 
 

@@ -119,6 +119,7 @@ class TrainRequest(JobRequest):
     )
     exclude_outliers: float | None = strawberry.field(description="As TrainSaeInput.excludeOutliers.")
     index_neurons: bool = strawberry.field(description="As TrainSaeInput.indexNeurons.")
+    group_fractions: list[float] | None = strawberry.field(description="As TrainSaeInput.groupFractions.")
     config: TrainingConfig | None = strawberry.field(
         description="What was chosen, by the worker too; null until the training has begun."
     )
@@ -219,6 +220,11 @@ class ImportRequest(JobRequest):
     hugging_face: HuggingFaceSae | None = strawberry.field(
         description="What was asked for of the Hugging Face Hub; null for other sources."
     )
+    check_fit: bool | None = strawberry.field(
+        description="As ImportSaeInput.checkFit; null where an earlier version imported it."
+    )
+    input_scale: float | None = strawberry.field(description="As ImportSaeInput.inputScale.")
+    center_inputs: bool | None = strawberry.field(description="As ImportSaeInput.centerInputs.")
 
     @field
     def sae(self) -> SaeRef | None:

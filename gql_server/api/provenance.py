@@ -211,6 +211,24 @@ class SaeProvenance:
     hugging_face: HuggingFaceSae | None = strawberry.field(
         description="Where on the Hugging Face Hub they are from, at which commit; null for others."
     )
+    source_prepends_bos: bool | None = strawberry.field(
+        description=(
+            "Whether the texts that its authors trained it on began with a BOS; null where its files do not"
+            " say, and where it was trained here."
+        )
+    )
+    writes_bos: bool | None = strawberry.field(
+        description=(
+            "Whether one was written before texts of the language model when it was imported; null where"
+            " that was not known, and where it was trained here."
+        )
+    )
+    input_scale: float | None = strawberry.field(
+        description="ImportSaeInput.inputScale, which is folded into its weights; null where there was none."
+    )
+    inputs_centered: bool = strawberry.field(
+        description="Whether its encoder was made to take each token's mean out of its input."
+    )
     metric_definitions_version: int = strawberry.field(
         description="Which definitions the figures of its training follow; see docs/metrics.md."
     )

@@ -36,6 +36,7 @@ from gql_server.api.references import (
     LanguageModelRef,
     NeuronRef,
 )
+from gql_server.api.sae_fits import SaeFit, sae_fit
 from gql_server.api.training import (
     SaeOutliers,
     TrainingConfig,
@@ -91,6 +92,12 @@ class Sae(Node):
     )
     evaluation: SaeEvaluation | None = strawberry.field(
         description="The newest one; null until there is one."
+    )
+    fit: SaeFit | None = strawberry.field(
+        description=(
+            "Whether it fits the layer, as its import found; null where it was trained here, was not checked"
+            " (the job's log says why), or where an earlier version imported it: evaluateSae says it then."
+        )
     )
     checkpoint_path: str | None = strawberry.field(
         description="Its weights. Relative to the artifact directory."
@@ -250,6 +257,7 @@ def sae(row: SaeRow) -> Sae:
         training_config=config,
         evaluation=evaluation,
         outliers=sae_outliers(row.outliers) if row.outliers else None,
+        fit=sae_fit(row.fit) if row.fit else None,
         provenance=sae_provenance(row.provenance),
         input_normalization=row.input_normalization or InputNormalization.NONE,
         exports=exports_of(row),

@@ -37,6 +37,9 @@ class TrainingConfig:
             " null where an earlier version trained it."
         )
     )
+    group_fractions: list[float] | None = strawberry.field(
+        description="As TrainSaeInput.groupFractions; null where there was one group."
+    )
 
 
 @object_type
@@ -97,6 +100,7 @@ def training_config(config: dict[str, Any]) -> TrainingConfig:
         exclude_first_positions=config.get("exclude_first_positions", 0),
         exclude_outliers=finite(config.get("exclude_outliers")),
         median_norm=finite(config.get("median_norm")),
+        group_fractions=config.get("group_fractions"),
     )
 
 
@@ -154,6 +158,15 @@ class TrainSaeInput:
             "Leave out tokens whose activations are longer than so many times the median over the run, 10"
             " say; none if left out or 0. Index, evaluation and steering of the SAE leave out the same."
         )
+    )
+    group_fractions: list[float] | None = strawberry.field(
+        default=None,
+        description=(
+            "Of BatchTopKSae alone: trains a Matryoshka SAE (Bussmann et al. 2025), whose neurons are in"
+            " nested groups. The first group, the first two, and so on, each have to reconstruct by"
+            " themselves, so that early neurons stay general. Shares of the neurons, 2 to 16 of them, whose"
+            " sum is 1; one group if left out."
+        ),
     )
     index_neurons: bool = strawberry.field(
         default=True,

@@ -142,6 +142,14 @@ class SaeProvenance(msgspec.Struct, frozen=True):
     """The format of source_files; None where it was trained here, or an earlier version imported it."""
     hugging_face: HubSaeProvenance | None = None
     """Where source_files are from; None of files in a model directory."""
+    source_prepends_bos: bool | None = None
+    """Whether the texts that it was trained on began with a BOS; None where source_files do not say."""
+    writes_bos: bool | None = None
+    """Whether the language model wrote one before texts when it was imported; None where nobody knows."""
+    input_scale: float | None = None
+    """A factor of its inputs that a request named, folded into its weights."""
+    inputs_centered: bool = False
+    """Whether its encoder was made to take each token's mean out of its input."""
 
 
 class IndexProvenance(msgspec.Struct, frozen=True):

@@ -23,6 +23,10 @@ class BuiltInClass:
 RECOMMENDED = "BatchTopKSae"
 """The class of an SAE where a request names none; docs/training.md says why."""
 
+NESTED = "BatchTopKSae"
+"""The class whose neurons can be trained in nested groups (Bussmann et al. 2025, Matryoshka SAEs); what comes
+of that is an SAE of the class."""
+
 BUILT_IN = {
     "L1Sae": BuiltInClass(
         "mi_crow.mechanistic.sae.modules.l1_sae:L1Sae",

@@ -31,6 +31,8 @@ KEPT_METADATA = (
     "sae_lens_training_version",
 )
 """What is kept of a file's metadata, where it is a plain value."""
+SCALED = "expected_average_only_in"
+"""normalize_activations where inputs are multiplied by one factor, which cfg.json leaves out."""
 TEXT_METADATA = ("prepend_bos", "context_size")
 """What is kept of how the training's texts were run through the model; sae-lens reads such texts again."""
 MODEL_ARGUMENTS = "model_from_pretrained_kwargs"
@@ -78,6 +80,8 @@ class SaeLensConfig:
     """normalize_activations."""
     rescales: bool
     """rescale_acts_by_decoder_norm; of topk alone."""
+    scaled_by: str | None
+    """The option, where inputs are multiplied by a factor that is not told."""
     says_unprocessed: bool
     """Whether it says that the language model's weights were left as they are."""
     metadata: dict[str, Any]
@@ -100,6 +104,16 @@ class SaeLensConfig:
         """Whether its texts began with a BOS; None where that is not said."""
         said = self.metadata.get("prepend_bos")
         return None if said is None else bool(said)
+
+    @property
+    def says_centered(self) -> bool:
+        """Whether it says that what the language model writes was centered."""
+        arguments = self.metadata.get(MODEL_ARGUMENTS)
+        return (
+            not self.says_unprocessed
+            and isinstance(arguments, dict)
+            and arguments.get("center_writing_weights") is True
+        )
 
     @property
     def notes_on_processing(self) -> list[str]:
@@ -136,6 +150,11 @@ def read(cfg: dict[str, Any]) -> SaeLensConfig:
         input_normalization=_normalization(cfg),
         rescales=architecture == "topk"
         and flag(CFG_FILE, cfg, "rescale_acts_by_decoder_norm", default=False),
+        scaled_by=(
+            f"normalize_activations is {shown(SCALED)}"
+            if cfg.get("normalize_activations") == SCALED
+            else None
+        ),
         says_unprocessed=_says_unprocessed(metadata, old=old),
         metadata=_kept(metadata),
         n_outputs=whole_number(CFG_FILE, cfg, "d_out") if is_transcoder else None,
@@ -225,7 +244,7 @@ def _check_computation(cfg: dict[str, Any], metadata: dict[str, Any]) -> None:
 
 def _normalization(cfg: dict[str, Any]) -> InputNormalization:
     said = cfg.get("normalize_activations")
-    said = "none" if said is None else said
+    said = "none" if said in (None, SCALED) else said
     found = next((name for name, theirs in IN_SAE_LENS.items() if theirs == said), None)
     if found is None:
         raise NotRepresentable(

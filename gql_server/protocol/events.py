@@ -47,6 +47,8 @@ class TrainingConfigChosen(Event, frozen=True):
     exclude_outliers: float | None = None
     median_norm: float | None = None
     """As Exclusions has it."""
+    group_fractions: list[float] | None = None
+    """Shares of the neurons in nested groups; None where there are none."""
 
 
 class TrainingPointMessage(Event, frozen=True):

@@ -187,6 +187,20 @@ class EvaluationResult(Result, frozen=True):
         return msgspec.structs.asdict(self) | {name: to_json(value) for name, value in nested.items()}
 
 
+class SaeFit(Message, frozen=True):
+    """How an imported SAE reconstructs the layer's output on the built-in texts."""
+
+    explained_variance: float | None
+    l0: float | None
+    stated_l0: float | None
+    """What its source states."""
+    mean_norm: float | None
+    """Of the activations that counted."""
+    text_count: int
+    token_count: int
+    warnings: list[str] = []
+
+
 class ImportResult(Result, frozen=True):
     """A finished import; files in sae_dir: sae.pt, metadata.json."""
 
@@ -196,6 +210,8 @@ class ImportResult(Result, frozen=True):
     k: int | None
     provenance: SaeProvenance | None = None
     input_normalization: InputNormalization = "NONE"
+    fit: SaeFit | None = None
+    """None where it was not to be checked, or could not be."""
 
 
 class ExportResult(Result, frozen=True):

@@ -130,6 +130,8 @@ class TrainSae(Task, frozen=True):
     exclusions: Exclusions = Exclusions()
     snapshot_interval_seconds: float = 30.0
     """A snapshot to go on from is written about so often, and less often where that takes long."""
+    group_fractions: list[float] | None = None
+    """Shares of the neurons in nested groups, each to reconstruct with those before it; None for one."""
     min_free_bytes: int = 0
     """Bytes of the disk that the task leaves free."""
     attempt: int = 1
@@ -218,6 +220,18 @@ class ImportSae(Task, frozen=True):
     """The output layer's LayerKind and depth, and its width where that is known."""
     download: "DownloadSae | None" = None
     """What gets its files; None where they lie in a model directory."""
+    check_fit: bool = False
+    """Whether to run the built-in texts through the language model, and the SAE over them."""
+    parameter_count: int | None = None
+    """The language model's, where it is known."""
+    input_scale: float | None = None
+    """What its inputs were multiplied by in its training, where its files leave that out."""
+    center_inputs: bool | None = None
+    """Whether each token's mean was taken out of them; None for what its source says."""
+    stated_l0: float | None = None
+    """Active neurons per token, where the list of public SAEs states them."""
+    has_layer_norms: bool | None = None
+    """Whether TransformerLens centers what the language model writes; None where that is not known."""
 
     def sae_needed(self) -> "DownloadSae | None":
         """Return what gets its files."""

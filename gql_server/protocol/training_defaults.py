@@ -1,6 +1,8 @@
 """Defaults of a training that both processes have to agree on."""
 
+import itertools
 import math
+from collections.abc import Sequence
 
 _HIGHEST_LEARNING_RATE = 4e-3
 _LOWEST_LEARNING_RATE = 2e-4
@@ -10,6 +12,12 @@ _MEASURED_LATENTS = 4096
 
 docs/training.md has the measurements behind these numbers.
 """
+
+
+def group_bounds(fractions: Sequence[float], n_latents: int) -> list[int]:
+    """Return how many neurons there are up to the end of each group; the last number is ``n_latents``."""
+    ends = [round(end * n_latents) for end in itertools.accumulate(fractions)]
+    return [*ends[:-1], n_latents]
 
 
 def default_learning_rate(n_latents: int, total_steps: int) -> float:

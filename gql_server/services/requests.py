@@ -119,6 +119,7 @@ class TrainRequest:
     idempotency_key: str | None
     exclude_first_positions: int = 0
     exclude_outliers: float | None = None
+    group_fractions: list[float] | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,9 @@ class ImportSaeRequest:
     """Which layer a transcoder writes; None where that is to be found out."""
     repository: str | None = field(default=None, metadata=ADDED)
     revision: str | None = field(default=None, metadata=ADDED)
+    check_fit: bool = field(default=True, metadata=ADDED)
+    input_scale: float | None = field(default=None, metadata=ADDED)
+    center_inputs: bool | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True)

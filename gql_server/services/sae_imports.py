@@ -4,8 +4,9 @@ import asyncio
 import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,6 +16,7 @@ from gql_server.artifacts.files import resolve_inside
 from gql_server.artifacts.provenance import to_json
 from gql_server.errors import Conflict, InvalidInput
 from gql_server.formats.public_saes.catalogue import PublicSae, find_public
+from gql_server.formats.sae_sources.input_processing import MAX_SCALE, MIN_SCALE
 from gql_server.formats.sae_sources.places import Places
 from gql_server.formats.sae_sources.registry import FORMATS
 from gql_server.jobs.descriptions import JobDescription, Subjects
@@ -34,6 +36,18 @@ from gql_server.services.unused_names import unused_name
 from gql_server.settings import Settings
 from models import ActivationRun, Job, LanguageModel, Sae
 from models.enums import InputNormalization, JobKind, JobStatus, LayerKind, ProgressUnit, SaeOrigin
+
+CENTERED_ARCHITECTURES = (
+    "GPT2LMHeadModel",
+    "GPTNeoForCausalLM",
+    "GPTNeoXForCausalLM",
+    "GPTJForCausalLM",
+    "PhiForCausalLM",
+)
+"""Models with LayerNorm before all that reads the residual stream: nothing reads the mean of what is written
+there, and TransformerLens takes it out."""
+
+Value = TypeVar("Value")
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +97,10 @@ async def import_(server: AppContext, request: ImportSaeRequest) -> Launched:
             "output_layer": dataclasses.asdict(output) if output else None,
             "width": width,
             **sources,
+            "check_fit": request.check_fit,
+            "stated_l0": listed and listed.l0,
+            "input_scale": _as_listed(request.input_scale, listed and listed.input_scale),
+            "center_inputs": _as_listed(request.center_inputs, (listed and listed.centers_inputs) or None),
         },
         makes=sae,
         check=check,
@@ -124,6 +142,8 @@ def _listed(
     written: dict[str, Any] | None,
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return the layers that an SAE of the Hub is for: as named, else as the list of public SAEs has them."""
+    if listed is not None and listed.refusal is not None:
+        raise InvalidInput.at(["source", "huggingFace"], listed.refusal)
     known = {one["name"]: one for one in language_model.layers or []}
     places = Places(language_model.layers or [])
     if layer is None:
@@ -138,6 +158,11 @@ def _listed(
     if written is None and listed is not None:
         written = known.get(places.layer_of(listed.writes) or "")
     return layer, written
+
+
+def _as_listed(asked: Value | None, listed: Value | None) -> Value | None:
+    """Return what was asked for, else what the list of public SAEs knows that its files do not say."""
+    return listed if asked is None else asked
 
 
 def _check_hub(checks: Checks, request: ImportSaeRequest, *, enabled: bool) -> None:
@@ -175,6 +200,12 @@ def _check(
     _check_hub(checks, request, enabled=settings.hub_enabled)
     checks.name("name", request.name)
     checks.idempotency_key(request.idempotency_key)
+    if request.input_scale is not None:
+        checks.require(
+            MIN_SCALE <= request.input_scale <= MAX_SCALE,
+            "inputScale",
+            f"Give a factor above 0, from {MIN_SCALE:g} to {MAX_SCALE:g}.",
+        )
     known = {one["name"]: one for one in language_model.layers or []}
     for field, name in (("layer", request.layer), ("outputLayer", request.output_layer)):
         if name is not None and name not in known:
@@ -210,6 +241,11 @@ async def _width_of(
     captured = [one for layers in await session.scalars(runs) for one in layers]
     widths = (one["hidden_size"] for one in captured if one["name"] == layer["name"])
     return next((width for width in widths if width is not None), None)
+
+
+def _has_layer_norms(language_model: LanguageModel) -> bool | None:
+    """Whether TransformerLens centers what the model writes, if asked to; None where nobody knows."""
+    return True if language_model.architecture in CENTERED_ARCHITECTURES else None
 
 
 def _new_sae(
@@ -259,6 +295,9 @@ class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
                 "source_format": wanted.get("format"),
                 "source": source,
                 "hugging_face": wanted.get("hub"),
+                "check_fit": wanted.get("check_fit"),
+                "input_scale": wanted.get("input_scale"),
+                "center_inputs": wanted.get("center_inputs"),
             },
         )
 
@@ -291,6 +330,12 @@ class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
             output_kind=output.get("kind"),
             output_depth=output.get("depth"),
             n_outputs=output.get("width"),
+            check_fit=wanted.get("check_fit", True),
+            stated_l0=wanted.get("stated_l0"),
+            input_scale=wanted.get("input_scale"),
+            center_inputs=wanted.get("center_inputs"),
+            has_layer_norms=_has_layer_norms(language_model),
+            parameter_count=language_model.parameter_count,
             download=self._download(job, sae),
         )
 
@@ -322,6 +367,7 @@ class ImportHandler(ArtifactHandler[ImportSae, ImportResult, Sae]):
         if result.provenance is not None and not job.request["format"]:
             job.request = {**job.request, "format": result.provenance.source_format}
         sae.made_with = to_json(result.provenance and result.provenance.language_model)
+        sae.fit = msgspec.to_builtins(result.fit)
         sae.completed_at = datetime.now(UTC)
 
     async def break_off(self, session: AsyncSession, job: Job, sae: Sae, status: JobStatus) -> None:

@@ -11,6 +11,7 @@ from gql_server.artifacts.files import open_inside, resolve_inside
 from gql_server.errors import InvalidInput
 from gql_server.formats.sae_sources import registry
 from gql_server.formats.sae_sources.description import SaeDescription, check_written
+from gql_server.formats.sae_sources.input_processing import folded, lacks_scale
 from gql_server.formats.sae_sources.places import Places
 from gql_server.formats.sae_sources.refusing import NotRepresentable
 from gql_server.formats.sae_sources.source_files import SourceFiles
@@ -90,6 +91,9 @@ def look(
             named = layers.places.layer_of(described.place, takes_gain=described.reads_before_gain)
             output = _output(described, _read(described, named, layers), layers)
         described.check_fits(width, settings.max_latents, output.width if output else None)
+        if reason := lacks_scale(described, request.input_scale):
+            raise InvalidInput.at(["inputScale"], reason)
+        folded(described, request.input_scale, request.center_inputs is True)
         files = {name: _plain_file(_inside(settings, directory / name)) for name in described.files}
         n_bytes = sum(file.stat().st_size for file in files.values())
     except NotRepresentable as error:

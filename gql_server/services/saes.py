@@ -5,6 +5,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import delete as delete_rows, select
@@ -14,6 +15,7 @@ from gql_server import ids
 from gql_server.artifacts.provenance import SaeProvenance, to_json
 from gql_server.database.database import after_commit
 from gql_server.errors import Conflict
+from gql_server.formats.sae_classes import NESTED
 from gql_server.jobs import event_log
 from gql_server.jobs.descriptions import JobDescription, Subjects
 from gql_server.jobs.handler import ArtifactHandler
@@ -21,7 +23,7 @@ from gql_server.protocol.events import Event, TrainingConfigChosen, TrainingPoin
 from gql_server.protocol.exclusions import Exclusions
 from gql_server.protocol.results import OutlierStatistics, TrainResult
 from gql_server.protocol.tasks import TrainSae
-from gql_server.protocol.training_defaults import default_learning_rate
+from gql_server.protocol.training_defaults import default_learning_rate, group_bounds
 from gql_server.protocol.wire import SaeClassDescription, WorkerReady
 from gql_server.services import (
     artifacts,
@@ -60,6 +62,9 @@ _COPIES_IN_SNAPSHOT = 3
 """The weights, and the optimizer's two averages of each."""
 DEFAULT_EXPANSION = 8
 """Neurons per input dimension where a request does not say."""
+MAX_GROUPS = 16
+"""Nested groups: a training step decodes once for each."""
+_ROUNDING = 1e-6
 _ASKED = (
     "sae_class",
     "k",
@@ -71,6 +76,7 @@ _ASKED = (
     "device",
     "exclude_outliers",
     "index_neurons",
+    "group_fractions",
 )
 """What of a request is shown as it is kept."""
 
@@ -196,6 +202,8 @@ def _check(
         message = f"This server has no device {request.device!r}; it has {', '.join(offered.devices)}."
         checks.require(request.device in offered.devices, "device", message)
     _check_class(request, latent_count, offered.sae_classes, checks)
+    if request.group_fractions is not None:
+        _check_groups(request.group_fractions, request.sae_class, latent_count, checks)
     checks.done()
 
 
@@ -212,6 +220,19 @@ def _check_class(
         checks.problem("k", f"{found.name} takes no k; leave it out.")
     elif request.k is not None and latent_count >= 1:
         checks.whole_number("k", request.k, 1, latent_count)
+
+
+def _check_groups(fractions: list[float], sae_class: str, latent_count: int, checks: Checks) -> None:
+    if sae_class != NESTED:
+        checks.problem("groupFractions", f"Only {NESTED} is trained in nested groups; leave them out.")
+    elif not 2 <= len(fractions) <= MAX_GROUPS:
+        checks.problem("groupFractions", f"Give 2 to {MAX_GROUPS} fractions; there are {len(fractions)}.")
+    elif not all(0 < one < 1 for one in fractions) or abs(sum(fractions) - 1) > _ROUNDING:
+        checks.problem("groupFractions", "Give fractions above 0 whose sum is 1.")
+    else:
+        bounds = [0, *group_bounds(fractions, latent_count)]
+        message = f"Of {latent_count:,} neurons, some group would have none: give larger fractions."
+        checks.require(all(low < high for low, high in pairwise(bounds)), "groupFractions", message)
 
 
 def _new_sae(request: TrainRequest, chosen: ChosenTraining) -> Sae:
@@ -312,6 +333,7 @@ class TrainHandler(ArtifactHandler[TrainSae, TrainResult, Sae]):
             snapshot_interval_seconds=self._settings.snapshot_interval_seconds,
             min_free_bytes=self._settings.min_free_bytes,
             attempt=job.attempt,
+            group_fractions=wanted.get("group_fractions"),
         )
         training_log.log_training_started(session, job, task)
         return task

@@ -21,11 +21,11 @@ ASKED = """request { __typename languageModel { name }
   ... on CaptureRequest { layers sampleOffset sampleLimit batchSize maxLength longTexts dtype
                           dataset { description } activationRun { name } }
   ... on TrainRequest { layer saeClass latentCount k epochs batchSize learningRate seed excludeFirstPositions
-                        excludeOutliers indexNeurons config { learningRate } sae { name }
+                        excludeOutliers indexNeurons groupFractions config { learningRate } sae { name }
                         activationRun { name } }
   ... on IndexRequest { topTextsPerNeuron excludeFirstPositions excludeOutliers sae { name } }
   ... on EvaluateRequest { dataset { kind description } sampleOffset sampleLimit sae { name } }
-  ... on ImportRequest { layer outputLayer sourceFormat source }
+  ... on ImportRequest { layer outputLayer sourceFormat source checkFit }
   ... on ExportRequest { format sae { name } } }"""
 TRAINED = {
     "epochs": 2,
@@ -96,7 +96,13 @@ async def test_a_title_and_a_request_of_each_kind(server: AppContext) -> None:
     train = await add(server, JobKind.TRAIN_SAE, sae.id, **ids, **TRAINED)
     asked = {"layer": "m_layers_1", "saeClass": "TopKSae", "latentCount": 4096, "k": 4, "epochs": 2}
     asked |= {"batchSize": 64, "learningRate": None, "seed": 3, "excludeFirstPositions": 0}
-    asked |= {"excludeOutliers": None, "indexNeurons": True, "config": {"learningRate": 0.5}, **of_sae}
+    asked |= {
+        "groupFractions": None,
+        "excludeOutliers": None,
+        "indexNeurons": True,
+        "config": {"learningRate": 0.5},
+        **of_sae,
+    }
     assert await described(server, train) == (
         "Train TopKSae with 4,096 neurons on Python reference, block 1",
         {"__typename": "TrainRequest", **lm, **asked, "activationRun": {"name": "Python reference"}},
@@ -121,7 +127,12 @@ async def test_a_title_and_a_request_of_each_kind(server: AppContext) -> None:
 
     source = {"source": "/models/gemma/sae_1", "format": "SAE_LENS", "layer": {"name": "m_other"}}
     import_ = await add(server, JobKind.IMPORT_SAE, sae.id, language_model_id=model.id, **source)
-    asked = {"layer": "m_other", "sourceFormat": "SAE_LENS", "source": "/models/gemma/sae_1"}
+    asked = {
+        "layer": "m_other",
+        "sourceFormat": "SAE_LENS",
+        "source": "/models/gemma/sae_1",
+        "checkFit": None,
+    }
     assert await described(server, import_) == (
         "Import sae_1 (SAELens) for tiny, m_other",
         {"__typename": "ImportRequest", **lm, **asked, "outputLayer": None},

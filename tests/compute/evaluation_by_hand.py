@@ -58,7 +58,7 @@ class NumpySae:
 
 
 class NumpyAffineSae:
-    """The SAEs with a decoder bias by their formulas: a top-k, thresholds, or neither."""
+    """The SAEs with a decoder bias by their formulas: a top-k, thresholds, gates, or none of these."""
 
     def __init__(self, sae: Sae) -> None:
         weights = {name: value.double().numpy() for name, value in sae.sae_engine.state_dict().items()}
@@ -75,6 +75,9 @@ class NumpyAffineSae:
         """Return the latents [n, n_latents]."""
         weights = self.weights
         latents_here = (x - self.subtracted) @ weights["encoder_weight"].T + weights["encoder_bias"]
+        if "magnitude_bias" in weights:
+            sizes = np.exp(weights["magnitude_log_scale"]) * (latents_here - weights["encoder_bias"])
+            return np.asarray(np.maximum(sizes + weights["magnitude_bias"], 0) * (latents_here > 0))
         latents_here = np.where(latents_here > np.maximum(self.threshold, 0), latents_here, 0)
         if self.per_token:
             latents_here = np.where(

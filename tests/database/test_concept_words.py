@@ -156,6 +156,7 @@ async def test_a_migration_takes_in_the_names_that_are_there(database: Database,
             "DROP TABLE sae_numbers",
             "ALTER TABLE saes DROP COLUMN output_layer",
             "ALTER TABLE saes DROP COLUMN input_normalization",
+            "ALTER TABLE saes DROP COLUMN fit",
         ):
             connection.execute(statement)
         connection.execute("UPDATE alembic_version SET version_num = '0012'")

@@ -30,7 +30,17 @@ SAE = """query($id: ID!) { sae(id: $id) {
   activationRun { id } trainingConfig { epochs } trainingHistory { step } job { kind progress { unit } }
   exports { format url byteSize }
   provenance { activationRunId training { shuffleSeed } sourceFormat
-    sourceFiles { name byteSize sha256 } } } }"""
+    sourceFiles { name byteSize sha256 } }
+  fit { explainedVariance l0 statedL0 tokenCount warnings } } }"""
+
+
+FIT = {
+    "explainedVariance": "explained_variance",
+    "l0": "l0",
+    "statedL0": "stated_l0",
+    "tokenCount": "token_count",
+    "warnings": "warnings",
+}
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,12 @@ async def test_an_imported_sae_shows_what_it_is(
     provenance = sae["provenance"]
     assert (provenance["activationRunId"], provenance["training"]) == (None, None)
     assert provenance["sourceFormat"] == "SAE_LENS"
+    # Its weights are random numbers, which fit nothing.
+    assert sae["fit"] == {name: metadata["fit"][snake] for name, snake in FIT.items()}
+    assert sae["fit"]["explainedVariance"] < 0 and sae["fit"]["statedL0"] is None
+    assert [event["message"] for event in events if "Likely reasons" in event.get("message", "")] == (
+        sae["fit"]["warnings"]
+    )
     assert [file["name"] for file in provenance["sourceFiles"]] == ["cfg.json", "sae_weights.safetensors"]
     assert metadata["source"]["path"] == "theirs" and len(metadata["source"]["files"]) == 2
     progress = [event["progress"] for event in events if event["__typename"] == "JobProgressed"]
@@ -250,7 +266,7 @@ async def test_an_export_is_what_was_imported_and_comes_back_the_same(
     )
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
     back, events = await import_sae(client, site, saeLens="back")
-    assert not any("hook" in event.get("message", "") for event in events)
+    assert not any("is another place" in event.get("message", "") for event in events)
     assert await top_neurons(client, back) == await top_neurons(client, imported[0])
     for id in (copy, back):
         await client.do("deleteSae", "... on Deleted { deletedId }", id=("ID!", id))
@@ -314,7 +330,7 @@ async def test_weights_that_are_no_numbers_fail_their_job_and_leave_nothing(clie
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
-    [({"architecture": "gated"}, "'gated' has no counterpart"), ({"d_in": 33}, "d_in and d_sae say [33")],
+    [({"architecture": "abstopk"}, "'abstopk' has no counterpart"), ({"d_in": 33}, "d_in and d_sae say [33")],
 )
 async def test_what_cfg_json_tells_is_refused_at_once(
     changes: dict[str, Any], sentence: str, client: Api, site: Site

@@ -177,7 +177,9 @@ def kind_of(sae: PublicSae) -> tuple[str, ...]:
     return (sae.format, sae.architecture, sae.normalization or "", *hooks, packed)
 
 
-KINDS = {kind_of(sae): sae for sae in catalogue() if sae.format in FORMATS}
+UNSAID = "constant_norm_rescale"
+"""What the catalogue knows, and no file says: no reader could refuse that."""
+KINDS = {kind_of(sae): sae for sae in catalogue() if sae.format in FORMATS and sae.normalization != UNSAID}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
@@ -197,6 +199,11 @@ def test_a_kind_is_taken_if_its_files_are(kind: tuple[str, ...], tmp_path: Path)
     assert read is not None and described.is_transcoder is (written is not None)
     assert described.place is None or places.layer_of(described.place, takes_gain=gain) == read
     assert described.output_place is None or places.layer_of(described.output_place) == written
+
+
+def test_what_no_file_says_is_refused_by_the_catalogue() -> None:
+    unsaid = [sae for sae in catalogue() if sae.normalization == UNSAID]
+    assert len(unsaid) == 3 and all("do not say" in str(sae.refusal) for sae in unsaid)
 
 
 def test_the_whole_catalogue_is_there() -> None:

@@ -114,6 +114,11 @@ def normalization(release: str, format: str, sae: dict[str, Any], overrides: dic
     return overrides.get("normalize_activations")
 
 
+def is_centered(overrides: dict[str, Any]) -> bool:
+    """Whether the language model's weights were centered where that is told by the catalogue alone."""
+    return bool(overrides.get("model_from_pretrained_kwargs", {}).get("center_writing_weights"))
+
+
 def depth(sae: dict[str, Any]) -> int | None:
     """Return the number of the block."""
     for text in (str(sae["id"]), str(sae["path"])):
@@ -172,6 +177,7 @@ def described(name: str, release: dict[str, Any]) -> dict[str, Any]:
         "language_model": language_model(name, release["model"]),
         "repository": repository,
         "format": format,
+        "centered": is_centered(release.get("config_overrides") or {}),
         "kinds": kinds,
         "saes": rows,
     }

@@ -270,6 +270,22 @@ TRAIN = TrainRequest("", None, None, "TopKSae", None, 4, 1, 100, None, None, 0, 
         ({"l1_lambda": -1.0}, ["l1Lambda"]),
         ({"seed": -1}, ["seed"]),
         ({"device": "cuda:7"}, ["device"]),
+        ({"group_fractions": [0.5, 0.5]}, ["groupFractions"]),  # It is a TopKSae.
+        *(
+            ({"sae_class": "BatchTopKSae", "group_fractions": fractions}, ["groupFractions"])
+            for fractions in (
+                [],
+                [1.0],
+                [0.5, 0.4],
+                [0.5, 0.6],
+                [1.5, -0.5],
+                [0.0, 1.0],
+                [math.nan, 0.5],
+                [math.inf, 0.5],
+                [1 / 17] * 17,
+                [1e-9, 1 - 1e-9],
+            )
+        ),
     ],
 )
 async def test_a_training_that_cannot_be_right_is_refused(

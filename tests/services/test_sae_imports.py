@@ -29,7 +29,7 @@ from gql_server.formats.input_normalizations import INPUT_NORMALIZATIONS
 from gql_server.formats.sae_sources.registry import FORMATS
 from gql_server.jobs.executor import TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
 from gql_server.protocol.events import Stage
-from gql_server.protocol.results import Done, ExportResult, ImportResult
+from gql_server.protocol.results import Done, ExportResult, ImportResult, SaeFit
 from gql_server.protocol.sources import HubSae
 from gql_server.protocol.tasks import DOWNLOADED_FILE, DownloadSae, ExportSae, ImportSae
 from gql_server.protocol.wire import TaskFailed
@@ -168,6 +168,10 @@ def test_the_enum_of_the_tables_has_the_normalizations_that_are_computed() -> No
         ({"path": ".", "format": None}, ["source", "path"]),
         ({"path": "nothing.pt", "format": "MI_CROW"}, ["source", "miCrow"]),
         ({"idempotency_key": ""}, ["idempotencyKey"]),
+        ({"input_scale": 0.0}, ["inputScale"]),
+        ({"input_scale": -1.0}, ["inputScale"]),
+        ({"input_scale": float("inf")}, ["inputScale"]),
+        ({"input_scale": float("nan")}, ["inputScale"]),
     ],
 )
 async def test_what_cannot_be_is_refused_at_its_field(
@@ -440,6 +444,88 @@ async def test_a_path_is_a_source_of_the_api_and_its_format_is_shown(tmp_path: P
         assert [field["path"] for field in (await ask({"path": ""}))["fields"]] == [["source", "path"]]
 
 
+async def test_how_an_sae_fits_is_kept_with_it_and_shown(tmp_path: Path) -> None:
+    fit = SaeFit(0.25, 31.5, 20.0, 4.5, 12, 1100, ["Too many neurons are active."])
+    results = iter((msgspec.structs.replace(RESULT, fit=fit), RESULT))
+    executor = FakeExecutor(lambda task, run: run.finish(next(results)))
+    shown = "{ explainedVariance l0 statedL0 meanNorm textCount tokenCount warnings }"
+    async with prepared(tmp_path, executor) as (server, lm, request), client_of(server) as client:
+        checked = await end_of(server, await sae_imports.import_(server, request))
+        without = replace(request, check_fit=False)
+        not_checked = await end_of(server, await sae_imports.import_(server, without))
+        first, second = [task for _, task in executor.tasks]
+        assert isinstance(first, ImportSae) and isinstance(second, ImportSae)
+        assert (first.check_fit, second.check_fit) == (True, False)
+        assert first.parameter_count == lm.parameter_count
+        body = {"query": f"{{ saes {{ nodes {{ id fit {shown} }} }} }}"}
+        nodes = (await client.post("/graphql", json=body)).json()["data"]["saes"]["nodes"]
+        by_id = {node["id"]: node["fit"] for node in nodes}
+        assert by_id[not_checked.result_id] is None
+        assert by_id[checked.result_id] == {
+            "explainedVariance": 0.25,
+            "l0": 31.5,
+            "statedL0": 20.0,
+            "meanNorm": 4.5,
+            "textCount": 12,
+            "tokenCount": 1100,
+            "warnings": ["Too many neurons are active."],
+        }
+
+
+async def test_a_retry_of_an_import_of_an_earlier_version_checks_the_fit_too(tmp_path: Path) -> None:
+    executor = finishing(TaskFailure(TaskFailed(1, "FAILED", "The files cannot be read.", [], "")))
+    async with prepared(tmp_path, executor) as (server, _, request):
+        job = await end_of(server, await sae_imports.import_(server, request))
+        async with server.database.write() as session:
+            row = await session.get_one(Job, job.id)
+            row.request = {name: one for name, one in row.request.items() if name != "check_fit"}
+        await end_of(server, await jobs.retry(server, job.id))
+        assert [isinstance(task, ImportSae) and task.check_fit for _, task in executor.tasks] == [True, True]
+
+
+async def test_a_factor_of_the_inputs_that_the_files_leave_out_has_to_be_given(tmp_path: Path) -> None:
+    async with prepared(tmp_path, finishing(RESULT)) as (server, _, request):
+        path = tmp_path / "models" / "theirs" / "cfg.json"
+        scaled = {"normalize_activations": "expected_average_only_in"}
+        path.write_text(json.dumps(json.loads(path.read_text()) | scaled))
+        refusal = await refused(server, lambda: sae_imports.import_(server, request))
+        assert isinstance(refusal, InvalidInput) and refusal.problems[0].path == ["inputScale"]
+        assert "expected_average_only_in" in refusal.message and "norm_scaling_factor" in refusal.message
+        given = replace(request, input_scale=0.5, center_inputs=True)
+        job = await end_of(server, await sae_imports.import_(server, given))
+        assert (job.request["input_scale"], job.request["center_inputs"]) == (0.5, True)
+
+
+@pytest.mark.parametrize(("architecture", "known"), [("GPT2LMHeadModel", True), ("LlamaForCausalLM", None)])
+async def test_the_task_says_what_was_asked_for_and_what_the_model_is(
+    architecture: str, known: bool | None, tmp_path: Path
+) -> None:
+    executor = finishing(RESULT)
+    document = """
+    mutation ($input: ImportSaeInput!) {
+      importSae(input: $input) {
+        ... on JobLaunched {
+          job { id request { ... on ImportRequest { inputScale centerInputs checkFit } } }
+        }
+      }
+    }"""
+    async with prepared(tmp_path, executor) as (server, lm, _), client_of(server) as client:
+        async with server.database.write() as session:
+            (await session.get_one(LanguageModel, lm.id)).architecture = architecture
+        given: dict[str, Any] = {"languageModelId": lm.id, "layer": "m_layers_1"}
+        given |= {"source": {"path": "theirs"}}
+        given |= {"inputScale": 2, "centerInputs": False, "checkFit": False}
+        body = {"query": document, "variables": {"input": given}}
+        job = (await client.post("/graphql", json=body)).json()["data"]["importSae"]["job"]
+        assert job["request"] == {"inputScale": 2.0, "centerInputs": False, "checkFit": False}
+        async for _ in jobs.watch(server, job["id"], 0):
+            pass
+        (task,) = [task for _, task in executor.tasks]
+        assert isinstance(task, ImportSae)
+        assert (task.input_scale, task.center_inputs, task.check_fit) == (2.0, False, False)
+        assert task.has_layer_norms is known
+
+
 def test_the_api_shows_every_format_that_is_read() -> None:
     assert {format.value for format in SaeSourceFormat} == FORMATS.keys()
 
@@ -658,6 +744,11 @@ async def test_the_layers_of_a_public_sae_are_those_of_the_list(
         with pytest.raises(InvalidInput) as refusal:
             await sae_imports.import_(server, unknown)
         assert [problem.path for problem in refusal.value.problems] == [["layer"]]
+        refused_there = replace(
+            unknown, repository="canrager/temporalSAEs", path="gemma-2-2B/layer_12/temporal"
+        )
+        with pytest.raises(InvalidInput, match="temporal"):
+            await sae_imports.import_(server, refused_there)
 
 
 async def test_a_server_without_the_hub_takes_no_saes_from_it(tmp_path: Path) -> None:

@@ -8,7 +8,10 @@ from sqlalchemy import func, select
 
 from gql_server import ids
 from gql_server.errors import Conflict
-from gql_server.services import concept_configs, concepts, neuron_indexes, saes
+from gql_server.jobs.executor import TaskFailure
+from gql_server.protocol.tasks import TrainSae
+from gql_server.protocol.wire import TaskFailed
+from gql_server.services import concept_configs, concepts, jobs, neuron_indexes, saes
 from gql_server.services.app_context import AppContext
 from gql_server.services.requests import IndexRequest, SaveConceptConfigRequest, SetConceptRequest
 from gql_server.services.unused_names import unused_name
@@ -24,6 +27,7 @@ from models import (
 )
 from models.base import Base
 from models.enums import ArtifactStatus
+from tests.support.fake_executor import FakeExecutor
 from tests.support.requests import train_request
 from tests.support.serving import add_language_model, add_run, add_sae, serving
 
@@ -129,3 +133,16 @@ async def test_a_name_that_begins_another_is_free(tmp_path: Path) -> None:
         async with server.database.read() as session:
             found = [await unused_name(session, Sae, name) for name in ("50% of a_b", "50%", "50 of a_b")]
     assert found == ["50% of a_b (2)", "50%", "50 of a_b"]
+
+
+async def test_the_nested_groups_that_are_asked_for_go_to_the_worker(tmp_path: Path) -> None:
+    failed = TaskFailure(TaskFailed(1, "FAILED", "It cannot be trained.", [], ""))
+    executor = FakeExecutor(lambda task, run: run.finish(failed))
+    async with serving(tmp_path, executor) as server:
+        run = await add_run(server, await add_language_model(server))
+        request = replace(train_request(run.id), sae_class="BatchTopKSae", group_fractions=[0.25, 0.75])
+        launched = await saes.train(server, request)
+        async for _ in jobs.watch(server, launched.job.id, 0):
+            pass
+        (task,) = [task for _, task in executor.tasks]
+        assert isinstance(task, TrainSae) and task.group_fractions == [0.25, 0.75]

@@ -64,6 +64,8 @@ class _Reader:
             if plan.decoder_bias is None
             else self._vector(plan.decoder_bias, n_outputs)
         )
+        if plan.centers_inputs:
+            fold_centering(encoder_weight, encoder_bias, decoder_bias if plan.subtracts_bias else None)
         threshold = None if plan.threshold is None else self._threshold(plan.threshold, decoder_weight)
         magnitudes = None if plan.magnitudes is None else self._magnitudes(plan.magnitudes)
         if plan.unit_rows is not None:
@@ -142,6 +144,19 @@ def _row_slices(matrix: Tensor) -> Iterator[slice]:
 def _lengths(matrix: Tensor) -> Tensor:
     """Return the lengths of rows in float64."""
     return torch.cat([matrix[rows].double().norm(dim=1) for rows in _row_slices(matrix)])
+
+
+def fold_centering(encoder_weight: Tensor, encoder_bias: Tensor, subtracted: Tensor | None) -> None:
+    """Make the encoder take the mean out of its input in place: W_e (x - mean(x) - b_d) + b_e for all x.
+
+    ``subtracted`` is b_d, which still is subtracted before, mean and all; None where nothing is.
+    """
+    for rows in _row_slices(encoder_weight):
+        wide = encoder_weight[rows].double()
+        means = wide.mean(dim=1)
+        encoder_weight[rows] = (wide - means[:, None]).float()
+        if subtracted is not None:
+            encoder_bias[rows] = (encoder_bias[rows] - means * subtracted.double().sum()).float()
 
 
 def fold_lengths(encoder_weight: Tensor, encoder_bias: Tensor, decoder_weight: Tensor, how: UnitRows) -> None:

@@ -79,10 +79,22 @@ def _on_output(task: ImportSae, described: SaeDescription) -> list[str]:
 
 
 def _on_bos(task: ImportSae, described: SaeDescription) -> list[str]:
-    """Say where the texts that the SAE was trained on began otherwise than those here."""
-    trained_with = described.prepends_bos
-    if task.writes_bos is None or trained_with is None or trained_with == task.writes_bos:
+    """Say what stood before the texts that the SAE was trained on, and what stands before those here."""
+    trained_with, here = described.prepends_bos, task.writes_bos
+    if here is None:
         return []
+    written = "one is" if here else "none is"
+    if trained_with is None:
+        return [
+            "Its source does not say whether a BOS stood before the texts that it was trained on; for this"
+            f" language model, {written} written before texts."
+        ]
+    if trained_with == here:
+        began = "with a BOS" if here else "without a BOS"
+        return [
+            f"Its source says that it was trained on texts {began} before them, and {written} written for"
+            " this language model: that is the same."
+        ]
     if trained_with:
         return [
             "Its source says that it was trained on texts with a BOS before them (prepend_bos: true), and"

@@ -24,6 +24,7 @@ from gql_server.artifacts.provenance import (
 )
 from gql_server.compute.downloading.downloaded_saes import downloaded
 from gql_server.compute.formats.described_weights import read_weights
+from gql_server.compute.formats.fit_check import check_fit
 from gql_server.compute.formats.import_notes import notes_on
 from gql_server.compute.formats.mi_crow_checkpoints import read_checkpoint
 from gql_server.compute.formats.norm_gains import fold_gain
@@ -38,9 +39,10 @@ from gql_server.compute.worker.context import TaskContext, TaskError
 from gql_server.formats.input_normalizations import InputNormalization
 from gql_server.formats.sae_sources import registry
 from gql_server.formats.sae_sources.description import SaeDescription, check_written
+from gql_server.formats.sae_sources.input_processing import centers, folded
 from gql_server.formats.sae_sources.source_files import MAX_JSON_BYTES, Opener, SourceFiles
 from gql_server.protocol.events import Log, Progress
-from gql_server.protocol.results import ImportResult
+from gql_server.protocol.results import ImportResult, SaeFit
 from gql_server.protocol.tasks import ImportSae
 
 from mi_crow.mechanistic.sae.sae import Sae
@@ -58,6 +60,7 @@ class _Imported:
     metadata: dict[str, Any]
     """What the source says of itself."""
     input_normalization: InputNormalization
+    described: SaeDescription
 
 
 def import_sae(
@@ -73,9 +76,10 @@ def import_sae(
         for note in imported.notes:
             context.emit(Log(note))
         context.check()
+        fit = check_fit(task, imported.described, imported.sae, context, language_models)
         source = task.language_model
         origin = language_models.identify(source, context.check) if source and language_models else None
-        provenance = _write(task, imported, taken, classes, beside, origin, hub)
+        provenance = _write(task, imported, taken, classes, beside, origin, hub, fit)
     sizes_of = imported.sae.context
     written = f", a transcoder that writes {task.output_layer}" if task.output_layer else ""
     context.emit(Log(f"Imported {sizes_of.n_latents:,} neurons over {sizes_of.n_inputs:,} inputs{written}."))
@@ -86,6 +90,7 @@ def import_sae(
         imported.k,
         provenance,
         imported.input_normalization,
+        fit,
     )
 
 
@@ -134,7 +139,11 @@ def _describe(task: ImportSae, opener: Opener) -> SaeDescription:
         found = registry.describe(task.format, files)
         found.check_fits(task.n_inputs, task.max_latents, task.n_outputs)
         check_written(found, task.output_layer)
-    return found
+        return folded(found, task.input_scale, _centers(task, found))
+
+
+def _centers(task: ImportSae, described: SaeDescription) -> bool:
+    return centers(described, task.center_inputs, task.kind, task.has_layer_norms)
 
 
 def _take_all(task: ImportSae, beside: Path, context: TaskContext) -> dict[str, TakenFile]:
@@ -177,7 +186,7 @@ def _read(
     if described.weights is None:
         path = taken[described.files[0]].path
         found = read_checkpoint(path, classes, task.n_inputs, task.max_latents)
-        return _Imported(found.sae_class, found.sae, found.k, [*notes, *found.notes], {}, how)
+        return _Imported(found.sae_class, found.sae, found.k, [*notes, *found.notes], {}, how, described)
     weights = read_weights(described, taken[described.weights.file].path, context.check)
     if described.reads_before_gain:
         if task.language_model is None or language_models is None:
@@ -186,7 +195,8 @@ def _read(
     # On no device: an SAE with weights of its own would take as much memory again.
     sae = classes.get(described.sae_class).build(described.n_latents, described.n_inputs, described.k, "meta")
     sae.sae_engine.load_weights(weights)
-    return _Imported(described.sae_class, sae, described.k, notes, dict(described.metadata), how)
+    found_in = dict(described.metadata)
+    return _Imported(described.sae_class, sae, described.k, notes, found_in, how, described)
 
 
 def _write(
@@ -197,6 +207,7 @@ def _write(
     beside: Path,
     origin: LanguageModelProvenance | None,
     hub: HubSaeProvenance | None,
+    fit: SaeFit | None,
 ) -> SaeProvenance:
     imported.sae.context.lm_layer_signature = task.layer
     imported.sae.context.model_id = task.language_model_id
@@ -217,12 +228,22 @@ def _write(
         language_model=origin,
         source_format=task.format,
         hugging_face=hub,
+        source_prepends_bos=imported.described.prepends_bos,
+        writes_bos=task.writes_bos,
+        input_scale=task.input_scale,
+        inputs_centered=_centers(task, imported.described),
     )
-    content = json.dumps(_metadata(task, imported, taken, provenance), indent=2, allow_nan=False)
+    content = json.dumps(
+        _metadata(task, imported, taken, provenance) | _noted(fit), indent=2, allow_nan=False
+    )
     atomic_write(directory / "metadata.json", content.encode())
     with atomic_file(directory / CHECKPOINT) as temporary:
         saved.rename(temporary)
     return provenance
+
+
+def _noted(fit: SaeFit | None) -> dict[str, Any]:
+    return {} if fit is None else {"fit": msgspec.to_builtins(fit)}
 
 
 def _metadata(

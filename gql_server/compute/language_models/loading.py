@@ -92,6 +92,11 @@ class LanguageModels:
         self.get(source)
         return self._loaded[source.id].description
 
+    def is_loaded(self, source: LanguageModelSource) -> bool:
+        """Whether a model is there already as it is asked for."""
+        loaded = self._loaded.get(source.id)
+        return loaded is not None and loaded.source == source
+
     def identify(
         self, source: LanguageModelSource, check: Callable[[], None]
     ) -> LanguageModelProvenance | None:

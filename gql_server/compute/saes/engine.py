@@ -1,7 +1,7 @@
 """What differs from one SAE class to another: the methods that the server asks of a class's engine."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +35,8 @@ class ForwardOutput:
     """[n, n_inputs]; what the pass was of."""
     pre_activations: Callable[[Tensor], Tensor]
     """Gives some neurons' pre-activations [n, n_neurons]."""
+    prefixes: Sequence[Tensor] = ()
+    """Reconstructions [n, n_inputs] by the first neurons alone, for each of the engine's group_bounds."""
     candidates: SparseLatents | None = None
     """Pre-activations where latents may be other than 0; None for an engine that is no Engine."""
 
@@ -57,6 +59,8 @@ class Engine(ABC):
     skip_weight: Tensor | None
     k: int | None
     input_normalization: InputNormalization = "NONE"
+    group_bounds: Sequence[int] = ()
+    """In training, how many of the first neurons have to reconstruct by themselves as well; without all."""
 
     # --------------------------------------------------------------------------- encoding and decoding
 

@@ -54,8 +54,13 @@ def sparse_forward(engine: Engine, x: Tensor) -> ForwardOutput:
     pre_activations = _PreActivations.apply(candidates.values, pattern, centered, weight, bias, center)  # type: ignore[no-untyped-call]
     latents = engine.activate_at(pre_activations, pattern)
     x_hat = _Decoding.apply(latents, dictionary, pattern)  # type: ignore[no-untyped-call]
+    prefixes = [
+        _Decoding.apply(latents * (pattern.neurons < bound), dictionary, pattern)  # type: ignore[no-untyped-call]
+        for bound in engine.group_bounds
+    ]
     if engine.decoder_bias is not None:
         x_hat = x_hat + engine.decoder_bias
+        prefixes = [prefix + engine.decoder_bias for prefix in prefixes]
     active = latents.detach() != 0
 
     def some_pre_activations(neurons: Tensor) -> Tensor:
@@ -69,6 +74,7 @@ def sparse_forward(engine: Engine, x: Tensor) -> ForwardOutput:
         fired=pattern.fired(active),
         x=x,
         pre_activations=some_pre_activations,
+        prefixes=prefixes,
         candidates=SparseLatents(pre_activations, pattern),
     )
 

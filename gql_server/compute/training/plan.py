@@ -64,6 +64,7 @@ def make_plan(
         exclude_first_positions=task.exclusions.first_positions,
         exclude_outliers=task.exclusions.outliers,
         median_norm=median_norm,
+        group_fractions=task.group_fractions,
     )
     revival_window = min(MAX_DEAD_WINDOW, max(task.batch_size, total_steps * task.batch_size // _REVIVALS))
     return TrainingPlan(config, strategy.scale, revival_window)

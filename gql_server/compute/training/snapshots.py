@@ -56,6 +56,7 @@ def fingerprint(task: TrainSae, plan: TrainingPlan, rows: TrainingStore) -> Fing
         # None is what a snapshot of before there were exclusions has, too.
         "number of first positions left out": plan.config.exclude_first_positions or None,
         "excludeOutliers": plan.config.exclude_outliers,
+        "groupFractions": None if plan.config.group_fractions is None else str(plan.config.group_fractions),
     }
 
 

@@ -169,6 +169,8 @@ class ReportingTrainer(SaeTrainer):
         """Return mi_crow's own loss and the strategy's terms; what is reported is the whole."""
         dead = self._report.neurons_to_revive()
         loss: Tensor = mse_loss(output.x_hat, x) + cfg.l1_lambda * output.mean_latent
+        for prefix in output.prefixes:
+            loss = loss + mse_loss(prefix, x)
         loss = loss + self._strategy.penalty(output, dead)
         if self._strategy.revives and dead.any():
             loss = loss + auxiliary_loss(x, output, dead)

@@ -23,6 +23,7 @@ from gql_server.processes.process_limits import freed_memory_kept
 from gql_server.protocol.events import Log, TrainingPointMessage, TrainingResumed
 from gql_server.protocol.results import TrainResult
 from gql_server.protocol.tasks import TrainSae
+from gql_server.protocol.training_defaults import group_bounds
 
 from mi_crow.mechanistic.sae.sae import Sae
 from mi_crow.mechanistic.sae.sae_trainer import SaeTrainingConfig
@@ -68,6 +69,8 @@ def train_sae(
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(task.seed)
         sae = sae_class.build(task.n_latents, rows.n_inputs, task.k, device)
+        if task.group_fractions is not None:
+            sae.sae_engine.group_bounds = group_bounds(task.group_fractions, task.n_latents)[:-1]
         strategy = TrainingStrategy(sae)
         plan = _prepare(task, strategy, sae_class, rows, device)
         context.emit(plan.config)

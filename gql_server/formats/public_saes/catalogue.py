@@ -21,9 +21,6 @@ _UNREAD_FORMATS = {
 _REFUSED_ARCHITECTURES = {
     "cross_layer_transcoder": "a transcoder that writes several layers",
 }
-_REFUSED_NORMALIZATIONS = {
-    "expected_average_only_in": "is for inputs that were multiplied by a factor that its files do not hold",
-}
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,8 @@ class PublicSae:
     """Mean number of active latents, as it is stated."""
     input_scale: float | None
     """By what inputs are multiplied, where its files do not hold it."""
+    centers_inputs: bool
+    """Whether each token's mean was taken out of inputs, where its files do not say so."""
     words: str
     """What a search looks at, in lower case."""
 
@@ -69,8 +68,8 @@ class PublicSae:
             return f"Its format is not read: {_UNREAD_FORMATS[self.format]}."
         if reason := _REFUSED_ARCHITECTURES.get(self.architecture):
             return f"It is {reason}."
-        if reason := _REFUSED_NORMALIZATIONS.get(self.normalization or ""):
-            return f"It {reason}."
+        if self.normalization == "constant_norm_rescale":
+            return "It normalizes each token's input, which its files do not say."
         if self.reads == "hook_embed":
             return "It is for embeddings that are scaled, which no layer here is known to put out."
         return None
@@ -115,6 +114,7 @@ def _entry(number: int, release: dict[str, Any], row: Sequence[Any]) -> PublicSa
         width=width,
         l0=l0,
         input_scale=input_scale,
+        centers_inputs=release["centered"],
         words=" ".join((*said, release["format"], architecture)).lower(),
     )
 

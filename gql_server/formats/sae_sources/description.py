@@ -78,6 +78,8 @@ class WeightsPlan:
     threshold: Threshold | None = None
     magnitudes: MagnitudeParts | None = None
     unit_rows: UnitRows | None = None
+    centers_inputs: bool = False
+    """Whether each token's mean is subtracted from its input first; goes into the encoder."""
     ones: TensorHeader | None = None
     """A vector that may only be of ones, one for each latent."""
     skip: Part | None = None
@@ -109,10 +111,16 @@ class SaeDescription:
     """Where its inputs come from, as the source names it: in TransformerLens' words or Hugging Face's."""
     prepends_bos: bool | None = None
     """Whether its texts began with a BOS; None where that is not said."""
+    scaled_by: str | None = None
+    """The option with which its inputs were multiplied by a factor that its files leave out, if any."""
+    says_centered: bool = False
+    """Whether its inputs were of a model whose written weights TransformerLens had centered, as they say."""
     computed_in: str | None = None
     """The dtype in which the source's library computes it, where that is a narrow one."""
     notes: Sequence[str] = ()
     """What was folded into the weights, and what else there is to know, in sentences."""
+    notes_on_processing: Sequence[str] = ()
+    """What there is to know as long as nothing is done about how its inputs were processed."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Plain values that the source says of itself."""
     is_transcoder: bool | None = False

@@ -17,6 +17,13 @@ from gql_server.formats.sae_sources.source_files import SourceFiles, whole_numbe
 
 TENSORS = {"encoder.weight", "pre_bias", "latent_bias", "decoder.weight"}
 _STATISTICS = {"stats_last_nonzero"}
+_HOOKS = {
+    "resid_delta_attn": "hook_attn_out",
+    "resid_post_attn": "hook_resid_mid",
+    "resid_delta_mlp": "hook_mlp_out",
+    "resid_post_mlp": "hook_resid_post",
+}
+"""What the directories are called by that the files are published in, in TransformerLens' words."""
 
 
 def matches(files: SourceFiles) -> bool:
@@ -51,11 +58,19 @@ def describe(files: SourceFiles) -> SaeDescription:
         k=k,
         files=(name,),
         weights=plan,
+        place=_place(files),
         # The library says so by the activation function alone.
         input_normalization="NONE" if k is None else "LAYER_NORM",
         computed_in=narrow_dtype(plan),
-        metadata=metadata_of(activation, plan),
+        metadata=metadata_of(activation, plan, place=_place(files)),
     )
+
+
+def _place(files: SourceFiles) -> str | None:
+    """Return the hook that a path such as resid_post_mlp_v5_32k/autoencoders/8.pt names."""
+    where = files.in_path(r"(?:^|/)(resid_(?:delta|post)_(?:attn|mlp))(?:_v[^/]*)?/autoencoders/\d+\.pt$")
+    layer = files.in_path(r"/(\d{1,4})\.pt$")
+    return None if where is None or layer is None else f"blocks.{int(layer)}.{_HOOKS[where]}"
 
 
 def _k(state: Any) -> int:

@@ -58,7 +58,10 @@ def describe(files: SourceFiles) -> SaeDescription:
         n_outputs=config.n_outputs,
         prepends_bos=config.prepends_bos,
         computed_in=config.dtype if FLOAT_BYTES[config.dtype] < FLOAT_BYTES["float32"] else None,
-        notes=[*folded, *config.notes_on_processing],
+        scaled_by=config.scaled_by,
+        says_centered=config.says_centered,
+        notes=folded,
+        notes_on_processing=config.notes_on_processing,
         metadata={"architecture": config.architecture, "dtype": config.dtype} | config.metadata,
     )
 

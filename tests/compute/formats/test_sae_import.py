@@ -405,18 +405,20 @@ def test_what_a_killed_attempt_has_left_is_cleared_away(sae_lens: Path) -> None:
     [
         (True, False, ["with a BOS before them (prepend_bos: true)", "addBos to true"]),
         (False, True, ["without a BOS before them (prepend_bos: false)", "addBos to false"]),
-        (True, True, None),
-        (False, False, None),
-        (None, False, None),
+        (True, True, ["with a BOS before them, and one is written", "the same"]),
+        (False, False, ["without a BOS before them, and none is written", "the same"]),
+        (None, False, ["does not say", "none is written"]),
+        (None, True, ["does not say", "one is written"]),
         (True, None, None),
     ],
 )
-def test_texts_that_began_otherwise_in_the_training_are_told_of(
+def test_what_texts_begin_with_in_the_training_and_here_is_told_and_kept(
     trained_with: bool | None, writes: bool | None, told: list[str] | None, sae_lens: Path
 ) -> None:
     set_cfg(sae_lens, metadata={"sae_lens_version": "6.0.0", "prepend_bos": trained_with})
     context = RecordingContext()
-    import_sae(task_for(sae_lens, writes_bos=writes), context, SaeClasses())
+    kept = import_sae(task_for(sae_lens, writes_bos=writes), context, SaeClasses()).provenance
+    assert kept is not None and (kept.source_prepends_bos, kept.writes_bos) == (trained_with, writes)
     notes = [event.message for event in context.events if isinstance(event, Log) and "BOS" in event.message]
     assert len(notes) == (told is not None) and all(part in notes[0] for part in told or ())
 

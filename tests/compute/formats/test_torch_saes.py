@@ -440,6 +440,27 @@ def test_openais_others_are_refused(activation: Any, state: Any, sentence: str, 
         found(tmp_path / "theirs" / "5.pt")
 
 
+@pytest.mark.parametrize(
+    ("path", "place", "is_noted"),
+    [
+        ("resid_post_mlp_v5_32k/autoencoders/8.pt", "blocks.8.hook_resid_post", False),
+        ("resid_post_mlp_v5_32k/autoencoders/7.pt", "blocks.7.hook_resid_post", True),
+        ("resid_delta_attn/autoencoders/8.pt", "blocks.8.hook_attn_out", True),
+        ("resid_delta_mlp_v4/autoencoders/8.pt", "blocks.8.hook_mlp_out", True),
+        ("resid_post_attn_v5_128k/autoencoders/8.pt", "blocks.8.hook_resid_mid", True),
+        ("mlp_post_act/autoencoders/8.pt", None, False),
+        ("resid_post_mlp_v5_32k/8.pt", None, False),
+    ],
+)
+def test_openais_directories_say_the_place(
+    path: str, place: str | None, is_noted: bool, tmp_path: Path
+) -> None:
+    torch_file(tmp_path / path, openai(weights()))
+    one = imported(tmp_path / path, kind="BLOCK", depth=8)
+    assert found(tmp_path / path).place == one.metadata["source"]["metadata"].get("place") == place
+    assert any("names the place" in note for note in one.notes) is is_noted
+
+
 @pytest.mark.parametrize("k", [K, 35])
 def test_openais_topk_normalizes_each_token_as_published(k: int, tmp_path: Path) -> None:
     w = weights(5)

@@ -20,6 +20,8 @@ from gql_server.compute.formats.mi_crow_checkpoints import read_checkpoint
 from gql_server.compute.formats.sae_export import export_sae
 from gql_server.compute.formats.sae_import import import_sae
 from gql_server.compute.indexing.neuron_index import index_neurons
+from gql_server.compute.inspection.contrast import contrast_neurons
+from gql_server.compute.inspection.neuron_activations import read_neuron_activations
 from gql_server.compute.inspection.top_neurons import find_top_neurons
 from gql_server.compute.language_models.loading import LanguageModels
 from gql_server.compute.saes.affine_engine import AffineEngine
@@ -45,11 +47,13 @@ from gql_server.formats.sae_targets import TARGETS, problem
 from gql_server.protocol.events import TrainingPointMessage
 from gql_server.protocol.sources import Edit, LanguageModelSource, SaeSource
 from gql_server.protocol.tasks import (
+    ContrastNeurons,
     EvaluateSae,
     ExportSae,
     FindTopNeurons,
     ImportSae,
     IndexNeurons,
+    ReadNeuronActivations,
     TrainSae,
 )
 from tests.compute.conftest import RecordingContext, capture_task
@@ -357,6 +361,31 @@ def test_its_neurons_are_ranked_on_prompts(made: Trained, bench: Bench) -> None:
     strongest = dense(sae, rows)[0].max(dim=0).values.sort(descending=True).values[:3]
     activations = torch.tensor([neuron.activation for neuron in found.neurons])
     torch.testing.assert_close(activations, strongest[: len(activations)], rtol=1e-4, atol=1e-5)
+
+
+def test_its_latents_on_prompts_are_read(made: Trained, bench: Bench) -> None:
+    sae, neurons = made.load(), list(range(N_LATENTS))
+    task = ReadNeuronActivations(bench.source, made.source, TEXTS[:1], None, neurons, 500)
+    (found,) = read_neuron_activations(task, RecordingContext(), bench.lm, sae).prompts
+    rows = layer_output(bench.lm, bench.lm.tokenizer(TEXTS[0])["input_ids"])
+    latents = dense(sae, rows)[0].numpy().T
+    assert found.tokens[0].special
+    read = np.frombuffer(found.latents, "<f4").reshape(N_LATENTS, -1)
+    np.testing.assert_allclose(read[:, 1:], latents[:, 1:], rtol=1e-4, atol=1e-4)
+
+
+def test_its_neurons_tell_texts_apart(made: Trained, bench: Bench) -> None:
+    sae = made.load()
+    task = ContrastNeurons(bench.source, made.source, TEXTS[:1], TEXTS[1:2], N_LATENTS)
+    found = contrast_neurons(task, RecordingContext(), bench.lm, sae).neurons
+    mean_a, mean_b = (
+        dense(sae, layer_output(bench.lm, bench.lm.tokenizer(text)["input_ids"])[1:])[0].mean(dim=0)
+        for text in TEXTS[:2]
+    )
+    assert len(found) == int((mean_a - mean_b > 0).sum()) > 0
+    for neuron in found:
+        assert neuron.mean_a == pytest.approx(float(mean_a[neuron.neuron_index]), rel=1e-3, abs=1e-5)
+        assert neuron.mean_b == pytest.approx(float(mean_b[neuron.neuron_index]), rel=1e-3, abs=1e-5)
 
 
 def import_task(files: dict[str, Path], format: str, sae_dir: Path) -> ImportSae:

@@ -6,6 +6,7 @@ import { compact, whole } from "../../components/numbers";
 import { Properties, type Property } from "../../components/Properties";
 import { Time } from "../../components/Time";
 import { plain } from "../../components/words";
+import type { InputNormalization } from "../../generated/types";
 import { Exports } from "./Exports";
 import { Provenance } from "./Provenance";
 import type { SaePageQuery } from "./SaePage.generated";
@@ -18,6 +19,12 @@ const MATCHES = new Map<boolean | null, string>([
   [null, "not known"],
 ]);
 
+const NORMALIZED: Record<InputNormalization, string | null> = {
+  NONE: null,
+  LAYER_NORM: "each token less its mean, over its standard deviation",
+  RMS_NORM: "each token over its root mean square",
+};
+
 /** What the SAE is, what it was made from, and its files for other libraries. */
 export function About({ sae }: { sae: SaeShown }) {
   const { trainingConfig: config, activationRun: run, neuronIndex: index } = sae;
@@ -27,6 +34,7 @@ export function About({ sae }: { sae: SaeShown }) {
     ["Neurons", <NumberText key="neurons" value={sae.latentCount} format={whole} />],
     ["Width of the layer", <NumberText key="width" value={sae.inputSize} format={whole} />],
     ...(sae.k === null ? [] : [["k", whole(sae.k)] as const]),
+    ...(NORMALIZED[sae.inputNormalization] ? [["Inputs", NORMALIZED[sae.inputNormalization]] as const] : []),
     [
       "Model",
       <Link key="model" href={`/capture?model=${sae.languageModel.id}`}>
