@@ -2,7 +2,7 @@ import { Link } from "wouter";
 import { Card } from "../../components/Card";
 import { LayerName } from "../../components/LayerName";
 import { NumberText } from "../../components/NumberText";
-import { compact, whole } from "../../components/numbers";
+import { compact, percent, whole } from "../../components/numbers";
 import { Properties, type Property } from "../../components/Properties";
 import { Time } from "../../components/Time";
 import { plain } from "../../components/words";
@@ -42,6 +42,9 @@ export function About({ sae }: { sae: SaeShown }) {
       </Link>,
     ],
     ["Layer", <LayerName key="layer" name={sae.layer} />],
+    ...(sae.outputLayer === sae.layer
+      ? []
+      : [["Layer that it writes", <LayerName key="written" name={sae.outputLayer} />] as const]),
     ["Model's files as then", MATCHES.get(sae.languageModelMatches)],
     [
       sae.origin === "IMPORTED" ? "Origin" : "Trained on",
@@ -60,6 +63,16 @@ export function About({ sae }: { sae: SaeShown }) {
           ["Seed", String(config.seed)],
         ] as const)
       : []),
+    ...(sae.fit
+      ? ([
+          [
+            "Variance explained, built-in texts",
+            <NumberText key="fit" value={sae.fit.explainedVariance} format={percent} />,
+          ],
+          ["L0, built-in texts", <NumberText key="l0" value={sae.fit.l0} />],
+          ...(sae.fit.statedL0 === null ? [] : [["L0 that was stated", compact(sae.fit.statedL0)] as const]),
+        ] as const)
+      : []),
     ["Made", <Time key="made" at={sae.completedAt ?? sae.createdAt} />],
     [
       "Indexed over",
@@ -71,6 +84,9 @@ export function About({ sae }: { sae: SaeShown }) {
   return (
     <Card title="About">
       <Properties of={properties} />
+      {sae.fit?.warnings.map((warning) => (
+        <p key={warning}>{warning}</p>
+      ))}
       <Exports sae={sae} />
       <Provenance saeId={sae.id} />
     </Card>
