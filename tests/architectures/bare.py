@@ -14,6 +14,8 @@ from transformers.utils.generic import ModelOutput
 
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 _BYTE_BY_BYTE = "replace-byte-by-byte"
+_INPUT = ".input"
+"""Behind the name of a module: the layer is what that reads."""
 
 
 def _each_byte(error: UnicodeError) -> tuple[str, int]:
@@ -95,7 +97,7 @@ class Bare:
         if to_generate:
             inputs = self._arranged(inputs)
         seen: dict[str, Tensor] = {}
-        handles = [self.module(layer).register_forward_hook(_note(seen, layer)) for layer in layers]
+        handles = [self._watched(layer, seen) for layer in layers]
         if change is not None:
             handles.append(self.module(change[0]).register_forward_hook(_replace(change[1])))
         try:
@@ -105,6 +107,19 @@ class Bare:
             for handle in handles:
                 handle.remove()
         return logits[0], seen
+
+    def _watched(self, layer: str, seen: dict[str, Tensor]) -> Any:
+        """Note what a module puts out or, where the layer is that, what it reads."""
+        if not layer.endswith(_INPUT):
+            return self.module(layer).register_forward_hook(_note(seen, layer))
+
+        def note(module: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+            given = [*args, *options.values()]
+            vectors = next(one for one in given if isinstance(one, Tensor) and one.is_floating_point())
+            assert layer not in seen, f"{layer} is read more than once in a forward pass"
+            seen[layer] = _vectors(vectors).detach().clone()
+
+        return self.module(layer.removesuffix(_INPUT)).register_forward_pre_hook(note, with_kwargs=True)
 
     def steered_steps(
         self, prompt: str, max_new_tokens: int, layer: str, change_of: Callable[[list[int]], Change]

@@ -64,8 +64,9 @@ def _choose(bench: Bench, listed: list[LayerDescription]) -> None:
     assert blocks, "no block, and no part of one, gives one vector per token"
     chosen = blocks[(len(blocks) - 1) // 2]
     last = [layer.name for layer in parts if layer.depth == deepest and layer is not chosen]
+    read = [layer.name for layer in listed if layer.kind == "INPUT"]
     bench.layer, bench.width = chosen.name, chosen.width or 0
-    bench.captured = [chosen.name, *last[:2]]
+    bench.captured = [chosen.name, *last[:2], *read[-1:]]
 
 
 def capture(bench: Bench) -> None:
