@@ -64,14 +64,18 @@ def connection(
 ) -> Connection[T]:
     """Return a page of items as a connection of what ``make`` makes of them."""
     pairs = zip(page.cursors, page.items, strict=True)
-    info = PageInfo(
+    edges = [Edge(cursor=cursor, node=make(item)) for cursor, item in pairs]
+    return Connection(edges=edges, page_info=page_info(page), count=count)
+
+
+def page_info(page: Page[Any]) -> PageInfo:
+    """Return where a page of items stands in its list."""
+    return PageInfo(
         has_next_page=page.has_next,
         has_previous_page=page.has_previous,
         start_cursor=page.cursors[0] if page.cursors else None,
         end_cursor=page.cursors[-1] if page.cursors else None,
     )
-    edges = [Edge(cursor=cursor, node=make(item)) for cursor, item in pairs]
-    return Connection(edges=edges, page_info=info, count=count)
 
 
 async def listing(

@@ -6,7 +6,7 @@ import strawberry
 
 from gql_server.api.common import argument, field, object_type
 from gql_server.api.context import Info
-from gql_server.api.pagination import After, Connection, First, connection, unset_to_none
+from gql_server.api.pagination import After, First, PageInfo, page_info, unset_to_none
 from gql_server.api.sae_sources import SaeSourceFormat
 from gql_server.formats.sae_sources.registry import FORMATS
 from gql_server.services import public_saes
@@ -60,6 +60,15 @@ class PublicSae:
     )
 
 
+@object_type
+class PublicSaePage:
+    """A page of the list of public SAEs, which have no IDs here."""
+
+    nodes: list[PublicSae] = strawberry.field(description="The SAEs.")
+    page_info: PageInfo = strawberry.field(description="Where the page stands in the list.")
+    total_count: int = strawberry.field(description="SAEs in the whole list.")
+
+
 @strawberry.type
 class PublicSaeQueries:
     """Queries for public SAEs."""
@@ -84,7 +93,7 @@ class PublicSaeQueries:
         ] = strawberry.UNSET,
         first: First = 20,
         after: After = strawberry.UNSET,
-    ) -> Connection[PublicSae]:
+    ) -> PublicSaePage:
         """SAEs that others have published on the Hugging Face Hub, by their releases' names."""
         found = await public_saes.find(
             info.context.server,
@@ -95,10 +104,8 @@ class PublicSaeQueries:
             unset_to_none(after),
         )
 
-        async def count() -> int:
-            return found.total
-
-        return connection(found.page, _shown, count)
+        nodes = [_shown(one) for one in found.page.items]
+        return PublicSaePage(nodes=nodes, page_info=page_info(found.page), total_count=found.total)
 
 
 def _shown(found: FoundPublicSae) -> PublicSae:

@@ -37,9 +37,11 @@ RUN = f"""
     layers maxLength longTexts truncatedTextCount nonFiniteTokenCount addBos beginTokenIds
     batchSize dtype paddingSide specialTokenIds matmulPrecision versions {{ name version }}"""
 CONFIG = """
-    epochs batchSize k learningRate l1Lambda seed device excludeFirstPositions excludeOutliers medianNorm"""
+    epochs batchSize k learningRate l1Lambda seed device excludeFirstPositions excludeOutliers medianNorm
+    groupFractions"""
 SAE = f"""
-    checkpointSha256 sourceFormat saeClass inputSize latentCount layer activationRunId
+    checkpointSha256 sourceFormat huggingFace {{ repository }}
+    sourcePrependsBos writesBos inputScale inputsCentered saeClass inputSize latentCount layer activationRunId
     activationRun {{ {RUN} }}
     training {{
       config {{ {CONFIG} }}

@@ -81,6 +81,7 @@ SIZES: Mapping[str, Size] = {
     "Query.languageModels": _always(RECORDS),
     "Query.nodes": _page,
     "Query.search": _page,
+    "PublicSaePage.nodes": _page,
     "LanguageModel.layers": _always(BLOCKS),
     "LanguageModel.specialTokens": _always(BLOCKS),
     "ActivationRun.layers": _always(FEW),
