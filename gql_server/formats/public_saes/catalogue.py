@@ -18,9 +18,6 @@ _UNREAD_FORMATS = {
     "TEMPORAL": "temporal SAEs, which need the tokens before",
 }
 """Formats of the catalogue that no reader here knows."""
-_REFUSED_ARCHITECTURES = {
-    "cross_layer_transcoder": "a transcoder that writes several layers",
-}
 
 
 @dataclass(frozen=True)
@@ -66,8 +63,8 @@ class PublicSae:
         """Why it cannot be taken over, in a sentence; None where it can."""
         if self.format not in FORMATS:
             return f"Its format is not read: {_UNREAD_FORMATS[self.format]}."
-        if reason := _REFUSED_ARCHITECTURES.get(self.architecture):
-            return f"It is {reason}."
+        if self.architecture == "cross_layer_transcoder":
+            return "It is a transcoder that writes several layers."
         if self.normalization == "constant_norm_rescale":
             return "It normalizes each token's input, which its files do not say."
         if self.reads == "hook_embed":
