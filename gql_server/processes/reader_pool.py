@@ -25,6 +25,8 @@ SHORT_SECONDS = 10
 LOOK_SECONDS = 30
 """Time that a look at what the server keeps may take."""
 NICENESS = 5
+STARTS = 3
+"""How often a process that reads is started before a request is refused."""
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
@@ -60,17 +62,15 @@ class Pool:
 
         Raises:
             ReadingEnded: It took too much time or memory, or its process was lost.
-            QueueFull: Too many wait for their turn.
+            QueueFull: Too many wait for their turn, or no process for it could be started.
             Exception: What the function raises.
         """
         if self._turns.statistics().tasks_waiting >= self._max_waiting:
             message = f"{self._max_waiting} {self._what} wait to be read already; try again."
             raise QueueFull(message, 5, code="BUSY")
         async with self._turns:
+            await self._start()
             try:
-                # Who leaves while a process is being started would leave it behind (anyio 4.16).
-                with anyio.CancelScope(shield=True):
-                    await to_process.run_sync(_bound, self._memory, limiter=self._processes)
                 with anyio.fail_after(self._seconds):
                     made, ended = await to_process.run_sync(
                         _run, self._memory, function, args, cancellable=True, limiter=self._processes
@@ -85,6 +85,23 @@ class Pool:
             raise ReadingEnded(ended)
         result: Made = made
         return result
+
+    async def _start(self) -> None:
+        """Have a process ready, so that what fails with it later is the file's.
+
+        A machine that stands still for a while can keep it from starting (anyio waits 20 seconds).
+        """
+        for _ in range(STARTS):
+            try:
+                # Who leaves while a process is being started would leave it behind (anyio 4.16).
+                with anyio.CancelScope(shield=True):
+                    await to_process.run_sync(_bound, self._memory, limiter=self._processes)
+            except anyio.BrokenWorkerProcess as error:
+                log.warning("no reader could be started", reason=str(error))
+            else:
+                return
+        message = f"The machine is too busy to start a process that reads {self._what}; try again."
+        raise QueueFull(message, 5, code="BUSY")
 
 
 class Readers:

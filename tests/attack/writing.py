@@ -65,25 +65,29 @@ async def moved(site: Site, scale: Scale) -> str:
     """While somebody saves one thing after the other: what is acknowledged must be there afterwards."""
     told: Counter[str] = Counter()
     kept: list[str] = []
-    stop = asyncio.Event()
+    meanwhile: list[str] = []
+    away, stop = asyncio.Event(), asyncio.Event()
 
     async def save() -> None:
         while not stop.is_set():
+            asked_while_away = away.is_set()  # What was asked before may well be answered after the move.
             answer = await site.ask(SAVE, input=config(site, f"number {told.total()}"))
             told[refusal_of(answer)] += 1
             if refusal_of(answer) == "done":
                 kept.append(answer["data"]["saveConceptConfig"]["conceptConfig"]["path"])
+                if asked_while_away and away.is_set():
+                    meanwhile.append(kept[-1])
             await asyncio.sleep(0.05)
 
     saving = asyncio.ensure_future(save())
     try:
         await healthy(site)
         with elsewhere(site.artifact_dir):
-            before = len(kept)
+            away.set()
             await asyncio.sleep(1)  # The server looks after itself at longer intervals.
             unwell = await site.client.get("/healthz")
             await asyncio.sleep(scale.hold_seconds)
-            meanwhile = len(kept) - before
+            away.clear()
         await healthy(site)
         answer = await site.ask(SAVE, input=config(site, "the first one afterwards"))
         assert refusal_of(answer) == "done"
@@ -94,7 +98,7 @@ async def moved(site: Site, scale: Scale) -> str:
     lost = [path for path in kept if not (site.artifact_dir / path).is_file()]
     assert not lost, f"{len(lost)} were acknowledged into nothing"
     refused = "; ".join(f"{number} times {what}" for what, number in told.items() if what != "done")
-    return f"503; {meanwhile} of {len(kept)} kept meanwhile; {refused}"
+    return f"503; {len(meanwhile)} of {len(kept)} kept meanwhile; {refused}"
 
 
 @contextmanager

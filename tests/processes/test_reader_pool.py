@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
+from anyio import to_process
 
 from gql_server.errors import QueueFull
-from gql_server.processes.reader_pool import Pool, ReadingEnded
+from gql_server.processes.reader_pool import STARTS, Pool, ReadingEnded
 
 MEMORY = 2**28
 
@@ -149,3 +152,24 @@ async def test_beyond_a_number_that_waits_the_next_is_refused(tmp_path: Path) ->
         one.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     assert await reading.run(pid)
+
+
+@pytest.mark.parametrize("times", [STARTS - 1, STARTS])
+async def test_a_process_that_does_not_start_is_no_fault_of_the_file(
+    times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that has not started within anyio's 20 seconds is as one that has ended."""
+    left = iter(range(times))
+    run_sync = to_process.run_sync
+
+    async def started(*args: Any, **options: Any) -> Any:
+        if next(left, None) is not None:
+            raise anyio.BrokenWorkerProcess
+        return await run_sync(*args, **options)
+
+    monkeypatch.setattr(to_process, "run_sync", started)
+    if times < STARTS:
+        assert await readers().run(pid) != os.getpid()
+    else:
+        with pytest.raises(QueueFull, match="too busy to start a process that reads files"):
+            await readers().run(pid)
