@@ -9,7 +9,7 @@
 #   make conformance  what others publish to check GraphQL servers with: audits, clients, rules; needs Node.js
 #   make architectures  every architecture of language models, tiny, through every step; ARGS="--only llama,mamba"
 #   make fuzz    generated operations against a real server, and a look at every answer; ARGS="--operations 500 --seed 4"
-#   make recordings  what the sae-lens package makes of SAEs from here and its own, for tests/saelens
+#   make recordings  what other packages make of their SAEs, and sae-lens of those from here
 #   make catalogue  the list of public SAEs, from the sae-lens package's
 #   make results trainings of this server and of other packages side by side, into docs/results.md; see there
 #   make bench   speed and memory beside what they are to be measured by, into benchmarks/README.md
@@ -76,9 +76,14 @@ fuzz: .venv/dev.stamp
 attack: .venv/dev.stamp
 	@$(BIN)/python -m tests.attack $(ARGS)
 
-recordings: .venv/dev.stamp tests/saelens/.venv/stamp
+recordings: .venv/dev.stamp $(PEERS) .peers/llamascopium/stamp
 	@$(BIN)/python -m tests.saelens.cases
 	@tests/saelens/.venv/bin/python tests/saelens/recorder.py tests/saelens/recorded
+	@rm -rf tests/published/recorded
+	@tests/saelens/.venv/bin/python -m tests.published.record_sae_lens
+	@.peers/dictionary_learning/bin/python -m tests.published.record_dictionary_learning
+	@.peers/eai_sparsify/bin/python -m tests.published.record_sparsify
+	@.peers/llamascopium/bin/python -m tests.published.record_llamascopium
 
 catalogue: tests/saelens/.venv/stamp
 	@tests/saelens/.venv/bin/python tests/saelens/catalogue.py gql_server/formats/public_saes/catalogue.json.gz
@@ -199,7 +204,7 @@ tests/saelens/.venv/stamp: requirements/sae-lens.txt .venv/runtime.stamp
 	@touch $@
 
 # What these packages need goes together neither with mi-crow nor with one another.
-.peers/%/stamp: benchmarks/peers/%/requirements.txt .venv/runtime.stamp
+.peers/%/stamp: requirements/%.txt .venv/runtime.stamp
 	@echo "Installing $* (a minute, 1 GB) …"
 	@$(BIN)/python -m venv --clear $(@D)
 	@$(@D)/bin/python -m pip --disable-pip-version-check --no-input -qq install torch==2.13.0

@@ -41,6 +41,7 @@ _NAMES = {
     "MatryoshkaBatchTopKSAE": _MATRICES | {"threshold"},
     "GatedAutoEncoder": _GATED | {"decoder_bias"},
 }
+CLASSES = tuple(_NAMES)
 _TRAINERS = {
     "TopKTrainer": "AutoEncoderTopK",
     "BatchTopKTrainer": "BatchTopKSAE",
@@ -120,7 +121,8 @@ def _class_of(file: TensorFile, trainer: dict[str, Any]) -> str:
     said = text(trainer, "dict_class")
     if said not in _NAMES:
         said = _TRAINERS.get(str(trainer.get("trainer_class")))
-    if said is None:
+    # StandardTrainer writes AutoEncoder, whichever of its two classes it trained.
+    if said is None or (said == "AutoEncoder" and file.tensors.keys() >= _NAMES["AutoEncoderNew"]):
         said = _by_names(file)
     file.check_names(_NAMES[said], _STATE, said)
     return str(said)

@@ -22,7 +22,8 @@ from gql_server.protocol.sources import LanguageModelSource
 from gql_server.protocol.tasks import ImportSae
 from tests.compute.conftest import RecordingContext
 from tests.compute.evaluation_by_hand import ByHand, NumpyAffineSae, NumpySae
-from tests.compute.formats.published import Array, task_for
+from tests.compute.formats.published import task_for
+from tests.published.weights import Array
 from tests.saelens.cases import CLASSES, K, make
 from tests.support.tiny_model import make_tiny_model
 

@@ -12,23 +12,19 @@ import torch
 from gql_server.compute.worker.context import TaskError
 from gql_server.formats.sae_sources.refusing import NotRepresentable
 from tests.compute.formats.published import (
-    N_INPUTS,
-    N_LATENTS,
-    Weights,
     above,
     assert_any_damage_is_read_or_refused,
     assert_any_value_is_read_or_refused,
     assert_computes,
     found,
     imported,
-    inputs,
     pre_activations,
     safetensors,
     task_for,
     tensors,
-    weights,
     write_json,
 )
+from tests.published.weights import N_INPUTS, N_LATENTS, Weights, inputs, weights
 
 RES = "gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71"
 

@@ -17,24 +17,19 @@ from gql_server.formats.sae_sources.input_processing import centers
 from gql_server.protocol.events import Log
 from tests.compute.conftest import RecordingContext
 from tests.compute.formats.published import (
-    N_INPUTS,
-    N_LATENTS,
-    Array,
     Imported,
-    Weights,
     above,
     assert_computes,
     found,
     imported,
-    inputs,
     largest,
     pre_activations,
     safetensors,
     task_for,
     tensors,
-    weights,
     write_json,
 )
+from tests.published.weights import N_INPUTS, N_LATENTS, Array, Weights, inputs, weights
 from tests.saelens.cases import make
 
 K = 6

@@ -10,24 +10,19 @@ import torch
 from gql_server.compute.worker.context import TaskError
 from gql_server.formats.sae_sources.refusing import NotRepresentable
 from tests.compute.formats.published import (
-    N_INPUTS,
-    N_LATENTS,
-    Array,
-    Weights,
     above,
     assert_any_damage_is_read_or_refused,
     assert_any_value_is_read_or_refused,
     assert_computes,
     found,
     imported,
-    inputs,
     largest,
     norm_rescaled,
     safetensors,
     tensors,
-    weights,
     write_json,
 )
+from tests.published.weights import N_INPUTS, N_LATENTS, Array, Weights, inputs, weights
 
 HOOK = "blocks.8.hook_resid_post"
 HYPERPARAMETERS: dict[str, Any] = {

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from gql_server.compute.formats.tensor_writing import write_safetensors
 from gql_server.compute.saes.affine_saes import AffineSae
 from gql_server.compute.worker.context import CancelRequested, TaskError
-from tests.compute.formats.published import Array, imported, largest
+from tests.compute.formats.published import imported, largest
+from tests.published.weights import Array
 from tests.saelens.cases import CLASSES, N_INPUTS, ExportFormat, K, export, make, unpack
 
 from mi_crow.mechanistic.sae.sae import Sae

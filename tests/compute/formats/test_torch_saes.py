@@ -13,29 +13,23 @@ from torch import Tensor
 from gql_server.compute.worker.context import TaskError
 from gql_server.formats.sae_sources.refusing import NotRepresentable
 from tests.compute.formats.published import (
-    N_INPUTS,
-    N_LATENTS,
-    Array,
-    Weights,
     above,
     assert_any_damage_is_read_or_refused,
     assert_any_value_is_read_or_refused,
     assert_computes,
     found,
     imported,
-    inputs,
     largest,
     layer_normed,
     pre_activations,
-    rounded,
     safetensors,
     source_files,
     tensor,
     tensors,
     torch_file,
-    weights,
     write_json,
 )
+from tests.published.weights import N_INPUTS, N_LATENTS, Array, Weights, inputs, rounded, weights
 
 K = 6
 

@@ -18,27 +18,21 @@ from gql_server.formats.sae_sources.refusing import NotRepresentable
 from tests.compute.architectures import make_architecture
 from tests.compute.conftest import RecordingContext
 from tests.compute.formats.published import (
-    N_INPUTS,
-    N_LATENTS,
-    Array,
     Imported,
-    Weights,
     above,
     assert_computes,
     found,
     imported,
-    inputs,
     largest,
     pre_activations,
-    rounded,
     safetensors,
     task_for,
     tensor,
     tensors,
     torch_file,
-    weights,
     write_json,
 )
+from tests.published.weights import N_INPUTS, N_LATENTS, Array, Weights, inputs, rounded, weights
 
 N_OUTPUTS = 12
 HOOKS = {"hook_name": "blocks.3.mlp.hook_in", "hook_name_out": "blocks.3.hook_mlp_out"}

@@ -1,0 +1,58 @@
+"""Records what sae-lens' transcoders compute: run by its environment's Python.
+
+Its SAEs are recorded in tests/saelens, where exports are held against them, too.
+"""
+
+from typing import Any
+
+import torch
+from sae_lens import (
+    SAE,
+    JumpReLUTranscoder,
+    JumpReLUTranscoderConfig,
+    SkipTranscoder,
+    SkipTranscoderConfig,
+    Transcoder,
+    TranscoderConfig,
+)
+
+from tests.published.recording import RECORDED, float32, record, rows
+from tests.published.weights import N_INPUTS, N_LATENTS, weights
+
+SIZES: dict[str, Any] = {
+    "d_in": N_INPUTS,
+    "d_out": N_INPUTS,
+    "d_sae": N_LATENTS,
+    "apply_b_dec_to_input": False,
+}
+PLACES = {"hook_name": "blocks.0.hook_attn_out", "hook_name_out": "blocks.0.hook_mlp_out"}
+
+
+def main() -> None:
+    """Write all anew."""
+    for name, transcoder in {
+        "transcoder": Transcoder(TranscoderConfig(**SIZES)),
+        "transcoder_with_skip": SkipTranscoder(SkipTranscoderConfig(**SIZES)),
+        "transcoder_with_thresholds": JumpReLUTranscoder(JumpReLUTranscoderConfig(**SIZES)),
+    }.items():
+        w = weights(2)
+        state = {
+            "W_enc": float32(w.encoder.T),
+            "b_enc": float32(w.encoder_bias),
+            "W_dec": float32(w.decoder),
+            "b_dec": float32(w.decoder_bias),
+            "W_skip": torch.randn(N_INPUTS, N_INPUTS, generator=torch.Generator().manual_seed(7)),
+            "threshold": float32(w.threshold),
+        }
+        state["threshold"][3::3] *= -1
+        transcoder.load_state_dict({key: state[key] for key in transcoder.state_dict()})
+        for key, place in PLACES.items():
+            transcoder.cfg.metadata[key] = place
+        directory = RECORDED / "sae_lens" / name
+        transcoder.save_model(directory)
+        loaded = SAE.load_from_disk(directory)
+        record(directory, loaded.encode(rows()), loaded(rows()))
+
+
+if __name__ == "__main__":
+    main()
