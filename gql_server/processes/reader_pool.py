@@ -97,7 +97,8 @@ class Pool:
                 with anyio.CancelScope(shield=True):
                     await to_process.run_sync(_bound, self._memory, limiter=self._processes)
             except anyio.BrokenWorkerProcess as error:
-                log.warning("no reader could be started", reason=str(error))
+                log.warning("no reader could be started", reason=repr(error.__cause__ or error))
+                await anyio.lowlevel.checkpoint()  # Whoever has left meanwhile waits for no other.
             else:
                 return
         message = f"The machine is too busy to start a process that reads {self._what}; try again."

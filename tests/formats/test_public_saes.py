@@ -12,7 +12,8 @@ from gql_server.formats.public_saes.catalogue import PublicSae, catalogue
 from gql_server.formats.sae_sources.places import Places
 from gql_server.formats.sae_sources.refusing import NotRepresentable
 from gql_server.formats.sae_sources.registry import FORMATS
-from tests.compute.formats.published import found, safetensors, tensors, torch_file, write_json
+from tests.compute.formats.published import found, safetensors, torch_file, write_json
+from tests.published.weights import tensors
 
 WIDTH, LATENTS = 8, 24
 ENCODER, DECODER = np.ones((WIDTH, LATENTS)), np.ones((LATENTS, WIDTH))

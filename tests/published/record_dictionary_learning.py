@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.published.recording import RECORDED, K, float32, record, rows
-from tests.published.weights import N_INPUTS, N_LATENTS, Weights, weights
+from tests.published.recording import RECORDED, K, record, rows
+from tests.published.weights import N_INPUTS, N_LATENTS, Weights, tensor, tensors, weights
 
 # The package imports these two for capturing and for logging; neither is used here.
 for name in ("nnsight", "wandb"):
@@ -40,41 +40,32 @@ THRESHOLD = 0.5
 
 def linear(w: Weights) -> dict[str, Tensor]:
     """Return the tensors of two linear layers."""
-    return {
-        "encoder.weight": float32(w.encoder),
-        "encoder.bias": float32(w.encoder_bias),
-        "decoder.weight": float32(w.decoder.T),
-    }
+    return tensors(encoder__weight=w.encoder, encoder__bias=w.encoder_bias, decoder__weight=w.decoder.T)
 
 
 def matrices(w: Weights) -> dict[str, Tensor]:
     """Return the tensors of two matrices."""
-    return {
-        "W_enc": float32(w.encoder.T),
-        "b_enc": float32(w.encoder_bias),
-        "W_dec": float32(w.decoder),
-        "b_dec": float32(w.decoder_bias),
-    }
+    return tensors(W_enc=w.encoder.T, b_enc=w.encoder_bias, W_dec=w.decoder, b_dec=w.decoder_bias)
 
 
 def gated(w: Weights) -> dict[str, Tensor]:
     """Return a gated dictionary's tensors; the gate of latent 0 is at 0 for all rows."""
     generator = torch.Generator().manual_seed(7)
-    gate_bias, magnitude_bias = float32(w.encoder_bias), float32(w.encoder_bias)
+    gate_bias, magnitude_bias = tensor(w.encoder_bias), tensor(w.encoder_bias)
     gate_bias[0], magnitude_bias[0] = -THRESHOLD, 2
     return {
-        "decoder_bias": float32(w.decoder_bias),
-        "encoder.weight": float32(w.encoder),
+        "decoder_bias": tensor(w.decoder_bias),
+        "encoder.weight": tensor(w.encoder),
         "gate_bias": gate_bias,
         "r_mag": torch.randn(N_LATENTS, generator=generator) / 2,
         "mag_bias": magnitude_bias + torch.randn(N_LATENTS, generator=generator),
-        "decoder.weight": float32(w.decoder.T),
+        "decoder.weight": tensor(w.decoder.T),
     }
 
 
 def jumprelu(w: Weights) -> dict[str, Tensor]:
     """Return a JumpReLU dictionary's tensors; every third threshold is below 0."""
-    threshold = float32(w.threshold)
+    threshold = tensor(w.threshold)
     threshold[3::3] *= -1
     return matrices(w) | {"threshold": threshold}
 
@@ -82,10 +73,10 @@ def jumprelu(w: Weights) -> dict[str, Tensor]:
 def made() -> dict[str, tuple[Any, dict[str, Tensor]]]:
     """Return trainers by name, each with the tensors that its dictionary gets."""
     subtracted, plain = weights(1, subtracted=True), weights(2)
-    bias = float32(subtracted.decoder_bias)
+    bias = tensor(subtracted.decoder_bias)
     one_threshold = {"b_dec": bias, "threshold": torch.tensor(THRESHOLD)}
     standard, new = linear(subtracted) | {"bias": bias}, linear(plain)
-    new |= {"decoder.bias": float32(plain.decoder_bias)}
+    new |= {"decoder.bias": tensor(plain.decoder_bias)}
     nested = matrices(subtracted) | one_threshold
     fractions = {"group_fractions": [0.25, 0.75]}
     return {

@@ -1,4 +1,8 @@
-"""Records what llamascopium's SAEs compute: run by its environment's Python."""
+"""Records what llamascopium's SAEs compute: run by its environment's Python.
+
+Where an SAE has no average norm, the package writes memory that it has not set: these files differ from one
+run to the next, and nothing may read it.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +10,8 @@ from typing import Any
 import torch
 from llamascopium import SAEConfig, SparseAutoEncoder
 
-from tests.published.recording import RECORDED, K, float32, record, rows
-from tests.published.weights import N_INPUTS, N_LATENTS, weights
+from tests.published.recording import RECORDED, K, record, rows
+from tests.published.weights import N_INPUTS, N_LATENTS, tensor, weights
 
 BEFORE, AFTER = "blocks.0.hook_attn_out", "blocks.0.hook_mlp_out"
 HERE = "blocks.0.hook_resid_post"
@@ -58,11 +62,11 @@ def write(directory: Path, config: SAEConfig) -> None:
     w = weights(2)
     sae = SparseAutoEncoder(config)
     state = {
-        "W_E": float32(w.encoder.T),
-        "b_E": float32(w.encoder_bias),
-        "W_D": float32(w.decoder),
-        "b_D": float32(w.decoder_bias),
-        "activation_function.log_jumprelu_threshold": float32(w.threshold).log(),
+        "W_E": tensor(w.encoder.T),
+        "b_E": tensor(w.encoder_bias),
+        "W_D": tensor(w.decoder),
+        "b_D": tensor(w.decoder_bias),
+        "activation_function.log_jumprelu_threshold": tensor(w.threshold).log(),
     }
     own = sae.state_dict()
     sae.load_state_dict(own | {key: tensor for key, tensor in state.items() if key in own})

@@ -5,7 +5,6 @@ Its SAEs are recorded in tests/saelens, where exports are held against them, too
 
 from typing import Any
 
-import torch
 from sae_lens import (
     SAE,
     JumpReLUTranscoder,
@@ -16,8 +15,8 @@ from sae_lens import (
     TranscoderConfig,
 )
 
-from tests.published.recording import RECORDED, float32, record, rows
-from tests.published.weights import N_INPUTS, N_LATENTS, weights
+from tests.published.recording import RECORDED, record, rows, skip
+from tests.published.weights import N_INPUTS, N_LATENTS, tensor, weights
 
 SIZES: dict[str, Any] = {
     "d_in": N_INPUTS,
@@ -37,12 +36,12 @@ def main() -> None:
     }.items():
         w = weights(2)
         state = {
-            "W_enc": float32(w.encoder.T),
-            "b_enc": float32(w.encoder_bias),
-            "W_dec": float32(w.decoder),
-            "b_dec": float32(w.decoder_bias),
-            "W_skip": torch.randn(N_INPUTS, N_INPUTS, generator=torch.Generator().manual_seed(7)),
-            "threshold": float32(w.threshold),
+            "W_enc": tensor(w.encoder.T),
+            "b_enc": tensor(w.encoder_bias),
+            "W_dec": tensor(w.decoder),
+            "b_dec": tensor(w.decoder_bias),
+            "W_skip": skip(),
+            "threshold": tensor(w.threshold),
         }
         state["threshold"][3::3] *= -1
         transcoder.load_state_dict({key: state[key] for key in transcoder.state_dict()})

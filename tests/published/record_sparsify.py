@@ -3,8 +3,8 @@
 import torch
 from sparsify import SparseCoder, SparseCoderConfig
 
-from tests.published.recording import RECORDED, K, float32, record, rows
-from tests.published.weights import N_INPUTS, N_LATENTS, weights
+from tests.published.recording import RECORDED, K, record, rows, skip
+from tests.published.weights import N_INPUTS, N_LATENTS, tensor, weights
 
 CONFIGS = {
     "topk": SparseCoderConfig(num_latents=N_LATENTS, k=K),
@@ -26,13 +26,13 @@ def main() -> None:
         w = weights(1, subtracted=not config.transcode)
         coder = SparseCoder(N_INPUTS, config, dtype=dtype)
         state = {
-            "encoder.weight": float32(w.encoder),
-            "encoder.bias": float32(w.encoder_bias),
-            "W_dec": float32(w.decoder),
-            "b_dec": float32(w.decoder_bias),
+            "encoder.weight": tensor(w.encoder),
+            "encoder.bias": tensor(w.encoder_bias),
+            "W_dec": tensor(w.decoder),
+            "b_dec": tensor(w.decoder_bias),
         }
         if config.skip_connection:
-            state["W_skip"] = torch.randn(N_INPUTS, N_INPUTS, generator=torch.Generator().manual_seed(7))
+            state["W_skip"] = skip()
         coder.load_state_dict(state)
         coder.save_to_disk(directory)
         loaded = SparseCoder.load_from_disk(directory).float()

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.published.weights import Array, inputs
+from tests.published.weights import N_INPUTS, inputs, tensor
 
 RECORDED = Path(__file__).parent / "recorded"
 SAID = "said.safetensors"
@@ -15,12 +15,12 @@ K = 6
 
 def rows() -> Tensor:
     """Return inputs [30, n_inputs] in float32."""
-    return float32(inputs())
+    return tensor(inputs())
 
 
-def float32(values: Array) -> Tensor:
-    """Return an array in float32."""
-    return torch.tensor(values, dtype=torch.float32)
+def skip() -> Tensor:
+    """Return a skip connection [n_outputs, n_inputs], of no symmetry."""
+    return torch.randn(N_INPUTS, N_INPUTS, generator=torch.Generator().manual_seed(7))
 
 
 def record(directory: Path, latents: Tensor, reconstructions: Tensor) -> None:

@@ -4,10 +4,12 @@ Imported by the recorders, too, in environments that have torch and none of this
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 Array = npt.NDArray[np.float64]
 N_INPUTS, N_LATENTS = 16, 40
@@ -57,3 +59,13 @@ def inputs(seed: int = 1) -> Array:
     rows = rounded(rows * np.linspace(0.05, 3, len(rows))[:, None])
     rows[:, 0] = 1
     return rows
+
+
+def tensor(values: Any, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return a tensor of float32 or another type."""
+    return torch.tensor(np.asarray(values)).to(dtype).contiguous()
+
+
+def tensors(dtype: torch.dtype = torch.float32, **values: Any) -> dict[str, Tensor]:
+    """Return tensors by name; of "encoder__weight" the name is "encoder.weight"."""
+    return {name.replace("__", "."): tensor(value, dtype) for name, value in values.items()}

@@ -20,8 +20,8 @@ from gql_server.protocol.results import Done, ImportResult
 from gql_server.protocol.sources import HubSae
 from gql_server.protocol.tasks import DownloadSae, ImportSae
 from tests.compute.conftest import CanceledContext, RecordingContext
-from tests.compute.formats.published import imported, safetensors, tensor, tensors, torch_file, write_json
-from tests.published.weights import N_INPUTS, N_LATENTS, weights
+from tests.compute.formats.published import imported, safetensors, torch_file, write_json
+from tests.published.weights import N_INPUTS, N_LATENTS, tensor, tensors, weights
 from tests.support.fake_hub import COMMIT, REPOSITORY, FakeHub, fake_hub
 
 W = weights()

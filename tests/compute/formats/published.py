@@ -68,16 +68,6 @@ def largest(pre_activations: Array, k: int) -> Array:
 # ------------------------------------------------------------------------------------- files
 
 
-def tensor(values: Any, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return a tensor of float32 or another type."""
-    return torch.tensor(np.asarray(values)).to(dtype).contiguous()
-
-
-def tensors(dtype: torch.dtype = torch.float32, **values: Any) -> dict[str, Tensor]:
-    """Return tensors by name; of "encoder__weight" the name is "encoder.weight"."""
-    return {name.replace("__", "."): tensor(value, dtype) for name, value in values.items()}
-
-
 def safetensors(path: Path, found: dict[str, Tensor]) -> None:
     """Write a safetensors file."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,10 +21,9 @@ from tests.compute.formats.published import (
     pre_activations,
     safetensors,
     task_for,
-    tensors,
     write_json,
 )
-from tests.published.weights import N_INPUTS, N_LATENTS, Weights, inputs, weights
+from tests.published.weights import N_INPUTS, N_LATENTS, Weights, inputs, tensors, weights
 
 RES = "gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71"
 

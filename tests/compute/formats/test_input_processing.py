@@ -26,10 +26,9 @@ from tests.compute.formats.published import (
     pre_activations,
     safetensors,
     task_for,
-    tensors,
     write_json,
 )
-from tests.published.weights import N_INPUTS, N_LATENTS, Array, Weights, inputs, weights
+from tests.published.weights import N_INPUTS, N_LATENTS, Array, Weights, inputs, tensors, weights
 from tests.saelens.cases import make
 
 K = 6

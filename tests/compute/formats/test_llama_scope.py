@@ -19,10 +19,9 @@ from tests.compute.formats.published import (
     largest,
     norm_rescaled,
     safetensors,
-    tensors,
     write_json,
 )
-from tests.published.weights import N_INPUTS, N_LATENTS, Array, Weights, inputs, weights
+from tests.published.weights import N_INPUTS, N_LATENTS, Array, Weights, inputs, tensors, weights
 
 HOOK = "blocks.8.hook_resid_post"
 HYPERPARAMETERS: dict[str, Any] = {

@@ -24,12 +24,20 @@ from tests.compute.formats.published import (
     pre_activations,
     safetensors,
     source_files,
-    tensor,
-    tensors,
     torch_file,
     write_json,
 )
-from tests.published.weights import N_INPUTS, N_LATENTS, Array, Weights, inputs, rounded, weights
+from tests.published.weights import (
+    N_INPUTS,
+    N_LATENTS,
+    Array,
+    Weights,
+    inputs,
+    rounded,
+    tensor,
+    tensors,
+    weights,
+)
 
 K = 6
 

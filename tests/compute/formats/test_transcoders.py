@@ -27,12 +27,20 @@ from tests.compute.formats.published import (
     pre_activations,
     safetensors,
     task_for,
-    tensor,
-    tensors,
     torch_file,
     write_json,
 )
-from tests.published.weights import N_INPUTS, N_LATENTS, Array, Weights, inputs, rounded, weights
+from tests.published.weights import (
+    N_INPUTS,
+    N_LATENTS,
+    Array,
+    Weights,
+    inputs,
+    rounded,
+    tensor,
+    tensors,
+    weights,
+)
 
 N_OUTPUTS = 12
 HOOKS = {"hook_name": "blocks.3.mlp.hook_in", "hook_name_out": "blocks.3.hook_mlp_out"}
