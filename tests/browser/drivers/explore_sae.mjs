@@ -2,6 +2,7 @@
 import { settled, visit } from "./visit.mjs";
 
 const heading = (page) => page.getByRole("heading", { level: 1 });
+const drawn = (page) => page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
 
 await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
   const rows = page.getByRole("list", { name: "Neurons" });
@@ -26,6 +27,7 @@ await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
   const found = { address: page.url(), text: await rows.innerText() };
   await page.getByRole("button", { name: "Show all" }).click();
   await page.getByLabel("Fires").selectOption("Yes");
+  await settled(page);
   await rows.getByRole("link").first().click();
 
   const next = page.getByRole("link", { name: "Next" });
@@ -33,6 +35,7 @@ await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
   const first = await heading(page).innerText();
   await page.keyboard.press("j");
   await heading(page).filter({ hasNotText: first }).waitFor();
+  await settled(page); // Its neighbors come after it.
   const second = { heading: await heading(page).innerText(), address: page.url() };
   await page.keyboard.press("k");
   await heading(page).filter({ hasText: first }).waitFor();
@@ -69,7 +72,9 @@ await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
   await page.keyboard.press("Home");
   for (let presses = 0; presses < 64 && (await firings.locator("line").count()) === 0; presses++) {
     await page.keyboard.press("ArrowRight");
+    await drawn(page);
   }
+  await settled(page);
   tested.pointed = await firings.getByRole("status").innerText();
   await texts.locator("mark").first().hover();
   await firings.locator("line").waitFor({ state: "attached" });
@@ -93,6 +98,7 @@ await visit(async ({ page, shoot, url, sae, scrollTo, prompt, name }) => {
   await page.getByText("What it takes to make the same again").click();
   const provenance = page.getByRole("button", { name: "Copy as JSON" });
   await provenance.click();
+  await page.getByRole("button", { name: "Copied" }).waitFor();
   const copied = JSON.parse(await page.evaluate(() => navigator.clipboard.readText()));
   await page.getByRole("button", { name: "Random neuron" }).click();
   await next.waitFor();
