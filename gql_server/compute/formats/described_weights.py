@@ -3,7 +3,8 @@
 Whatever is folded into them is done in place, and row by row.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor
 
 from gql_server.compute.formats.refusals import as_task_errors
-from gql_server.compute.formats.stored_tensors import PIECE_BYTES, TYPES, nothing, read_into
+from gql_server.compute.formats.stored_tensors import PIECE_BYTES, TYPES, read_into
 from gql_server.compute.saes.weights import Magnitudes, SaeWeights, check_finite
 from gql_server.compute.worker.context import TaskError
+from gql_server.compute.worker.stages import Tell
 from gql_server.formats.sae_sources.description import (
     MagnitudeParts,
     Part,
@@ -25,13 +27,13 @@ from gql_server.formats.sae_sources.description import (
 from gql_server.formats.sae_sources.tensor_files import check_sums
 
 
-def read_weights(description: SaeDescription, path: Path, check: Callable[[], None] = nothing) -> SaeWeights:
+def read_weights(description: SaeDescription, path: Path, tell: Tell) -> SaeWeights:
     """Read the weights of an SAE.
 
     Args:
         description: Says which tensors they are; its plan is not None.
         path: The file that the plan names; nobody else writes to it.
-        check: Called between pieces; may raise.
+        tell: Called with the number of values of its matrices that are read, and with that of all.
 
     Raises:
         TaskError: It says what is wrong with them.
@@ -42,14 +44,14 @@ def read_weights(description: SaeDescription, path: Path, check: Callable[[], No
         if not plan.file.endswith(".safetensors"):
             with as_task_errors():
                 check_sums(file, plan.file)
-        return _Reader(description, plan, file, check).weights()
+        return _Reader(description, plan, file, tell).weights()
 
 
 class _Reader:
-    def __init__(
-        self, description: SaeDescription, plan: WeightsPlan, file: BinaryIO, check: Callable[[], None]
-    ) -> None:
-        self._of, self._plan, self._file, self._check = description, plan, file, check
+    def __init__(self, description: SaeDescription, plan: WeightsPlan, file: BinaryIO, tell: Tell) -> None:
+        self._of, self._plan, self._file, self._tell = description, plan, file, tell
+        matrices = filter(None, (plan.encoder_weight, plan.decoder_weight, plan.skip))
+        self._n_values, self._n_read = sum(math.prod(part.tensor.shape) for part in matrices), 0
 
     def weights(self) -> SaeWeights:
         """Read them all, and fold into them what the plan says."""
@@ -87,12 +89,16 @@ class _Reader:
 
     def _matrix(self, part: Part, n_rows: int, n_columns: int) -> Tensor:
         matrix = torch.empty(n_rows, n_columns)
-        read_into(matrix.T if part.is_transposed else matrix, self._file, part.tensor, self._check)
+        read_into(matrix.T if part.is_transposed else matrix, self._file, part.tensor, self._read)
         return _times(matrix, part.factor)
+
+    def _read(self, n_values: int) -> None:
+        self._n_read += n_values
+        self._tell(self._n_read, self._n_values)
 
     def _vector(self, part: Part, length: int) -> Tensor:
         vector = torch.empty(length)
-        read_into(vector, self._file, part.tensor, self._check)
+        read_into(vector, self._file, part.tensor)
         return _times(vector, part.factor)
 
     def _magnitudes(self, parts: MagnitudeParts) -> Magnitudes:
@@ -105,7 +111,7 @@ class _Reader:
         values = torch.full((self._of.n_latents,), threshold.value)
         if threshold.part is not None:
             found = torch.empty(threshold.part.tensor.shape)
-            read_into(found, self._file, threshold.part.tensor, self._check)
+            read_into(found, self._file, threshold.part.tensor)
             values.copy_(found)
         if threshold.is_logarithm:
             values.exp_()
@@ -125,7 +131,7 @@ class _Reader:
         if header is None:
             return
         factors = torch.empty(header.shape)
-        read_into(factors, self._file, header, self._check)
+        read_into(factors, self._file, header)
         # As sae-lens: of ones, it is left out.
         if factors.shape != (self._of.n_latents,) or not bool((factors == 1).all()):
             raise TaskError(f"It has scaling factors ({header.name}), which have no place in an SAE here.")

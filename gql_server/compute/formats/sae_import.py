@@ -36,6 +36,7 @@ from gql_server.compute.saes.classes import CHECKPOINT, SaeClasses
 from gql_server.compute.saes.encoding import n_outputs_of
 from gql_server.compute.training.metrics import DEFINITIONS_VERSION
 from gql_server.compute.worker.context import TaskContext, TaskError
+from gql_server.compute.worker.stages import stage
 from gql_server.formats.input_normalizations import InputNormalization
 from gql_server.formats.sae_sources import registry
 from gql_server.formats.sae_sources.description import SaeDescription, check_written
@@ -79,7 +80,7 @@ def import_sae(
         fit = check_fit(task, imported.described, imported.sae, context, language_models)
         source = task.language_model
         origin = language_models.identify(source, context.check) if source and language_models else None
-        provenance = _write(task, imported, taken, classes, beside, origin, hub, fit)
+        provenance = _write(task, imported, taken, classes, beside, origin, hub, fit, context)
     sizes_of = imported.sae.context
     written = f", a transcoder that writes {task.output_layer}" if task.output_layer else ""
     context.emit(Log(f"Imported {sizes_of.n_latents:,} neurons over {sizes_of.n_inputs:,} inputs{written}."))
@@ -183,11 +184,13 @@ def _read(
 ) -> _Imported:
     described = _describe(task, lambda name: taken[name].path.open("rb"))
     notes, how = notes_on(task, described), described.input_normalization
+    reading = stage(context, "reading the weights")
+    reading(0, 1)
     if described.weights is None:
         path = taken[described.files[0]].path
         found = read_checkpoint(path, classes, task.n_inputs, task.max_latents)
         return _Imported(found.sae_class, found.sae, found.k, [*notes, *found.notes], {}, how, described)
-    weights = read_weights(described, taken[described.weights.file].path, context.check)
+    weights = read_weights(described, taken[described.weights.file].path, reading)
     if described.reads_before_gain:
         if task.language_model is None or language_models is None:
             raise TaskError("It reads a norm's value before its gain, and the language model is not known.")
@@ -208,17 +211,20 @@ def _write(
     origin: LanguageModelProvenance | None,
     hub: HubSaeProvenance | None,
     fit: SaeFit | None,
+    context: TaskContext,
 ) -> SaeProvenance:
     imported.sae.context.lm_layer_signature = task.layer
     imported.sae.context.model_id = task.language_model_id
+    stage(context, "writing the checkpoint")(0, 1)
     saved = classes.get(imported.sae_class).save(imported.sae, beside, imported.k)
     directory = Path(task.sae_dir)
+    stage(context, "hashing the checkpoint")(0, 1)
     provenance = SaeProvenance(
         sae_class=imported.sae_class,
         n_inputs=imported.sae.context.n_inputs,
         n_latents=imported.sae.context.n_latents,
         layer=task.layer,
-        checkpoint_sha256=sha256_of(saved),
+        checkpoint_sha256=sha256_of(saved, context.check),
         activation_run_id=None,
         run=None,
         training=None,

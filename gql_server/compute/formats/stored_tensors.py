@@ -18,12 +18,12 @@ TYPES = {
 PIECE_BYTES = 4 * 1024 * 1024
 
 
-def nothing() -> None:
-    """Do nothing between pieces."""
+def silent(n_values: int) -> None:
+    """Tell nobody of a piece."""
 
 
 def read_into(
-    target: Tensor, file: BinaryIO, tensor: TensorHeader, check: Callable[[], None] = nothing
+    target: Tensor, file: BinaryIO, tensor: TensorHeader, tell: Callable[[int], None] = silent
 ) -> None:
     """Read a tensor's values into another of its shape, widened where that is wider.
 
@@ -31,7 +31,7 @@ def read_into(
         target: A scalar, a vector or a matrix; may be a transposed view.
         file: Is read from the tensor's place on.
         tensor: Where it lies.
-        check: Called before each piece; may raise.
+        tell: Called with the number of values of each piece once that is read; may raise.
 
     Raises:
         TaskError: The file ends early, or values are NaN, infinite, or more precise than the target.
@@ -42,9 +42,9 @@ def read_into(
     step = max(1, PIECE_BYTES // max(1, rows.shape[1] * dtype.itemsize))
     file.seek(tensor.offset)
     for start in range(0, len(rows), step):
-        check()
         part = rows[start : start + step]
         part.copy_(_widened(tensor.name, _read(file, part.numel(), dtype), part.dtype).reshape(part.shape))
+        tell(part.numel())
 
 
 def _read(file: BinaryIO, n_values: int, dtype: torch.dtype) -> Tensor:

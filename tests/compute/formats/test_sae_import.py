@@ -23,7 +23,7 @@ from gql_server.compute.saes.classes import SaeClasses
 from gql_server.compute.saes.linear_engine import engine_of
 from gql_server.compute.saes.weights import SaeWeights
 from gql_server.compute.worker.context import CancelRequested, TaskError
-from gql_server.protocol.events import Log, Progress
+from gql_server.protocol.events import Log, Progress, Stage
 from gql_server.protocol.tasks import ImportSae
 from tests.compute.conftest import RecordingContext
 from tests.saelens.cases import CLASSES, N_INPUTS, N_LATENTS, K, make
@@ -125,6 +125,19 @@ def test_an_import_tells_where_its_weights_came_from(
     progress = [event for event in recording_context.events if isinstance(event, Progress)]
     size = sum(path.stat().st_size for path in sae_lens.iterdir())
     assert progress[0] == Progress(0, size) and progress[-1] == Progress(size, size)
+    stages = [event for event in recording_context.events if isinstance(event, Stage)]
+    assert list(dict.fromkeys(event.name for event in stages)) == [
+        "reading the weights",
+        "writing the checkpoint",
+        "hashing the checkpoint",
+    ]
+    weights = load_file(sae_lens / "sae_weights.safetensors")
+    both = weights["W_enc"].numel() + weights["W_dec"].numel()
+    assert [(event.completed, event.total) for event in stages[:3]] == [
+        (0, 1),
+        (both // 2, both),
+        (both, both),
+    ]
 
 
 CFG_REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
