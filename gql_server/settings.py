@@ -6,15 +6,16 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PathList = Annotated[tuple[Path, ...], NoDecode]
-OriginList = Annotated[tuple[str, ...], NoDecode]
+NameList = Annotated[tuple[str, ...], NoDecode]
 MatmulPrecision = Literal["highest", "high", "medium"]
 
 
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
+_GPU = re.compile(r"\d+|(GPU|MIG)-[0-9A-Za-z/-]+")
 
 
 class Settings(BaseSettings):
@@ -34,9 +35,9 @@ class Settings(BaseSettings):
     """Access token that every request must bring. Without one, whoever reaches the port may do everything."""
     allow_without_token: bool = False
     """Listen beyond loopback without a token."""
-    trusted_proxies: OriginList = ("127.0.0.1", "::1")
+    trusted_proxies: NameList = ("127.0.0.1", "::1")
     """Proxies whose X-Forwarded-For and -Proto hold: addresses or networks, separated by commas."""
-    allowed_origins: OriginList = ()
+    allowed_origins: NameList = ()
     """Origins whose pages may use the API, such as https://lab.example, separated by commas; * for all."""
     introspection: bool = True
     """Whether clients may ask for the schema."""
@@ -59,7 +60,11 @@ class Settings(BaseSettings):
     warm_up: bool = True
     """Start the workers in the background when the server has started, instead of when first needed."""
     workers: int = Field(default=2, ge=1, le=2)
-    """Worker processes: one for jobs and one for interactive work, or 1 for both, between a job's batches."""
+    """Kinds of workers: for jobs and for interactive work, or 1 for both, between a job's batches."""
+    job_workers: int = Field(default=1, ge=1, le=64)
+    """Worker processes for jobs, each with one job at a time."""
+    job_worker_gpus: NameList = ()
+    """GPUs of the job workers as CUDA_VISIBLE_DEVICES names them, separated by commas: each sees one."""
     worker_threads: int | None = Field(default=None, ge=1)
     """Threads of a worker's tensor operations, at all times; if not set, the workers share the processors."""
     worker_device: str | None = None
@@ -173,9 +178,9 @@ class Settings(BaseSettings):
             return tuple(Path(part) for part in value.split(os.pathsep) if part)
         return value
 
-    @field_validator("allowed_origins", "trusted_proxies", mode="before")
+    @field_validator("allowed_origins", "trusted_proxies", "job_worker_gpus", mode="before")
     @classmethod
-    def _split_origins(cls, value: Any) -> Any:
+    def _split_at_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
@@ -197,6 +202,20 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"{proxy!r} is no address or network, such as 10.0.0.7 or 10.0.0.0/24"
                 ) from None
+        return value
+
+    @field_validator("job_worker_gpus")
+    @classmethod
+    def _check_gpus(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [gpu for gpu in value if not _GPU.fullmatch(gpu)]:
+            raise ValueError(f"{wrong[0]!r} is no GPU: give a number, such as 0, or a UUID of nvidia-smi -L")
+        return value
+
+    @field_validator("job_workers")
+    @classmethod
+    def _check_job_workers(cls, value: int, info: ValidationInfo) -> int:
+        if value > 1 and info.data.get("workers") == 1:
+            raise ValueError("with GQL_SERVER_WORKERS=1 one process does everything; leave one of both out")
         return value
 
     @field_validator("token", mode="before")

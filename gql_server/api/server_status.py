@@ -47,6 +47,9 @@ class WorkerStatus:
         description="What it is for: jobs, interactive, or both with GQL_SERVER_WORKERS=1."
     )
     is_running: bool = strawberry.field(description="Whether the process runs; it is started when needed.")
+    gpu: str | None = strawberry.field(
+        description="The GPU that GQL_SERVER_JOB_WORKER_GPUS gives it; null where it sees all there are."
+    )
     device: str | None = strawberry.field(
         description="Where it computes if not told, such as cuda:0; null until it has started."
     )

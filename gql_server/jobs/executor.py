@@ -112,6 +112,8 @@ class WorkerState:
     lanes: Sequence[str]
     pid: int | None
     """None while it does not run."""
+    gpu: str | None
+    """The one GPU that it sees, as CUDA_VISIBLE_DEVICES names it; None where it sees what there is."""
     device: str | None
     """Where it computes if not told; None until its libraries are there."""
     runs: Sequence[TaskRun]
@@ -126,7 +128,7 @@ class Executor(Protocol):
     """Starts tasks in a lane and tells of them. Nothing about it assumes shared memory."""
 
     async def start(self, lane: Lane, task: Task) -> TaskRun:
-        """Hand a task to a lane's worker, which does a lane's tasks one after the other.
+        """Hand a task to a worker of a lane, which does a lane's tasks one after the other.
 
         Raises:
             WorkerLost: There is no worker, and there will be none.

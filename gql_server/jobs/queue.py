@@ -1,4 +1,4 @@
-"""The queue: jobs that wait for their lane, in the order in which they came."""
+"""The queue: jobs that wait for a worker of their lane, in the order in which they came."""
 
 import math
 import statistics
@@ -12,7 +12,7 @@ from gql_server.jobs import event_log
 from gql_server.jobs.job_logging import log_job_queued
 from models import Job
 from models.base import now
-from models.enums import JobKind, JobStatus
+from models.enums import UNFINISHED, JobKind, JobStatus
 
 _SECONDS_OF_A_JOB = 30
 """A guess at a job's length where none has ended yet, to advise a client that found the queue full."""
@@ -54,17 +54,19 @@ async def check_room(session: AsyncSession, lane: str, limit: int) -> None:
 
 
 async def _seconds_until_next(session: AsyncSession, lane: str) -> int:
-    """Return how long the running job may still take: as it says itself, else as long as others took."""
-    running = await session.scalar(
-        select(Job).where(Job.status.in_((JobStatus.RUNNING, JobStatus.CANCELING)), Job.lane == lane).limit(1)
+    """Return when the first running job may have ended: as it says itself, else as long as others took."""
+    usual = await _usual_seconds(session, lane)
+    running = await session.scalars(
+        select(Job).where(Job.status.in_((JobStatus.RUNNING, JobStatus.CANCELING)), Job.lane == lane)
     )
-    if running is not None and running.eta_seconds is not None:
-        seconds = running.eta_seconds
-    else:
-        since = running.started_at if running is not None else None
-        elapsed = max(0.0, (now() - since).total_seconds()) if since is not None else 0.0
-        seconds = await _usual_seconds(session, lane) - elapsed
+    seconds = min((_seconds_left(job, usual) for job in running), default=usual)
     return max(1, min(_LONGEST_ADVICE_SECONDS, math.ceil(seconds)))
+
+
+def _seconds_left(job: Job, usual: float) -> float:
+    if job.eta_seconds is not None:
+        return job.eta_seconds
+    return usual - (max(0.0, (now() - job.started_at).total_seconds()) if job.started_at else 0.0)
 
 
 async def _usual_seconds(session: AsyncSession, lane: str) -> float:
@@ -105,6 +107,19 @@ async def end_of_line(session: AsyncSession, lane: str) -> datetime:
 
 
 async def next_of(session: AsyncSession, lane: str) -> Job | None:
-    """Return the job of a lane that has waited longest."""
-    query = select(Job).where(Job.status == JobStatus.QUEUED, Job.lane == lane)
-    return await session.scalar(query.order_by(Job.queued_at, Job.id).limit(1))
+    """Return the job of a lane that has waited longest of those that may begin beside what is under way.
+
+    A job waits for those of its lane before it, running or not, that work on the same artifact, or on the run
+    that it reads, or that read what it works on.
+    """
+    waits = Job.status == JobStatus.QUEUED
+    run_id = Job.request["activation_run_id"].as_string().label("run_id")
+    query = select(Job.id, Job.result_id, run_id, waits.label("waits"))
+    query = query.where(Job.status.in_(UNFINISHED), Job.lane == lane)
+    worked_on, read = set[str](), set[str | None]()
+    for job in await session.execute(query.order_by(waits, Job.queued_at, Job.id)):
+        if job.waits and job.result_id not in worked_on | read and job.run_id not in worked_on:
+            return await session.get_one(Job, job.id)
+        worked_on.add(job.result_id)
+        read.add(job.run_id)
+    return None

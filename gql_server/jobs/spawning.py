@@ -12,13 +12,17 @@ _STANDARD_ERROR = 2
 
 
 async def spawn(
-    module: str, lanes: Sequence[str], options: Sequence[str], descriptors: Sequence[int] = ()
+    module: str,
+    lanes: Sequence[str],
+    options: Sequence[str],
+    descriptors: Sequence[int] = (),
+    gpu: str | None = None,
 ) -> tuple[Process, asyncio.StreamReader, asyncio.StreamWriter]:
     """Start a worker's module with one end of a socket; returns the process and the other end.
 
     What its libraries print is to be read from the process's ``stdout``: it is for neither this process's
     terminal nor the socket. Its own log lines go where this process's go. ``descriptors`` are what it
-    inherits besides.
+    inherits besides, and ``gpu`` the one that it is to see.
     """
     ours, theirs = socket.socketpair()
     log = os.dup(_STANDARD_ERROR)
@@ -33,6 +37,7 @@ async def spawn(
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
+                env=None if gpu is None else {**os.environ, "CUDA_VISIBLE_DEVICES": gpu},
                 pass_fds=[theirs.fileno(), log, *descriptors],
             )
         except BaseException:

@@ -5,11 +5,13 @@ import math
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 import structlog
+from sqlalchemy import select
 from structlog.contextvars import bound_contextvars
 
 from gql_server.artifacts.disk import problem_of
@@ -52,8 +54,18 @@ WAITING = "waiting for other jobs"
 INTERNAL_FAILURE = "The job failed because of a mistake in the server; its log says more."
 
 
+@dataclass(eq=False)
+class _Slot:
+    """A place in a lane, for one job at a time."""
+
+    lane: Lane
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    unwritten: tuple[str, str] | None = None
+    """A job whose failure could not be written down yet, and the failure."""
+
+
 class Supervisor:
-    """One loop per lane, each with one job at a time, and beside them the jobs that wait for the Hub."""
+    """A loop for each slot of a lane, with one job at a time; beside them jobs that wait for the Hub."""
 
     def __init__(
         self,
@@ -72,30 +84,33 @@ class Supervisor:
         self._telemetry = telemetry
         self._progress_interval = settings.progress_interval_seconds
         self._resumes = settings.resume_jobs
-        self._wake = {lane: asyncio.Event() for lane in LANES}
+        slots: dict[Lane, int] = {"jobs": settings.job_workers, "interactive": 1}
+        self._slots = [_Slot(lane) for lane in LANES for _ in range(slots[lane])]
         self._downloads = downloads
         self._getting_ready: dict[str, asyncio.Future[None]] = {}
         """What jobs wait for before their tasks can begin, by the job's ID."""
-        self._turns = {lane: asyncio.Lock() for lane in LANES}
+        self._turns = {lane: asyncio.Semaphore(slots[lane]) for lane in LANES}
         self._beside: set[asyncio.Task[None]] = set()
-        """Jobs that are not done by their lane's loop."""
+        """Jobs that are not done by a slot's loop."""
         self._runs: dict[str, TaskRun] = {}
         self._began: dict[str, float] = {}
         """When running attempts began, on the monotonic clock."""
-        self._loops: dict[Lane, asyncio.Task[None]] = {}
+        self._loops: dict[_Slot, asyncio.Task[None]] = {}
+        self._looking_for_cancels: asyncio.Task[None] | None = None
         self._closing = False
-        self._unwritten: dict[Lane, tuple[str, str]] = {}
-        """Jobs whose failure could not be written down yet, and the failure."""
 
     def start(self) -> None:
         """Begin to take jobs."""
-        self._loops = {lane: asyncio.create_task(self._serve(lane)) for lane in LANES}
+        self._loops = {slot: asyncio.create_task(self._serve(slot)) for slot in self._slots}
+        self._looking_for_cancels = asyncio.create_task(self._look_for_cancels())
 
     async def close(self) -> None:
         """Stop taking jobs and end the workers; what ran is written down as INTERRUPTED."""
         self._closing = True
-        for event in self._wake.values():
-            event.set()
+        if self._looking_for_cancels is not None:
+            self._looking_for_cancels.cancel()
+        for slot in self._slots:
+            slot.wake.set()
         for getting in self._getting_ready.values():
             getting.cancel()
         await self._executor.close(STOP_GRACE_SECONDS)
@@ -112,18 +127,42 @@ class Supervisor:
         return self._runs
 
     def lanes_running(self) -> dict[Lane, bool]:
-        """Return of each lane whether it takes jobs."""
-        return {lane: not loop.done() and not self._closing for lane, loop in self._loops.items()}
+        """Return of each lane whether all its slots take jobs."""
+        return {
+            lane: not self._closing
+            and not any(loop.done() for slot, loop in self._loops.items() if slot.lane == lane)
+            for lane in LANES
+        }
 
     def wake(self) -> None:
         """Look at the queue again: call it after a commit that added a job."""
-        for event in self._wake.values():
-            event.set()
+        for slot in self._slots:
+            slot.wake.set()
         self._notifier.notify()
 
     async def cancel(self, job_id: str) -> None:
-        """Stop the task of a job that is CANCELING."""
+        """Stop the task of a job that is CANCELING, where it is done here."""
         self._notifier.notify()
+        await self._stop(job_id)
+
+    async def _look_for_cancels(self) -> None:
+        """Stop tasks here whose jobs another process has asked to stop."""
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            here = {*self._getting_ready, *(id for id, run in self._runs.items() if not run.cancel_requested)}
+            if not here:
+                continue
+            try:
+                async with self._database.read() as session:
+                    asked = select(Job.id).where(Job.status == JobStatus.CANCELING)
+                    found = here.intersection(await session.scalars(asked))
+                for job_id in found:
+                    await self._stop(job_id)
+            except Exception:
+                # Such as a database that stands still for a while: the next look finds them, too.
+                logger.exception("no look for canceled jobs")
+
+    async def _stop(self, job_id: str) -> None:
         getting = self._getting_ready.get(job_id)
         if getting is not None:
             getting.cancel()
@@ -132,23 +171,23 @@ class Supervisor:
         if run is not None:
             await self._executor.cancel(run)
 
-    async def _serve(self, lane: Lane) -> None:
+    async def _serve(self, slot: _Slot) -> None:
         """Do a lane's jobs, whatever goes wrong with one of them."""
         while True:
-            self._wake[lane].clear()
+            slot.wake.clear()
             try:
                 await self._have_few_beside()
-                async with self._turns[lane]:
-                    job_id = None if self._closing else await self._next(lane)
+                async with self._turns[slot.lane]:
+                    job_id = None if self._closing else await self._next(slot)
                     if job_id is not None:
-                        await self._run_or_fail(job_id, lane)
+                        await self._run_or_fail(job_id, slot)
                 if self._closing:
                     return
                 if job_id is None:
-                    await self._woken(lane)
+                    await self._woken(slot)
             except Exception:
                 # Such as a full disk under the database: the job stays as it is until that can be written.
-                logger.exception("lane stumbled", lane=lane)
+                logger.exception("lane stumbled", lane=slot.lane)
                 await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
 
     async def _have_few_beside(self) -> None:
@@ -156,37 +195,37 @@ class Supervisor:
         while len(self._beside) >= MAX_BESIDE and not self._closing:
             await asyncio.wait(self._beside, timeout=LOOK_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
 
-    async def _woken(self, lane: Lane) -> None:
+    async def _woken(self, slot: _Slot) -> None:
         """Return when there may be something to do: at a wake-up, and once a second besides."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_AGAIN_SECONDS):
-                await self._wake[lane].wait()
+                await slot.wake.wait()
 
-    async def _next(self, lane: Lane) -> str | None:
+    async def _next(self, slot: _Slot) -> str | None:
         """Return the job to do: first one whose failure could not be written down, then the queue's."""
-        if lane in self._unwritten:
-            return self._unwritten[lane][0]
+        if slot.unwritten is not None:
+            return slot.unwritten[0]
         async with self._database.read() as session:
-            job = await queue.next_of(session, lane)
+            job = await queue.next_of(session, slot.lane)
         return job.id if job else None
 
-    async def _run_or_fail(self, job_id: str, lane: Lane) -> None:
+    async def _run_or_fail(self, job_id: str, slot: _Slot) -> None:
         with bound_contextvars(job=job_id):
-            if lane not in self._unwritten:
+            if slot.unwritten is None:
                 try:
-                    await self._run(job_id, lane)
+                    await self._run(job_id, slot.lane)
                     return
                 except Exception as error:
                     logger.exception("job could not be run")
-                    self._unwritten[lane] = (job_id, problem_of(error) or INTERNAL_FAILURE)
-            await self._end(job_id, JobStatus.FAILED, self._unwritten[lane][1])
-            del self._unwritten[lane]
+                    slot.unwritten = (job_id, problem_of(error) or INTERNAL_FAILURE)
+            await self._end(job_id, JobStatus.FAILED, slot.unwritten[1])
+            slot.unwritten = None
 
     async def _run(self, job_id: str, lane: Lane) -> None:
         async with self._database.write() as session:
-            job = await session.get_one(Job, job_id)
-            if job.status != JobStatus.QUEUED:
-                return  # Canceled since it was read.
+            job = await queue.next_of(session, lane)
+            if job is None or job.id != job_id:
+                return  # Canceled since it was read, or begun by another slot.
             task = await self._handlers[job.kind].begin(session, job)
             job.started_at, self._began[job_id] = now(), time.monotonic()
             await event_log.append_status(session, job, JobStatus.RUNNING)

@@ -84,6 +84,7 @@ class WorkerProcess:
         telemetry: Telemetry,
         module: str = "gql_server.compute.worker.main",
         descriptors: Sequence[int] = (),
+        gpu: str | None = None,
     ) -> None:
         self.lanes = tuple(lanes)
         self._name = "+".join(lanes)
@@ -91,6 +92,7 @@ class WorkerProcess:
         self._options = list(options)
         self._module = module
         self._descriptors = tuple(descriptors)
+        self._gpu = gpu
         self._timeouts = timeouts
         self._on_language_model = on_language_model
         self._on_lost = on_lost
@@ -100,6 +102,8 @@ class WorkerProcess:
         self._reading: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[WorkerReady] | None = None
         self._sent: dict[int, _Sent] = {}
+        self._starting = 0
+        """Tasks that are to be sent as soon as the process is there."""
         self._watchdog = Watchdog(timeouts)
         self._watching: asyncio.Task[None] | None = None
         self._loading = False
@@ -129,6 +133,7 @@ class WorkerProcess:
         return WorkerState(
             lanes=self.lanes,
             pid=self.pid,
+            gpu=self._gpu,
             device=offered.devices[0] if offered and self.pid else None,
             runs=[sent.run for sent in self._sent.values()],
             language_model_ids=sorted(self._language_models),
@@ -145,9 +150,22 @@ class WorkerProcess:
         assert self._ready is not None
         return await asyncio.shield(self._ready)
 
+    @property
+    def task_count(self) -> int:
+        """How many tasks it has, or will have in a moment."""
+        return len(self._sent) + self._starting
+
+    def holds(self, language_model_id: str) -> bool:
+        """Whether the process has a language model in memory."""
+        return language_model_id in self._language_models
+
     async def start(self, lane: Lane, task: Task) -> TaskRun:
         """Send a task; raises WorkerLost where the server is stopping."""
-        await self._ensure_started()
+        self._starting += 1
+        try:
+            await self._ensure_started()
+        finally:
+            self._starting -= 1
         self._last_task_id += 1
         # Encoded before it is registered: what cannot be encoded must not wait for ever.
         sent = _Sent(TaskRun(), frame(StartTask(self._last_task_id, lane, task)))
@@ -214,7 +232,9 @@ class WorkerProcess:
             await self._wait_out_pause()
             if self._closed:
                 raise WorkerLost(STOPPING)
-            process, reader, writer = await spawn(self._module, self.lanes, self._options, self._descriptors)
+            process, reader, writer = await spawn(
+                self._module, self.lanes, self._options, self._descriptors, self._gpu
+            )
         finally:
             self._spawning = None
         # From here on without a pause: the process is there with all that goes with it, or not at all.

@@ -27,8 +27,8 @@ else:
     # A decoder needs to know every class. Nobody lists them: it is enough to be a subclass in this package.
     AnyTask, AnyEvent, AnyResult = (reduce(or_, message_classes(base)) for base in (Task, Event, Result))
 
-LANE_BOARD_BYTES = 32
-"""Size of the file in which the workers of one machine tell each other that they compute."""
+BOARD_PLACE_BYTES = 16
+"""What each worker has in the file in which the workers of one machine tell each other that they compute."""
 
 
 class StartTask(Message, frozen=True):

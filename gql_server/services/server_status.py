@@ -42,6 +42,8 @@ class WorkerStatus:
 
     lanes: tuple[str, ...]
     is_running: bool
+    gpu: str | None
+    """The one that GQL_SERVER_JOB_WORKER_GPUS gives it."""
     device: str | None
     """None until its libraries are there."""
     job_ids: tuple[str, ...]
@@ -101,6 +103,7 @@ class ServerMonitor:
                 WorkerStatus(
                     lanes=tuple(state.lanes),
                     is_running=state.pid is not None,
+                    gpu=state.gpu,
                     device=state.device,
                     job_ids=tuple(by_run[run] for run in state.runs if run in by_run),
                     interactive_requests=interactive,

@@ -70,7 +70,7 @@ class WorkerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._up = Gauge(
             "workers_up",
-            "Whether the worker's process runs.",
+            "Processes of the worker that run.",
             ("worker",),
             namespace=PREFIX,
             registry=registry,
@@ -93,12 +93,12 @@ class WorkerMetrics:
     def started(self, worker: str) -> None:
         """Count a process that runs now."""
         self._starts.labels(worker).inc()
-        self._up.labels(worker).set(1)
+        self._up.labels(worker).inc()
 
     def ended(self, worker: str, reason: str) -> None:
         """Count a process that has ended."""
         self._ends.labels(worker, reason).inc()
-        self._up.labels(worker).set(0)
+        self._up.labels(worker).dec()
 
 
 class InferenceMetrics:

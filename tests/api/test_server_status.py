@@ -28,7 +28,7 @@ from tests.support.serving import add_language_model, idle_job, serving
 
 STATUS = """{ server { resumesJobs status { startedAt memoryBytes queuedJobs waitingInteractiveRequests
   artifactBytes artifactBytesByKind { kind byteSize } artifactsMeasuredAt artifactByteLimit freeBytes
-  workers { lanes isRunning device interactiveRequests memoryBytes acceleratorMemoryBytes
+  workers { lanes isRunning gpu device interactiveRequests memoryBytes acceleratorMemoryBytes
             busyWith { id title } languageModels { name } } } } }"""
 
 
@@ -102,8 +102,8 @@ async def test_the_status_has_workers_with_what_they_do_the_queue_and_the_disk(s
     server.supervisor._runs[job.id] = runs[0]
     assert isinstance(server.executor, FakeExecutor)
     server.executor.states = [
-        WorkerState(["interactive"], None, None, [], [], None),
-        WorkerState(["jobs"], os.getpid(), "cuda:0", runs, [model.id, "lm_deleted"], 5_000_000_000),
+        WorkerState(["interactive"], None, None, None, [], [], None),
+        WorkerState(["jobs"], os.getpid(), "3", "cuda:0", runs, [model.id, "lm_deleted"], 5_000_000_000),
     ]
     (server.settings.artifact_dir / "orphans").mkdir()
     (server.settings.artifact_dir / "orphans" / "file").write_bytes(b"x" * 1234)
@@ -116,6 +116,7 @@ async def test_the_status_has_workers_with_what_they_do_the_queue_and_the_disk(s
     assert idle == {
         "lanes": ["interactive"],
         "isRunning": False,
+        "gpu": None,
         "device": None,
         "interactiveRequests": 0,
         "memoryBytes": None,
@@ -127,6 +128,7 @@ async def test_the_status_has_workers_with_what_they_do_the_queue_and_the_disk(s
     assert busy == {
         "lanes": ["jobs"],
         "isRunning": True,
+        "gpu": "3",
         "device": "cuda:0",
         "interactiveRequests": 2,
         "acceleratorMemoryBytes": 5_000_000_000,

@@ -133,3 +133,58 @@ async def test_jobs_of_one_moment_come_in_the_order_in_which_they_were_added(
         first = await queue.next_of(session, "jobs")
     assert first is not None and first.id == "job_c"
     assert len({one.queued_at for one in added}) == 3
+
+
+def touching(kind: str, result: str, run: str | None = None, **columns: Any) -> Job:
+    """Return a job that works on one artifact and reads a run."""
+    request = {} if run is None else {"activation_run_id": run}
+    return job(id=f"job_{kind}", result_id=result, request=request, **columns)
+
+
+async def test_jobs_that_touch_other_artifacts_begin_before_one_that_has_to_wait(database: Database) -> None:
+    rows = [
+        touching("index", "sae_a", "run_r", status=JobStatus.CANCELING),
+        touching("evaluation", "sae_a"),
+        touching("training", "sae_b", "run_r"),
+        touching("capture", "run_r", "run_r"),
+        touching("training_later", "sae_c", "run_r"),
+        touching("another_capture", "run_s", "run_s"),
+        touching("load", "lm_x", lane="interactive"),
+    ]
+    for row in rows:
+        status = row.status
+        async with database.write() as session:
+            await queue.add(session, row)
+            row.status = status
+
+    async def begun() -> list[str]:
+        """Begin all jobs that may, and return their IDs in that order."""
+        found = list[str]()
+        async with database.write() as session:
+            while (first := await queue.next_of(session, "jobs")) is not None:
+                first.status = JobStatus.RUNNING
+                await session.flush()
+                found.append(first.id)
+        return found
+
+    async def end(*kinds: str) -> None:
+        async with database.write() as session:
+            for kind in kinds:
+                (await session.get_one(Job, f"job_{kind}")).status = JobStatus.SUCCEEDED
+
+    # The capture writes the run that the training and the index read; who reads it later waits for it.
+    assert await begun() == ["job_training", "job_another_capture"]
+    await end("index")
+    assert await begun() == ["job_evaluation"]
+    await end("training")
+    assert await begun() == ["job_capture"]
+    await end("evaluation")
+    assert await begun() == []
+    await end("capture")
+    assert await begun() == ["job_training_later"]
+
+
+async def test_the_advice_is_of_the_running_job_that_ends_first(database: Database) -> None:
+    running = {"status": JobStatus.RUNNING, "started_at": now()}
+    await add(database, job(), *(job(eta_seconds=eta, **running) for eta in (900.0, 41.5, 77.0)))
+    assert await advice(database) == 42

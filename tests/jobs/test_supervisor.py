@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gql_server.artifacts.disk import FULL
 from gql_server.artifacts.manifest import Manifest, ManifestDataset, ManifestLanguageModel
 from gql_server.errors import Conflict, NotFound
-from gql_server.jobs import queue, supervisor, transitions
+from gql_server.jobs import event_log, queue, supervisor, transitions
 from gql_server.jobs.executor import TaskCanceled, TaskFailure, TaskRun, WorkerLost, WorkerOutOfMemory
 from gql_server.jobs.supervisor import STOPPED
 from gql_server.protocol.events import (
@@ -27,17 +27,18 @@ from gql_server.protocol.events import (
 from gql_server.protocol.results import (
     TrainResult,
 )
-from gql_server.protocol.tasks import CaptureActivations, Task, TrainSae
+from gql_server.protocol.tasks import CaptureActivations, IndexNeurons, Task, TrainSae
 from gql_server.protocol.wire import TaskFailed
-from gql_server.services import activation_runs, jobs, saes
+from gql_server.services import activation_runs, jobs, neuron_indexes, saes
 from gql_server.services.app_context import AppContext
+from gql_server.services.requests import IndexRequest
 from gql_server.services.startup import INTERRUPTED, reconcile
 from models import ActivationRun, Job, JobEvent, NeuronIndex, Sae, TrainingPoint as TrainingPointRow
 from models.enums import ArtifactStatus, JobEventType, JobKind, JobStatus
 from tests.support.fake_executor import FakeExecutor
 from tests.support.job_logs import ended
 from tests.support.requests import capture_request, train_request
-from tests.support.serving import add_language_model, add_run, serving
+from tests.support.serving import add_language_model, add_run, add_sae, serving
 from tests.support.task_scripts import TRAINING_CONFIG, capture_result, succeed
 
 
@@ -559,3 +560,65 @@ async def test_an_attempt_of_an_earlier_server_does_not_end_before_it_began(
         async with server.database.read() as session:
             job = await session.get_one(Job, job_id)
     assert (job.status, job.finished_at) == (JobStatus.INTERRUPTED, job.started_at)
+
+
+async def begun(executor: FakeExecutor, n_tasks: int) -> None:
+    """Wait until so many tasks have been handed to workers."""
+    async with asyncio.timeout(20):
+        while len(executor.tasks) < n_tasks:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def statuses(server: AppContext, *ids: str) -> list[JobStatus]:
+    async with server.database.read() as session:
+        return [(await session.get_one(Job, id)).status for id in ids]
+
+
+async def test_as_many_jobs_run_at_once_as_there_are_workers(tmp_path: Path) -> None:
+    executor = FakeExecutor()
+    async with serving(tmp_path, executor, job_workers=2) as server:
+        run = await add_run(server, await add_language_model(server))
+        launched = [(await saes.train(server, train_request(run.id))).job for _ in range(4)]
+        ids = [job.id for job in launched]
+        await begun(executor, 2)
+        await asyncio.sleep(0.1)
+        running, queued = JobStatus.RUNNING, JobStatus.QUEUED
+        assert await statuses(server, *ids) == [running, running, queued, queued]
+        await jobs.cancel(server, ids[1])
+        await begun(executor, 3)
+        assert await statuses(server, *ids) == [running, JobStatus.CANCELED, running, queued]
+        await jobs.cancel(server, ids[0])
+        await begun(executor, 4)
+        trained = [task.sae_id for _, task in executor.tasks if isinstance(task, TrainSae)]
+    assert set(trained[:2]) == {job.result_id for job in launched[:2]}
+    assert trained[2:] == [job.result_id for job in launched[2:]]
+
+
+async def test_jobs_of_one_sae_run_one_after_the_other_though_a_worker_is_free(tmp_path: Path) -> None:
+    executor = FakeExecutor()
+    async with serving(tmp_path, executor, job_workers=3) as server:
+        run = await add_run(server, await add_language_model(server))
+        sae, another = await add_sae(server, run), await add_sae(server, run)
+        asked = [
+            IndexRequest(one.id, None, n, None, None, None) for n, one in enumerate((sae, sae, another), 1)
+        ]
+        ids = [(await neuron_indexes.index(server, request)).job.id for request in asked]
+        await begun(executor, 2)
+        await asyncio.sleep(0.1)
+        assert await statuses(server, *ids) == [JobStatus.RUNNING, JobStatus.QUEUED, JobStatus.RUNNING]
+        await jobs.cancel(server, ids[0])
+        await begun(executor, 3)
+        tasks = [task for _, task in executor.tasks]
+    assert isinstance(tasks[2], IndexNeurons) and tasks[2].top_texts_per_neuron == 2
+
+
+async def test_a_job_that_another_process_asks_to_stop_is_stopped(tmp_path: Path) -> None:
+    executor = FakeExecutor()
+    async with serving(tmp_path, executor) as server:
+        lm = await add_language_model(server)
+        job_id = (await activation_runs.capture(server, capture_request(lm.id))).job.id
+        await begun(executor, 1)
+        async with server.database.write() as session:
+            job = await session.get_one(Job, job_id)
+            await event_log.append_status(session, job, JobStatus.CANCELING)
+        assert (await ended(server, job_id)).status == JobStatus.CANCELED

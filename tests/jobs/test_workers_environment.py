@@ -1,5 +1,6 @@
 """What workers inherit from the server."""
 
+import os
 import time
 from pathlib import Path
 
@@ -21,3 +22,21 @@ def test_workers_know_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         while (worker := server.worker("jobs")) is None:
             time.sleep(0.05)
         assert token not in Path(f"/proc/{worker}/environ").read_text()
+
+
+def test_each_job_worker_sees_the_gpu_that_is_its_own(tmp_path: Path) -> None:
+    uuid = "GPU-5a4b3c2d-1e0f-9a8b-7c6d-5e4f3a2b1c0d"
+    settings = {"JOB_WORKERS": "3", "JOB_WORKER_GPUS": f"4,{uuid}", "WORKER_DEVICE": "cpu"}
+    with server_process(tmp_path, WARM_UP="true", **settings) as server:
+        while len(workers := server.workers("jobs")) < 3:
+            time.sleep(0.05)
+        (interactive,) = server.workers("interactive")
+        environments = [_environment(pid) for pid in (interactive, *workers)]
+    seen = [environment.get("CUDA_VISIBLE_DEVICES") for environment in environments]
+    assert seen == [os.environ.get("CUDA_VISIBLE_DEVICES"), "4", uuid, "4"]
+    assert all(environment.get("PATH") == os.environ["PATH"] for environment in environments)
+
+
+def _environment(pid: int) -> dict[str, str]:
+    parts = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return dict(part.split("=", 1) for part in parts if "=" in part)

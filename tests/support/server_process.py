@@ -38,9 +38,14 @@ class RunningServer:
 
     def worker(self, lane: str) -> int | None:
         """Return the process ID of a lane's worker, if it runs."""
+        return next(iter(self.workers(lane)), None)
+
+    def workers(self, lane: str) -> list[int]:
+        """Return the process IDs of a lane's workers that run, in the order in which they are told of."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         commands = {int(child): _command_of(child) for child in children}
-        return next((pid for pid, command in commands.items() if lane in command), None)
+        found = [pid for pid, command in commands.items() if lane in command]
+        return sorted(found, key=lambda pid: _board_place(commands[pid]))
 
 
 @contextmanager
@@ -81,6 +86,12 @@ def _command_of(pid: str) -> list[str]:
         return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     except OSError:
         return []  # It has just ended.
+
+
+def _board_place(command: list[str]) -> int:
+    """Return which of the workers it is; 0 of one that is for both lanes."""
+    places = [part.partition("=")[2] for part in command if part.startswith("--board-place=")]
+    return int(places[0]) if places else 0
 
 
 def _free_port() -> int:

@@ -217,7 +217,8 @@ def main() -> None:
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--idle-unload-seconds", type=float, default=900)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--lane-board", type=int)
+    parser.add_argument("--board", type=int)
+    parser.add_argument("--board-place", type=int, default=0)
     parser.add_argument("--device")
     parser.add_argument("--matmul-precision", default="highest")
     parser.add_argument("--low-priority", action="store_true")
@@ -244,7 +245,7 @@ def main() -> None:
     # What computes waits for no network: downloads come before it, in processes of their own.
     os.environ["HF_HUB_OFFLINE"] = "1"
     make_runner = partial(_task_runner, options.device, options.matmul_precision)
-    make_sharing = partial(_thread_waits, options.lane_board, options.lanes)
+    make_sharing = partial(_thread_waits, options.board, options.board_place, options.lanes)
     Worker(channel, make_runner, options.idle_unload_seconds, make_sharing, _held_bytes).serve()
 
 
@@ -272,12 +273,12 @@ def _held_bytes() -> int | None:
     return held_bytes()
 
 
-def _thread_waits(descriptor: int | None, lanes: str) -> Sharing:
-    from gql_server.compute.worker.lane_board import LaneBoard
+def _thread_waits(descriptor: int | None, place: int, lanes: str) -> Sharing:
     from gql_server.compute.worker.thread_waits import ThreadWaits  # It imports torch.
+    from gql_server.compute.worker.worker_board import WorkerBoard
 
     lane: Lane = "jobs" if lanes == "jobs" else "interactive"
-    return ThreadWaits(None if descriptor is None else LaneBoard(descriptor, lane), lane)
+    return ThreadWaits(None if descriptor is None else WorkerBoard(descriptor, place), lane)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import time
 
 import torch
 
-from gql_server.compute.worker.lane_board import LaneBoard
 from gql_server.compute.worker.processors import OtherProcesses, allowed_processors
+from gql_server.compute.worker.worker_board import WorkerBoard
 from gql_server.protocol.wire import Lane
 
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -31,8 +31,8 @@ _ELEMENTS = 200_000
 class ThreadWaits:
     """Changes it between one step of a task and the next, by who else computes."""
 
-    def __init__(self, board: LaneBoard | None, lane: Lane) -> None:
-        """``board`` is shared with the other lane's worker; None: there is none."""
+    def __init__(self, board: WorkerBoard | None, lane: Lane) -> None:
+        """``board`` is shared with the other workers; None: there are none."""
         self._board, self._lane = board, lane
         self._others = OtherProcesses()
         self._taken = False
@@ -51,14 +51,13 @@ class ThreadWaits:
 
     def adjust(self) -> None:
         """Have threads wait as suits who computes now."""
-        self._short.set(self._taken_by_others() or (self._board is not None and self._board.other_computes()))
+        self._short.set(self._taken_by_others() or (self._board is not None and self._board.others_compute()))
 
     def _taken_by_others(self) -> bool:
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + _SECONDS_BETWEEN_LOOKS
-            other = None if self._board is None else self._board.other_process()
-            workers = [os.getpid(), *filter(None, [other])]
+            workers = [os.getpid(), *([] if self._board is None else self._board.other_processes())]
             self._taken = self._others.processors(workers) >= _TAKEN_PROCESSORS
         return self._taken
 

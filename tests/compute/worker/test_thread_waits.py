@@ -1,4 +1,4 @@
-"""How the threads of two workers on the same processors wait."""
+"""How the threads of workers on the same processors wait."""
 
 import os
 import struct
@@ -9,45 +9,58 @@ from collections.abc import Iterator
 
 import pytest
 
-from gql_server.compute.worker.lane_board import LaneBoard
 from gql_server.compute.worker.processors import OtherProcesses, allowed_processors
 from gql_server.compute.worker.thread_waits import ShortSpins, ThreadWaits
-from gql_server.protocol.wire import LANE_BOARD_BYTES, Lane
+from gql_server.compute.worker.worker_board import WorkerBoard
+from gql_server.protocol.wire import BOARD_PLACE_BYTES, Lane
+
+INTERACTIVE, JOBS, MORE_JOBS = range(3)
+"""Places on the board."""
 
 
 @pytest.fixture
 def descriptor() -> Iterator[int]:
     with tempfile.TemporaryFile() as file:
-        file.truncate(LANE_BOARD_BYTES)
+        file.truncate(3 * BOARD_PLACE_BYTES)
         yield file.fileno()
 
 
-def test_a_lane_sees_when_the_other_computes_and_in_which_process(descriptor: int) -> None:
-    jobs, interactive = LaneBoard(descriptor, "jobs"), LaneBoard(descriptor, "interactive")
-    assert (jobs.other_computes(), interactive.other_computes()) == (False, False)
-    jobs.say(60)
-    assert (jobs.other_computes(), interactive.other_computes()) == (False, True)
-    assert interactive.other_process() == os.getpid()
-    jobs.say(0)
-    assert not interactive.other_computes()
+def test_a_worker_sees_when_others_compute_and_in_which_processes(descriptor: int) -> None:
+    interactive, *job_workers = (WorkerBoard(descriptor, place) for place in range(3))
+    for jobs, other in (job_workers, job_workers[::-1]):
+        assert not any(worker.others_compute() for worker in (interactive, *job_workers))
+        jobs.say(60)
+        assert (jobs.others_compute(), other.others_compute(), interactive.others_compute()) == (
+            False,
+            True,
+            True,
+        )
+        jobs.say(0)
+    assert interactive.other_processes() == 2 * [os.getpid()]
+    assert not interactive.others_compute()
+
+
+def test_who_has_not_started_is_no_process(descriptor: int) -> None:
+    WorkerBoard(descriptor, JOBS)
+    assert WorkerBoard(descriptor, INTERACTIVE).other_processes() == [os.getpid()]
 
 
 def test_what_a_killed_worker_said_last_does_not_hold_for_long(
     descriptor: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed, other = LaneBoard(descriptor, "jobs"), LaneBoard(descriptor, "interactive")
+    killed, other = WorkerBoard(descriptor, 0), WorkerBoard(descriptor, 1)
     killed.say(3)
-    then = struct.unpack_from("=q", os.pread(descriptor, LANE_BOARD_BYTES, 0))[0]
-    monkeypatch.setattr("gql_server.compute.worker.lane_board.time.monotonic_ns", lambda: then - 1)
-    assert other.other_computes()
-    monkeypatch.setattr("gql_server.compute.worker.lane_board.time.monotonic_ns", lambda: then + 1)
-    assert not other.other_computes()
+    then = struct.unpack_from("=q", os.pread(descriptor, 8, 0))[0]
+    monkeypatch.setattr("gql_server.compute.worker.worker_board.time.monotonic_ns", lambda: then - 1)
+    assert other.others_compute()
+    monkeypatch.setattr("gql_server.compute.worker.worker_board.time.monotonic_ns", lambda: then + 1)
+    assert not other.others_compute()
 
 
-def test_a_lanes_next_process_begins_at_rest(descriptor: int) -> None:
-    LaneBoard(descriptor, "jobs").say(60)
-    LaneBoard(descriptor, "jobs")
-    assert not LaneBoard(descriptor, "interactive").other_computes()
+def test_a_workers_next_process_begins_at_rest(descriptor: int) -> None:
+    WorkerBoard(descriptor, JOBS).say(60)
+    WorkerBoard(descriptor, JOBS)
+    assert not WorkerBoard(descriptor, INTERACTIVE).others_compute()
 
 
 @pytest.fixture
@@ -58,19 +71,23 @@ def short(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return found
 
 
-@pytest.mark.parametrize(("lane", "other"), [("jobs", "interactive"), ("interactive", "jobs")])
-def test_waits_follow_what_the_other_lane_does(
-    descriptor: int, lane: Lane, other: Lane, short: list[bool], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("place", "other"), [(JOBS, INTERACTIVE), (INTERACTIVE, JOBS), (JOBS, MORE_JOBS)])
+def test_waits_follow_what_other_workers_do(
+    descriptor: int, place: int, other: int, short: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(OtherProcesses, "processors", lambda self, without: 0.0)
-    here = ThreadWaits(LaneBoard(descriptor, lane), lane)
-    there = ThreadWaits(LaneBoard(descriptor, other), other)
+    here = ThreadWaits(WorkerBoard(descriptor, place), _lane(place))
+    there = ThreadWaits(WorkerBoard(descriptor, other), _lane(other))
     for event in (here.announce, there.announce, here.announce):
         event()
         here.adjust()
-    LaneBoard(descriptor, other)  # Its next process, at rest.
+    WorkerBoard(descriptor, other)  # Its next process, at rest.
     here.adjust()
     assert short == [False, True, True, False]
+
+
+def _lane(place: int) -> Lane:
+    return "interactive" if place == INTERACTIVE else "jobs"
 
 
 def test_waits_follow_what_other_programs_do_with_one_worker_too(
