@@ -206,6 +206,13 @@ class CaptureActivationsInput:
     dtype: FloatType = strawberry.field(
         default=FloatType.FLOAT32, description="Precision to store the activations in."
     )
+    parts: int = strawberry.field(
+        default=1,
+        description=(
+            "Into how many parts the texts are divided, for as many job workers as are free"
+            " (GQL_SERVER_JOB_WORKERS); the run is the same, bit by bit."
+        ),
+    )
     idempotency_key: str | None = strawberry.field(
         description=(
             "A second request with the same key returns the first one's job; with the key but another"

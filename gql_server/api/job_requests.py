@@ -77,6 +77,7 @@ class CaptureRequest(JobRequest):
     max_length: int | None = strawberry.field(description="As CaptureActivationsInput.maxLength.")
     long_texts: LongTexts | None = strawberry.field(description="As CaptureActivationsInput.longTexts.")
     dtype: FloatType | None = strawberry.field(description="As CaptureActivationsInput.dtype.")
+    parts: int = strawberry.field(description="As CaptureActivationsInput.parts.")
 
     @field
     def activation_run(self) -> ActivationRunRef | None:

@@ -146,6 +146,9 @@ class RunPlan(msgspec.Struct, frozen=True):
 
     manifest: Manifest
     batches: list[PlannedBatch]
+    tokens_per_pass: int | None = None
+    """Which texts go through the model together depends on it, and so do the last bits of what is stored;
+    None in plans of earlier versions, where it depends on the device."""
 
 
 class _PlanOutline(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
 """How far a job is, as its row and its events have it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gql_server.protocol.events import Event, Progress, Stage
@@ -15,6 +15,35 @@ def newest(events: Sequence[Event]) -> list[Event]:
             last.pop(type(event), None)
             last[type(event)] = event
     return list(last.values())
+
+
+class Together:
+    """Adds up what tasks tell that do one thing side by side."""
+
+    def __init__(self) -> None:
+        self._newest: dict[int, Progress] = {}
+
+    def of(self, place: int) -> Callable[[Event], Event]:
+        """Return what makes of an event of one of them that of all."""
+
+        def added(event: Event) -> Event:
+            if not isinstance(event, Progress):
+                return event
+            self._newest[place] = event
+            all_of_them = self._newest.values()
+            return Progress(
+                sum(one.completed for one in all_of_them),
+                event.total,
+                sum(one.rate_per_second or 0.0 for one in all_of_them) or None,
+                event.stage,
+            )
+
+        return added
+
+
+def unchanged(event: Event) -> Event:
+    """Return an event of a task that does a thing alone."""
+    return event
 
 
 def take_in(job: Job, event: Progress | Stage) -> None:

@@ -3,7 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -92,7 +93,8 @@ class Supervisor:
         self._turns = {lane: asyncio.Semaphore(slots[lane]) for lane in LANES}
         self._beside: set[asyncio.Task[None]] = set()
         """Jobs that are not done by a slot's loop."""
-        self._runs: dict[str, TaskRun] = {}
+        self._runs: dict[TaskRun, str] = {}
+        """The tasks of jobs that are being done, and the jobs' IDs."""
         self._began: dict[str, float] = {}
         """When running attempts began, on the monotonic clock."""
         self._loops: dict[_Slot, asyncio.Task[None]] = {}
@@ -122,8 +124,8 @@ class Supervisor:
                 logger.error("lane ended badly", exc_info=outcome)
 
     @property
-    def runs(self) -> Mapping[str, TaskRun]:
-        """The tasks of the jobs that are being done, by the job's ID."""
+    def runs(self) -> Mapping[TaskRun, str]:
+        """The tasks of jobs that are being done, and the jobs' IDs."""
         return self._runs
 
     def lanes_running(self) -> dict[Lane, bool]:
@@ -149,7 +151,7 @@ class Supervisor:
         """Stop tasks here whose jobs another process has asked to stop."""
         while True:
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
-            here = {*self._getting_ready, *(id for id, run in self._runs.items() if not run.cancel_requested)}
+            here = {*self._getting_ready, *(id for run, id in self._runs.items() if not run.cancel_requested)}
             if not here:
                 continue
             try:
@@ -167,8 +169,7 @@ class Supervisor:
         if getting is not None:
             getting.cancel()
             return
-        run = self._runs.get(job_id)
-        if run is not None:
+        for run in [run for run, id in self._runs.items() if id == job_id and not run.cancel_requested]:
             await self._executor.cancel(run)
 
     async def _serve(self, slot: _Slot) -> None:
@@ -277,14 +278,60 @@ class Supervisor:
     async def _do(self, job_id: str, lane: Lane, task: Task) -> JobStatus:
         """Have a task done, write down what happens, and return how the job has ended."""
         try:
-            run = self._runs[job_id] = await self._executor.start(lane, task)
-            await self._cancel_if_asked_meanwhile(job_id, run)
-            await self._follow_or_cancel(job_id, run)
-            return await self._succeed(job_id, await run.result())
+            for step in task.steps():
+                await self._do_side_by_side(job_id, lane, step)
+            return await self._succeed(job_id, await self._do_one(job_id, lane, task, progress.unchanged))
         except TaskEnded as ended:
             return await self._end(job_id, *self._how(ended))
+
+    async def _do_one(self, job_id: str, lane: Lane, task: Task, told: Callable[[Event], Event]) -> Result:
+        """Have one of a job's tasks done; ``told`` makes of its events what is to be written down.
+
+        Raises:
+            TaskEnded: It has ended without a result.
+        """
+        run = await self._executor.start(lane, task)
+        self._runs[run] = job_id
+        try:
+            await self._cancel_if_asked_meanwhile(job_id, run)
+            await self._follow_or_cancel(job_id, run, told)
+            return await run.result()
         finally:
-            self._runs.pop(job_id, None)
+            del self._runs[run]
+
+    async def _do_side_by_side(self, job_id: str, lane: Lane, tasks: Sequence[Task]) -> None:
+        """Have tasks done in the job's own turn, and in others as long as they are free.
+
+        Raises:
+            TaskEnded: One has ended without a result; the others have been stopped.
+        """
+        together, turns = progress.Together(), self._turns[lane]
+        waiting = deque((task, together.of(place)) for place, task in enumerate(tasks))
+        doing: dict[asyncio.Task[Result], bool] = {}
+        """Tasks under way, and whether each has a turn beside the job's."""
+        try:
+            while waiting or doing:
+                while waiting and (all(doing.values()) or not turns.locked()):
+                    is_beside = not all(doing.values())
+                    if is_beside:
+                        await turns.acquire()
+                    doing[asyncio.create_task(self._do_one(job_id, lane, *waiting.popleft()))] = is_beside
+                done, _ = await asyncio.wait(
+                    doing, timeout=LOOK_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                for one in done:
+                    if doing.pop(one):
+                        turns.release()
+                    await one
+        finally:
+            while doing:
+                # Again and again: one may just be handed to a worker.
+                await self._stop(job_id)
+                done, _ = await asyncio.wait(doing, timeout=LOOK_AGAIN_SECONDS)
+                for one in done:
+                    one.exception()  # Retrieved: the first one's is raised.
+                    if doing.pop(one):
+                        turns.release()
 
     async def _get_ready(self, job_id: str, lane: Lane, downloads: Sequence[Task]) -> None:
         """Have downloads done, and wait for the job's turn in its lane, which it has afterwards.
@@ -316,9 +363,9 @@ class Supervisor:
             await _to_its_end(self._record(job_id, [Stage(WAITING, 0, None)]))
         await self._turns[lane].acquire()
 
-    async def _follow_or_cancel(self, job_id: str, run: TaskRun) -> None:
+    async def _follow_or_cancel(self, job_id: str, run: TaskRun, told: Callable[[Event], Event]) -> None:
         try:
-            await self._follow(job_id, run)
+            await self._follow(job_id, run, told)
         except Exception:
             # Nobody listens to the task any more: it must not go on in the worker.
             await self._executor.cancel(run)
@@ -332,11 +379,14 @@ class Supervisor:
         async with self._database.read() as session:
             return (await session.get_one(Job, job_id)).status == JobStatus.CANCELING
 
-    async def _follow(self, job_id: str, run: TaskRun) -> None:
+    async def _follow(
+        self, job_id: str, run: TaskRun, told: Callable[[Event], Event] = progress.unchanged
+    ) -> None:
         """Write down what the task tells; of progress the newest, no more often than the interval."""
         held: list[Event] = []
         written = -math.inf
-        async for events in run.batches():
+        async for batch in run.batches():
+            events = [told(event) for event in batch]
             kept: list[Event] = [event for event in events if not isinstance(event, Progress | Stage)]
             held = progress.newest([*held, *events])
             # Not the time of day, which may be set back.

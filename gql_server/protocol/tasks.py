@@ -35,6 +35,10 @@ class Task(Message, frozen=True):
         """Return what gets the files of an SAE of the Hub that have to be here before it begins."""
         return None
 
+    def steps(self) -> list[list["Task"]]:
+        """Return what is to be done before it, step by step; the tasks of a step may go side by side."""
+        return []
+
     def subject(self) -> dict[str, str]:
         """Return the IDs of what it is about, as log lines name them; an SAE and its run say which model."""
         found: dict[str, str] = {}
@@ -98,6 +102,38 @@ class CaptureActivations(TextsTask, frozen=True):
     long_texts: Literal["TRUNCATE", "SPLIT"] = "TRUNCATE"
     """Of texts with more than max_length tokens, capture the beginning, or all in pieces."""
     attempt: int = 1
+    parts: int = 1
+    """Into how many the forward passes are divided; the task itself does what of these is missing."""
+
+    def steps(self) -> list[list[Task]]:
+        """Return the plan and the parts, where there are several."""
+        parts = [CapturePart(self, part) for part in range(self.parts)]
+        return [[PlanCapture(self)], [*parts]] if self.parts > 1 else []
+
+
+class CaptureStep(Task, frozen=True):
+    """Base of what comes before a capture in several parts."""
+
+    capture: CaptureActivations
+
+    def language_model_needed(self) -> LanguageModelSource | None:
+        """Return the capture's."""
+        return self.capture.language_model
+
+    def subject(self) -> dict[str, str]:
+        """Return the capture's."""
+        return self.capture.subject()
+
+
+class PlanCapture(CaptureStep, frozen=True):
+    """Write the plan of a capture, unless an earlier attempt has. Result: Done."""
+
+
+class CapturePart(CaptureStep, frozen=True):
+    """Store those batches of a planned capture that are one part's. Result: Done."""
+
+    part: int
+    """Which one, from 0."""
 
 
 SNAPSHOT_FILE = "snapshot.pt"

@@ -39,6 +39,8 @@ from models.enums import ArtifactStatus, FloatType, JobKind, JobStatus, LongText
 log = structlog.get_logger(__name__)
 
 MAX_OFFSET = 2**31 - 1
+MAX_PARTS = 64
+"""Of a capture: as many as there may be job workers."""
 BYTES_PER_VALUE = {FloatType.FLOAT32: 4, FloatType.FLOAT16: 2, FloatType.BFLOAT16: 2}
 
 
@@ -83,6 +85,7 @@ async def capture(server: AppContext, request: CaptureRequest) -> Launched:
                 "activation_run_id": run_id,
                 "hub_dataset": dataset_staging.hub_dataset(request.dataset),
                 "layers": layers,
+                "parts": request.parts,
             },
             makes=run,
             check=check,
@@ -94,6 +97,7 @@ def _check(settings: Settings, request: CaptureRequest, language_model: Language
     checks.name("name", request.name)
     checks.idempotency_key(request.idempotency_key)
     checks.whole_number("batchSize", request.batch_size, 1, settings.max_batch_size)
+    checks.whole_number("parts", request.parts, 1, MAX_PARTS)
     longest = min(settings.max_length, language_model.context_length or settings.max_length)
     checks.whole_number("maxLength", request.max_length, 1, longest)
     checks.whole_number("sampleOffset", request.sample_offset, 0, MAX_OFFSET)
@@ -214,7 +218,8 @@ class CaptureHandler(ArtifactHandler[CaptureActivations, CaptureResult, Activati
         asked = ("batch_size", "max_length", "long_texts", "dtype", "sample_offset", "sample_limit")
         return JobDescription(
             f"Capture {what} of {about.language_model_name}{texts}",
-            {"layers": layers} | {name: getattr(run, name) if run else None for name in asked},
+            {"layers": layers, "parts": job.request.get("parts", 1)}
+            | {name: getattr(run, name) if run else None for name in asked},
         )
 
     async def task_of(self, session: AsyncSession, job: Job, run: ActivationRun) -> CaptureActivations:
@@ -241,6 +246,8 @@ class CaptureHandler(ArtifactHandler[CaptureActivations, CaptureResult, Activati
             artifact_dir=str(self._settings.artifact_dir.resolve()),
             max_artifact_bytes=self._settings.max_artifact_bytes,
             attempt=job.attempt,
+            # A job of an earlier version asks for none.
+            parts=job.request.get("parts", 1),
         )
 
     async def complete(

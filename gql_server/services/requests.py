@@ -97,6 +97,7 @@ class CaptureRequest:
     dtype: FloatType
     idempotency_key: str | None
     long_texts: LongTexts = LongTexts.TRUNCATE
+    parts: int = field(default=1, metadata=ADDED)
 
 
 @dataclass(frozen=True)

@@ -92,8 +92,7 @@ class ServerMonitor:
 
     async def _look(self, server: "AppContext") -> ServerStatus:
         await self._measure(server)
-        jobs = server.supervisor.runs
-        by_run = {run: job_id for job_id, run in jobs.items()}
+        by_run = server.supervisor.runs
         workers, n_begun = [], 0
         for state in server.executor.workers():
             begun = [run for run in state.runs if run.begun]

@@ -99,7 +99,7 @@ async def test_the_status_has_workers_with_what_they_do_the_queue_and_the_disk(s
     runs = [TaskRun() for _ in range(4)]
     for run in runs[:3]:
         run.begin()
-    server.supervisor._runs[job.id] = runs[0]
+    server.supervisor._runs[runs[0]] = job.id
     assert isinstance(server.executor, FakeExecutor)
     server.executor.states = [
         WorkerState(["interactive"], None, None, None, [], [], None),
@@ -109,7 +109,7 @@ async def test_the_status_has_workers_with_what_they_do_the_queue_and_the_disk(s
     (server.settings.artifact_dir / "orphans" / "file").write_bytes(b"x" * 1234)
     with server.in_use.by_request(), server.in_use.by_request(), server.in_use.by_request():
         found = (await ask(server, STATUS))["server"]
-    del server.supervisor._runs[job.id]
+    del server.supervisor._runs[runs[0]]
     status = found["status"]
     assert found["resumesJobs"] is True
     idle, busy = status["workers"]

@@ -1,6 +1,7 @@
 """Several job workers: jobs side by side that come to what they come to alone, each lost for itself."""
 
 import asyncio
+import json
 import os
 import signal
 from pathlib import Path
@@ -32,7 +33,7 @@ async def statuses(client: Api, jobs: list[str]) -> list[str]:
 async def reach(client: Api, jobs: list[str], wanted: list[str]) -> None:
     """Wait until jobs have these statuses."""
     async with asyncio.timeout(60):
-        while await statuses(client, jobs) != wanted:
+        while await statuses(client, jobs) != wanted:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
@@ -48,13 +49,17 @@ async def busy(client: Api, count: int) -> list[set[str]]:
 
 
 async def a_run(client: Api, model: Path) -> str:
+    return await capture(client, await load_model(client, str(model), "tiny"), sampleLimit=100)
+
+
+async def capture(client: Api, language_model: str, **more: Any) -> str:
+    """Capture a block; returns the run's ID."""
     given = {
-        "languageModelId": await load_model(client, str(model), "tiny"),
+        "languageModelId": language_model,
         "layers": [BLOCK],
         "dataset": {"builtIn": "PYTHON_REFERENCE"},
-        "sampleLimit": 100,
     }
-    run, _ = await client.run_job("captureActivations", input=("CaptureActivationsInput!", given))
+    run, _ = await client.run_job("captureActivations", input=("CaptureActivationsInput!", given | more))
     return run
 
 
@@ -98,6 +103,52 @@ async def test_what_is_trained_side_by_side_is_what_is_trained_alone(
     with server_process(tmp_path, MODEL_DIRS=str(tiny_model_dir), JOB_WORKERS="2") as server:
         async with api(server.url) as client:
             run = await a_run(client, tiny_model_dir)
-            alone = await checksums(client, [await train(client, run, 20, seed=1)])
-            together = await checksums(client, [await train(client, run, 20, seed=n) for n in (1, 1, 2)])
+            alone = await checksums(client, [await train(client, run, 4, seed=1)])
+            together = await checksums(client, [await train(client, run, 4, seed=n) for n in (1, 1, 2)])
     assert together[:2] == 2 * alone and together[2] != alone[0]
+
+
+async def test_a_capture_in_four_parts_is_the_same_run_and_goes_on_after_a_kill(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    with server_process(tmp_path, MODEL_DIRS=str(tiny_model_dir), JOB_WORKERS="2") as server:
+        async with api(server.url) as client:
+            model = await load_model(client, str(tiny_model_dir), "tiny")
+            single = await capture(client, model, batchSize=4)
+            launched = await client.do(
+                "captureActivations",
+                "... on JobLaunched { job { id result { ... on Node { id } } } }",
+                input=(
+                    "CaptureActivationsInput!",
+                    {
+                        "languageModelId": model,
+                        "layers": [BLOCK],
+                        "dataset": {"builtIn": "PYTHON_REFERENCE"},
+                        "batchSize": 4,
+                        "parts": 4,
+                    },
+                ),
+            )
+            job, divided = launched["job"]["id"], launched["job"]["result"]["id"]
+            having = await busy(client, 2)
+            assert having == [{job}, {job}]
+            os.kill(server.workers("jobs")[1], signal.SIGKILL)
+            assert (await client.follow(job))[-1]["status"] == "INTERRUPTED"
+            await client.do("retryJob", "__typename", id=("ID!", job))
+            events = await client.follow(job)
+            assert events[-1]["status"] == "SUCCEEDED"
+            again = [event.get("status") for event in events].index("INTERRUPTED")
+            fractions = [event["progress"]["fraction"] for event in events[again:] if "progress" in event]
+            assert len(fractions) > 3 and fractions == sorted(fractions)
+    first, second = (stored(tmp_path / "store" / "runs" / run, run) for run in (single, divided))
+    assert first == second
+
+
+def stored(directory: Path, run: str) -> dict[str, bytes | dict[str, Any]]:
+    """Return a run's tensors as they are, and its manifest without what every run has of its own."""
+    found: dict[str, bytes | dict[str, Any]] = {
+        str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*.safetensors")
+    }
+    assert len(found) > 100
+    manifest = json.loads((directory / "manifest.json").read_text().replace(run, "RUN"))
+    return found | {"manifest": manifest | {"created_at": None}}

@@ -25,9 +25,17 @@ from gql_server.protocol.events import (
     TrainingResumed,
 )
 from gql_server.protocol.results import (
+    Done,
     TrainResult,
 )
-from gql_server.protocol.tasks import CaptureActivations, IndexNeurons, Task, TrainSae
+from gql_server.protocol.tasks import (
+    CaptureActivations,
+    CapturePart,
+    IndexNeurons,
+    PlanCapture,
+    Task,
+    TrainSae,
+)
 from gql_server.protocol.wire import TaskFailed
 from gql_server.services import activation_runs, jobs, neuron_indexes, saes
 from gql_server.services.app_context import AppContext
@@ -622,3 +630,110 @@ async def test_a_job_that_another_process_asks_to_stop_is_stopped(tmp_path: Path
             job = await session.get_one(Job, job_id)
             await event_log.append_status(session, job, JobStatus.CANCELING)
         assert (await ended(server, job_id)).status == JobStatus.CANCELED
+
+
+class PartsExecutor(FakeExecutor):
+    """Plans and completes captures at once; their parts wait for the test."""
+
+    def __init__(self) -> None:
+        super().__init__(self._do)
+        self.parts: dict[int, TaskRun] = {}
+
+    def _do(self, task: Task, run: TaskRun) -> None:
+        match task:
+            case PlanCapture():
+                run.push(Log("planned"))
+                run.finish(Done())
+            case CapturePart():
+                self.parts[task.part] = run
+            case CaptureActivations():
+                run.finish(capture_result())
+
+    @property
+    def kinds(self) -> list[str]:
+        return [type(task).__name__ for _, task in self.tasks]
+
+
+async def capture_in_parts(server: AppContext, executor: PartsExecutor, n_begun: int) -> str:
+    """Launch a capture in four parts, and wait until so many of them have begun; returns the job's ID."""
+    request = dataclasses.replace(capture_request((await add_language_model(server)).id), parts=4)
+    launched = await activation_runs.capture(server, request)
+    await begun(executor, 1 + n_begun)
+    return str(launched.job.id)
+
+
+async def test_a_captures_parts_go_to_as_many_workers_as_are_free(tmp_path: Path) -> None:
+    executor = PartsExecutor()
+    async with serving(tmp_path, executor, job_workers=3) as server:
+        job_id = await capture_in_parts(server, executor, 3)
+        assert set(executor.parts) == {0, 1, 2}
+        executor.parts[0].push(Progress(1, 10, 2.0))
+        executor.parts[1].push(Progress(2, 10, 3.0))
+        executor.parts[0].push(Progress(4, 10, 2.5))
+        async for _ in jobs.watch(server, job_id, 0):
+            async with server.database.read() as session:
+                job = await session.get_one(Job, job_id)
+            if job.completed == 6:
+                break
+        assert (job.total, job.rate_per_second) == (10, 5.5)
+
+        # Who waits in the queue has the next turn that is free, before the last part.
+        run = await add_run(server, await add_language_model(server, "another"))
+        training = (await saes.train(server, train_request(run.id))).job.id
+        await asyncio.sleep(0.1)
+        assert await statuses(server, training) == [JobStatus.QUEUED]
+        executor.parts[1].finish(Done())
+        await begun(executor, 5)
+        assert executor.kinds[4:] == ["TrainSae"]
+        for part in (0, 2):
+            executor.parts[part].finish(Done())
+        await begun(executor, 6)
+        assert executor.kinds[5:] == ["CapturePart"] and set(executor.parts) == {0, 1, 2, 3}
+        executor.parts[3].finish(Done())
+        assert (await ended(server, job_id)).status == JobStatus.SUCCEEDED
+        events = [event async for event in jobs.watch(server, job_id, 0)]
+        messages = [event.payload["message"] for event in events if event.type == JobEventType.LOG]
+    assert messages == ["planned"] and executor.kinds[-1] == "CaptureActivations"
+
+
+async def test_one_worker_does_all_parts_one_after_the_other(tmp_path: Path) -> None:
+    executor = PartsExecutor()
+    async with serving(tmp_path, executor) as server:
+        job_id = await capture_in_parts(server, executor, 1)
+        for part in range(4):
+            await begun(executor, 2 + part)
+            await asyncio.sleep(0.05)
+            assert set(executor.parts) == {*range(part + 1)}
+            executor.parts[part].finish(Done())
+        assert (await ended(server, job_id)).status == JobStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "error"),
+    [
+        (None, JobStatus.CANCELED, None),
+        (TaskFailure(TaskFailed(1, "FAILED", "It broke.", [], "")), JobStatus.FAILED, "It broke."),
+        (WorkerLost("The worker went."), JobStatus.INTERRUPTED, "The worker went."),
+    ],
+)
+async def test_a_capture_whose_part_ends_badly_stops_the_others_and_frees_their_workers(
+    tmp_path: Path, outcome: TaskFailure | WorkerLost | None, status: JobStatus, error: str | None
+) -> None:
+    executor = PartsExecutor()
+    async with serving(tmp_path, executor, job_workers=3) as server:
+        job_id = await capture_in_parts(server, executor, 3)
+        if outcome is None:
+            await jobs.cancel(server, job_id)
+        else:
+            executor.parts[1].finish(outcome)
+        job = await ended(server, job_id)
+        assert (job.status, job.error) == (status, error)
+        for part in executor.parts.values():
+            assert part.cancel_requested or part is executor.parts[1]
+            await part.ended()
+        assert executor.kinds[-1] == "CapturePart"
+        run = await add_run(server, await add_language_model(server, "another"))
+        for _ in range(3):
+            await saes.train(server, train_request(run.id))
+        await begun(executor, 7)
+    assert executor.kinds[4:] == ["TrainSae"] * 3

@@ -77,6 +77,18 @@ async def test_tasks_are_done_in_order_and_what_is_printed_disturbs_nothing() ->
     assert events == [Log("task 7")]
 
 
+async def test_a_worker_that_is_just_being_started_counts_the_tasks_it_will_have() -> None:
+    async with worker() as process:
+        starting = [asyncio.create_task(process.start("interactive", do("a task"))) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert process.pid is None and process.task_count == 2
+        runs = [await one for one in starting]
+        assert process.task_count == 2
+        for run in runs:
+            await ends(run)
+        assert process.task_count == 0
+
+
 async def test_a_task_knows_how_many_wait_before_it() -> None:
     async with worker() as process:
         running = await process.start("interactive", do("until canceled"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from gql_server.artifacts.disk import check_free, used_bytes
-from gql_server.artifacts.manifest import NotFinite, PlannedBatch
+from gql_server.artifacts.manifest import NotFinite, PlannedBatch, RunPlan
 from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
 from gql_server.compute.capturing.batch_sizes import ForwardPass, joined, passes, tokens_per_pass
 from gql_server.compute.capturing.batch_writer import BatchWriter
@@ -38,6 +38,10 @@ class Room:
         limit = task.max_artifact_bytes
         self._bytes_left = None if limit is None else limit - used_bytes(Path(task.artifact_dir))
 
+    def divide(self, n_parts: int) -> None:
+        """Leave this part its share: none knows what the others have written."""
+        self._bytes_left = None if self._bytes_left is None else self._bytes_left // n_parts
+
     def take(self, n_bytes: int) -> None:
         """Raise OSError where the disk has no room for so much, TaskError where the limit has none."""
         check_free(self._directory, n_bytes, self._task.min_free_bytes)
@@ -50,7 +54,7 @@ class Room:
 
 
 class BatchCapture:
-    """Captures what is missing of a run."""
+    """Captures what is missing of a run, or of a part of it."""
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class BatchCapture:
         layers: Sequence[str],
         store: ActivationStore,
         token_ids: TokenIds,
-        batches: Sequence[PlannedBatch],
+        plan: RunPlan,
         check_weights: Callable[[], None],
     ) -> None:
         """Take the layers in the order in which they finish, the deepest last.
@@ -69,38 +73,52 @@ class BatchCapture:
         """
         self._check_weights = check_weights
         self._task, self._context, self._lm = task, context, lm
-        self._layers, self._store, self._token_ids, self._batches = layers, store, token_ids, batches
+        self._layers, self._store, self._token_ids, self._batches = layers, store, token_ids, plan.batches
         self._room = Room(task, store)
         self._device = model_device(lm)
         self._pad_id = padding_id(lm)
         self._special_ids = sorted(special_token_ids(lm))
         self._not_finite = NotFinite()
-        self._most_tokens = sum(sum(batch.lengths) for batch in batches)
+        self._most_tokens = sum(sum(batch.lengths) for batch in plan.batches)
+        self._max_tokens = plan.tokens_per_pass or tokens_per_pass(self._device)
+        self._stored = self._find_stored()
 
-    def run(self) -> None:
-        """Store every batch that is not there yet; a Progress event says that it is there to stay."""
-        stored = self._stored()
+    def tell_stored(self) -> None:
+        """Log which batches an earlier attempt has left, if any."""
+        if self._stored:
+            there = f"{len(self._stored):,} of {len(self._batches):,} batches are there"
+            self._context.emit(Log(f"Going on where an earlier attempt ended: {there}."))
+
+    def capture(self, part: int | None = None) -> None:
+        """Store every batch that is not there yet; a Progress event says that it is there to stay.
+
+        What goes through the model together is one part's as a whole, so that it goes so in any case.
+
+        Args:
+            part: Which of the task's parts, from 0; all of them if it is None.
+        """
+        groups = list(joined(self._batches, self._max_tokens))
+        if part is not None:
+            groups = groups[part :: self._task.parts]
+            self._room.divide(self._task.parts)
+        stored = self._stored.intersection(index for group in groups for index in group)
         progress = _Progress(self._batches, stored, self._context)
-        max_tokens = tokens_per_pass(self._device)
         with BatchWriter() as writer:
-            for group in joined(self._batches, max_tokens):
+            for group in groups:
                 missing = [index for index in group if index not in stored]
-                captured = self._capture(list(passes(self._batches, group, max_tokens)), missing)
+                if not missing:
+                    continue
+                captured = self._compute(list(passes(self._batches, group, self._max_tokens)), missing)
                 self._check_weights()
-                for index in group:
+                for index in missing:
                     self._context.check()
-                    self._put(writer, index, captured.pop(index, None))
+                    batch = captured.pop(index)
+                    writer.put(index, batch.arriving.n_bytes, partial(self._write, index, batch))
                     progress.report(writer.written())
             progress.report(writer.finish())
 
-    def _put(self, writer: BatchWriter, index: int, captured: CapturedBatch | None) -> None:
-        if captured is None:
-            writer.put(index, 0, _nothing)
-        else:
-            writer.put(index, captured.arriving.n_bytes, partial(self._write, index, captured))
-
-    def _stored(self) -> set[int]:
-        """Return which batches an earlier attempt has left, and say so."""
+    def _find_stored(self) -> set[int]:
+        """Return which batches an earlier attempt, or another part, has left."""
         stored = set()
         for index in self._store.list_run_batches(self._task.run_id):
             self._context.check()
@@ -108,19 +126,16 @@ class BatchCapture:
                 self._task.run_id, index, self._batches[index]
             ):
                 stored.add(index)
-        if stored:
-            there = f"{len(stored):,} of {len(self._batches):,} batches are there"
-            self._context.emit(Log(f"Going on where an earlier attempt ended: {there}."))
         return stored
 
-    def _capture(
+    def _compute(
         self, forward_passes: Sequence[ForwardPass], missing: Sequence[int]
     ) -> dict[int, CapturedBatch]:
-        """Run passes through the model and return the missing batches; no pass where there are none."""
+        """Run passes through the model and return the missing batches."""
         shapes = {index: _shape(self._batches[index]) for index in missing}
         detectors = [Detector(layer, DTYPES[self._task.dtype], shapes) for layer in self._layers]
         token_ids: dict[int, list[Ids]] = {index: [] for index in missing}
-        for one in forward_passes if missing else ():
+        for one in forward_passes:
             self._context.check()
             ids = self._ids(one)
             self._forward(one, ids, detectors)
@@ -178,26 +193,22 @@ class BatchCapture:
 
 
 class _Progress:
-    """Tells in texts how many batches are there."""
+    """Tells in texts how many batches are there, those that were stored before at once."""
 
     def __init__(self, batches: Sequence[PlannedBatch], stored: set[int], context: TaskContext) -> None:
-        self._batches, self._stored, self._context = batches, stored, context
+        self._batches, self._context = batches, context
         self._total = sum(len(batch.rows) for batch in batches)
-        self._completed = self._computed = 0
+        self._computed, self._before = 0, sum(len(batches[index].rows) for index in stored)
         self._start = time.monotonic()
+        if stored:
+            self._context.emit(Progress(self._before, self._total))
 
     def report(self, written: Iterable[int]) -> None:
         """Send an event for each batch that is there now."""
         for index in written:
-            n_texts = len(self._batches[index].rows)
-            self._completed += n_texts
-            self._computed += 0 if index in self._stored else n_texts
-            rate = self._computed / (time.monotonic() - self._start) if self._computed else None
-            self._context.emit(Progress(self._completed, self._total, rate))
-
-
-def _nothing() -> None:
-    """Write nothing: an earlier attempt has."""
+            self._computed += len(self._batches[index].rows)
+            rate = self._computed / (time.monotonic() - self._start)
+            self._context.emit(Progress(self._before + self._computed, self._total, rate))
 
 
 def _shape(batch: PlannedBatch) -> tuple[int, int]:

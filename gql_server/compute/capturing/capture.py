@@ -1,4 +1,4 @@
-"""Runs texts through a language model and stores what some of its layers put out."""
+"""Runs texts through a language model and stores what some of its layers put out, at once or in parts."""
 
 from pathlib import Path
 
@@ -31,6 +31,45 @@ def capture_activations(
     Batches that an earlier attempt has stored are kept. Raises TaskError where the input is at fault.
     """
     store = store or ActivationStore(Path(task.store_dir))
+    batches = _prepare(task, context, language_models, store)
+    if task.parts == 1:
+        batches.tell_stored()
+    batches.capture()
+    del batches
+    manifest = assemble(store.run_directory(task.run_id))
+    assert manifest is not None
+    write_manifest(store.manifest_path(task.run_id), manifest)
+    _log_end(manifest, context)
+    tell_non_finite(manifest, task, context)
+    return CaptureResult(
+        layers=[CapturedLayer(layer.name, layer.hidden_size or 0) for layer in manifest.layers],
+        dataset_sample_count=manifest.dataset.sample_count,
+        sample_count=manifest.sample_count,
+        batch_count=len(manifest.batches),
+        token_count=manifest.token_count,
+        byte_size=manifest.byte_size,
+        provenance=manifest.provenance,
+        dataset_skipped_count=manifest.dataset.skipped_row_count,
+        piece_count=manifest.piece_count,
+        truncated_text_count=manifest.truncated_text_count,
+    )
+
+
+def prepare_parts(task: CaptureActivations, context: TaskContext, language_models: LanguageModels) -> None:
+    """Write the plan that several parts go by; raises what ``capture_activations`` does."""
+    _prepare(task, context, language_models, ActivationStore(Path(task.store_dir))).tell_stored()
+
+
+def capture_part(
+    task: CaptureActivations, part: int, context: TaskContext, language_models: LanguageModels
+) -> None:
+    """Store what is missing of one part's batches; raises what ``capture_activations`` does."""
+    _prepare(task, context, language_models, ActivationStore(Path(task.store_dir))).capture(part)
+
+
+def _prepare(
+    task: CaptureActivations, context: TaskContext, language_models: LanguageModels, store: ActivationStore
+) -> BatchCapture:
     lm, origin = language_models.get_identified(task.language_model)
     layers = depth_order(lm, list(dict.fromkeys(task.layers)))
     _check_max_length(lm, task.max_length)
@@ -41,25 +80,7 @@ def capture_activations(
     def check_weights() -> None:
         language_models.check_not_overwritten(task.language_model)
 
-    BatchCapture(task, context, lm, layers, store, token_ids, plan.batches, check_weights).run()
-    del plan, token_ids
-    manifest = assemble(store.run_directory(task.run_id))
-    assert manifest is not None
-    write_manifest(store.manifest_path(task.run_id), manifest)
-    _log_end(manifest, context)
-    tell_non_finite(manifest, task, context)
-    return CaptureResult(
-        layers=[CapturedLayer(layer.name, layer.hidden_size or 0) for layer in manifest.layers],
-        dataset_sample_count=len(dataset),
-        sample_count=manifest.sample_count,
-        batch_count=len(manifest.batches),
-        token_count=manifest.token_count,
-        byte_size=manifest.byte_size,
-        provenance=manifest.provenance,
-        dataset_skipped_count=manifest.dataset.skipped_row_count,
-        piece_count=manifest.piece_count,
-        truncated_text_count=manifest.truncated_text_count,
-    )
+    return BatchCapture(task, context, lm, layers, store, token_ids, plan, check_weights)
 
 
 def _check_max_length(lm: LanguageModel, max_length: int) -> None:

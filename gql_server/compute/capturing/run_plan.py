@@ -20,8 +20,10 @@ from gql_server.artifacts.manifest import (
 )
 from gql_server.artifacts.provenance import LanguageModelProvenance, RunProvenance
 from gql_server.compute import mi_crow_compat  # noqa: F401  (before mi_crow)
+from gql_server.compute.capturing.batch_sizes import tokens_per_pass
 from gql_server.compute.capturing.capture_plan import CapturePlan, plan_capture
 from gql_server.compute.capturing.token_ids import TokenIds
+from gql_server.compute.language_models.forward import model_device
 from gql_server.compute.language_models.loading import special_token_ids
 from gql_server.compute.language_models.text_encoder import PADDING_SIDE, encoder_of
 from gql_server.compute.provenance.provenance import dataset_provenance, versions
@@ -74,7 +76,7 @@ def run_plan(
         truncated_text_count=capture.cut.text_count,
         provenance=_provenance(task, manifest, origin, capture, encoder_of(lm).add_bos),
     )
-    plan = RunPlan(manifest, capture.batches)
+    plan = RunPlan(manifest, capture.batches, tokens_per_pass(model_device(lm)))
     write_plan(directory, plan)
     return plan
 

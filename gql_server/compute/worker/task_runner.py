@@ -13,7 +13,7 @@ import torch
 from structlog.contextvars import bind_contextvars
 
 from gql_server.compute import mi_crow_compat  # noqa: F401  (before anything that imports overcomplete)
-from gql_server.compute.capturing.capture import capture_activations
+from gql_server.compute.capturing.capture import capture_activations, capture_part, prepare_parts
 from gql_server.compute.devices import choose_device, devices
 from gql_server.compute.evaluating.evaluation import evaluate_sae
 from gql_server.compute.formats.sae_export import export_neurons, export_sae
@@ -38,6 +38,7 @@ from gql_server.protocol.results import Done, Result
 from gql_server.protocol.tasks import (
     AttributeNeurons,
     CaptureActivations,
+    CapturePart,
     ContrastNeurons,
     Download,
     EvaluateSae,
@@ -47,6 +48,7 @@ from gql_server.protocol.tasks import (
     ImportSae,
     IndexNeurons,
     LoadLanguageModel,
+    PlanCapture,
     ReadNeuronActivations,
     Task,
     TrainSae,
@@ -151,6 +153,16 @@ class TaskRunner:
     @does(CaptureActivations)
     def _capture(self, task: CaptureActivations, context: TaskContext) -> Result:
         return capture_activations(task, context, self.language_models)
+
+    @does(PlanCapture)
+    def _plan_capture(self, task: PlanCapture, context: TaskContext) -> Result:
+        prepare_parts(task.capture, context, self.language_models)
+        return Done()
+
+    @does(CapturePart)
+    def _capture_part(self, task: CapturePart, context: TaskContext) -> Result:
+        capture_part(task.capture, task.part, context, self.language_models)
+        return Done()
 
     @does(TrainSae)
     def _train(self, task: TrainSae, context: TaskContext) -> Result:
