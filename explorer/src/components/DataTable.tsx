@@ -22,7 +22,7 @@ interface DataTableProps<Row> {
   columns: readonly Column<Row>[];
   /** Undefined while nothing has been loaded. */
   rows: readonly Row[] | undefined;
-  rowKey: (row: Row) => string;
+  rowKey: (row: Row, place: number) => string;
   /** Shown in place of a table without rows. */
   empty: ReactNode;
   /** An answer of useData, for its states. */
@@ -51,8 +51,8 @@ export function DataTable<Row>(props: DataTableProps<Row>) {
             </tr>
           </thead>
           <tbody>
-            {rows.map((row) => (
-              <tr key={rowKey(row)}>
+            {rows.map((row, place) => (
+              <tr key={rowKey(row, place)}>
                 {columns.map(({ key, cell, numeric }) => (
                   <td key={key} className={numeric ? styles.numeric : undefined}>
                     {cell(row)}

@@ -11,7 +11,8 @@ const COLUMNS: readonly Column<Worker>[] = [
   {
     key: "device",
     title: "Process",
-    cell: ({ isRunning, device }) => (isRunning ? `runs on ${device ?? "…"}` : "starts when needed"),
+    cell: ({ isRunning, device, gpu }) =>
+      isRunning ? `runs on ${device ?? "…"}${gpu === null ? "" : `, GPU ${gpu}`}` : "starts when needed",
   },
   { key: "busy", title: "Works on", cell: (worker) => <Work {...worker} /> },
   {
@@ -39,7 +40,7 @@ export function WorkerTable({ workers }: { workers: readonly Worker[] }) {
       caption="Workers"
       columns={COLUMNS}
       rows={workers}
-      rowKey={({ lanes }) => lanes.join()}
+      rowKey={(_, place) => String(place)}
       empty={<p className="muted">There is no worker.</p>}
     />
   );
