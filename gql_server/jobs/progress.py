@@ -17,32 +17,32 @@ def newest(events: Sequence[Event]) -> list[Event]:
     return list(last.values())
 
 
-class Together:
-    """Adds up what tasks tell that do one thing side by side."""
+class CombinedProgress:
+    """Sums the progress of parallel tasks, each of which tells of its own part of one total."""
 
     def __init__(self) -> None:
         self._newest: dict[int, Progress] = {}
 
-    def of(self, place: int) -> Callable[[Event], Event]:
-        """Return what makes of an event of one of them that of all."""
+    def of_part(self, part: int) -> Callable[[Event], Event]:
+        """Return a function that replaces a part's Progress by the sum, and leaves other events alone."""
 
-        def added(event: Event) -> Event:
+        def combine(event: Event) -> Event:
             if not isinstance(event, Progress):
                 return event
-            self._newest[place] = event
-            all_of_them = self._newest.values()
+            self._newest[part] = event
+            newest = self._newest.values()
             return Progress(
-                sum(one.completed for one in all_of_them),
+                sum(one.completed for one in newest),
                 event.total,
-                sum(one.rate_per_second or 0.0 for one in all_of_them) or None,
+                sum(one.rate_per_second or 0.0 for one in newest) or None,
                 event.stage,
             )
 
-        return added
+        return combine
 
 
 def unchanged(event: Event) -> Event:
-    """Return an event of a task that does a thing alone."""
+    """Return the event itself."""
     return event
 
 

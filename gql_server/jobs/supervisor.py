@@ -279,13 +279,15 @@ class Supervisor:
         """Have a task done, write down what happens, and return how the job has ended."""
         try:
             for step in task.steps():
-                await self._do_side_by_side(job_id, lane, step)
-            return await self._succeed(job_id, await self._do_one(job_id, lane, task, progress.unchanged))
+                await self._run_in_parallel(job_id, lane, step)
+            return await self._succeed(job_id, await self._run_task(job_id, lane, task, progress.unchanged))
         except TaskEnded as ended:
             return await self._end(job_id, *self._how(ended))
 
-    async def _do_one(self, job_id: str, lane: Lane, task: Task, told: Callable[[Event], Event]) -> Result:
-        """Have one of a job's tasks done; ``told`` makes of its events what is to be written down.
+    async def _run_task(
+        self, job_id: str, lane: Lane, task: Task, transform: Callable[[Event], Event]
+    ) -> Result:
+        """Run one of a job's tasks; ``transform`` is applied to its events before they are written.
 
         Raises:
             TaskEnded: It has ended without a result.
@@ -294,43 +296,43 @@ class Supervisor:
         self._runs[run] = job_id
         try:
             await self._cancel_if_asked_meanwhile(job_id, run)
-            await self._follow_or_cancel(job_id, run, told)
+            await self._follow_or_cancel(job_id, run, transform)
             return await run.result()
         finally:
             del self._runs[run]
 
-    async def _do_side_by_side(self, job_id: str, lane: Lane, tasks: Sequence[Task]) -> None:
-        """Have tasks done in the job's own turn, and in others as long as they are free.
+    async def _run_in_parallel(self, job_id: str, lane: Lane, tasks: Sequence[Task]) -> None:
+        """Run tasks in parallel: one in the job's own turn, more in turns that are free.
 
         Raises:
             TaskEnded: One has ended without a result; the others have been stopped.
         """
-        together, turns = progress.Together(), self._turns[lane]
-        waiting = deque((task, together.of(place)) for place, task in enumerate(tasks))
-        doing: dict[asyncio.Task[Result], bool] = {}
-        """Tasks under way, and whether each has a turn beside the job's."""
+        combined, turns = progress.CombinedProgress(), self._turns[lane]
+        waiting = deque((task, combined.of_part(part)) for part, task in enumerate(tasks))
+        running: dict[asyncio.Task[Result], bool] = {}
+        """Whether each has an extra turn, beside the job's own."""
         try:
-            while waiting or doing:
-                while waiting and (all(doing.values()) or not turns.locked()):
-                    is_beside = not all(doing.values())
-                    if is_beside:
+            while waiting or running:
+                while waiting and (all(running.values()) or not turns.locked()):
+                    is_extra = not all(running.values())
+                    if is_extra:
                         await turns.acquire()
-                    doing[asyncio.create_task(self._do_one(job_id, lane, *waiting.popleft()))] = is_beside
+                    running[asyncio.create_task(self._run_task(job_id, lane, *waiting.popleft()))] = is_extra
                 done, _ = await asyncio.wait(
-                    doing, timeout=LOOK_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                    running, timeout=LOOK_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED
                 )
                 for one in done:
-                    if doing.pop(one):
+                    if running.pop(one):
                         turns.release()
                     await one
         finally:
-            while doing:
+            while running:
                 # Again and again: one may just be handed to a worker.
                 await self._stop(job_id)
-                done, _ = await asyncio.wait(doing, timeout=LOOK_AGAIN_SECONDS)
+                done, _ = await asyncio.wait(running, timeout=LOOK_AGAIN_SECONDS)
                 for one in done:
                     one.exception()  # Retrieved: the first one's is raised.
-                    if doing.pop(one):
+                    if running.pop(one):
                         turns.release()
 
     async def _get_ready(self, job_id: str, lane: Lane, downloads: Sequence[Task]) -> None:
@@ -363,9 +365,9 @@ class Supervisor:
             await _to_its_end(self._record(job_id, [Stage(WAITING, 0, None)]))
         await self._turns[lane].acquire()
 
-    async def _follow_or_cancel(self, job_id: str, run: TaskRun, told: Callable[[Event], Event]) -> None:
+    async def _follow_or_cancel(self, job_id: str, run: TaskRun, transform: Callable[[Event], Event]) -> None:
         try:
-            await self._follow(job_id, run, told)
+            await self._follow(job_id, run, transform)
         except Exception:
             # Nobody listens to the task any more: it must not go on in the worker.
             await self._executor.cancel(run)
@@ -380,13 +382,13 @@ class Supervisor:
             return (await session.get_one(Job, job_id)).status == JobStatus.CANCELING
 
     async def _follow(
-        self, job_id: str, run: TaskRun, told: Callable[[Event], Event] = progress.unchanged
+        self, job_id: str, run: TaskRun, transform: Callable[[Event], Event] = progress.unchanged
     ) -> None:
         """Write down what the task tells; of progress the newest, no more often than the interval."""
         held: list[Event] = []
         written = -math.inf
         async for batch in run.batches():
-            events = [told(event) for event in batch]
+            events = [transform(event) for event in batch]
             kept: list[Event] = [event for event in events if not isinstance(event, Progress | Stage)]
             held = progress.newest([*held, *events])
             # Not the time of day, which may be set back.

@@ -48,7 +48,8 @@ def new_job(
 ) -> Job:
     """Return a job row that is in no session yet.
 
-    ``request`` names the job's language_model_id; ``result_id`` is the artifact's unless it is given.
+    ``request`` names the job's language_model_id, and as activation_run_id a run that it reads: jobs that
+    work on that run wait for it (``queue.next_of``). ``result_id`` is the artifact's unless it is given.
     """
     columns = {"id": ids.new(ids.JOB), "request_hash": ""} | columns
     columns |= {"artifact_id": artifact_id, "result_id": result_id or artifact_id, "request": request}

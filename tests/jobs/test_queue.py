@@ -188,3 +188,14 @@ async def test_the_advice_is_of_the_running_job_that_ends_first(database: Databa
     running = {"status": JobStatus.RUNNING, "started_at": now()}
     await add(database, job(), *(job(eta_seconds=eta, **running) for eta in (900.0, 41.5, 77.0)))
     assert await advice(database) == 42
+
+
+async def test_a_job_that_is_queued_in_its_old_place_waits_for_those_that_run_by_now(
+    database: Database,
+) -> None:
+    async with database.write() as session:
+        await queue.add(session, touching("taken_up_again", "sae_a"))
+        await queue.add(session, running := touching("evaluation", "sae_a"))
+        running.status = JobStatus.RUNNING
+    async with database.read() as session:
+        assert await queue.next_of(session, "jobs") is None

@@ -670,11 +670,12 @@ async def test_a_captures_parts_go_to_as_many_workers_as_are_free(tmp_path: Path
         executor.parts[0].push(Progress(1, 10, 2.0))
         executor.parts[1].push(Progress(2, 10, 3.0))
         executor.parts[0].push(Progress(4, 10, 2.5))
-        async for _ in jobs.watch(server, job_id, 0):
-            async with server.database.read() as session:
-                job = await session.get_one(Job, job_id)
-            if job.completed == 6:
-                break
+        async with asyncio.timeout(20):
+            async for _ in jobs.watch(server, job_id, 0):
+                async with server.database.read() as session:
+                    job = await session.get_one(Job, job_id)
+                if job.completed == 6:
+                    break
         assert (job.total, job.rate_per_second) == (10, 5.5)
 
         # Who waits in the queue has the next turn that is free, before the last part.

@@ -83,7 +83,7 @@ class BatchCapture:
         self._max_tokens = plan.tokens_per_pass or tokens_per_pass(self._device)
         self._stored = self._find_stored()
 
-    def tell_stored(self) -> None:
+    def log_stored(self) -> None:
         """Log which batches an earlier attempt has left, if any."""
         if self._stored:
             there = f"{len(self._stored):,} of {len(self._batches):,} batches are there"

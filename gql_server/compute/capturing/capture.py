@@ -33,7 +33,7 @@ def capture_activations(
     store = store or ActivationStore(Path(task.store_dir))
     batches = _prepare(task, context, language_models, store)
     if task.parts == 1:
-        batches.tell_stored()
+        batches.log_stored()
     batches.capture()
     del batches
     manifest = assemble(store.run_directory(task.run_id))
@@ -57,7 +57,7 @@ def capture_activations(
 
 def prepare_parts(task: CaptureActivations, context: TaskContext, language_models: LanguageModels) -> None:
     """Write the plan that several parts go by; raises what ``capture_activations`` does."""
-    _prepare(task, context, language_models, ActivationStore(Path(task.store_dir))).tell_stored()
+    _prepare(task, context, language_models, ActivationStore(Path(task.store_dir))).log_stored()
 
 
 def capture_part(
