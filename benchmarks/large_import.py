@@ -5,7 +5,6 @@ in the layout of Gemma Scope 2, is imported in a process of its own, whose highe
 tells; what a tiny one took before it is what the libraries keep, and is taken off.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks import rows
+from benchmarks.peers.handover import peak_megabytes
 from benchmarks.rows import Row
 from gql_server.compute.formats.sae_import import import_sae
 from gql_server.compute.saes.classes import SaeClasses
@@ -62,12 +62,6 @@ def write(directory: Path, n_latents: int, n_inputs: int) -> None:
     save_file(weights, directory / PARAMS)
 
 
-def peak_bytes() -> int:
-    """Return this process's highest resident memory; ru_maxrss would be inherited from its parent."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return 1024 * int(status["VmHWM"].split()[0])
-
-
 def imported(directory: Path, n_latents: int, n_inputs: int) -> list[float]:
     """Import what lies in a directory; return when it began, and when it told of progress."""
     context = Listening()
@@ -93,9 +87,10 @@ def imported(directory: Path, n_latents: int, n_inputs: int) -> list[float]:
 def measure(directory: Path, n_latents: int, n_inputs: int) -> Row:
     """Import a tiny SAE, then the large one, both written already."""
     imported(directory / "tiny", TINY, TINY)
-    before = peak_bytes()
+    before = peak_megabytes()
     times = imported(directory / "large", n_latents, n_inputs)
-    taken, float32 = peak_bytes() - before, 4 * (2 * n_latents * n_inputs + 2 * n_latents + n_inputs)
+    taken = 1e6 * (peak_megabytes() - before)
+    float32 = 4 * (2 * n_latents * n_inputs + 2 * n_latents + n_inputs)
     silence = max(later - earlier for earlier, later in pairwise(times))
     return Row(
         what=f"memory of the import of {n_latents:,} latents over {n_inputs:,} inputs",
@@ -124,7 +119,7 @@ def main() -> None:
         write(Path(directory, "tiny"), TINY, TINY)
         write(Path(directory, "large"), given.latents, given.inputs)
         again = [sys.executable, "-m", "benchmarks.large_import", *sys.argv[1:], "--written", directory]
-        sys.exit(subprocess.run(again, env=dict(os.environ)).returncode)
+        sys.exit(subprocess.run(again).returncode)
 
 
 if __name__ == "__main__":

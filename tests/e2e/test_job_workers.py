@@ -54,13 +54,17 @@ async def a_run(client: Api, model: Path) -> str:
 
 async def capture(client: Api, language_model: str, **more: Any) -> str:
     """Capture a block; returns the run's ID."""
+    run, _ = await client.run_job("captureActivations", **capture_input(language_model, **more))
+    return run
+
+
+def capture_input(language_model: str, **more: Any) -> dict[str, tuple[str, Any]]:
     given = {
         "languageModelId": language_model,
         "layers": [BLOCK],
         "dataset": {"builtIn": "PYTHON_REFERENCE"},
     }
-    run, _ = await client.run_job("captureActivations", input=("CaptureActivationsInput!", given | more))
-    return run
+    return {"input": ("CaptureActivationsInput!", given | more)}
 
 
 async def checksums(client: Api, jobs: list[str]) -> list[str]:
@@ -118,16 +122,7 @@ async def test_a_capture_in_four_parts_is_the_same_run_and_goes_on_after_a_kill(
             launched = await client.do(
                 "captureActivations",
                 "... on JobLaunched { job { id result { ... on Node { id } } } }",
-                input=(
-                    "CaptureActivationsInput!",
-                    {
-                        "languageModelId": model,
-                        "layers": [BLOCK],
-                        "dataset": {"builtIn": "PYTHON_REFERENCE"},
-                        "batchSize": 4,
-                        "parts": 4,
-                    },
-                ),
+                **capture_input(model, batchSize=4, parts=4),
             )
             job, divided = launched["job"]["id"], launched["job"]["result"]["id"]
             having = await busy(client, 2)
